@@ -1,0 +1,90 @@
+"""Digests: how bytes and documents are named by their content.
+
+Knows sha256 and the canonical form of JSON (RFC 8785). Refuses to know what a document means.
+
+A digest is written `sha256:<64 hex digits>` in every document, so that it carries its algorithm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import rfc8785
+from pydantic import StringConstraints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
+Digest = Annotated[str, StringConstraints(pattern=PATTERN)]
+"""A field that holds a digest: `sha256:` and 64 lower-case hex digits."""
+
+_BLOCK: Final = 1 << 20
+_LARGEST_EXACT: Final = 2**53 - 1
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """Name these bytes.
+
+    >>> digest_of_bytes(b"")[:14]
+    'sha256:e3b0c44'
+    """
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_of_blocks(blocks: Iterable[bytes]) -> str:
+    """Name the concatenation of `blocks` without holding it in memory."""
+    running = hashlib.sha256()
+    for block in blocks:
+        running.update(block)
+    return f"sha256:{running.hexdigest()}"
+
+
+def digest_of_file(path: Path) -> str:
+    """Name a file's bytes, read once."""
+    with path.open("rb") as file:
+        return digest_of_blocks(iter(lambda: file.read(_BLOCK), b""))
+
+
+def digest_of_document(document: object) -> str:
+    """Name a JSON document by its canonical form: key order, spacing and number notation do not matter.
+
+    >>> digest_of_document({"a": 1, "b": 2.0}) == digest_of_document({"b": 2.0, "a": 1})
+    True
+    """
+    return digest_of_bytes(canonical(document))
+
+
+def canonical(document: object) -> bytes:
+    """Write a JSON document in its one canonical form (RFC 8785).
+
+    What RFC 8785 cannot hold is written as a string: non-finite numbers as `NaN`, `Infinity`, `-Infinity`, and integers beyond
+    2**53 - 1 in decimal.
+
+    >>> canonical({"b": float("inf"), "a": [1, 1.5]})
+    b'{"a":[1,1.5],"b":"Infinity"}'
+    """
+    return rfc8785.dumps(_representable(document))
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether `text` is a digest in the written form."""
+    return re.fullmatch(PATTERN, text) is not None
+
+
+def _representable(value: object) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+        case int() if not isinstance(value, bool) and abs(value) > _LARGEST_EXACT:
+            return str(value)
+        case dict():
+            return {key: _representable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_representable(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,244 @@
+"""Every failure a caller could treat differently, and the exit code it gets.
+
+Knows how a failure is worded and numbered. Refuses to know how it is printed: that is the edge's business (`trainer.cli`).
+
+A message is one sentence that names the thing, what was found and what was expected; the hint is what to do next.
+
+| codes | meaning |
+|---|---|
+| 0 | well |
+| 1 | unexpected: a bug in Reprise |
+| 2 | usage: an unknown word or a value of the wrong form |
+| 10-39 | verdicts of comparing two runs |
+| 40-49 | what was declared: files, settings, environments, datasets, records |
+| 50-59 | the store |
+| 60-69 | the engine and its images |
+| 70-79 | the machine: disk, permissions, ports, devices |
+| 80-89 | the run itself |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RepriseError(Exception):
+    """The root: a failure with a sentence for its reader and a number for scripts."""
+
+    code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Keep the sentence and what to do about it."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a trip between processes: loader workers raise these too."""
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+def _rebuild(kind: type[RepriseError], message: str, hint: str | None) -> RepriseError:
+    return kind(message, hint=hint)
+
+
+class UsageError(RepriseError):
+    """A command line that cannot be understood."""
+
+    code = 2
+
+
+# --- 40-49: what was declared
+
+
+class DocumentError(RepriseError):
+    """A file that cannot be read as what it claims to be."""
+
+    code = 40
+
+
+class SettingError(RepriseError):
+    """A setting that is unknown, of the wrong type, out of range, or bound to nothing."""
+
+    code = 41
+
+
+class ExperimentError(RepriseError):
+    """An experiment that is unknown or cannot be loaded."""
+
+    code = 42
+
+
+class EnvironmentNameError(RepriseError):
+    """An environment that is not declared."""
+
+    code = 43
+
+
+class DatasetError(RepriseError):
+    """A dataset that is not declared, or whose declaration does not hold."""
+
+    code = 44
+
+
+class RunNotFoundError(RepriseError):
+    """A run that is neither here nor in the store."""
+
+    code = 45
+
+
+class SourceError(RepriseError):
+    """A checkout that cannot be captured."""
+
+    code = 46
+
+
+class LockError(RepriseError):
+    """A lock that is not the one the image was built from."""
+
+    code = 47
+
+
+# --- 50-59: the store
+
+
+class StoreError(RepriseError):
+    """A store that did not do what was asked."""
+
+    code = 50
+
+
+class StoreUnreachableError(StoreError):
+    """A store that does not answer."""
+
+    code = 51
+
+
+class StoreDeniedError(StoreError):
+    """A store that refuses these credentials."""
+
+    code = 52
+
+
+class StoreMissingError(StoreError):
+    """A bucket or folder that does not exist."""
+
+    code = 53
+
+
+class ObjectMissingError(StoreError):
+    """An object that is not in the store."""
+
+    code = 54
+
+
+class AlteredError(StoreError):
+    """Bytes that are not the bytes their digest names."""
+
+    code = 55
+
+
+# --- 60-69: the engine and its images
+
+
+class EngineError(RepriseError):
+    """An engine that did not do what was asked."""
+
+    code = 60
+
+
+class EngineAbsentError(EngineError):
+    """No engine, or none that answers."""
+
+    code = 61
+
+
+class ImageMissingError(EngineError):
+    """An image that is not on this machine."""
+
+    code = 62
+
+
+class ImageBuildError(EngineError):
+    """A build that failed."""
+
+    code = 63
+
+
+class PinError(EngineError):
+    """A pin that cannot be written or obeyed."""
+
+    code = 64
+
+
+# --- 70-79: the machine
+
+
+class MachineError(RepriseError):
+    """Something about this machine that stands in the way."""
+
+    code = 70
+
+
+class DiskFullError(MachineError):
+    """No space left where bytes had to go."""
+
+    code = 71
+
+
+class NotWritableError(MachineError):
+    """A folder that this user cannot write."""
+
+    code = 72
+
+
+class PortTakenError(MachineError):
+    """A port that another program listens on."""
+
+    code = 73
+
+
+class DeviceError(MachineError):
+    """A device that was asked for and is not usable."""
+
+    code = 74
+
+
+class DotenvError(MachineError):
+    """A managed block in .env that is damaged or stale."""
+
+    code = 75
+
+
+# --- 80-89: the run
+
+
+class RunError(RepriseError):
+    """A run that failed for a reason known by name."""
+
+    code = 80
+
+
+class NotDeterministicError(RunError):
+    """An operation without a deterministic kernel, at a level that promises one."""
+
+    code = 81
+
+
+class ExperimentFailedError(RunError):
+    """The experiment's own code raised."""
+
+    code = 82
+
+
+class StoppedError(RepriseError):
+    """A run that was asked to stop: 130 by Ctrl-C, 143 by SIGTERM."""
+
+    code = 143
+
+
+class InterruptedRunError(StoppedError):
+    """A run that was stopped by Ctrl-C."""
+
+    code = 130
