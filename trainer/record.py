@@ -1,0 +1,293 @@
+"""The record: one document that says what a run was made of, what happened around it, and what came out.
+
+Knows the format `reprise.run/1` and what a run's identity is. Refuses to know how any value is found out or where it is kept.
+
+*Ingredients* determine a run and never change once it is open; *circumstances* happened around it; the *outcome* is what it gave.
+The identity is the digest of the format and the ingredients and of nothing else: not where a value came from, not a commit's name,
+not how an image is known. docs/record.md tells the format to people, docs/record.schema.json to programs.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import Field, JsonValue
+
+from trainer.digest import Digest, canonical, digest_of_document
+from trainer.document import Document, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT: Final = "reprise.run/1"
+RUN_ID: Final = re.compile(r"[0-9]{14}-[a-z2-7]{6}")
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class Status(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    PREEMPTED = "preempted"
+
+
+class Knowledge(StrEnum):
+    """How the image's identity is known: the record never says more."""
+
+    VERIFIED = "verified"
+    """A launcher on the host inspected the started container, and the baked build id agrees."""
+    ASSERTED = "asserted"
+    """It was handed in, and the baked build id agrees."""
+    UNKNOWN = "unknown"
+    """Nothing was handed in, or it does not agree."""
+
+
+# --- ingredients
+
+
+class DatasetIngredient(Document):
+    """A dataset by what it contains: repacking or republishing the same files changes nothing here."""
+
+    version: int
+    content: Digest
+
+
+class Determinism(Document):
+    """What holds the bits still."""
+
+    level: Literal["off", "machine", "portable"]
+    threads: int = Field(ge=1)
+    capabilities: dict[str, str] = {}
+    """Variables that cap which instructions libraries may use, where the level sets them."""
+
+
+class Device(Document):
+    """The kind of device and how the work is spread."""
+
+    accelerator: Literal["cpu", "cuda"]
+    world_size: int = Field(ge=1)
+    precision: str
+    workers: int | None = None
+    """Loader workers: an ingredient at determinism `off` only; elsewhere they do not bear on the result."""
+
+
+class Ingredients(Document):
+    """Everything that determines a run."""
+
+    experiment: str
+    settings: dict[str, JsonValue]
+    """The values of the settings that bear on the result."""
+    source: Digest
+    lock: Digest | None
+    """`None`: no lock was there to name."""
+    layers: list[Digest] | None
+    """The diff IDs of the environment's layers; `None`: not known."""
+    datasets: dict[str, DatasetIngredient]
+    determinism: Determinism
+    device: Device
+
+
+# --- circumstances
+
+
+class Source(Document):
+    """Where the source came from."""
+
+    how: Literal["mounted", "baked"]
+    commit: str = "unknown"
+    dirty: bool | None = None
+    """Whether files differed from the commit; `None` where git cannot tell."""
+    files: int = 0
+    bytes: int = 0
+    left_out: list[str] = []
+    """Files that were not captured, each with the reason."""
+
+
+class Image(Document):
+    """The image, and how much of this is known."""
+
+    known: Knowledge
+    environment: str | None = None
+    reference: str | None = None
+    manifest: Digest | None = None
+    config: Digest | None = None
+    build_id: Digest | None = None
+    """The build id baked in the image that runs."""
+    handed_build_id: Digest | None = None
+    """The build id handed in; differs from `build_id` where the image is not the one that was said."""
+    reason: str | None = None
+    """Why it is not known better."""
+
+
+class Distribution(Document):
+    """An installed Python distribution."""
+
+    version: str
+    record: Digest | None = None
+    """The digest of its RECORD file, which names every file by digest."""
+
+
+class Inventory(Document):
+    """What is really installed and loaded in a live process."""
+
+    python: str
+    distributions: dict[str, Distribution] = {}
+    system: dict[str, str] = {}
+    """System packages and their versions."""
+    libraries: dict[str, int] = {}
+    """Shared libraries mapped into the process, with their size in bytes."""
+    roots: list[str] = []
+    """Where modules are imported from, in order."""
+
+
+class Gpu(Document):
+    """One GPU, by NVML."""
+
+    name: str
+    uuid: str
+    memory: int
+    """Bytes."""
+    multiprocessors: int | None = None
+    capability: str | None = None
+    """Compute capability, as `9.0`."""
+
+
+class Host(Document):
+    """The machine."""
+
+    name: str
+    system: str
+    kernel: str
+    cpu: str
+    cpu_flags: Digest | None = None
+    cores: int
+    """Cores this process may use."""
+    memory: int
+    """Bytes."""
+    gpus: list[Gpu] = []
+    driver: str | None = None
+    cuda_driver: str | None = None
+
+
+class Timing(Document):
+    """When, by the wall clock; how long, by a monotonic one, in seconds."""
+
+    started: datetime
+    seconds: float | None = None
+    stages: dict[str, float] = {}
+    """Seconds spent in each stage: identify, fetch, train, close."""
+
+
+class Circumstances(Document):
+    """What happened around a run and must not bear on its result."""
+
+    command: list[str]
+    source: Source
+    image: Image
+    host: Host
+    inventory: Inventory
+    drift: list[str] = []
+    """How the live process differs from the image's baked inventory and the lock, a line each."""
+    origins: dict[str, str]
+    """Where each setting's value came from."""
+    execution: dict[str, JsonValue] = {}
+    """The values of the settings that do not bear on the result."""
+    manifests: dict[str, Digest] = {}
+    """The manifest by which each dataset was fetched."""
+    variables: dict[str, str] = {}
+    """Environment variables that libraries read and that this level of determinism set."""
+    timing: Timing
+
+
+# --- outcome
+
+
+class LedgerEntry(Document):
+    """One setting: its value's origin, who was bound to it, who read it."""
+
+    value: JsonValue
+    origin: str
+    bound: list[str] = []
+    read: list[str] = []
+
+
+class File(Document):
+    """A file of the run."""
+
+    path: str
+    size: int
+    sha256: Digest
+
+
+class Outcome(Document):
+    """What came out."""
+
+    status: Status
+    reason: str | None = None
+    """Why, where the run did not complete."""
+    metrics: dict[str, JsonValue] = {}
+    """Result metrics at full precision; non-finite values as strings."""
+    telemetry: dict[str, JsonValue] = {}
+    """Throughput and the like: measured, not a result."""
+    steps: int | None = None
+    """Optimizer steps taken."""
+    ledger: dict[str, LedgerEntry] = {}
+    unread: list[str] = []
+    """Settings that were bound and never read."""
+    weights: Digest | None = None
+    """The digest of `tensors.json`'s weights: equal exactly where the final weights are, bit for bit."""
+    files: list[File] = []
+    certificates: list[str] = []
+
+
+class Record(Document):
+    """The whole document."""
+
+    format: Literal["reprise.run/1"] = FORMAT
+    run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
+    attempt: int = Field(default=1, ge=1)
+    identity: Digest
+    ingredients: Ingredients
+    circumstances: Circumstances
+    outcome: Outcome
+
+    def to_json(self) -> bytes:
+        """Write the record; `read_record` gives back an equal one."""
+        return canonical(self.model_dump(mode="json")) + b"\n"
+
+
+def identity_of(ingredients: Ingredients) -> str:
+    """The digest by which two runs are the same run."""
+    return digest_of_document({"format": FORMAT, "ingredients": ingredients.model_dump(mode="json")})
+
+
+def read_record(text: str | bytes, *, where: str) -> Record:
+    """Read a record. Raises `DocumentError`, naming `where` and the fault."""
+    return parse_json(text, Record, where=where)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A new id: UTC time to the second and six random characters.
+
+    >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:15]
+    '20260301120005-'
+    """
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{moment:%Y%m%d%H%M%S}-{''.join(secrets.choice(_BASE32) for _ in range(6))}"
+
+
+def is_run_id(text: str) -> bool:
+    """Tell whether `text` has the form of a run id."""
+    return RUN_ID.fullmatch(text) is not None
+
+
+def bearing(values: Mapping[str, JsonValue], *, execution_only: frozenset[str]) -> dict[str, JsonValue]:
+    """The settings that bear on the result: all but those marked execution-only."""
+    return {name: value for name, value in values.items() if name not in execution_only}
