@@ -1,1 +1,3 @@
 """Reprise: every run leaves a record from which anybody can run it again."""
+
+__version__ = "0.1.0"

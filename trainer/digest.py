@@ -62,8 +62,8 @@ def digest_of_document(document: object) -> str:
 def canonical(document: object) -> bytes:
     """Write a JSON document in its one canonical form (RFC 8785).
 
-    What RFC 8785 cannot hold is written as a string: non-finite numbers as `NaN`, `Infinity`, `-Infinity`, and integers beyond
-    2**53 - 1 in decimal.
+    What RFC 8785 cannot hold is written as a string: non-finite numbers as `NaN`, `Infinity`, `-Infinity`, negative zero as `-0`,
+    and integers beyond 2**53 - 1 in decimal.
 
     >>> canonical({"b": float("inf"), "a": [1, 1.5]})
     b'{"a":[1,1.5],"b":"Infinity"}'
@@ -78,6 +78,8 @@ def is_digest(text: str) -> bool:
 
 def _representable(value: object) -> object:
     match value:
+        case float() if value == 0.0 and math.copysign(1.0, value) < 0:
+            return "-0"
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
         case int() if not isinstance(value, bool) and abs(value) > _LARGEST_EXACT:

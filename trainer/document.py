@@ -49,7 +49,10 @@ def parse_json(text: str | bytes, model: type[M], *, where: str) -> M:
     try:
         content = json.loads(text)
     except ValueError as fault:
-        raise DocumentError(f"{where} is not valid JSON: {fault}", hint="it is truncated or damaged: fetch it again") from fault
+        raise DocumentError(
+            f"{where} is not valid JSON: {fault}",
+            hint="it is truncated or damaged: fetch it again",
+        ) from fault
     return typed(content, model, where=where)
 
 
@@ -94,4 +97,7 @@ def _text(path: Path) -> str:
     except PermissionError as fault:
         raise DocumentError(f"{path} cannot be read by this user", hint="change its permissions") from fault
     except UnicodeDecodeError as fault:
-        raise DocumentError(f"{path} is not UTF-8 text: {fault.reason} at byte {fault.start}", hint="save it as UTF-8") from fault
+        raise DocumentError(
+            f"{path} is not UTF-8 text: {fault.reason} at byte {fault.start}",
+            hint="save it as UTF-8",
+        ) from fault

@@ -1,0 +1,151 @@
+"""The map of docs/architecture.md, held against the imports that are really there."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "trainer"
+PORTS = {"store", "engine", "host"}
+TRAINING = {"training", "experiments", "serving"}
+MAY_IMPORT = {
+    "words": {"words"},
+    "ports": {"words", "ports"},
+    "actions": {"words", "ports", "actions"},
+    "training": {"words", "training"},
+    "edge": {"words", "ports", "actions", "training", "edge"},
+}
+ONE_HOME = {
+    "boto3": {"trainer.store.s3"},
+    "botocore": {"trainer.store.s3"},
+    "docker": {"trainer.engine.docker"},
+    "pynvml": {"trainer.host.hardware"},
+    "rfc8785": {"trainer.digest"},
+}
+TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb"}
+NAMES_FOR_NOTHING = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "common",
+    "core",
+    "manager",
+    "misc",
+}
+
+MODULES = {
+    ".".join(("trainer", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def zone(module: str) -> str:
+    """The zone a module of the package belongs to, by its place."""
+    parts = module.split(".")
+    part = parts[1] if len(parts) > 1 else ""
+    if part in {"cli", "__main__"}:
+        return "edge"
+    if part in PORTS:
+        return "ports"
+    if part in TRAINING:
+        return "training"
+    return "actions" if part == "actions" else "words"
+
+
+def imported(path: Path, *, nested: bool) -> set[str]:
+    """Modules that a file imports: at its top level (type-checking blocks included), or inside functions."""
+    tree = ast.parse(path.read_text())
+    inside = {
+        id(node)
+        for scope in ast.walk(tree)
+        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(scope)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if (id(node) in inside) != nested:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    """Words know only words, ports words, actions ports, training words; the edge may know all."""
+    path = MODULES[module]
+    inner = imported(path, nested=False) | imported(path, nested=True)
+    wrong = {name for name in inner if name.startswith("trainer") and zone(name) not in MAY_IMPORT[zone(module)]}
+    assert not wrong, f"{module} ({zone(module)}) imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_outside_libraries_have_one_home(module: str) -> None:
+    """A library that touches the outside is imported in one module, and torch only by training."""
+    path = MODULES[module]
+    tops = {name.split(".")[0] for name in imported(path, nested=False) | imported(path, nested=True)}
+    strangers = {name for name, homes in ONE_HOME.items() if name in tops and module not in homes}
+    assert not strangers
+    assert zone(module) == "training" or not tops & TORCH
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if zone(name) in {"words", "ports", "actions"}])
+def test_no_import_hides_inside_a_function(module: str) -> None:
+    """Only the edge and training, where torch must wait, import late; a port's opener may choose its adapter."""
+    allowed = {"trainer.store": {"trainer.store.s3"}}
+    assert imported(MODULES[module], nested=True) <= allowed.get(module, set())
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    """A name says what is inside."""
+    assert not {path.stem for path in MODULES.values()} & NAMES_FOR_NOTHING
+
+
+def test_there_is_no_import_cycle() -> None:
+    """Modules can be put in an order in which each imports only earlier ones."""
+    waiting = {
+        name: {
+            target
+            for target in imported(path, nested=False)
+            if target in MODULES and target != name and not _typing_only(path, target)
+        }
+        for name, path in MODULES.items()
+    }
+    while free := {name for name, targets in waiting.items() if not targets & waiting.keys()}:
+        for name in free:
+            del waiting[name]
+    assert not waiting
+
+
+def test_folders_named_like_libraries_hold_no_python() -> None:
+    """A Python file in docker/ or datasets/ would shadow the library of that name."""
+    root = PACKAGE.parent
+    assert not [
+        *root.glob("docker/**/*.py"),
+        *root.glob("datasets/**/*.py"),
+        *root.glob("tests/docker/*"),
+        *root.glob("tests/datasets/*"),
+    ]
+
+
+def _typing_only(path: Path, target: str) -> bool:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            names = {
+                f"{inner.module}.{alias.name}"
+                for inner in node.body
+                if isinstance(inner, ast.ImportFrom)
+                for alias in inner.names
+            }
+            names |= {inner.module for inner in node.body if isinstance(inner, ast.ImportFrom) and inner.module}
+            if target in names:
+                return True
+    return False

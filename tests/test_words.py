@@ -1,0 +1,136 @@
+"""The words that everything is built from: digests, suggestions, documents, errors."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.digest import (
+    canonical,
+    digest_of_blocks,
+    digest_of_bytes,
+    digest_of_document,
+    digest_of_file,
+    is_digest,
+)
+from trainer.document import Document, parse_json, read_toml
+from trainer.errors import DocumentError, RepriseError, StoreDeniedError
+from trainer.suggest import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+class Small(Document):
+    """A document of two keys."""
+
+    name: str
+    count: int = 0
+
+
+@given(JSON)
+def test_any_document_has_a_canonical_form(document: object) -> None:
+    """Whatever JSON can hold, NaN and infinities included, gets a name, and the same one twice."""
+    assert digest_of_document(document) == digest_of_document(document)
+
+
+@given(st.dictionaries(st.text(), st.integers(-100, 100)))
+def test_the_order_of_keys_does_not_matter(document: dict[str, int]) -> None:
+    """Two mappings that are equal have one digest."""
+    assert canonical(document) == canonical(dict(reversed(document.items())))
+
+
+def test_what_json_cannot_hold_is_told_apart() -> None:
+    """NaN, both infinities and negative zero keep their names; large integers their digits."""
+    assert (
+        canonical([float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 2**60])
+        == b'["NaN","Infinity","-Infinity","-0",0,"1152921504606846976"]'
+    )
+
+
+@given(st.lists(st.binary()))
+def test_a_digest_does_not_depend_on_how_bytes_arrive(blocks: list[bytes]) -> None:
+    """Streaming gives the digest of the whole."""
+    assert digest_of_blocks(blocks) == digest_of_bytes(b"".join(blocks))
+
+
+def test_a_file_is_named_by_its_bytes(tmp_path: Path) -> None:
+    """The digest of a file is the digest of what is in it."""
+    (tmp_path / "x").write_bytes(b"abc")
+    assert digest_of_file(tmp_path / "x") == digest_of_bytes(b"abc")
+    assert is_digest(digest_of_bytes(b"abc"))
+    assert not is_digest("sha256:abc")
+
+
+def test_a_near_name_is_suggested_and_a_far_one_is_not() -> None:
+    """Dashes, underscores and case do not hide a likeness."""
+    assert nearest("Learning-Rat", ["learning_rate", "seed"]) == ["learning_rate"]
+    assert did_you_mean("zzz", ["digits", "faces"]) == "known: digits, faces"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('nam = "x"\nname = "y"', "unknown key 'nam'"),
+        ("count = 1", "key 'name' is missing"),
+        ('name = "x"\ncount = "many"', "count: found 'many'"),
+        ("name =", "not valid TOML"),
+    ],
+)
+def test_a_fault_in_a_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, said: str) -> None:
+    """The file, the key and what was found are all in the message."""
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(DocumentError, match=said) as caught:
+        read_toml(file, Small)
+    assert str(file) in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_misspelt_key_gets_the_nearest_one(tmp_path: Path) -> None:
+    """The hint names the key that was meant."""
+    (tmp_path / "x.toml").write_text('name = "x"\ncuont = 1')
+    with pytest.raises(DocumentError) as caught:
+        read_toml(tmp_path / "x.toml", Small)
+    assert caught.value.hint == "did you mean count?"
+
+
+def test_truncated_json_is_said_to_be_damaged() -> None:
+    """Half a document is a fault of its carriage, and the hint says so."""
+    with pytest.raises(DocumentError, match="not valid JSON"):
+        parse_json('{"name": "x', Small, where="there")
+
+
+def test_an_error_survives_the_way_between_processes() -> None:
+    """A loader worker's error arrives with its sentence, hint and code."""
+    again = pickle.loads(pickle.dumps(StoreDeniedError("refused", hint="log in")))  # noqa: S301 - our own bytes
+    assert (type(again), again.message, again.hint, again.code) == (
+        StoreDeniedError,
+        "refused",
+        "log in",
+        52,
+    )
+
+
+def test_exit_codes_are_in_the_documented_ranges() -> None:
+    """No two meanings share a code by accident."""
+    codes = [kind.code for kind in _descendants(RepriseError)]
+    assert len(codes) == len(set(codes))
+    assert all(code in {1, 2, 130, 143} or 10 <= code <= 99 for code in codes)
+
+
+def _descendants(kind: type[RepriseError]) -> list[type[RepriseError]]:
+    return [
+        kind,
+        *(inner for child in kind.__subclasses__() for inner in _descendants(child)),
+    ]

@@ -1,0 +1,128 @@
+"""The edge: the command `reprise`, and the one place that turns a failure into a line and an exit code.
+
+Knows which commands there are and where each may run. Refuses to know what any of them does: a command's module is imported only
+when it is asked for, so that `reprise --help` costs no more than Python's own start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from trainer import __version__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command: the module whose `main` it is, one line about it, and where it runs."""
+
+    module: str
+    summary: str
+    where: str = "anywhere"
+    """`host`: needs the engine, which no container is given. `image`: needs torch; called on the host, it starts itself in the image."""
+
+
+BAKED: Final = Path("/opt/reprise/image.json")
+"""What an image says about itself; there exactly where a process runs in one of ours."""
+
+COMMANDS: Final = {
+    "train": Command(
+        module="trainer.cli.train",
+        summary="train an experiment, and leave a record",
+        where="image",
+    ),
+    "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
+    "data": Command(
+        module="trainer.cli.data",
+        summary="publish, fetch, list, show and verify datasets",
+    ),
+    "image": Command(
+        module="trainer.cli.image",
+        summary="build, pin, restore, list, show and smoke-test images",
+        where="host",
+    ),
+    "setup": Command(
+        module="trainer.cli.setup",
+        summary="write the managed block of .env",
+        where="host",
+    ),
+    "doctor": Command(
+        module="trainer.cli.doctor",
+        summary="say what was found on this machine, and what to do about it",
+        where="host",
+    ),
+}
+HIDDEN: Final = {
+    "_process": Command(
+        module="trainer.cli.process",
+        summary="the training process itself",
+        where="image",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; every failure becomes one line and its hint on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("reprise: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as fault:  # noqa: BLE001 - the edge: nothing may reach the user as a traceback
+        from trainer.cli.failure import report
+
+        return report(
+            fault,
+            as_json="--json" in words,
+            debug=bool(os.environ.get("REPRISE_DEBUG")),
+        )
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"reprise {__version__}")
+        return 0
+    if words[0].startswith("--"):
+        words = ["train", *words]
+    command = (COMMANDS | HIDDEN).get(words[0])
+    if command is None:
+        from trainer.errors import UsageError
+        from trainer.suggest import did_you_mean
+
+        raise UsageError(f"unknown command {words[0]!r}", hint=did_you_mean(words[0], COMMANDS))
+    if command.where == "host" and BAKED.exists():
+        from trainer.errors import UsageError
+
+        raise UsageError(
+            f"`reprise {words[0]}` runs on the host: no engine is reachable in here",
+            hint=f"type `scripts/reprise {' '.join(words)}` there",
+        )
+    code: int = import_module(command.module).main(words[1:])
+    return code
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: reprise COMMAND [ARGUMENTS]",
+            "",
+            "Run it again, and be told whether it is the same.",
+            "",
+            *lines,
+            "",
+            "`reprise COMMAND --help` tells more. A first argument that begins with `--` means `train`.",
+        ]
+    )
