@@ -1,0 +1,191 @@
+"""The ledger: for each setting its value, where it came from, who was bound to it and who read it.
+
+Knows how a function is bound to the settings of the run, and how a read is noticed. Refuses to know what any setting means.
+
+A function takes what it needs as parameters; `@configured` fills what its caller left out, by name, from the settings of the run,
+and notes it here. A setting that was given and that nothing is bound to would have no effect: that is an error before the first
+step. One that was bound and never read is listed at the end. Loader workers are other processes: what only they read is not seen.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from trainer.errors import SettingError
+from trainer.record import LedgerEntry
+from trainer.settings import LaunchSettings, is_secret, written
+from trainer.suggest import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    from trainer.origins import Resolved
+    from trainer.settings import Origin
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+_FILLABLE: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+_LOADS: Final = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF", "STORE_FAST_LOAD_FAST")
+
+
+class Ledger:
+    """Who was bound to the settings of one run and who read them. `root` is what places in the code are named from."""
+
+    def __init__(self, resolved: Resolved[LaunchSettings], *, root: Path | None = None) -> None:
+        """Begin an empty ledger over these settings, and have every attribute access of theirs told to it."""
+        self._settings = resolved.settings
+        self._origins = resolved.origins
+        self._root = root
+        self._bound: dict[str, list[str]] = {}
+        self._read: dict[str, list[str]] = {}
+        self._settings.observe(self._on_read)
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is a setting of this name."""
+        return name in self._origins
+
+    def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:  # noqa: ANN401 - settings are of many types
+        """Give a setting's value to the parameter of a function, and note whom it went to and whether it is used there."""
+        place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
+        _note(self._bound, name, place)
+        if read:
+            _note(self._read, name, place)
+        return self._settings.value_of(name)
+
+    def unbound(self) -> list[str]:
+        """Name the settings that were given and that nothing assembled so far was bound to or has read."""
+        return [name for name, origin in self._origins.items() if origin.is_given and not self._is_used(name)]
+
+    def unread(self) -> list[str]:
+        """Name the settings that something was bound to and that nothing read."""
+        return [name for name in self._bound if name not in self._read]
+
+    def require_bound(self) -> None:
+        """Raise `SettingError` where a given setting would have no effect on this run."""
+        for name in self.unbound():
+            used = [other for other in self._origins if self._is_used(other)]
+            near = nearest(name, used, most=1)
+            also = f"did you mean {near[0]}? " if near else ""
+            raise SettingError(
+                f"setting {name} is given ({self._origins[name]}), but nothing in this run is bound to it",
+                hint=f"{also}leave it out, or choose what uses it",
+            )
+
+    def needed(self, name: str, *, by: str) -> SettingError:
+        """Word the failure of a function whose parameter neither its caller nor a setting gives."""
+        return SettingError(f"{by} needs {name!r}: its caller left it out and no setting has that name", hint=did_you_mean(name, self._origins))
+
+    def entries(self) -> dict[str, LedgerEntry]:
+        """Write the ledger as the record holds it, without secrets."""
+        kinds = type(self._settings).__pydantic_fields__
+        values = written(self._settings)
+        return {
+            name: LedgerEntry(
+                value="(secret)" if is_secret(kinds[name]) else values[name],
+                origin=str(origin),
+                bound=self._bound.get(name, []),
+                read=self._read.get(name, []),
+            )
+            for name, origin in sorted(self._origins.items())
+        }
+
+    def origins(self) -> Mapping[str, Origin]:
+        """Say where each value came from."""
+        return self._origins
+
+    def _is_used(self, name: str) -> bool:
+        return name in self._bound or name in self._read
+
+    def _on_read(self, name: str, frame: FrameType) -> None:
+        code = frame.f_code
+        _note(self._read, name, f"{code.co_qualname} ({self._place(code.co_filename, frame.f_lineno)})")
+
+    def _place(self, file: str, line: int) -> str:
+        path = Path(file)
+        if self._root is not None and path.is_relative_to(self._root):
+            return f"{path.relative_to(self._root)}:{line}"
+        tail = file.rpartition("site-packages/")[2] if "site-packages/" in file else path.name
+        return f"{tail}:{line}"
+
+
+_current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+@contextmanager
+def kept(ledger: Ledger) -> Iterator[Ledger]:
+    """Make `ledger` the one of the run that `@configured` fills from, until the block ends."""
+    token = _current.set(ledger)
+    try:
+        yield ledger
+    finally:
+        _current.reset(token)
+
+
+@overload
+def configured(target: C) -> C: ...
+
+
+@overload
+def configured(target: Callable[..., R]) -> Callable[..., R]: ...
+
+
+def configured(target: Any) -> Any:
+    """Fill the parameters that a caller leaves out, by name, from the settings of the run.
+
+    A class keeps its identity: its constructor is what is filled. Outside of a run nothing is filled and the function is as it was.
+    Raises `SettingError` where a parameter without a default is neither given nor a setting.
+    """
+    if isinstance(target, type):
+        constructor = vars(target).get("__init__")
+        if constructor is not None:
+            target.__init__ = _filled(constructor, called=target.__qualname__)  # type: ignore[misc]
+        return target
+    return _filled(target, called=target.__qualname__)
+
+
+def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
+    signature = inspect.signature(function)
+    wanted = {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
+    code = inspect.unwrap(function).__code__
+    used = _loaded(code)
+
+    @functools.wraps(function)
+    def filling(*args: P.args, **kwargs: P.kwargs) -> R:
+        ledger = _current.get()
+        if ledger is not None:
+            for name in wanted.keys() - signature.bind_partial(*args, **kwargs).arguments.keys():
+                if name in ledger:
+                    kwargs[name] = ledger.bind(name, to=called, code=code, read=name in used)
+                elif wanted[name].default is inspect.Parameter.empty:
+                    raise ledger.needed(name, by=called)
+        return function(*args, **kwargs)
+
+    return filling
+
+
+def _loaded(code: CodeType) -> set[str]:
+    names: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname.startswith(_LOADS):
+            found = instruction.argval
+            names.update(found if isinstance(found, tuple) else (found,))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _loaded(constant) & set(constant.co_freevars)
+    return names
+
+
+def _note(book: dict[str, list[str]], name: str, place: str) -> None:
+    places = book.setdefault(name, [])
+    if place not in places:
+        places.append(place)
