@@ -1,0 +1,39 @@
+"""What is taken for a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.secrecy import secret_by_content, secret_by_name
+
+# Put together here, so that no file of this repository looks like a secret itself.
+SAMPLES = {
+    "private key": b"-----BEGIN OPENSSH " + b"PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE",
+    "AWS access key": b"aws = 'AKIA" + b"QYLPMN5HHHFPZAM2'",
+    "GitHub token": b"ghp_" + b"0123456789abcdefghijABCDEFGHIJ012345",
+}
+
+
+@pytest.mark.parametrize("name", [".env", ".env.local", "server.pem", "tls.key", "id_ed25519", "credentials", "credentials.json", ".netrc"])
+def test_files_named_as_secrets_are_found(name: str) -> None:
+    """The names that keys and passwords are kept under are known."""
+    assert secret_by_name(name)
+
+
+@pytest.mark.parametrize("name", [".env.example", "id_map.py", "id_ed25519.pub", "credentials.py", "keys.py", "environment.toml", "monkey"])
+def test_ordinary_names_are_no_secrets(name: str) -> None:
+    """Code that is about keys is no key."""
+    assert secret_by_name(name) is None
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_contents_of_secrets_are_found_and_named(kind: str) -> None:
+    """The reason says which kind of secret it is, never the secret."""
+    reason = secret_by_content(b"x = 1\n" + SAMPLES[kind] + b"\n")
+    assert reason is not None
+    assert reason.endswith(kind)
+
+
+def test_the_key_of_the_vendors_documentation_is_no_secret() -> None:
+    """The example that all documentation uses passes."""
+    assert secret_by_content(b"AKIAIOSFODNN7" + b"EXAMPLE") is None

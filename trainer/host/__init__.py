@@ -1,0 +1,1 @@
+"""Ports to the machine: each module touches one thing outside the process."""

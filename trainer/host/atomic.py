@@ -1,0 +1,66 @@
+"""Writing a file so that it is there whole or not at all.
+
+Knows how a file system keeps that promise: a temporary file in the same folder, flushed, renamed, the folder flushed. Refuses to know
+what is written. A full disk and a folder that cannot be written become errors with names; the file that stood there before stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import DiskFullError, MachineError, NotWritableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Make `path` hold `data`, replacing what it held before. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
+    with disk_faults(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut, where the file system can do that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Word what the system says about writing `path`."""
+    try:
+        yield
+    except OSError as fault:
+        raise _worded(fault, path) from fault
+
+
+def _worded(fault: OSError, path: Path) -> MachineError:
+    if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(f"no space left to write {path}", hint="free space there, then run the command again")
+    if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        who = f"uid {os.getuid()}, gid {os.getgid()}"
+        return NotWritableError(f"{path} cannot be written by {who}: {fault.strerror}", hint="change the owner of its folder")
+    return MachineError(f"{path} could not be written: {fault.strerror or fault}")
