@@ -1,0 +1,121 @@
+"""Runs the uv that `uv.lock` pins, on the indexes that pip is configured to use.
+
+It knows how uv is fetched by hash and how pip's settings are called in uv. It does not know what uv is asked to do.
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".reprise"
+
+# pip's name -> uv's variable, and the separator uv wants between several values.
+SETTINGS = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", ""),
+    "client-cert": ("SSL_CLIENT_CERT", ""),
+    "timeout": ("UV_HTTP_TIMEOUT", ""),
+}
+
+
+class NoUvError(Exception):
+    """The pinned uv can neither be found nor fetched; the message says why and what to do."""
+
+
+def pinned() -> tuple[str, list[str]]:
+    """The version of uv in the lock, and the hashes of its wheels."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    package = next(entry for entry in lock["package"] if entry["name"] == "uv")
+    return package["version"], [wheel["hash"] for wheel in package["wheels"]]
+
+
+def uv(version: str, hashes: list[str]) -> Path:
+    """A uv of exactly this version: from the PATH, from an earlier call, or fetched now."""
+    for found in (shutil.which("uv"), HOME / f"uv-{version}" / "bin" / "uv"):
+        if found and Path(found).exists() and said_by(found, "--version").split()[1:2] == [version]:
+            return Path(found)
+    return fetched(version, hashes)
+
+
+def said_by(*command: str | Path) -> str:
+    """The output of a command, empty when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def fetched(version: str, hashes: list[str]) -> Path:
+    """A new environment with uv alone in it, appearing under its name only when whole."""
+    home = HOME / f"uv-{version}"
+    partial = HOME / f"uv-{version}.{os.getpid()}"
+    print(f"uv: fetching uv {version} into {home.relative_to(ROOT)}", file=sys.stderr)
+    try:
+        made(partial, f"uv=={version} " + " ".join(f"--hash={digest}" for digest in hashes))
+        shutil.rmtree(home, ignore_errors=True)
+        partial.rename(home)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return home / "bin" / "uv"
+
+
+def made(home: Path, requirement: str) -> None:
+    """An environment at home with this requirement, installed by pip, by hash."""
+    venv = subprocess.run([sys.executable, "-m", "venv", home], capture_output=True, text=True, check=False)
+    if venv.returncode:
+        raise NoUvError(
+            f"{sys.executable} cannot make an environment (no venv module): "
+            "apt-get install python3-venv, or put uv on the PATH"
+        )
+    wanted = home / "requirements.txt"
+    wanted.write_text(requirement + "\n", encoding="utf-8")
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoUvError(f"pip could not install {requirement.split()[0]}:\n{done.stderr.strip()}")
+
+
+def configured(listing: str) -> dict[str, str]:
+    """What `pip config list` shows, strongest last: section global, section install, the environment."""
+    found: dict[str, str] = {}
+    for section in ("global.", "install.", ":env:."):
+        for line in listing.splitlines():
+            name, _, value = line.partition("=")
+            if name.startswith(section):
+                found[name.removeprefix(section)] = str(ast.literal_eval(value))
+    return found
+
+
+def handed_on(settings: dict[str, str]) -> dict[str, str]:
+    """Pip's settings under uv's names. Every file is checked by hash, so any index may serve it."""
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    for name, (variable, separator) in SETTINGS.items():
+        if name in settings:
+            variables[variable] = separator.join(settings[name].split()) if separator else settings[name]
+    return variables
+
+
+def main() -> int:
+    """Replaces this process by uv; what the environment already says to uv stands."""
+    try:
+        program = uv(*pinned())
+    except NoUvError as problem:
+        print(f"uv: {problem}", file=sys.stderr)
+        return 1
+    python = program.with_name("python")
+    listing = said_by(python if python.exists() else sys.executable, "-m", "pip", "config", "list")
+    os.execve(program, [str(program), *sys.argv[1:]], {**handed_on(configured(listing)), **os.environ})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
