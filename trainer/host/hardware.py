@@ -1,0 +1,135 @@
+"""The machine a run is on: processor, memory, system, and GPUs as the driver's own library tells them (NVML).
+
+Knows where Linux keeps these facts, and asks other systems for what Python can tell. Refuses to start CUDA: NVML opens no context. An
+absent library or driver is a fact (no GPU, no driver), never an error.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from trainer.digest import digest_of_document
+from trainer.record import Gpu, Host
+
+try:
+    import pynvml
+except ImportError:  # not installed on a host: then nothing is known about GPUs there
+    pynvml = None
+
+_CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 128, 12: 128}
+"""By major compute capability; 6.0 and 8.0 have 64. From NVIDIA's CUDA C++ Programming Guide, "Compute Capabilities"."""
+_LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def read_host(root: Path = Path("/")) -> Host:
+    """Everything the record says about the machine; `root` is where its /proc, /sys and /dev are."""
+    cpu, flags = _processor(_text(root / "proc/cpuinfo"))
+    driver, cuda, gpus = _nvml()
+    return Host(
+        name=platform.node() or "unknown",
+        system=_system(),
+        kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cpu=cpu,
+        cpu_flags=digest_of_document(flags) if flags else None,
+        cores=usable_cores(),
+        memory=_memory(root),
+        gpus=gpus,
+        driver=driver,
+        cuda_driver=cuda,
+    )
+
+
+def gpu_nodes(root: Path = Path("/")) -> list[str]:
+    """The GPU devices that this process can see as files: what a run on a CPU should not pass over in silence."""
+    with suppress(OSError):
+        return sorted(name for name in os.listdir(root / "dev") if re.fullmatch(r"nvidia\d+", name))
+    return []
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor(cpuinfo: str) -> tuple[str, list[str]]:
+    fields = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", cpuinfo, re.MULTILINE))
+    model = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
+    return model.strip(), sorted((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def _memory(root: Path) -> int:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [int(text) for name in _LIMITS if (text := _text(root / name).strip()).isdigit()]
+    return min([whole, *limits])
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform(terse=True)
+
+
+def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
+    """Driver version, the CUDA version it supports, the GPUs; nothing where NVML is absent or fails."""
+    if pynvml is None:
+        return None, None, []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None, None, []
+    try:
+        return _devices(pynvml)
+    except pynvml.NVMLError:
+        return None, None, []
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _devices(nvml: Any) -> tuple[str, str, list[Gpu]]:  # noqa: ANN401 - the library has no types
+    version = nvml.nvmlSystemGetCudaDriverVersion()
+    gpus = [_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(place)) for place in range(nvml.nvmlDeviceGetCount())]
+    return _plain(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}", gpus
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:  # noqa: ANN401 - the library has no types
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    cores = None
+    with suppress(nvml.NVMLError, AttributeError):
+        cores = nvml.nvmlDeviceGetNumGpuCores(handle)
+    return Gpu(
+        name=_plain(nvml.nvmlDeviceGetName(handle)),
+        uuid=_plain(nvml.nvmlDeviceGetUUID(handle)),
+        memory=nvml.nvmlDeviceGetMemoryInfo(handle).total,
+        multiprocessors=multiprocessors(cores, major, minor),
+        capability=f"{major}.{minor}",
+    )
+
+
+def multiprocessors(cores: int | None, major: int, minor: int) -> int | None:
+    """Streaming multiprocessors, from the CUDA cores that NVML counts; None for an architecture not known here.
+
+    >>> multiprocessors(16896, 9, 0)
+    132
+    """
+    each = 64 if (major, minor) in {(6, 0), (8, 0)} else _CORES_PER_MULTIPROCESSOR.get(major)
+    return cores // each if cores and each else None
+
+
+def _plain(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
