@@ -1,0 +1,82 @@
+"""A real S3 server (SeaweedFS from the lock) for tests: on 127.0.0.1, on free ports, its data in a folder that the test owns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USER: Final = "tests"
+PASSWORD: Final = "not-a-secret"
+BUCKET: Final = "reprise"
+PORTS: Final = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
+OFF: Final = ("admin.ui=false", "webdav=false", "s3.port.iceberg=0", "s3.port.lance=0", "s3.autoCreateBucket=false", "master.telemetry=false")
+START_S: Final = 60.0
+
+
+def program() -> str | None:
+    """Where `weed` lies: beside this Python, else on the PATH."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Start a server on `folder`, give its endpoint, stop it (by process id) at the end."""
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    words = [str(program()), "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    words += [f"-{name}={port}" for name, port in ports.items()] + [f"-{option}" for option in OFF]
+    keys = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(words, env={"PATH": os.defpath, "HOME": str(folder), **keys}, stdout=log, stderr=log, cwd=folder)
+    try:
+        _wait(endpoint, process, folder / "server.log")
+        yield endpoint
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listened on a moment ago."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and process.poll() is None:
+        if _ready(endpoint):
+            return
+        time.sleep(0.1)  # a real server's start is the one thing here that has no event to wait for
+    raise RuntimeError(f"the S3 server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _ready(endpoint: str) -> bool:
+    """Whether the bucket is there: an unsigned question is refused for a bucket that exists."""
+    try:
+        urllib.request.urlopen(f"{endpoint}/{BUCKET}", timeout=2)
+    except urllib.error.HTTPError as fault:
+        return fault.code == 403
+    except OSError:
+        return False
+    return True
