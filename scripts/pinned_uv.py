@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".reprise"
@@ -82,7 +83,7 @@ def made(home: Path, requirement: str) -> None:
     install = [*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NoUvError(f"pip could not install {requirement.split()[0]}:\n{done.stderr.strip()}")
+        raise NoUvError(f"pip could not install {requirement.split(maxsplit=1)[0]}:\n{done.stderr.strip()}")
 
 
 def configured(listing: str) -> dict[str, str]:
@@ -105,17 +106,22 @@ def handed_on(settings: dict[str, str]) -> dict[str, str]:
     return variables
 
 
-def main() -> int:
-    """Replaces this process by uv; what the environment already says to uv stands."""
+def environment() -> dict[str, str]:
+    """This process's environment with pip's settings in it; what it already says to uv stands."""
+    version, _ = pinned()
+    python = HOME / f"uv-{version}" / "bin" / "python"
+    listing = said_by(python if python.exists() else sys.executable, "-m", "pip", "config", "list")
+    return {**handed_on(configured(listing)), **os.environ}
+
+
+def main() -> NoReturn:
+    """Replaces this process by uv."""
     try:
         program = uv(*pinned())
     except NoUvError as problem:
-        print(f"uv: {problem}", file=sys.stderr)
-        return 1
-    python = program.with_name("python")
-    listing = said_by(python if python.exists() else sys.executable, "-m", "pip", "config", "list")
-    os.execve(program, [str(program), *sys.argv[1:]], {**handed_on(configured(listing)), **os.environ})
+        sys.exit(f"uv: {problem}")
+    os.execve(program, [str(program), *sys.argv[1:]], environment())  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
