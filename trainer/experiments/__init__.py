@@ -1,0 +1,1 @@
+"""Experiments: one module each, its settings and its net, nothing else."""

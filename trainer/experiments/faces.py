@@ -1,0 +1,50 @@
+"""Face or not: 200 crops of 25x25 pixels, by a small convolutional net."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from trainer.ledger import configured
+from trainer.training.classification import ClassificationSettings, Classifier
+
+
+class Settings(ClassificationSettings):
+    """140 crops to learn from, 30 to validate, 30 to test."""
+
+    dataset = "faces"
+    classes = 2
+    max_epochs = 20
+    batch_size = 20
+
+    channels: PositiveInt = 8
+    """Channels of the first layer; the second has twice as many."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """What part of the features is dropped in training."""
+
+
+@configured
+class Net(Classifier):
+    """Two convolutions with pooling, dropout, one linear layer."""
+
+    def __init__(self, *, channels: int, dropout: float, classes: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * channels * 6 * 6, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give a score for each class: `[batch, 1, 25, 25]` to `[batch, classes]`."""
+        scores: Tensor = self.layers(images)
+        return scores

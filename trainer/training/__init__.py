@@ -1,0 +1,1 @@
+"""Training: the home of torch and Lightning."""

@@ -1,0 +1,62 @@
+"""Classification: one of several classes for each sample.
+
+Knows the loss (cross entropy) and the metrics of a classifier. Refuses to know its net.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from trainer.ledger import configured
+from trainer.training.settings import TrainingSettings
+from trainer.training.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ClassificationSettings(TrainingSettings):
+    """What a classification can be given."""
+
+    classes: Annotated[int, Field(ge=2)]
+    """How many classes there are; labels are 0 and up."""
+    input_field: str = "image"
+    """The dataset's field that the net is given."""
+    target_field: str = "label"
+    """The dataset's field that holds the class."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What part of the target's weight is spread over all classes."""
+
+
+class Classifier(Task):
+    """A net whose `forward` gives `[batch, classes]` scores. Metrics: accuracy over samples, F1 averaged over classes."""
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the cross entropy."""
+        return cross_entropy()
+
+    def make_metrics(self) -> MetricCollection:
+        """Make accuracy and F1."""
+        return measures()
+
+
+@configured
+def cross_entropy(*, label_smoothing: float) -> nn.CrossEntropyLoss:
+    """Cross entropy of scores `[batch, classes]` and labels `[batch]`, a mean over the batch."""
+    return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+
+@configured
+def measures(*, classes: int) -> MetricCollection:
+    """Accuracy and F1 over `classes`."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
+            "f1": MulticlassF1Score(num_classes=classes, average="macro"),
+        }
+    )

@@ -1,0 +1,80 @@
+"""Exactness: what a level of determinism switches in code, once the launcher has set the variables.
+
+Knows torch's switches and the calls that must be made before threads start. Refuses to go on where a variable is not as the level
+wants it: a library may have read it already.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+import torch
+
+from trainer.determinism import Level, differing, threads_at, variables
+from trainer.errors import MachineError, NotDeterministicError, SettingError
+from trainer.ledger import configured
+
+_VECTOR_OPS: Final = (
+    "acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc"
+).split()
+_NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation")
+_CUBLAS: Final = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@configured
+def apply_level(*, determinism: Level, threads: int | None, precision: str) -> None:
+    """Switch torch to the level. Raises `MachineError` where the launcher's variables are not set, or CUDA is already in use."""
+    count = threads_at(determinism, threads)
+    wrong = differing(variables(determinism, threads=count), os.environ)
+    if wrong:
+        raise MachineError(f"this process was not started for determinism {determinism}: {wrong[0]}", hint="start it with `reprise train`")
+    torch.set_num_threads(count)
+    if determinism is Level.OFF:
+        return
+    if determinism is Level.PORTABLE and precision != "32-true":
+        raise SettingError(f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine")
+    if torch.cuda.is_initialized():
+        raise MachineError("CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported")
+    torch.set_num_interop_threads(1)
+    _choose_exact_kernels()
+    warm_up()
+
+
+def warm_up() -> None:
+    """Call each of oneMKL's vector functions once on one element.
+
+    Its first call from several threads races silently (pytorch issue 188792); every process does this, loader workers too.
+    """
+    for kind in (torch.float32, torch.float64):
+        one = torch.full((1,), 0.5, dtype=kind)
+        for name in _VECTOR_OPS:
+            getattr(torch, name)(one)
+
+
+def translated(fault: RuntimeError) -> NotDeterministicError | None:
+    """Word torch's refusal of an operation without a deterministic kernel; `None` when the failure is another."""
+    text = str(fault)
+    found = _NO_KERNEL.search(text)
+    if found is None and not ("deterministic" in text.lower() and _CUBLAS in text):
+        return None
+    name = found[1] if found else "a matrix product of cuBLAS"
+    return NotDeterministicError(
+        f"{name} has no deterministic kernel, and determinism is on",
+        hint="replace the operation, or run with --determinism off: then no rerun is promised to be equal",
+    )
+
+
+def _choose_exact_kernels() -> None:
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.enable_flash_sdp(enabled=False)
+    torch.backends.cuda.enable_mem_efficient_sdp(enabled=False)
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    torch.backends.cuda.enable_math_sdp(enabled=True)

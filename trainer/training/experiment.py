@@ -1,0 +1,83 @@
+"""An experiment: one module's `Settings` and its one net.
+
+Knows how the module is found in the frozen source and what it must hold. Refuses to run anything in it but its import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
+from trainer.training.settings import TrainingSettings
+from trainer.training.task import Task
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """An imported experiment."""
+
+    name: str
+    file: Path
+    settings: type[TrainingSettings]
+    net: type[Task]
+
+
+def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
+    """Import the experiment in `file`. Raises `ExperimentFailedError` where its own code does, `ExperimentError` where parts are missing."""
+    module = _imported(file, root=root)
+    settings = getattr(module, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
+        raise ExperimentError(
+            f"experiment {name} has no class Settings; expected one that derives from ClassificationSettings or RegressionSettings",
+            hint="trainer/experiments/digits.py shows one",
+        )
+    nets = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__]
+    if len(nets) != 1:
+        found = ", ".join(kind.__name__ for kind in nets) or "none"
+        raise ExperimentError(f"experiment {name} has {found}; expected exactly one net that derives from Classifier or Regressor", hint="keep one in the module")
+    return Experiment(name=name, file=file, settings=settings, net=nets[0])
+
+
+def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | None:
+    """Word a failure of the experiment's own code, with the part of the traceback that is hers; `None` where it is not hers."""
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) == file]
+    if isinstance(fault, SyntaxError) and fault.filename == str(file):
+        return ExperimentFailedError(f"{file.name}, line {fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None)
+    if not frames:
+        return None
+    lines = [f"{file.name}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
+    return ExperimentFailedError(f"the experiment raised {type(fault).__name__}: {fault}", hint="\n     ".join(lines))
+
+
+def _imported(file: Path, *, root: Path) -> ModuleType:
+    inside = file.relative_to(root).with_suffix("").parts if file.is_relative_to(root) else ()
+    try:
+        if inside[:2] == ("trainer", "experiments"):
+            return importlib.import_module(".".join(inside))
+        return _from_path(file)
+    except RepriseError:
+        raise
+    except Exception as fault:
+        own = own_failure(fault, file=file)
+        if own is None:
+            raise
+        raise own from fault
+
+
+def _from_path(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"experiment_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ExperimentError(f"{file} is no Python file", hint="name a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

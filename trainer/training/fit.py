@@ -1,0 +1,147 @@
+"""One training from assembled parts to files: net, data, steps, the test of what is served, its tensors.
+
+Knows the order in which things are made and done. Refuses to know where the dataset came from, who keeps the record and who is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+
+from trainer.ledger import configured, kept
+from trainer.training.checkpoints import Checkpoints, WholeCheckpointIO, served
+from trainer.training.data import RunData
+from trainer.training.exactness import apply_level
+from trainer.training.logs import displays, loggers
+from trainer.training.seeds import derived, seed_all
+from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
+from trainer.training.stopping import Stop, StopBetweenSteps
+from trainer.training.tensors import write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+    from trainer.ledger import Ledger
+    from trainer.training.experiment import Experiment
+    from trainer.training.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a training is handed."""
+
+    run: str
+    experiment: Experiment
+    ledger: Ledger
+    dataset: Dataset
+    data: Path
+    """The fetched dataset's folder."""
+    into: Path
+    """The attempt's folder."""
+    stop: Stop
+    say: Callable[[str], None]
+    on_terminal: bool
+    started: float
+    """The monotonic clock when the command was typed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training gave."""
+
+    metrics: dict[str, float]
+    telemetry: dict[str, float]
+    steps: int
+    weights: str
+    """The digest of the weights' table in `tensors.json`."""
+
+
+def train(job: Job) -> Trained:
+    """Train, test the checkpoint that is served, write its tensors. Raises what the experiment raises."""
+    _quieten()
+    with kept(job.ledger):
+        apply_level()
+        _seed_start()
+        net = configured(job.experiment.net)()
+        data = RunData(job.dataset, job.data)
+        clock, checkpoints = StepClock(), Checkpoints(job.into / "checkpoints", run=job.run)
+        machine = _machine(job, [clock, checkpoints])
+        machine.fit(net, datamodule=data)
+        return _closed(job, machine, net, data, clock)
+
+
+def _machine(job: Job, parts: list[Any]) -> L.Trainer:
+    clock, checkpoints = parts
+    shown = displays(job.say, on_terminal=job.on_terminal)
+    return L.Trainer(
+        **limits(),
+        **placement(),
+        logger=loggers(job.into),
+        callbacks=[
+            CheckBeforeFirstStep(job.ledger),
+            SeedEveryStep(),
+            clock,
+            *shown,
+            checkpoints,
+            StopBetweenSteps(job.stop, checkpoints),
+        ],
+        plugins=[WholeCheckpointIO()],
+        default_root_dir=job.into,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(part, ProgressBar) for part in shown),
+        enable_checkpointing=True,
+    )
+
+
+def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
+    saved = machine.strategy.broadcast(served(job.into / "checkpoints") if machine.is_global_zero else None)
+    checkpoint = torch.load(job.into / "checkpoints" / saved.path, map_location="cpu", weights_only=False)
+    net.load_state_dict(checkpoint["state_dict"])
+    validated = dict(net.results)
+    steps = machine.global_step
+    machine.test(net, datamodule=data, verbose=False)
+    weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
+    metrics = {**validated, **net.results}
+    return Trained(metrics=metrics, telemetry=clock.telemetry(started=job.started), steps=steps, weights=weights)
+
+
+@configured
+def limits(*, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm: float | None, log_every: int) -> dict[str, Any]:
+    """Say how long to train and how steps are made of batches."""
+    return {
+        "max_epochs": max_epochs,
+        "max_steps": -1 if max_steps is None else max_steps,
+        "accumulate_grad_batches": accumulate,
+        "gradient_clip_val": clip_norm,
+        "log_every_n_steps": log_every,
+    }
+
+
+@configured
+def placement(*, accelerator: str, devices: int, precision: str) -> dict[str, Any]:
+    """Say what to train on: several devices are processes that exchange gradients."""
+    kind = ("gpu" if torch.cuda.is_available() else "cpu") if accelerator == "auto" else accelerator
+    return {"accelerator": kind, "devices": devices, "precision": precision, "strategy": "ddp" if devices > 1 else "auto"}
+
+
+@configured
+def _seed_start(*, seed: int) -> None:
+    seed_all(derived(seed, "init"))
+
+
+def _quieten() -> None:
+    """Keep Lightning's advice to itself: what it would say about workers and devices is settled by settings."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")

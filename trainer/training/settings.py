@@ -1,0 +1,66 @@
+"""The settings that every training has: what it learns from, how it steps, what it shows.
+
+Knows each setting's type, bounds and default. Refuses to know torch: the launcher's side may read this.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from trainer.settings import LaunchSettings, Role
+
+
+class TrainingSettings(LaunchSettings):
+    """What every experiment can be given."""
+
+    dataset: str
+    """The dataset's name: a file of `datasets/`."""
+    seed: NonNegativeInt = 0
+    """Where all randomness begins: the initial weights, the order of the data, dropout."""
+    max_epochs: PositiveInt = 10
+    """Passes over the training split."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps after which to end, if earlier than `max_epochs`."""
+    batch_size: PositiveInt = 32
+    """Samples in a step, all devices together."""
+    accumulate: PositiveInt = 1
+    """Batches whose gradients are summed up before the optimizer steps."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """What turns gradients into steps."""
+    learning_rate: PositiveFloat = 1e-3
+    """The optimizer's step size, after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.0
+    """How strongly weights are pulled to zero."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """What part of the last step `sgd` carries on."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up: `cosine` ends at zero."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises to its full size."""
+    clip_norm: PositiveFloat | None = None
+    """The largest gradient norm that is not scaled down."""
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """The number format of weights and of products."""
+    monitor: str | None = None
+    """A validation metric, as `val_loss`: the weights that were best by it are kept and tested, instead of the last."""
+    monitor_goal: Literal["lowest", "highest"] = "lowest"
+    """Which value of `monitor` is the best."""
+
+    workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
+    """Processes that read data ahead; 0 reads it in the training process."""
+    checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None
+    """Steps between checkpoints, besides one after each epoch."""
+    log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
+    """Steps between two lines of the training loss in metrics.jsonl."""
+    progress: Annotated[bool, Role.EXECUTION] = True
+    """Show progress: a bar on a terminal, a line an epoch elsewhere."""
+    tensorboard: Annotated[bool, Role.EXECUTION] = True
+    """Write the metrics for TensorBoard too."""
+    wandb: Annotated[Literal["off", "offline", "online"], Role.EXECUTION] = "off"
+    """Write the metrics for Weights & Biases too; `offline` keeps them in the run folder."""
+    wandb_project: Annotated[str, Role.EXECUTION] = "reprise"
+    """The Weights & Biases project."""
+    publish: Annotated[bool, Role.EXECUTION] = True
+    """Publish the run to the store when it ends."""

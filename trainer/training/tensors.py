@@ -1,0 +1,65 @@
+"""What a run's weights are, bit for bit: `weights.safetensors` for use, `tensors.json` for comparison.
+
+Knows how a tensor is named and digested. Refuses to compare: equal digests are equal bits, that is all it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+
+from trainer.digest import canonical, digest_of_document
+from trainer.training.checkpoints import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+FORMAT = "reprise.tensors/1"
+
+
+def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
+    """Write both files for a checkpoint of `net`; give the digest of the weights' table."""
+    weights: dict[str, Tensor] = {name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()}
+    names = [name for name, _ in net.named_parameters()]
+    table = {name: described(value) for name, value in weights.items()}
+    moments = [optimizer_tensors(state, names) for state in checkpoint["optimizer_states"]]
+    document = {
+        "format": FORMAT,
+        "step": checkpoint["global_step"],
+        "weights": table,
+        "optimizer": {name: described(value) for tensors in moments for name, value in tensors.items()},
+    }
+    write_whole(folder / "weights.safetensors", lambda file: file.write(save({name: value.clone() for name, value in weights.items()})))
+    write_whole(folder / "tensors.json", lambda file: file.write(canonical(document) + b"\n"))
+    return digest_of_document(table)
+
+
+def described(tensor: Tensor) -> dict[str, Any]:
+    """Describe a tensor: dtype, shape, and the sha256 of its elements in row-major, little-endian order.
+
+    >>> described(torch.zeros(2, 3))["shape"]
+    [2, 3]
+    """
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    return {
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+        "sha256": f"sha256:{hashlib.sha256(data).hexdigest()}",
+    }
+
+
+def optimizer_tensors(state: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
+    """Name an optimizer's tensors by parameter and quantity, as `layers.0.weight/exp_avg`."""
+    return {
+        f"{names[index]}/{quantity}": value
+        for index, quantities in state["state"].items()
+        for quantity, value in quantities.items()
+        if isinstance(value, torch.Tensor)
+    }
