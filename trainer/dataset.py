@@ -20,6 +20,7 @@ from trainer.suggest import did_you_mean
 
 FOLDER: Final = "datasets"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
+_PAIR: Final = re.compile(r"\[\n +(\d+),\n +(\d+),\n\]")
 
 
 def _path(text: str) -> str:
@@ -117,4 +118,5 @@ def parse_dataset(text: bytes, *, where: str) -> Dataset:
 def declared(dataset: Dataset) -> str:
     """The text of `datasets/<name>.toml`; the same dataset always gives the same text."""
     head = f"# Written by `reprise data publish {dataset.name}`. The manifest's digest names every byte; change licence, splits and reader,\n"
-    return head + "# publish again, and the version goes up.\n" + tomli_w.dumps(dataset.model_dump(mode="json"))
+    body = tomli_w.dumps(dataset.model_dump(mode="json"))
+    return head + "# publish again, and the version goes up.\n" + _PAIR.sub(r"[\1, \2]", body)

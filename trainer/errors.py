@@ -100,6 +100,12 @@ class LockError(RepriseError):
     code = 47
 
 
+class ManifestError(RepriseError):
+    """A manifest that is damaged, or names files that no dataset may have."""
+
+    code = 48
+
+
 # --- 50-59: the store
 
 
