@@ -1,0 +1,3 @@
+"""The tests, mirroring the package."""
+
+from __future__ import annotations

@@ -12,8 +12,8 @@ from trainer.digest import digest_of_bytes
 from trainer.errors import DocumentError
 from trainer.record import (
     Circumstances,
-    Device,
     Determinism,
+    Device,
     Host,
     Image,
     Ingredients,
@@ -109,5 +109,5 @@ def test_run_ids_have_the_time_and_no_text_of_a_user() -> None:
 def test_a_record_of_an_unknown_version_is_refused_by_name() -> None:
     """A record from the future is not half-read."""
     later = json.loads(record().to_json()) | {"format": "reprise.run/9"}
-    with pytest.raises(DocumentError, match="reprise.run/9"):
+    with pytest.raises(DocumentError, match=r"reprise\.run/9"):
         read_record(json.dumps(later), where="there")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import rfc8785
 from pydantic import StringConstraints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, StringConstraints(pattern=PATTERN)]
@@ -76,7 +76,7 @@ def is_digest(text: str) -> bool:
     return re.fullmatch(PATTERN, text) is not None
 
 
-def _representable(value: object) -> object:
+def _representable(value: object) -> Any:
     match value:
         case float() if value == 0.0 and math.copysign(1.0, value) < 0:
             return "-0"

@@ -29,6 +29,9 @@ class Document(BaseModel):
 
 M = TypeVar("M", bound=BaseModel)
 
+_SHOWN = 80
+"""Characters of a wrong value that a message shows."""
+
 
 def read_toml(path: Path, model: type[M]) -> M:
     """Read `path` as `model`. Raises `DocumentError`, naming the file, the key, what was found and what was expected."""
@@ -79,7 +82,7 @@ def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
             return f"key {key!r} is missing", "add it"
         case _:
             found = repr(fault["input"])
-            found = found if len(found) <= 80 else found[:77] + "..."
+            found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
             return f"{key}: found {found}; {_lower(fault['msg'])}", "correct the value"
 
 

@@ -1,0 +1,124 @@
+"""A fresh clone on a real engine with a real S3 server: what a new user has after the first command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).parents[2]
+RUN_ID = re.compile(r"\b[0-9]{14}-[a-z2-7]{6}\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both streams."""
+        return self.out + self.err
+
+    @property
+    def run(self) -> str:
+        """The id of the run that it names last."""
+        found = RUN_ID.findall(self.text)
+        assert found, self.text
+        return str(found[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """A clone of this checkout, with its own compose project and its own port."""
+
+    root: Path
+    env: dict[str, str]
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """Begin a command in the clone."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            words, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, **more
+        )
+
+    def type(self, *words: str, seconds: float = 600) -> Said:
+        """Type a command in the clone and wait for its answer."""
+        process = self.start(*words)
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Said(code=process.returncode, out=out, err=err)
+
+    def train(self, *words: str) -> Said:
+        """The everyday command."""
+        return self.type("docker", "compose", "run", "--rm", "train", *words)
+
+    def record(self, run: str) -> dict[str, Any]:
+        """A run's record, as the command shows it."""
+        said = self.type("scripts/reprise", "runs", "show", run, "--json")
+        assert said.code == 0, said.text
+        document: dict[str, Any] = json.loads(said.out)
+        return document
+
+
+def clone(into: Path) -> None:
+    """Clone what is tracked or would be, as it is in the working tree, and commit it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (CHECKOUT / name).is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, into / name)
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+    for words in (("init", "-q", "-b", "main"), ("add", "-A"), (*identity, "commit", "-qm", "A clone")):
+        subprocess.run(["git", *words], cwd=into, check=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A clone in which the first command of the README was typed once; everything that it started is taken down."""
+    root = tmp_path_factory.mktemp("reprise-e2e-")
+    clone(root)
+    mine = House(root=root, env=os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"})
+    try:
+        said = mine.type("scripts/train", "--yes", "--exp", "digits", seconds=1500)
+        (root / "runs" / ".first.json").write_text(json.dumps({"code": said.code, "text": said.text}))
+        yield mine
+    finally:
+        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans")
+
+
+@pytest.fixture(scope="session")
+def first(house: House) -> Said:
+    """What the first command answered."""
+    kept = json.loads((house.root / "runs" / ".first.json").read_text())
+    return Said(code=kept["code"], out=kept["text"], err="")

@@ -1,0 +1,166 @@
+"""The front door: one command, a trained model and a record; and then every day."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import House, Said
+
+pytestmark = pytest.mark.engine
+
+QUICK = ("--max-epochs", "1")
+
+
+def docker(*words: str) -> str:
+    """What the engine itself says."""
+    return subprocess.run(["docker", *words], capture_output=True, check=True, text=True).stdout.strip()
+
+
+def test_the_first_command_ends_with_a_run_a_result_and_a_record(house: House, first: Said) -> None:
+    """Run id, test accuracy of at least 0.95, and the record's path are all said, and the record is there."""
+    assert first.code == 0, first.text
+    record = house.record(first.run)
+    assert record["outcome"]["status"] == "completed"
+    assert record["outcome"]["metrics"]["test_accuracy"] >= 0.95
+    path = house.root / "runs" / first.run / "attempts" / "1" / "record.json"
+    assert path.exists()
+    assert str(path.relative_to(house.root)) in first.text
+
+
+def test_the_same_again_builds_and_downloads_nothing(house: House, first: Said) -> None:
+    """The everyday command starts at once: image there, dataset in the cache."""
+    images = docker("image", "ls", "--quiet", "--no-trunc")
+    said = house.train("--exp", "digits", "--learning-rate", "3e-4", "--max-epochs", "2")
+    assert said.code == 0, said.text
+    assert said.run != first.run
+    assert docker("image", "ls", "--quiet", "--no-trunc") == images
+    assert house.record(said.run)["ingredients"]["settings"]["learning_rate"] == 3e-4
+    assert "MB/s" not in said.text
+
+
+def test_the_same_settings_give_the_same_bits(house: House) -> None:
+    """Two runs of one identity have equal tensors."""
+    one, other = (house.train("--exp", "digits", *QUICK, "--seed", "7") for _ in range(2))
+    first, second = house.record(one.run), house.record(other.run)
+    assert first["identity"] == second["identity"]
+    assert first["outcome"]["weights"] == second["outcome"]["weights"]
+    assert first["outcome"]["metrics"] == second["outcome"]["metrics"]
+
+
+def test_the_record_names_the_image_as_docker_does(house: House, first: Said) -> None:
+    """The digest in the record is the one that the engine gives, and where each value came from is told."""
+    record = house.record(first.run)
+    image = record["circumstances"]["image"]
+    told = json.loads(docker("image", "inspect", image["reference"]))[0]
+    assert image["known"] == "asserted"
+    assert image["manifest"] in told["RepoDigests"][0]
+    assert record["ingredients"]["layers"] == told["RootFS"]["Layers"]
+    assert record["circumstances"]["origins"]["seed"] == "default"
+    assert record["ingredients"]["datasets"]["digits"]["content"].startswith("sha256:")
+    assert any(entry["bound"] for entry in record["outcome"]["ledger"].values())
+
+
+def test_an_edit_is_trained_without_a_build(house: House) -> None:
+    """A line of an experiment is changed: the run's frozen source has it, and its identity is another."""
+    page = house.root / "trainer" / "experiments" / "digits.py"
+    before = page.read_text()
+    page.write_text(before + "\n# an idea\n")
+    try:
+        said = house.train("--exp", "digits", *QUICK)
+    finally:
+        page.write_text(before)
+    assert said.code == 0, said.text
+    with tarfile.open(house.root / "runs" / said.run / "source.tar.gz") as bundle:
+        kept = bundle.extractfile("trainer/experiments/digits.py")
+        assert kept is not None
+        assert kept.read().decode().endswith("# an idea\n")
+
+
+def test_an_edit_during_a_run_does_not_leak_in(house: House) -> None:
+    """What is trained is what was there at the start."""
+    page = house.root / "trainer" / "experiments" / "digits.py"
+    before = page.read_text()
+    running = house.start("docker", "compose", "run", "--rm", "train", "--exp", "digits", "--max-epochs", "3")
+    assert running.stdout is not None
+    assert running.stderr is not None
+    try:
+        seen = ""
+        while not re.search(r"[0-9]{14}-[a-z2-7]{6}", seen):
+            line = running.stderr.readline()
+            assert line, seen
+            seen += line
+        page.write_text("raise SystemExit('leaked')\n")
+        out, err = running.communicate(timeout=300)
+    finally:
+        page.write_text(before)
+    assert running.returncode == 0, seen + out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--exp", "digitz"), 42, "digits"),
+        (("--exp", "digits", "--learning-rat", "1"), 41, "learning-rate"),
+        (("--exp", "digits", "--learning-rate", "abc"), 41, "abc"),
+        (("--exp", "digits", "--max-epochs", "-1"), 41, "-1"),
+        (("--exp", "digits", "--dataset", "digitz"), 44, "digits"),
+    ],
+)
+def test_bad_words_get_one_line_and_a_hint(house: House, words: tuple[str, ...], code: int, said: str) -> None:
+    """The thing, what was found, what to do; no traceback, no run left behind."""
+    before = sorted((house.root / "runs").iterdir())
+    answer = house.train(*words)
+    assert answer.code == code, answer.text
+    assert said in answer.text.replace("_", "-")
+    assert "Traceback" not in answer.text
+    assert sorted((house.root / "runs").iterdir()) == before
+
+
+def test_help_lists_every_setting_with_type_default_and_meaning(house: House) -> None:
+    """`--help` of an experiment is its reference."""
+    said = house.train("--exp", "digits", "--help")
+    assert said.code == 0, said.text
+    for word in ("--learning-rate", "--seed", "--max-epochs", "--batch-size", "float", "int"):
+        assert word in said.text
+
+
+def test_without_the_store_a_run_stays_local_and_is_published_later(house: House) -> None:
+    """The dataset is in the cache: training needs no store, says so, and one command publishes afterwards."""
+    house.type("docker", "compose", "stop", "store")
+    try:
+        said = house.type("docker", "compose", "run", "--rm", "--no-deps", "train", "--exp", "digits", *QUICK)
+        assert said.code == 0, said.text
+        assert "local only" in said.text
+    finally:
+        house.type("docker", "compose", "--profile", "*", "up", "--detach", "--wait", "store")
+    published = house.type("scripts/reprise", "runs", "publish", said.run)
+    assert published.code == 0, published.text
+    listed = json.loads(house.type("scripts/reprise", "runs", "ls", "--json").out)
+    assert [run["where"] for run in listed if run["run"] == said.run] == ["published"]
+
+
+def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:
+    """SIGTERM: the step is finished, a checkpoint written, status `preempted`, exit 143."""
+    name = f"{house.root.name}-stopped"
+    words = ("docker", "compose", "run", "--rm", "--name", name, "train", "--exp", "digits", "--max-epochs", "1000")
+    running = house.start(*words)
+    assert running.stderr is not None
+    seen = ""
+    while "epoch" not in seen.lower():
+        line = running.stderr.readline()
+        assert line, seen
+        seen += line
+    docker("stop", name)
+    _, rest = running.communicate(timeout=60)
+    found = re.findall(r"[0-9]{14}-[a-z2-7]{6}", seen + rest)
+    assert running.returncode == 143, seen + rest
+    record = house.record(found[-1])
+    assert record["outcome"]["status"] == "preempted"
+    assert any(file["path"].startswith("checkpoints/") for file in record["outcome"]["files"])
