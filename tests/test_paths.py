@@ -16,7 +16,23 @@ def test_ordinary_paths_are_acceptable(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "./a", "a/", "a\\b", "a\nb", "a\x00b", "a\x7f", "\udcff", "a" * 256, "a/" * 600 + "a"]
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../x",
+        "a//b",
+        "./a",
+        "a/",
+        "a\\b",
+        "a\nb",
+        "a\x00b",
+        "a\x7f",
+        "\udcff",
+        "a" * 256,
+        "a/" * 600 + "a",
+    ],
 )
 def test_paths_that_could_escape_or_confuse_are_refused(path: str) -> None:
     """Nothing that leaves its folder, needs two lines, or does not fit is acceptable."""

@@ -14,13 +14,17 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", [".env", ".env.local", "server.pem", "tls.key", "id_ed25519", "credentials", "credentials.json", ".netrc"])
+@pytest.mark.parametrize(
+    "name", [".env", ".env.local", "server.pem", "tls.key", "id_ed25519", "credentials", "credentials.json", ".netrc"]
+)
 def test_files_named_as_secrets_are_found(name: str) -> None:
     """The names that keys and passwords are kept under are known."""
     assert secret_by_name(name)
 
 
-@pytest.mark.parametrize("name", [".env.example", "id_map.py", "id_ed25519.pub", "credentials.py", "keys.py", "environment.toml", "monkey"])
+@pytest.mark.parametrize(
+    "name", [".env.example", "id_map.py", "id_ed25519.pub", "credentials.py", "keys.py", "environment.toml", "monkey"]
+)
 def test_ordinary_names_are_no_secrets(name: str) -> None:
     """Code that is about keys is no key."""
     assert secret_by_name(name) is None

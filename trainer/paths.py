@@ -2,8 +2,8 @@
 
 Knows spelling only. Refuses to touch a disk, and to mend a path: what is not acceptable is refused by name.
 
-A run or a bundle may come from a stranger. A path in it is acceptable when it stays below the folder it is unpacked in, on every
-system that a team uses, and when it can be printed in one line.
+A run or a bundle may come from a stranger. A path in it is acceptable when it stays below the folder it is unpacked
+in, on every system that a team uses, and when it can be printed in one line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What looks like a secret, by a file's name or by its bytes.
 
-Knows the names that keys and passwords are kept under, and the shapes of common keys. Refuses to be complete: it stops the usual
-accidents, no more. It reads what it is given and remembers nothing.
+Knows the names that keys and passwords are kept under, and the shapes of common keys. Refuses to be complete: it
+stops the usual accidents, no more. It reads what it is given and remembers nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Tests of the ports to the machine."""

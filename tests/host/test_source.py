@@ -101,7 +101,11 @@ def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
     with tarfile.open(folder / ARCHIVE) as tar:
         packed = {entry.name: (tar.extractfile(entry) or pytest.fail("no file")).read() for entry in tar}
     assert packed == {file.path: file.data for file in bundle.files}
-    assert packed == {path.relative_to(folder / COPY).as_posix(): path.read_bytes() for path in (folder / COPY).rglob("*") if path.is_file()}
+    assert packed == {
+        path.relative_to(folder / COPY).as_posix(): path.read_bytes()
+        for path in (folder / COPY).rglob("*")
+        if path.is_file()
+    }
     assert os.access(folder / COPY / "do", os.X_OK)
     assert capture(folder / COPY).digest == bundle.digest
 
@@ -120,7 +124,14 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
     """A bundle has no links, and nothing from outside of the checkout comes in through one."""
     (tmp_path / "outside").write_text("private")
     (checkout / ".env").write_text("TOKEN=1")
-    for name, target in {"in.py": "code.py", "out.py": "../outside", "dir": "deep", "none": "gone", "me": "me", "e.txt": ".env"}.items():
+    for name, target in {
+        "in.py": "code.py",
+        "out.py": "../outside",
+        "dir": "deep",
+        "none": "gone",
+        "me": "me",
+        "e.txt": ".env",
+    }.items():
         (checkout / name).symlink_to(target)
     bundle = capture(checkout)
     assert {file.path: file.data for file in bundle.files}["in.py"] == b"x = 1\n"
@@ -145,7 +156,9 @@ def test_names_that_are_not_utf8_are_left_out_by_name(checkout: Path) -> None:
 def test_too_much_source_is_refused_naming_the_largest_files(checkout: Path) -> None:
     """Data among the source is an error with its remedy, before a byte is read."""
     (checkout / "data.bin").write_bytes(bytes(3 << 20))
-    with pytest.raises(SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; the largest files are data\.bin") as fault:
+    with pytest.raises(
+        SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; the largest files are data\.bin"
+    ) as fault:
         capture(checkout, largest=2 << 20)
     assert "gitignore" in str(fault.value.hint)
 
@@ -160,7 +173,17 @@ def test_deleted_files_are_simply_not_there(checkout: Path) -> None:
 
 def test_without_git_leftovers_are_kept_out_and_it_is_said(tmp_path: Path) -> None:
     """No repository: everything but what tools leave behind, and the record says how it was listed."""
-    for path in ["a.py", "sub/b.py", "__pycache__/a.pyc", "env/pyvenv.cfg", "env/x.py", ".c/CACHEDIR.TAG", ".c/y", "runs/1/z", "sub/runs/ok.py"]:
+    for path in [
+        "a.py",
+        "sub/b.py",
+        "__pycache__/a.pyc",
+        "env/pyvenv.cfg",
+        "env/x.py",
+        ".c/CACHEDIR.TAG",
+        ".c/y",
+        "runs/1/z",
+        "sub/runs/ok.py",
+    ]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
     bundle = capture(tmp_path)

@@ -1,7 +1,8 @@
 """Writing a file so that it is there whole or not at all.
 
-Knows how a file system keeps that promise: a temporary file in the same folder, flushed, renamed, the folder flushed. Refuses to know
-what is written. A full disk and a folder that cannot be written become errors with names; the file that stood there before stays.
+Knows how a file system keeps that promise: a temporary file in the same folder, flushed, renamed, the folder flushed.
+Refuses to know what is written. A full disk and a folder that cannot be written become errors with names; the file
+that stood there before stays.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Make `path` hold `data`, replacing what it held before. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
+    """Make `path` hold `data`, replacing what it held. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
     with disk_faults(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
         temporary = Path(name)
@@ -62,5 +63,7 @@ def _worded(fault: OSError, path: Path) -> MachineError:
         return DiskFullError(f"no space left to write {path}", hint="free space there, then run the command again")
     if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         who = f"uid {os.getuid()}, gid {os.getgid()}"
-        return NotWritableError(f"{path} cannot be written by {who}: {fault.strerror}", hint="change the owner of its folder")
+        return NotWritableError(
+            f"{path} cannot be written by {who}: {fault.strerror}", hint="change the owner of its folder"
+        )
     return MachineError(f"{path} could not be written: {fault.strerror or fault}")

@@ -1,7 +1,7 @@
 """What git knows about a checkout: which files are its own, which commit it stands on, whether it differs.
 
-Knows the git command. Refuses to write anything: no lock is taken, no hook and no program named by the repository is run. Where git
-is absent, the folder is no repository, or git fails, the answer is None: a fact, not an error.
+Knows the git command. Refuses to write anything: no lock is taken, no hook and no program named by the repository is
+run. Where git is absent, the folder is no repository, or git fails, the answer is None: a fact, not an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-_QUIET: Final = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
+_QUIET: Final = (
+    "--no-optional-locks",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.quotePath=false",
+)
 _REACH: Final = 20.0
 """Seconds after which git is taken for absent; a listing takes 10 ms."""
 
@@ -33,7 +41,17 @@ class Listing:
 def listing(checkout: Path) -> Listing | None:
     """List `checkout` as git sees it, whoever owns it; None where git cannot tell."""
     tracked = _git(checkout, "ls-files", "-z", "--cached")
-    status = _git(checkout, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--ignore-submodules=all", "--", ".")
+    status = _git(
+        checkout,
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-z",
+        "--untracked-files=all",
+        "--ignore-submodules=all",
+        "--",
+        ".",
+    )
     prefix = _git(checkout, "rev-parse", "--show-prefix")
     if tracked is None or status is None or prefix is None:
         return None
@@ -43,7 +61,9 @@ def listing(checkout: Path) -> Listing | None:
     commits = [entry.removeprefix("# branch.oid ") for entry in entries if entry.startswith("# branch.oid ")]
     commit = next((name for name in commits if name != "(initial)"), None)
     paths = {path for path in tracked.split("\0") if path} | set(untracked)
-    return Listing(paths=tuple(sorted(paths)), commit=commit, dirty=any(not entry.startswith("# ") for entry in entries))
+    return Listing(
+        paths=tuple(sorted(paths)), commit=commit, dirty=any(not entry.startswith("# ") for entry in entries)
+    )
 
 
 def _git(checkout: Path, *words: str) -> str | None:

@@ -1,7 +1,7 @@
 """The machine a run is on: processor, memory, system, and GPUs as the driver's own library tells them (NVML).
 
-Knows where Linux keeps these facts, and asks other systems for what Python can tell. Refuses to start CUDA: NVML opens no context. An
-absent library or driver is a fact (no GPU, no driver), never an error.
+Knows where Linux keeps these facts, and asks other systems for what Python can tell. Refuses to start CUDA: NVML
+opens no context. An absent library or driver is a fact (no GPU, no driver), never an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ except ImportError:  # not installed on a host: then nothing is known about GPUs
     pynvml = None
 
 _CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 128, 12: 128}
-"""By major compute capability; 6.0 and 8.0 have 64. From NVIDIA's CUDA C++ Programming Guide, "Compute Capabilities"."""
+"""By major compute capability; 6.0 and 8.0 have 64 (CUDA C++ Programming Guide, "Compute Capabilities")."""
 _LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -47,7 +47,7 @@ def read_host(root: Path = Path("/")) -> Host:
 def gpu_nodes(root: Path = Path("/")) -> list[str]:
     """The GPU devices that this process can see as files: what a run on a CPU should not pass over in silence."""
     with suppress(OSError):
-        return sorted(name for name in os.listdir(root / "dev") if re.fullmatch(r"nvidia\d+", name))
+        return sorted(node.name for node in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", node.name))
     return []
 
 
@@ -94,13 +94,13 @@ def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
             pynvml.nvmlShutdown()
 
 
-def _devices(nvml: Any) -> tuple[str, str, list[Gpu]]:  # noqa: ANN401 - the library has no types
+def _devices(nvml: Any) -> tuple[str, str, list[Gpu]]:
     version = nvml.nvmlSystemGetCudaDriverVersion()
     gpus = [_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(place)) for place in range(nvml.nvmlDeviceGetCount())]
     return _plain(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}", gpus
 
 
-def _gpu(nvml: Any, handle: Any) -> Gpu:  # noqa: ANN401 - the library has no types
+def _gpu(nvml: Any, handle: Any) -> Gpu:
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     cores = None
     with suppress(nvml.NVMLError, AttributeError):

@@ -1,8 +1,9 @@
 """Which image this process runs in, and how much of that is known.
 
-Knows the three witnesses: what the image says of itself (baked), what the process was told (handed in), what a launcher on the host
-saw when it inspected the started container (seen). Refuses to say more than they agree on. An image cannot know its own digest, and a
-build id names inputs only: without a second witness that agrees, the image is unknown.
+Knows the three witnesses: what the image says of itself (baked), what the process was told (handed in), what a
+launcher on the host saw when it inspected the started container (seen). Refuses to say more than they agree on. An
+image cannot know its own digest, and a build id names inputs only: without a second witness that agrees, the image is
+unknown.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+from pydantic import Field
 
 from trainer.digest import Digest, is_digest
 from trainer.document import Document, read_json
@@ -34,7 +37,7 @@ class Baked(Document):
     environment: str
     build_id: Digest
     lock: Digest
-    variables: dict[str, str] = {}
+    variables: dict[str, str] = Field(default_factory=dict)
 
 
 class Seen(Document):
@@ -46,7 +49,7 @@ class Seen(Document):
     manifest: Digest | None = None
     config: Digest | None = None
     build_id: Digest
-    layers: list[Digest] = []
+    layers: list[Digest] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,9 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
     return Claim(image=image, layers=list(saw.layers) or None, baked=itself)
 
 
-_STALE: Final = "the build id handed in is not the one baked in the image: .env is stale; `scripts/setup` writes it anew"
+_STALE: Final = (
+    "the build id handed in is not the one baked in the image: .env is stale; `scripts/setup` writes it anew"
+)
 
 
 def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:

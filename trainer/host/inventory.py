@@ -1,10 +1,12 @@
 """What is really installed and loaded: Python distributions, system packages, shared libraries, import roots.
 
-Knows where a machine keeps that. Refuses to import anything but the standard library, so that an image's build can run this file as a
-plain script (`python inventory.py > inventory.json`) and a training process can call it: the two are then compared by `drift`.
+Knows where a machine keeps that. Refuses to import anything but the standard library, so that an image's build can
+run this file as a plain script (`python inventory.py > inventory.json`) and a training process can call it: the two
+are then compared by `drift`.
 
-A distribution is named by its version and by the digest of its RECORD file, which itself names every installed file by digest: an
-altered installation that keeps RECORD is not seen. The whole takes milliseconds; hashing every file of the environment takes seconds.
+A distribution is named by its version and by the digest of its RECORD file, which itself names every installed file
+by digest: an altered installation that keeps RECORD is not seen. The whole takes milliseconds; hashing every file of
+the environment takes seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.inventory/1"
 DPKG: Final = Path("/var/lib/dpkg/status")
 MAPS: Final = Path("/proc/self/maps")
+_MAPPED: Final = re.compile(r" (/.*\.so[^/]*)$")
 _LOCKED: Final = re.compile(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', re.MULTILINE)
 
 
@@ -48,7 +51,9 @@ class Found(TypedDict):
 def installed(roots: Iterable[str] | None = None) -> Found:
     """What is installed below the import roots and by the system's packages; nothing of this process."""
     places = import_roots() if roots is None else list(roots)
-    return Found(python=platform.python_version(), distributions=distributions(places), system=packages(), libraries={}, roots=[])
+    return Found(
+        python=platform.python_version(), distributions=distributions(places), system=packages(), libraries={}, roots=[]
+    )
 
 
 def live() -> Found:
@@ -70,7 +75,9 @@ def distributions(roots: Iterable[str]) -> dict[str, Installed]:
             stem, dot, kind = folder.rpartition(".")
             if dot and kind in {"dist-info", "egg-info"} and "-" in stem:
                 name, version = stem.split("-")[:2]
-                found.setdefault(normalized(name), Installed(version=version, record=_digest(Path(root, folder, "RECORD"))))
+                found.setdefault(
+                    normalized(name), Installed(version=version, record=_digest(Path(root, folder, "RECORD")))
+                )
     return dict(sorted(found.items()))
 
 
@@ -94,12 +101,12 @@ def libraries(maps: Path = MAPS) -> dict[str, int]:
         lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
-    paths = {line.split(maxsplit=5)[5] for line in lines if line.count("/") and ".so" in line and len(line.split(maxsplit=5)) == 6}
+    paths = {found[0] for line in lines if (found := _MAPPED.findall(line))}
     return {path: size for path in sorted(paths) if (size := _size(path)) is not None}
 
 
 def locked(lock: str) -> dict[str, set[str]]:
-    """The versions that a `uv.lock` names for each distribution; several where variants differ (`2.13.0`, `2.13.0+cpu`)."""
+    """The versions that a `uv.lock` names for each distribution; several where variants differ."""
     found: dict[str, set[str]] = {}
     for name, version in _LOCKED.findall(lock):
         found.setdefault(normalized(name), set()).add(version)
@@ -133,18 +140,23 @@ def shadowed(roots: list[str]) -> Iterator[str]:
     first = next((place for place, root in enumerate(roots) if root == library), 0)
     behind = set(sys.stdlib_module_names)
     for root in roots[first:]:
-        if os.path.basename(root) in {"site-packages", "dist-packages"}:
+        if Path(root).name in {"site-packages", "dist-packages"}:
             behind |= _modules(root)
     for root in roots[:first]:
         if not root.endswith(".zip"):
-            yield from (f"module {name} comes from {root}, which hides the installed one" for name in sorted(_modules(root) & behind))
+            yield from (
+                f"module {name} comes from {root}, which hides the installed one"
+                for name in sorted(_modules(root) & behind)
+            )
 
 
 def _against_image(baked: Found, here: Found) -> Iterator[str]:
     if baked["python"] != here["python"]:
         yield f"Python: {here['python']} here, {baked['python']} in the image"
     versions = {name: item["version"] for name, item in baked["distributions"].items()}
-    yield from _differences("distribution", versions, {name: item["version"] for name, item in here["distributions"].items()})
+    yield from _differences(
+        "distribution", versions, {name: item["version"] for name, item in here["distributions"].items()}
+    )
     for name, item in baked["distributions"].items():
         other = here["distributions"].get(name)
         if other and other["version"] == item["version"] and other["record"] != item["record"]:
@@ -175,7 +187,7 @@ def _against_lock(lock: Mapping[str, set[str]], here: Mapping[str, Installed]) -
 
 def _entries(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [entry.name for entry in os.scandir(folder)]
     except OSError:
         return []
 
@@ -195,7 +207,7 @@ def _digest(path: Path) -> str | None:
 
 def _size(path: str) -> int | None:
     try:
-        return os.stat(path).st_size
+        return Path(path).stat().st_size
     except OSError:
         return None
 
@@ -203,4 +215,9 @@ def _size(path: str) -> int | None:
 if __name__ == "__main__":
     # The script's own folder is an import root only because it is run as a script.
     own = str(Path(__file__).parent.absolute())
-    json.dump({"format": FORMAT, **installed([root for root in import_roots() if root != own])}, sys.stdout, sort_keys=True, indent=1)
+    json.dump(
+        {"format": FORMAT, **installed([root for root in import_roots() if root != own])},
+        sys.stdout,
+        sort_keys=True,
+        indent=1,
+    )

@@ -1,10 +1,11 @@
 """The source of a run: what a checkout holds at one moment, named by its content, frozen into the run folder.
 
-Knows which files of a checkout are captured and how they are kept: as one archive and as the copy that the run starts from, both made
-from one read of each file, so that an edit meanwhile is in both or in neither. Refuses to know what the files mean.
+Knows which files of a checkout are captured and how they are kept: as one archive and as the copy that the run starts
+from, both made from one read of each file, so that an edit meanwhile is in both or in neither. Refuses to know what
+the files mean.
 
-A bundle is named by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: not by the archive's bytes, which
-depend on a compressor's version, and not by a commit, which is an annotation.
+A bundle is named by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: not by the archive's
+bytes, which depend on a compressor's version, and not by a commit, which is an annotation.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ LARGEST: Final = 64 << 20
 """Bytes in a bundle. Source is text: what is larger is data, and has a home of its own."""
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
-_WALKED: Final = "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
+_WALKED: Final = (
+    "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
+)
 _BAKED_MARK: Final = Path("/opt/reprise/image.json")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -63,11 +66,13 @@ class SourceBundle:
         return self.source.left_out
 
 
-def freeze(checkout: Path, into: Path, *, extra: Mapping[str, Path] | None = None, largest: int = LARGEST) -> SourceBundle:
+def freeze(
+    checkout: Path, into: Path, *, extra: Mapping[str, Path] | None = None, largest: int = LARGEST
+) -> SourceBundle:
     """Capture `checkout` and keep it in the run folder `into`, as `source.tar.gz` and unpacked as `source/`.
 
-    The folder that holds `into` is never part of it. `extra` adds files from elsewhere, by their path in the bundle. Raises
-    `SourceError`, `DiskFullError`, `NotWritableError`.
+    The folder that holds `into` is never part of it. `extra` adds files from elsewhere, by their path in the bundle.
+    Raises `SourceError`, `DiskFullError`, `NotWritableError`.
     """
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
     write_whole(into / ARCHIVE, archive(bundle))
@@ -78,10 +83,12 @@ def freeze(checkout: Path, into: Path, *, extra: Mapping[str, Path] | None = Non
 def capture(
     checkout: Path, *, extra: Mapping[str, Path] | None = None, runs: Path | None = None, largest: int = LARGEST
 ) -> SourceBundle:
-    """Read `checkout` once. Raises `SourceError` where it is no folder, holds nothing, or holds more than `largest` bytes."""
+    """Read `checkout` once. Raises `SourceError` where it is no folder, empty, or holds more than `largest` bytes."""
     root = checkout.resolve()
     if not root.is_dir():
-        raise SourceError(f"{checkout} is not a folder; expected a checkout", hint="name the folder that holds pyproject.toml")
+        raise SourceError(
+            f"{checkout} is not a folder; expected a checkout", hint="name the folder that holds pyproject.toml"
+        )
     known = listing(root)
     aside = () if runs is None else _inside(root, runs)
     paths = sorted(path for path in (known.paths if known else walk(root)) if not path.startswith(("runs/", *aside)))
@@ -142,13 +149,13 @@ class _Reader:
     left_out: list[str]
 
     def read(self, paths: Iterable[str]) -> Iterator[SourceFile]:
-        """The files among `paths` that belong in the bundle; one that is gone was deleted, and the source is what is there."""
+        """The files among `paths` that belong in the bundle; one that is gone was deleted, which is no fault."""
         for path in paths:
             try:
                 yield self._file(path, self.root / path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except _Refused as reason:
+            except _RefusedError as reason:
                 self.left_out.append(f"{path if path.isprintable() else ascii(path)}: {reason}")
 
     def add(self, extra: Mapping[str, Path]) -> Iterator[SourceFile]:
@@ -157,19 +164,23 @@ class _Reader:
             try:
                 yield self._file(path, origin.resolve())
             except OSError as fault:
-                raise SourceError(f"{origin} cannot be read: {fault.strerror}", hint="check the name and its permissions") from fault
-            except _Refused as reason:
-                raise SourceError(f"{origin} cannot be captured: {reason}", hint="rename it, or take the secret out") from reason
+                raise SourceError(
+                    f"{origin} cannot be read: {fault.strerror}", hint="check the name and its permissions"
+                ) from fault
+            except _RefusedError as reason:
+                raise SourceError(
+                    f"{origin} cannot be captured: {reason}", hint="rename it, or take the secret out"
+                ) from reason
 
     def _file(self, path: str, where: Path) -> SourceFile:
         if path.endswith("/"):
-            raise _Refused("a repository of its own")
+            raise _RefusedError("a repository of its own")
         if fault := path_fault(path):
-            raise _Refused(fault)
+            raise _RefusedError(fault)
         target = self._followed(where) if where.is_symlink() else where
         data, mode = self._bytes(target, path)
         if data and (reason := secret_by_name(target.name) or secret_by_name(where.name) or secret_by_content(data)):
-            raise _Refused(reason)
+            raise _RefusedError(reason)
         return SourceFile(path=path, executable=bool(mode & 0o100), sha256=digest_of_bytes(data), data=data)
 
     def _followed(self, link: Path) -> Path:
@@ -177,20 +188,20 @@ class _Reader:
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            raise _Refused("a link that leads nowhere") from fault
+            raise _RefusedError("a link that leads nowhere") from fault
         if not target.is_relative_to(self.root):
-            raise _Refused("a link that leads out of the checkout")
+            raise _RefusedError("a link that leads out of the checkout")
         return target
 
     def _bytes(self, path: Path, name: str) -> tuple[bytes, int]:
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except PermissionError as fault:
-            raise _Refused("this user cannot read it") from fault
+            raise _RefusedError("this user cannot read it") from fault
         try:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
-                raise _Refused("a folder, or a link to one" if stat.S_ISDIR(mode) else "no regular file")
+                raise _RefusedError("a folder, or a link to one" if stat.S_ISDIR(mode) else "no regular file")
             with open(handle, "rb", closefd=False) as file:
                 data = file.read(self.left + 1)
         finally:
@@ -201,7 +212,7 @@ class _Reader:
         return data, mode
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A file that is not followed."""
 
 
@@ -239,7 +250,7 @@ def _inside(root: Path, runs: Path) -> tuple[str, ...]:
 
 
 def _how(root: Path) -> Literal["mounted", "baked"]:
-    """In an image, source that no mount brought is the image's own; everywhere else it is a checkout somebody can edit."""
+    """In an image, source that no mount brought is the image's own; elsewhere it is a checkout somebody can edit."""
     if not _BAKED_MARK.exists():
         return "mounted"
     try:

@@ -1,18 +1,21 @@
 """The files of a folder where git cannot list them: all but what no source ever is.
 
-Knows a short, conservative list of what tools leave behind. Refuses to guess further: a file that is not plainly a leftover counts.
+Knows a short, conservative list of what tools leave behind. Refuses to guess further: a file that is not plainly a
+leftover counts.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-LEFTOVERS: Final = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv", "venv", ".tox", ".nox", ".ipynb_checkpoints"})
+LEFTOVERS: Final = frozenset(
+    {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv", "venv", ".tox", ".nox", ".ipynb_checkpoints"}
+)
 AT_THE_TOP: Final = frozenset({"build", "dist", "runs", "wandb", "lightning_logs", "mlruns", ".cache"})
 MARKS: Final = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
 """Files that mark their folder as a virtual environment or a cache."""
@@ -27,7 +30,7 @@ def walk(folder: Path) -> Iterator[str]:
         if not top and MARKS.intersection(files):
             folders.clear()
             continue
-        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+        links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = [name for name in folders if name not in links and not _leftover(name, top=top)]
         yield from (name if top else f"{below}/{name}" for name in files + links if not _leftover(name, top=top))
 

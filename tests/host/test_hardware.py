@@ -1,0 +1,52 @@
+"""The facts about this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from trainer.host.hardware import gpu_nodes, multiprocessors, read_host, usable_cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_this_machine_is_described() -> None:
+    """Every fact is there, and plausible."""
+    host = read_host()
+    assert host.cpu
+    assert host.cores == usable_cores() >= 1
+    assert host.memory > 1 << 28
+    assert host.kernel.startswith(os.uname().sysname)
+    assert (host.driver is None) == (not host.gpus)
+
+
+def test_processor_memory_limit_and_devices_are_read_where_linux_keeps_them(tmp_path: Path) -> None:
+    """The model, its flags in any order, a container's own limit, the GPU's files."""
+    for path, text in {
+        "proc/cpuinfo": "model name\t: Some CPU\nflags\t\t: fma avx2\n",
+        "sys/fs/cgroup/memory.max": "268435456\n",
+        "dev/nvidia0": "",
+        "dev/nvidiactl": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    host = read_host(tmp_path)
+    assert (host.cpu, host.memory, gpu_nodes(tmp_path)) == ("Some CPU", 1 << 28, ["nvidia0"])
+    (tmp_path / "proc/cpuinfo").write_text("model name\t: Some CPU\nflags\t\t: avx2 fma\n")
+    assert read_host(tmp_path).cpu_flags == host.cpu_flags
+
+
+def test_a_machine_that_tells_nothing_is_still_described(tmp_path: Path) -> None:
+    """No /proc, no /dev: facts that are not known, no error."""
+    host = read_host(tmp_path)
+    assert host.cpu_flags is None
+    assert gpu_nodes(tmp_path) == []
+
+
+def test_multiprocessors_follow_from_cores_and_architecture() -> None:
+    """A100 has 108, H100 132; an architecture from the future is not guessed."""
+    assert multiprocessors(6912, 8, 0) == 108
+    assert multiprocessors(16896, 9, 0) == 132
+    assert multiprocessors(1000, 99, 0) is None
+    assert multiprocessors(None, 9, 0) is None

@@ -1,0 +1,1 @@
+"""Actions: one verb each; what they touch comes in as an argument."""

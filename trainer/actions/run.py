@@ -1,0 +1,191 @@
+"""One run on this machine: its folder, its attempt, its record from open to close.
+
+Knows how a run's folder is laid out and when its record is written: at open, at each change, at close, each time
+whole or not at all. Refuses to know what is trained, and to let ingredients change once the run is open.
+
+    runs/<id>/source.tar.gz, source/             what runs, frozen
+    runs/<id>/attempts/<n>/record.json           the record
+    runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
+    runs/<id>/attempts/<n>/published.json        once it is in the store
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.digest import digest_of_file
+from trainer.errors import DiskFullError, RunError
+from trainer.host.atomic import disk_faults, write_whole
+from trainer.paths import path_fault
+from trainer.record import (
+    Circumstances,
+    File,
+    Ingredients,
+    Outcome,
+    Record,
+    Status,
+    identity_of,
+    new_run_id,
+    read_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ATTEMPTS: Final = "attempts"
+RECORD: Final = "record.json"
+PUBLISHED: Final = "published.json"
+_RESERVE: Final = ".reserve"
+_RESERVED: Final = 1 << 20
+"""Bytes kept back, so that a run that filled the disk can still write how it ended: three times a large record."""
+_NOT_RESULTS: Final = frozenset({RECORD, PUBLISHED, _RESERVE})
+
+
+def new_run(runs: Path) -> tuple[str, Path]:
+    """Make the folder of a new run below `runs`, and name it: the first thing that can fail.
+
+    Raises `NotWritableError` or `DiskFullError`.
+    """
+    with disk_faults(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        while True:
+            name = new_run_id()
+            with suppress(FileExistsError):
+                (runs / name).mkdir()
+                return name, runs / name
+
+
+def abandon(folder: Path) -> None:
+    """Remove the folder of a run that failed before its record was open; one that has an attempt is kept."""
+    if not any(folder.glob(f"{ATTEMPTS}/*/{RECORD}")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def attempts(folder: Path) -> list[int]:
+    """The attempts of the run in `folder`, found by probing 1, 2, ..."""
+    found: list[int] = []
+    while (folder / ATTEMPTS / str(len(found) + 1)).is_dir():
+        found.append(len(found) + 1)
+    return found
+
+
+def record_of(folder: Path, attempt: int | None = None) -> Record:
+    """The record of an attempt, by default the last. Raises `DocumentError` where there is none that can be read."""
+    known = attempts(folder)
+    path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
+    return load_record(path)
+
+
+def load_record(path: Path) -> Record:
+    """The record in a file. Raises `DocumentError`."""
+    try:
+        return read_record(path.read_bytes(), where=str(path))
+    except OSError as fault:
+        raise RunError(
+            f"{path} cannot be read: {fault.strerror}", hint="the run ended before its record was open"
+        ) from fault
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenRun:
+    """A run that is under way: the folder to write into, and its record as it was last written."""
+
+    folder: Path
+    """The attempt's: `runs/<id>/attempts/<n>`."""
+    record: Record
+
+    def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
+        """Write the record anew with what has changed. Where that fails, the last good one stays."""
+        changed = {
+            "outcome": outcome or self.record.outcome,
+            "circumstances": circumstances or self.record.circumstances,
+        }
+        record = self.record.model_copy(update=changed)
+        write_whole(self.folder / RECORD, record.to_json())
+        self.record = record
+
+    def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
+        """Write how the run ended, with every file by digest.
+
+        A full disk does not stop it: space for this was kept back.
+        """
+        if outcome.status is Status.RUNNING:
+            raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
+        whole = outcome.model_copy(update={"files": files_of(self.folder)})
+        (self.folder / _RESERVE).unlink(missing_ok=True)
+        try:
+            self.update(outcome=whole, circumstances=circumstances)
+        except DiskFullError as fault:
+            said = (
+                f"the record of run {self.record.run} could not be closed: {fault.message}; the last one written stands"
+            )
+            raise DiskFullError(said, hint=fault.hint) from fault
+        return self.record
+
+
+def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
+    """Claim the next attempt of the run in `folder` and write its record, status `running`.
+
+    Two at once get two attempts or one refusal, never one folder. Raises `RunError` where an earlier attempt had other
+    ingredients, `DiskFullError`, `NotWritableError`.
+    """
+    identity = identity_of(ingredients)
+    earlier = attempts(folder)
+    if earlier and (known := record_of(folder).identity) != identity:
+        said = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
+        raise RunError(said, hint="start a new run")
+    number = len(earlier) + 1
+    place = folder / ATTEMPTS / str(number)
+    _claim(place)
+    record = Record(
+        run=folder.name,
+        attempt=number,
+        identity=identity,
+        ingredients=ingredients,
+        circumstances=circumstances,
+        outcome=Outcome(status=Status.RUNNING),
+    )
+    write_whole(place / RECORD, record.to_json())
+    _reserve(place / _RESERVE)
+    return OpenRun(folder=place, record=record)
+
+
+def files_of(attempt: Path) -> list[File]:
+    """The files of an attempt, by path; links and half-written files are not among them."""
+    return [_file(attempt, path) for path in sorted(_results(attempt))]
+
+
+def _results(attempt: Path) -> Iterator[str]:
+    for here, _, names in os.walk(attempt):
+        below = Path(here).relative_to(attempt)
+        for name in names:
+            path = (below / name).as_posix()
+            kept = path not in _NOT_RESULTS and not name.endswith(".partial") and not path_fault(path)
+            if kept and stat.S_ISREG((attempt / path).lstat().st_mode):
+                yield path
+
+
+def _file(attempt: Path, path: str) -> File:
+    return File(path=path, size=(attempt / path).stat().st_size, sha256=digest_of_file(attempt / path))
+
+
+def _claim(place: Path) -> None:
+    with disk_faults(place):
+        place.parent.mkdir(exist_ok=True)
+        try:
+            place.mkdir()
+        except FileExistsError as fault:
+            said = f"attempt {place.name} of run {place.parent.parent.name} was begun by somebody else at this moment"
+            raise RunError(said, hint="wait for it to end") from fault
+
+
+def _reserve(path: Path) -> None:
+    """Keep space back; real bytes, since a sparse or a compressed file keeps none."""
+    with disk_faults(path):
+        path.write_bytes(os.urandom(_RESERVED))
