@@ -14,7 +14,7 @@ class Settings(ClassificationSettings):
 
     dataset = "digits"
     classes = 10
-    max_epochs = 15
+    max_epochs = 10
     learning_rate = 3e-3
     schedule = "cosine"
 

@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 
+from trainer.errors import DeviceError
 from trainer.ledger import configured, kept
 from trainer.training.checkpoints import Checkpoints, WholeCheckpointIO, served
 from trainer.training.data import RunData
@@ -21,7 +22,7 @@ from trainer.training.exactness import apply_level
 from trainer.training.logs import displays, loggers
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
-from trainer.training.stopping import Stop, StopBetweenSteps
+from trainer.training.stopping import StopBetweenSteps
 from trainer.training.tensors import write_tensors
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trainer.dataset import Dataset
     from trainer.ledger import Ledger
     from trainer.training.experiment import Experiment
+    from trainer.training.stop import Stop
     from trainer.training.task import Task
 
 
@@ -49,6 +51,8 @@ class Job:
     stop: Stop
     say: Callable[[str], None]
     on_terminal: bool
+    device: str
+    """What the launcher found to train on: `cpu` or `gpu`."""
     started: float
     """The monotonic clock when the command was typed."""
 
@@ -83,7 +87,7 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     return L.Trainer(
         **limits(),
-        **placement(),
+        **placement(job.device),
         logger=loggers(job.into),
         callbacks=[
             CheckBeforeFirstStep(job.ledger),
@@ -128,9 +132,12 @@ def limits(*, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm
 
 
 @configured
-def placement(*, accelerator: str, devices: int, precision: str) -> dict[str, Any]:
-    """Say what to train on: several devices are processes that exchange gradients."""
-    kind = ("gpu" if torch.cuda.is_available() else "cpu") if accelerator == "auto" else accelerator
+def placement(found: str, *, accelerator: str, devices: int, precision: str) -> dict[str, Any]:
+    """Say what to train on: several devices are processes that exchange gradients. Raises `DeviceError`, never falls back."""
+    kind = found if accelerator == "auto" else accelerator
+    usable = torch.cuda.device_count() if kind == "gpu" else devices
+    if usable < devices:
+        raise DeviceError(f"this run wants {devices} GPUs; torch can use {usable}", hint="`reprise doctor` says why, or give --accelerator cpu")
     return {"accelerator": kind, "devices": devices, "precision": precision, "strategy": "ddp" if devices > 1 else "auto"}
 
 

@@ -1,56 +1,19 @@
-"""Stopping: what Ctrl-C and SIGTERM do at each stage of a run.
+"""Stopping between steps: a training that is asked to stop finishes its step and saves before it does.
 
-Knows that a training finishes its step and saves before it stops, and that everything else stops where it is. Refuses to exit: it
-raises, and whoever opened the record closes it. A second Ctrl-C does not wait for the step.
+Knows the places in a training where it can stop. Refuses to know what asked: `trainer.training.stop` does.
 """
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.errors import InterruptedRunError, StoppedError
-
 if TYPE_CHECKING:
-    from types import FrameType
-
     import lightning as L
 
     from trainer.training.checkpoints import Checkpoints
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stop:
-    """A wish to stop, from the moment it is asked for."""
-
-    def __init__(self) -> None:
-        """Begin without one."""
-        self.asked: int | None = None
-        self.waits = False
-        """Whether somebody looks at `asked` after each step; until then a signal raises at once."""
-
-    def listen(self) -> None:
-        """Take over the signals of this process; those that were held back meanwhile arrive now."""
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    def fault(self) -> StoppedError:
-        """Word the stop."""
-        if self.asked == signal.SIGINT:
-            return InterruptedRunError("the run was stopped by Ctrl-C")
-        return StoppedError("the run was stopped by SIGTERM")
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        again = self.asked is not None
-        self.asked = number
-        if again or not self.waits:
-            raise self.fault()
-
+    from trainer.training.stop import Stop
 
 class StopBetweenSteps(Callback):
     """Stops a training after the step at which it was asked to, with a checkpoint of that step."""

@@ -1,0 +1,113 @@
+"""Identify: what a run is made of and where it runs, gathered before its record is opened.
+
+Knows which of a run's facts determine it and which only happened around it. Refuses to know torch: what only the training process can
+say comes in as `Facts`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.determinism import Level, capabilities, threads_at, variables
+from trainer.digest import digest_of_file
+from trainer.host.hardware import read_host
+from trainer.host.image_claim import claim
+from trainer.host.inventory import drift, live
+from trainer.record import Circumstances, DatasetIngredient, Determinism, Device, Ingredients, Inventory, Timing
+from trainer.settings import Role, roles, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+    from trainer.host.image_claim import Claim
+    from trainer.launch import Frozen, Launch
+    from trainer.origins import Resolved
+    from trainer.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identified:
+    """The two parts of a record that are known before anything is trained."""
+
+    ingredients: Ingredients
+    circumstances: Circumstances
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What identifying starts from."""
+
+    launch: Launch
+    frozen: Frozen
+    resolved: Resolved[Any]
+    datasets: tuple[Dataset, ...]
+
+
+def identify(
+    facts: Facts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
+) -> Identified:
+    """Gather ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
+    known = claim(environ, run=folder)
+    lock = source / "uv.lock"
+    here = live()
+    baked = json.loads(baked_inventory.read_bytes()) if baked_inventory.is_file() else None
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else None
+    settings = facts.resolved.settings
+    ingredients = Ingredients(
+        experiment=facts.launch.experiment,
+        settings=_bearing(facts, Role.RESULT),
+        source=facts.frozen.digest,
+        lock=digest_of_file(lock) if text is not None else None,
+        layers=known.layers,
+        datasets={
+            dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
+            for dataset in facts.datasets
+        },
+        determinism=_determinism(settings),
+        device=_device(settings, facts.launch.device),
+    )
+    circumstances = Circumstances(
+        command=facts.launch.command,
+        source=facts.frozen.source,
+        image=known.image,
+        host=read_host(),
+        inventory=Inventory.model_validate(here),
+        drift=drift(baked, here, lock=text),
+        origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
+        execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
+        manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
+        variables=_variables(settings),
+        timing=Timing(started=facts.launch.started),
+    )
+    return Identified(ingredients=ingredients, circumstances=circumstances, claim=known)
+
+
+def _bearing(facts: Facts, role: Role) -> dict[str, Any]:
+    settings = facts.resolved.settings
+    return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
+
+
+def _determinism(settings: TrainingSettings) -> Determinism:
+    level: Level = settings.value_of("determinism")
+    threads = threads_at(level, settings.value_of("threads"))
+    return Determinism(level=level.value, threads=threads, capabilities=capabilities(level))
+
+
+def _variables(settings: TrainingSettings) -> dict[str, str]:
+    level: Level = settings.value_of("determinism")
+    return variables(level, threads=threads_at(level, settings.value_of("threads")))
+
+
+def _device(settings: TrainingSettings, found: Literal["cpu", "gpu"]) -> Device:
+    at_off = settings.value_of("determinism") is Level.OFF
+    return Device(
+        accelerator="cuda" if found == "gpu" else "cpu",
+        world_size=settings.value_of("devices"),
+        precision=settings.value_of("precision"),
+        workers=settings.value_of("workers") if at_off else None,
+    )

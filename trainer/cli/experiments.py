@@ -1,0 +1,50 @@
+"""Which experiments there are, found without importing one.
+
+Knows the folder of the package's experiments and that any file can be one. Refuses to read what is in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trainer.errors import ExperimentError
+from trainer.suggest import did_you_mean
+
+FOLDER: Final = Path("trainer", "experiments")
+BROUGHT: Final = Path("experiment")
+"""Where in the frozen source a file from outside of the checkout is put."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An experiment: its name in the record, its file in the frozen source, and where the file is brought from if it is from outside."""
+
+    name: str
+    file: Path
+    outside: Path | None = None
+
+
+def experiment_names(checkout: Path) -> list[str]:
+    """List the package's experiments."""
+    return sorted(path.stem for path in (checkout / FOLDER).glob("[!_]*.py"))
+
+
+def find_experiment(text: str, *, checkout: Path, here: Path) -> Place:
+    """Find the experiment that was asked for by name or by path. Raises `ExperimentError` with the nearest names."""
+    if "/" not in text and not text.endswith(".py"):
+        known = experiment_names(checkout)
+        if text not in known:
+            raise ExperimentError(f"unknown experiment {text!r}", hint=did_you_mean(text, known))
+        return Place(name=text, file=FOLDER / f"{text}.py")
+    file = (here / text).resolve()
+    if not file.is_file():
+        raise ExperimentError(f"experiment {text} is no file", hint="name a Python file, or one of: " + ", ".join(experiment_names(checkout)))
+    if file.suffix != ".py":
+        raise ExperimentError(f"experiment {text} is no Python file", hint="name a file that ends in .py")
+    if file.is_relative_to(checkout):
+        inside = file.relative_to(checkout)
+        named = inside.stem if inside.parent == FOLDER else inside.as_posix()
+        return Place(name=named, file=inside)
+    return Place(name=(BROUGHT / file.name).as_posix(), file=BROUGHT / file.name, outside=file)

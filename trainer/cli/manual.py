@@ -1,0 +1,88 @@
+"""The manual of `train`: its options, the experiments, every setting with type, default and meaning.
+
+Knows how a setting is shown. Refuses to know any setting.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticUndefined
+
+from trainer.settings import LaunchSettings, Role, roles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic.fields import FieldInfo
+
+_USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
+
+Train an experiment and leave a record from which it can be run again.
+
+  --exp NAME|PATH     the experiment: one of the names below, or any Python file
+  --settings FILE     values in TOML: name = value, one a line
+  --json              the result as one line of JSON
+  --help              with --exp: every setting of that experiment
+
+A value is taken from, the last one wins: its default, the experiment, the file, the environment (REPRISE_SETTING_NAME), the command
+line (--name value, --name=value, --flag, --no-flag)."""
+_HEADINGS = {
+    Role.LAUNCH: "Launch (before anything is imported; an experiment cannot set these)",
+    Role.RESULT: "Bear on the result",
+    Role.EXECUTION: "Bear on the execution only",
+}
+
+
+def launch_help(experiments: Iterable[str]) -> str:
+    """Write the manual without any experiment's settings."""
+    names = ", ".join(experiments)
+    return f"{_USAGE}\n\nExperiments: {names}\n\n{settings_help(LaunchSettings)}"
+
+
+def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
+    """Write the manual of one experiment: its own settings first."""
+    return f"{_USAGE}\n\nExperiment {name}: {(settings.__doc__ or '').strip()}\n\n{settings_help(settings)}"
+
+
+def settings_help(settings: type[LaunchSettings]) -> str:
+    """List every setting with type, default and meaning, by what it bears on."""
+    by_role = roles(settings)
+    own = {name for name in vars(settings).get("__annotations__", {}) if _is_new(settings, name)}
+    groups = [("Of this experiment", [name for name in by_role if name in own])] if own and settings is not LaunchSettings else []
+    groups += [(title, [name for name in by_role if by_role[name] is role and (not groups or name not in own)]) for role, title in _HEADINGS.items()]
+    return "\n\n".join("\n".join([f"{title}:", *(_shown(name, settings.__pydantic_fields__[name]) for name in names)]) for title, names in groups if names)
+
+
+def kind_of(info: FieldInfo) -> str:
+    """Write a field's type for a person.
+
+    >>> kind_of(LaunchSettings.model_fields["threads"])
+    'int or none'
+    """
+    text = str(info.annotation) if "[" in str(info.annotation) or "|" in str(info.annotation) else getattr(info.annotation, "__name__", "")
+    text = text.replace("typing.", "").replace("NoneType", "none").replace("None", "none")
+    if hasattr(info.annotation, "__members__"):
+        return " or ".join(str(member) for member in info.annotation.__members__.values())
+    text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
+    text = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), text)
+    return re.sub(r"Optional\[(.*)\]", r"\1 or none", text).replace(" | ", " or ")
+
+
+def _is_new(settings: type[LaunchSettings], name: str) -> bool:
+    return not any(name in getattr(base, "__pydantic_fields__", {}) for base in settings.__bases__)
+
+
+def _shown(name: str, info: FieldInfo) -> str:
+    default = "required" if info.default is PydanticUndefined else f"default {info.default if info.default is not None else 'none'}"
+    bounds = ", ".join(_bound(mark) for mark in info.metadata if _bound(mark))
+    about = f"{kind_of(info)}{', ' + bounds if bounds else ''}; {default}"
+    meaning = " ".join((info.description or "").split())
+    return f"  --{name.replace('_', '-')}  ({about})\n      {meaning}"
+
+
+def _bound(mark: object) -> str:
+    words = {"Gt": "more than {gt}", "Ge": "{ge} or more", "Lt": "less than {lt}", "Le": "{le} or less"}
+    template = words.get(type(mark).__name__)
+    return template.format(**{key: getattr(mark, key) for key in ("gt", "ge", "lt", "le") if hasattr(mark, key)}) if template else ""

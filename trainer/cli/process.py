@@ -1,0 +1,269 @@
+"""The training process: it opens the record, fetches, trains, closes, publishes; whatever happens, the record says so.
+
+Knows the order of a run's steps and what each failure does to the record. Refuses to be started by hand: the launcher has set the
+variables that libraries read when they are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.identify import Facts, identify
+from trainer.actions.run import OpenRun, abandon, open_run
+from trainer.cli.manual import experiment_help
+from trainer.dataset import load_dataset
+from trainer.errors import InterruptedRunError, RepriseError, StoppedError
+from trainer.launch import Frozen, Launch, launched
+from trainer.ledger import Ledger
+from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.record import Outcome, Status
+from trainer.store import open_store
+from trainer.store.cache import Cache
+from trainer.training.stop import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.dataset import Dataset
+    from trainer.training.experiment import Experiment
+    from trainer.training.fit import Trained
+
+OWN: Final = ("exp", "settings", "help", "json")
+BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
+SOURCE: Final = Path.cwd()
+"""The frozen source: the launcher starts the process in it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One attempt while it goes on."""
+
+    launch: Launch
+    frozen: Frozen
+    experiment: Experiment
+    resolved: Resolved[Any]
+    ledger: Ledger
+    stop: Stop
+    opened: OpenRun
+    stages: dict[str, float] = field(default_factory=dict)
+    trained: Trained | None = None
+
+    def say(self, line: str) -> None:
+        """Tell the person at the terminal, and keep it in the attempt's log."""
+        print(line, file=sys.stderr, flush=True)
+        with (self.opened.folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    @property
+    def shown(self) -> str:
+        """The record's path, as a person would type it."""
+        return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/record.json"
+
+
+def main(argv: list[str]) -> int:
+    """Run the experiment that the launcher froze, or describe it."""
+    stop = Stop()
+    stop.listen()
+    launch = launched(os.environ)
+    words = take_apart(argv)
+    if launch.frozen is None:
+        experiment = _experiment(launch)
+        print(experiment_help(experiment.name, experiment.settings))
+        return 0
+    folder = Path(launch.frozen.folder)
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        return _follow(launch, launch.frozen, argv, stop)
+    try:
+        session = _opened(launch, launch.frozen, argv, stop)
+    except BaseException:
+        stop.ignore()
+        abandon(folder)
+        raise
+    with _closing(session):
+        session.trained = _run(session)
+    return _finish(session, as_json="json" in words.options)
+
+
+def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+    began = monotonic()
+    experiment = _experiment(launch)
+    resolved = _resolved(experiment, argv)
+    dataset = load_dataset(resolved.settings.value_of("dataset"), root=SOURCE)
+    facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
+    folder = Path(frozen.folder)
+    known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    opened = open_run(folder, ingredients=known.ingredients, circumstances=known.circumstances)
+    session = Session(
+        launch=launch,
+        frozen=frozen,
+        experiment=experiment,
+        resolved=resolved,
+        ledger=Ledger(resolved, root=SOURCE),
+        stop=stop,
+        opened=opened,
+        stages={"identify": monotonic() - began},
+    )
+    session.say(f"run {frozen.run}: {launch.experiment} on {dataset.title}")
+    return session
+
+
+def _run(session: Session) -> Trained:
+    from trainer.training.fit import Job, train
+
+    settings = session.resolved.settings
+    dataset = load_dataset(settings.dataset, root=SOURCE)
+    with _stage(session, "fetch"):
+        data = _fetched(dataset)
+    with _stage(session, "train"):
+        return train(
+            Job(
+                run=session.frozen.run,
+                experiment=session.experiment,
+                ledger=session.ledger,
+                dataset=dataset,
+                data=data,
+                into=session.opened.folder,
+                stop=session.stop,
+                say=session.say,
+                on_terminal=sys.stderr.isatty(),
+                device=session.launch.device,
+                started=session.launch.monotonic,
+            )
+        )
+
+
+def _follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
+    """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
+    from trainer.training.fit import Job, train
+
+    experiment = _experiment(launch)
+    resolved = _resolved(experiment, argv)
+    dataset = load_dataset(resolved.settings.dataset, root=SOURCE)
+    train(
+        Job(
+            run=frozen.run,
+            experiment=experiment,
+            ledger=Ledger(resolved, root=SOURCE),
+            dataset=dataset,
+            data=_fetched(dataset),
+            into=Path(os.environ["REPRISE_ATTEMPT"]),
+            stop=stop,
+            say=lambda _: None,
+            on_terminal=False,
+            device=launch.device,
+            started=launch.monotonic,
+        )
+    )
+    return 0
+
+
+@contextmanager
+def _closing(session: Session) -> Iterator[None]:
+    """Close the record, however the block ends; what the experiment raised is told as hers."""
+    os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
+    try:
+        yield
+    except BaseException as fault:
+        session.stop.ignore()
+        told = _told(fault, session)
+        status = _status_of(told)
+        _close(session, status, reason=_reason(told))
+        session.say(f"record     {session.shown} ({status})")
+        if told is fault:
+            raise
+        raise told from fault
+    session.stop.ignore()
+    _close(session, Status.COMPLETED)
+
+
+def _told(fault: BaseException, session: Session) -> BaseException:
+    from trainer.training.exactness import translated
+    from trainer.training.experiment import own_failure
+
+    if isinstance(fault, RepriseError | KeyboardInterrupt):
+        return fault
+    if isinstance(fault, RuntimeError) and (exact := translated(fault)):
+        return exact
+    return own_failure(fault, file=session.experiment.file) or fault
+
+
+def _status_of(fault: BaseException) -> Status:
+    if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
+        return Status.INTERRUPTED
+    return Status.PREEMPTED if isinstance(fault, StoppedError) else Status.FAILED
+
+
+def _reason(fault: BaseException) -> str:
+    return fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
+
+
+def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
+    began = monotonic()
+    trained = session.trained
+    ledger = session.ledger
+    outcome = Outcome(
+        status=status,
+        reason=reason,
+        metrics=dict(trained.metrics) if trained else {},
+        telemetry=dict(trained.telemetry) if trained else {},
+        steps=trained.steps if trained else None,
+        ledger=ledger.entries(),
+        unread=ledger.unread(),
+        weights=trained.weights if trained else None,
+    )
+    around = session.opened.record.circumstances
+    session.stages["close"] = monotonic() - began
+    timing = around.timing.model_copy(update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages})
+    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing}))
+
+
+def _finish(session: Session, *, as_json: bool) -> int:
+    record = session.opened.record
+    published = f"local only; publish it with: reprise runs publish {record.run}"
+    if unread := record.outcome.unread:
+        session.say(f"bound, but never read: {', '.join(unread)}")
+    if as_json:
+        print(json.dumps({"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics, "record": session.shown}))
+        return 0
+    tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
+    print(f"run        {record.run} ({record.outcome.status})")
+    for name, value in sorted(tested.items()):
+        print(f"{name.replace('_', ' '):10} {value:.4f}")
+    print(f"record     {session.shown}")
+    print(f"published  {published}")
+    return 0
+
+
+def _experiment(launch: Launch) -> Experiment:
+    from trainer.training.experiment import load_experiment
+
+    return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def _resolved(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
+    words = take_apart(argv)
+    file = words.options.get("settings")
+    return resolve(experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None))
+
+
+def _fetched(dataset: Dataset) -> Path:
+    cache = Cache(root=Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise"))
+    return fetch_dataset(dataset, cache=cache, open_store=partial(open_store, os.environ.get("REPRISE_STORE", "")))
+
+
+@contextmanager
+def _stage(session: Session, name: str) -> Iterator[None]:
+    began = monotonic()
+    try:
+        yield
+    finally:
+        session.stages[name] = monotonic() - began

@@ -1,0 +1,204 @@
+"""`reprise train`: the launcher. It finds out what must be known before anything is imported, freezes the source, and gives way.
+
+Knows what can be refused in a tenth of a second: an unknown experiment, a lock that is not the image's, a device this image cannot use,
+a folder that cannot be written. Refuses to import torch or the experiment: the training process, which takes this one's place, does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Final, Literal, NoReturn
+
+from trainer.actions.run import abandon, new_run
+from trainer.cli.experiments import Place, experiment_names, find_experiment
+from trainer.cli.manual import launch_help
+from trainer.determinism import threads_at, variables
+from trainer.digest import digest_of_file
+from trainer.errors import DeviceError, EnvironmentNameError, ExperimentError, LockError, UsageError
+from trainer.host.hardware import gpu_nodes
+from trainer.host.image_claim import Claim, claim
+from trainer.host.source import freeze
+from trainer.launch import Frozen, Launch
+from trainer.origins import Origins, Words, resolve, take_apart
+from trainer.settings import LaunchSettings
+from trainer.training.stop import Stop, hold
+
+OWN: Final = ("exp", "settings", "help", "json")
+"""Options of the command itself: no settings."""
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A command line, understood as far as the launcher must."""
+
+    argv: list[str]
+    place: Place
+    settings: LaunchSettings
+    file: Path | None
+    helps: bool
+
+
+def main(argv: list[str]) -> int:
+    """Check, freeze, and become the training process; return only where there is nothing to run."""
+    began = monotonic()
+    stop = Stop()
+    stop.listen()
+    words = take_apart(["--help" if word == "-h" else word for word in argv])
+    if "exp" not in words.options and "help" in words.options:
+        print(launch_help(experiment_names(CHECKOUT)))
+        return 0
+    asked = understood(argv, words)
+    known = claim(os.environ)
+    check_lock(known, CHECKOUT)
+    check_environment(known, asked.settings)
+    device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version())
+    launch = Launch(
+        experiment=asked.place.name,
+        file=asked.place.file.as_posix(),
+        device=device,
+        command=["reprise", "train", *argv],
+        started=datetime.now(UTC),
+        monotonic=began,
+    )
+    if asked.helps:
+        _become(launch, asked, source=CHECKOUT)
+    print(first_line(known, launch, asked.settings), file=sys.stderr)
+    run, folder = new_run(runs_folder())
+    try:
+        bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
+        _require_captured(folder / "source", asked.place)
+        shown = folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder
+        frozen = Frozen(run=run, folder=str(folder), shown=str(shown), digest=bundle.digest, source=bundle.source)
+        for line in bundle.left_out:
+            print(f"not in the source: {line}", file=sys.stderr)
+        _become(launch.model_copy(update={"frozen": frozen}), asked, source=folder / "source")
+    except BaseException:
+        abandon(folder)
+        raise
+
+
+def understood(argv: list[str], words: Words) -> Asked:
+    """Understand a command line. Raises `UsageError`, `ExperimentError`, `SettingError`."""
+    name = words.options.get("exp")
+    known = ", ".join(experiment_names(CHECKOUT))
+    if name is None:
+        raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
+    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    if "settings" in words.options and words.options["settings"] is None:
+        raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
+    file = Path(words.options["settings"]).absolute() if words.options.get("settings") else None
+    origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
+    settings = resolve(LaunchSettings, origins, partly=True).settings
+    return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
+
+
+def check_lock(known: Claim, checkout: Path) -> None:
+    """Refuse a checkout whose lock is not the one the image was built from: what would run is not what the lock says."""
+    if known.baked is None:
+        return
+    lock = checkout / "uv.lock"
+    found = digest_of_file(lock) if lock.is_file() else None
+    if found != known.baked.lock:
+        name = known.baked.environment
+        raise LockError(
+            f"uv.lock of the checkout is {found or 'missing'}; this image was built from {known.baked.lock}",
+            hint=f"build it anew: scripts/reprise image build {name}",
+        )
+
+
+def check_environment(known: Claim, settings: LaunchSettings) -> None:
+    """Refuse an environment that is not the one this process runs in."""
+    asked, here = settings.environment, known.image.environment
+    if asked is not None and asked != here:
+        raise EnvironmentNameError(
+            f"setting environment is {asked!r}; this process runs in {here or 'no image'}",
+            hint=f"on the host: REPRISE_ENVIRONMENT={asked} scripts/setup, then run again",
+        )
+
+
+def device_for(asked: str, *, gpus: list[str], torch: str) -> Literal["cpu", "gpu"]:
+    """Decide what to train on; `torch` is the installed version. Raises `DeviceError`: a GPU is never passed over in silence."""
+    able = not torch.endswith("+cpu")
+    if asked == "cpu" or (asked == "auto" and not gpus):
+        return "cpu"
+    if not gpus:
+        raise DeviceError("setting accelerator is gpu, but no GPU is visible here", hint="`reprise doctor` says why, or give --accelerator cpu")
+    if not able:
+        raise DeviceError(
+            f"this machine has {len(gpus)} GPU(s), but this image's torch ({torch}) is built for CPUs",
+            hint="give --accelerator cpu to train on the CPU all the same, or use the cuda environment",
+        )
+    return "gpu"
+
+
+def visible_gpus() -> list[str]:
+    """Name the GPUs that this process may use."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [] if hidden in {"", "-1"} else gpu_nodes()
+
+
+def torch_version() -> str:
+    """Give torch's version without importing it. Raises `ExperimentError` where there is none."""
+    try:
+        return version("torch")
+    except PackageNotFoundError as fault:
+        raise ExperimentError(
+            "training needs torch, which is not installed here", hint="run it in the image: docker compose run --rm train ..."
+        ) from fault
+
+
+def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
+    """Name environment, image and device: the first line of every run."""
+    image = known.image
+    place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"
+    name = image.manifest or image.config or image.build_id
+    said = f"image {name[:19]} ({image.known})" if name else f"image {image.known}"
+    threads = threads_at(settings.determinism, settings.threads)
+    device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
+    return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"
+
+
+def runs_folder() -> Path:
+    """Say where runs are kept."""
+    return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
+
+
+def _brought(place: Place) -> dict[str, Path]:
+    return {} if place.outside is None else {place.file.as_posix(): place.outside}
+
+
+def _require_captured(source: Path, place: Place) -> None:
+    if not (source / place.file).is_file():
+        raise ExperimentError(f"experiment {place.name} is ignored by git, so it is not in the run's source", hint="take it out of .gitignore")
+
+
+def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
+    level = asked.settings.determinism
+    settings = variables(level, threads=threads_at(level, asked.settings.threads))
+    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
+    hold()
+    os.chdir(source)
+    command = [sys.executable, "-P", "-m", "trainer", "_process", *_with_file(argv, asked.file)]
+    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})
+
+
+def _with_file(argv: list[str], file: Path | None) -> list[str]:
+    """Name the settings file absolutely: the process runs in another folder."""
+    if file is None:
+        return argv
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--settings":
+            next(words)
+        elif not word.startswith("--settings="):
+            kept.append(word)
+    return [*kept, f"--settings={file}"]

@@ -1,0 +1,56 @@
+"""The wish to stop: what Ctrl-C and SIGTERM do to this process.
+
+Knows that while somebody looks after each step a signal is only noted, and that otherwise it raises where it finds the program. Refuses
+to exit: whoever opened the record closes it. A second signal does not wait for the step. Imports no torch: it is the first thing made.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import InterruptedRunError, StoppedError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """A wish to stop, from the moment it is asked for."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self.asked: int | None = None
+        self.waits = False
+        """Whether somebody looks at `asked` after each step."""
+
+    def listen(self) -> None:
+        """Take over the signals of this process; those that were held back meanwhile arrive now."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def ignore(self) -> None:
+        """Let nothing stop this process any more: it is closing the record."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def fault(self) -> StoppedError:
+        """Word the stop."""
+        if self.asked == signal.SIGINT:
+            return InterruptedRunError("the run was stopped by Ctrl-C")
+        return StoppedError("the run was stopped by SIGTERM")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        again = self.asked is not None
+        self.asked = number
+        if again or not self.waits:
+            raise self.fault()
+
+
+def hold() -> None:
+    """Hold signals back until `Stop.listen`: a new program takes this process's place and must not lose them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
