@@ -51,7 +51,7 @@ def parse_json(text: str | bytes, model: type[M], *, where: str) -> M:
     """Read JSON text as `model`; `where` names its origin in messages."""
     try:
         content = json.loads(text)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise DocumentError(
             f"{where} is not valid JSON: {fault}",
             hint="it is truncated or damaged: fetch it again",

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from trainer.digest import Digest, canonical, digest_of_document
 from trainer.document import Document, parse_json
+from trainer.errors import DocumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -268,8 +269,16 @@ def identity_of(ingredients: Ingredients) -> str:
     return digest_of_document({"format": FORMAT, "ingredients": ingredients.model_dump(mode="json")})
 
 
+class _Versioned(BaseModel):
+    format: str
+
+
 def read_record(text: str | bytes, *, where: str) -> Record:
-    """Read a record. Raises `DocumentError`, naming `where` and the fault."""
+    """Read a record of any version released so far. Raises `DocumentError`, naming `where` and the fault."""
+    written = parse_json(text, _Versioned, where=where).format
+    if written != FORMAT:
+        said = f"{where} is written in the format {written!r}; this version of Reprise reads {FORMAT!r}"
+        raise DocumentError(said, hint="use the version of Reprise that wrote it, or a newer one")
     return parse_json(text, Record, where=where)
 
 

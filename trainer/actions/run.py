@@ -4,6 +4,7 @@ Knows how a run's folder is laid out and when its record is written: at open, at
 whole or not at all. Refuses to know what is trained, and to let ingredients change once the run is open.
 
     runs/<id>/source.tar.gz, source/             what runs, frozen
+    runs/<id>/attempts/<n>/claim.json            whose attempt it is
     runs/<id>/attempts/<n>/record.json           the record
     runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
     runs/<id>/attempts/<n>/published.json        once it is in the store
@@ -17,6 +18,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.digest import digest_of_file
@@ -34,17 +36,19 @@ from trainer.record import (
     new_run_id,
     read_record,
 )
+from trainer.seal import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTEMPTS: Final = "attempts"
 RECORD: Final = "record.json"
+CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20
 """Bytes kept back, so that a run that filled the disk can still write how it ended: three times a large record."""
-_NOT_RESULTS: Final = frozenset({RECORD, PUBLISHED, _RESERVE})
+_NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, _RESERVE})
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
@@ -137,7 +141,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     """
     identity = identity_of(ingredients)
     earlier = attempts(folder)
-    if earlier and (known := record_of(folder).identity) != identity:
+    if (known := _identity(folder, earlier)) not in {None, identity}:
         said = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
         raise RunError(said, hint="start a new run")
     number = len(earlier) + 1
@@ -151,9 +155,17 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
         circumstances=circumstances,
         outcome=Outcome(status=Status.RUNNING),
     )
+    mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
+    write_whole(place / CLAIM, mine.to_json())
     write_whole(place / RECORD, record.to_json())
     _reserve(place / _RESERVE)
     return OpenRun(folder=place, record=record)
+
+
+def _identity(folder: Path, earlier: list[int]) -> str | None:
+    """The identity that the run's attempts share; one that was killed before its record was open says nothing."""
+    paths = [folder / ATTEMPTS / str(number) / RECORD for number in earlier]
+    return next((load_record(path).identity for path in paths if path.exists()), None)
 
 
 def files_of(attempt: Path) -> list[File]:

@@ -24,7 +24,7 @@ from trainer.errors import SourceError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.git import listing
 from trainer.host.walk import walk
-from trainer.paths import path_fault
+from trainer.paths import collision, path_fault
 from trainer.record import Source
 from trainer.secrecy import secret_by_content, secret_by_name
 
@@ -138,6 +138,39 @@ def unpack(bundle: SourceBundle, folder: Path) -> None:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(file))
             with os.fdopen(handle, "wb") as written:
                 written.write(file.data)
+
+
+def thaw(path: Path) -> SourceBundle:
+    """Read an archive back as the bundle it was made from. Raises `SourceError` for one that `archive` did not make.
+
+    It may come from a stranger: links, devices, paths that leave the folder and bombs are refused before anything is written.
+    """
+    try:
+        with gzip.open(path, "rb") as packed:
+            plain = packed.read(2 * LARGEST)
+            if packed.read(1):
+                raise SourceError(f"{path} unpacks to more than {_size(2 * LARGEST)}", hint="do not use it")
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
+            files = [_entry(tar, entry) for entry in tar]
+    except (tarfile.TarError, EOFError, OSError, UnicodeError, ValueError) as fault:
+        raise SourceError(f"{path} is no source bundle: {fault}", hint="it is damaged: pull the run again") from fault
+    if clash := collision(file.path for file in files):
+        raise SourceError(f"{path} is no source bundle: {clash} stands twice in it", hint="do not use it")
+    total = sum(len(file.data) for file in files)
+    return SourceBundle(
+        digest=bundle_digest(files),
+        source=Source(how="baked", files=len(files), bytes=total),
+        files=tuple(files),
+    )
+
+
+def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
+    fault = path_fault(entry.name) or (None if entry.isreg() else "it is no regular file")
+    body = None if fault else tar.extractfile(entry)
+    if body is None:
+        raise SourceError(f"{entry.name!a} in a source bundle: {fault}", hint="do not use it")
+    data = body.read()
+    return SourceFile(path=entry.name, executable=bool(entry.mode & 0o100), sha256=digest_of_bytes(data), data=data)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,115 @@
+"""Publishing an attempt: its claim, its files, its seal; the seal last.
+
+Knows the order that makes it safe: whoever finds the seal finds everything it names. Refuses to publish what is still
+under way, and what is no longer what the record says. Stopped anywhere, it is finished by the same command; two at
+once do the same work once more.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
+from trainer.actions.transfer import read_small
+from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.document import parse_json
+from trainer.errors import AlteredError, RunError
+from trainer.host.atomic import write_whole
+from trainer.host.source import ARCHIVE
+from trainer.record import File, Record, Status
+from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
+from trainer.store.contract import object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainer.store.contract import Store
+
+_AT_ONCE = 8
+
+
+def publish_run(folder: Path, store: Store, *, told: Callable[[File], None] | None = None) -> list[Published]:
+    """Bring every attempt of the run in `folder` into `store`; those that are there already cost a look.
+
+    `told` hears of each file once it is there. Raises `RunError`, `AlteredError`, `StoreError` and its kinds; what was brought
+    before that stays, and is not brought again.
+    """
+    return [publish_attempt(folder, store, attempt=number, told=told) for number in attempts(folder)]
+
+
+def publish_attempt(
+    folder: Path, store: Store, *, attempt: int, told: Callable[[File], None] | None = None
+) -> Published:
+    """Bring one attempt into `store`, as `publish_run` does."""
+    place = folder / ATTEMPTS / str(attempt)
+    record = load_record(place / RECORD)
+    if record.outcome.status is Status.RUNNING:
+        raise RunError(
+            f"run {record.run} is still running; only a run that is over is published", hint="wait for its end"
+        )
+    _claim(place, record, store)
+    sealed = Sealed(record=_plain(record), files=record.outcome.files, source=_source(folder))
+    files = [(place / file.path, file) for file in sealed.files]
+    if sealed.source:
+        files.append((folder / sealed.source.path, sealed.source))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for file in pool.map(lambda item: _bring(item[0], item[1], store), files):
+            if told:
+                told(file)
+    return _seal(place, record, store, sealed)
+
+
+def published(attempt: Path) -> Published | None:
+    """Where the attempt in this folder was published; None where it was not, or the note about it cannot be read."""
+    try:
+        text = (attempt / PUBLISHED).read_bytes()
+    except OSError:
+        return None
+    return parse_json(text, Published, where=str(attempt / PUBLISHED))
+
+
+def _claim(place: Path, record: Record, store: Store) -> None:
+    """Make sure that this attempt is ours: the claim was written when it was opened, and the first of a name holds."""
+    key, mine = claim_key(record.run, record.attempt), (place / CLAIM).read_bytes()
+    if store.create(key, mine):
+        return
+    theirs: Claim = read_claim(read_small(store, key), where=key)
+    if theirs.to_json() != mine:
+        said = f"attempt {record.attempt} of run {record.run} is already in {store.address}, made on {theirs.host}"
+        raise RunError(said, hint="it is another attempt of the same number: nothing was changed")
+
+
+def _source(folder: Path) -> File | None:
+    path = folder / ARCHIVE
+    if not path.is_file():
+        return None
+    return File(path=ARCHIVE, size=path.stat().st_size, sha256=digest_of_file(path))
+
+
+def _bring(path: Path, file: File, store: Store) -> File:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as body:
+            store.write(object_key(file.sha256), body, sha256=file.sha256)
+    except FileNotFoundError as fault:
+        raise AlteredError(f"{path} is gone; the record lists it", hint="put it back, and publish again") from fault
+    except AlteredError as fault:
+        raise AlteredError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
+    return file
+
+
+def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:
+    text, key = sealed.to_json(), sealed_key(record.run, record.attempt)
+    if not store.create(key, text) and (there := read_small(store, key)) != text:
+        said = f"{key} is in {store.address} with other content: found {digest_of_bytes(there)}"
+        raise AlteredError(said, hint="the local record was changed after it was published; pull the published one")
+    note = Published(store=store.address, sealed=digest_of_bytes(text))
+    write_whole(place / PUBLISHED, note.model_dump_json().encode() + b"\n")
+    return note
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return record.model_dump(mode="json")

@@ -1,0 +1,136 @@
+"""Pulling a run: its attempts by id from a store, verified, each there whole or not at all.
+
+Knows how attempts are found (probing 1, 2, ..., never by listing). Refuses to write what a seal has no right to ask
+for: a path that leaves the run's folder, more bytes than were agreed to, a source that is not the one the record
+names.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD
+from trainer.actions.transfer import read_file, read_small
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError, RunNotFoundError
+from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.source import ARCHIVE, COPY, thaw, unpack
+from trainer.seal import Published, claim_key, read_sealed, sealed_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.record import File, Record
+    from trainer.seal import Sealed
+    from trainer.store.contract import Store
+
+LARGEST = 100 << 30
+"""Bytes of a run that are pulled without being asked twice."""
+_AT_ONCE = 8
+
+
+def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
+    """The published attempts of a run, in order; one that was claimed and never sealed is passed over."""
+    number = 1
+    while True:
+        key = sealed_key(run, number)
+        if store.size(key) is not None:
+            yield read_sealed(read_small(store, key), run=run, attempt=number, where=key)
+        elif store.size(claim_key(run, number)) is None:
+            return
+        number += 1
+
+
+def pull_run(
+    run: str, store: Store, *, runs: Path, largest: int = LARGEST, told: Callable[[File], None] | None = None
+) -> list[Record]:
+    """Bring the attempts of `run` that are in `store` below the folder `runs`; those that are there already stay untouched.
+
+    Raises `RunNotFoundError`, `AlteredError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
+    """
+    found = list(sealed_attempts(store, run))
+    if not found:
+        raise RunNotFoundError(f"run {run} is not in {store.address}", hint="`reprise runs ls` lists what is")
+    _check_size(run, found, largest)
+    with disk_faults(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+    for sealed, record in found:
+        if not (runs / run / ATTEMPTS / str(record.attempt)).exists():
+            _pull(sealed, record, store, runs=runs, told=told)
+    return [record for _, record in found]
+
+
+def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, told: Callable[[File], None] | None) -> None:
+    with _aside(runs, record.run) as place:
+        attempt = place / ATTEMPTS / str(record.attempt)
+        with disk_faults(attempt):
+            attempt.mkdir(parents=True)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for file in pool.map(lambda file: _fetched(store, file, attempt), sealed.files):
+                if told:
+                    told(file)
+        if sealed.source and not (runs / record.run / ARCHIVE).exists():
+            _source(sealed.source, record, store, place)
+        write_whole(attempt / CLAIM, read_small(store, claim_key(record.run, record.attempt)))
+        note = Published(store=store.address, sealed=digest_of_bytes(sealed.to_json()))
+        write_whole(attempt / PUBLISHED, note.model_dump_json().encode() + b"\n")
+        write_whole(attempt / RECORD, sealed.record_text())
+        _appear(place, runs / record.run)
+
+
+def _fetched(store: Store, file: File, attempt: Path) -> File:
+    read_file(store, file, into=attempt)
+    return file
+
+
+def _source(file: File, record: Record, store: Store, place: Path) -> None:
+    """Fetch the bundle under our own name for it, and unpack it only if it is the source that the record names."""
+    read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
+    bundle = thaw(place / ARCHIVE)
+    if bundle.digest != record.ingredients.source:
+        said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
+        raise AlteredError(said, hint="do not use it")
+    unpack(bundle, place / COPY)
+
+
+@contextmanager
+def _aside(runs: Path, run: str) -> Iterator[Path]:
+    """A folder beside the run's, where a pull can fail without a trace."""
+    with disk_faults(runs):
+        place = Path(tempfile.mkdtemp(dir=runs, prefix=f".{run}.", suffix=".partial"))
+        place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _appear(place: Path, folder: Path) -> None:
+    """Rename what was fetched to where it belongs, the attempt last; what somebody else brought meanwhile is the same."""
+    with disk_faults(folder):
+        (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
+        for name in (ARCHIVE, COPY):
+            if (place / name).exists() and not (folder / name).exists():
+                _renamed(place / name, folder / name)
+        for attempt in (place / ATTEMPTS).iterdir():
+            _renamed(attempt, folder / ATTEMPTS / attempt.name)
+
+
+def _renamed(old: Path, new: Path) -> None:
+    try:
+        old.rename(new)
+    except OSError:
+        if not new.exists():
+            raise
+
+
+def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:
+    size = sum(sealed.size for sealed, _ in found)
+    if size > largest:
+        said = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
+        raise AlteredError(said, hint="if that is right, pull it with --at-most GIB")

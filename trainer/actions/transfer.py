@@ -1,0 +1,52 @@
+"""Reading what a store holds, without trusting it: small documents up to a cap, files verified while they stream.
+
+Knows how to stop early. Refuses to keep a byte that is not what its digest says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from trainer.errors import AlteredError
+from trainer.host.atomic import disk_faults
+from trainer.seal import LARGEST
+from trainer.store.contract import object_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.record import File
+    from trainer.store.contract import Store
+
+
+def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
+    """The bytes of a document. Raises `AlteredError` where it is larger than such a document can be."""
+    text = bytearray()
+    for block in store.read(key):
+        text += block
+        if len(text) > largest:
+            raise AlteredError(f"{key} is larger than {largest} bytes, which no such document is", hint="do not use it")
+    return bytes(text)
+
+
+def read_file(store: Store, file: File, *, into: Path) -> None:
+    """Write a file below the folder `into`. Raises `AlteredError` where its bytes are not those of its digest."""
+    path = into / file.path
+    running, length = hashlib.sha256(), 0
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(handle, "wb") as written:
+        for block in store.read(object_key(file.sha256), length=file.size):
+            running.update(block)
+            length += len(block)
+            with disk_faults(path):
+                written.write(block)
+        with disk_faults(path):
+            written.flush()
+    if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
+        raise AlteredError(
+            f"{file.path} is not what the seal says: {length} bytes of {file.size}", hint="do not use it"
+        )
