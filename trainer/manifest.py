@@ -95,7 +95,9 @@ def content_digest(entries: Iterable[Entry]) -> str:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is stored and named by its digest. Raises `ManifestError` when its files cannot be a dataset's."""
-    check_entries(manifest.entries)
+    check_paths([entry.path for entry in manifest.entries])
+    if torn := next((entry for entry in manifest.entries if _is_torn(entry)), None):
+        raise ManifestError(f"file {torn.path!r}: its segments lie outside their packs or do not add up to its size", hint=DAMAGED)
     packs = {pack: number for number, pack in enumerate(manifest.packs)}
     head = {
         "bytes": manifest.bytes,
@@ -119,18 +121,18 @@ def parse_manifest(data: bytes) -> Manifest:
     return manifest
 
 
-def check_entries(entries: Sequence[Entry]) -> None:
-    """Refuse files that could not lie together in one folder on every file system, or that are out of order or not wholly laid."""
+def check_paths(paths: Sequence[str]) -> None:
+    """Refuse files that could not lie together in one folder on every file system, or that are out of order."""
     before = b""
     names: dict[str, str] = {}
-    for number, entry in enumerate(entries, 2):
-        if fault := path_fault(entry.path) or _entry_fault(entry):
-            raise _refused(number, f"file {entry.path!r}: {fault}")
-        encoded = entry.path.encode()
-        if encoded <= before and number > 2:
-            raise _refused(number, f"file {entry.path!r} stands twice or out of order")
+    for path in paths:
+        if fault := path_fault(path):
+            raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)
+        encoded = path.encode()
+        if encoded <= before:
+            raise ManifestError(f"file {path!r} stands twice or out of order", hint=DAMAGED)
         before = encoded
-        names[_twin(entry.path, names)] = entry.path
+        names[_twin(path, names)] = path
     _no_file_is_a_folder(names)
 
 
@@ -236,12 +238,9 @@ def _segment(part: Any, number: int, packs: Sequence[Pack]) -> Segment:
             raise _refused(number, "a segment is not [pack, offset, length] in a listed pack")
 
 
-def _entry_fault(entry: Entry) -> str | None:
-    if any(part.offset < 0 or part.length <= 0 or part.offset + part.length > part.pack.size for part in entry.segments):
-        return "a segment lies outside its pack"
-    if sum(part.length for part in entry.segments) != entry.size:
-        return "its segments do not add up to its size"
-    return None
+def _is_torn(entry: Entry) -> bool:
+    outside = any(part.offset < 0 or part.length <= 0 or part.offset + part.length > part.pack.size for part in entry.segments)
+    return outside or sum(part.length for part in entry.segments) != entry.size
 
 
 def _twin(path: str, names: Mapping[str, str]) -> str:
@@ -260,8 +259,9 @@ def _no_file_is_a_folder(names: Mapping[str, str]) -> None:
 
 
 def _refused(number: int, fault: str) -> ManifestError:
-    return ManifestError(f"manifest, line {number}: {fault}", hint="it was damaged, or made by something else: publish the dataset again")
+    return ManifestError(f"manifest, line {number}: {fault}", hint=DAMAGED)
 
 
-RENAME: Final = "rename one of them, then publish again"
+RENAME: Final = "rename it, then publish again"
+DAMAGED: Final = "it was damaged, or made by something else: publish the dataset again"
 _LARGEST: Final = 2**53 - 1

@@ -1,0 +1,222 @@
+"""Publishing a folder as a version of a dataset.
+
+Knows the order that makes it safe: packs, then the manifest, then, last, the version's name, which is created and never replaced.
+Refuses to know which store and who is watching. Publishing the same folder twice uploads nothing and names nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.fetch_dataset import read_manifest
+from trainer.actions.parallel import Stop, in_parallel, patiently
+from trainer.actions.progress import SILENT
+from trainer.dataset import Arrays, Dataset, Files, Lines, Reader, Rows, parse_dataset
+from trainer.digest import canonical, digest_of_bytes
+from trainer.document import Document
+from trainer.errors import DatasetError, ObjectMissingError
+from trainer.manifest import (
+    PACK_BYTES,
+    Manifest,
+    Pack,
+    Segment,
+    Slice,
+    check_paths,
+    content_digest,
+    lay,
+    manifest_bytes,
+    place,
+    segments_by_digest,
+)
+from trainer.store.contract import object_key
+from trainer.store.folder import edited
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.actions.progress import Progress
+    from trainer.store.contract import Store
+    from trainer.store.folder import Hashed, SourceFolder
+
+
+_UPLOADS: Final = 4
+"""Packs held in memory at once: 4 of 32 MiB, twice while they are joined, stay under 300 MB."""
+
+
+class Draft(Document):
+    """What a person says about a dataset; the rest follows from its files."""
+
+    name: str
+    licence: str = "unknown"
+    source: str = "unknown"
+    splits: dict[str, Rows] = {}
+    reader: Reader = Files()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What came of it."""
+
+    dataset: Dataset
+    is_new: bool
+    """Whether this call named the version."""
+    uploaded: int
+    """Bytes that the store did not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upload:
+    store: Store
+    source: SourceFolder
+    files: Mapping[str, Hashed]
+    progress: Progress
+
+    def one(self, slices: Sequence[Slice], stop: Stop) -> tuple[Pack, int]:
+        """Store a pack unless it is there; tell how many bytes that took."""
+        stop.check()
+        body = b"".join(map(self._read, slices))
+        pack = Pack(sha256=digest_of_bytes(body), size=len(body))
+        key = object_key(pack.sha256)
+        here = patiently(lambda: self.store.size(key), stop) == pack.size
+        if not here:
+            patiently(lambda: self.store.write(key, body, sha256=pack.sha256), stop)
+        self.progress.advance(len(body))
+        return pack, 0 if here else len(body)
+
+    def _read(self, piece: Slice) -> bytes:
+        data = self.source.read(piece)
+        if digest_of_bytes(data) != self.files[piece.path].parts[piece.start // PACK_BYTES]:
+            raise edited(self.source.root / piece.path)
+        return data
+
+
+def publish_dataset(
+    draft: Draft, *, source: SourceFolder, store: Store, declared: Dataset | None = None, progress: Progress = SILENT
+) -> Published:
+    """Make the folder's files a version of `draft.name`; `declared` is what git says the dataset is now.
+
+    Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile, `StoreError` and its kinds.
+    """
+    check_paths(source.paths())
+    _check_reader(draft, source.paths())
+    newest = newest_version(store, draft.name)
+    known = segments_by_digest(read_manifest(store, newest)[0]) if newest else {}
+    manifest, uploaded = upload(source, store=store, known=known, progress=progress)
+    candidate = _candidate(draft, manifest)
+    if newest and candidate == newest.model_copy(update={"version": 1}):
+        return Published(dataset=newest, is_new=False, uploaded=uploaded)
+    as_declared = declared and candidate == declared.model_copy(update={"version": 1})
+    first = (
+        declared.version
+        if declared and as_declared
+        else max(each.version if each else 0 for each in (newest, declared)) + 1
+    )
+    dataset, is_new = name_version(store, candidate, first=first)
+    return Published(dataset=dataset, is_new=is_new, uploaded=uploaded)
+
+
+def upload(
+    source: SourceFolder, *, store: Store, known: Mapping[str, tuple[Segment, ...]], progress: Progress = SILENT
+) -> tuple[Manifest, int]:
+    """Bring what the store lacks of a folder's files into it, and the manifest that names them; the bytes that took."""
+    paths = source.paths()
+    files = {hashed.entry.path: hashed for hashed in in_parallel(lambda path, stop: _hashed(source, path, stop), paths)}
+    entries = [hashed.entry for hashed in files.values()]
+    plan = lay(entries, known)
+    progress.begin(str(source.root), sum(part.length for slices in plan for part in slices))
+    try:
+        packs = in_parallel(
+            _Upload(store=store, source=source, files=files, progress=progress).one, plan, threads=_UPLOADS
+        )
+    finally:
+        progress.end()
+    manifest = place(entries, known, zip((pack for pack, _ in packs), plan, strict=True))
+    raw = manifest_bytes(manifest)
+    store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))
+    return manifest, sum(size for _, size in packs)
+
+
+def content_of(source: SourceFolder) -> str:
+    """The content's digest of a folder's files, as a manifest would have it."""
+    return content_digest(
+        hashed.entry for hashed in in_parallel(lambda path, stop: _hashed(source, path, stop), source.paths())
+    )
+
+
+def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
+    """Give the dataset the first free version from `first` on, or the one that already says the same; tell whether it is new."""
+    for version in count(first):
+        dataset = candidate.model_copy(update={"version": version})
+        if store.create(version_key(dataset.name, version), version_document(dataset)):
+            return dataset, True
+        if read_version(store, dataset.name, version) == dataset:
+            return dataset, False
+    raise AssertionError("versions do not end")
+
+
+def newest_version(store: Store, name: str) -> Dataset | None:
+    """The highest version of `name` in the store, found by asking for 1, 2, ...; None when there is none."""
+    newest = None
+    for version in count(1):
+        found = read_version(store, name, version)
+        if found is None:
+            return newest
+        newest = found
+    return newest
+
+
+def read_version(store: Store, name: str, version: int) -> Dataset | None:
+    """What the store says a version is; None when it has none of that name."""
+    key = version_key(name, version)
+    try:
+        return parse_dataset(b"".join(store.read(key)), where=f"{store.address}/{key}")
+    except ObjectMissingError:
+        return None
+
+
+def version_key(name: str, version: int) -> str:
+    """Where a version is named in a store."""
+    return f"datasets/{name}/{version}.json"
+
+
+def version_document(dataset: Dataset) -> bytes:
+    """A version as it is named in a store: what git declares, as canonical JSON."""
+    return canonical(dataset.model_dump(mode="json"))
+
+
+def _hashed(source: SourceFolder, path: str, stop: Stop) -> Hashed:
+    stop.check()
+    return source.hashed(path)
+
+
+def _candidate(draft: Draft, manifest: Manifest) -> Dataset:
+    return Dataset(
+        name=draft.name,
+        version=1,
+        manifest=digest_of_bytes(manifest_bytes(manifest)),
+        content=manifest.content,
+        files=len(manifest.entries),
+        bytes=manifest.bytes,
+        licence=draft.licence,
+        source=draft.source,
+        splits=draft.splits,
+        reader=draft.reader,
+    )
+
+
+def _check_reader(draft: Draft, paths: Sequence[str]) -> None:
+    match draft.reader:
+        case Arrays(fields=fields):
+            needed = list(fields.values())
+        case Lines(file=file):
+            needed = [file]
+        case _:
+            needed = []
+    if missing := next((path for path in needed if path not in paths), None):
+        hint = did_you_mean(missing, paths)
+        raise DatasetError(
+            f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder", hint=hint
+        )

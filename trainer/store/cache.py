@@ -1,0 +1,260 @@
+"""The dataset cache: a folder that several users, containers and machines share.
+
+Knows how a dataset appears in it whole or not at all. Refuses to know where bytes come from.
+
+    datasets/<name>/<content>/            a complete dataset: files/, manifest.jsonl and, written last, complete.json
+    datasets/<name>/.<content>-<uid>/     what one user has fetched so far: files/ verified one by one, new/ being written
+    datasets/<name>/.<content>.lock       whose turn it is; a courtesy that saves bandwidth, on which nothing that is right depends
+
+Folders above a dataset are open to everybody and sticky, so that every user can add and none can remove another's. A complete dataset is
+renamed into place as one folder; files are read-only, and nothing is ever taken from modes, times or listings. Files are hashed while they
+come; one flush of the file system before the marker makes them durable: a flush for each of 20,000 small files would cost more than to
+fetch them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.dataset import Dataset
+from trainer.digest import Digest, canonical, digest_of_file
+from trainer.document import Document, parse_json
+from trainer.errors import DiskFullError, DocumentError, MachineError
+from trainer.host.atomic import disk_faults, sync_folder, write_whole
+from trainer.store.contract import altered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+    from trainer.manifest import Entry
+
+FILES: Final = "files"
+MANIFEST: Final = "manifest.jsonl"
+COMPLETE: Final = "complete.json"
+_NEW: Final = "new"
+_OPEN: Final = 0o1777
+_SPARE: Final = 16 << 20
+"""What a file system needs beyond the bytes themselves, roughly."""
+
+
+class Complete(Document):
+    """What stands in `complete.json`: which dataset this folder holds."""
+
+    format: Literal["reprise.cached/1"] = "reprise.cached/1"
+    content: Digest
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """The cache below `root`, which is made when something is put into it."""
+
+    root: Path
+
+    def find(self, dataset: Dataset) -> Path | None:
+        """The folder of the dataset's files if all of it is here; None otherwise. Reads one small file, whatever the dataset's size."""
+        folder = self.place(dataset)
+        try:
+            marker = parse_json((folder / COMPLETE).read_bytes(), Complete, where=str(folder / COMPLETE))
+        except (OSError, DocumentError):
+            return None
+        return folder / FILES if marker == _marker(dataset) else None
+
+    def place(self, dataset: Dataset) -> Path:
+        """Where the complete dataset is, or would be."""
+        return self.root / "datasets" / dataset.name / _hex(dataset)
+
+    def staging(self, dataset: Dataset) -> Staging:
+        """What this user has of the dataset so far; made if there is nothing yet. A folder that lost its marker is taken up again."""
+        place = self.place(dataset)
+        staging = Staging(folder=place.with_name(f".{_hex(dataset)}-{os.getuid()}"), place=place, dataset=dataset)
+        with disk_faults(staging.folder):
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, self.root / "datasets", place.parent):
+                _make(folder, mode=_OPEN)
+            if place.exists() and self.find(dataset) is None:
+                staging.take_back()
+            for folder in (staging.folder, staging.folder / FILES, staging.folder / _NEW):
+                _make(folder, mode=0o755)
+        return staging
+
+    def reopen(self, dataset: Dataset) -> None:
+        """Withdraw a complete dataset that was found damaged: the next fetch verifies every file and replaces what is wrong."""
+        with disk_faults(self.place(dataset)):
+            Staging(
+                folder=self.place(dataset).with_name(f".{_hex(dataset)}-{os.getuid()}"),
+                place=self.place(dataset),
+                dataset=dataset,
+            ).take_back()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """A dataset on its way into the cache."""
+
+    folder: Path
+    place: Path
+    dataset: Dataset
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the file is here and right. It is hashed: what an earlier, killed fetch left is not believed."""
+        return is_right(self.folder / FILES / entry.path, entry)
+
+    def require(self, size: int) -> None:
+        """Raise `DiskFullError` now rather than after an hour, when `size` more bytes cannot fit."""
+        free = shutil.disk_usage(self.folder).free
+        if free < size + _SPARE:
+            sentence = f"{self.folder.parent} has {free / 1e6:,.0f} MB free; {self.dataset.title} needs {size / 1e6:,.0f} MB more"
+            raise DiskFullError(sentence, hint="free space there, or set REPRISE_CACHE to a larger disk")
+
+    @contextmanager
+    def incoming(self, entry: Entry) -> Iterator[Incoming]:
+        """Take in a file's bytes; whatever happens, no temporary file stays."""
+        temporary = self.folder / _NEW / secrets.token_hex(12)
+        with disk_faults(self.folder / FILES / entry.path):
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+            try:
+                with os.fdopen(handle, "wb", buffering=0) as file:
+                    yield Incoming(staging=self, entry=entry, temporary=temporary, file=file)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+
+    def finish(self, manifest: bytes) -> Path:
+        """Make the dataset durable and let it appear. If another process was first, its folder is the one, and this one is removed."""
+        with disk_faults(self.folder):
+            write_whole(self.folder / MANIFEST, manifest, mode=0o444)
+            _flush(self.folder)
+            write_whole(self.folder / COMPLETE, canonical(_marker(self.dataset).model_dump()), mode=0o444)
+            try:
+                self.folder.rename(self.place)
+            except OSError:
+                if not (self.place / COMPLETE).exists():
+                    raise
+                remove(self.folder)
+            else:
+                sync_folder(self.place.parent)
+                shutil.rmtree(self.place / _NEW, ignore_errors=True)
+                _close(self.place)
+        return self.place / FILES
+
+    def take_back(self) -> None:
+        """Make what stands at the dataset's place the beginning of a new fetch; in place of an earlier beginning."""
+        remove(self.folder)
+        for here, _, _ in os.walk(self.place):
+            os.chmod(here, 0o755)
+        (self.place / COMPLETE).unlink(missing_ok=True)
+        self.place.rename(self.folder)
+
+
+class Incoming:
+    """A file on its way: hashed as its bytes come, and named only when they are the right ones."""
+
+    def __init__(self, *, staging: Staging, entry: Entry, temporary: Path, file: FileIO) -> None:
+        """Begin with no bytes."""
+        self._staging, self._entry, self._temporary, self._file = staging, entry, temporary, file
+        self._running = hashlib.sha256()
+
+    def write(self, block: bytes) -> None:
+        """Take the next bytes."""
+        self._running.update(block)
+        view = memoryview(block)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def settle(self, paths: tuple[str, ...]) -> None:
+        """Give the file its name, or its names. Raises `AlteredError` when its bytes are not the ones the manifest names."""
+        found = f"sha256:{self._running.hexdigest()}"
+        if found != self._entry.sha256:
+            what = f"{self._staging.dataset.title}: {self._entry.path}"
+            raise altered(what, expected=self._entry.sha256, found=found)
+        os.fchmod(self._file.fileno(), 0o444)  # readable by every user, whatever this one's umask
+        self._file.close()  # before it has a name: a network disk may say only now that it is full
+        for path in paths[1:]:
+            self._copy(self._target(path))
+        self._temporary.rename(self._target(paths[0]))
+
+    def _target(self, path: str) -> Path:
+        folder = self._staging.folder / FILES
+        target = folder / path
+        if not target.parent.is_dir():
+            for part in path.split("/")[:-1]:
+                folder /= part
+                _make(folder, mode=0o755)
+        return target
+
+    def _copy(self, target: Path) -> None:
+        """A second name for the same bytes; a second file where there are no hard links."""
+        second = self._temporary.with_suffix(".copy")
+        try:
+            os.link(self._temporary, second)
+        except OSError:
+            shutil.copyfile(self._temporary, second)
+            second.chmod(0o444)
+        second.replace(target)
+        second.unlink(missing_ok=True)  # renaming a file onto another name of itself leaves both
+
+
+def is_right(path: Path, entry: Entry) -> bool:
+    """Whether a file is there and has the bytes that the manifest names."""
+    with disk_faults(path):
+        try:
+            return path.stat().st_size == entry.size and digest_of_file(path) == entry.sha256
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return False
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of this user's, its read-only folders included. Nothing happens when it is not there."""
+    for here, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(here, 0o755)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise MachineError(f"{folder} could not be removed", hint="remove it as the user that owns it")
+
+
+def _marker(dataset: Dataset) -> Complete:
+    return Complete(content=dataset.content, files=dataset.files, bytes=dataset.bytes)
+
+
+def _hex(dataset: Dataset) -> str:
+    return dataset.content.removeprefix("sha256:")
+
+
+def _make(folder: Path, *, mode: int) -> None:
+    """Make a folder with just this mode; one that is there keeps its own, whoever owns it."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return
+    folder.chmod(mode)
+
+
+def _close(folder: Path) -> None:
+    """Let nobody add to a complete dataset by mistake."""
+    for here, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(here, 0o555)
+
+
+def _flush(folder: Path) -> None:
+    """Write everything on this file system to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    except AttributeError:  # macOS has no syncfs
+        os.sync()
+    finally:
+        os.close(handle)

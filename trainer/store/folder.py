@@ -1,0 +1,87 @@
+"""A folder that is to become a dataset.
+
+Knows how files are listed, hashed and read. Notices a file that is edited meanwhile: whoever reads again compares with the first digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import DatasetError
+from trainer.manifest import PACK_BYTES, Entry, Slice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashed:
+    """A file as it was when it was first read: as a manifest's entry, and each part of `PACK_BYTES` on its own."""
+
+    entry: Entry
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFolder:
+    """The files below `root`. Links to files are followed, links to folders refused; empty folders are not kept."""
+
+    root: Path
+
+    def paths(self) -> list[str]:
+        """The relative paths of all files, sorted by their UTF-8 bytes."""
+        if not self.root.is_dir():
+            raise DatasetError(f"{self.root} is not a folder", hint="name the folder that holds the dataset's files")
+        found: list[str] = []
+        for here, folders, files in os.walk(self.root, onerror=_unreadable):
+            if linked := next((name for name in folders if os.path.islink(os.path.join(here, name))), None):
+                raise DatasetError(f"{os.path.join(here, linked)} is a link to a folder", hint="copy the folder, or publish its target")
+            below = os.path.relpath(here, self.root)
+            found += files if below == "." else [f"{below}/{name}" for name in files]
+        return sorted(found, key=os.fsencode)
+
+    def hashed(self, path: str) -> Hashed:
+        """Read a file once, in blocks, and name it and its parts."""
+        whole, parts, size = hashlib.sha256(), [hashlib.sha256()], 0
+        try:
+            with (self.root / path).open("rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise DatasetError(f"{self.root / path} is no regular file", hint="remove it from the folder")
+                while block := file.read(_BLOCK):
+                    if size and size % PACK_BYTES == 0:
+                        parts.append(hashlib.sha256())
+                    whole.update(block)
+                    parts[-1].update(block)
+                    size += len(block)
+        except OSError as fault:
+            raise _gone(self.root / path, fault) from fault
+        entry = Entry(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}")
+        return Hashed(entry=entry, parts=tuple(f"sha256:{part.hexdigest()}" for part in parts))
+
+    def read(self, piece: Slice) -> bytes:
+        """The bytes of a slice; fewer if the file has become shorter."""
+        try:
+            with (self.root / piece.path).open("rb") as file:
+                file.seek(piece.start)
+                return file.read(piece.length)
+        except OSError as fault:
+            raise _gone(self.root / piece.path, fault) from fault
+
+
+def edited(path: Path | str) -> DatasetError:
+    """The error for a file that changed between the first reading and the second."""
+    return DatasetError(f"{path} was edited while it was published; nothing has been named", hint="type the same command again")
+
+
+def _gone(path: Path, fault: OSError) -> DatasetError:
+    return DatasetError(f"{path} cannot be read: {fault.strerror}", hint="nothing has been named; type the same command again")
+
+
+def _unreadable(fault: OSError) -> None:
+    raise DatasetError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
