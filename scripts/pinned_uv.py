@@ -37,8 +37,11 @@ class NoUvError(Exception):
 
 def pinned() -> tuple[str, list[str]]:
     """The version of uv in the lock, and the hashes of its wheels."""
-    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    package = next(entry for entry in lock["package"] if entry["name"] == "uv")
+    try:
+        lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+        package = next(entry for entry in lock["package"] if entry["name"] == "uv")
+    except (OSError, ValueError, KeyError, StopIteration) as problem:
+        raise NoUvError(f"uv.lock does not say which uv to use ({problem}): take it back from git") from problem
     return package["version"], [wheel["hash"] for wheel in package["wheels"]]
 
 

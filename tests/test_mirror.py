@@ -1,0 +1,152 @@
+"""Packages come by hash from wherever pip is told to look: a company's mirror, or a folder of wheels."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SMALL: Final = ("rfc8785", "six", "tomli-w")
+BY_HASH: Final = ("--no-config", "--no-build", "--require-hashes")
+NOWHERE: Final = "http://127.0.0.1:9"
+MODULES: Final = "import rfc8785, six, tomli_w"
+
+pytestmark = pytest.mark.index
+
+
+class Mirror(SimpleHTTPRequestHandler):
+    """Serves a folder, and notes what was asked for."""
+
+    asked: Final[list[str]] = []
+
+    def log_message(self, format: str, *words: Any) -> None:  # noqa: A002 - the base class names it so
+        """Keep the request instead of printing it."""
+        self.asked.append(format % words)
+
+
+@pytest.fixture(scope="module")
+def requirements() -> str:
+    """The lines of the lock for a few small packages, as `scripts/uv export` writes them."""
+    export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", "--extra=cpu"]
+    text = subprocess.run([ROOT / "scripts" / "uv", *export], capture_output=True, text=True, check=True).stdout
+    wanted = "|".join(map(re.escape, SMALL))
+    return "".join(re.findall(rf"^(?:(?:{wanted})==.*\n(?: .*\n)*)", text, flags=re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def wheelhouse(requirements: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of those wheels, filled as docs/mirror.md says."""
+    home = tmp_path_factory.mktemp("filling")
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    (home / "requirements.txt").write_text(requirements, encoding="utf-8")
+    download = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    words = [*download, "-r", str(home / "requirements.txt"), "-d", str(home / "wheels")]
+    subprocess.run([home / "bin" / "pip", *words], check=True, stderr=subprocess.DEVNULL)
+    return home / "wheels"
+
+
+@pytest.fixture
+def mirror(wheelhouse: Path, tmp_path: Path) -> Iterator[str]:
+    """A package index on the loopback device that holds those wheels and nothing else."""
+    for name in SMALL:
+        (wheel,) = wheelhouse.glob(f"{name.replace('-', '_')}-*.whl")
+        page = tmp_path / "mirror" / "simple" / name / "index.html"
+        page.parent.mkdir(parents=True)
+        shutil.copyfile(wheel, page.parent / wheel.name)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        page.write_text(f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>', encoding="utf-8")
+    handler = functools.partial(Mirror, directory=str(tmp_path / "mirror"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+def install(requirements: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Installs by hash into a new environment, with nothing cached and pip's settings as given."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    wanted = home / "requirements.txt"
+    wanted.write_text(requirements, encoding="utf-8")
+    environment = {**bare, "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(home / "cache"), **settings}
+    run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
+    run([ROOT / "scripts" / "uv", "venv", "--python", sys.executable, home / "venv"])
+    sync = ["pip", "sync", *BY_HASH, "--python", home / "venv" / "bin" / "python", wanted]
+    return run([ROOT / "scripts" / "uv", *sync])
+
+
+def test_a_company_mirror_serves_the_lock(requirements: str, mirror: str, tmp_path: Path) -> None:
+    """With pip's index-url alone, every package comes from there."""
+    done = install(requirements, tmp_path, PIP_INDEX_URL=mirror)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", MODULES], check=True)
+    assert all(any(f"/simple/{name}/" in line for line in Mirror.asked) for name in SMALL)
+
+
+def test_a_folder_of_wheels_needs_no_index(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
+    """With pip's no-index and find-links, nothing is asked of any network."""
+    done = install(requirements, tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheelhouse), ALL_PROXY=NOWHERE)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", MODULES], check=True)
+
+
+def test_settings_in_pips_own_file_count(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
+    """A company sets pip.conf once; nobody sets variables."""
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"[global]\nno-index = true\nfind-links = {wheelhouse}\n", encoding="utf-8")
+    done = install(requirements, tmp_path, PIP_CONFIG_FILE=str(settings), ALL_PROXY=NOWHERE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_altered_wheel_is_refused(requirements: str, wheelhouse: Path, tmp_path: Path) -> None:
+    """Any index may serve a file, for its hash is the lock's."""
+    altered = tmp_path / "altered"
+    shutil.copytree(wheelhouse, altered)
+    wheel = next(altered.glob("tomli_w-*.whl"))
+    wheel.write_bytes(wheel.read_bytes() + b"\0")
+    done = install(requirements, tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(altered))
+    assert done.returncode != 0
+    assert "Hash mismatch for `tomli-w" in done.stderr
+
+
+def test_plain_uv_sync_leaves_the_lock_alone_where_no_index_answers(tmp_path: Path) -> None:
+    """It names the address that it could not reach; `--frozen` names the reserved one of the lock."""
+    for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
+    before = (tmp_path / "uv.lock").read_bytes()
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    lonely = {"UV_CACHE_DIR": str(tmp_path / "cache"), "ALL_PROXY": NOWHERE, "UV_HTTP_RETRIES": "0"}
+    said = {
+        option: subprocess.run(
+            [ROOT / "scripts" / "uv", "sync", *option.split(), "--directory", tmp_path, "--python", sys.executable],
+            env={**bare, "PIP_CONFIG_FILE": os.devnull, **lonely},
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stderr
+        for option in ("", "--frozen")
+    }
+    assert "Failed to fetch: https://" in said[""]
+    assert "https://files.invalid/" in said["--frozen"]
+    assert (tmp_path / "uv.lock").read_bytes() == before
+
+
+def test_the_documented_remedy_made_this_environment() -> None:
+    """`scripts/setup --dev` calls `scripts/venv dev`: the lock that .venv was made from is the lock."""
+    done = subprocess.run([ROOT / "scripts" / "venv", "dev"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (ROOT / ".venv" / "uv.lock").read_bytes() == (ROOT / "uv.lock").read_bytes()
