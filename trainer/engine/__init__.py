@@ -1,0 +1,116 @@
+"""The engine: what builds and runs containers, as the rest of the package sees it.
+
+Knows the words: what can be said of an engine and of an image, and what can be asked. Refuses to know Docker: `trainer.engine.docker`
+is its only home, and `trainer.engine.memory` the stand-in of the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """What an engine says about itself."""
+
+    version: str
+    storage: str
+    keeps_manifests: bool
+    """Whether a local image has a manifest digest (the containerd store). Without one, an image is known by its config alone."""
+    runtimes: tuple[str, ...]
+    root: Path
+    """Where its images lie."""
+    devices: tuple[str, ...] = ()
+    """Devices it can hand in by name (CDI), such as `nvidia.com/gpu=all`."""
+
+    @property
+    def nvidia(self) -> bool:
+        """Whether containers can be given NVIDIA GPUs."""
+        return "nvidia" in self.runtimes or any(name.startswith("nvidia.com/gpu") for name in self.devices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What an engine says about an image that it has."""
+
+    id: str
+    """The manifest's digest where the engine keeps manifests, else the config's."""
+    tags: tuple[str, ...]
+    references: tuple[str, ...]
+    """`repository@sha256:...`, each good for running exactly this image."""
+    layers: tuple[str, ...]
+    """Diff IDs, the base first."""
+    size: int
+    """Bytes."""
+    created: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """An image's names by content."""
+
+    manifest: str | None
+    config: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build: the recipe's text and everything that is handed in beside the checkout."""
+
+    recipe: str
+    root: Path
+    stage: str
+    tag: str
+    arguments: Mapping[str, str]
+    secrets: Mapping[str, Path]
+    contexts: Mapping[str, str]
+    epoch: int
+    host_network: bool = False
+    fresh: bool = False
+    """Use no cache."""
+
+
+class Engine(Protocol):
+    """What is asked of an engine. Every method raises `EngineAbsentError` where none answers, `EngineError` where it refuses."""
+
+    def facts(self) -> EngineFacts:
+        """Ask the engine about itself."""
+        ...
+
+    def image(self, reference: str) -> ImageFacts | None:
+        """An image by tag or reference; None where the engine does not have it."""
+        ...
+
+    def images(self, label: str) -> list[ImageFacts]:
+        """Every image that carries a label, newest first."""
+        ...
+
+    def build(self, request: BuildRequest) -> Digests:
+        """Build, bit for bit the same from the same inputs where the engine can, and tag the result. Raises `ImageBuildError`."""
+        ...
+
+    def digests(self, image: ImageFacts) -> Digests:
+        """The digests of an image that the engine has."""
+        ...
+
+    def pull(self, reference: str) -> None:
+        """Fetch an image by reference."""
+        ...
+
+    def push(self, image: ImageFacts, repository: str) -> str:
+        """Upload an image under its own digest and return the reference, `repository@sha256:...`."""
+        ...
+
+    def in_registry(self, reference: str) -> bool:
+        """Tell whether a registry has this manifest."""
+        ...
+
+    def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
+        """Run a command in a new container without network and return what it printed; raises `EngineError` with its last lines."""
+        ...

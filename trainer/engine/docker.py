@@ -1,0 +1,223 @@
+"""Docker, by its own library: the one home of `docker`.
+
+Knows how Docker's answers become ours, and how its refusals are worded. Refuses to know why anything is asked.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import docker
+import requests.exceptions
+from docker.errors import APIError, ContainerError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest
+
+from trainer.engine import Digests, EngineFacts, ImageFacts, buildx
+from trainer.engine.archive import config_in_stream, digests_of_archive
+from trainer.errors import EngineAbsentError, EngineError, ImageMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+    from trainer.engine import BuildRequest
+
+_PATIENCE: Final = 600
+"""Seconds that one request may take: loading a CUDA image is one."""
+
+
+class DockerEngine:
+    """The engine of this machine, as `trainer.engine.Engine`."""
+
+    def __init__(self, *, kept: Path) -> None:
+        """Talk to the engine that the environment names; `kept` is a folder for what it is slow to tell."""
+        self._kept = kept
+        self._opened: DockerClient | None = None
+
+    def facts(self) -> EngineFacts:
+        """Ask the engine about itself."""
+        with _worded():
+            info = self._client.info()
+        return EngineFacts(
+            version=str(info["ServerVersion"]),
+            storage=str(info["Driver"]),
+            keeps_manifests=any("io.containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or []),
+            runtimes=tuple(sorted(info.get("Runtimes") or {})),
+            root=Path(str(info["DockerRootDir"])),
+            devices=tuple(str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or []),
+        )
+
+    def image(self, reference: str) -> ImageFacts | None:
+        """An image by tag or reference; None where the engine does not have it."""
+        with _worded():
+            try:
+                return _facts(self._client.images.get(reference).attrs)
+            except ImageNotFound:
+                return None
+
+    def images(self, label: str) -> list[ImageFacts]:
+        """Every image that carries a label and a name, newest first."""
+        with _worded():
+            found = self._client.images.list(filters={"label": label, "dangling": False})
+            return sorted((_facts(image.attrs) for image in found), key=lambda facts: (facts.created, facts.tags), reverse=True)
+
+    def build(self, request: BuildRequest) -> Digests:
+        """Build through an OCI archive where the engine keeps manifests; straight into it, not bit for bit, where it does not."""
+        if not self.facts().keeps_manifests:
+            buildx.build(request, archive=None)
+            return Digests(manifest=None, config=self._present(request.tag).id)
+        with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
+            archive = Path(folder) / "image.tar"
+            buildx.build(request, archive=archive)
+            digests = digests_of_archive(archive)
+            with _worded(), archive.open("rb") as body:
+                self._client.images.load(body)
+        self._keep(digests)
+        return digests
+
+    def digests(self, image: ImageFacts) -> Digests:
+        """The digests of an image that the engine has; the config's is read out of the saved image once, then kept."""
+        if not self.facts().keeps_manifests:
+            return Digests(manifest=None, config=image.id)
+        kept = self._kept / f"{image.id.removeprefix('sha256:')}.json"
+        if kept.exists():
+            return Digests(**json.loads(kept.read_text()))
+        with _worded():
+            chunks = self._client.api.get_image(image.id)
+            config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)
+        if config is None:
+            raise EngineError(f"image {image.id} names several platforms; expected one", hint="build it with `reprise image build`")
+        digests = Digests(manifest=image.id, config=config)
+        self._keep(digests)
+        return digests
+
+    def pull(self, reference: str) -> None:
+        """Fetch an image by reference. Raises `ImageMissingError` where the registry has none, or none answers."""
+        with _worded(missing=f"{reference} is not in its registry"):
+            self._client.images.pull(reference)
+
+    def push(self, image: ImageFacts, repository: str) -> str:
+        """Upload an image under its own digest and return the reference."""
+        tag = f"build-{image.labels.get('reprise.build-id', image.id)[-64:][:12]}"
+        with _worded():
+            self._client.api.tag(image.id, repository, tag)
+            for line in self._client.api.push(repository, tag=tag, stream=True, decode=True):
+                if "error" in line:
+                    raise EngineError(f"{repository} refused the image: {line['error']}", hint=f"docker login {repository.split('/', maxsplit=1)[0]}")
+        return f"{repository}@{image.id}"
+
+    def in_registry(self, reference: str) -> bool:
+        """Tell whether a registry has this manifest."""
+        with _worded():
+            try:
+                found = self._client.images.get_registry_data(reference)
+            except (NotFound, ImageNotFound):
+                return False
+            except APIError as fault:
+                if "not found" in str(fault.explanation).lower() or "manifest unknown" in str(fault.explanation).lower():
+                    return False
+                raise
+        return bool(found.id == reference.rpartition("@")[2])
+
+    def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
+        """Run a command in a new container without network and return what it printed."""
+        volumes = {str(path): {"bind": place.partition(":")[0], "mode": place.partition(":")[2] or "rw"} for path, place in mounts.items()}
+        with _worded(missing=f"{reference} is not on this machine"):
+            try:
+                printed = self._client.containers.run(
+                    reference,
+                    list(command),
+                    entrypoint=["/usr/bin/tini", "-g", "--"],
+                    remove=True,
+                    network_mode="none",
+                    volumes=volumes,
+                    shm_size="1g",
+                    device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpus else None,
+                )
+            except ContainerError as fault:
+                told = _text(fault.stderr).strip().splitlines()
+                raise EngineError(f"`{' '.join(command)}` ended with {fault.exit_status}: {' / '.join(told[-3:])}") from fault
+        return _text(printed)
+
+    def _present(self, reference: str) -> ImageFacts:
+        found = self.image(reference)
+        if found is None:
+            raise ImageMissingError(f"{reference} is not on this machine", hint="reprise image build NAME")
+        return found
+
+    def _keep(self, digests: Digests) -> None:
+        self._kept.mkdir(parents=True, exist_ok=True)
+        path = self._kept / f"{str(digests.manifest).removeprefix('sha256:')}.json"
+        path.write_text(json.dumps({"manifest": digests.manifest, "config": digests.config}) + "\n")
+
+    @property
+    def _client(self) -> DockerClient:
+        if self._opened is None:
+            self._opened = docker.from_env(timeout=_PATIENCE)
+        return self._opened
+
+
+class _Chunks(io.RawIOBase):
+    """An iterator of bytes, read as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return 0
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
+
+
+def _facts(attributes: Mapping[str, Any]) -> ImageFacts:
+    return ImageFacts(
+        id=str(attributes["Id"]),
+        tags=tuple(attributes.get("RepoTags") or ()),
+        references=tuple(attributes.get("RepoDigests") or ()),
+        layers=tuple((attributes.get("RootFS") or {}).get("Layers") or ()),
+        size=int(attributes.get("Size") or 0),
+        created=str(attributes.get("Created") or ""),
+        labels=dict((attributes.get("Config") or {}).get("Labels") or {}),
+    )
+
+
+def _text(output: object) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else str(output)
+
+
+@contextmanager
+def _worded(*, missing: str = "the image is not on this machine") -> Iterator[None]:
+    """Word what Docker says when it refuses, or when it is not there."""
+    try:
+        yield
+    except (ImageNotFound, NotFound) as fault:
+        raise ImageMissingError(missing, hint="reprise image build NAME, or `reprise image restore NAME` where it is pinned") from fault
+    except APIError as fault:
+        raise EngineError(f"the engine refused: {fault.explanation or fault}", hint="reprise doctor") from fault
+    except (DockerException, requests.exceptions.ConnectionError) as fault:
+        raise _absent(fault) from fault
+    except requests.exceptions.Timeout as fault:
+        raise EngineError(f"the engine did not answer within {_PATIENCE} s", hint="reprise doctor") from fault
+
+
+def _absent(fault: Exception) -> EngineAbsentError:
+    text = str(fault)
+    if "Permission denied" in text:
+        return EngineAbsentError("a Docker engine runs, but this user may not talk to it", hint="sudo usermod -aG docker $USER, then log in again")
+    return EngineAbsentError("no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure where none is installed")
