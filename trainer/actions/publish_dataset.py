@@ -118,12 +118,24 @@ def publish_dataset(
     return Published(dataset=dataset, is_new=is_new, uploaded=uploaded)
 
 
+def publish_declared(declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT) -> Published:
+    """Publish the folder as exactly the version that is declared. Raises `DatasetError` with both digests when it is another one."""
+    _require(declared, "content", content_digest(hashed.entry for hashed in _all_hashed(source, source.paths())))
+    manifest, uploaded = upload(source, store=store, known={}, progress=progress)
+    _require(declared, "manifest", digest_of_bytes(manifest_bytes(manifest)))
+    is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
+    if not is_new and (there := read_version(store, declared.name, declared.version)) != declared:
+        sentence = f"{declared.title} in {store.address} is another one: manifest {there and there.manifest}"
+        raise DatasetError(f"{sentence}; declared is {declared.manifest}", hint="a version is never replaced: publish under the next one")
+    return Published(dataset=declared, is_new=is_new, uploaded=uploaded)
+
+
 def upload(
     source: SourceFolder, *, store: Store, known: Mapping[str, tuple[Segment, ...]], progress: Progress = SILENT
 ) -> tuple[Manifest, int]:
     """Bring what the store lacks of a folder's files into it, and the manifest that names them; the bytes that took."""
     paths = source.paths()
-    files = {hashed.entry.path: hashed for hashed in in_parallel(lambda path, stop: _hashed(source, path, stop), paths)}
+    files = {hashed.entry.path: hashed for hashed in _all_hashed(source, paths)}
     entries = [hashed.entry for hashed in files.values()]
     plan = lay(entries, known)
     progress.begin(str(source.root), sum(part.length for slices in plan for part in slices))
@@ -137,13 +149,6 @@ def upload(
     raw = manifest_bytes(manifest)
     store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))
     return manifest, sum(size for _, size in packs)
-
-
-def content_of(source: SourceFolder) -> str:
-    """The content's digest of a folder's files, as a manifest would have it."""
-    return content_digest(
-        hashed.entry for hashed in in_parallel(lambda path, stop: _hashed(source, path, stop), source.paths())
-    )
 
 
 def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
@@ -187,9 +192,19 @@ def version_document(dataset: Dataset) -> bytes:
     return canonical(dataset.model_dump(mode="json"))
 
 
-def _hashed(source: SourceFolder, path: str, stop: Stop) -> Hashed:
-    stop.check()
-    return source.hashed(path)
+def _all_hashed(source: SourceFolder, paths: Sequence[str]) -> list[Hashed]:
+    def one(path: str, stop: Stop) -> Hashed:
+        stop.check()
+        return source.hashed(path)
+
+    return in_parallel(one, paths)
+
+
+def _require(declared: Dataset, what: str, found: str) -> None:
+    expected = getattr(declared, what)
+    if found != expected:
+        sentence = f"dataset {declared.title}: its {what} is {found}; declared is {expected}"
+        raise DatasetError(sentence, hint="it was made from other data than the declaration: compare the versions of what it was made from")
 
 
 def _candidate(draft: Draft, manifest: Manifest) -> Dataset:

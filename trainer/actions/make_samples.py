@@ -1,0 +1,78 @@
+"""The sample datasets, made from what packages of the lock bring: nothing is downloaded.
+
+Knows which package has which data and how it is written as arrays. Refuses to know where they are published.
+
+The bytes are the same wherever they are made: `.npy` headers are written here (NumPy's own have changed between its versions), values are
+only rounded to 32 bits, and the rows' order comes from sha256 and not from a random generator. Two of the packages sort their rows by class
+or by writer; in the order of `shuffled` any range of rows is a fair split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pydoc_data.topics
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from skimage.data import lfw_subset
+from sklearn.datasets import load_diabetes, load_digits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Fields = dict[str, "NDArray[Any]"]
+
+
+def make_sample(name: str, folder: Path) -> None:
+    """Write the files of the sample dataset `name`, one of `SAMPLES`, into `folder`."""
+    for file, body in SAMPLES[name]().items():
+        (folder / file).write_bytes(body)
+
+
+def digits() -> dict[str, bytes]:
+    """1797 handwritten digits: images float32 [1797, 1, 8, 8] in sixteenths from 0 to 1, labels int64 [1797] from 0 to 9."""
+    data = load_digits()
+    images = (data.images[:, None] / 16).astype("<f4")
+    return _arrays("digits", {"images.npy": images, "labels.npy": data.target.astype("<i8")})
+
+
+def diabetes() -> dict[str, bytes]:
+    """442 patients: features float32 [442, 10] as measured, not standardised; targets float32 [442], the progression after a year."""
+    data = load_diabetes(scaled=False)
+    return _arrays("diabetes", {"features.npy": data.data.astype("<f4"), "targets.npy": data.target.astype("<f4")})
+
+
+def faces() -> dict[str, bytes]:
+    """200 crops: images float32 [200, 1, 25, 25] from 0 to 1, labels int64 [200], 1 for a face and 0 for something else."""
+    images = lfw_subset()[:, None].astype("<f4")  # type: ignore[no-untyped-call]
+    labels = (np.arange(len(images)) < 100).astype("<i8")
+    return _arrays("faces", {"images.npy": images, "labels.npy": labels})
+
+
+def topics() -> dict[str, bytes]:
+    """The topics of Python's own manual (`help("if")`), by name, each under a line `# name`: those of the Python that runs this."""
+    named = sorted(pydoc_data.topics.topics.items())
+    return {"topics.txt": "\n".join(f"# {name}\n\n{text.strip()}\n" for name, text in named).encode()}
+
+
+SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {"diabetes": diabetes, "digits": digits, "faces": faces, "topics": topics}
+
+
+def shuffled(name: str, rows: int) -> list[int]:
+    """An order of rows that is the same everywhere and for ever: by the sha256 of `name/row`."""
+    return sorted(range(rows), key=lambda row: hashlib.sha256(f"{name}/{row}".encode()).digest())
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """An array as a `.npy` file of version 1.0, always with the same header (NumPy's NEP 1)."""
+    head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
+    head += " " * (-(len(head) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + np.ascontiguousarray(array).tobytes()
+
+
+def _arrays(name: str, arrays: Fields) -> dict[str, bytes]:
+    order = np.array(shuffled(name, len(next(iter(arrays.values())))), dtype="<i8")
+    return {file: npy(array[order]) for file, array in arrays.items()} | {"rows.npy": npy(order)}
