@@ -11,7 +11,6 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.identify import Facts, identify
 from trainer.actions.run import OpenRun, abandon, open_run
+from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
 from trainer.cli.manual import experiment_help
 from trainer.dataset import load_dataset
-from trainer.errors import InterruptedRunError, RepriseError, StoppedError
+from trainer.errors import InterruptedRunError, RepriseError, StoppedError, StoreMissingError
 from trainer.launch import Frozen, Launch, launched
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainer.dataset import Dataset
+    from trainer.store.contract import Store
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Trained
 
@@ -97,7 +98,7 @@ def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sess
     began = monotonic()
     experiment = _experiment(launch)
     resolved = _resolved(experiment, argv)
-    dataset = load_dataset(resolved.settings.value_of("dataset"), root=SOURCE)
+    dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     folder = Path(frozen.folder)
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
@@ -120,7 +121,7 @@ def _run(session: Session) -> Trained:
     from trainer.training.fit import Job, train
 
     settings = session.resolved.settings
-    dataset = load_dataset(settings.dataset, root=SOURCE)
+    dataset = load_dataset(settings.dataset, root=Path())
     with _stage(session, "fetch"):
         data = _fetched(dataset)
     with _stage(session, "train"):
@@ -147,7 +148,7 @@ def _follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
 
     experiment = _experiment(launch)
     resolved = _resolved(experiment, argv)
-    dataset = load_dataset(resolved.settings.dataset, root=SOURCE)
+    dataset = load_dataset(resolved.settings.dataset, root=Path())
     train(
         Job(
             run=frozen.run,
@@ -257,7 +258,14 @@ def _resolved(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
 
 def _fetched(dataset: Dataset) -> Path:
     cache = Cache(root=Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise"))
-    return fetch_dataset(dataset, cache=cache, open_store=partial(open_store, os.environ.get("REPRISE_STORE", "")))
+    return fetch_dataset(dataset, cache=cache, open_store=_store)
+
+
+def _store() -> Store:
+    address = os.environ.get("REPRISE_STORE")
+    if not address:
+        raise StoreMissingError("the dataset is not in the cache, and no store is configured", hint="set REPRISE_STORE, or run scripts/setup")
+    return open_store(address)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ class Settings(RegressionSettings):
     """310 patients to learn from, 66 to validate, 66 to test."""
 
     dataset = "diabetes"
-    max_epochs = 60
+    max_epochs = 30
     learning_rate = 1e-2
     weight_decay = 1e-2
+    monitor = "val_loss"
 
     width: PositiveInt = 16
     """Units of the hidden layer."""

@@ -94,6 +94,13 @@ class Checkpoints(Checkpoint):
         self.best_value = float("inf")
         self.batch = 0
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raise `SettingError` where what is monitored will not be measured."""
+        del trainer
+        measured = getattr(pl_module, "validated", ())
+        if self.monitor is not None and self.monitor not in measured:
+            raise SettingError(f"setting monitor is {self.monitor!r}, which this task does not measure", hint=did_you_mean(self.monitor, measured))
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
         """Save where a step's turn has come."""
         del pl_module, outputs, batch
@@ -107,15 +114,12 @@ class Checkpoints(Checkpoint):
         self.batch = 0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the epoch's end, and note it if it is the best. Raises `SettingError` where what is monitored is not measured."""
+        """Save the epoch's end, and note it if it is the best."""
         del pl_module
         self.save(trainer)
-        if self.monitor is None or not trainer.is_global_zero:
+        if self.monitor is None or self.monitor not in trainer.callback_metrics or not trainer.is_global_zero:
             return
-        measured = trainer.callback_metrics
-        if self.monitor not in measured:
-            raise SettingError(f"setting monitor is {self.monitor!r}, which this task does not measure", hint=did_you_mean(self.monitor, measured))
-        value = self.sign * float(measured[self.monitor])
+        value = self.sign * float(trainer.callback_metrics[self.monitor])
         if value < self.best_value:
             self.best_value = value
             write_whole(self.folder / "best.json", _writing((self.folder / "latest.json").read_bytes()))

@@ -42,6 +42,11 @@ class Task(L.LightningModule):
     def make_metrics(self) -> MetricCollection:
         """Make the metrics of predictions and targets."""
 
+    @property
+    def validated(self) -> list[str]:
+        """Name what a validation measures."""
+        return ["val_loss", *(str(name) for name in self.measured["val"])]  # type: ignore[union-attr]
+
     def setup(self, stage: str) -> None:
         """Make what a step needs; Lightning calls this before it moves the net to its device."""
         if stage == "fit" or not hasattr(self, "measured"):
