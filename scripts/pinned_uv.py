@@ -7,6 +7,7 @@ Standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -75,19 +76,28 @@ def fetched(version: str, hashes: list[str]) -> Path:
 
 def made(home: Path, requirement: str) -> None:
     """An environment at home with this requirement, installed by pip, by hash."""
+    if importlib.util.find_spec("ensurepip") is None:
+        raise NoUvError(
+            f"{sys.executable} cannot make an environment: it lacks the venv module: "
+            "install it (Debian 12: apt-get install python3-venv)"
+        )
     venv = subprocess.run([sys.executable, "-m", "venv", home], capture_output=True, text=True, check=False)
     if venv.returncode:
-        raise NoUvError(
-            f"{sys.executable} cannot make an environment (no venv module): "
-            "apt-get install python3-venv, or put uv on the PATH"
-        )
+        raise NoUvError(f"{sys.executable} could not make an environment in {home}: {last_line(venv)}")
     wanted = home / "requirements.txt"
     wanted.write_text(requirement + "\n", encoding="utf-8")
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install = [*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NoUvError(f"pip could not install {requirement.split(maxsplit=1)[0]}:\n{done.stderr.strip()}")
+        raise NoUvError(
+            f"pip could not install {requirement.split(maxsplit=1)[0]}: {last_line(done)}; see docs/mirror.md"
+        )
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a failed command said at its end."""
+    return (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
 
 
 def configured(listing: str) -> dict[str, str]:

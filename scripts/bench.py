@@ -1,0 +1,149 @@
+"""Times commands against each other, and keeps the tables in the repository.
+
+It knows how a command is timed and how a table is written. It does not know what is timed: that is
+`benchmarks/NAME.toml`. Times differ from machine to machine; what is compared is the ratio within one table, whose cases
+take turns. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "benchmarks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A command that is timed, from its start to its end or to the first line that matches `until`."""
+
+    name: str
+    command: str
+    before: str = ""
+    """Run first in every round, untimed."""
+    until: str = ""
+    after: str = ""
+    """Run once at the end; its last line is the table's note."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """Cases that take turns; ratios are to the first."""
+
+    title: str
+    aim: str
+    rounds: int
+    cases: tuple[Case, ...]
+
+
+def read(name: str) -> Benchmark:
+    """The benchmark that `benchmarks/NAME.toml` describes."""
+    content = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    return Benchmark(cases=tuple(Case(**case) for case in content.pop("case")), **content)
+
+
+def seconds(case: Case) -> float:
+    """One timing. Ends the program where the command fails, with what it said."""
+    if case.before:
+        subprocess.run(case.before, shell=True, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S602 - our own file
+    start = time.perf_counter()
+    with subprocess.Popen(  # noqa: S602 - the command is a line of a file of ours
+        case.command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        said, took = listened(process, case.until)
+    end = took or time.perf_counter()
+    if process.returncode or (case.until and not took):
+        sys.exit(f"bench: {case.name}: exit {process.returncode}, waited for {case.until!r}: {said[-1000:]}")
+    return end - start
+
+
+def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
+    """All that a process says, and when the first line came that matches; 0 where none did."""
+    said, took = [], 0.0
+    for line in process.stdout or ():
+        if until and not took and re.search(until, line):
+            took = time.perf_counter()
+        said.append(line)
+    return "".join(said), took
+
+
+def table(benchmark: Benchmark) -> str:
+    """The measured table, in Markdown."""
+    timings: dict[str, list[float]] = {case.name: [] for case in benchmark.cases}
+    for round_ in range(benchmark.rounds):
+        print(f"bench: round {round_ + 1} of {benchmark.rounds}", file=sys.stderr)
+        for case in benchmark.cases:
+            timings[case.name].append(seconds(case))
+    base = statistics.median(timings[benchmark.cases[0].name])
+    return "\n".join(
+        ["| case | median | fastest | slowest | ratio | note |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+        + [row(case, timings[case.name], base) for case in benchmark.cases]
+    )
+
+
+def row(case: Case, times: list[float], base: float) -> str:
+    """One case's line of the table."""
+    median = statistics.median(times)
+    shown = " | ".join(f"{value:.3f} s" for value in (median, min(times), max(times)))
+    return f"| {case.name} | {shown} | {median / base:.2f} | {output(case.after) if case.after else ''} |"
+
+
+def machine() -> str:
+    """The line that says what the times were taken on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    processor = (
+        output("sed -n 's/^model name.*: //p' /proc/cpuinfo 2>/dev/null | sort -u | head -1") or platform.processor()
+    )
+    engine = output("docker version --format '{{.Server.Version}}' 2>/dev/null")
+    return (
+        f"Machine: {processor or platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}, "
+        f"Python {platform.python_version()}, Docker {engine or 'absent'}."
+    )
+
+
+def output(command: str) -> str:
+    """The last line that a shell command writes, or nothing."""
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - ours
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def section(benchmark: Benchmark) -> str:
+    """What is appended to the history: when, of which commit, where, how often, and the table."""
+    commit = output("git rev-parse --short HEAD") + (", edited" if output("git status --porcelain") else "")
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    rounds = f"{benchmark.rounds} rounds, cases in turn; ratios are to the first."
+    return f"\n## {when}, commit {commit}\n\n{machine()} {rounds}\n\n{table(benchmark)}\n"
+
+
+def main() -> int:
+    """Runs one benchmark, or lists them."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Time commands; keep the tables.")
+    parser.add_argument("name", nargs="?", choices=sorted(file.stem for file in FOLDER.glob("*.toml")))
+    parser.add_argument("--dry", action="store_true", help="print the table, keep nothing")
+    given = parser.parse_args()
+    if given.name is None:
+        print(*(f"{file.stem}: {read(file.stem).title}" for file in sorted(FOLDER.glob("*.toml"))), sep="\n")
+        return 0
+    benchmark, history = read(given.name), FOLDER / f"{given.name}.md"
+    found = section(benchmark)
+    print(found)
+    if not given.dry:
+        head = f"# {benchmark.title}\n\nAim: {benchmark.aim} Made by `scripts/bench {given.name}`; newest last.\n"
+        kept = history.read_text(encoding="utf-8") if history.exists() else head
+        history.write_text(kept + found, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
