@@ -111,6 +111,10 @@ class Engine(Protocol):
         """Tell whether a registry has this manifest."""
         ...
 
+    def serves(self, project: str, service: str) -> bool:
+        """Tell whether a container of this compose service runs."""
+        ...
+
     def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
         """Run a command in a new container without network and return what it printed; raises `EngineError` with its last lines."""
         ...

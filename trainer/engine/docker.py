@@ -125,6 +125,12 @@ class DockerEngine:
                 raise
         return bool(found.id == reference.rpartition("@")[2])
 
+    def serves(self, project: str, service: str) -> bool:
+        """Tell whether a container of this compose service runs."""
+        labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
+        with _worded():
+            return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
+
     def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
         """Run a command in a new container without network and return what it printed."""
         volumes = {str(path): {"bind": place.partition(":")[0], "mode": place.partition(":")[2] or "rw"} for path, place in mounts.items()}

@@ -1,0 +1,75 @@
+"""What the host's commands share at the edge: the checkout, its engine, its `.env`, and what the machine lends a build."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions import setup
+from trainer.actions.build_image import Built, Machine, build, current, plan
+from trainer.engine.base import resolve_base
+from trainer.engine.docker import DockerEngine
+from trainer.environment import load_environment
+from trainer.host.dotenv import read_block, write_block
+from trainer.host.indexes import read_indexes
+
+if TYPE_CHECKING:
+    from trainer.actions.build_image import Stage
+    from trainer.engine import Engine
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOTENV: Final = ROOT / ".env"
+_BUNDLES: Final = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_SYSTEM_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def engine() -> DockerEngine:
+    """The engine of this machine."""
+    return DockerEngine(kept=ROOT / ".reprise" / "images")
+
+
+def say(line: str) -> None:
+    """Tell a person, beside the results."""
+    print(line, file=sys.stderr)
+
+
+def ca_bundle() -> Path | None:
+    """The machine's CA bundle: with a proxy that inspects TLS, its own certificate is in there."""
+    named = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
+    return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
+
+
+def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> Built:
+    """The image of the checkout's inputs: found, or built now."""
+    if not fresh and (found := current(name, stage=stage, engine=docker, root=ROOT)):
+        return found
+    docker.facts()
+    base = resolve_base(load_environment(name, root=ROOT).base, root=ROOT)
+    indexes = read_indexes(os.environ, home=Path.home())
+    proxies = {key: os.environ[key] for key in _PROXIES if os.environ.get(key)}
+    machine = Machine(base=base, indexes=indexes, ca=ca_bundle(), proxies=proxies)
+    return build(plan(name, stage=stage, base=base, root=ROOT), engine=docker, machine=machine, root=ROOT, fresh=fresh)
+
+
+def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
+    """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
+    choice = choice or setup.Choice()
+    before = read_block(DOTENV)
+    if before.edited:
+        say("the managed block in .env was edited by hand: it is written anew (lines of your own belong outside of it)")
+    nvidia = docker.facts().nvidia
+    environment = setup.environment_name(choice, before.values, nvidia=nvidia)
+    load_environment(environment, root=ROOT)
+    who = setup.owner(os.getuid(), os.getgid())
+    port = int(os.environ.get("REPRISE_STORE_PORT") or before.values.get("REPRISE_STORE_PORT") or setup.STORE_PORT)
+    values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
+    values |= {"REPRISE_ENVIRONMENT": environment}
+    values |= setup.store_values(choice, before.values, port=port)
+    values |= setup.image_values(environment, engine=docker, root=ROOT)
+    setup.prepare_runs(ROOT, who)
+    if write_block(DOTENV, values):
+        say(f".env: wrote {len(values)} values ({environment}, {values.get('REPRISE_IMAGE', 'its image not built yet')})")
+    return values

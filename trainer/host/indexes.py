@@ -1,0 +1,94 @@
+"""Where this machine installs Python packages from: pip's and uv's settings, to be handed to an image build.
+
+Knows the names of these settings and the files pip keeps them in. Refuses to know any index: nothing here is written down anywhere,
+and a build gets it as a secret, so that it is in no layer.
+"""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_PIP: Final = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout")
+_UV_OF_PIP: Final = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+_UV: Final = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT")
+_PIP_OF_UV: Final = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INSECURE_HOST": "PIP_TRUSTED_HOST", "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT"}
+_LOOPBACK: Final = ("localhost", "127.", "[::1]")
+_SYSTEM: Final = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexes:
+    """What a build is given: variables for pip and uv, folders of wheels on this machine, and what a build cannot reach."""
+
+    variables: Mapping[str, str]
+    folders: tuple[Path, ...]
+    left_out: tuple[str, ...]
+    """Indexes that are folders here: no address in a build leads to them."""
+
+    def as_shell(self) -> str:
+        """The variables as lines that a shell reads."""
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.variables.items()))
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether an index is served by this machine itself, out of reach from a build's own network."""
+        return any(_host(word).startswith(_LOOPBACK) for value in self.variables.values() for word in value.replace(",", " ").split())
+
+
+def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
+    """Gather the settings as pip and uv would: files, then the environment; uv's own variables win over pip's."""
+    pip = _of_files([*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *_named(environ)])
+    pip |= {key: environ[name] for key in _PIP if (name := _variable(key)) in environ}
+    own = {name: environ[name] for name in _UV if environ.get(name)}
+    places = (own.get("UV_FIND_LINKS") or pip.get("find-links", "")).replace(",", " ").split()
+    variables = {_UV_OF_PIP[key]: value for key, value in pip.items() if key in _UV_OF_PIP} | own
+    left_out = [word for word in variables.get("UV_INDEX", "").split() if _folder(word)]
+    variables["UV_INDEX"] = " ".join(word for word in variables.get("UV_INDEX", "").split() if not _folder(word))
+    variables["UV_FIND_LINKS"] = ",".join(place for place in places if not _folder(place))
+    variables |= {_PIP_OF_UV[name]: variables[name] for name in _PIP_OF_UV if name in variables}
+    return Indexes(
+        variables={name: value for name, value in variables.items() if value},
+        folders=tuple(folder for place in places if (folder := _folder(place)) and folder.is_dir()),
+        left_out=tuple(left_out),
+    )
+
+
+def _of_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Pip's files, the strongest last; sections `global`, then `install`."""
+    parser = configparser.RawConfigParser()
+    parser.read([path for path in paths if path.is_file()], encoding="utf-8")
+    sections = [dict(parser[name]) for name in ("global", "install") if parser.has_section(name)]
+    return {key: " ".join(value.split()) for section in sections for key, value in section.items() if key in _PIP}
+
+
+def _named(environ: Mapping[str, str]) -> list[Path]:
+    return [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
+
+
+def _variable(key: str) -> str:
+    """Pip's variable for a setting."""
+    return {"timeout": "PIP_DEFAULT_TIMEOUT"}.get(key, f"PIP_{key.upper().replace('-', '_')}")
+
+
+def _folder(place: str) -> Path | None:
+    """The folder that a place is on this machine; None for an address."""
+    if place.startswith("file://"):
+        return Path(urlsplit(place).path)
+    return None if "://" in place else Path(place)
+
+
+def _host(word: str) -> str:
+    return urlsplit(word).netloc.rpartition("@")[2] if "://" in word else ""
