@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
 from trainer.actions.transfer import read_small
 from trainer.digest import digest_of_bytes, digest_of_file
@@ -23,42 +24,33 @@ from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from trainer.store.contract import Store
 
-_AT_ONCE = 8
+_AT_ONCE: Final = 8
+_LOG: Final = 64 << 20
+"""Bytes of a file that may have grown since its record was closed."""
 
 
-def publish_run(folder: Path, store: Store, *, told: Callable[[File], None] | None = None) -> list[Published]:
+def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> list[Published]:
     """Bring every attempt of the run in `folder` into `store`; those that are there already cost a look.
 
-    `told` hears of each file once it is there. Raises `RunError`, `AlteredError`, `StoreError` and its kinds; what was brought
-    before that stays, and is not brought again.
+    Raises `RunError`, `AlteredError`, `StoreError` and its kinds; what was brought before that stays, and is not brought again.
     """
-    return [publish_attempt(folder, store, attempt=number, told=told) for number in attempts(folder)]
+    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in attempts(folder)]
 
 
-def publish_attempt(
-    folder: Path, store: Store, *, attempt: int, told: Callable[[File], None] | None = None
-) -> Published:
+def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progress = SILENT) -> Published:
     """Bring one attempt into `store`, as `publish_run` does."""
     place = folder / ATTEMPTS / str(attempt)
     record = load_record(place / RECORD)
     if record.outcome.status is Status.RUNNING:
-        raise RunError(
-            f"run {record.run} is still running; only a run that is over is published", hint="wait for its end"
-        )
+        said = f"run {record.run} is still running, or its process was killed; only a run that is over is published"
+        raise RunError(said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --dead`")
     _claim(place, record, store)
     sealed = Sealed(record=_plain(record), files=record.outcome.files, source=_source(folder))
-    files = [(place / file.path, file) for file in sealed.files]
-    if sealed.source:
-        files.append((folder / sealed.source.path, sealed.source))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for file in pool.map(lambda item: _bring(item[0], item[1], store), files):
-            if told:
-                told(file)
+    _bring_all(sealed, place, folder, store, progress=progress)
     return _seal(place, record, store, sealed)
 
 
@@ -89,16 +81,35 @@ def _source(folder: Path) -> File | None:
     return File(path=ARCHIVE, size=path.stat().st_size, sha256=digest_of_file(path))
 
 
-def _bring(path: Path, file: File, store: Store) -> File:
+def _bring_all(sealed: Sealed, place: Path, folder: Path, store: Store, *, progress: Progress) -> None:
+    files = [(place / file.path, file) for file in sealed.files]
+    if sealed.source:
+        files.append((folder / sealed.source.path, sealed.source))
+    progress.begin(f"run {folder.name}", sealed.size)
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for size in pool.map(lambda item: _bring(item[0], item[1], store), files):
+                progress.advance(size)
+    finally:
+        progress.end()
+
+
+def _bring(path: Path, file: File, store: Store) -> int:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as body:
-            store.write(object_key(file.sha256), body, sha256=file.sha256)
+            store.write(object_key(file.sha256), _as_recorded(body, file), sha256=file.sha256)
     except FileNotFoundError as fault:
         raise AlteredError(f"{path} is gone; the record lists it", hint="put it back, and publish again") from fault
     except AlteredError as fault:
         raise AlteredError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
-    return file
+    return file.size
+
+
+def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
+    """The file's bytes as they were when the record was closed: a log that grew afterwards is cut back to that."""
+    grown = os.fstat(body.fileno()).st_size > file.size
+    return body.read(file.size) if grown and file.size <= _LOG else body
 
 
 def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:

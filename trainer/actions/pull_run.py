@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD
 from trainer.actions.transfer import read_file, read_small
 from trainer.digest import digest_of_bytes
@@ -23,7 +24,7 @@ from trainer.host.source import ARCHIVE, COPY, thaw, unpack
 from trainer.seal import Published, claim_key, read_sealed, sealed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from trainer.record import File, Record
     from trainer.seal import Sealed
@@ -47,7 +48,7 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
 
 
 def pull_run(
-    run: str, store: Store, *, runs: Path, largest: int = LARGEST, told: Callable[[File], None] | None = None
+    run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
 ) -> list[Record]:
     """Bring the attempts of `run` that are in `store` below the folder `runs`; those that are there already stay untouched.
 
@@ -61,19 +62,16 @@ def pull_run(
         runs.mkdir(parents=True, exist_ok=True)
     for sealed, record in found:
         if not (runs / run / ATTEMPTS / str(record.attempt)).exists():
-            _pull(sealed, record, store, runs=runs, told=told)
+            _pull(sealed, record, store, runs=runs, progress=progress)
     return [record for _, record in found]
 
 
-def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, told: Callable[[File], None] | None) -> None:
+def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress: Progress) -> None:
     with _aside(runs, record.run) as place:
         attempt = place / ATTEMPTS / str(record.attempt)
         with disk_faults(attempt):
             attempt.mkdir(parents=True)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for file in pool.map(lambda file: _fetched(store, file, attempt), sealed.files):
-                if told:
-                    told(file)
+        _fetch_all(sealed, store, attempt, progress=progress)
         if sealed.source and not (runs / record.run / ARCHIVE).exists():
             _source(sealed.source, record, store, place)
         write_whole(attempt / CLAIM, read_small(store, claim_key(record.run, record.attempt)))
@@ -83,9 +81,19 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, told: Cal
         _appear(place, runs / record.run)
 
 
-def _fetched(store: Store, file: File, attempt: Path) -> File:
+def _fetch_all(sealed: Sealed, store: Store, attempt: Path, *, progress: Progress) -> None:
+    progress.begin(f"run {sealed.record['run']}", sum(file.size for file in sealed.files))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for size in pool.map(lambda file: _fetched(store, file, attempt), sealed.files):
+                progress.advance(size)
+    finally:
+        progress.end()
+
+
+def _fetched(store: Store, file: File, attempt: Path) -> int:
     read_file(store, file, into=attempt)
-    return file
+    return file.size
 
 
 def _source(file: File, record: Record, store: Store, place: Path) -> None:

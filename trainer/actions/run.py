@@ -12,6 +12,7 @@ whole or not at all. Refuses to know what is trained, and to let ingredients cha
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -67,7 +68,7 @@ def new_run(runs: Path) -> tuple[str, Path]:
 
 def abandon(folder: Path) -> None:
     """Remove the folder of a run that failed before its record was open; one that has an attempt is kept."""
-    if not any(folder.glob(f"{ATTEMPTS}/*/{RECORD}")):
+    if not list(folder.glob(f"{ATTEMPTS}/*/{RECORD}")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -103,6 +104,8 @@ class OpenRun:
     folder: Path
     """The attempt's: `runs/<id>/attempts/<n>`."""
     record: Record
+    lifeline: int | None = None
+    """An open file, locked while this process lives; only `is_alive` looks at it."""
 
     def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
         """Write the record anew with what has changed. Where that fails, the last good one stays."""
@@ -130,7 +133,14 @@ class OpenRun:
                 f"the record of run {self.record.run} could not be closed: {fault.message}; the last one written stands"
             )
             raise DiskFullError(said, hint=fault.hint) from fault
+        self.let_go()
         return self.record
+
+    def let_go(self) -> None:
+        """Show that this process has nothing more to do with the run."""
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
 
 
 def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
@@ -159,7 +169,35 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     write_whole(place / CLAIM, mine.to_json())
     write_whole(place / RECORD, record.to_json())
     _reserve(place / _RESERVE)
-    return OpenRun(folder=place, record=record)
+    return OpenRun(folder=place, record=record, lifeline=_lifeline(place))
+
+
+def is_alive(attempt: Path) -> bool:
+    """Tell whether the process that opened this attempt still lives, for people to read: nothing that must be right asks.
+
+    Where the file system or another machine keeps the lock from being seen, an attempt counts as alive.
+    """
+    try:
+        handle = os.open(attempt / CLAIM, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def close_dead(attempt: Path) -> Record:
+    """Close the record of an attempt whose process was killed: `interrupted`, with the files that it left."""
+    opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
+    left = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
+    return opened.close(left)
+
+
+_KILLED: Final = "its process ended without closing the record"
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
@@ -195,6 +233,14 @@ def _claim(place: Path) -> None:
         except FileExistsError as fault:
             said = f"attempt {place.name} of run {place.parent.parent.name} was begun by somebody else at this moment"
             raise RunError(said, hint="wait for it to end") from fault
+
+
+def _lifeline(place: Path) -> int | None:
+    """Hold a lock for as long as this process lives; the system lets it go, however it ends."""
+    handle = os.open(place / CLAIM, os.O_RDONLY)
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
 
 
 def _reserve(path: Path) -> None:

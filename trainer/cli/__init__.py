@@ -108,6 +108,10 @@ def _dispatch(words: list[str]) -> int:
             f"`reprise {words[0]}` runs on the host: no engine is reachable in here",
             hint=f"type `scripts/reprise {' '.join(words)}` there",
         )
+    if command.where == "anywhere":
+        from trainer.cli.places import adopt_dotenv
+
+        adopt_dotenv()
     code: int = import_module(command.module).main(words[1:])
     return code
 

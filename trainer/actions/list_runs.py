@@ -1,0 +1,119 @@
+"""Which runs there are: on this machine, in the store, or in both.
+
+Knows how the two are told apart: a local attempt is published once its note says so or its seal is in the store.
+Refuses to fail for one bad run: what cannot be read is listed with the reason. The store's listing is for people; no
+decision rests on it.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.publish_run import published
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record
+from trainer.actions.transfer import read_small
+from trainer.errors import RepriseError
+from trainer.record import RUN_ID, Record, Status, is_run_id
+from trainer.seal import read_sealed, sealed_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from trainer.store.contract import Store
+
+_SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,5}})/sealed\.json")
+_AT_ONCE: Final = 16
+
+
+class Where(StrEnum):
+    """Where a run is."""
+
+    LOCAL = "local only"
+    PUBLISHED = "published"
+    REMOTE = "remote only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A run, by its highest attempt."""
+
+    run: str
+    where: Where
+    attempt: int
+    record: Record | None
+    store: str | None = None
+    """Where it was published, as far as that is known here."""
+    died: bool = False
+    """Its record says `running`, and its process is gone."""
+    fault: str | None = None
+    """Why there is no record."""
+
+
+def local_ids(runs: Path) -> list[str]:
+    """The ids of the runs on this machine, in order."""
+    if not runs.is_dir():
+        return []
+    return sorted(path.name for path in runs.iterdir() if is_run_id(path.name) and (path / ATTEMPTS).is_dir())
+
+
+def remote_ids(store: Store) -> dict[str, int]:
+    """The runs in a store, each with its highest sealed attempt. Raises `StoreError` and its kinds."""
+    found: dict[str, int] = {}
+    for key in store.keys("runs/"):
+        if match := _SEALED.fullmatch(key):
+            found[match[1]] = max(found.get(match[1], 0), int(match[2]))
+    return found
+
+
+def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> Listed:
+    """A run on this machine; `remote` is what is known to be in the store."""
+    number = max(attempts(runs / run), default=1)
+    place = runs / run / ATTEMPTS / str(number)
+    store, there = None, (remote or {}).get(run, 0) >= number
+    try:
+        note = published(place)
+        store = note.store if note else None
+        record: Record | None = load_record(place / RECORD)
+        fault = None
+    except RepriseError as failure:
+        record, fault = None, failure.message
+    died = record is not None and record.outcome.status is Status.RUNNING and not is_alive(place)
+    where = Where.PUBLISHED if there or store else Where.LOCAL
+    return Listed(run=run, where=where, attempt=number, record=record, store=store, died=died, fault=fault)
+
+
+def remote_run(store: Store, run: str, attempt: int) -> Listed:
+    """A run that is in the store and not here."""
+    key = sealed_key(run, attempt)
+    try:
+        _, record = read_sealed(read_small(store, key), run=run, attempt=attempt, where=key)
+    except RepriseError as failure:
+        fault = failure.message
+        return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.address, fault=fault)
+    return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=record, store=store.address)
+
+
+def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[Listed]:
+    """The runs here and in `store`, latest first, at most `most` of them. Raises `StoreError` where the store is away."""
+    remote = remote_ids(store) if store else {}
+    here = set(local_ids(runs))
+    ids = sorted(here | set(remote), reverse=True)[:most]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda run: _listed(run, store, runs, here=here, remote=remote), ids))
+
+
+def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote: dict[str, int]) -> Listed:
+    if store is None or run in here:
+        return local_run(runs, run, remote=remote)
+    return remote_run(store, run, remote[run])
+
+
+def unpublished(rows: Iterable[Listed]) -> list[str]:
+    """The runs that are over and only here."""
+    over = [row for row in rows if row.where is Where.LOCAL and row.record]
+    return [row.run for row in over if row.record and row.record.outcome.status is not Status.RUNNING]

@@ -1,0 +1,39 @@
+"""Where things are: runs and the store, as the environment says, and on a host what `.env` adds to it.
+
+Read here, at the edge, and nowhere deeper.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from trainer.host.dotenv import read_block
+from trainer.host.image_claim import BAKED
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+_ADOPTED: Final = ("REPRISE_STORE", "AWS_")
+
+
+def runs_folder() -> Path:
+    """The folder of all runs: REPRISE_RUNS, else `runs/` of the checkout."""
+    return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
+
+
+def store_address() -> str | None:
+    """The store's address: REPRISE_STORE; None where none is configured."""
+    return os.environ.get("REPRISE_STORE") or None
+
+
+def adopt_dotenv() -> None:
+    """On a host, let the managed block of `.env` say where the store is and with which key, where nothing else does.
+
+    In an image compose has said it already, with the address that counts there. A file that this user cannot read says nothing.
+    """
+    path = CHECKOUT / ".env"
+    if BAKED.exists() or not os.access(path, os.R_OK):
+        return
+    for name, value in read_block(path).values.items():
+        if name.startswith(_ADOPTED) and value:
+            os.environ.setdefault(name, value)

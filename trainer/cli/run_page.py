@@ -1,0 +1,214 @@
+"""How runs are shown to a person: a line in a table, a page.
+
+Knows order and wording. Refuses to print: it gives lines. Every word of a record may come from a stranger, so control
+characters, which a terminal would obey, are written out.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.cli.progress import readable
+from trainer.record import Knowledge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from trainer.actions.list_runs import Listed
+    from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
+
+COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
+
+
+def row(listed: Listed) -> tuple[str, ...]:
+    """A run as the cells of `COLUMNS`."""
+    record = listed.record
+    if record is None:
+        return (listed.run, listed.where, "unreadable", "", printable(listed.fault or ""), "", "")
+    timing = record.circumstances.timing
+    return (
+        listed.run,
+        listed.where,
+        status(listed),
+        printable(record.ingredients.experiment),
+        "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
+        f"{timing.started:%Y-%m-%d %H:%M}",
+        duration(timing.seconds),
+    )
+
+
+def summary(listed: Listed) -> dict[str, Any]:
+    """A run as a script wants it: one flat JSON object."""
+    record = listed.record
+    known: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
+    if record is None:
+        return known | {"status": None, "fault": listed.fault}
+    return known | {
+        "status": record.outcome.status,
+        "died": listed.died,
+        "experiment": record.ingredients.experiment,
+        "identity": record.identity,
+        "metrics": record.outcome.metrics,
+        "started": record.circumstances.timing.started.isoformat(),
+        "seconds": record.circumstances.timing.seconds,
+    }
+
+
+def status(listed: Listed) -> str:
+    """Where the run stands; one whose process was killed never wrote that."""
+    if listed.record is None:
+        return "unreadable"
+    return "killed" if listed.died else listed.record.outcome.status.value
+
+
+def headline(outcome: Outcome) -> list[tuple[str, str]]:
+    """The metrics that a table has room for: those on the test split, else the first two."""
+    tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
+    return [(printable(name), short(value)) for name, value in sorted(tested.items())[:2]]
+
+
+def page(listed: Listed, record: Record) -> Iterator[str]:
+    """One run on a page."""
+    ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
+    where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
+    started = f"{around.timing.started:%Y-%m-%d %H:%M:%S} UTC"
+    yield from _block(
+        "run",
+        [
+            ("run", f"{record.run}, attempt {record.attempt}"),
+            ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
+            ("where", where),
+            ("experiment", ingredients.experiment),
+            ("started", f"{started}, took {duration(around.timing.seconds) or '?'}"),
+            ("command", " ".join(around.command)),
+            ("identity", record.identity),
+        ],
+    )
+    yield from _block("result", _result(outcome))
+    yield from _block("ingredients", _ingredients(ingredients, around))
+    yield from _block("image", _image(around.image))
+    yield from _block("machine", _machine(around))
+    yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
+    yield from _settings(record)
+    yield from _lines("left out of the source", around.source.left_out)
+    yield from _lines("files", (f"{file.path}  {readable(file.size)}  {file.sha256}" for file in outcome.files))
+
+
+def _result(outcome: Outcome) -> list[tuple[str, str]]:
+    metrics = [(name, f"{value}") for name, value in sorted(outcome.metrics.items())]
+    steps = [("steps", str(outcome.steps))] if outcome.steps is not None else []
+    weights = [("weights", outcome.weights)] if outcome.weights else []
+    return [*metrics, *steps, *weights]
+
+
+def _ingredients(ingredients: Ingredients, around: Circumstances) -> list[tuple[str, str]]:
+    source = around.source
+    state = {None: "", True: ", with changes", False: ""}[source.dirty]
+    held, device = ingredients.determinism, ingredients.device
+    caps = "".join(f", {name}={value}" for name, value in held.capabilities.items())
+    return [
+        ("source", ingredients.source),
+        ("", f"{source.how}, {source.files} files, {readable(source.bytes)}, commit {source.commit}{state}"),
+        ("lock", ingredients.lock or "none"),
+        ("layers", ", ".join(ingredients.layers) if ingredients.layers else "not known"),
+        *(
+            (f"dataset {name}", f"version {item.version}, {item.content}")
+            for name, item in ingredients.datasets.items()
+        ),
+        ("determinism", f"{held.level}, {held.threads} threads{caps}"),
+        ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision}"),
+    ]
+
+
+def _image(image: Image) -> list[tuple[str, str]]:
+    both = image.handed_build_id and image.handed_build_id != image.build_id
+    return [
+        ("known", image.known + (f": {image.reason}" if image.reason else "")),
+        *_present(
+            ("environment", image.environment),
+            ("reference", image.reference),
+            ("manifest", image.manifest),
+            ("config", image.config),
+            ("build id", image.build_id),
+            ("handed in", image.handed_build_id if both or image.known is Knowledge.UNKNOWN else None),
+        ),
+    ]
+
+
+def _machine(around: Circumstances) -> list[tuple[str, str]]:
+    host = around.host
+    gpus = [("GPU", f"{gpu.name}, {gpu.memory / (1 << 30):.0f} GiB, {gpu.uuid}") for gpu in host.gpus]
+    driver = f"{host.driver}, up to CUDA {host.cuda_driver}" if host.driver else None
+    return [
+        ("host", f"{host.name}, {host.system}, {host.kernel}"),
+        ("CPU", f"{host.cpu}, {host.cores} cores, {host.memory / (1 << 30):.0f} GiB"),
+        *gpus,
+        *_present(("driver", driver)),
+        ("Python", f"{around.inventory.python}, {len(around.inventory.distributions)} distributions"),
+    ]
+
+
+def _settings(record: Record) -> Iterator[str]:
+    """Each setting with its value, where that came from, and who read it."""
+    values = record.ingredients.settings | record.circumstances.execution
+    ledger, origins = record.outcome.ledger, record.circumstances.origins
+    cells = []
+    for name, value in sorted(values.items()):
+        readers = ", ".join(ledger[name].read) if name in ledger else ""
+        bound = bool(name in ledger and ledger[name].bound)
+        read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
+        cells.append(tuple(map(printable, (name, short(value), origins.get(name, ""), read))))
+    if cells:
+        yield ""
+        yield "settings"
+        yield from (f"  {line}" for line in columns(cells))
+
+
+def columns(cells: list[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of cells as aligned lines."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, with what a terminal would obey written out.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def short(value: object) -> str:
+    """A value at the precision of a table."""
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, then minutes, then hours."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))  # noqa: PLR2004 - a minute
+
+
+def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
+    if not pairs:
+        return
+    if title != "run":
+        yield ""
+        yield title
+    width = max((len(name) for name, _ in pairs), default=0)
+    margin = "" if title == "run" else "  "
+    yield from (f"{margin}{printable(name).ljust(width)}  {printable(value)}" for name, value in pairs)
+
+
+def _lines(title: str, lines: Iterable[str]) -> Iterator[str]:
+    shown = [f"  {printable(line)}" for line in lines]
+    if shown:
+        yield from ("", title, *shown)
+
+
+def _present(*pairs: tuple[str, str | None]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in pairs if value is not None]

@@ -1,0 +1,187 @@
+"""`reprise runs`: list, show, pull and publish runs. Runs anywhere, without torch, and with the store away.
+
+Knows words and output. A run is named by its id, the beginning of one, `latest`, or its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
+from trainer.actions.publish_run import publish_run
+from trainer.actions.pull_run import LARGEST, pull_run
+from trainer.actions.run import ATTEMPTS, attempts, close_dead, is_alive, record_of
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import runs_folder, store_address
+from trainer.cli.progress import readable, transfer_progress
+from trainer.cli.run_page import COLUMNS, columns, page, row, summary
+from trainer.errors import RunError, RunNotFoundError, StoreError, StoreMissingError, UsageError
+from trainer.record import Status
+from trainer.run_names import resolve_run, whole_id
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.actions.list_runs import Listed
+    from trainer.store.contract import Store
+
+_AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb."""
+    words = _parser().parse_args(argv)
+    words.store = words.store or store_address()
+    verb = {"ls": _ls, "show": _show, "pull": _pull, "publish": _publish}[words.command]
+    return verb(words)
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise runs", "Runs: here, in the store, or both.")
+    verbs = parser.commands()
+    ls = verbs.add_parser("ls", help="list runs, latest first")
+    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="at most N of them (default 20; 0 for all)")
+    ls.add_argument("--local", action="store_true", help="do not ask the store")
+    show = verbs.add_parser(
+        "show", help="one run: result, ingredients, image, drift, settings with origins and readers"
+    )
+    show.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder")
+    pull = verbs.add_parser("pull", help="bring runs from the store to this machine, verified")
+    pull.add_argument("run", nargs="+", help="an id, or the beginning of one")
+    pull.add_argument("--at-most", type=float, metavar="GIB", help=f"size to accept (default {LARGEST >> 30})")
+    publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
+    publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
+    publish.add_argument("--all", action="store_true", help="every run that is over and only here")
+    publish.add_argument("--dead", action="store_true", help="close a run whose process was killed, as interrupted")
+    for each in (ls, show, pull, publish):
+        each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
+        each.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _ls(words: Namespace) -> int:
+    most = words.most or None
+    rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
+    if words.json:
+        print(json.dumps([summary(listed) for listed in rows], indent=1))
+    elif not rows:
+        print("no runs yet: `reprise train --exp digits` makes one", file=sys.stderr)
+    else:
+        _table([row(listed) for listed in rows])
+    return 0
+
+
+def _with_store(address: str | None, most: int | None) -> list[Listed]:
+    """Every run there is; where the store is away, what is here, and a line that says so."""
+    if address is None:
+        print("only local runs are listed: no store is configured", file=sys.stderr)
+        return list_runs(runs_folder(), most=most)
+    try:
+        return list_runs(runs_folder(), store=open_store(address), most=most)
+    except StoreError as fault:
+        print(f"only local runs are listed: {fault.message}", file=sys.stderr)
+        return list_runs(runs_folder(), most=most)
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    if not sys.stdout.isatty():
+        print("\n".join(columns([COLUMNS, *rows])))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for cells in rows:
+        table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
+    Console().print(table)
+
+
+def _show(words: Namespace) -> int:
+    listed = _found(words.run, words.store)
+    if listed.record is None:
+        raise RunError(f"run {listed.run} has no record that can be read: {listed.fault}", hint="it ended too early")
+    if words.json:
+        print(json.dumps(listed.record.model_dump(mode="json"), indent=1))
+    else:
+        print("\n".join(page(listed, listed.record)))
+    return 0
+
+
+def _found(word: str, address: str | None) -> Listed:
+    """The run that `word` names: here, else in the store; where that is away, it is said beside what is known here."""
+    runs = runs_folder()
+    here = local_ids(runs)
+    try:
+        return local_run(runs, resolve_run(word, here))
+    except RunNotFoundError as fault:
+        if address is None:
+            raise
+        not_here = fault
+    store = open_store(address)
+    try:
+        there = remote_ids(store)
+    except StoreError as fault:
+        said = f"{not_here.message} on this machine, and {fault.message}"
+        raise RunNotFoundError(said, hint=not_here.hint) from fault
+    run = resolve_run(word, {*here, *there})
+    return remote_run(store, run, there[run])
+
+
+def _pull(words: Namespace) -> int:
+    store, runs = _store(words.store), runs_folder()
+    largest = LARGEST if words.at_most is None else int(words.at_most * (1 << 30))
+    done: list[dict[str, Any]] = []
+    for word in words.run:
+        run = whole_id(word) or resolve_run(word, remote_ids(store))
+        records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
+        done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
+        if not words.json:
+            print(f"pulled {run}: {len(records)} attempt{'s' * (len(records) > 1)}, in {runs / run}")
+    if words.json:
+        print(json.dumps(done, indent=1))
+    return 0
+
+
+def _publish(words: Namespace) -> int:
+    runs, store = runs_folder(), _store(words.store)
+    here = local_ids(runs)
+    chosen = [resolve_run(word, here) for word in words.run]
+    if words.all:
+        chosen += unpublished(list_runs(runs))
+    elif not chosen:
+        raise UsageError("no run was named", hint="name one, `latest`, or --all")
+    done: list[dict[str, Any]] = []
+    for run in chosen:
+        if words.dead:
+            _bury(run)
+        notes = publish_run(runs / run, store, progress=transfer_progress("publishing"))
+        files = record_of(runs / run).outcome.files
+        done.append({"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [n.sealed for n in notes]})
+        if not words.json:
+            total = readable(sum(file.size for file in files))
+            print(f"published {run}: {len(files)} files, {total}, in {store.address}")
+    if words.json:
+        print(json.dumps(done, indent=1))
+    return 0
+
+
+def _bury(run: str) -> None:
+    folder = runs_folder() / run
+    for number in attempts(folder):
+        place = folder / ATTEMPTS / str(number)
+        if record_of(folder, number).outcome.status is not Status.RUNNING:
+            continue
+        if is_alive(place):
+            raise RunError(f"run {run} is alive: its process holds its claim", hint="stop it, or wait for its end")
+        close_dead(place)
+
+
+def _store(address: str | None) -> Store:
+    if address is None:
+        raise StoreMissingError("no store is configured", hint=_AWAY)
+    return open_store(address)
