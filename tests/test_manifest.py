@@ -35,7 +35,9 @@ def entry(path: str, body: bytes = b"x", *, size: int | None = None) -> Entry:
 def laid(*entries: Entry) -> Manifest:
     """A manifest of these files, their packs made up."""
     plan = lay(entries, {})
-    packs = [Pack(sha256=digest_of_bytes(str(slices).encode()), size=sum(part.length for part in slices)) for slices in plan]
+    packs = [
+        Pack(sha256=digest_of_bytes(str(slices).encode()), size=sum(part.length for part in slices)) for slices in plan
+    ]
     return place(entries, {}, zip(packs, plan, strict=True))
 
 
@@ -53,12 +55,21 @@ TWO = laid(entry("a", b"one"), entry("b/c", b"three"))
 def test_it_looks_as_documented() -> None:
     """The head, then a line a file; segments are pack, offset, length."""
     head, first, second = [json.loads(line) for line in manifest_bytes(TWO).splitlines()]
-    assert head == {"bytes": 8, "content": TWO.content, "files": 2, "format": "reprise.manifest/1", "packs": [[TWO.packs[0].sha256, 8]]}
+    assert head == {
+        "bytes": 8,
+        "content": TWO.content,
+        "files": 2,
+        "format": "reprise.manifest/1",
+        "packs": [[TWO.packs[0].sha256, 8]],
+    }
     assert first == ["a", 3, digest_of_bytes(b"one"), [[0, 0, 3]]]
     assert second == ["b/c", 5, digest_of_bytes(b"three"), [[0, 3, 5]]]
 
 
-PATHS = st.lists(st.text(min_size=1, max_size=12).filter(lambda text: path_fault(text) is None), unique_by=lambda text: text.casefold())
+PATHS = st.lists(
+    st.text(min_size=1, max_size=12).filter(lambda text: path_fault(text) is None),
+    unique_by=lambda text: text.casefold(),
+)
 
 
 @given(paths=PATHS)
@@ -77,7 +88,12 @@ def test_content_does_not_change_when_packs_do() -> None:
     pack = Pack(sha256=digest_of_bytes(b"other"), size=100)
     moved = Manifest(
         entries=tuple(
-            Entry(path=each.path, size=each.size, sha256=each.sha256, segments=(Segment(pack=pack, offset=9, length=each.size),))
+            Entry(
+                path=each.path,
+                size=each.size,
+                sha256=each.sha256,
+                segments=(Segment(pack=pack, offset=9, length=each.size),),
+            )
             for each in TWO.entries
         )
     )
@@ -85,14 +101,31 @@ def test_content_does_not_change_when_packs_do() -> None:
     assert manifest_bytes(moved) != manifest_bytes(TWO)
 
 
-HOSTILE = ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/", "a\\b", "a\x00b", "a\nb", "n" * 256, "d/" * 600 + "x", "a/.", "\ud800"]
+HOSTILE = [
+    "",
+    "/etc/passwd",
+    "../x",
+    "a/../../x",
+    "a//b",
+    "./a",
+    "a/",
+    "a\\b",
+    "a\x00b",
+    "a\nb",
+    "n" * 256,
+    "d/" * 600 + "x",
+    "a/.",
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("path", HOSTILE)
 def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
     """No file name in a manifest can leave the dataset's folder, or fail on another system."""
     with pytest.raises(ManifestError):
-        parse_manifest(rewritten(TWO, 1, _0=path) if path != "\ud800" else manifest_bytes(TWO).replace(b'"a"', b'"\\ud800"'))
+        parse_manifest(
+            rewritten(TWO, 1, _0=path) if path != "\ud800" else manifest_bytes(TWO).replace(b'"a"', b'"\\ud800"')
+        )
 
 
 @pytest.mark.parametrize(
@@ -148,14 +181,14 @@ def test_a_manifest_that_does_not_add_up_is_refused(line: int, change: dict[str,
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
+        lambda _: b"",
         lambda data: data[:-1],
         lambda data: data[: len(data) // 2],
         lambda data: data + b"\n",
         lambda data: data.replace(b",", b", ", 1),
         lambda data: data.replace(b"\n", b"\r\n"),
         lambda data: b"\xff" + data,
-        lambda data: b"[" * 100_000 + b"\n",
+        lambda _: b"[" * 100_000 + b"\n",
         lambda data: data.replace(b'"a"', b'"\\u0061"'),
     ],
 )
@@ -175,7 +208,10 @@ def test_small_files_share_packs_in_path_order() -> None:
 def test_a_large_file_is_cut_into_parts() -> None:
     """Each part is a pack of its own, so that parts are shared and fetched on their own."""
     plan = lay([entry("big", size=2 * PACK_BYTES + 5), entry("c", b"1")], {})
-    assert plan[:3] == [(Slice(path="big", start=at, length=length),) for at, length in [(0, PACK_BYTES), (PACK_BYTES, PACK_BYTES), (2 * PACK_BYTES, 5)]]
+    assert plan[:3] == [
+        (Slice(path="big", start=at, length=length),)
+        for at, length in [(0, PACK_BYTES), (PACK_BYTES, PACK_BYTES), (2 * PACK_BYTES, 5)]
+    ]
     assert plan[3] == (Slice(path="c", start=0, length=1),)
 
 

@@ -6,17 +6,19 @@ Knows the declaration `datasets/<name>.toml`. Refuses to know where a dataset's 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tomli_w
 from pydantic import AfterValidator, Field, StringConstraints
 
-from trainer.digest import Digest
+from trainer.digest import Digest  # noqa: TC001 - pydantic reads the fields' types
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DatasetError
 from trainer.paths import path_fault
 from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER: Final = "datasets"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -117,6 +119,11 @@ def parse_dataset(text: bytes, *, where: str) -> Dataset:
 
 def declared(dataset: Dataset) -> str:
     """The text of `datasets/<name>.toml`; the same dataset always gives the same text."""
-    head = f"# Written by `reprise data publish {dataset.name}`. The manifest's digest names every byte; change licence, splits and reader,\n"
     body = tomli_w.dumps(dataset.model_dump(mode="json"))
-    return head + "# publish again, and the version goes up.\n" + _PAIR.sub(r"[\1, \2]", body)
+    return _HEAD + _PAIR.sub(r"[\1, \2]", body)
+
+
+_HEAD: Final = """\
+# Written by `reprise data publish`: the manifest's digest names every byte.
+# To change licence, source, splits or reader, edit them here and publish again: the version goes up.
+"""

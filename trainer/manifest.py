@@ -97,7 +97,9 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is stored and named by its digest. Raises `ManifestError` when its files cannot be a dataset's."""
     check_paths([entry.path for entry in manifest.entries])
     if torn := next((entry for entry in manifest.entries if _is_torn(entry)), None):
-        raise ManifestError(f"file {torn.path!r}: its segments lie outside their packs or do not add up to its size", hint=DAMAGED)
+        raise ManifestError(
+            f"file {torn.path!r}: its segments lie outside their packs or do not add up to its size", hint=DAMAGED
+        )
     packs = {pack: number for number, pack in enumerate(manifest.packs)}
     head = {
         "bytes": manifest.bytes,
@@ -115,7 +117,9 @@ def parse_manifest(data: bytes) -> Manifest:
     if not lines:
         raise _refused(1, "the manifest is empty or ends within a line")
     packs = _packs(_parsed(lines[0], 1))
-    manifest = Manifest(entries=tuple(_entry(_parsed(line, number), number, packs) for number, line in enumerate(lines[1:], 2)))
+    manifest = Manifest(
+        entries=tuple(_entry(_parsed(line, number), number, packs) for number, line in enumerate(lines[1:], 2))
+    )
     if manifest_bytes(manifest) != data:
         raise _refused(1, "the sums, the packs or the spelling are not those of the files listed")
     return manifest
@@ -146,7 +150,10 @@ def lay(entries: Sequence[Entry], known: Mapping[str, tuple[Segment, ...]]) -> l
     shared: list[Slice] = []
     filled = 0
     for entry in distinct(entry for entry in entries if entry.sha256 not in known):
-        parts = [Slice(path=entry.path, start=at, length=min(PACK_BYTES, entry.size - at)) for at in range(0, entry.size, PACK_BYTES)]
+        parts = [
+            Slice(path=entry.path, start=at, length=min(PACK_BYTES, entry.size - at))
+            for at in range(0, entry.size, PACK_BYTES)
+        ]
         if len(parts) > 1:
             packs += [(part,) for part in parts]
             continue
@@ -158,7 +165,9 @@ def lay(entries: Sequence[Entry], known: Mapping[str, tuple[Segment, ...]]) -> l
     return [*packs, tuple(shared)] if shared else packs
 
 
-def place(entries: Iterable[Entry], known: Mapping[str, tuple[Segment, ...]], laid: Iterable[tuple[Pack, Sequence[Slice]]]) -> Manifest:
+def place(
+    entries: Iterable[Entry], known: Mapping[str, tuple[Segment, ...]], laid: Iterable[tuple[Pack, Sequence[Slice]]]
+) -> Manifest:
     """The manifest of `entries`, some `known`, the others in the packs that were just `laid`."""
     files = tuple(entries)
     fresh: dict[str, list[Segment]] = {}
@@ -207,7 +216,9 @@ def _packs(head: Any) -> list[Pack]:
     match head:
         case {"format": str(name)} if name != FORMAT:
             raise _refused(1, f"format {name!r}; expected {FORMAT!r}")
-        case {"bytes": int(), "content": str(), "files": int(), "format": str(), "packs": list(rows), **rest} if not rest:
+        case {"bytes": int(), "content": str(), "files": int(), "format": str(), "packs": list(rows), **rest} if (
+            not rest
+        ):
             return [_pack(row) for row in rows]
         case _:
             raise _refused(1, "expected the keys bytes, content, files, format, packs")
@@ -239,12 +250,16 @@ def _segment(part: Any, number: int, packs: Sequence[Pack]) -> Segment:
 
 
 def _is_torn(entry: Entry) -> bool:
-    outside = any(part.offset < 0 or part.length <= 0 or part.offset + part.length > part.pack.size for part in entry.segments)
+    outside = any(
+        part.offset < 0 or part.length <= 0 or part.offset + part.length > part.pack.size for part in entry.segments
+    )
     return outside or sum(part.length for part in entry.segments) != entry.size
 
 
 def _twin(path: str, names: Mapping[str, str]) -> str:
-    folded = path.lower() if path.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    folded = (
+        path.lower() if path.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    )
     if folded in names:
         raise ManifestError(f"files {names[folded]!r} and {path!r} are one file on some file systems", hint=RENAME)
     return folded

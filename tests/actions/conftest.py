@@ -47,7 +47,9 @@ def fill(folder: Path, files: dict[str, bytes]) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 @pytest.fixture

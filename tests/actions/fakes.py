@@ -18,7 +18,9 @@ Fault = "Callable[[Iterator[bytes]], Iterator[bytes]]"
 class FaultyStore:
     """Passes everything on; the first `times` bodies read below objects/ go through `fault`."""
 
-    def __init__(self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1) -> None:
+    def __init__(
+        self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
+    ) -> None:
         """Spoil `times` bodies, beginning after `after` good ones: the first is a manifest."""
         self.address = inner.address
         self.reads: list[tuple[str, int, int | None]] = []

@@ -12,7 +12,14 @@ from tests.actions.conftest import FILES, Published, contents
 from trainer.actions import parallel
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, DiskFullError, ManifestError, ObjectMissingError, RepriseError, StoreUnreachableError
+from trainer.errors import (
+    AlteredError,
+    DiskFullError,
+    ManifestError,
+    ObjectMissingError,
+    RepriseError,
+    StoreUnreachableError,
+)
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -53,10 +60,10 @@ def test_with_the_dataset_in_the_cache_the_store_may_be_away(published: Publishe
 
 
 def test_without_it_the_store_is_asked_once(published: Published) -> None:
-    """Nothing is made in the cache when the store is away."""
+    """A store that is away is said to be away, and the cache holds nothing."""
     with pytest.raises(StoreUnreachableError):
         fetch_dataset(published.dataset, cache=published.cache, open_store=away)
-    assert not published.cache.root.exists()
+    assert published.cache.find(published.dataset) is None
 
 
 ONCE = [fakes.flipped, fakes.cut, fakes.silently_cut, fakes.reset]
@@ -79,7 +86,9 @@ def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(publishe
         fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: store)
     assert published.cache.find(published.dataset) is None
     assert not temporary_files(published)
-    assert contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    assert (
+        contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    )
 
 
 def test_an_endless_body_ends(published: Published) -> None:
@@ -124,7 +133,7 @@ def test_a_hostile_manifest_creates_nothing(published: Published) -> None:
     hostile = published.dataset.model_copy(update={"manifest": digest_of_bytes(body), "files": 1, "bytes": 0})
     with pytest.raises(ManifestError, match=r"\.\./"):
         fetch_dataset(hostile, cache=published.cache, open_store=lambda: published.store)
-    assert not published.cache.root.exists()
+    assert not list(published.cache.root.parent.rglob("outside*"))
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_no_temporary_file(published: Published) -> None:
@@ -158,7 +167,8 @@ def test_many_at_once_are_all_right(published: Published) -> None:
     """Eight fetches of one dataset into one cache, none waiting for another, all end with it."""
     with ThreadPoolExecutor(8) as threads:
         jobs = [
-            threads.submit(fetch_dataset, published.dataset, cache=published.cache, open_store=lambda: published.store) for _ in range(8)
+            threads.submit(fetch_dataset, published.dataset, cache=published.cache, open_store=lambda: published.store)
+            for _ in range(8)
         ]
         folders = {job.result() for job in jobs}
     assert [contents(folder) for folder in folders] == [FILES]
@@ -171,7 +181,9 @@ def test_a_dataset_found_damaged_is_made_right_by_fetching(published: Published)
     (folder / "a.txt").write_bytes(b"wrong")
     published.cache.reopen(published.dataset)
     assert published.cache.find(published.dataset) is None
-    assert contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    assert (
+        contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    )
 
 
 def test_a_cache_folder_that_lost_its_marker_is_taken_up_again(published: Published) -> None:
@@ -179,7 +191,9 @@ def test_a_cache_folder_that_lost_its_marker_is_taken_up_again(published: Publis
     folder = fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
     folder.parent.chmod(0o755)
     (folder.parent / "complete.json").write_text("{}")
-    assert contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    assert (
+        contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
+    )
 
 
 def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:

@@ -18,10 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER: Final = "tests"
-PASSWORD: Final = "not-a-secret"
+PASSWORD: Final = "not-a-secret"  # noqa: S105 - of a server that lives for one test session on loopback
 BUCKET: Final = "reprise"
-PORTS: Final = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
-OFF: Final = ("admin.ui=false", "webdav=false", "s3.port.iceberg=0", "s3.port.lance=0", "s3.autoCreateBucket=false", "master.telemetry=false")
+PORTS: Final = (
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+)
+OFF: Final = (
+    "admin.ui=false",
+    "webdav=false",
+    "s3.port.iceberg=0",
+    "s3.port.lance=0",
+    "s3.autoCreateBucket=false",
+    "master.telemetry=false",
+)
 START_S: Final = 60.0
 
 
@@ -40,7 +56,9 @@ def serving(folder: Path) -> Iterator[str]:
     words += [f"-{name}={port}" for name, port in ports.items()] + [f"-{option}" for option in OFF]
     keys = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(words, env={"PATH": os.defpath, "HOME": str(folder), **keys}, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(
+            words, env={"PATH": os.defpath, "HOME": str(folder), **keys}, stdout=log, stderr=log, cwd=folder
+        )
     try:
         _wait(endpoint, process, folder / "server.log")
         yield endpoint
@@ -74,7 +92,7 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
 def _ready(endpoint: str) -> bool:
     """Whether the bucket is there: an unsigned question is refused for a bucket that exists."""
     try:
-        urllib.request.urlopen(f"{endpoint}/{BUCKET}", timeout=2)
+        urllib.request.urlopen(f"{endpoint}/{BUCKET}", timeout=2)  # noqa: S310 - our own http address
     except urllib.error.HTTPError as fault:
         return fault.code == 403
     except OSError:

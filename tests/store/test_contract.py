@@ -17,7 +17,23 @@ if TYPE_CHECKING:
 
 BODY = bytes(range(256)) * 5000  # more than one block
 KEY = object_key(digest_of_bytes(BODY))
-HOSTILE = ["", "/a", "a/", "a//b", "a/../b", ".", "a/./b", "a\\b", "a b", "A", "ä", "a\x00b", ".hidden", "a" * 600, "a\n"]
+HOSTILE = [
+    "",
+    "/a",
+    "a/",
+    "a//b",
+    "a/../b",
+    ".",
+    "a/./b",
+    "a\\b",
+    "a b",
+    "A",
+    "ä",
+    "a\x00b",
+    ".hidden",
+    "a" * 600,
+    "a\n",
+]
 
 
 def read(store: Store, key: str, *, start: int = 0, length: int | None = None) -> bytes:
@@ -32,7 +48,9 @@ def test_what_was_written_is_read(store: Store) -> None:
     assert store.size(KEY) == len(BODY) > BLOCK
 
 
-@pytest.mark.parametrize(("start", "length"), [(0, 0), (0, 1), (7, 100), (BLOCK - 1, 2), (len(BODY) - 1, 1), (5, None), (0, len(BODY))])
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 0), (0, 1), (7, 100), (BLOCK - 1, 2), (len(BODY) - 1, 1), (5, None), (0, len(BODY))]
+)
 def test_a_range_is_exactly_what_was_asked_for(store: Store, start: int, length: int | None) -> None:
     """Ranges begin and end at the byte, across blocks too."""
     store.write(KEY, BODY, sha256=digest_of_bytes(BODY))
@@ -83,7 +101,9 @@ def test_of_many_creators_one_wins(store: Store) -> None:
     """A conditional create is decided by the store, without a race."""
     for name in (f"race/{number}" for number in range(5)):
         with ThreadPoolExecutor(8) as threads:
-            won = list(threads.map(lambda body, name=name: store.create(name, body), [b"%d" % number for number in range(8)]))
+            won = list(
+                threads.map(lambda body, name=name: store.create(name, body), [b"%d" % number for number in range(8)])
+            )
         assert won.count(True) == 1
         assert read(store, name) == b"%d" % won.index(True)
 

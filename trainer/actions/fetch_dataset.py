@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.digest import digest_of_bytes
-from trainer.errors import MachineError, ManifestError, ObjectMissingError
+from trainer.errors import AlteredError, MachineError, ManifestError, ObjectMissingError
 from trainer.manifest import parse_manifest
 from trainer.store.contract import altered, object_key, whole
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from trainer.actions.progress import Progress
     from trainer.dataset import Dataset
-    from trainer.manifest import Entry, Manifest
-    from trainer.store.cache import Cache, Staging
+    from trainer.manifest import Entry, Manifest, Segment
+    from trainer.store.cache import Cache, Incoming, Mark, Staging
     from trainer.store.contract import Store
+    from trainer.store.turn import Turn
 
 RANGE_BYTES: Final = 8 << 20
 """About what one request brings: small datasets still keep all threads busy, large ones make few requests."""
@@ -51,24 +52,26 @@ def fetch_dataset(
     if folder := cache.find(dataset):
         return folder
     store = open_store()
-    manifest, raw = read_manifest(store, dataset)
+    wait = f"another process is fetching {dataset.title}; waiting for it"
     try:
-        staging = cache.staging(dataset)
-        _fill(_Fetch(store=store, staging=staging, progress=progress), manifest)
-        return staging.finish(raw)
+        with cache.turn(dataset, waiting=lambda: progress.note(wait)) as turn:
+            if folder := cache.find(dataset):
+                return folder
+            manifest, raw = read_manifest(store, dataset)
+            staging = cache.staging(dataset)
+            _fill(_Fetch(store=store, staging=staging, progress=progress, turn=turn), manifest)
+            return staging.finish(raw)
     except MachineError:
-        if folder := cache.find(
-            dataset
-        ):  # another process of this user was first, and what we wrote to is now what we wanted
+        # If another process of this user was first, what we wrote to is now what we wanted.
+        if folder := cache.find(dataset):
             return folder
         raise
 
 
 def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
     """The dataset's manifest, verified by its digest and against its declaration; parsed, and as it is stored."""
-    most = (
-        (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
-    )  # no manifest of such a dataset is longer: do not read on for ever
+    # No manifest of such a dataset is longer: a body without end must not fill the memory.
+    most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     data = bytearray()
     try:
         for block in store.read(object_key(dataset.manifest)):
@@ -133,32 +136,56 @@ class _Fetch:
     store: Store
     staging: Staging
     progress: Progress
+    turn: Turn
 
     def one(self, piece: tuple[Wanted, ...], stop: Stop) -> None:
         """Fetch a piece, what of it is not there yet, again if need be."""
         left = list(piece)
-        patiently(lambda: self._try(left, stop), stop)
+        is_large = len(piece[0].entry.segments) > 1
+        patiently(lambda: self._large(piece[0], stop) if is_large else self._small(left, stop), stop)
 
-    def _try(self, left: list[Wanted], stop: Stop) -> None:
-        stream = _Bytes(self._ranges(tuple(left)), stop)
+    def _small(self, left: list[Wanted], stop: Stop) -> None:
+        """Fetch files that lie side by side, in one request."""
+        if not left[0].entry.size:
+            blocks: Iterator[bytes] = iter(())
+        else:
+            first = left[0].entry.segments[0]
+            blocks = self.store.read(
+                object_key(first.pack.sha256), start=first.offset, length=_end(left[-1]) - first.offset
+            )
+        stream = _Bytes(blocks, stop)
         while left:
-            wanted = left[0]
-            with self.staging.incoming(wanted.entry) as file:
-                for block in stream.take(wanted.entry.size):
-                    file.write(block)
-                file.settle(wanted.paths)
-            self.progress.advance(wanted.entry.size)
+            with self.staging.incoming(left[0].entry) as file:
+                self._take(stream, left[0].entry.size, file)
+                file.settle(left[0].paths)
+            self.progress.advance(left[0].entry.size)
             del left[0]
 
-    def _ranges(self, piece: tuple[Wanted, ...]) -> Iterator[bytes]:
-        if len(piece) == 1:
-            for part in piece[0].entry.segments:
-                yield from self.store.read(object_key(part.pack.sha256), start=part.offset, length=part.length)
-            return
-        first = piece[0].entry.segments[0]
-        yield from self.store.read(
-            object_key(first.pack.sha256), start=first.offset, length=_end(piece[-1]) - first.offset
-        )
+    def _large(self, wanted: Wanted, stop: Stop) -> None:
+        """Fetch a file that is cut into parts, one after the other; a part whose connection broke is asked for again."""
+        with self.staging.incoming(wanted.entry) as file:
+            segments = wanted.entry.segments
+            salvaged = file.salvage()
+            self.progress.advance(sum(segment.length for segment in segments[:salvaged]))
+            for segment in segments[salvaged:]:
+                mark = file.mark()
+                patiently(lambda segment=segment, mark=mark: self._part(segment, file, mark, stop), stop)  # type: ignore[misc]
+                self.progress.advance(segment.length)
+            try:
+                file.settle(wanted.paths)
+            except AlteredError:
+                self.progress.advance(-wanted.entry.size)
+                raise
+
+    def _part(self, segment: Segment, file: Incoming, mark: Mark, stop: Stop) -> None:
+        file.rewind(mark)
+        blocks = self.store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length)
+        self._take(_Bytes(blocks, stop), segment.length, file)
+
+    def _take(self, stream: _Bytes, size: int, file: Incoming) -> None:
+        for block in stream.take(size):
+            file.write(block)
+            self.turn.beat()
 
 
 class _Bytes:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_FACES: Final = 100
+"""The crops before this one show a face, the others do not."""
+
 Fields = dict[str, "NDArray[Any]"]
 
 
@@ -48,7 +51,7 @@ def diabetes() -> dict[str, bytes]:
 def faces() -> dict[str, bytes]:
     """200 crops: images float32 [200, 1, 25, 25] from 0 to 1, labels int64 [200], 1 for a face and 0 for something else."""
     images = lfw_subset()[:, None].astype("<f4")  # type: ignore[no-untyped-call]
-    labels = (np.arange(len(images)) < 100).astype("<i8")
+    labels = (np.arange(len(images)) < _FACES).astype("<i8")
     return _arrays("faces", {"images.npy": images, "labels.npy": labels})
 
 
@@ -58,7 +61,12 @@ def topics() -> dict[str, bytes]:
     return {"topics.txt": "\n".join(f"# {name}\n\n{text.strip()}\n" for name, text in named).encode()}
 
 
-SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {"diabetes": diabetes, "digits": digits, "faces": faces, "topics": topics}
+SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
+    "diabetes": diabetes,
+    "digits": digits,
+    "faces": faces,
+    "topics": topics,
+}
 
 
 def shuffled(name: str, rows: int) -> list[int]:
@@ -70,7 +78,9 @@ def npy(array: NDArray[Any]) -> bytes:
     """An array as a `.npy` file of version 1.0, always with the same header (NumPy's NEP 1)."""
     head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     head += " " * (-(len(head) + 11) % 64) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + np.ascontiguousarray(array).tobytes()
+    return (
+        b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + np.ascontiguousarray(array).tobytes()
+    )
 
 
 def _arrays(name: str, arrays: Fields) -> dict[str, bytes]:

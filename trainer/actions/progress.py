@@ -8,6 +8,9 @@ from typing import Final, Protocol
 class Progress(Protocol):
     """Where a transfer reports. `advance` may be called from several threads at once."""
 
+    def note(self, line: str) -> None:
+        """Something a person who waits would like to know."""
+
     def begin(self, title: str, total: int) -> None:
         """`total` bytes are to come."""
 
@@ -20,6 +23,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nothing."""
+
+    def note(self, line: str) -> None:
+        """Ignore it."""
 
     def begin(self, title: str, total: int) -> None:
         """Ignore it."""

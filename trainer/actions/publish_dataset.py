@@ -118,7 +118,9 @@ def publish_dataset(
     return Published(dataset=dataset, is_new=is_new, uploaded=uploaded)
 
 
-def publish_declared(declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT) -> Published:
+def publish_declared(
+    declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT
+) -> Published:
     """Publish the folder as exactly the version that is declared. Raises `DatasetError` with both digests when it is another one."""
     _require(declared, "content", content_digest(hashed.entry for hashed in _all_hashed(source, source.paths())))
     manifest, uploaded = upload(source, store=store, known={}, progress=progress)
@@ -126,7 +128,10 @@ def publish_declared(declared: Dataset, *, source: SourceFolder, store: Store, p
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (there := read_version(store, declared.name, declared.version)) != declared:
         sentence = f"{declared.title} in {store.address} is another one: manifest {there and there.manifest}"
-        raise DatasetError(f"{sentence}; declared is {declared.manifest}", hint="a version is never replaced: publish under the next one")
+        raise DatasetError(
+            f"{sentence}; declared is {declared.manifest}",
+            hint="a version is never replaced: publish under the next one",
+        )
     return Published(dataset=declared, is_new=is_new, uploaded=uploaded)
 
 
@@ -204,7 +209,10 @@ def _require(declared: Dataset, what: str, found: str) -> None:
     expected = getattr(declared, what)
     if found != expected:
         sentence = f"dataset {declared.title}: its {what} is {found}; declared is {expected}"
-        raise DatasetError(sentence, hint="it was made from other data than the declaration: compare the versions of what it was made from")
+        raise DatasetError(
+            sentence,
+            hint="it was made from other data than the declaration: compare the versions of what it was made from",
+        )
 
 
 def _candidate(draft: Draft, manifest: Manifest) -> Dataset:

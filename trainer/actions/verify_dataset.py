@@ -26,7 +26,9 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
     """The number of files verified. Raises `AlteredError`, naming the first damaged one, and `DatasetError` if it is not cached."""
     folder = cache.find(dataset)
     if folder is None:
-        raise DatasetError(f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}")
+        raise DatasetError(
+            f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
+        )
     entries = _entries(dataset, folder.parent / MANIFEST)
     progress.begin(dataset.title, dataset.bytes)
 
@@ -41,7 +43,7 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
     finally:
         progress.end()
     damaged = [entry.path for entry, is_whole in zip(entries, right, strict=True) if not is_whole]
-    if damaged or not entries and dataset.files:
+    if damaged or (dataset.files and not entries):
         cache.reopen(dataset)
         first = repr(damaged[0]) if damaged else "its manifest"
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
@@ -57,5 +59,3 @@ def _entries(dataset: Dataset, path: Path) -> tuple[Entry, ...]:
     except (OSError, ManifestError):
         return ()
     return manifest.entries if manifest.content == dataset.content else ()
-
-

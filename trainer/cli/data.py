@@ -45,7 +45,10 @@ class Places:
     def open(self) -> Store:
         """The store; a missing address is said as such."""
         if not self.store:
-            raise UsageError("no store is named", hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)")
+            raise UsageError(
+                "no store is named",
+                hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)",
+            )
         return open_store(self.store)
 
 
@@ -62,15 +65,28 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(prog="reprise data", description="Datasets: declared in datasets/, kept in a store, cached on this machine.")
+    parser = Arguments(
+        prog="reprise data", description="Datasets: declared in datasets/, kept in a store, cached on this machine."
+    )
     verbs = parser.commands()
-    publish = verbs.add_parser("publish", help="make a folder a version of a dataset, and declare it in datasets/NAME.toml")
+    publish = verbs.add_parser(
+        "publish", help="make a folder a version of a dataset, and declare it in datasets/NAME.toml"
+    )
     publish.add_argument("name", metavar="NAME")
     publish.add_argument("folder", metavar="DIR", type=Path)
-    publish.add_argument("--licence", metavar="TEXT", help="the licence; what was declared stays where nothing is given, here and below")
+    publish.add_argument(
+        "--licence", metavar="TEXT", help="the licence; what was declared stays where nothing is given, here and below"
+    )
     publish.add_argument("--source", metavar="TEXT", help="where the data is from")
-    publish.add_argument("--split", metavar="NAME=FIRST:END", action="append", help="rows FIRST <= row < END are the split NAME; repeat it")
-    publish.add_argument("--array", metavar="FIELD=FILE", action="append", help="a sample's FIELD is a row of FILE (.npy); repeat it")
+    publish.add_argument(
+        "--split",
+        metavar="NAME=FIRST:END",
+        action="append",
+        help="rows FIRST <= row < END are the split NAME; repeat it",
+    )
+    publish.add_argument(
+        "--array", metavar="FIELD=FILE", action="append", help="a sample's FIELD is a row of FILE (.npy); repeat it"
+    )
     publish.add_argument("--lines", metavar="FILE", help="a sample is a line of the text FILE")
     publish.set_defaults(verb=_publish)
     fetch = verbs.add_parser("fetch", help="bring a dataset into the cache, verified, and print its folder")
@@ -80,15 +96,21 @@ def _parser() -> Arguments:
     show = verbs.add_parser("show", help="print what is declared about a dataset")
     show.add_argument("name", metavar="NAME[@VERSION]")
     show.set_defaults(verb=_show)
-    verify = verbs.add_parser("verify", help="hash a cached dataset again; what is damaged is fetched anew by the next fetch")
+    verify = verbs.add_parser(
+        "verify", help="hash a cached dataset again; what is damaged is fetched anew by the next fetch"
+    )
     verify.add_argument("name", metavar="NAME[@VERSION]")
     verify.set_defaults(verb=_verify)
-    samples = verbs.add_parser("publish-samples", help="make the sample datasets from installed packages, and publish them as declared")
+    samples = verbs.add_parser(
+        "publish-samples", help="make the sample datasets from installed packages, and publish them as declared"
+    )
     samples.add_argument("names", metavar="NAME", nargs="*")
     samples.set_defaults(verb=_publish_samples)
     for each in verbs.choices.values():
         each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
-        each.add_argument("--cache", metavar="DIR", help="the cache's folder; otherwise REPRISE_CACHE, else ~/.cache/reprise")
+        each.add_argument(
+            "--cache", metavar="DIR", help="the cache's folder; otherwise REPRISE_CACHE, else ~/.cache/reprise"
+        )
         each.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -97,7 +119,10 @@ def _publish(words: Namespace, places: Places) -> int:
     before = load_dataset(words.name, root=places.root) if declaration(words.name, root=places.root).is_file() else None
     draft = _draft(words, before)
     if not os.access(places.root / "datasets", os.W_OK):
-        raise MachineError(f"{places.root / 'datasets'} cannot be written", hint="publish from a checkout: scripts/reprise data publish")
+        raise MachineError(
+            f"{places.root / 'datasets'} cannot be written",
+            hint="publish from a checkout: scripts/reprise data publish",
+        )
     progress = transfer_progress("publishing")
     source = SourceFolder(root=words.folder)
     published = publish_dataset(draft, source=source, store=places.open(), declared=before, progress=progress)
@@ -108,7 +133,9 @@ def _publish(words: Namespace, places: Places) -> int:
 
 
 def _draft(words: Namespace, before: Dataset | None) -> Draft:
-    said: dict[str, Any] = {} if before is None else before.model_dump(include={"licence", "source", "splits", "reader"})
+    said: dict[str, Any] = (
+        {} if before is None else before.model_dump(include={"licence", "source", "splits", "reader"})
+    )
     said |= {key: getattr(words, key) for key in ("licence", "source") if getattr(words, key)}
     if words.split:
         said["splits"] = dict(_split(word) for word in words.split)
@@ -135,7 +162,13 @@ def _fetch(words: Namespace, places: Places) -> int:
     dataset = _dataset(words.name, places)
     warm = places.cache.find(dataset) is not None
     folder = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
-    result = {"dataset": dataset.title, "folder": str(folder), "files": dataset.files, "bytes": dataset.bytes, "was_cached": warm}
+    result = {
+        "dataset": dataset.title,
+        "folder": str(folder),
+        "files": dataset.files,
+        "bytes": dataset.bytes,
+        "was_cached": warm,
+    }
     print(json.dumps(result) if words.json else folder)
     return 0
 
@@ -148,7 +181,14 @@ def _ls(words: Namespace, places: Places) -> int:
         return 0
     table = [("NAME", "VERSION", "FILES", "SIZE", "CACHED", "LICENCE")]
     table += [
-        (row["name"], str(row["version"]), f"{row['files']:,}", readable(row["bytes"]), "yes" if row["cached"] else "no", row["licence"])
+        (
+            row["name"],
+            str(row["version"]),
+            f"{row['files']:,}",
+            readable(row["bytes"]),
+            "yes" if row["cached"] else "no",
+            row["licence"],
+        )
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -177,7 +217,11 @@ def _verify(words: Namespace, places: Places) -> int:
     dataset = _dataset(words.name, places)
     verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
     result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
-    print(json.dumps(result) if words.json else f"{dataset.title}: {verified:,} files, {readable(dataset.bytes)}, all as published")
+    print(
+        json.dumps(result)
+        if words.json
+        else f"{dataset.title}: {verified:,} files, {readable(dataset.bytes)}, all as published"
+    )
     return 0
 
 
@@ -186,7 +230,9 @@ def _publish_samples(words: Namespace, places: Places) -> int:
         from trainer.actions.make_samples import SAMPLES, make_sample
     except ImportError as fault:
         hint = "docker compose run --rm samples, or install the lock's extra `samples`"
-        raise MachineError(f"the sample datasets are made from packages that are not installed here: {fault.name}", hint=hint) from fault
+        raise MachineError(
+            f"the sample datasets are made from packages that are not installed here: {fault.name}", hint=hint
+        ) from fault
     if unknown := next((name for name in words.names if name not in SAMPLES), None):
         raise DatasetError(f"no sample dataset is called {unknown!r}", hint=f"known: {', '.join(SAMPLES)}")
     for name in words.names or SAMPLES:
@@ -204,7 +250,9 @@ def _tell(words: Namespace, published: Published) -> None:
         print(json.dumps(result))
         return
     what = "published" if published.is_new else "already published, nothing changed"
-    print(f"{dataset.title}: {what}; {dataset.files:,} files, {readable(dataset.bytes)}, {readable(published.uploaded)} uploaded")
+    print(
+        f"{dataset.title}: {what}; {dataset.files:,} files, {readable(dataset.bytes)}, {readable(published.uploaded)} uploaded"
+    )
 
 
 def _dataset(word: str, places: Places) -> Dataset:
@@ -214,10 +262,10 @@ def _dataset(word: str, places: Places) -> Dataset:
     if not at or version == str(dataset.version):
         return dataset
     if not version.isdecimal():
-        raise UsageError(f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}")
+        raise UsageError(
+            f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
+        )
     found = read_version(places.open(), name, int(version))
     if found is None:
         raise DatasetError(f"{word} is not in store {places.store}", hint=f"{name} is declared as {dataset.title}")
     return found
-
-

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainer.actions.progress import Progress
 
 EVERY_S: Final = 5.0
+_STEP: Final = 1000
 
 
 def transfer_progress(verb: str = "fetching", stream: TextIO | None = None) -> Progress:
@@ -30,6 +31,10 @@ class LineProgress:
         """Begin with nothing to tell."""
         self._verb, self._stream, self._clock, self._lock = verb, stream, clock, Lock()
         self._title, self._total, self._done, self._began, self._told = "", 0, 0, 0.0, 0.0
+
+    def note(self, line: str) -> None:
+        """Pass it on."""
+        self._say(line)
 
     def begin(self, title: str, total: int) -> None:
         """Tell what is to come."""
@@ -48,13 +53,19 @@ class LineProgress:
             self._told = now
             rate = self._done / (now - self._began)
             left = (self._total - self._done) / rate
-            self._say(f"{self._verb} {self._title}: {self._done / max(self._total, 1):.0%}, {readable(rate)}/s, {left:.0f} s left")
+            self._say(
+                f"{self._verb} {self._title}: {self._done / max(self._total, 1):.0%}, {readable(rate)}/s, {left:.0f} s left"
+            )
 
     def end(self) -> None:
         """Tell what it came to; of a transfer that failed, how far it was."""
         if self._total:
             seconds = max(self._clock() - self._began, 1e-9)
-            whole = f"{readable(self._done)}" if self._done == self._total else f"{readable(self._done)} of {readable(self._total)}"
+            whole = (
+                f"{readable(self._done)}"
+                if self._done == self._total
+                else f"{readable(self._done)} of {readable(self._total)}"
+            )
             self._say(f"{self._verb} {self._title}: {whole} in {seconds:.1f} s, {readable(self._done / seconds)}/s")
 
     def _say(self, line: str) -> None:
@@ -69,12 +80,29 @@ class BarProgress:
         self._verb = verb
         self._bar: Bar | None = None
 
+    def note(self, line: str) -> None:
+        """Pass it on."""
+        print(line, file=sys.stderr, flush=True)
+
     def begin(self, title: str, total: int) -> None:
         """Draw the bar."""
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=Console(stderr=True))
         self._task = self._bar.add_task(f"{self._verb} {title}", total=total)
         self._bar.start()
@@ -97,7 +125,7 @@ def readable(size: float) -> str:
     ('12 B', '23.4 kB', '488.9 MB')
     """
     for unit in ("B", "kB", "MB"):
-        if size < 1000:
+        if size < _STEP:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
+        size /= _STEP
     return f"{size:,.1f} GB"

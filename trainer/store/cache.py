@@ -21,20 +21,23 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.dataset import Dataset
-from trainer.digest import Digest, canonical, digest_of_file
+from trainer.digest import Digest, canonical, digest_of_bytes, digest_of_file
 from trainer.document import Document, parse_json
-from trainer.errors import DiskFullError, DocumentError, MachineError
+from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineError
 from trainer.host.atomic import disk_faults, sync_folder, write_whole
+from trainer.manifest import Pack
 from trainer.store.contract import altered
+from trainer.store.turn import Turn, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from io import FileIO
-    from pathlib import Path
 
+    from trainer.dataset import Dataset
     from trainer.manifest import Entry
 
 FILES: Final = "files"
@@ -74,14 +77,17 @@ class Cache:
         """Where the complete dataset is, or would be."""
         return self.root / "datasets" / dataset.name / _hex(dataset)
 
+    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[Turn]:
+        """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
+        place = self._shared(dataset)
+        lock = place.with_name(f".{_hex(dataset)}.lock")
+        return turn(lock, is_done=lambda: self.find(dataset) is not None, waiting=waiting)
+
     def staging(self, dataset: Dataset) -> Staging:
         """What this user has of the dataset so far; made if there is nothing yet. A folder that lost its marker is taken up again."""
-        place = self.place(dataset)
-        staging = Staging(folder=place.with_name(f".{_hex(dataset)}-{os.getuid()}"), place=place, dataset=dataset)
+        place = self._shared(dataset)
+        staging = self._staging(dataset)
         with disk_faults(staging.folder):
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            for folder in (self.root, self.root / "datasets", place.parent):
-                _make(folder, mode=_OPEN)
             if place.exists() and self.find(dataset) is None:
                 staging.take_back()
             for folder in (staging.folder, staging.folder / FILES, staging.folder / _NEW):
@@ -91,11 +97,20 @@ class Cache:
     def reopen(self, dataset: Dataset) -> None:
         """Withdraw a complete dataset that was found damaged: the next fetch verifies every file and replaces what is wrong."""
         with disk_faults(self.place(dataset)):
-            Staging(
-                folder=self.place(dataset).with_name(f".{_hex(dataset)}-{os.getuid()}"),
-                place=self.place(dataset),
-                dataset=dataset,
-            ).take_back()
+            self._staging(dataset).take_back()
+
+    def _staging(self, dataset: Dataset) -> Staging:
+        place = self.place(dataset)
+        return Staging(folder=place.with_name(f".{_hex(dataset)}-{os.getuid()}"), place=place, dataset=dataset)
+
+    def _shared(self, dataset: Dataset) -> Path:
+        """The dataset's place, after the folders above it have been made for everybody."""
+        place = self.place(dataset)
+        with disk_faults(place):
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, self.root / "datasets", place.parent):
+                _make(folder, mode=_OPEN)
+        return place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +134,26 @@ class Staging:
 
     @contextmanager
     def incoming(self, entry: Entry) -> Iterator[Incoming]:
-        """Take in a file's bytes; whatever happens, no temporary file stays."""
-        temporary = self.folder / _NEW / secrets.token_hex(12)
+        """Take in a file's bytes. No temporary file stays, but of a large file whose fetch was interrupted: the next one salvages it."""
+        temporary = self.folder / _NEW / f"{_stem(entry)}.{secrets.token_hex(8)}"
+        keep = False
         with disk_faults(self.folder / FILES / entry.path):
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
             try:
                 with os.fdopen(handle, "wb", buffering=0) as file:
                     yield Incoming(staging=self, entry=entry, temporary=temporary, file=file)
+            except (OSError, AlteredError):
+                raise
+            except BaseException:
+                keep = len(entry.segments) > 1
+                raise
             finally:
-                with suppress(OSError):
-                    temporary.unlink()
+                if not keep:
+                    temporary.unlink(missing_ok=True)
+
+    def leftovers(self, entry: Entry) -> list[Path]:
+        """What earlier, interrupted fetches have of a file."""
+        return sorted((self.folder / _NEW).glob(f"{_stem(entry)}.*"))
 
     def finish(self, manifest: bytes) -> Path:
         """Make the dataset durable and let it appear. If another process was first, its folder is the one, and this one is removed."""
@@ -152,9 +177,17 @@ class Staging:
         """Make what stands at the dataset's place the beginning of a new fetch; in place of an earlier beginning."""
         remove(self.folder)
         for here, _, _ in os.walk(self.place):
-            os.chmod(here, 0o755)
+            Path(here).chmod(0o755)
         (self.place / COMPLETE).unlink(missing_ok=True)
         self.place.rename(self.folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a file was, and the digest of that much."""
+
+    size: int
+    running: hashlib._Hash
 
 
 class Incoming:
@@ -172,6 +205,30 @@ class Incoming:
         while view:
             view = view[self._file.write(view) :]
 
+    def salvage(self) -> int:
+        """Take over what an interrupted fetch left of this file; the number of segments that came of it, each verified."""
+        taken = 0
+        for leftover in self._staging.leftovers(self._entry):
+            with suppress(FileNotFoundError), leftover.open("rb") as file:
+                file.seek(sum(segment.length for segment in self._entry.segments[:taken]))
+                for segment in self._entry.segments[taken:]:
+                    data = file.read(segment.length)
+                    if Pack(sha256=digest_of_bytes(data), size=len(data)) != segment.pack:
+                        break
+                    self.write(data)
+                    taken += 1
+        return taken
+
+    def mark(self) -> Mark:
+        """Remember how far the file is."""
+        return Mark(size=self._file.tell(), running=self._running.copy())
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what came since."""
+        self._file.seek(mark.size)
+        self._file.truncate()
+        self._running = mark.running.copy()
+
     def settle(self, paths: tuple[str, ...]) -> None:
         """Give the file its name, or its names. Raises `AlteredError` when its bytes are not the ones the manifest names."""
         found = f"sha256:{self._running.hexdigest()}"
@@ -182,7 +239,13 @@ class Incoming:
         self._file.close()  # before it has a name: a network disk may say only now that it is full
         for path in paths[1:]:
             self._copy(self._target(path))
-        self._temporary.rename(self._target(paths[0]))
+        try:
+            self._temporary.rename(self._target(paths[0]))
+        except FileNotFoundError:
+            if not self._staging.has(self._entry):  # else another process salvaged our temporary file, and was first
+                raise
+        for leftover in self._staging.leftovers(self._entry):
+            leftover.unlink(missing_ok=True)
 
     def _target(self, path: str) -> Path:
         folder = self._staging.folder / FILES
@@ -218,7 +281,7 @@ def remove(folder: Path) -> None:
     """Remove a folder of this user's, its read-only folders included. Nothing happens when it is not there."""
     for here, _, _ in os.walk(folder):
         with suppress(OSError):
-            os.chmod(here, 0o755)
+            Path(here).chmod(0o755)
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise MachineError(f"{folder} could not be removed", hint="remove it as the user that owns it")
@@ -226,6 +289,10 @@ def remove(folder: Path) -> None:
 
 def _marker(dataset: Dataset) -> Complete:
     return Complete(content=dataset.content, files=dataset.files, bytes=dataset.bytes)
+
+
+def _stem(entry: Entry) -> str:
+    return entry.sha256.removeprefix("sha256:")[:32]
 
 
 def _hex(dataset: Dataset) -> str:
@@ -245,7 +312,7 @@ def _close(folder: Path) -> None:
     """Let nobody add to a complete dataset by mistake."""
     for here, _, _ in os.walk(folder):
         with suppress(OSError):
-            os.chmod(here, 0o555)
+            Path(here).chmod(0o555)
 
 
 def _flush(folder: Path) -> None:

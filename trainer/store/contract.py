@@ -73,7 +73,9 @@ def checked(key: str) -> str:
     """
     if len(key) <= _LONGEST and all(_PART.fullmatch(part) for part in key.split("/")):
         return key
-    raise StoreError(f"store key {key!r}: expected parts of [a-z0-9._-] between single slashes, none beginning with a dot")
+    raise StoreError(
+        f"store key {key!r}: expected parts of [a-z0-9._-] between single slashes, none beginning with a dot"
+    )
 
 
 def whole(key: str) -> AlteredError:

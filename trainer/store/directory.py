@@ -96,9 +96,13 @@ class DirectoryStore:
             yield path
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
             self._require_root()
-            raise ObjectMissingError(f"{key} is not in {self.address}", hint="was it published to another store?") from fault
+            raise ObjectMissingError(
+                f"{key} is not in {self.address}", hint="was it published to another store?"
+            ) from fault
         except OSError as fault:
-            raise StoreError(f"{path} cannot be read: {fault.strerror}", hint="look at the disk or the share") from fault
+            raise StoreError(
+                f"{path} cannot be read: {fault.strerror}", hint="look at the disk or the share"
+            ) from fault
 
     def _require_root(self) -> None:
         if not self._root.is_dir():
@@ -128,5 +132,3 @@ def _link(temporary: Path, path: Path) -> bool:
     except OSError as fault:
         raise StoreError(f"{path.parent} cannot make hard links: {fault.strerror}", hint=_NO_LINKS) from fault
     return True
-
-

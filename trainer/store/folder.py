@@ -9,13 +9,11 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from trainer.errors import DatasetError
 from trainer.manifest import PACK_BYTES, Entry, Slice
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _BLOCK: Final = 1 << 20
 
@@ -40,8 +38,8 @@ class SourceFolder:
             raise DatasetError(f"{self.root} is not a folder", hint="name the folder that holds the dataset's files")
         found: list[str] = []
         for here, folders, files in os.walk(self.root, onerror=_unreadable):
-            if linked := next((name for name in folders if os.path.islink(os.path.join(here, name))), None):
-                raise DatasetError(f"{os.path.join(here, linked)} is a link to a folder", hint="copy the folder, or publish its target")
+            if linked := next((path for path in map(Path(here).joinpath, folders) if path.is_symlink()), None):
+                raise DatasetError(f"{linked} is a link to a folder", hint="copy the folder, or publish its target")
             below = os.path.relpath(here, self.root)
             found += files if below == "." else [f"{below}/{name}" for name in files]
         return sorted(found, key=os.fsencode)
@@ -76,11 +74,15 @@ class SourceFolder:
 
 def edited(path: Path | str) -> DatasetError:
     """The error for a file that changed between the first reading and the second."""
-    return DatasetError(f"{path} was edited while it was published; nothing has been named", hint="type the same command again")
+    return DatasetError(
+        f"{path} was edited while it was published; nothing has been named", hint="type the same command again"
+    )
 
 
 def _gone(path: Path, fault: OSError) -> DatasetError:
-    return DatasetError(f"{path} cannot be read: {fault.strerror}", hint="nothing has been named; type the same command again")
+    return DatasetError(
+        f"{path} cannot be read: {fault.strerror}", hint="nothing has been named; type the same command again"
+    )
 
 
 def _unreadable(fault: OSError) -> None:

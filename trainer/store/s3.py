@@ -13,6 +13,7 @@ import base64
 import hashlib
 import textwrap
 from contextlib import closing, contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
 import boto3
@@ -58,7 +59,13 @@ _REFUSED: Final = {
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 }
-_NOT_THE_BYTES: Final = {"BadDigest", "IncompleteBody", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+_NOT_THE_BYTES: Final = {
+    "BadDigest",
+    "IncompleteBody",
+    "InvalidDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
 _TAKEN: Final = {"412", "PreconditionFailed"}
 _RACING: Final = {"409", "ConditionalRequestConflict"}
 _NO_CREDENTIALS: Final = (
@@ -69,7 +76,9 @@ _NO_CREDENTIALS: Final = (
     boto.TokenRetrievalError,
     boto.SSOError,
 )
-_CREDENTIALS_HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in compose they stand in .env"
+_CREDENTIALS_HINT: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in compose they stand in .env"
+)
 _REACH_HINT: Final = "start it (docker compose up -d --wait store), or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
@@ -122,7 +131,9 @@ class S3Store:
     def keys(self, prefix: str) -> Iterator[str]:
         """The names that begin with `prefix`."""
         with self._translated(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
             for page in pages:
                 for entry in page.get("Contents", []):
                     yield entry["Key"].removeprefix(self._prefix)
@@ -156,7 +167,9 @@ class S3Store:
         try:
             client: S3Client = session.client("s3", config=_PATIENCE)
         except ValueError as fault:
-            raise StoreError(f"store {self.address}: {_line(fault)}", hint="correct AWS_ENDPOINT_URL_S3 in .env") from fault
+            raise StoreError(
+                f"store {self.address}: {_line(fault)}", hint="correct AWS_ENDPOINT_URL_S3 in .env"
+            ) from fault
         return client if ".amazonaws.com" in client.meta.endpoint_url else session.client("s3", config=_OWN_SERVER)
 
     def _name(self, key: str) -> str:
@@ -181,28 +194,40 @@ class S3Store:
         except boto.ClientError as fault:
             raise self._answered(key, fault) from fault
         except _NO_CREDENTIALS as fault:
-            raise StoreDeniedError(f"no usable credentials for {self.address}: {_line(fault)}", hint=_CREDENTIALS_HINT) from fault
+            raise StoreDeniedError(
+                f"no usable credentials for {self.address}: {_line(fault)}", hint=_CREDENTIALS_HINT
+            ) from fault
         except boto.IncompleteReadError as fault:
-            raise AlteredError(f"{key} was cut short on the way from {self._endpoint}: {_line(fault)}", hint=AGAIN) from fault
+            raise AlteredError(
+                f"{key} was cut short on the way from {self._endpoint}: {_line(fault)}", hint=AGAIN
+            ) from fault
         except (boto.ConnectionError, boto.HTTPClientError) as fault:
-            raise StoreUnreachableError(f"store {self.address} at {self._endpoint} does not answer", hint=_REACH_HINT) from fault
+            raise StoreUnreachableError(
+                f"store {self.address} at {self._endpoint} does not answer", hint=_REACH_HINT
+            ) from fault
         except boto.BotoCoreError as fault:
-            raise StoreError(f"store {self.address}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env") from fault
+            raise StoreError(
+                f"store {self.address}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env"
+            ) from fault
 
-    def _answered(self, key: str, fault: boto.ClientError) -> StoreError:
+    def _answered(self, key: str, fault: boto.ClientError) -> StoreError:  # noqa: PLR0911 - one line for each answer
         code, status = _code(fault), fault.response["ResponseMetadata"].get("HTTPStatusCode", 0)
         if code == "NoSuchBucket":
             return self._no_bucket()
         if code in {"404", "NoSuchKey"}:
             return ObjectMissingError(f"{key} is not in {self.address}", hint="was it published to another store?")
         if code in _REFUSED:
-            return StoreDeniedError(f"store {self.address} at {self._endpoint} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
+            return StoreDeniedError(
+                f"store {self.address} at {self._endpoint} refuses these credentials ({code})", hint=_CREDENTIALS_HINT
+            )
         if code in {"416", "InvalidRange"}:
             return whole(key)
         if code in _NOT_THE_BYTES:
             return AlteredError(f"{key} was altered on the way to {self._endpoint} ({code})", hint=AGAIN)
-        if status >= 500:
-            return StoreUnreachableError(f"store {self.address} at {self._endpoint} answers {status} ({code})", hint=_REACH_HINT)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return StoreUnreachableError(
+                f"store {self.address} at {self._endpoint} answers {status} ({code})", hint=_REACH_HINT
+            )
         return StoreError(f"store {self.address} at {self._endpoint}: {_line(fault)}")
 
 

@@ -1,0 +1,87 @@
+"""Taking turns: of several processes that need the same dataset, one fetches and the others wait.
+
+A courtesy that saves bandwidth. Nothing that is right depends on it: a lock that cannot be had or that lies, or a holder that does not get
+on, costs a second download and nothing else. The holder writes a counter into the lock's file, so that those who wait can see it work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+STALE_S: Final = 15.0
+"""A holder that has written nothing for so long is taken for dead or stuck."""
+_LOOK_S: Final = 0.1
+_BEAT_S: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One's turn: `beat` tells those who wait that it goes on."""
+
+    handle: int | None
+    _beats: int = 0
+    _last: float = field(default_factory=monotonic)
+
+    def beat(self) -> None:
+        """Show a sign of life, once a second at most; may be called from several threads."""
+        now = monotonic()
+        if self.handle is not None and now - self._last >= _BEAT_S:
+            self._last, self._beats = now, self._beats + 1
+            with suppress(OSError):
+                os.pwrite(self.handle, b"%020d" % self._beats, 0)
+
+
+@contextmanager
+def turn(
+    path: Path, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
+) -> Iterator[Turn]:
+    """Wait until it is this process's turn at the lock `path`, or it is no longer needed, or the holder seems dead."""
+    handle = _opened(path)
+    try:
+        if handle is not None and not _taken(handle):
+            waiting()
+            _wait(handle, is_done, stale_s)
+        yield Turn(handle=handle)
+    finally:
+        if handle is not None:
+            os.close(handle)  # and with it the lock
+
+
+def _wait(handle: int, is_done: Callable[[], bool], stale_s: float) -> None:
+    seen, since = b"", monotonic()
+    while not is_done() and not _taken(handle) and monotonic() - since < stale_s:
+        sleep(_LOOK_S)
+        if (beat := os.pread(handle, 20, 0)) != seen:
+            seen, since = beat, monotonic()
+
+
+def _taken(handle: int) -> bool:
+    """Whether the lock is ours; where there are no locks, it is."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _opened(path: Path) -> int | None:
+    """The lock's file, made for everybody. Opened before it is made: in a sticky folder O_CREAT on another's file is refused."""
+    with suppress(OSError):
+        return os.open(path, os.O_RDWR)
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(OSError):
+            os.fchmod(handle, 0o666)
+        return handle
+    return None
