@@ -101,7 +101,7 @@ def test_the_order_of_settings_does_not_bear_on_the_identity() -> None:
 def test_run_ids_have_the_time_and_no_text_of_a_user() -> None:
     """UTC to the second and six characters of chance."""
     made = new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
-    assert made.startswith("20260301120005-")
+    assert made.startswith("20260301t120005-")
     assert is_run_id(made)
     assert not is_run_id("../" + made)
 

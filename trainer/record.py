@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT: Final = "reprise.run/1"
-RUN_ID: Final = re.compile(r"[0-9]{14}-[a-z2-7]{6}")
+RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -286,10 +286,10 @@ def new_run_id(now: datetime | None = None) -> str:
     """A new id: UTC time to the second and six random characters.
 
     >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:15]
-    '20260301120005-'
+    '20260301t120005-'
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return f"{moment:%Y%m%d%H%M%S}-{''.join(secrets.choice(_BASE32) for _ in range(6))}"
+    return f"{moment:%Y%m%dt%H%M%S}-{''.join(secrets.choice(_BASE32) for _ in range(6))}"
 
 
 def is_run_id(text: str) -> bool:

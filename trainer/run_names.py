@@ -20,8 +20,8 @@ LATEST: Final = "latest"
 def resolve_run(word: str, known: Collection[str]) -> str:
     """The one of the `known` ids that `word` means. Raises `RunNotFoundError` with the nearest, `UsageError` for several.
 
-    >>> resolve_run("2026", ["20260301120005-abcdef"])
-    '20260301120005-abcdef'
+    >>> resolve_run("2026", ["20260301t120005-abcdef"])
+    '20260301t120005-abcdef'
     """
     name = word.rstrip("/").rpartition("/")[2]
     ids = sorted(known)

@@ -65,8 +65,8 @@ def test_every_attempt_comes_and_what_is_there_stays(run: OpenRun, tmp_path: Pat
 
 def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     """By name, and nothing is made."""
-    with pytest.raises(RunNotFoundError, match="20260301120000-aaaaaa"):
-        pull_run("20260301120000-aaaaaa", MemoryStore(), runs=tmp_path)
+    with pytest.raises(RunNotFoundError, match="20260301t120000-aaaaaa"):
+        pull_run("20260301t120000-aaaaaa", MemoryStore(), runs=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +94,7 @@ HARM: dict[str, Callable[[dict[str, Any]], None]] = {
     "a negative size": lambda seal: seal["files"][0].update(size=-1),
     "an enormous size": lambda seal: seal["files"][0].update(size=1 << 60),
     "other ingredients": lambda seal: seal["record"]["ingredients"].update(experiment="other"),
-    "another run": lambda seal: seal["record"].update(run="20260301120000-aaaaaa"),
+    "another run": lambda seal: seal["record"].update(run="20260301t120000-aaaaaa"),
     "another format": lambda seal: seal["record"].update(format="reprise.run/99"),
     "another seal": lambda seal: seal.update(format="reprise.sealed/99"),
     "an unknown key": lambda seal: seal["record"].update(surprise=1),

@@ -182,7 +182,7 @@ def test_publish_all_takes_what_is_over_and_only_here(runs: Path, capsys: pytest
         (["sho"], UsageError),
         (["ls", "--loca"], UsageError),
         (["publish"], StoreMissingError),
-        (["pull", "20260301120000-aaaaaa"], StoreMissingError),
+        (["pull", "20260301t120000-aaaaaa"], StoreMissingError),
     ],
 )
 def test_bad_input_has_a_name_and_a_hint(words: list[str], kind: type[RepriseError]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).parents[2]
-RUN_ID = re.compile(r"\b[0-9]{14}-[a-z2-7]{6}\b")
+RUN_ID = re.compile(r"\b[0-9]{8}t[0-9]{6}-[a-z2-7]{6}\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def test_an_edit_during_a_run_does_not_leak_in(house: House) -> None:
     assert running.stderr is not None
     try:
         seen = ""
-        while not re.search(r"[0-9]{14}-[a-z2-7]{6}", seen):
+        while not re.search(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", seen):
             line = running.stderr.readline()
             assert line, seen
             seen += line
@@ -159,7 +159,7 @@ def test_docker_stop_leaves_a_checkpoint_and_a_record(house: House) -> None:
         seen += line
     docker("stop", name)
     _, rest = running.communicate(timeout=60)
-    found = re.findall(r"[0-9]{14}-[a-z2-7]{6}", seen + rest)
+    found = re.findall(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}", seen + rest)
     assert running.returncode == 143, seen + rest
     record = house.record(found[-1])
     assert record["outcome"]["status"] == "preempted"
