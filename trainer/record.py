@@ -285,7 +285,7 @@ def read_record(text: str | bytes, *, where: str) -> Record:
 def new_run_id(now: datetime | None = None) -> str:
     """A new id: UTC time to the second and six random characters.
 
-    >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:15]
+    >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:16]
     '20260301t120005-'
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
