@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,30}$"
 FOLDER: Final = "environments"
-RECIPES: Final = ("docker/Dockerfile", "docker/describe", "docker/install-packages", "docker/install-system", "docker/install-uv")
+RECIPES: Final = (
+    "docker/Dockerfile",
+    "docker/describe",
+    "docker/install-packages",
+    "docker/install-system",
+    "docker/install-uv",
+)
 INVENTORY: Final = "trainer/host/inventory.py"
 """Run in the build: what it prints is baked, so it is an input too."""
 
@@ -149,7 +155,14 @@ def lock_digest(root: Path) -> str:
 
 def source_digest(root: Path, patterns: tuple[str, ...]) -> str:
     """Name the files of a checkout that match, by path and content: what the code image bakes."""
-    files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file() and "__pycache__" not in path.parts})
+    files = sorted(
+        {
+            path
+            for pattern in patterns
+            for path in root.glob(pattern)
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    )
     return digest_of_document({path.relative_to(root).as_posix(): digest_of_bytes(path.read_bytes()) for path in files})
 
 

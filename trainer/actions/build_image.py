@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.digest import canonical, digest_of_document
 from trainer.engine import BuildRequest
 from trainer.environment import image_json, inputs_of, load_environment, source_digest
+from trainer.errors import ImageBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,11 @@ class Built:
 def plan(name: str, *, stage: Stage, base: str, root: Path) -> Plan:
     """Say what a build would be of, and name it by its inputs: same inputs, same tag."""
     inputs = inputs_of(load_environment(name, root=root), base=base, root=root)
-    said = inputs.build_id if stage == "environment" else digest_of_document([inputs.build_id, stage, _beside(stage, root)])
+    said = (
+        inputs.build_id
+        if stage == "environment"
+        else digest_of_document([inputs.build_id, stage, _beside(stage, root)])
+    )
     suffix = "" if stage == "environment" else f"-{stage}"
     return Plan(inputs=inputs, stage=stage, tag=f"{REPOSITORY}/{name}{suffix}:{said.removeprefix('sha256:')[:16]}")
 
@@ -97,14 +102,17 @@ def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: 
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reprise-secrets-") as folder:
         engine.build(_request(wanted, machine=machine, root=root, secrets=Path(folder), fresh=fresh))
-    image = engine.image(wanted.tag)
-    assert image is not None, "the engine has just tagged it"
+    if (image := engine.image(wanted.tag)) is None:
+        raise ImageBuildError(f"the engine built {wanted.tag} and does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:
     """The recipe with the environment's variables set where their place is marked."""
-    assert text.count(_PLACE) == 1, "docker/Dockerfile has one line `# variables`"
+    if text.count(_PLACE) != 1:
+        raise ImageBuildError(
+            "docker/Dockerfile has no line `# variables`, or several: the variables have no place", hint="put it back"
+        )
     pairs = " ".join(f'{name}="{value}"' for name, value in sorted(variables.items()))
     return text.replace(_PLACE, f"ENV {pairs}\n" if pairs else "")
 

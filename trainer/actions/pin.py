@@ -35,15 +35,18 @@ def pin(built: Built, repository: str, *, engine: Engine, root: Path, push: bool
     """Write the pin of an image that is in a registry. Raises `PinError` where it is not there under this digest."""
     name = built.plan.inputs.environment.name
     if built.manifest is None:
-        raise PinError("this engine keeps no manifests, so the image has no digest to pin", hint="turn on its containerd image store")
+        raise PinError(
+            "this engine keeps no manifests, so the image has no digest to pin",
+            hint="turn on its containerd image store",
+        )
     reference = f"{repository}@{built.manifest}"
-    if push:
-        image = engine.image(built.plan.tag)
-        assert image is not None, "built or found just now"
+    if push and (image := engine.image(built.plan.tag)):
         engine.push(image, repository)
     if not engine.in_registry(reference):
         raise PinError(f"{reference} is in no registry", hint=f"reprise image pin {name} {repository} --push")
-    made = Pin(environment=name, reference=reference, config=built.config, build_id=built.plan.build_id, layers=built.layers)
+    made = Pin(
+        environment=name, reference=reference, config=built.config, build_id=built.plan.build_id, layers=built.layers
+    )
     document = made.model_dump(mode="json")
     write_whole(pin_path(name, root), (_HEAD + tomli_w.dumps(document)).encode())
     return made
@@ -73,10 +76,14 @@ def hold(pinned: Pin, *, engine: Engine) -> Held:
     image = engine.image(pinned.reference)
     if image is None:
         remedy = f"reprise image restore {name}, or `reprise image unpin {name}` to build it here"
-        raise ImageMissingError(f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine", hint=remedy)
+        raise ImageMissingError(
+            f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine", hint=remedy
+        )
     found = engine.digests(image).config
     if found != pinned.config or image.layers != pinned.layers:
-        raise PinError(f"{pinned.reference} has config {found}; the pin says {pinned.config}", hint=f"reprise image unpin {name}")
+        raise PinError(
+            f"{pinned.reference} has config {found}; the pin says {pinned.config}", hint=f"reprise image unpin {name}"
+        )
     return Held(pin=pinned, size=image.size)
 
 

@@ -78,9 +78,17 @@ def store_values(choice: Choice, before: Mapping[str, str], *, port: int) -> dic
     local = address == LOCAL_STORE and endpoint in {"", "http://store:8333"}
     if not local:
         if not address.startswith("s3://"):
-            raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="a folder can be a store without compose")
+            raise UsageError(
+                f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX",
+                hint="a folder can be a store without compose",
+            )
         there = endpoint or "https://s3.amazonaws.com"
-        return {"REPRISE_STORE": address, "REPRISE_STORE_ENDPOINT": there, "AWS_ENDPOINT_URL_S3": there, "COMPOSE_PROFILES": ""}
+        return {
+            "REPRISE_STORE": address,
+            "REPRISE_STORE_ENDPOINT": there,
+            "AWS_ENDPOINT_URL_S3": there,
+            "COMPOSE_PROFILES": "",
+        }
     return {
         "REPRISE_STORE": LOCAL_STORE,
         "REPRISE_STORE_ENDPOINT": "http://store:8333",

@@ -1,71 +1,81 @@
-"""Smoke-testing an image: it starts, it sees its device, it trains ten steps twice and gets the same weights.
+"""Smoke-testing an image: it starts, sees its device, trains ten steps twice and gets the same weights.
 
-Knows what to run in the image and how to read what came out. Refuses to know how training works.
+Knows which run to make and how to read its record. Refuses to know how an image is run and how training works.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.errors import EngineError
+from trainer.errors import DeviceError, NotDeterministicError
+from trainer.record import read_record
 
 if TYPE_CHECKING:
-    from trainer.actions.build_image import Built
-    from trainer.engine import Engine
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trainer.record import Record
 
 STEPS: Final = 10
-_DEVICE: Final = (
-    "import json, torch; print(json.dumps({'torch': torch.__version__, 'cuda': torch.version.cuda,"
-    " 'device': torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}))"
+WORDS: Final = (
+    "--exp",
+    "digits",
+    "--max-steps",
+    str(STEPS),
+    "--publish",
+    "false",
+    "--tensorboard",
+    "false",
+    "--progress",
+    "false",
 )
-# Without a store and without a network: the data is made up on the spot from a seed, the numerics are the image's own.
-_TRAIN: Final = f"""
-import hashlib, torch
-torch.manual_seed(0)
-torch.use_deterministic_algorithms(True)
-device = "cuda" if torch.cuda.is_available() else "cpu"
-model = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(1024, 10)).to(device)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-for _ in range({STEPS}):
-    images, labels = torch.rand(64, 1, 8, 8).to(device), torch.randint(10, (64,)).to(device)
-    optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(model(images), labels).backward()
-    optimizer.step()
-digest = hashlib.sha256()
-for name, tensor in sorted(model.state_dict().items()):
-    digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-print("sha256:" + digest.hexdigest())
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smoke:
     """What was seen."""
 
-    torch: str
-    cuda: str | None
+    image: str
+    known: str
     device: str
+    torch: str
     steps: int
     weights: str
-    equal: bool
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
-def smoke(built: Built, *, engine: Engine, root: Path) -> Smoke:
-    """Run the image. Raises `EngineError` where it does not start, trains differently twice, or has a GPU build but sees none of the GPUs."""
-    gpus = engine.facts().nvidia and "cuda" in built.plan.inputs.environment.extras
-    seen = json.loads(engine.run(built.reference, ["python", "-c", _DEVICE], mounts={}, gpus=gpus))
-    if gpus and seen["device"] == "cpu":
-        raise EngineError(f"{built.reference} was given the GPUs and sees none", hint="reprise doctor")
-    first, second = (engine.run(built.reference, ["python", "-c", _TRAIN], mounts={}, gpus=gpus).split()[-1] for _ in range(2))
-    if first != second:
-        raise EngineError(f"{built.reference} trained {STEPS} steps twice and got {first[:19]} and {second[:19]}", hint="docs/environments.md")
-    return Smoke(**seen, steps=STEPS, weights=first, equal=True)
+def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> Smoke:
+    """Train twice by `run`, which leaves its runs in `runs`. Raises `DeviceError`, `NotDeterministicError`."""
+    for _ in range(2):
+        run(WORDS)
+    first, second = (
+        read_record(path.read_bytes(), where=str(path)) for path in sorted(runs.glob("*/attempts/1/record.json"))
+    )
+    _check_device(first, expects_gpu=expects_gpu)
+    if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
+        said = f"{STEPS} steps, twice, gave weights {first.outcome.weights} and {second.outcome.weights}"
+        raise NotDeterministicError(said, hint="docs/environments.md tells what the variables of an image are for")
+    image = first.circumstances.image
+    return Smoke(
+        image=image.reference or "unknown",
+        known=image.known,
+        device=_device(first),
+        torch=first.circumstances.inventory.distributions["torch"].version,
+        steps=first.outcome.steps or 0,
+        weights=first.outcome.weights,
+    )
+
+
+def _check_device(record: Record, *, expects_gpu: bool) -> None:
+    if expects_gpu and record.ingredients.device.accelerator != "cuda":
+        raise DeviceError("the image was given the GPUs of this machine and trained on the CPU", hint="reprise doctor")
+
+
+def _device(record: Record) -> str:
+    """The device by name: the GPU's where it trained on one, else the CPU's."""
+    host = record.circumstances.host
+    return host.gpus[0].name if record.ingredients.device.accelerator == "cuda" and host.gpus else host.cpu

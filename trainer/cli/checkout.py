@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions import setup
 from trainer.actions.build_image import Built, Machine, build, current, plan
+from trainer.engine import compose
 from trainer.engine.base import resolve_base
 from trainer.engine.docker import DockerEngine
 from trainer.environment import load_environment
@@ -16,6 +17,8 @@ from trainer.host.dotenv import read_block, write_block
 from trainer.host.indexes import read_indexes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trainer.actions.build_image import Stage
     from trainer.engine import Engine
 
@@ -54,6 +57,14 @@ def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> Bui
     return build(plan(name, stage=stage, base=base, root=ROOT), engine=docker, machine=machine, root=ROOT, fresh=fresh)
 
 
+def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
+    """See to it that the local store has the sample datasets; another store's are its owner's business."""
+    if values.get("COMPOSE_PROFILES") == "store":
+        store = made("store", stage="environment", docker=docker)
+        environ = {**os.environ, **values, "REPRISE_STORE_IMAGE": store.reference}
+        compose.run("samples", ["data", "publish-samples"], root=ROOT, environ=environ)
+
+
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
     """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
     choice = choice or setup.Choice()
@@ -71,5 +82,7 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     values |= setup.image_values(environment, engine=docker, root=ROOT)
     setup.prepare_runs(ROOT, who)
     if write_block(DOTENV, values):
-        say(f".env: wrote {len(values)} values ({environment}, {values.get('REPRISE_IMAGE', 'its image not built yet')})")
+        say(
+            f".env: wrote {len(values)} values ({environment}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
+        )
     return values

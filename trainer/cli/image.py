@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions import pin as pins
 from trainer.actions.build_image import STAGES, current
+from trainer.actions.setup import built_values
 from trainer.actions.smoke import smoke
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, engine, made, refresh, say
+from trainer.cli.checkout import DOTENV, ROOT, engine, made, publish_samples, refresh, say
+from trainer.engine import compose
 from trainer.environment import environment_names, load_environment, load_pin
 from trainer.errors import ImageMissingError
 from trainer.host.dotenv import read_block
@@ -25,7 +30,15 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Run one verb."""
     asked = _parser().parse_args(argv)
-    verb = {"build": _build, "pin": _pin, "unpin": _unpin, "restore": _restore, "ls": _list, "show": _show, "smoke": _smoke}[asked.verb]
+    verb = {
+        "build": _build,
+        "pin": _pin,
+        "unpin": _unpin,
+        "restore": _restore,
+        "ls": _list,
+        "show": _show,
+        "smoke": _smoke,
+    }[asked.verb]
     return verb(asked)
 
 
@@ -44,13 +57,17 @@ def _parser() -> Arguments:
         verb.add_argument("name", metavar="ENVIRONMENT", help="a file of environments/, without .toml")
         verb.add_argument("--json", action="store_true", help="print a document")
         if name in {"build", "show"}:
-            verb.add_argument("--stage", choices=STAGES, default="environment", help="how much of docker/Dockerfile (%(default)s)")
+            verb.add_argument(
+                "--stage", choices=STAGES, default="environment", help="how much of docker/Dockerfile (%(default)s)"
+            )
         if name == "build":
             verb.add_argument("--no-cache", action="store_true", help="build every step anew, even if the image exists")
         if name == "pin":
             verb.add_argument("repository", help="where the image is, such as registry.example/team/cpu")
             verb.add_argument("--push", action="store_true", help="upload it there first")
-    verbs.add_parser("ls", help="every environment, and what is built and pinned of it").add_argument("--json", action="store_true", help="print a document")
+    verbs.add_parser("ls", help="every environment, and what is built and pinned of it").add_argument(
+        "--json", action="store_true", help="print a document"
+    )
     return parser
 
 
@@ -59,7 +76,9 @@ def _build(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
     built = made(asked.name, stage=asked.stage, docker=docker, fresh=asked.no_cache)
     if not docker.facts().keeps_manifests:
-        say("this engine keeps no manifests: the image is known by its config digest, and is not the same bit for bit when built again")
+        say(
+            "this engine keeps no manifests: the image is known by its config digest, and is not the same bit for bit when built again"
+        )
     refresh(docker)
     _show_one(built, as_json=asked.json)
     return 0
@@ -72,7 +91,11 @@ def _pin(asked: Namespace) -> int:
     if docker.image(pinned.reference) is None:
         docker.pull(pinned.reference)
     refresh(docker)
-    _print(pinned.model_dump(mode="json"), [f"pinned {asked.name} to {pinned.reference}", f"commit environments/{asked.name}.pin.toml"], as_json=asked.json)
+    _print(
+        pinned.model_dump(mode="json"),
+        [f"pinned {asked.name} to {pinned.reference}", f"commit environments/{asked.name}.pin.toml"],
+        as_json=asked.json,
+    )
     return 0
 
 
@@ -80,7 +103,11 @@ def _unpin(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
     existed = pins.unpin(asked.name, root=ROOT)
     refresh(engine())
-    _print({"environment": asked.name, "was_pinned": existed}, [f"{asked.name} is {'no longer' if existed else 'not'} pinned"], as_json=asked.json)
+    _print(
+        {"environment": asked.name, "was_pinned": existed},
+        [f"{asked.name} is {'no longer' if existed else 'not'} pinned"],
+        as_json=asked.json,
+    )
     return 0
 
 
@@ -96,7 +123,7 @@ def _restore(asked: Namespace) -> int:
 def _list(asked: Namespace) -> int:
     docker = engine()
     used = read_block(DOTENV).values.get("REPRISE_IMAGE")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in environment_names(ROOT):
         pinned = load_pin(name, root=ROOT)
         built = current(name, stage="environment", engine=docker, root=ROOT)
@@ -110,7 +137,10 @@ def _list(asked: Namespace) -> int:
                 "used": reference is not None and reference == used,
             }
         )
-    lines = [f"{'*' if row['used'] else ' '} {row['environment']:8} {_bytes(row['size']):>8}  {row['image'] or 'not built'}" for row in rows]
+    lines = [
+        f"{'*' if row['used'] else ' '} {row['environment']:8} {_bytes(row['size']):>8}  {row['image'] or 'not built'}"
+        for row in rows
+    ]
     _print({"images": rows}, lines, as_json=asked.json)
     return 0
 
@@ -120,7 +150,11 @@ def _show(asked: Namespace) -> int:
     built = current(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
     if built is None:
         said = f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})"
-        raise ImageMissingError(said, hint=f"reprise image build {asked.name}" + ("" if asked.stage == "environment" else f" --stage {asked.stage}"))
+        raise ImageMissingError(
+            said,
+            hint=f"reprise image build {asked.name}"
+            + ("" if asked.stage == "environment" else f" --stage {asked.stage}"),
+        )
     _show_one(built, as_json=asked.json)
     return 0
 
@@ -128,9 +162,21 @@ def _show(asked: Namespace) -> int:
 def _smoke(asked: Namespace) -> int:
     docker = engine()
     built = made(asked.name, stage="environment", docker=docker)
-    found = smoke(built, engine=docker, root=ROOT)
-    lines = [f"{asked.name}: {found.device}, torch {found.torch}; {found.steps} steps twice: {'equal' if found.equal else 'DIFFERENT'} weights {found.weights[:19]}"]
-    _print(found.document(), lines, as_json=asked.json)
+    values = refresh(docker)
+    gpu = docker.facts().nvidia and "cuda" in built.plan.inputs.environment.extras
+    with tempfile.TemporaryDirectory(prefix="reprise-smoke-") as folder:
+        runs = Path(folder)
+        runs.chmod(0o777)
+        environ = {**os.environ, **values, **built_values(built), "REPRISE_ENVIRONMENT": asked.name}
+        publish_samples(values, docker=docker)
+        options = ["-v", f"{runs}:/runs", "-e", "REPRISE_RUNS=/runs"]
+        found = smoke(
+            lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
+            runs=runs,
+            expects_gpu=gpu,
+        )
+    line = f"{asked.name}: {found.steps} steps, twice, on {found.device} with torch {found.torch}: equal weights, {found.weights[:19]}"
+    _print(found.document(), [line], as_json=asked.json)
     return 0
 
 
@@ -160,4 +206,4 @@ def _print(document: dict[str, Any], lines: Sequence[str], *, as_json: bool) -> 
 
 
 def _bytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return "" if size is None else f"{size / 1e6:,.0f} MB"

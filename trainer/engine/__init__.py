@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -113,8 +113,4 @@ class Engine(Protocol):
 
     def serves(self, project: str, service: str) -> bool:
         """Tell whether a container of this compose service runs."""
-        ...
-
-    def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
-        """Run a command in a new container without network and return what it printed; raises `EngineError` with its last lines."""
         ...

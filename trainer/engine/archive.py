@@ -15,7 +15,10 @@ from trainer.errors import EngineError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_INDEXES: Final = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_INDEXES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 _LARGEST: Final = 4 << 20
 """Bytes of an index or a manifest: what registries accept."""
 

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import docker
 import requests.exceptions
-from docker.errors import APIError, ContainerError, DockerException, ImageNotFound, NotFound
-from docker.types import DeviceRequest
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from trainer.engine import Digests, EngineFacts, ImageFacts, buildx
 from trainer.engine.archive import config_in_stream, digests_of_archive
 from trainer.errors import EngineAbsentError, EngineError, ImageMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from docker import DockerClient
 
@@ -65,7 +64,9 @@ class DockerEngine:
         """Every image that carries a label and a name, newest first."""
         with _worded():
             found = self._client.images.list(filters={"label": label, "dangling": False})
-            return sorted((_facts(image.attrs) for image in found), key=lambda facts: (facts.created, facts.tags), reverse=True)
+            return sorted(
+                (_facts(image.attrs) for image in found), key=lambda facts: (facts.created, facts.tags), reverse=True
+            )
 
     def build(self, request: BuildRequest) -> Digests:
         """Build through an OCI archive where the engine keeps manifests; straight into it, not bit for bit, where it does not."""
@@ -92,7 +93,9 @@ class DockerEngine:
             chunks = self._client.api.get_image(image.id)
             config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)
         if config is None:
-            raise EngineError(f"image {image.id} names several platforms; expected one", hint="build it with `reprise image build`")
+            raise EngineError(
+                f"image {image.id} names several platforms; expected one", hint="build it with `reprise image build`"
+            )
         digests = Digests(manifest=image.id, config=config)
         self._keep(digests)
         return digests
@@ -109,7 +112,10 @@ class DockerEngine:
             self._client.api.tag(image.id, repository, tag)
             for line in self._client.api.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
-                    raise EngineError(f"{repository} refused the image: {line['error']}", hint=f"docker login {repository.split('/', maxsplit=1)[0]}")
+                    raise EngineError(
+                        f"{repository} refused the image: {line['error']}",
+                        hint=f"docker login {repository.split('/', maxsplit=1)[0]}",
+                    )
         return f"{repository}@{image.id}"
 
     def in_registry(self, reference: str) -> bool:
@@ -120,7 +126,10 @@ class DockerEngine:
             except (NotFound, ImageNotFound):
                 return False
             except APIError as fault:
-                if "not found" in str(fault.explanation).lower() or "manifest unknown" in str(fault.explanation).lower():
+                if (
+                    "not found" in str(fault.explanation).lower()
+                    or "manifest unknown" in str(fault.explanation).lower()
+                ):
                     return False
                 raise
         return bool(found.id == reference.rpartition("@")[2])
@@ -130,26 +139,6 @@ class DockerEngine:
         labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
         with _worded():
             return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
-
-    def run(self, reference: str, command: Sequence[str], *, mounts: Mapping[Path, str], gpus: bool = False) -> str:
-        """Run a command in a new container without network and return what it printed."""
-        volumes = {str(path): {"bind": place.partition(":")[0], "mode": place.partition(":")[2] or "rw"} for path, place in mounts.items()}
-        with _worded(missing=f"{reference} is not on this machine"):
-            try:
-                printed = self._client.containers.run(
-                    reference,
-                    list(command),
-                    entrypoint=["/usr/bin/tini", "-g", "--"],
-                    remove=True,
-                    network_mode="none",
-                    volumes=volumes,
-                    shm_size="1g",
-                    device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpus else None,
-                )
-            except ContainerError as fault:
-                told = _text(fault.stderr).strip().splitlines()
-                raise EngineError(f"`{' '.join(command)}` ended with {fault.exit_status}: {' / '.join(told[-3:])}") from fault
-        return _text(printed)
 
     def _present(self, reference: str) -> ImageFacts:
         found = self.image(reference)
@@ -203,17 +192,15 @@ def _facts(attributes: Mapping[str, Any]) -> ImageFacts:
     )
 
 
-def _text(output: object) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else str(output)
-
-
 @contextmanager
 def _worded(*, missing: str = "the image is not on this machine") -> Iterator[None]:
     """Word what Docker says when it refuses, or when it is not there."""
     try:
         yield
     except (ImageNotFound, NotFound) as fault:
-        raise ImageMissingError(missing, hint="reprise image build NAME, or `reprise image restore NAME` where it is pinned") from fault
+        raise ImageMissingError(
+            missing, hint="reprise image build NAME, or `reprise image restore NAME` where it is pinned"
+        ) from fault
     except APIError as fault:
         raise EngineError(f"the engine refused: {fault.explanation or fault}", hint="reprise doctor") from fault
     except (DockerException, requests.exceptions.ConnectionError) as fault:
@@ -225,5 +212,10 @@ def _worded(*, missing: str = "the image is not on this machine") -> Iterator[No
 def _absent(fault: Exception) -> EngineAbsentError:
     text = str(fault)
     if "Permission denied" in text:
-        return EngineAbsentError("a Docker engine runs, but this user may not talk to it", hint="sudo usermod -aG docker $USER, then log in again")
-    return EngineAbsentError("no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure where none is installed")
+        return EngineAbsentError(
+            "a Docker engine runs, but this user may not talk to it",
+            hint="sudo usermod -aG docker $USER, then log in again",
+        )
+    return EngineAbsentError(
+        "no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure where none is installed"
+    )

@@ -40,7 +40,10 @@ def read_block(path: Path) -> Block:
     found = _BLOCK.search(text)
     if found is None:
         if _BEGIN in text or _END in text:
-            raise DotenvError(f"the managed block in {path} is damaged: one of its marks is gone", hint="remove the block, then scripts/setup")
+            raise DotenvError(
+                f"the managed block in {path} is damaged: one of its marks is gone",
+                hint="remove the block, then scripts/setup",
+            )
         return Block()
     return Block(values=_values(found[2]), edited=_mark(found[2]) != found[1], exists=True)
 
@@ -50,7 +53,9 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
     text = _read(path)
     for name, value in values.items():
         if "\n" in value or "'" in value:
-            raise DotenvError(f"{name} cannot be written to {path}: {value!r} has a quote or a line end", hint="give another value")
+            raise DotenvError(
+                f"{name} cannot be written to {path}: {value!r} has a quote or a line end", hint="give another value"
+            )
     body = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
     block = f"{_BEGIN} {_mark(body)}\n{body}{_END}\n"
     found = _BLOCK.search(text)

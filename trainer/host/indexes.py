@@ -24,7 +24,11 @@ _UV_OF_PIP: Final = {
     "timeout": "UV_HTTP_TIMEOUT",
 }
 _UV: Final = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT")
-_PIP_OF_UV: Final = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INSECURE_HOST": "PIP_TRUSTED_HOST", "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT"}
+_PIP_OF_UV: Final = {
+    "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
+    "UV_INSECURE_HOST": "PIP_TRUSTED_HOST",
+    "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT",
+}
 _LOOPBACK: Final = ("localhost", "127.", "[::1]")
 _SYSTEM: Final = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
 
@@ -45,7 +49,11 @@ class Indexes:
     @property
     def on_loopback(self) -> bool:
         """Whether an index is served by this machine itself, out of reach from a build's own network."""
-        return any(_host(word).startswith(_LOOPBACK) for value in self.variables.values() for word in value.replace(",", " ").split())
+        return any(
+            _host(word).startswith(_LOOPBACK)
+            for value in self.variables.values()
+            for word in value.replace(",", " ").split()
+        )
 
 
 def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
