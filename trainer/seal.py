@@ -14,11 +14,11 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
-from trainer.digest import Digest, canonical
+from trainer.digest import Digest, canonical, digest_of_document
 from trainer.document import Document, parse_json
 from trainer.errors import DocumentError
 from trainer.paths import collision, path_fault
-from trainer.record import RUN_ID, File, Record, identity_of, read_record
+from trainer.record import RUN_ID, File, Record, read_record
 
 LARGEST: Final = 32 << 20
 """Bytes of a seal or a claim: a record with its inventory and a list of some 100,000 files."""
@@ -95,11 +95,16 @@ def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sea
         raise DocumentError(
             f"{where} holds the record of {found}; expected run {run}, attempt {attempt}", hint=_FOREIGN
         )
-    if identity_of(record.ingredients) != record.identity:
+    if identity_as_written(sealed.record) != record.identity:
         raise DocumentError(f"{where}: the identity {record.identity} is not that of its ingredients", hint=_FOREIGN)
     if fault := _path_fault([file.path for file in sealed.files]):
         raise DocumentError(f"{where}: {fault}", hint=_FOREIGN)
     return sealed, record
+
+
+def identity_as_written(record: dict[str, JsonValue]) -> str:
+    """The identity of a record by the words it was written in: later versions of the format may have more ingredients."""
+    return digest_of_document({"format": record["format"], "ingredients": record["ingredients"]})
 
 
 _FOREIGN: Final = "it was damaged, or made by somebody who meant harm: do not use it"

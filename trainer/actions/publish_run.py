@@ -7,9 +7,10 @@ once do the same work once more.
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
@@ -49,7 +50,9 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
         said = f"run {record.run} is still running, or its process was killed; only a run that is over is published"
         raise RunError(said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --dead`")
     _claim(place, record, store)
-    sealed = Sealed(record=_plain(record), files=record.outcome.files, source=_source(folder))
+    sealed = Sealed(
+        record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=_source(folder)
+    )
     _bring_all(sealed, place, folder, store, progress=progress)
     return _seal(place, record, store, sealed)
 
@@ -120,7 +123,3 @@ def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Publishe
     note = Published(store=store.address, sealed=digest_of_bytes(text))
     write_whole(place / PUBLISHED, note.model_dump_json().encode() + b"\n")
     return note
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    return record.model_dump(mode="json")

@@ -13,7 +13,7 @@ from trainer.cli.progress import readable
 from trainer.record import Knowledge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from trainer.actions.list_runs import Listed
     from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
@@ -92,7 +92,8 @@ def page(listed: Listed, record: Record) -> Iterator[str]:
     yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
     yield from _settings(record)
     yield from _lines("left out of the source", around.source.left_out)
-    yield from _lines("files", (f"{file.path}  {readable(file.size)}  {file.sha256}" for file in outcome.files))
+    files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]
+    yield from _lines("files", columns(files) if files else [])
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
@@ -111,7 +112,7 @@ def _ingredients(ingredients: Ingredients, around: Circumstances) -> list[tuple[
         ("source", ingredients.source),
         ("", f"{source.how}, {source.files} files, {readable(source.bytes)}, commit {source.commit}{state}"),
         ("lock", ingredients.lock or "none"),
-        ("layers", ", ".join(ingredients.layers) if ingredients.layers else "not known"),
+        *(("layers" if not place else "", layer) for place, layer in enumerate(ingredients.layers or ["not known"])),
         *(
             (f"dataset {name}", f"version {item.version}, {item.content}")
             for name, item in ingredients.datasets.items()
@@ -165,7 +166,7 @@ def _settings(record: Record) -> Iterator[str]:
         yield from (f"  {line}" for line in columns(cells))
 
 
-def columns(cells: list[tuple[str, ...]]) -> Iterator[str]:
+def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Rows of cells as aligned lines."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:

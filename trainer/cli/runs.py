@@ -19,6 +19,7 @@ from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import COLUMNS, columns, page, row, summary
 from trainer.errors import RunError, RunNotFoundError, StoreError, StoreMissingError, UsageError
 from trainer.record import Status
+from trainer.record_schema import record_schema
 from trainer.run_names import resolve_run, whole_id
 from trainer.store import open_store
 
@@ -35,8 +36,8 @@ def main(argv: list[str]) -> int:
     """Run one verb."""
     words = _parser().parse_args(argv)
     words.store = words.store or store_address()
-    verb = {"ls": _ls, "show": _show, "pull": _pull, "publish": _publish}[words.command]
-    return verb(words)
+    code: int = words.verb(words)
+    return code
 
 
 def _parser() -> Arguments:
@@ -56,9 +57,12 @@ def _parser() -> Arguments:
     publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
     publish.add_argument("--all", action="store_true", help="every run that is over and only here")
     publish.add_argument("--dead", action="store_true", help="close a run whose process was killed, as interrupted")
-    for each in (ls, show, pull, publish):
+    for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish}.items():
+        each.set_defaults(verb=verb)
         each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
         each.add_argument("--json", action="store_true", help="for scripts")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, which is what `show --json` prints")
+    schema.set_defaults(verb=_schema, store=None)
     return parser
 
 
@@ -167,6 +171,11 @@ def _publish(words: Namespace) -> int:
             print(f"published {run}: {len(files)} files, {total}, in {store.address}")
     if words.json:
         print(json.dumps(done, indent=1))
+    return 0
+
+
+def _schema(_: Namespace) -> int:
+    print(record_schema(), end="")
     return 0
 
 
