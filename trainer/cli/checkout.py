@@ -13,6 +13,7 @@ from trainer.engine import compose
 from trainer.engine.base import resolve_base
 from trainer.engine.docker import DockerEngine
 from trainer.environment import load_environment
+from trainer.errors import UsageError
 from trainer.host.dotenv import read_block, write_block
 from trainer.host.indexes import read_indexes
 
@@ -65,24 +66,34 @@ def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
         compose.run("samples", ["data", "publish-samples"], root=ROOT, environ=environ)
 
 
+def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> dict[str, str]:
+    """What the managed block should say now."""
+    nvidia = docker.facts().nvidia
+    environment = setup.environment_name(choice, before, nvidia=nvidia)
+    load_environment(environment, root=ROOT)
+    who = setup.owner(os.getuid(), os.getgid())
+    port = _port(os.environ.get("REPRISE_STORE_PORT") or before.get("REPRISE_STORE_PORT") or str(setup.STORE_PORT))
+    values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
+    values |= {"REPRISE_ENVIRONMENT": environment}
+    values |= setup.store_values(choice, before, port=port)
+    return values | setup.image_values(environment, engine=docker, root=ROOT)
+
+
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
     """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
-    choice = choice or setup.Choice()
     before = read_block(DOTENV)
     if before.edited:
         say("the managed block in .env was edited by hand: it is written anew (lines of your own belong outside of it)")
-    nvidia = docker.facts().nvidia
-    environment = setup.environment_name(choice, before.values, nvidia=nvidia)
-    load_environment(environment, root=ROOT)
-    who = setup.owner(os.getuid(), os.getgid())
-    port = int(os.environ.get("REPRISE_STORE_PORT") or before.values.get("REPRISE_STORE_PORT") or setup.STORE_PORT)
-    values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
-    values |= {"REPRISE_ENVIRONMENT": environment}
-    values |= setup.store_values(choice, before.values, port=port)
-    values |= setup.image_values(environment, engine=docker, root=ROOT)
-    setup.prepare_runs(ROOT, who)
+    values = block(docker, choice or setup.Choice(), before.values)
+    setup.prepare_runs(ROOT, setup.owner(os.getuid(), os.getgid()))
     if write_block(DOTENV, values):
         say(
-            f".env: wrote {len(values)} values ({environment}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
+            f".env: wrote {len(values)} values ({values['REPRISE_ENVIRONMENT']}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
         )
     return values
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise UsageError(f"REPRISE_STORE_PORT is {text!r}; expected a port number", hint=f"such as {setup.STORE_PORT}")
+    return int(text)
