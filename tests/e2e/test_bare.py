@@ -1,0 +1,60 @@
+"""A machine with nothing prepared: a privileged container made from the base image alone, an engine installed inside it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RUN: Final = re.compile(r"^run +([0-9a-z]+-[a-z2-7]{6}) \(completed\)$", re.MULTILINE)
+
+pytestmark = [pytest.mark.engine, pytest.mark.long]
+
+
+def bare(*words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Type a command on a bare machine, or the README's first two; stdout and stderr as one text."""
+    command = [str(ROOT / "scripts" / "bare"), *words]
+    both = subprocess.STDOUT
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=both, text=True, check=False, timeout=seconds)
+
+
+def test_the_first_two_commands_of_the_readme_need_no_step_before_them() -> None:
+    """From nothing to two recorded runs, both published; the second prepares nothing."""
+    said = bare(seconds=3000)
+    assert said.returncode == 0, said.stdout
+    first, everyday = said.stdout.split("+ docker compose run")
+    assert len(set(RUN.findall(said.stdout))) == 2
+    assert float(re.findall(r"test accuracy +([0-9.]+)", first)[-1]) >= 0.95
+    assert "record     runs/" in first
+    assert "published" in everyday
+    assert "preparing" not in everyday
+
+
+def test_an_engine_is_installed_started_and_stopped_and_apt_left_as_it_was() -> None:
+    """Each verb says what it did by its exit code; nothing of the second source stays in /etc/apt."""
+    steps = (
+        "find /etc/apt -type f | xargs sha256sum >/before",
+        "! scripts/engine status",
+        "! scripts/engine ensure </dev/null",
+        "scripts/engine ensure --yes",
+        "scripts/engine status | grep 'by this script'",
+        "docker buildx version && docker compose version",
+        "scripts/engine stop",
+        "! docker version >/dev/null 2>&1",
+        "scripts/engine start && scripts/engine start && scripts/engine status",
+        "find /etc/apt -type f | xargs sha256sum | diff /before -",
+        "! dpkg-query --show libc6 | grep deb13",
+        "echo all well",
+    )
+    said = bare(
+        "bash",
+        "-c",
+        "\n".join(f"{step} || {{ echo 'not so: {step.replace(chr(39), '')}'; exit 1; }}" for step in steps),
+        seconds=900,
+    )
+    assert said.returncode == 0, said.stdout
+    assert "all well" in said.stdout
