@@ -20,6 +20,7 @@ from trainer.errors import (
     RepriseError,
     StoreUnreachableError,
 )
+from trainer.store import turn
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -163,8 +164,9 @@ def test_a_damaged_file_of_an_unfinished_fetch_is_replaced(published: Published)
     assert not temporary_files(published)
 
 
-def test_many_at_once_are_all_right(published: Published) -> None:
+def test_many_at_once_are_all_right_where_locks_lie(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight fetches of one dataset into one cache, none waiting for another, all end with it."""
+    monkeypatch.setattr(turn, "_taken", lambda _: True)
     with ThreadPoolExecutor(8) as threads:
         jobs = [
             threads.submit(fetch_dataset, published.dataset, cache=published.cache, open_store=lambda: published.store)
@@ -172,6 +174,18 @@ def test_many_at_once_are_all_right(published: Published) -> None:
         ]
         folders = {job.result() for job in jobs}
     assert [contents(folder) for folder in folders] == [FILES]
+
+
+def test_of_many_at_once_one_downloads(published: Published) -> None:
+    """Those who come later wait for the first and find the dataset in the cache."""
+    store = fakes.FaultyStore(published.store, iter, times=0)
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [
+            threads.submit(fetch_dataset, published.dataset, cache=published.cache, open_store=lambda: store)
+            for _ in range(8)
+        ]
+        assert {contents(job.result())["a.txt"] for job in jobs} == {b"first"}
+    assert len(store.reads) == 2, "one manifest, one pack"
 
 
 def test_a_dataset_found_damaged_is_made_right_by_fetching(published: Published) -> None:

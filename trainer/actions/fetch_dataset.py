@@ -9,7 +9,7 @@ once are correct.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.parallel import Stop, in_parallel, patiently
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 RANGE_BYTES: Final = 8 << 20
 """About what one request brings: small datasets still keep all threads busy, large ones make few requests."""
+OTHERS: Final = 32
+"""How many processes may take over this one's folder, each at its start, before something else must be wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +55,11 @@ def fetch_dataset(
         return folder
     store = open_store()
     wait = f"another process is fetching {dataset.title}; waiting for it"
-    try:
-        with cache.turn(dataset, waiting=lambda: progress.note(wait)) as turn:
-            if folder := cache.find(dataset):
-                return folder
-            manifest, raw = read_manifest(store, dataset)
-            staging = cache.staging(dataset)
-            _fill(_Fetch(store=store, staging=staging, progress=progress, turn=turn), manifest)
-            return staging.finish(raw)
-    except MachineError:
-        # If another process of this user was first, what we wrote to is now what we wanted.
+    with cache.turn(dataset, waiting=lambda: progress.note(wait)) as turn:
         if folder := cache.find(dataset):
             return folder
-        raise
+        fetch = _Fetch(store=store, cache=cache, progress=progress, turn=turn)
+        return fetch.all(dataset)
 
 
 def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
@@ -97,17 +91,6 @@ def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
     return manifest, raw
 
 
-def _fill(fetch: _Fetch, manifest: Manifest) -> None:
-    wanted = _missing(manifest, fetch.staging)
-    total = sum(each.entry.size for each in wanted)
-    fetch.staging.require(total)
-    fetch.progress.begin(fetch.staging.dataset.title, total)
-    try:
-        in_parallel(fetch.one, pieces(wanted))
-    finally:
-        fetch.progress.end()
-
-
 def pieces(wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, ...]]:
     """Cut what is wanted into pieces of work: files that lie side by side in a pack, or one large file."""
     alone = [each for each in wanted if len(each.entry.segments) != 1]
@@ -134,15 +117,50 @@ def _runs(group: Sequence[Wanted]) -> Iterator[tuple[Wanted, ...]]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetch:
     store: Store
-    staging: Staging
+    cache: Cache
     progress: Progress
     turn: Turn
 
+    def all(self, dataset: Dataset) -> Path:
+        """Fetch what is missing of a dataset, and let it appear."""
+        manifest, raw = read_manifest(self.store, dataset)
+        for attempt in count():
+            try:
+                return self._into(self.cache.staging(dataset, adopt=attempt == 0), manifest, raw)
+            except MachineError as fault:
+                if folder := self.cache.find(dataset):
+                    return folder
+                if attempt == OTHERS or not isinstance(fault.__cause__, FileNotFoundError):
+                    raise
+                # Where locks lie, another process took this one for dead and its folder over: begin with a new one.
+        raise AssertionError("count ends never")
+
+    def _into(self, staging: Staging, manifest: Manifest, raw: bytes) -> Path:
+        wanted = _missing(manifest, staging)
+        total = sum(each.entry.size for each in wanted)
+        staging.require(total)
+        self.progress.begin(staging.dataset.title, total)
+        try:
+            in_parallel(_Pieces(fetch=self, staging=staging).one, pieces(wanted))
+            folder = staging.finish(raw)
+        finally:
+            self.progress.end()
+        self.cache.tidy(staging.dataset)
+        return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pieces:
+    fetch: _Fetch
+    staging: Staging
+
     def one(self, piece: tuple[Wanted, ...], stop: Stop) -> None:
         """Fetch a piece, what of it is not there yet, again if need be."""
+        if len(piece[0].entry.segments) > 1:
+            patiently(lambda: self._large(piece[0], stop), stop, on=(AlteredError,))  # its parts are patient themselves
+            return
         left = list(piece)
-        is_large = len(piece[0].entry.segments) > 1
-        patiently(lambda: self._large(piece[0], stop) if is_large else self._small(left, stop), stop)
+        patiently(lambda: self._small(left, stop), stop)
 
     def _small(self, left: list[Wanted], stop: Stop) -> None:
         """Fetch files that lie side by side, in one request."""
@@ -150,7 +168,7 @@ class _Fetch:
             blocks: Iterator[bytes] = iter(())
         else:
             first = left[0].entry.segments[0]
-            blocks = self.store.read(
+            blocks = self.fetch.store.read(
                 object_key(first.pack.sha256), start=first.offset, length=_end(left[-1]) - first.offset
             )
         stream = _Bytes(blocks, stop)
@@ -158,7 +176,7 @@ class _Fetch:
             with self.staging.incoming(left[0].entry) as file:
                 self._take(stream, left[0].entry.size, file)
                 file.settle(left[0].paths)
-            self.progress.advance(left[0].entry.size)
+            self.fetch.progress.advance(left[0].entry.size)
             del left[0]
 
     def _large(self, wanted: Wanted, stop: Stop) -> None:
@@ -166,26 +184,26 @@ class _Fetch:
         with self.staging.incoming(wanted.entry) as file:
             segments = wanted.entry.segments
             salvaged = file.salvage()
-            self.progress.advance(sum(segment.length for segment in segments[:salvaged]))
+            self.fetch.progress.advance(sum(segment.length for segment in segments[:salvaged]))
             for segment in segments[salvaged:]:
                 mark = file.mark()
                 patiently(lambda segment=segment, mark=mark: self._part(segment, file, mark, stop), stop)  # type: ignore[misc]
-                self.progress.advance(segment.length)
+                self.fetch.progress.advance(segment.length)
             try:
                 file.settle(wanted.paths)
             except AlteredError:
-                self.progress.advance(-wanted.entry.size)
+                self.fetch.progress.advance(-wanted.entry.size)
                 raise
 
     def _part(self, segment: Segment, file: Incoming, mark: Mark, stop: Stop) -> None:
         file.rewind(mark)
-        blocks = self.store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length)
+        blocks = self.fetch.store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length)
         self._take(_Bytes(blocks, stop), segment.length, file)
 
     def _take(self, stream: _Bytes, size: int, file: Incoming) -> None:
         for block in stream.take(size):
             file.write(block)
-            self.turn.beat()
+            self.fetch.turn.beat()
 
 
 class _Bytes:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from trainer.errors import AlteredError, StoreUnreachableError
+from trainer.errors import AlteredError, StoreError, StoreUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +18,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS: Final = 8
+PASSING: Final = (AlteredError, StoreUnreachableError)
+"""Failures that may be gone at the next try."""
 PAUSES_S: Final = (0.5, 2.0)
 """Before the second and the third try of a piece: what a connection that broke or a busy server usually needs."""
 
@@ -63,11 +65,11 @@ def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: i
     return [future.result() for future in futures]
 
 
-def patiently(work: Callable[[], R], stop: Stop) -> R:
+def patiently(work: Callable[[], R], stop: Stop, *, on: tuple[type[StoreError], ...] = PASSING) -> R:
     """Try `work` up to three times when bytes came wrong or a connection broke; the last failure is raised."""
     for pause in PAUSES_S:
         try:
             return work()
-        except (AlteredError, StoreUnreachableError):
+        except on:
             stop.wait(pause)
     return work()

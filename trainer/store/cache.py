@@ -3,7 +3,7 @@
 Knows how a dataset appears in it whole or not at all. Refuses to know where bytes come from.
 
     datasets/<name>/<content>/            a complete dataset: files/, manifest.jsonl and, written last, complete.json
-    datasets/<name>/.<content>-<uid>/     what one user has fetched so far: files/ verified one by one, new/ being written
+    datasets/<name>/.<content>-<uid>-*/   what one process has fetched so far: files/ verified one by one, new/ being written
     datasets/<name>/.<content>.lock       whose turn it is; a courtesy that saves bandwidth, on which nothing that is right depends
 
 Folders above a dataset are open to everybody and sticky, so that every user can add and none can remove another's. A complete dataset is
@@ -83,25 +83,43 @@ class Cache:
         lock = place.with_name(f".{_hex(dataset)}.lock")
         return turn(lock, is_done=lambda: self.find(dataset) is not None, waiting=waiting)
 
-    def staging(self, dataset: Dataset) -> Staging:
-        """What this user has of the dataset so far; made if there is nothing yet. A folder that lost its marker is taken up again."""
+    def staging(self, dataset: Dataset, *, adopt: bool = True) -> Staging:
+        """A folder of this process's own to fetch the dataset into.
+
+        To `adopt` is to begin with what an earlier fetch of this user left, or with a dataset that was withdrawn or lost its marker.
+        Both are taken over by renaming, so that no two processes ever write into one folder: of several, one gets it, and a process
+        that was taken for dead finds its folder gone.
+        """
         place = self._shared(dataset)
-        staging = self._staging(dataset)
-        with disk_faults(staging.folder):
+        folder = place.with_name(f"{self._prefix(dataset)}{secrets.token_hex(8)}")
+        staging = Staging(folder=folder, place=place, dataset=dataset)
+        with disk_faults(folder):
             if place.exists() and self.find(dataset) is None:
-                staging.take_back()
-            for folder in (staging.folder, staging.folder / FILES, staging.folder / _NEW):
-                _make(folder, mode=0o755)
+                _withdraw(place, folder)
+            elif adopt:
+                next((left for left in self._abandoned(dataset) if _renamed(left, folder)), None)
+            for each in (folder, folder / FILES, folder / _NEW):
+                _make(each, mode=0o755)
         return staging
 
     def reopen(self, dataset: Dataset) -> None:
-        """Withdraw a complete dataset that was found damaged: the next fetch verifies every file and replaces what is wrong."""
+        """Withdraw a dataset that was found damaged: the next fetch verifies every file and replaces what is wrong."""
         with disk_faults(self.place(dataset)):
-            self._staging(dataset).take_back()
+            _withdraw(
+                self.place(dataset), self.place(dataset).with_name(f"{self._prefix(dataset)}{secrets.token_hex(8)}")
+            )
 
-    def _staging(self, dataset: Dataset) -> Staging:
+    def tidy(self, dataset: Dataset) -> None:
+        """Remove what interrupted fetches of this user left of a dataset that is complete now."""
+        for folder in self._abandoned(dataset):
+            remove(folder)
+
+    def _abandoned(self, dataset: Dataset) -> list[Path]:
         place = self.place(dataset)
-        return Staging(folder=place.with_name(f".{_hex(dataset)}-{os.getuid()}"), place=place, dataset=dataset)
+        return sorted(place.parent.glob(f"{self._prefix(dataset)}*"))
+
+    def _prefix(self, dataset: Dataset) -> str:
+        return f".{_hex(dataset)}-{os.getuid()}-"
 
     def _shared(self, dataset: Dataset) -> Path:
         """The dataset's place, after the folders above it have been made for everybody."""
@@ -127,7 +145,8 @@ class Staging:
 
     def require(self, size: int) -> None:
         """Raise `DiskFullError` now rather than after an hour, when `size` more bytes cannot fit."""
-        free = shutil.disk_usage(self.folder).free
+        with disk_faults(self.folder):
+            free = shutil.disk_usage(self.folder).free
         if free < size + _SPARE:
             sentence = f"{self.folder.parent} has {free / 1e6:,.0f} MB free; {self.dataset.title} needs {size / 1e6:,.0f} MB more"
             raise DiskFullError(sentence, hint="free space there, or set REPRISE_CACHE to a larger disk")
@@ -173,14 +192,6 @@ class Staging:
                 _close(self.place)
         return self.place / FILES
 
-    def take_back(self) -> None:
-        """Make what stands at the dataset's place the beginning of a new fetch; in place of an earlier beginning."""
-        remove(self.folder)
-        for here, _, _ in os.walk(self.place):
-            Path(here).chmod(0o755)
-        (self.place / COMPLETE).unlink(missing_ok=True)
-        self.place.rename(self.folder)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
@@ -209,6 +220,8 @@ class Incoming:
         """Take over what an interrupted fetch left of this file; the number of segments that came of it, each verified."""
         taken = 0
         for leftover in self._staging.leftovers(self._entry):
+            if leftover == self._temporary:
+                continue
             with suppress(FileNotFoundError), leftover.open("rb") as file:
                 file.seek(sum(segment.length for segment in self._entry.segments[:taken]))
                 for segment in self._entry.segments[taken:]:
@@ -217,6 +230,7 @@ class Incoming:
                         break
                     self.write(data)
                     taken += 1
+            leftover.unlink(missing_ok=True)
         return taken
 
     def mark(self) -> Mark:
@@ -239,13 +253,7 @@ class Incoming:
         self._file.close()  # before it has a name: a network disk may say only now that it is full
         for path in paths[1:]:
             self._copy(self._target(path))
-        try:
-            self._temporary.rename(self._target(paths[0]))
-        except FileNotFoundError:
-            if not self._staging.has(self._entry):  # else another process salvaged our temporary file, and was first
-                raise
-        for leftover in self._staging.leftovers(self._entry):
-            leftover.unlink(missing_ok=True)
+        self._temporary.rename(self._target(paths[0]))
 
     def _target(self, path: str) -> Path:
         folder = self._staging.folder / FILES
@@ -285,6 +293,22 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise MachineError(f"{folder} could not be removed", hint="remove it as the user that owns it")
+
+
+def _withdraw(place: Path, folder: Path) -> None:
+    """Make what stands at a dataset's place the beginning of a new fetch."""
+    for here, _, _ in os.walk(place):
+        Path(here).chmod(0o755)
+    (place / COMPLETE).unlink(missing_ok=True)
+    place.rename(folder)
+
+
+def _renamed(old: Path, new: Path) -> bool:
+    try:
+        old.rename(new)
+    except OSError:
+        return False
+    return True
 
 
 def _marker(dataset: Dataset) -> Complete:

@@ -1,0 +1,87 @@
+"""Fetching a file that is cut into parts: what an interrupted fetch had is not fetched again, and never believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions import fakes
+from tests.actions.conftest import Published, contents, fill
+from trainer.actions import parallel
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.errors import AlteredError, StoreUnreachableError
+from trainer.manifest import PACK_BYTES
+from trainer.store.cache import Cache
+from trainer.store.folder import SourceFolder
+from trainer.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """A dataset of one file in three parts, and one small file."""
+    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
+    store, source = MemoryStore(), SourceFolder(root=fill(tmp_path / "source", {"big": BODY, "small": b"1"}))
+    dataset = publish_dataset(Draft(name="large"), source=source, store=store).dataset
+    return Published(store=store, dataset=dataset, source=source, cache=Cache(root=tmp_path / "cache"))
+
+
+def interrupted(large: Published) -> Path:
+    """Fetch until the third part's connection breaks for good; what is left of the file."""
+    store = fakes.FaultyStore(large.store, fakes.reset, times=99, after=4)
+    with pytest.raises(StoreUnreachableError):
+        fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    (leftover,) = large.cache.root.rglob("new/*")
+    return leftover
+
+
+def test_it_comes_back_whole(large: Published) -> None:
+    """Parts are put together in order."""
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    assert contents(folder) == {"big": BODY, "small": b"1"}
+
+
+def test_a_connection_that_breaks_costs_one_part(large: Published) -> None:
+    """Only the part whose body broke is asked for again."""
+    store = fakes.FaultyStore(large.store, fakes.reset, times=1, after=3)
+    fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    assert len(store.reads) == 1 + 3 + 1 + 1, "manifest, three parts, one of them twice, the small file's pack"
+
+
+def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
+    """Whole parts that are there and right are not fetched again; nothing temporary stays."""
+    interrupted(large)
+    store = fakes.FaultyStore(large.store, iter, times=0)
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    assert contents(folder) == {"big": BODY, "small": b"1"}
+    parts = [length for _, _, length in store.reads if length and length > 1]
+    assert parts == [len(BODY) - 2 * PACK_BYTES]
+    assert not list(large.cache.root.rglob("new"))
+
+
+def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> None:
+    """A flipped byte in the leftover is fetched again."""
+    leftover = interrupted(large)
+    leftover.chmod(0o644)
+    with leftover.open("r+b") as file:
+        file.seek(PACK_BYTES + 7)
+        file.write(b"\xff")
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    assert contents(folder)["big"] == BODY
+
+
+def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
+    """No name appears, and what was left over is replaced by the next fetch."""
+    store = fakes.FaultyStore(large.store, fakes.flipped, times=99)
+    with pytest.raises(AlteredError):
+        fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    assert not list(large.cache.root.rglob("files/*"))
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    assert contents(folder)["big"] == BODY
+    assert not list(large.cache.root.rglob("new"))

@@ -1,0 +1,27 @@
+"""Runs through every kind of store: published on one machine, pulled on another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.actions.runs import finished
+from trainer.actions.list_runs import Where, list_runs
+from trainer.actions.publish_run import publish_run
+from trainer.actions.pull_run import pull_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.store.contract import Store
+
+
+def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path) -> None:
+    """Published twice, listed as remote, pulled: the same record and the same files."""
+    here, there = tmp_path / "one" / "runs", tmp_path / "other" / "runs"
+    run = finished(here)
+    home = run.folder.parents[1]
+    assert publish_run(home, store) == publish_run(home, store)
+    assert [listed.where for listed in list_runs(there, store=store)] == [Where.REMOTE]
+    assert pull_run(home.name, store, runs=there) == [run.record]
+    files = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert {path: (there / home.name / path).read_bytes() for path in files} == files

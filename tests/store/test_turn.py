@@ -1,0 +1,66 @@
+"""Taking turns: a courtesy that is kept where it can be and given up where it cannot."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from trainer.store.turn import turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def never() -> bool:
+    """The other one is not done."""
+    return False
+
+
+def test_the_first_does_not_wait(tmp_path: Path) -> None:
+    """A free lock is had at once, and again afterwards."""
+    waited: list[str] = []
+    for _ in range(2):
+        with turn(tmp_path / "lock", is_done=never, waiting=lambda: waited.append("waited")) as mine:
+            mine.beat()
+    assert waited == []
+
+
+def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+    """It comes to its turn when the first lets go."""
+    asked, got = Event(), Event()
+
+    def second() -> None:
+        with turn(tmp_path / "lock", is_done=never, waiting=asked.set):
+            got.set()
+
+    with turn(tmp_path / "lock", is_done=never, waiting=lambda: None):
+        thread = Thread(target=second)
+        thread.start()
+        assert asked.wait(10)
+        assert not got.is_set()
+    thread.join(10)
+    assert got.is_set()
+
+
+def test_nobody_waits_for_what_is_there(tmp_path: Path) -> None:
+    """When the dataset has appeared, the lock does not matter."""
+    with (
+        turn(tmp_path / "lock", is_done=never, waiting=lambda: None),
+        turn(tmp_path / "lock", is_done=lambda: True, waiting=lambda: None),
+    ):
+        pass
+
+
+def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(tmp_path: Path) -> None:
+    """A stuck process, or a dead machine's lock on a share, does not stop the others."""
+    with (
+        turn(tmp_path / "lock", is_done=never, waiting=lambda: None),
+        turn(tmp_path / "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
+    ):
+        pass
+
+
+def test_where_no_lock_can_be_made_it_goes_on_without(tmp_path: Path) -> None:
+    """A folder that cannot hold a lock is no reason not to fetch."""
+    with turn(tmp_path / "nowhere" / "lock", is_done=never, waiting=lambda: None) as mine:
+        mine.beat()
