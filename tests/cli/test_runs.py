@@ -174,6 +174,31 @@ def test_publish_all_takes_what_is_over_and_only_here(runs: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.usefixtures("store")
+def test_one_run_that_cannot_be_published_does_not_keep_the_others_here(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, the others are published, and the exit says that something is left."""
+    good, bad = finished(runs), finished(runs)
+    (bad.folder / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match="1 of 2 runs"):
+        main(["publish", "--all"])
+    said = capsys.readouterr()
+    assert good.record.run in said.out
+    assert "metrics.jsonl is gone" in said.err
+
+
+@pytest.mark.usefixtures("store")
+def test_a_log_that_grew_after_the_end_does_not_keep_a_run_here(runs: Path, tmp_path: Path) -> None:
+    """What was recorded is what is published."""
+    run = finished(runs)
+    with (run.folder / "metrics.jsonl").open("a") as log:
+        log.write("a late line")
+    assert main(["publish", "latest"]) == 0
+    found = list((tmp_path / "store").rglob("*"))
+    assert any(path.is_file() and path.read_bytes() == b'{"step":1}\n' for path in found)
+
+
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
     ("words", "kind"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from trainer.host.hardware import gpu_nodes, multiprocessors, read_host, usable_cores
+from trainer.host.hardware import _devices, gpu_nodes, multiprocessors, read_host, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +51,58 @@ def test_multiprocessors_follow_from_cores_and_architecture() -> None:
     assert multiprocessors(16896, 9, 0) == 132
     assert multiprocessors(1000, 99, 0) is None
     assert multiprocessors(None, 9, 0) is None
+
+
+class Nvml:
+    """A driver's library with two GPUs, as far as it is asked."""
+
+    class NVMLError(Exception):
+        """What the library raises."""
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the library's own names, here and below
+        """CUDA 13.0."""
+        return 13000
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802
+        """Bytes, as older versions of the library gave."""
+        return b"580.95.05"
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        """Two."""
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
+        """Its place."""
+        return place
+
+    def nvmlDeviceGetCudaComputeCapability(self, _: int) -> tuple[int, int]:  # noqa: N802
+        """Hopper."""
+        return 9, 0
+
+    def nvmlDeviceGetNumGpuCores(self, handle: int) -> int:  # noqa: N802
+        """Known for the first only."""
+        if handle:
+            raise self.NVMLError
+        return 16896
+
+    def nvmlDeviceGetName(self, _: int) -> str:  # noqa: N802
+        """Text, as newer versions of the library give."""
+        return "NVIDIA H100"
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        """One each."""
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, _: int) -> SimpleNamespace:  # noqa: N802
+        """80 GiB."""
+        return SimpleNamespace(total=80 << 30)
+
+
+def test_gpus_are_described_by_the_drivers_own_library() -> None:
+    """Name, memory, capability, multiprocessors where they follow; the driver and the CUDA it supports."""
+    driver, cuda, gpus = _devices(Nvml())
+    assert (driver, cuda) == ("580.95.05", "13.0")
+    assert [(gpu.uuid, gpu.multiprocessors, gpu.capability) for gpu in gpus] == [
+        ("GPU-0", 132, "9.0"),
+        ("GPU-1", None, "9.0"),
+    ]

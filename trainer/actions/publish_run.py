@@ -68,7 +68,10 @@ def published(attempt: Path) -> Published | None:
 
 def _claim(place: Path, record: Record, store: Store) -> None:
     """Make sure that this attempt is ours: the claim was written when it was opened, and the first of a name holds."""
-    key, mine = claim_key(record.run, record.attempt), (place / CLAIM).read_bytes()
+    key, path = claim_key(record.run, record.attempt), place / CLAIM
+    if not path.is_file():
+        raise RunError(f"{path} is gone: whose attempt this is cannot be told", hint="put it back, and publish again")
+    mine = path.read_bytes()
     if store.create(key, mine):
         return
     theirs: Claim = read_claim(read_small(store, key), where=key)

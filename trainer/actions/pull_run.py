@@ -21,7 +21,7 @@ from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.source import ARCHIVE, COPY, thaw, unpack
-from trainer.seal import Published, claim_key, read_sealed, sealed_key
+from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,8 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         _fetch_all(sealed, store, attempt, progress=progress)
         if sealed.source and not (runs / record.run / ARCHIVE).exists():
             _source(sealed.source, record, store, place)
-        write_whole(attempt / CLAIM, read_small(store, claim_key(record.run, record.attempt)))
+        key = claim_key(record.run, record.attempt)
+        write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=key).to_json())
         note = Published(store=store.address, sealed=digest_of_bytes(sealed.to_json()))
         write_whole(attempt / PUBLISHED, note.model_dump_json().encode() + b"\n")
         write_whole(attempt / RECORD, sealed.record_text())

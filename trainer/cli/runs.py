@@ -17,7 +17,16 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.places import runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import COLUMNS, columns, page, row, summary
-from trainer.errors import RunError, RunNotFoundError, StoreError, StoreMissingError, UsageError
+from trainer.errors import (
+    AlteredError,
+    DocumentError,
+    RepriseError,
+    RunError,
+    RunNotFoundError,
+    StoreError,
+    StoreMissingError,
+    UsageError,
+)
 from trainer.record import Status
 from trainer.record_schema import record_schema
 from trainer.run_names import resolve_run, whole_id
@@ -99,7 +108,9 @@ def _table(rows: list[tuple[str, ...]]) -> None:
     from rich.text import Text
 
     colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
-    table = Table(*COLUMNS, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, no_wrap=name not in {"result", "experiment"}, overflow="fold")
     for cells in rows:
         table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
     Console().print(table)
@@ -152,6 +163,7 @@ def _pull(words: Namespace) -> int:
 
 
 def _publish(words: Namespace) -> int:
+    """Publish each run that was named; one that cannot be is told at once, and does not keep the others here."""
     runs, store = runs_folder(), _store(words.store)
     here = local_ids(runs)
     chosen = [resolve_run(word, here) for word in words.run]
@@ -160,18 +172,33 @@ def _publish(words: Namespace) -> int:
     elif not chosen:
         raise UsageError("no run was named", hint="name one, `latest`, or --all")
     done: list[dict[str, Any]] = []
+    faults: list[RepriseError] = []
     for run in chosen:
-        if words.dead:
-            _bury(run)
-        notes = publish_run(runs / run, store, progress=transfer_progress("publishing"))
-        files = record_of(runs / run).outcome.files
-        done.append({"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [n.sealed for n in notes]})
-        if not words.json:
-            total = readable(sum(file.size for file in files))
-            print(f"published {run}: {len(files)} files, {total}, in {store.address}")
+        try:
+            done.append(_published(run, store, dead=words.dead, quiet=words.json))
+        except (RunError, DocumentError, AlteredError) as fault:
+            faults.append(fault)
+            if len(chosen) > 1:
+                print(f"not published: {fault.message}", file=sys.stderr)
     if words.json:
         print(json.dumps(done, indent=1))
+    if faults and len(chosen) > 1:
+        raise RunError(f"{len(faults)} of {len(chosen)} runs were not published", hint=faults[0].hint)
+    if faults:
+        raise faults[0]
     return 0
+
+
+def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
+    folder = runs_folder() / run
+    if dead:
+        _bury(run)
+    notes = publish_run(folder, store, progress=transfer_progress("publishing"))
+    files = record_of(folder).outcome.files
+    if not quiet:
+        total = readable(sum(file.size for file in files))
+        print(f"published {run}: {len(files)} files, {total}, in {store.address}")
+    return {"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [note.sealed for note in notes]}
 
 
 def _schema(_: Namespace) -> int:

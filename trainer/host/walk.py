@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEFTOVERS: Final = frozenset(
     {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv", "venv", ".tox", ".nox", ".ipynb_checkpoints"}
 )
-AT_THE_TOP: Final = frozenset({"build", "dist", "runs", "wandb", "lightning_logs", "mlruns", ".cache"})
+AT_THE_TOP: Final = frozenset({"build", "dist", "runs", "wandb", "lightning_logs", "mlruns", ".cache", ".reprise"})
 MARKS: Final = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
 """Files that mark their folder as a virtual environment or a cache."""
 ENDINGS: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", ".swp", ".partial", "~", ".DS_Store")
