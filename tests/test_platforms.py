@@ -1,0 +1,70 @@
+"""Where the lock can be installed: the host part and the developer's tools everywhere, the images' part on one platform."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+HOST: Final = ("--no-default-groups",)
+EVERYTHING: Final = ("--extra=cpu", "--extra=store", "--extra=samples")
+SYSTEMS: Final = (
+    "x86_64-unknown-linux-gnu",
+    "aarch64-unknown-linux-gnu",
+    "aarch64-apple-darwin",
+    "x86_64-apple-darwin",
+)
+
+
+def would_install(part: tuple[str, ...], system: str, python: str, home: Path) -> str:
+    """What uv would install of this part of the lock on a system and Python that need not be this machine's."""
+    uv, wanted = ROOT / "scripts" / "uv", home / "requirements.txt"
+    export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *part]
+    subprocess.run([uv, *export, "--output-file", wanted], cwd=ROOT, check=True)
+    there = ["--python-platform", system, "--python-version", python, "--target", home / "there"]
+    sync = ["pip", "sync", "--dry-run", "--no-config", "--no-build", "--require-hashes", *there, wanted]
+    done = subprocess.run([uv, *sync], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("python", ["3.11", "3.13"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_host_part_has_a_wheel_for(system: str, python: str, tmp_path: Path) -> None:
+    """`scripts/reprise` works there, and brings no torch."""
+    said = would_install(HOST, system, python, tmp_path)
+    assert "+ boto3==" in said
+    assert "torch" not in said
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("system", SYSTEMS[1:])
+def test_a_developers_tools_have_a_wheel_for(system: str, tmp_path: Path) -> None:
+    """`scripts/setup --dev` works there; what only images need is left out."""
+    said = would_install(EVERYTHING, system, "3.13", tmp_path)
+    assert "+ ruff==" in said
+    assert "torch" not in said
+
+
+@pytest.mark.parametrize(("extra", "torch"), [("cpu", "torch==2.13.0+cpu"), ("cuda", "torch==2.13.0")])
+def test_each_extra_has_its_own_torch(extra: str, torch: str) -> None:
+    """From one lock: the CPU's has no NVIDIA library, CUDA's has those of CUDA 13."""
+    export = [
+        "export",
+        "--quiet",
+        "--frozen",
+        "--no-emit-project",
+        "--no-hashes",
+        "--no-default-groups",
+        f"--extra={extra}",
+    ]
+    text = subprocess.run(
+        [ROOT / "scripts" / "uv", *export], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    pinned = [line.split()[0] for line in text.splitlines() if "==" in line]
+    assert torch in pinned
+    assert any(name.startswith("nvidia-cudnn-cu13") for name in pinned) is (extra == "cuda")
