@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import tomli_w
 from pydantic import AfterValidator, Field, StringConstraints
 
-from trainer.digest import Digest  # noqa: TC001 - pydantic reads the fields' types
+from trainer.digest import Digest
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DatasetError
 from trainer.paths import path_fault

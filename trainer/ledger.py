@@ -54,7 +54,7 @@ class Ledger:
         """Tell whether there is a setting of this name."""
         return name in self._origins
 
-    def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:  # noqa: ANN401 - settings are of many types
+    def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:
         """Give a setting's value to the parameter of a function, and note whom it went to and whether it is used there."""
         place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
         _note(self._bound, name, place)
@@ -83,7 +83,10 @@ class Ledger:
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Word the failure of a function whose parameter neither its caller nor a setting gives."""
-        return SettingError(f"{by} needs {name!r}: its caller left it out and no setting has that name", hint=did_you_mean(name, self._origins))
+        return SettingError(
+            f"{by} needs {name!r}: its caller left it out and no setting has that name",
+            hint=did_you_mean(name, self._origins),
+        )
 
     def entries(self) -> dict[str, LedgerEntry]:
         """Write the ledger as the record holds it, without secrets."""
@@ -151,6 +154,11 @@ def configured(target: Any) -> Any:
             target.__init__ = _filled(constructor, called=target.__qualname__)  # type: ignore[misc]
         return target
     return _filled(target, called=target.__qualname__)
+
+
+def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
+    """Call what is configured, and leave the other parameters to the ledger: a type checker cannot know that they are filled."""
+    return target(*args, **kwargs)
 
 
 def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:

@@ -90,7 +90,10 @@ def take_apart(argv: Sequence[str]) -> Words:
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            raise UsageError(f"found {word!r} where an option was expected", hint=f"options are written --name value: --{word.lstrip('-')}")
+            raise UsageError(
+                f"found {word!r} where an option was expected",
+                hint=f"options are written --name value: --{word.lstrip('-')}",
+            )
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
         if name in options:
@@ -154,7 +157,9 @@ def _from_words(settings: type[LaunchSettings], words: Words, *, partly: bool) -
 def _from_environment(settings: type[LaunchSettings], environ: Mapping[str, str], *, partly: bool) -> Source:
     prefix = ENVIRONMENT_PREFIX
     values = {name.removeprefix(prefix).lower(): value for name, value in environ.items() if name.startswith(prefix)}
-    return _known(settings, Origin.ENVIRONMENT, values, where=f"by an environment variable ({prefix}...)", partly=partly)
+    return _known(
+        settings, Origin.ENVIRONMENT, values, where=f"by an environment variable ({prefix}...)", partly=partly
+    )
 
 
 def _from_file(settings: type[LaunchSettings], file: Path | None, *, partly: bool) -> Source:
@@ -163,13 +168,19 @@ def _from_file(settings: type[LaunchSettings], file: Path | None, *, partly: boo
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise DocumentError(f"settings file {file} cannot be read: {fault.strerror}", hint="check the name after --settings") from fault
+        raise DocumentError(
+            f"settings file {file} cannot be read: {fault.strerror}", hint="check the name after --settings"
+        ) from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise DocumentError(f"settings file {file} is not valid TOML: {fault}", hint="mend the line that is named") from fault
+        raise DocumentError(
+            f"settings file {file} is not valid TOML: {fault}", hint="mend the line that is named"
+        ) from fault
     return _known(settings, Origin.FILE, values, where=f"in {file}", partly=partly)
 
 
-def _known(settings: type[LaunchSettings], origin: Origin, values: Mapping[str, Any], *, where: str, partly: bool) -> Source:
+def _known(
+    settings: type[LaunchSettings], origin: Origin, values: Mapping[str, Any], *, where: str, partly: bool
+) -> Source:
     fields = settings.__pydantic_fields__
     unknown = [name for name in values if name not in fields]
     if unknown and not partly:
@@ -201,10 +212,15 @@ def _worded(fault: ErrorDetails, settings: type[LaunchSettings], sources: Sequen
     info = settings.__pydantic_fields__.get(name)
     meaning = info.description if info is not None and info.description else f"see {option(name)} in --help"
     if fault["type"] == "missing":
-        return SettingError(f"setting {name} has no value", hint=f"set it in the experiment, or give {option(name)}: {meaning}")
+        return SettingError(
+            f"setting {name} has no value", hint=f"set it in the experiment, or give {option(name)}: {meaning}"
+        )
     where = next((f"given {source.where}" for source in sources if name in source.values), "by its default")
     found = "a secret" if info is not None and is_secret(info) else repr(fault["input"])[:80]
-    return SettingError(f"setting {name}, {where}: expected {_expectation(fault)}, found {found}", hint=f"{name}: {' '.join(meaning.split())}")
+    return SettingError(
+        f"setting {name}, {where}: expected {_expectation(fault)}, found {found}",
+        hint=f"{name}: {' '.join(meaning.split())}",
+    )
 
 
 def _expectation(fault: ErrorDetails) -> str:

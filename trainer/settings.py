@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pydantic import JsonValue
+    from pydantic._internal._model_construction import ModelMetaclass
     from pydantic.fields import FieldInfo
+else:
+    ModelMetaclass = type(BaseSettings)  # it has no public name
 
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 
@@ -108,10 +111,10 @@ def _launch_overridden(name: str, *, module: str) -> ExperimentError:
     )
 
 
-class _Inheriting(type(BaseSettings)):  # type: ignore[misc]  # pydantic's metaclass has no public name
+class _Inheriting(ModelMetaclass):
     """Lets an experiment write `learning_rate = 3e-4`: type, bounds, mark and meaning stay those of the overridden field."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:  # noqa: ANN401
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         annotations: dict[str, Any] = namespace.setdefault("__annotations__", {})
         for field, info in _fields_of(bases).items():
             if field not in namespace and field not in annotations:
@@ -155,10 +158,15 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take the values from `given`; what the constructor is called with wins, as a test or a notebook expects."""
-        del settings_cls
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings, *given.get())
 
     if not TYPE_CHECKING:  # or a misspelt attribute would pass the type checker
@@ -176,7 +184,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
         """Have every attribute access told to `reader` from now on."""
         self._reader = reader
 
-    def value_of(self, name: str) -> Any:  # noqa: ANN401 - settings are of many types
+    def value_of(self, name: str) -> Any:
         """Give a setting's value without counting as a reader of it."""
         return self.__dict__[name]
 

@@ -16,7 +16,7 @@ from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
 from trainer.host.inventory import drift, live
 from trainer.record import Circumstances, DatasetIngredient, Determinism, Device, Ingredients, Inventory, Timing
-from trainer.settings import Role, roles, written
+from trainer.settings import LaunchSettings, Role, roles, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from trainer.host.image_claim import Claim
     from trainer.launch import Frozen, Launch
     from trainer.origins import Resolved
-    from trainer.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +91,18 @@ def _bearing(facts: Facts, role: Role) -> dict[str, Any]:
     return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
 
 
-def _determinism(settings: TrainingSettings) -> Determinism:
+def _determinism(settings: LaunchSettings) -> Determinism:
     level: Level = settings.value_of("determinism")
     threads = threads_at(level, settings.value_of("threads"))
     return Determinism(level=level.value, threads=threads, capabilities=capabilities(level))
 
 
-def _variables(settings: TrainingSettings) -> dict[str, str]:
+def _variables(settings: LaunchSettings) -> dict[str, str]:
     level: Level = settings.value_of("determinism")
     return variables(level, threads=threads_at(level, settings.value_of("threads")))
 
 
-def _device(settings: TrainingSettings, found: Literal["cpu", "gpu"]) -> Device:
+def _device(settings: LaunchSettings, found: Literal["cpu", "gpu"]) -> Device:
     at_off = settings.value_of("determinism") is Level.OFF
     return Device(
         accelerator="cuda" if found == "gpu" else "cpu",

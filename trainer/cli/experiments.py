@@ -40,7 +40,10 @@ def find_experiment(text: str, *, checkout: Path, here: Path) -> Place:
         return Place(name=text, file=FOLDER / f"{text}.py")
     file = (here / text).resolve()
     if not file.is_file():
-        raise ExperimentError(f"experiment {text} is no file", hint="name a Python file, or one of: " + ", ".join(experiment_names(checkout)))
+        raise ExperimentError(
+            f"experiment {text} is no file",
+            hint="name a Python file, or one of: " + ", ".join(experiment_names(checkout)),
+        )
     if file.suffix != ".py":
         raise ExperimentError(f"experiment {text} is no Python file", hint="name a file that ends in .py")
     if file.is_relative_to(checkout):

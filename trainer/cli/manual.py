@@ -6,6 +6,7 @@ Knows how a setting is shown. Refuses to know any setting.
 from __future__ import annotations
 
 import re
+from enum import EnumType
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticUndefined
@@ -50,9 +51,20 @@ def settings_help(settings: type[LaunchSettings]) -> str:
     """List every setting with type, default and meaning, by what it bears on."""
     by_role = roles(settings)
     own = {name for name in vars(settings).get("__annotations__", {}) if _is_new(settings, name)}
-    groups = [("Of this experiment", [name for name in by_role if name in own])] if own and settings is not LaunchSettings else []
-    groups += [(title, [name for name in by_role if by_role[name] is role and (not groups or name not in own)]) for role, title in _HEADINGS.items()]
-    return "\n\n".join("\n".join([f"{title}:", *(_shown(name, settings.__pydantic_fields__[name]) for name in names)]) for title, names in groups if names)
+    groups = (
+        [("Of this experiment", [name for name in by_role if name in own])]
+        if own and settings is not LaunchSettings
+        else []
+    )
+    groups += [
+        (title, [name for name in by_role if by_role[name] is role and (not groups or name not in own)])
+        for role, title in _HEADINGS.items()
+    ]
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(_shown(name, settings.__pydantic_fields__[name]) for name in names)])
+        for title, names in groups
+        if names
+    )
 
 
 def kind_of(info: FieldInfo) -> str:
@@ -61,10 +73,14 @@ def kind_of(info: FieldInfo) -> str:
     >>> kind_of(LaunchSettings.model_fields["threads"])
     'int or none'
     """
-    text = str(info.annotation) if "[" in str(info.annotation) or "|" in str(info.annotation) else getattr(info.annotation, "__name__", "")
+    text = (
+        str(info.annotation)
+        if "[" in str(info.annotation) or "|" in str(info.annotation)
+        else getattr(info.annotation, "__name__", "")
+    )
     text = text.replace("typing.", "").replace("NoneType", "none").replace("None", "none")
-    if hasattr(info.annotation, "__members__"):
-        return " or ".join(str(member) for member in info.annotation.__members__.values())
+    if isinstance(info.annotation, EnumType):
+        return " or ".join(str(member) for member in info.annotation)
     text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
     text = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), text)
     return re.sub(r"Optional\[(.*)\]", r"\1 or none", text).replace(" | ", " or ")
@@ -75,7 +91,11 @@ def _is_new(settings: type[LaunchSettings], name: str) -> bool:
 
 
 def _shown(name: str, info: FieldInfo) -> str:
-    default = "required" if info.default is PydanticUndefined else f"default {info.default if info.default is not None else 'none'}"
+    default = (
+        "required"
+        if info.default is PydanticUndefined
+        else f"default {info.default if info.default is not None else 'none'}"
+    )
     bounds = ", ".join(_bound(mark) for mark in info.metadata if _bound(mark))
     about = f"{kind_of(info)}{', ' + bounds if bounds else ''}; {default}"
     meaning = " ".join((info.description or "").split())
@@ -85,4 +105,8 @@ def _shown(name: str, info: FieldInfo) -> str:
 def _bound(mark: object) -> str:
     words = {"Gt": "more than {gt}", "Ge": "{ge} or more", "Lt": "less than {lt}", "Le": "{le} or less"}
     template = words.get(type(mark).__name__)
-    return template.format(**{key: getattr(mark, key) for key in ("gt", "ge", "lt", "le") if hasattr(mark, key)}) if template else ""
+    return (
+        template.format(**{key: getattr(mark, key) for key in ("gt", "ge", "lt", "le") if hasattr(mark, key)})
+        if template
+        else ""
+    )

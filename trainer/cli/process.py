@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.identify import Facts, identify
+from trainer.actions.publish_run import publish_run
 from trainer.actions.run import OpenRun, abandon, open_run
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
 from trainer.cli.manual import experiment_help
@@ -57,6 +58,7 @@ class Session:
     opened: OpenRun
     stages: dict[str, float] = field(default_factory=dict)
     trained: Trained | None = None
+    publishes: bool = True
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal, and keep it in the attempt's log."""
@@ -113,7 +115,9 @@ def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sess
         opened=opened,
         stages={"identify": monotonic() - began},
     )
-    session.say(f"run {frozen.run}: {launch.experiment} on {dataset.title}")
+    place = resolved.settings.environment or known.claim.image.environment
+    session.publishes = resolved.settings.publish
+    session.say(f"run {frozen.run}: {launch.experiment} on {dataset.title}{f' in {place}' if place else ''}")
     return session
 
 
@@ -178,7 +182,13 @@ def _closing(session: Session) -> Iterator[None]:
         told = _told(fault, session)
         status = _status_of(told)
         _close(session, status, reason=_reason(told))
-        session.say(f"record     {session.shown} ({status})")
+        published = _published(session) if status is Status.PREEMPTED else _local(session)
+        for line in (
+            f"run        {session.frozen.run} ({status})",
+            f"record     {session.shown}",
+            f"published  {published}",
+        ):
+            print(line, file=sys.stderr)
         if told is fault:
             raise
         raise told from fault
@@ -223,17 +233,20 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
     )
     around = session.opened.record.circumstances
     session.stages["close"] = monotonic() - began
-    timing = around.timing.model_copy(update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages})
+    timing = around.timing.model_copy(
+        update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
+    )
     session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing}))
 
 
 def _finish(session: Session, *, as_json: bool) -> int:
     record = session.opened.record
-    published = f"local only; publish it with: reprise runs publish {record.run}"
     if unread := record.outcome.unread:
-        session.say(f"bound, but never read: {', '.join(unread)}")
+        print(f"bound, but never read: {', '.join(unread)}", file=sys.stderr)
+    published = _published(session)
     if as_json:
-        print(json.dumps({"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics, "record": session.shown}))
+        told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
+        print(json.dumps({**told, "record": session.shown, "published": published}))
         return 0
     tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
     print(f"run        {record.run} ({record.outcome.status})")
@@ -242,6 +255,26 @@ def _finish(session: Session, *, as_json: bool) -> int:
     print(f"record     {session.shown}")
     print(f"published  {published}")
     return 0
+
+
+def _published(session: Session) -> str:
+    """Publish the run, if it shall be; say where it is. What keeps it from the store keeps it here, and is told."""
+    address = os.environ.get("REPRISE_STORE")
+    if not (session.publishes and address):
+        return _local(session)
+    session.stop.listen()
+    try:
+        publish_run(Path(session.frozen.folder), open_store(address))
+    except RepriseError as fault:
+        print(f"not published: {fault.message}", file=sys.stderr)
+        return _local(session)
+    finally:
+        session.stop.ignore()
+    return address
+
+
+def _local(session: Session) -> str:
+    return f"local only; publish it with: reprise runs publish {session.frozen.run}"
 
 
 def _experiment(launch: Launch) -> Experiment:
@@ -253,7 +286,9 @@ def _experiment(launch: Launch) -> Experiment:
 def _resolved(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
     words = take_apart(argv)
     file = words.options.get("settings")
-    return resolve(experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None))
+    return resolve(
+        experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None)
+    )
 
 
 def _fetched(dataset: Dataset) -> Path:
@@ -264,7 +299,10 @@ def _fetched(dataset: Dataset) -> Path:
 def _store() -> Store:
     address = os.environ.get("REPRISE_STORE")
     if not address:
-        raise StoreMissingError("the dataset is not in the cache, and no store is configured", hint="set REPRISE_STORE, or run scripts/setup")
+        raise StoreMissingError(
+            "the dataset is not in the cache, and no store is configured",
+            hint="set REPRISE_STORE, or run scripts/setup",
+        )
     return open_store(address)
 
 

@@ -91,9 +91,10 @@ def understood(argv: list[str], words: Words) -> Asked:
     if name is None:
         raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
     place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
-    if "settings" in words.options and words.options["settings"] is None:
+    given = words.options.get("settings")
+    if given is None and "settings" in words.options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
-    file = Path(words.options["settings"]).absolute() if words.options.get("settings") else None
+    file = Path(given).absolute() if given else None
     origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
     settings = resolve(LaunchSettings, origins, partly=True).settings
     return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
@@ -129,7 +130,10 @@ def device_for(asked: str, *, gpus: list[str], torch: str) -> Literal["cpu", "gp
     if asked == "cpu" or (asked == "auto" and not gpus):
         return "cpu"
     if not gpus:
-        raise DeviceError("setting accelerator is gpu, but no GPU is visible here", hint="`reprise doctor` says why, or give --accelerator cpu")
+        raise DeviceError(
+            "setting accelerator is gpu, but no GPU is visible here",
+            hint="`reprise doctor` says why, or give --accelerator cpu",
+        )
     if not able:
         raise DeviceError(
             f"this machine has {len(gpus)} GPU(s), but this image's torch ({torch}) is built for CPUs",
@@ -150,7 +154,8 @@ def torch_version() -> str:
         return version("torch")
     except PackageNotFoundError as fault:
         raise ExperimentError(
-            "training needs torch, which is not installed here", hint="run it in the image: docker compose run --rm train ..."
+            "training needs torch, which is not installed here",
+            hint="run it in the image: docker compose run --rm train ...",
         ) from fault
 
 
@@ -176,7 +181,10 @@ def _brought(place: Place) -> dict[str, Path]:
 
 def _require_captured(source: Path, place: Place) -> None:
     if not (source / place.file).is_file():
-        raise ExperimentError(f"experiment {place.name} is ignored by git, so it is not in the run's source", hint="take it out of .gitignore")
+        raise ExperimentError(
+            f"experiment {place.name} is ignored by git, so it is not in the run's source",
+            hint="take it out of .gitignore",
+        )
 
 
 def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
@@ -187,7 +195,7 @@ def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     hold()
     os.chdir(source)
     command = [sys.executable, "-P", "-m", "trainer", "_process", *_with_file(argv, asked.file)]
-    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})
+    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
 
 
 def _with_file(argv: list[str], file: Path | None) -> list[str]:

@@ -65,12 +65,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 class WholeCheckpointIO(CheckpointIO):
     """Lightning's port to the disk, through `write_whole`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401 - Lightning's signature
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint."""
         del storage_options
         write_whole(Path(path), lambda file: torch.save(checkpoint, file))
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ANN401, FBT001 - Lightning's signature
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
+    ) -> dict[str, Any]:
         """Read one of this run's own checkpoints."""
         loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=bool(weights_only))
         return loaded
@@ -84,7 +89,9 @@ class WholeCheckpointIO(CheckpointIO):
 class Checkpoints(Checkpoint):
     """Saves after each epoch and every `checkpoint_every` steps."""
 
-    def __init__(self, folder: Path, *, run: str, checkpoint_every: int | None, monitor: str | None, monitor_goal: str) -> None:
+    def __init__(
+        self, folder: Path, *, run: str, checkpoint_every: int | None, monitor: str | None, monitor_goal: str
+    ) -> None:
         """Keep the checkpoints of `run` in `folder`."""
         self.folder = folder
         self.run = run
@@ -99,9 +106,14 @@ class Checkpoints(Checkpoint):
         del trainer
         measured = getattr(pl_module, "validated", ())
         if self.monitor is not None and self.monitor not in measured:
-            raise SettingError(f"setting monitor is {self.monitor!r}, which this task does not measure", hint=did_you_mean(self.monitor, measured))
+            raise SettingError(
+                f"setting monitor is {self.monitor!r}, which this task does not measure",
+                hint=did_you_mean(self.monitor, measured),
+            )
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """Save where a step's turn has come."""
         del pl_module, outputs, batch
         self.batch = batch_idx + 1
@@ -128,14 +140,25 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the place in the run: Lightning's own count of finished batches still lags by one within a step."""
         del pl_module
-        checkpoint["reprise"] = {"run": self.run, "step": trainer.global_step, "epoch": trainer.current_epoch, "batch": self.batch}
+        checkpoint["reprise"] = {
+            "run": self.run,
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "batch": self.batch,
+        }
 
     def save(self, trainer: L.Trainer) -> None:
         """Save now, and point `latest.json` at it."""
         path = self.folder / f"step-{trainer.global_step:09d}.ckpt"
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
-            saved = Saved(path=path.name, sha256=digest_of_file(path), step=trainer.global_step, epoch=trainer.current_epoch, batch=self.batch)
+            saved = Saved(
+                path=path.name,
+                sha256=digest_of_file(path),
+                step=trainer.global_step,
+                epoch=trainer.current_epoch,
+                batch=self.batch,
+            )
             write_whole(self.folder / "latest.json", _writing(json.dumps(asdict(saved)).encode()))
             self._tidy()
 
@@ -168,8 +191,12 @@ def _disk_fault(fault: BaseException, path: Path) -> Exception:
     cause = fault if isinstance(fault, OSError) else fault.__context__
     match getattr(cause, "errno", None):
         case errno.ENOSPC | errno.EDQUOT:
-            return DiskFullError(f"no space left to write {path}", hint="free space, then run again; the last checkpoint is whole")
+            return DiskFullError(
+                f"no space left to write {path}", hint="free space, then run again; the last checkpoint is whole"
+            )
         case errno.EACCES | errno.EROFS | errno.EPERM:
-            return NotWritableError(f"{path} cannot be written by this user", hint="change the folder's owner or permissions")
+            return NotWritableError(
+                f"{path} cannot be written by this user", hint="change the folder's owner or permissions"
+            )
         case _:
             return fault if isinstance(fault, Exception) else RuntimeError(str(fault))

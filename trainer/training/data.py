@@ -65,7 +65,7 @@ class RunData(L.LightningDataModule):
         batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())
         if len(batches) == 0:
             raise DatasetError(
-                f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected at least one batch of {self.batch_size}",
+                f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected a batch of {self.batch_size}",
                 hint="give a smaller --batch-size",
             )
         return self._loader(batches)
@@ -81,7 +81,10 @@ class RunData(L.LightningDataModule):
     def _split(self, name: str) -> range:
         bounds = self.declared.splits.get(name)
         if bounds is None:
-            raise DatasetError(f"dataset {self.declared.name} has no split {name!r}; it has {', '.join(self.declared.splits)}", hint="add it to [splits]")
+            raise DatasetError(
+                f"dataset {self.declared.name} has no split {name!r}; it has {', '.join(self.declared.splits)}",
+                hint="add it to [splits]",
+            )
         return range(*bounds)
 
     def _share(self) -> Share:
@@ -104,16 +107,22 @@ def arrays_of(declared: Declared, folder: Path) -> dict[str, np.ndarray[Any, Any
     """Map the arrays of a dataset's fields into memory. Raises `DatasetError` where it is none of arrays, or their lengths differ."""
     reader = declared.reader
     if reader.kind != "arrays":
-        raise DatasetError(f"dataset {declared.name} is read as {reader.kind}; expected arrays", hint="choose a dataset whose reader.kind is arrays")
+        raise DatasetError(
+            f"dataset {declared.name} is read as {reader.kind}; expected arrays",
+            hint="choose a dataset whose reader.kind is arrays",
+        )
     arrays = {field: np.load(folder / file, mmap_mode="r", allow_pickle=False) for field, file in reader.fields.items()}
     lengths = {field: len(array) for field, array in arrays.items()}
     longest = max(stop for _, stop in declared.splits.values())
     if len(set(lengths.values())) != 1 or longest > min(lengths.values()):
-        raise DatasetError(f"the arrays of {declared.name} have {lengths} rows; expected {longest} or more in each", hint="mend its splits or its files")
+        raise DatasetError(
+            f"the arrays of {declared.name} have {lengths} rows; expected {longest} or more in each",
+            hint="mend its splits or its files",
+        )
     return arrays
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

@@ -16,9 +16,9 @@ from trainer.determinism import Level, differing, threads_at, variables
 from trainer.errors import MachineError, NotDeterministicError, SettingError
 from trainer.ledger import configured
 
-_VECTOR_OPS: Final = (
-    "acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc"
-).split()
+_VECTOR_OPS: Final = """
+acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc
+"""
 _NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation")
 _CUBLAS: Final = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -29,14 +29,21 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
     count = threads_at(determinism, threads)
     wrong = differing(variables(determinism, threads=count), os.environ)
     if wrong:
-        raise MachineError(f"this process was not started for determinism {determinism}: {wrong[0]}", hint="start it with `reprise train`")
+        raise MachineError(
+            f"this process was not started for determinism {determinism}: {wrong[0]}",
+            hint="start it with `reprise train`",
+        )
     torch.set_num_threads(count)
     if determinism is Level.OFF:
         return
     if determinism is Level.PORTABLE and precision != "32-true":
-        raise SettingError(f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine")
-    if torch.cuda.is_initialized():
-        raise MachineError("CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported")
+        raise SettingError(
+            f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine"
+        )
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        raise MachineError(
+            "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
+        )
     torch.set_num_interop_threads(1)
     _choose_exact_kernels()
     warm_up()
@@ -49,7 +56,7 @@ def warm_up() -> None:
     """
     for kind in (torch.float32, torch.float64):
         one = torch.full((1,), 0.5, dtype=kind)
-        for name in _VECTOR_OPS:
+        for name in _VECTOR_OPS.split():
             getattr(torch, name)(one)
 
 

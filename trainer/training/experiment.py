@@ -32,7 +32,7 @@ class Experiment:
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
-    """Import the experiment in `file`. Raises `ExperimentFailedError` where its own code does, `ExperimentError` where parts are missing."""
+    """Import the experiment in `file`. Raises `ExperimentFailedError` where its code does, `ExperimentError` where parts are missing."""
     module = _imported(file, root=root)
     settings = getattr(module, "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
@@ -40,10 +40,17 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
             f"experiment {name} has no class Settings; expected one that derives from ClassificationSettings or RegressionSettings",
             hint="trainer/experiments/digits.py shows one",
         )
-    nets = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__]
+    nets = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
     if len(nets) != 1:
         found = ", ".join(kind.__name__ for kind in nets) or "none"
-        raise ExperimentError(f"experiment {name} has {found}; expected exactly one net that derives from Classifier or Regressor", hint="keep one in the module")
+        raise ExperimentError(
+            f"experiment {name} has {found}; expected exactly one net that derives from Classifier or Regressor",
+            hint="keep one in the module",
+        )
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
 
 
@@ -51,7 +58,9 @@ def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | 
     """Word a failure of the experiment's own code, with the part of the traceback that is hers; `None` where it is not hers."""
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) == file]
     if isinstance(fault, SyntaxError) and fault.filename == str(file):
-        return ExperimentFailedError(f"{file.name}, line {fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None)
+        return ExperimentFailedError(
+            f"{file.name}, line {fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
+        )
     if not frames:
         return None
     lines = [f"{file.name}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]

@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 
 from trainer.errors import DeviceError
-from trainer.ledger import configured, kept
-from trainer.training.checkpoints import Checkpoints, WholeCheckpointIO, served
+from trainer.ledger import configured, kept, made
+from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, served
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
 from trainer.training.logs import displays, loggers
@@ -75,8 +75,8 @@ def train(job: Job) -> Trained:
         apply_level()
         _seed_start()
         net = configured(job.experiment.net)()
-        data = RunData(job.dataset, job.data)
-        clock, checkpoints = StepClock(), Checkpoints(job.into / "checkpoints", run=job.run)
+        data = made(RunData, job.dataset, job.data)
+        clock, checkpoints = StepClock(), made(Checkpoints, job.into / "checkpoints", run=job.run)
         machine = _machine(job, [clock, checkpoints])
         machine.fit(net, datamodule=data)
         return _closed(job, machine, net, data, clock)
@@ -91,7 +91,7 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
         logger=loggers(job.into),
         callbacks=[
             CheckBeforeFirstStep(job.ledger),
-            SeedEveryStep(),
+            made(SeedEveryStep),
             clock,
             *shown,
             checkpoints,
@@ -108,7 +108,7 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
 
 
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
-    saved = machine.strategy.broadcast(served(job.into / "checkpoints") if machine.is_global_zero else None)
+    saved: Saved = machine.strategy.broadcast(served(job.into / "checkpoints"))
     checkpoint = torch.load(job.into / "checkpoints" / saved.path, map_location="cpu", weights_only=False)
     net.load_state_dict(checkpoint["state_dict"])
     validated = dict(net.results)
@@ -120,7 +120,9 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepC
 
 
 @configured
-def limits(*, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm: float | None, log_every: int) -> dict[str, Any]:
+def limits(
+    *, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm: float | None, log_every: int
+) -> dict[str, Any]:
     """Say how long to train and how steps are made of batches."""
     return {
         "max_epochs": max_epochs,
@@ -137,8 +139,16 @@ def placement(found: str, *, accelerator: str, devices: int, precision: str) -> 
     kind = found if accelerator == "auto" else accelerator
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:
-        raise DeviceError(f"this run wants {devices} GPUs; torch can use {usable}", hint="`reprise doctor` says why, or give --accelerator cpu")
-    return {"accelerator": kind, "devices": devices, "precision": precision, "strategy": "ddp" if devices > 1 else "auto"}
+        raise DeviceError(
+            f"this run wants {devices} GPUs; torch can use {usable}",
+            hint="`reprise doctor` says why, or give --accelerator cpu",
+        )
+    return {
+        "accelerator": kind,
+        "devices": devices,
+        "precision": precision,
+        "strategy": "ddp" if devices > 1 else "auto",
+    }
 
 
 @configured

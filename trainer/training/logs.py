@@ -43,7 +43,7 @@ class JsonLines(Logger):
         return ""
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Keep nothing: the record holds the settings."""
 
     @rank_zero_only
@@ -94,6 +94,13 @@ class EpochLines(Callback):
         del pl_module
         if not trainer.is_global_zero:
             return
-        shown = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(("train_loss_mean", "val_"))}
-        metrics = "  ".join(f"{name.replace('train_loss_mean', 'train_loss')} {value:.4f}" for name, value in sorted(shown.items()))
-        self.say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}  {metrics}  ({monotonic() - self.began:.1f} s)")
+        shown = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train_loss_mean", "val_"))
+        }
+        metrics = "  ".join(
+            f"{name.replace('train_loss_mean', 'train_loss')} {value:.4f}" for name, value in sorted(shown.items())
+        )
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
+        self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")

@@ -53,7 +53,7 @@ class ShuffledBatches(Sampler[list[Key]]):
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         whole, rest = divmod(len(self.rows), self.batch_size)
-        return whole + (rest > 0 and self.share.world == 1)
+        return whole + 1 if rest and self.share.world == 1 else whole
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Give this rank's part of each batch."""
@@ -75,7 +75,7 @@ class PlainBatches(Sampler[list[Key]]):
 
     def __len__(self) -> int:
         """Count the batches."""
-        return -(-len(self.rows) // self.batch_size)
+        return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Give each batch."""

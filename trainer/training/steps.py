@@ -27,7 +27,9 @@ class SeedEveryStep(Callback):
         """Derive every seed from `seed`."""
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         """Seed the step."""
         del pl_module, batch
         seed_all(derived(self.seed, "step", trainer.current_epoch, batch_idx, trainer.global_rank))
@@ -65,17 +67,26 @@ class StepClock(Callback):
         self.last: float | None = None
         self.batches = 0
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         """Note the first."""
         del trainer, pl_module, batch, batch_idx
         if self.first is None:
             self.first = monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """Note the last."""
         del trainer, pl_module, outputs, batch, batch_idx
         self.last = monotonic()
         self.batches += 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Have all ranks agree on the epoch's metrics now: reading them exchanges values, and the first rank alone would wait for ever."""
+        del pl_module
+        _ = trainer.callback_metrics
 
     def telemetry(self, *, started: float) -> dict[str, float]:
         """Give the seconds from `started` to the first step, and the batches in a second since."""

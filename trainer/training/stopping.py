@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainer.training.checkpoints import Checkpoints
     from trainer.training.stop import Stop
 
+
 class StopBetweenSteps(Callback):
     """Stops a training after the step at which it was asked to, with a checkpoint of that step."""
 
@@ -29,13 +30,21 @@ class StopBetweenSteps(Callback):
         self.stop.waits = True
         self.stop.listen()
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """Stop after a step; all ranks agree on which."""
         del pl_module, outputs, batch, batch_idx
         self._stop_if_asked(trainer)
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Stop within a validation: the step before it is what is saved."""
         del pl_module, outputs, batch, batch_idx, dataloader_idx

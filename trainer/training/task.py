@@ -45,7 +45,8 @@ class Task(L.LightningModule):
     @property
     def validated(self) -> list[str]:
         """Name what a validation measures."""
-        return ["val_loss", *(str(name) for name in self.measured["val"])]  # type: ignore[union-attr]
+        metrics = self.measured["val"]
+        return ["val_loss", *(str(name) for name in metrics)] if isinstance(metrics, MetricCollection) else []
 
     def setup(self, stage: str) -> None:
         """Make what a step needs; Lightning calls this before it moves the net to its device."""

@@ -25,7 +25,9 @@ FORMAT = "reprise.tensors/1"
 
 def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
     """Write both files for a checkpoint of `net`; give the digest of the weights' table."""
-    weights: dict[str, Tensor] = {name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()}
+    weights: dict[str, Tensor] = {
+        name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()
+    }
     names = [name for name, _ in net.named_parameters()]
     table = {name: described(value) for name, value in weights.items()}
     moments = [optimizer_tensors(state, names) for state in checkpoint["optimizer_states"]]
@@ -35,7 +37,10 @@ def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -
         "weights": table,
         "optimizer": {name: described(value) for tensors in moments for name, value in tensors.items()},
     }
-    write_whole(folder / "weights.safetensors", lambda file: file.write(save({name: value.clone() for name, value in weights.items()})))
+    write_whole(
+        folder / "weights.safetensors",
+        lambda file: file.write(save({name: value.clone() for name, value in weights.items()})),
+    )
     write_whole(folder / "tensors.json", lambda file: file.write(canonical(document) + b"\n"))
     return digest_of_document(table)
 
