@@ -115,7 +115,7 @@ def test_modules_that_hide_installed_ones_are_named(tmp_path: Path, file: str, h
 
 
 def test_taking_inventory_costs_milliseconds() -> None:
-    """30 ms with 700 system packages; half a second here, since the machine is shared."""
-    start = time.perf_counter()
+    """30 ms of a processor with 700 system packages; half a second here, since the machine is shared."""
+    start = time.process_time()
     live()
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 _QUIET: Final = (
     "--no-optional-locks",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "core.quotePath=false",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.excludesFile=/dev/null"),
+    *("-c", "core.attributesFile=/dev/null"),
 )
 _REACH: Final = 20.0
 """Seconds after which git is taken for absent; a listing takes 10 ms."""
@@ -78,10 +76,17 @@ def _git(checkout: Path, *words: str) -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """Our own environment, but that a checkout of another user is read, and that no variable points git elsewhere.
+    """Our own environment, but that a checkout of another user is read, and that nobody's own settings of git count.
 
-    safe.directory is obeyed from the environment and refused from `-c` by older versions of git.
+    A checkout is the same source whoever looks at it, on the host and in a container. safe.directory is obeyed from the
+    environment and refused from `-c` by older versions of git.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     owner = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    return kept | owner | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+    nobody = {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C.UTF-8",
+    }
+    return kept | owner | nobody
