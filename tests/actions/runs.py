@@ -59,7 +59,8 @@ def circumstances() -> Circumstances:
 def begun(runs: Path) -> OpenRun:
     """A run that is under way, its source frozen."""
     checkout = runs.parent / "checkout"
-    checkout.mkdir(parents=True, exist_ok=True)
+    if not checkout.is_dir():
+        checkout.mkdir(parents=True)
     (checkout / "code.py").write_text("x = 1\n")
     _, folder = new_run(runs)
     bundle = freeze(checkout, folder)
