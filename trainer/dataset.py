@@ -67,10 +67,13 @@ class Files(Document):
 Reader = Annotated[Arrays | Lines | Files, Field(discriminator="kind")]
 
 
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+
+
 class Dataset(Document):
     """A named, versioned, immutable set of files."""
 
-    name: Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+    name: Name
     version: int = Field(ge=1)
     manifest: Digest
     """Names every file and where its bytes lie in packs: what is fetched."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
-from trainer.dataset import Arrays, Dataset, Files, Lines, Reader, Rows, parse_dataset
+from trainer.dataset import Arrays, Dataset, Files, Lines, Name, Reader, Rows, parse_dataset
 from trainer.digest import canonical, digest_of_bytes
 from trainer.document import Document
 from trainer.errors import DatasetError, ObjectMissingError
@@ -49,7 +49,7 @@ _UPLOADS: Final = 4
 class Draft(Document):
     """What a person says about a dataset; the rest follows from its files."""
 
-    name: str
+    name: Name
     licence: str = "unknown"
     source: str = "unknown"
     splits: dict[str, Rows] = {}

@@ -10,12 +10,13 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import Draft, Published, publish_dataset, publish_declared, read_version
 from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.arguments import Arguments
+from trainer.cli.places import CHECKOUT, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.dataset import Dataset, dataset_names, declaration, declared, load_dataset
 from trainer.document import typed
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.store.contract import Store
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-"""The checkout, or what was baked in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +54,8 @@ def main(argv: list[str]) -> int:
     """Run one verb."""
     words = _parser().parse_args(argv)
     places = Places(
-        root=ROOT,
-        store=words.store or os.environ.get("REPRISE_STORE", ""),
+        root=CHECKOUT,
+        store=words.store or store_address() or "",
         cache=Cache(root=Path(words.cache or os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")),
     )
     result: int = words.verb(words, places)

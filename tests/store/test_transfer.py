@@ -1,0 +1,107 @@
+"""Whole transfers over a real S3 server: published, fetched, damaged at rest, and with the server gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from tests.actions.conftest import FILES, contents, fill
+from tests.store.server import BUCKET, serving
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
+from trainer.store import cache, open_store
+from trainer.store.cache import Cache
+from trainer.store.contract import object_key
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture
+def dataset(s3_address: str, tmp_path: Path) -> Dataset:
+    """A dataset in a prefix of its own."""
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    return publish_dataset(Draft(name="small"), source=source, store=open_store(s3_address)).dataset
+
+
+def fetch(dataset: Dataset, address: str, root: Path) -> Path:
+    """Fetch from a store by its address."""
+    return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address))
+
+
+def test_it_comes_back_as_it_was(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """Published and fetched over HTTP."""
+    assert contents(fetch(dataset, s3_address, tmp_path / "cache")) == FILES
+
+
+def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """A pack whose bytes were replaced behind the store's back is refused, and nothing is cached."""
+    store, prefix = open_store(s3_address), s3_address.partition(f"{BUCKET}/")[2]
+    (pack,) = (key for key in store.keys("objects/") if key != object_key(dataset.manifest))
+    body = bytearray(b"".join(store.read(pack)))
+    body[100] ^= 1
+    boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{prefix}/{pack}", Body=bytes(body))
+    with pytest.raises(AlteredError, match=r"small@1: images/0001\.png has been altered"):
+        fetch(dataset, s3_address, tmp_path / "cache")
+    assert Cache(root=tmp_path / "cache").find(dataset) is None
+
+
+def test_a_store_without_the_dataset_says_so(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """Another store is asked."""
+    with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store"):
+        fetch(dataset, f"{s3_address}/elsewhere", tmp_path / "cache")
+
+
+def test_a_server_that_goes_away_is_said_to_be_away_and_a_warm_cache_does_not_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_environment: str
+) -> None:
+    """With the dataset in the cache the store is not needed; without it, it is missed."""
+    assert s3_environment
+    (tmp_path / "server").mkdir()
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    with serving(tmp_path / "server") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        address = f"s3://{BUCKET}"
+        dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(address)).dataset
+        folder = fetch(dataset, address, tmp_path / "cache")
+    assert fetch(dataset, address, tmp_path / "cache") == folder
+    with pytest.raises(StoreUnreachableError, match="does not answer"):
+        fetch(dataset, address, tmp_path / "other")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("needs root, and leave to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("spare", [cache._SPARE, -(1 << 30)], ids=["known before", "while writing"])
+def test_a_full_disk_is_said_in_one_line(
+    dataset: Dataset, s3_address: str, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    """A real disk that is too small, seen before anything is fetched or when it is full; nothing temporary stays on it."""
+    monkeypatch.setattr(cache, "_SPARE", spare)
+    (tiny_disk / "ballast").write_bytes(bytes(40 << 10))
+    with pytest.raises(DiskFullError):
+        fetch(dataset, s3_address, tiny_disk / "cache")
+    assert not list(tiny_disk.rglob("new/*"))
