@@ -6,7 +6,6 @@ variables that libraries read when they are loaded.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from trainer.actions.run import OpenRun, abandon, open_run
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
 from trainer.cli.manual import experiment_help
 from trainer.dataset import load_dataset
+from trainer.digest import canonical
 from trainer.errors import InterruptedRunError, RepriseError, StoppedError, StoreMissingError
 from trainer.launch import Frozen, Launch, launched
 from trainer.ledger import Ledger
@@ -75,10 +75,10 @@ class Session:
 def main(argv: list[str]) -> int:
     """Run the experiment that the launcher froze, or describe it."""
     stop = Stop()
-    stop.listen()
     launch = launched(os.environ)
     words = take_apart(argv)
     if launch.frozen is None:
+        stop.listen()
         experiment = _experiment(launch)
         print(experiment_help(experiment.name, experiment.settings))
         return 0
@@ -86,6 +86,7 @@ def main(argv: list[str]) -> int:
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         return _follow(launch, launch.frozen, argv, stop)
     try:
+        stop.listen()
         session = _opened(launch, launch.frozen, argv, stop)
     except BaseException:
         stop.ignore()
@@ -98,7 +99,8 @@ def main(argv: list[str]) -> int:
 
 def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
     began = monotonic()
-    experiment = _experiment(launch)
+    with stop.patient():
+        experiment = _experiment(launch)
     resolved = _resolved(experiment, argv)
     dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
@@ -122,7 +124,8 @@ def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sess
 
 
 def _run(session: Session) -> Trained:
-    from trainer.training.fit import Job, train
+    with session.stop.patient():
+        from trainer.training.fit import Job, train
 
     settings = session.resolved.settings
     dataset = load_dataset(settings.dataset, root=Path())
@@ -150,6 +153,7 @@ def _follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
     """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
     from trainer.training.fit import Job, train
 
+    stop.listen()
     experiment = _experiment(launch)
     resolved = _resolved(experiment, argv)
     dataset = load_dataset(resolved.settings.dataset, root=Path())
@@ -246,7 +250,7 @@ def _finish(session: Session, *, as_json: bool) -> int:
     published = _published(session)
     if as_json:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
-        print(json.dumps({**told, "record": session.shown, "published": published}))
+        print(canonical({**told, "record": session.shown, "published": published}).decode())
         return 0
     tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
     print(f"run        {record.run} ({record.outcome.status})")

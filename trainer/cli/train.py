@@ -70,8 +70,10 @@ def main(argv: list[str]) -> int:
     if asked.helps:
         _become(launch, asked, source=CHECKOUT)
     print(first_line(known, launch, asked.settings), file=sys.stderr)
+    hold()
     run, folder = new_run(runs_folder())
     try:
+        stop.listen()
         bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
         _require_captured(folder / "source", asked.place)
         shown = folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder

@@ -7,11 +7,13 @@ to exit: whoever opened the record closes it. A second signal does not wait for 
 from __future__ import annotations
 
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import InterruptedRunError, StoppedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -36,6 +38,17 @@ class Stop:
         """Let nothing stop this process any more: it is closing the record."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Stop after the block instead of within it: an import that is broken off leaves modules half made."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+        if self.asked is not None:
+            raise self.fault()
 
     def fault(self) -> StoppedError:
         """Word the stop."""
