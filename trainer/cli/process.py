@@ -20,6 +20,7 @@ from trainer.actions.publish_run import publish_run
 from trainer.actions.run import OpenRun, abandon, open_run
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
 from trainer.cli.manual import experiment_help
+from trainer.cli.progress import transfer_progress
 from trainer.dataset import load_dataset
 from trainer.digest import canonical
 from trainer.errors import InterruptedRunError, RepriseError, StoppedError, StoreMissingError
@@ -297,7 +298,7 @@ def _resolved(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
 
 def _fetched(dataset: Dataset) -> Path:
     cache = Cache(root=Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise"))
-    return fetch_dataset(dataset, cache=cache, open_store=_store)
+    return fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
 
 
 def _store() -> Store:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import Final, Literal, NoReturn
@@ -18,9 +19,18 @@ from typing import Final, Literal, NoReturn
 from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import Place, experiment_names, find_experiment
 from trainer.cli.manual import launch_help
+from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.determinism import threads_at, variables
 from trainer.digest import digest_of_file
-from trainer.errors import DeviceError, EnvironmentNameError, ExperimentError, LockError, UsageError
+from trainer.errors import (
+    DeviceError,
+    EngineAbsentError,
+    EnvironmentNameError,
+    ExperimentError,
+    LockError,
+    MachineError,
+    UsageError,
+)
 from trainer.host.hardware import gpu_nodes
 from trainer.host.image_claim import Claim, claim
 from trainer.host.source import freeze
@@ -31,7 +41,6 @@ from trainer.training.stop import Stop, hold
 
 OWN: Final = ("exp", "settings", "help", "json")
 """Options of the command itself: no settings."""
-CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +65,8 @@ def main(argv: list[str]) -> int:
         return 0
     asked = understood(argv, words)
     known = claim(os.environ)
+    if known.baked is None and find_spec("torch") is None:
+        _become_container(argv, asked.place)
     check_lock(known, CHECKOUT)
     check_environment(known, asked.settings)
     device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version())
@@ -151,13 +162,12 @@ def visible_gpus() -> list[str]:
 
 
 def torch_version() -> str:
-    """Give torch's version without importing it. Raises `ExperimentError` where there is none."""
+    """Give torch's version without importing it. Raises `MachineError` where there is none."""
     try:
         return version("torch")
     except PackageNotFoundError as fault:
-        raise ExperimentError(
-            "training needs torch, which is not installed here",
-            hint="run it in the image: docker compose run --rm train ...",
+        raise MachineError(
+            "training needs torch, which this image does not have", hint="run it in the cpu or the cuda environment"
         ) from fault
 
 
@@ -170,11 +180,6 @@ def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
     threads = threads_at(settings.determinism, settings.threads)
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
     return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"
-
-
-def runs_folder() -> Path:
-    """Say where runs are kept."""
-    return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
 
 
 def _brought(place: Place) -> dict[str, Path]:
@@ -198,6 +203,25 @@ def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     os.chdir(source)
     command = [sys.executable, "-P", "-m", "trainer", "_process", *_with_file(argv, asked.file)]
     os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
+
+
+def _become_container(argv: list[str], place: Place) -> NoReturn:
+    """On a host without torch: the same words, in the environment's image."""
+    if place.outside is not None:
+        raise ExperimentError(
+            f"{place.outside} is outside of the checkout, which is all that the image sees",
+            hint="copy it into the checkout",
+        )
+    command = ["docker", "compose", "run", "--rm", "train", *argv]
+    print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
+    os.chdir(CHECKOUT)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted: this process becomes the other
+    except FileNotFoundError as fault:
+        raise EngineAbsentError(
+            "the command `docker` is not installed, and training needs it or torch",
+            hint="scripts/train does what is missing",
+        ) from fault
 
 
 def _with_file(argv: list[str], file: Path | None) -> list[str]:
