@@ -6,11 +6,13 @@ Knows what a build is given and when nothing needs building. Refuses to know Doc
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import unquote
 
 from trainer.digest import canonical, digest_of_document
 from trainer.engine import BuildRequest
@@ -18,7 +20,7 @@ from trainer.environment import image_json, inputs_of, load_environment, source_
 from trainer.errors import ImageBuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from trainer.engine import Engine, ImageFacts
     from trainer.environment import Environment, Inputs
@@ -100,8 +102,8 @@ def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | N
 def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: bool = False) -> Built:
     """Make the image of a plan. `fresh` uses no cache. Raises `ImageBuildError`."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="reprise-secrets-") as folder:
-        engine.build(_request(wanted, machine=machine, root=root, secrets=Path(folder), fresh=fresh))
+    with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
+        engine.build(_request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh))
     if (image := engine.image(wanted.tag)) is None:
         raise ImageBuildError(f"the engine built {wanted.tag} and does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
@@ -117,7 +119,7 @@ def recipe(text: str, variables: Mapping[str, str]) -> str:
     return text.replace(_PLACE, f"ENV {pairs}\n" if pairs else "")
 
 
-def _request(wanted: Plan, *, machine: Machine, root: Path, secrets: Path, fresh: bool) -> BuildRequest:
+def _request(wanted: Plan, *, machine: Machine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
     environment = wanted.inputs.environment
     return BuildRequest(
         recipe=recipe((root / "docker" / "Dockerfile").read_text(encoding="utf-8"), environment.variables),
@@ -125,8 +127,8 @@ def _request(wanted: Plan, *, machine: Machine, root: Path, secrets: Path, fresh
         stage=wanted.stage,
         tag=wanted.tag,
         arguments=_arguments(wanted, environment) | dict(machine.proxies),
-        secrets=_secrets(machine, secrets),
-        contexts={"wheels": str(machine.indexes.folders[0])} if machine.indexes.folders else {},
+        secrets=_secrets(machine, folder),
+        contexts={"wheels": str(_wheels(machine.indexes.folders, root=root, folder=folder / "wheels"))},
         epoch=EPOCH,
         host_network=machine.indexes.on_loopback,
         fresh=fresh,
@@ -150,6 +152,22 @@ def _secrets(machine: Machine, folder: Path) -> dict[str, Path]:
     index.touch(mode=0o600)
     index.write_text(machine.indexes.as_shell(), encoding="utf-8")
     return {"index": index} | ({"ca": machine.ca} if machine.ca else {})
+
+
+def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
+    """Those files of the machine's folders of wheels that the lock names, in one folder, linked where that is possible."""
+    folder.mkdir()
+    lock = (root / "uv.lock").read_text(encoding="utf-8")
+    wanted = {unquote(name) for name in re.findall(r'/([^/"]+\.whl)"', lock)}
+    for source in (path for place in folders for path in sorted(place.glob("*.whl")) if path.name in wanted):
+        target = folder / source.name
+        if target.exists():
+            continue
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+    return folder
 
 
 def _beside(stage: Stage, root: Path) -> str:

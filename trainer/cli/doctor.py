@@ -124,26 +124,25 @@ def _network() -> Finding:
     told = f"CA bundle {ca_bundle() or 'none'}" + (
         f"; {len(indexes.folders)} folder(s) of wheels" if indexes.folders else ""
     )
-    asked = [
-        ROOT / "scripts" / "uv",
+    words = [
         "pip",
         "install",
         "--dry-run",
         "--quiet",
         "--no-deps",
-        "--refresh-package",
-        "rich",
         "--target",
         "/nonexistent",
+        "--refresh-package",
+        "rich",
         "rich",
     ]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    done = subprocess.run([ROOT / "scripts" / "uv", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         return doctor.note(
             "network",
             f"no package index answers ({reason[0].strip()}); {told}",
-            "docs/mirrors.md: a mirror or a folder of wheels",
+            "docs/mirror.md: a mirror or a folder of wheels",
         )
     return doctor.well("network", f"the package index answers; {told}")
 

@@ -63,10 +63,11 @@ class DockerEngine:
     def images(self, label: str) -> list[ImageFacts]:
         """Every image that carries a label and a name, newest first."""
         with _worded():
-            found = self._client.images.list(filters={"label": label, "dangling": False})
-            return sorted(
-                (_facts(image.attrs) for image in found), key=lambda facts: (facts.created, facts.tags), reverse=True
-            )
+            found = [str(row["Id"]) for row in self._client.api.images(filters={"label": label, "dangling": False})]
+        images = [
+            image for identity in dict.fromkeys(found) if (image := self.image(identity))
+        ]  # one may have gone meanwhile
+        return sorted(images, key=lambda facts: (facts.created, facts.tags), reverse=True)
 
     def build(self, request: BuildRequest) -> Digests:
         """Build through an OCI archive where the engine keeps manifests; straight into it, not bit for bit, where it does not."""

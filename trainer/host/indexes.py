@@ -16,18 +16,20 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_PIP: Final = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout")
+_PIP: Final = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout", "no-index")
 _UV_OF_PIP: Final = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
     "timeout": "UV_HTTP_TIMEOUT",
+    "no-index": "UV_OFFLINE",
 }
-_UV: Final = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT")
+_UV: Final = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT", "UV_OFFLINE")
 _PIP_OF_UV: Final = {
     "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
     "UV_INSECURE_HOST": "PIP_TRUSTED_HOST",
     "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT",
+    "UV_OFFLINE": "PIP_NO_INDEX",
 }
 _LOOPBACK: Final = ("localhost", "127.", "[::1]")
 _SYSTEM: Final = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
