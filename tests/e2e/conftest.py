@@ -107,6 +107,7 @@ def free_port() -> int:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A clone in which the first command of the README was typed once; everything that it started is taken down."""
     root = tmp_path_factory.mktemp("reprise-e2e-")
+    root.chmod(0o755)  # pytest makes it 0700; containers of a root host run as another user
     clone(root)
     mine = House(root=root, env=os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"})
     try:
