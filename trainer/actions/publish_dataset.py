@@ -78,7 +78,7 @@ class _Upload:
         """Store a pack unless it is there; tell how many bytes that took."""
         stop.check()
         body = b"".join(map(self._read, slices))
-        pack = Pack(sha256=digest_of_bytes(body), size=len(body))
+        pack = Pack(sha256=self._expected(slices[0]) if len(slices) == 1 else digest_of_bytes(body), size=len(body))
         key = object_key(pack.sha256)
         here = patiently(lambda: self.store.size(key), stop) == pack.size
         if not here:
@@ -88,9 +88,12 @@ class _Upload:
 
     def _read(self, piece: Slice) -> bytes:
         data = self.source.read(piece)
-        if digest_of_bytes(data) != self.files[piece.path].parts[piece.start // PACK_BYTES]:
+        if digest_of_bytes(data) != self._expected(piece):
             raise edited(self.source.root / piece.path)
         return data
+
+    def _expected(self, piece: Slice) -> str:
+        return self.files[piece.path].parts[piece.start // PACK_BYTES]
 
 
 def publish_dataset(

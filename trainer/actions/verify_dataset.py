@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.parallel import Stop, in_parallel
 from trainer.actions.progress import SILENT
-from trainer.errors import AlteredError, DatasetError, ManifestError
+from trainer.errors import AlteredError, DatasetError, ManifestError, NotWritableError
 from trainer.manifest import parse_manifest
 from trainer.store.cache import MANIFEST, is_right
 
@@ -44,12 +44,21 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
         progress.end()
     damaged = [entry.path for entry, is_whole in zip(entries, right, strict=True) if not is_whole]
     if damaged or (dataset.files and not entries):
-        cache.reopen(dataset)
         first = repr(damaged[0]) if damaged else "its manifest"
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        hint = f"withdrawn from the cache; replace what is wrong: reprise data fetch {dataset.name}"
-        raise AlteredError(f"{dataset.title} is damaged in the cache: {first}{more}", hint=hint)
+        raise AlteredError(
+            f"{dataset.title} is damaged in the cache: {first}{more}", hint=_withdrawn(dataset, folder.parent, cache)
+        )
     return len(entries)
+
+
+def _withdrawn(dataset: Dataset, folder: Path, cache: Cache) -> str:
+    """Withdraw the dataset; the hint says what is left to do, and by whom: nobody can touch another user's files."""
+    try:
+        cache.reopen(dataset)
+    except NotWritableError:
+        return f"only its owner (uid {folder.stat().st_uid}) can withdraw it: have them type reprise data verify {dataset.name}"
+    return f"withdrawn from the cache; replace what is wrong: reprise data fetch {dataset.name}"
 
 
 def _entries(dataset: Dataset, path: Path) -> tuple[Entry, ...]:
