@@ -1,7 +1,7 @@
 """The engine: what builds and runs containers, as the rest of the package sees it.
 
 Knows the words: what can be said of an engine and of an image, and what can be asked. Refuses to know Docker: `trainer.engine.docker`
-is its only home, and `trainer.engine.memory` the stand-in of the tests.
+is its only home, and `tests.engine.memory` the stand-in of the tests.
 """
 
 from __future__ import annotations

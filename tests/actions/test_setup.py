@@ -1,0 +1,106 @@
+"""The values of the managed block."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checkouts import BASE, MACHINE, checkout
+from tests.engine.memory import MemoryEngine
+from trainer.actions import setup
+from trainer.actions.build_image import build, plan
+from trainer.errors import PortTakenError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(("uid", "inside"), [(0, 1000), (1000, 1000), (4321, 4321)])
+def test_containers_run_as_the_user_and_never_as_root(uid: int, inside: int) -> None:
+    """A root host gets 1000."""
+    assert setup.owner(uid, uid).uid == inside
+
+
+def test_the_local_stores_key_is_made_once(tmp_path: Path) -> None:
+    """A second setup keeps it: the server already knows it."""
+    del tmp_path
+    first = setup.store_values(setup.Choice(), {}, port=8333)
+    second = setup.store_values(setup.Choice(), first, port=8333)
+    assert first == second
+    assert len(first["AWS_SECRET_ACCESS_KEY"]) >= 40
+    assert setup.store_values(setup.Choice(), {}, port=8333) != first
+
+
+def test_host_and_containers_reach_the_local_store_by_two_addresses() -> None:
+    """Neither is the store's name, which both share."""
+    values = setup.store_values(setup.Choice(), {}, port=9444)
+    assert values["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9444"
+    assert values["REPRISE_STORE_ENDPOINT"] == "http://store:8333"
+    assert values["COMPOSE_PROFILES"] == "store"
+
+
+def test_another_store_switches_the_local_one_off() -> None:
+    """No key is made up for it, and setup remembers the choice."""
+    chosen = setup.Choice(store="s3://lab/reprise", endpoint="https://s3.example")
+    values = setup.store_values(chosen, {}, port=8333)
+    assert values["COMPOSE_PROFILES"] == ""
+    assert "AWS_SECRET_ACCESS_KEY" not in values
+    assert setup.store_values(setup.Choice(), values, port=8333) == values
+
+
+def test_a_store_that_containers_cannot_reach_is_refused() -> None:
+    """A path on the host is none inside."""
+    with pytest.raises(UsageError, match=r"expected s3://BUCKET"):
+        setup.store_values(setup.Choice(store="/data"), {}, port=8333)
+
+
+def test_the_gpu_overlay_is_on_where_the_runtime_is(tmp_path: Path) -> None:
+    """And off elsewhere: a reservation without the runtime is an error."""
+    who = setup.owner(1000, 1000)
+    files = [
+        setup.machine_values(tmp_path, who=who, nvidia=nvidia, ca=None)["COMPOSE_FILE"] for nvidia in (True, False)
+    ]
+    assert files == ["compose.yaml:compose.gpu.yaml", "compose.yaml"]
+
+
+def test_the_environment_follows_choice_then_habit_then_machine() -> None:
+    """A machine with GPUs gets cuda unless somebody said otherwise."""
+    assert setup.environment_name(setup.Choice(), {}, nvidia=True) == "cuda"
+    assert setup.environment_name(setup.Choice(), {"REPRISE_ENVIRONMENT": "cpu"}, nvidia=True) == "cpu"
+    assert (
+        setup.environment_name(setup.Choice(environment="mine"), {"REPRISE_ENVIRONMENT": "cpu"}, nvidia=True) == "mine"
+    )
+
+
+def test_two_checkouts_are_two_projects(tmp_path: Path) -> None:
+    """Their stores and caches do not meet, whatever their folders are called."""
+    who = setup.owner(1000, 1000)
+    names = {
+        setup.machine_values(tmp_path / place / "reprise", who=who, nvidia=False, ca=None)["COMPOSE_PROJECT_NAME"]
+        for place in ("a", "b")
+    }
+    assert len(names) == 2
+
+
+def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
+    """And what is built is named by digest, with its layers and its build id."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    assert setup.image_values("cpu", engine=engine, root=root) == {}
+    built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    values = setup.image_values("cpu", engine=engine, root=root)
+    assert values["REPRISE_IMAGE"] == built.reference
+    assert values["REPRISE_BUILD_ID"] == built.plan.build_id
+    assert values["REPRISE_IMAGE_LAYERS"] == ",".join(built.layers)
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:
+    """Before anything is started."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortTakenError, match=f"port {port} on 127.0.0.1 is taken") as caught:
+            setup.check_port(port)
+    assert "REPRISE_STORE_PORT=" in str(caught.value.hint)

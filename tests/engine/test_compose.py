@@ -1,0 +1,51 @@
+"""What compose says when a service does not run, as one sentence; and what compose.yaml promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainer.engine.compose import worded
+from trainer.errors import EngineError, PortTakenError
+
+TEXT = (Path(__file__).parents[2] / "compose.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Error: driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:8333 failed: port is already allocated",
+        "Error starting userland proxy: listen tcp4 127.0.0.1:8333: bind: address already in use",
+    ],
+)
+def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
+    """Both wordings of Docker."""
+    found = worded("train", told)
+    assert isinstance(found, PortTakenError)
+    assert "port 8333" in found.message
+    assert found.hint == "REPRISE_STORE_PORT=8343 scripts/setup"
+
+
+def test_other_failures_keep_their_last_lines() -> None:
+    """Without compose's own progress."""
+    found = worded(
+        "train",
+        " Container reprise-store-1  Running\nreprise: unknown experiment 'digitz'\n  -> did you mean digits?\n",
+    )
+    assert type(found) is EngineError
+    assert found.message.endswith("failed: reprise: unknown experiment 'digitz' / -> did you mean digits?")
+
+
+def test_everything_published_is_on_loopback() -> None:
+    """The store is for this machine."""
+    ports = re.findall(r"ports:\n\s+- (\S+)", TEXT)
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_container_is_given_the_engine() -> None:
+    """A socket in a container is root on the host."""
+    assert "docker.sock" not in TEXT
+    assert "privileged" not in TEXT

@@ -1,0 +1,111 @@
+"""Declarations, pins, and the build id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checkouts import BASE, ROOT, checkout
+from trainer.environment import environment_names, inputs_of, load_environment, load_pin
+from trainer.errors import DocumentError, EnvironmentNameError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_cuda_differs_from_cpu_by_its_extra_alone() -> None:
+    """The two environments share base, system packages, Python and variables."""
+    cpu, cuda = (load_environment(name, root=ROOT) for name in ("cpu", "cuda"))
+    assert cuda.extras == ("cuda",)
+    assert cuda.model_dump(exclude={"name", "extras"}) == cpu.model_dump(exclude={"name", "extras"})
+
+
+def test_every_declared_environment_is_well_formed() -> None:
+    """What the repository ships can be read."""
+    assert [load_environment(name, root=ROOT).name for name in environment_names(ROOT)] == ["cpu", "cuda", "store"]
+
+
+def test_an_unknown_environment_names_the_nearest() -> None:
+    """A typo is answered with what was meant."""
+    with pytest.raises(EnvironmentNameError, match="unknown environment 'cuba'") as caught:
+        load_environment("cuba", root=ROOT)
+    assert caught.value.hint == "did you mean cuda?"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('like = "cpu"\nextra = ["cpu"]\nextras = ["cpu"]', "unknown key 'extra'"),
+        ('extras = ["cpu"]', "'base' is missing"),
+        ('like = "cuda"\nextras = ["cpu"]', "which is itself like 'cpu'"),
+        ('like = "cpu"\nextras = []', "extras: found"),
+        ('like = "cpu"\nextras = ["cpu"]\nbase = "debian:bookworm"', "base: found 'debian:bookworm'"),
+        ('like = "cpu"\nextras = ["cpu"]\npackages = ["rm -rf /"]', "packages.0: found 'rm -rf /'"),
+        ('like = "cpu"\nextras = ["cpu"]\n[variables]\nA = "two\\nlines"', "variables.A: found"),
+        ("extras = [", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
+    """The file, the key, what was found: in one sentence."""
+    root = checkout(tmp_path)
+    (root / "environments" / "mine.toml").write_text(text)
+    with pytest.raises(DocumentError) as caught:
+        load_environment("mine", root=root)
+    assert said in caught.value.message
+    assert "mine.toml" in caught.value.message
+
+
+def test_like_takes_over_what_is_not_said(tmp_path: Path) -> None:
+    """Own variables are added to those of the other."""
+    root = checkout(tmp_path)
+    (root / "environments" / "mine.toml").write_text('like = "cpu"\nextras = ["cpu"]\n[variables]\nTZ = "CET"\n')
+    mine, cpu = load_environment("mine", root=root), load_environment("cpu", root=root)
+    assert mine.variables == cpu.variables | {"TZ": "CET"}
+    assert mine.packages == cpu.packages
+
+
+@pytest.mark.parametrize(
+    "file", ["uv.lock", "docker/Dockerfile", "docker/install-packages", "trainer/host/inventory.py"]
+)
+def test_every_input_moves_the_build_id(tmp_path: Path, file: str) -> None:
+    """A byte more in any input names another build."""
+    root = checkout(tmp_path)
+    before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
+    with (root / file).open("a") as out:
+        out.write("#\n")
+    assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id != before
+
+
+def test_the_code_is_no_input(tmp_path: Path) -> None:
+    """An edit of the package needs no build."""
+    root = checkout(tmp_path)
+    before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
+    (root / "trainer" / "new.py").write_text("x = 1\n")
+    assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
+
+
+def test_the_pin_is_no_input(tmp_path: Path) -> None:
+    """Else an image could never be what its own pin says."""
+    root = checkout(tmp_path)
+    before = inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id
+    (root / "environments" / "cpu.pin.toml").write_text("anything")
+    assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id == before
+
+
+def test_a_pin_of_another_environment_is_refused(tmp_path: Path) -> None:
+    """A copied file does not pin what it does not name."""
+    root = checkout(tmp_path)
+    digest = f"sha256:{'a' * 64}"
+    lines = [
+        f'environment = "cuda"\nreference = "r.example/cuda@{digest}"',
+        f'config = "{digest}"\nbuild_id = "{digest}"',
+    ]
+    (root / "environments" / "cpu.pin.toml").write_text("\n".join([*lines, "layers = []"]))
+    with pytest.raises(DocumentError, match="pins 'cuda'; expected 'cpu'"):
+        load_pin("cpu", root=root)
+
+
+def test_no_pin_is_shipped() -> None:
+    """Without a pin the environment is built where it is used."""
+    assert not list((ROOT / "environments").glob("*.pin.toml"))
