@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.actions.conftest import FILES, contents, fill
+from tests.actions.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
+from trainer.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Type = Callable[..., tuple[int, str, str]]
@@ -127,3 +132,26 @@ def test_no_store_is_said_so(reprise: Type, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("REPRISE_STORE")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"))
     assert (code, "REPRISE_STORE" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """Ctrl-C and SIGTERM: one line, the documented code, no temporary file, and the same command ends well."""
+
+    def stopping(body: Iterator[bytes]) -> Iterator[bytes]:
+        os.kill(os.getpid(), number)
+        for block in body:
+            for byte in block:
+                Event().wait(0.01)
+                yield bytes([byte])
+
+    reprise("publish", "small", str(tmp_path / "source"))
+    with monkeypatch.context() as patched:
+        patched.setattr(data, "open_store", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        found, out, err = reprise("fetch", "small")
+    assert (found, out) == (code, "")
+    assert "stopped by" in err
+    assert not list((tmp_path / "cache").rglob("new/*"))
+    assert reprise("fetch", "small")[0] == 0

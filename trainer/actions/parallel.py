@@ -5,9 +5,8 @@ Knows threads: hashing and input and output release Python's lock. Refuses to kn
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from threading import Event
-from typing import TYPE_CHECKING, Final, TypeVar
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from trainer.errors import AlteredError, StoreError, StoreUnreachableError
 
@@ -18,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS: Final = 8
+_LOOK_UP_S: Final = 0.2
 PASSING: Final = (AlteredError, StoreUnreachableError)
 """Failures that may be gone at the next try."""
 PAUSES_S: Final = (0.5, 2.0)
@@ -51,18 +51,56 @@ class Stop:
 
 
 def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:
-    """Do `work` on every piece and give the results in their order; raise the first failure once all have ended."""
-    stop = Stop()
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, piece, stop) for piece in pieces]
+    """Do `work` on every piece and give the results in their order; raise the first failure once all threads have ended."""
+    job = _Job(work, pieces)
+    running = [Thread(target=job.run, daemon=True) for _ in range(threads)]
+    try:
+        for thread in running:
+            thread.start()
+        _join(running)
+    except BaseException:
+        job.stop.set()
+        _join(running)
+        raise
+    return job.result()
+
+
+class _Job(Generic[T, R]):
+    """Pieces of work, taken one by one by as many threads as like."""
+
+    def __init__(self, work: Callable[[T, Stop], R], pieces: Iterable[T]) -> None:
+        self.stop = Stop()
+        self._work, self._pieces, self._taking = work, enumerate(pieces), Lock()
+        self._results: dict[int, R] = {}
+        self._failures: list[BaseException] = []
+
+    def run(self) -> None:
         try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+            while (taken := self._take()) is not None:
+                number, piece = taken
+                self._results[number] = self._work(piece, self.stop)
+        except StoppedPieceError:
+            pass
+        except BaseException as fault:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+            self._failures.append(fault)
+            self.stop.set()
+
+    def _take(self) -> tuple[int, T] | None:
+        self.stop.check()
+        with self._taking:
+            return next(self._pieces, None)
+
+    def result(self) -> list[R]:
+        if self._failures:
+            raise self._failures[0]
+        return [self._results[number] for number in range(len(self._results))]
+
+
+def _join(running: Iterable[Thread]) -> None:
+    """Wait, and look up now and then: a signal that arrives just before a thread begins to wait would not wake it."""
+    for thread in running:
+        while thread.is_alive():
+            thread.join(_LOOK_UP_S)
 
 
 def patiently(work: Callable[[], R], stop: Stop, *, on: tuple[type[StoreError], ...] = PASSING) -> R:

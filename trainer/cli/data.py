@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from trainer.cli.places import CHECKOUT, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.dataset import Dataset, dataset_names, declaration, declared, load_dataset
 from trainer.document import typed
-from trainer.errors import DatasetError, MachineError, UsageError
+from trainer.errors import DatasetError, MachineError, StoppedError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.store import open_store
 from trainer.store.cache import Cache
@@ -28,6 +30,7 @@ from trainer.store.folder import SourceFolder
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from trainer.store.contract import Store
 
@@ -58,8 +61,23 @@ def main(argv: list[str]) -> int:
         store=words.store or store_address() or "",
         cache=Cache(root=Path(words.cache or os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")),
     )
-    result: int = words.verb(words, places)
+    with _stoppable():
+        result: int = words.verb(words, places)
     return result
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a transfer as Ctrl-C does: threads stop at their next block, and temporary files are removed."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError("stopped by SIGTERM", hint="the same command goes on where it was")
 
 
 def _parser() -> Arguments:

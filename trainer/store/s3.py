@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # A store that is away must be known within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
     connect_timeout=2,
-    read_timeout=30,
+    read_timeout=20,  # also the longest that Ctrl-C waits for a server that says nothing
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
     request_checksum_calculation="when_required",  # ours is sent with every body, computed once
