@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
 from trainer.record import LedgerEntry
-from trainer.settings import LaunchSettings, is_secret, written
+from trainer.settings import is_secret, written
 from trainer.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _LOADS: Final = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_O
 class Ledger:
     """Who was bound to the settings of one run and who read them. `root` is what places in the code are named from."""
 
-    def __init__(self, resolved: Resolved[LaunchSettings], *, root: Path | None = None) -> None:
+    def __init__(self, resolved: Resolved[Any], *, root: Path | None = None) -> None:
         """Begin an empty ledger over these settings, and have every attribute access of theirs told to it."""
         self._settings = resolved.settings
         self._origins = resolved.origins

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from time import monotonic
 from typing import Final, Literal, NoReturn
@@ -197,12 +197,23 @@ def _require_captured(source: Path, place: Place) -> None:
 def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     level = asked.settings.determinism
     settings = variables(level, threads=threads_at(level, asked.settings.threads))
-    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    if _is_compiled():
+        own["PYTHONDONTWRITEBYTECODE"] = "1"
     argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
     hold()
     os.chdir(source)
     command = [sys.executable, "-P", "-m", "trainer", "_process", *_with_file(argv, asked.file)]
     os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
+
+
+def _is_compiled() -> bool:
+    """Tell whether torch's bytecode is there: then none is written, and the frozen source stays as it was captured.
+
+    Where it is not, the first run writes it: compiling torch and Lightning takes ten seconds, each time.
+    """
+    found = find_spec("torch")
+    return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
 
 
 def _become_container(argv: list[str], place: Place) -> NoReturn:

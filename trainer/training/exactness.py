@@ -44,7 +44,8 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         raise MachineError(
             "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
         )
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:  # it can be set once in a process
+        torch.set_num_interop_threads(1)
     _choose_exact_kernels()
     warm_up()
 

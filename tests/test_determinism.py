@@ -1,0 +1,36 @@
+"""Levels of determinism: their variables, and the number of threads."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.determinism import Level, capabilities, differing, threads_at, variables
+from trainer.errors import SettingError
+
+
+def test_each_level_sets_what_the_one_below_it_sets() -> None:
+    """`off` fixes the threads, `machine` what changes bits on one machine, `portable` which instructions are used."""
+    off, machine, portable = (variables(level, threads=1) for level in Level)
+    assert off.items() < machine.items() < portable.items()
+    assert capabilities(Level.PORTABLE).items() <= portable.items()
+
+
+@pytest.mark.parametrize(
+    ("level", "asked", "threads"), [("machine", None, 2), ("off", 7, 7), ("portable", None, 1), ("portable", 1, 1)]
+)
+def test_threads_are_a_number_and_never_all_cores(level: str, asked: int | None, threads: int) -> None:
+    """The count changes a result's bits, so it does not depend on the machine."""
+    assert threads_at(Level(level), asked) == threads
+
+
+def test_portable_has_one_thread() -> None:
+    """Asking for more is refused, not passed over."""
+    with pytest.raises(SettingError, match="expected 1"):
+        threads_at(Level.PORTABLE, 4)
+
+
+def test_a_variable_that_is_not_set_is_named() -> None:
+    """Each with what was expected and what is there."""
+    expected = variables(Level.MACHINE, threads=2)
+    assert differing(expected, expected) == []
+    assert differing(expected, expected | {"MKL_NUM_THREADS": "8"}) == ["MKL_NUM_THREADS: expected '2', found '8'"]

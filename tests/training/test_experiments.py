@@ -1,0 +1,67 @@
+"""The experiments: each is importable, its net takes what its dataset gives, its settings hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.dataset import load_dataset
+from trainer.errors import ExperimentError, ExperimentFailedError
+from trainer.ledger import Ledger, configured, kept
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.experiment import load_experiment, own_failure
+
+pytestmark = pytest.mark.torch
+ROOT = Path(__file__).parents[2]
+HEAD = "from torch import nn\nfrom trainer.training.classification import *\n"
+SHAPES = {"digits": ((5, 1, 8, 8), (5, 10)), "faces": ((5, 1, 25, 25), (5, 2)), "diabetes": ((5, 10), (5,))}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
+    """Assembled by the ledger from the experiment's settings, as a run does it."""
+    experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
+    resolved = resolve(experiment.settings, Origins(words=take_apart([]), environ={}))
+    dataset = load_dataset(resolved.settings.dataset, root=ROOT)
+    assert {"train", "val", "test"} <= dataset.splits.keys()
+    given, gives = SHAPES[name]
+    with kept(Ledger(resolved)):
+        assert configured(experiment.net)()(torch.zeros(given)).shape == gives
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("def f(:", ExperimentFailedError, "line 1: invalid syntax"),
+        ("import nope", ExperimentFailedError, "ModuleNotFoundError: No module named 'nope'"),
+        ("", ExperimentError, "has no class Settings"),
+        (
+            HEAD + "class Settings(ClassificationSettings):\n    classes = 2\n",
+            ExperimentError,
+            "has none; expected exactly one net",
+        ),
+        (HEAD + "class Settings(ClassificationSettings):\n    threads = 2\n", ExperimentError, "sets threads"),
+    ],
+)
+def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[Exception], said: str) -> None:
+    """In one sentence, whether its code raises or a part is missing."""
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(kind, match=said):
+        load_experiment("mine", file, root=ROOT)
+
+
+def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:
+    """And one of ours is not blamed on her."""
+    file = tmp_path / "mine.py"
+    file.write_text("def forward(x):\n    return x.nothing\n")
+    space: dict[str, object] = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - her code
+    with pytest.raises(AttributeError) as caught:
+        space["forward"](1)  # type: ignore[operator]
+    told = own_failure(caught.value, file=file)
+    assert told is not None
+    assert "mine.py, line 2, in forward" in str(told.hint)
+    assert own_failure(ValueError("ours"), file=file) is None

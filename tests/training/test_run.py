@@ -1,0 +1,155 @@
+"""A whole run by the real command: what it leaves, that it can be repeated bit for bit, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.record import Record, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def finished(checkout: Checkout) -> tuple[str, str, Path, Record]:
+    """Train once with a setting from the command line; give what was printed and what was left."""
+    code, out, err = checkout.train("--learning-rate", "0.01")
+    assert code == 0, err
+    return (out, err, *checkout.last())
+
+
+def test_the_first_line_names_environment_image_and_device(finished: tuple[str, str, Path, Record]) -> None:
+    """Before anything else is said."""
+    assert (
+        finished[1].splitlines()[0].startswith("no environment (this machine's own Python), image unknown, device cpu")
+    )
+
+
+def test_the_last_block_names_run_result_record_and_store(
+    finished: tuple[str, str, Path, Record], checkout: Checkout
+) -> None:
+    """Results are on stdout; nothing else is."""
+    out, _, folder, record = finished
+    lines = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("test "))
+    assert lines["run"] == f"{record.run} (completed)"
+    assert lines["record"] == str((folder / "record.json").relative_to(checkout.root))
+    assert lines["published"] == str(checkout.store)
+
+
+def test_the_record_says_what_ran(finished: tuple[str, str, Path, Record]) -> None:
+    """Ingredients, origins, readers, results, files."""
+    record = finished[3]
+    assert (record.ingredients.experiment, record.ingredients.datasets["dots"].version) == ("dots.py", 1)
+    assert record.ingredients.settings["learning_rate"] == 0.01
+    assert {"workers", "progress", "threads"}.isdisjoint(record.ingredients.settings)
+    assert record.circumstances.origins["learning_rate"] == "command line"
+    assert record.circumstances.origins["classes"] == "experiment"
+    assert record.outcome.ledger["learning_rate"].bound[0].startswith("adamw (trainer/training/optimizers.py:")
+    assert record.outcome.ledger["classes"].bound[0].startswith("Net (dots.py:")
+    assert {"test_accuracy", "test_loss", "val_loss"} <= record.outcome.metrics.keys()
+    assert record.outcome.steps == 14
+
+
+def test_what_ran_is_the_frozen_source(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
+    """The copy has the experiment; an edit of the checkout afterwards is not in it."""
+    copy = finished[2].parents[1] / "source"
+    assert (copy / "dots.py").read_bytes() == (checkout.root / "dots.py").read_bytes()
+
+
+def test_metrics_are_at_full_precision_and_without_times(finished: tuple[str, str, Path, Record]) -> None:
+    """Each line can be read as JSON; the last has the test."""
+    lines = [json.loads(line) for line in (finished[2] / "metrics.jsonl").read_bytes().splitlines()]
+    assert lines[-1]["test_loss"] == finished[3].outcome.metrics["test_loss"]
+    assert not any("time" in name for line in lines for name in line)
+
+
+def test_the_same_command_gives_the_same_bits(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:
+    """Weights, optimizer state, every logged metric, and the run's identity; also with workers, and without the store."""
+    before, record = finished[2:]
+    checkout.store.rename(checkout.store.with_name("away"))
+    try:
+        code, out, err = checkout.train("--learning-rate", "0.01", "--workers", "1")
+    finally:
+        checkout.store.with_name("away").rename(checkout.store)
+    assert code == 0, err
+    folder, again = checkout.last()
+    for name in ("tensors.json", "metrics.jsonl", "weights.safetensors"):
+        assert (folder / name).read_bytes() == (before / name).read_bytes()
+    assert (again.identity, again.outcome.weights) == (record.identity, record.outcome.weights)
+    assert "local only" in out
+
+
+def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> None:
+    """SIGTERM: a checkpoint of the step, status preempted, exit code 143; nothing is left half-written."""
+    process = checkout.start("--max-epochs", "100000", "--no-publish")
+    assert process.stderr
+    while not process.stderr.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    folder, record = checkout.last()
+    assert process.returncode == 143, err
+    assert record.outcome.status is Status.PREEMPTED
+    pointer = json.loads((folder / "checkpoints/latest.json").read_bytes())
+    assert (folder / "checkpoints" / pointer["path"]).is_file()
+    assert pointer["step"] >= 14
+
+
+@pytest.mark.long
+def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None:
+    """Two processes exchange gradients over gloo; twice the same."""
+    found = []
+    for _ in range(2):
+        code, _, err = checkout.train("--devices", "2", "--threads", "1")
+        assert code == 0, err
+        found.append(checkout.last()[1])
+    assert found[0].ingredients.device.world_size == 2
+    assert found[0].outcome.weights == found[1].outcome.weights
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["--breaks"], 82, "the experiment raised"),
+        (["--momentum", "0.5"], 41, "momentum is given (command line), but nothing in this run is bound to it"),
+        (["--learning-rat", "1"], 41, "unknown setting --learning-rat"),
+        (["--monitor", "val_los"], 41, "does not measure"),
+        (["--dataset", "dot"], 44, "dataset 'dot' is not declared"),
+        (["--batch-size", "64", "--devices", "2"], 44, "expected a batch of 64"),
+    ],
+)
+def test_bad_input_gets_one_line_and_its_code(checkout: Checkout, argv: list[str], code: int, said: str) -> None:
+    """No traceback; a record that says failed where one was open, else no run folder."""
+    before = set((checkout.root / "runs").iterdir())
+    found, _, err = checkout.train(*argv)
+    assert (found, "Traceback" in err) == (code, False), err
+    assert said in err
+    for run in set((checkout.root / "runs").iterdir()) - before:
+        assert json.loads((run / "attempts/1/record.json").read_bytes())["outcome"]["status"] == "failed"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.3, 0.6, 0.9, 1.4, 2.0, 3.0])
+def test_a_signal_at_any_moment_leaves_nothing_behind(checkout: Checkout, number: int, after: float) -> None:
+    """No run folder without a record, and no record that says running."""
+    before = set((checkout.root / "runs").iterdir())
+    process = checkout.start("--max-epochs", "100000", "--no-publish")
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in {130, 143, -number}
+    for run in set((checkout.root / "runs").iterdir()) - before:
+        assert json.loads((run / "attempts/1/record.json").read_bytes())["outcome"]["status"] != "running"
