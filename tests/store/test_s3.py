@@ -122,7 +122,7 @@ HEAD = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (HEAD % (b"206 Partial Content", 10) + b"12345", StoreError),
+        (HEAD % (b"206 Partial Content", 10) + b"12345", AlteredError),
         (HEAD % (b"200 OK", 20) + b"12345678901234567890", AlteredError),
         (HEAD % (b"503 Slow Down", 0), StoreUnreachableError),
         (HEAD % (b"500 Internal Server Error", 0), StoreUnreachableError),
@@ -141,3 +141,11 @@ def test_what_a_server_answers_wrongly_has_a_name(
         with pytest.raises(error) as caught:
             list(open_store("s3://reprise").read("a/b", start=0, length=10))
     assert "\n" not in caught.value.message
+
+
+def test_a_server_without_tls_is_told_apart(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An https address of a server that does not speak TLS, or whose certificate is not accepted, names TLS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_environment.replace("http:", "https:"))
+    with pytest.raises(StoreUnreachableError, match="TLS") as caught:
+        open_store("s3://reprise").size("a/b")
+    assert "AWS_CA_BUNDLE" in str(caught.value.hint)

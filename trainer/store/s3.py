@@ -79,6 +79,7 @@ _NO_CREDENTIALS: Final = (
 _CREDENTIALS_HINT: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in compose they stand in .env"
 )
+_TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
 _REACH_HINT: Final = "start it (docker compose up -d --wait store), or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
@@ -197,9 +198,11 @@ class S3Store:
             raise StoreDeniedError(
                 f"no usable credentials for {self.address}: {_line(fault)}", hint=_CREDENTIALS_HINT
             ) from fault
-        except boto.IncompleteReadError as fault:
-            raise AlteredError(
-                f"{key} was cut short on the way from {self._endpoint}: {_line(fault)}", hint=AGAIN
+        except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
+            raise AlteredError(f"{key} was cut short on the way from {self._endpoint}", hint=AGAIN) from fault
+        except boto.SSLError as fault:
+            raise StoreUnreachableError(
+                f"store {self.address}: TLS to {self._endpoint} failed", hint=_TLS_HINT
             ) from fault
         except (boto.ConnectionError, boto.HTTPClientError) as fault:
             raise StoreUnreachableError(
