@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.engine.memory import FACTS
 from trainer.actions import doctor
 from trainer.actions.doctor import Finding, State
-from trainer.engine import EngineFacts
 from trainer.errors import EngineAbsentError
+
+if TYPE_CHECKING:
+    from trainer.engine import EngineFacts
 
 BLOCK = {"REPRISE_ENVIRONMENT": "cpu", "REPRISE_IMAGE": "localhost/reprise/cpu@sha256:1"}
 NVIDIA = replace(FACTS, runtimes=("nvidia", "runc"))

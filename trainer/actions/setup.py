@@ -142,11 +142,15 @@ def engine_base(pinned: Pin, *, engine: Engine) -> str:
     return image.labels.get(BASE_LABEL, "") if image else ""
 
 
-def prepare_runs(root: Path, who: Owner) -> None:
-    """See to it that containers can write runs/: given to their user where the host's is root. Raises `NotWritableError`."""
+def prepare_folders(root: Path, who: Owner) -> None:
+    """Make the folders that containers mount; the engine would make them root's. Raises `NotWritableError`.
+
+    runs/ is given to the containers' user where the host's is root.
+    """
     runs = root / "runs"
     with disk_faults(runs):
-        runs.mkdir(exist_ok=True)
+        for folder in (runs, root / ".venv", root / ".reprise"):
+            folder.mkdir(exist_ok=True)
         if os.getuid() == 0 and runs.stat().st_uid != who.uid:
             os.chown(runs, who.uid, who.gid)
 

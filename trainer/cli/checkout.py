@@ -85,7 +85,7 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     if before.edited:
         say("the managed block in .env was edited by hand: it is written anew (lines of your own belong outside of it)")
     values = block(docker, choice or setup.Choice(), before.values)
-    setup.prepare_runs(ROOT, setup.owner(os.getuid(), os.getgid()))
+    setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
     if write_block(DOTENV, values):
         say(
             f".env: wrote {len(values)} values ({values['REPRISE_ENVIRONMENT']}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
