@@ -18,6 +18,7 @@ from trainer.manifest import (
     Pack,
     Segment,
     Slice,
+    _is_plain,
     lay,
     manifest_bytes,
     parse_manifest,
@@ -230,3 +231,9 @@ def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
     assert parse_manifest(manifest_bytes(manifest)) == manifest
     assert [each.segments for each in manifest.entries][1:] == [(Segment(pack=pack, offset=0, length=3),)] * 2 + [()]
     assert manifest.packs == (TWO.packs[0], pack)
+
+
+@given(path=st.text(alphabet="ab./-\\\0 \n~é", max_size=8))
+def test_the_short_way_for_plain_paths_agrees_with_the_rules(path: str) -> None:
+    """A path that is waved through is one that the rules accept."""
+    assert not _is_plain(path) or path_fault(path) is None
