@@ -106,7 +106,8 @@ def uv(*arguments: str, **variables: str) -> int:
         program = pinned_uv.uv(*pinned_uv.pinned())
     except pinned_uv.NoUvError as problem:
         return told([str(problem)])
-    return subprocess.run([program, *arguments], env=environment, check=False).returncode
+    # Named, so that uv does not look into .venv, which may be another user's.
+    return subprocess.run([program, *arguments, "--python", sys.executable], env=environment, check=False).returncode
 
 
 def places(text: str, address: str) -> list[str]:

@@ -49,7 +49,7 @@ def pinned() -> tuple[str, list[str]]:
 def uv(version: str, hashes: list[str]) -> Path:
     """A uv of exactly this version: from the PATH, from an earlier call, or fetched now."""
     for found in (shutil.which("uv"), HOME / f"uv-{version}" / "bin" / "uv"):
-        if found and Path(found).exists() and said_by(found, "--version").split()[1:2] == [version]:
+        if found and os.access(found, os.X_OK) and said_by(found, "--version").split()[1:2] == [version]:
             return Path(found)
     return fetched(version, hashes)
 
@@ -124,7 +124,7 @@ def environment() -> dict[str, str]:
     """This process's environment with pip's settings in it; what it already says to uv stands."""
     version, _ = pinned()
     python = HOME / f"uv-{version}" / "bin" / "python"
-    listing = said_by(python if python.exists() else sys.executable, "-m", "pip", "config", "list")
+    listing = said_by(python if os.access(python, os.X_OK) else sys.executable, "-m", "pip", "config", "list")
     return {**handed_on(configured(listing)), **os.environ}
 
 

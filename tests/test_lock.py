@@ -120,7 +120,9 @@ def test_a_lock_that_is_no_toml_is_one_line(copy: Path) -> None:
 
 def test_no_other_file_names_a_registry() -> None:
     """The one address in the repository is that of PyTorch's own index, in pyproject.toml and the lock."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     hosts = tuple(
         "".join(parts)
         for parts in (("py", "pi.org"), ("pythonhosted", ".org"), ("deb.debian", ".org"), ("npmjs", ".org"))
