@@ -21,6 +21,7 @@ from trainer.errors import (
     StoreUnreachableError,
 )
 from trainer.store import turn
+from trainer.store.cache import Cache
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -164,16 +165,21 @@ def test_a_damaged_file_of_an_unfinished_fetch_is_replaced(published: Published)
     assert not temporary_files(published)
 
 
-def test_many_at_once_are_all_right_where_locks_lie(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.long)])
+def test_many_at_once_are_all_right_where_locks_lie(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
     """Eight fetches of one dataset into one cache, none waiting for another, all end with it."""
     monkeypatch.setattr(turn, "_taken", lambda _: True)
-    with ThreadPoolExecutor(8) as threads:
-        jobs = [
-            threads.submit(fetch_dataset, published.dataset, cache=published.cache, open_store=lambda: published.store)
-            for _ in range(8)
-        ]
-        folders = {job.result() for job in jobs}
-    assert [contents(folder) for folder in folders] == [FILES]
+    for number in range(rounds):
+        cache = Cache(root=tmp_path / str(number))
+        with ThreadPoolExecutor(8) as threads:
+            jobs = [
+                threads.submit(fetch_dataset, published.dataset, cache=cache, open_store=lambda: published.store)
+                for _ in range(8)
+            ]
+            folders = {job.result() for job in jobs}
+        assert [contents(folder) for folder in folders] == [FILES]
 
 
 def test_of_many_at_once_one_downloads(published: Published) -> None:
@@ -215,3 +221,13 @@ def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:
     published.cache.root.write_text("not a folder")
     with pytest.raises(RepriseError, match="could not be written"):
         fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755, 0o2775])
+def test_what_is_made_in_a_cache_is_as_open_as_the_cache(published: Published, mode: int) -> None:
+    """A folder made for sharing stays one whatever the umask; one's own stays one's own; files are for every reader."""
+    published.cache.root.mkdir()
+    published.cache.root.chmod(mode)
+    folder = fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
+    above = [published.cache.root / "datasets", folder.parent.parent]
+    assert [path.stat().st_mode & 0o7777 for path in above] == [mode] * 2
