@@ -149,13 +149,20 @@ def check() -> int:
         return told([f"uv.lock: cannot be read: {problem}"])
     if problems:
         return told(problems)
-    if uv(
-        "lock", "--check", "--offline", "--quiet", "--directory", str(ROOT), UV_DEFAULT_INDEX=INDEX, UV_FIND_LINKS=""
-    ):
+    if not current():
         return told(["uv.lock is not what pyproject.toml asks for"])
     count = sum(len(_files(package)) for package in packages)
     print(f"uv.lock: current, neutral, complete: {len(packages)} packages, {count} files")
     return 0
+
+
+def current() -> bool:
+    """Whether uv, offline, would leave the lock as it is. In a copy: beside .venv, maybe another user's, it would look in."""
+    with tempfile.TemporaryDirectory(prefix="reprise-lock-") as copy:
+        for file in (PROJECT, LOCK):
+            shutil.copyfile(file, Path(copy) / file.name)
+        asked = ("lock", "--check", "--offline", "--quiet", "--directory", copy)
+        return uv(*asked, UV_DEFAULT_INDEX=INDEX, UV_FIND_LINKS="") == 0
 
 
 def told(problems: list[str]) -> int:
