@@ -31,7 +31,8 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:
     """The command line of a build: into an archive, or straight into the engine where it cannot make archives."""
-    words = ["docker", "buildx", "build", "--file", "-", "--target", request.stage, "--provenance=false"]
+    words = ["docker", "buildx", "build", "--file", "-", "--provenance=false"]
+    words += ["--target", request.stage] if request.stage else []
     for name, value in sorted(request.arguments.items()):
         words += ["--build-arg", f"{name}={value}"]
     words += ["--build-arg", f"SOURCE_DATE_EPOCH={request.epoch}"]

@@ -39,6 +39,11 @@ class DockerEngine:
         self._kept = kept
         self._opened: DockerClient | None = None
 
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._opened is not None:
+            self._opened.close()
+
     def facts(self) -> EngineFacts:
         """Ask the engine about itself."""
         with _worded():

@@ -1,0 +1,180 @@
+"""Docker itself: builds that are the same bit for bit, digests, registries, and how its absence is worded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import urlopen
+from uuid import uuid4
+
+import pytest
+
+from trainer.engine import BuildRequest
+from trainer.engine.docker import DockerEngine
+from trainer.errors import EngineError, ImageBuildError, ImageMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.engine import ImageFacts
+
+RECIPE = 'FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY file /file\nLABEL reprise.test="{name}"\n'
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[DockerEngine]:
+    """The engine of this machine, with an empty memory."""
+    with closing(DockerEngine(kept=tmp_path / "kept")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Iterator[BuildRequest]:
+    """A build of one small file under a name of its own; the image is removed afterwards."""
+    name = uuid4().hex[:12]
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "file").write_text("content\n")
+    tag = f"localhost/reprise-test/{name}:1"
+    yield BuildRequest(
+        recipe=RECIPE.format(name=name),
+        root=root,
+        stage="",
+        tag=tag,
+        arguments={},
+        secrets={},
+        contexts={},
+        epoch=1767225600,
+        fresh=True,
+    )
+    subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=False)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """An empty registry on loopback."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("needs Debian's docker-registry: apt-get install docker-registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
+        "http": {"addr": address},
+    }
+    (tmp_path / "registry.yml").write_text(json.dumps(config))
+    server = subprocess.Popen(
+        ["docker-registry", "serve", tmp_path / "registry.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(f"http://{address}/v2/")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def wait_for(address: str) -> None:
+    """Ask until it answers, for ten seconds at most."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            urlopen(address, timeout=1).close()  # noqa: S310 - http on loopback
+        except URLError:
+            if time.monotonic() > end:
+                raise
+        else:
+            return
+
+
+def built(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
+    """Build it, and what the engine then says of it."""
+    engine.build(request)
+    image = engine.image(request.tag)
+    assert image is not None
+    return image
+
+
+@pytest.mark.engine
+def test_two_builds_without_a_cache_are_the_same_bit_for_bit(engine: DockerEngine, request_: BuildRequest) -> None:
+    """Manifest and config, although time has passed and the file was written anew."""
+    first = engine.build(request_)
+    (request_.root / "file").write_text("content\n")
+    assert engine.build(request_) == first
+    assert first.manifest is not None
+
+
+@pytest.mark.engine
+def test_the_engine_names_the_image_as_its_archive_did(
+    engine: DockerEngine, request_: BuildRequest, tmp_path: Path
+) -> None:
+    """Loading keeps the manifest's digest; the config's is found in the saved image by an engine without a memory."""
+    digests = engine.build(request_)
+    image = engine.image(request_.tag)
+    assert image is not None
+    assert image.id == digests.manifest
+    assert image.references == (f"{request_.tag.rpartition(':')[0]}@{digests.manifest}",)
+    with closing(DockerEngine(kept=tmp_path / "forgotten")) as other:
+        assert other.digests(image) == digests
+
+
+@pytest.mark.engine
+def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest) -> None:
+    """Those with a name; an unknown label finds none."""
+    image = built(engine, request_)
+    name = request_.tag.split("/")[-1].split(":")[0]
+    assert [found.id for found in engine.images(f"reprise.test={name}")] == [image.id]
+    assert engine.images(f"reprise.test={name}-not") == []
+
+
+@pytest.mark.engine
+def test_a_pushed_image_is_the_same_when_pulled(engine: DockerEngine, request_: BuildRequest, registry: str) -> None:
+    """Pushed under its own digest, seen there, pulled by it."""
+    image = built(engine, request_)
+    reference = engine.push(image, f"{registry}/team/cpu")
+    assert reference == f"{registry}/team/cpu@{image.id}"
+    assert engine.in_registry(reference)
+    subprocess.run(["docker", "image", "rm", "--force", image.id], capture_output=True, check=True)
+    engine.pull(reference)
+    pulled = engine.image(reference)
+    assert pulled is not None
+    assert (pulled.id, pulled.layers) == (image.id, image.layers)
+    subprocess.run(["docker", "image", "rm", "--force", image.id], capture_output=True, check=True)
+
+
+@pytest.mark.engine
+def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there(
+    engine: DockerEngine, registry: str
+) -> None:
+    """A wrong digest is no image; no answer is a failure."""
+    wrong = f"{registry}/team/cpu@sha256:{'0' * 64}"
+    assert not engine.in_registry(wrong)
+    with pytest.raises(ImageMissingError, match="is not in its registry"):
+        engine.pull(wrong)
+    with pytest.raises(EngineError):
+        engine.in_registry(f"127.0.0.1:1/team/cpu@sha256:{'0' * 64}")
+
+
+@pytest.mark.engine
+def test_a_build_that_fails_says_so_in_one_sentence(engine: DockerEngine, request_: BuildRequest) -> None:
+    """The builder's own lines stand above it."""
+    broken = BuildRequest(
+        recipe="FROM scratch\nCOPY absent /\n",
+        root=request_.root,
+        stage="",
+        tag=request_.tag,
+        arguments={},
+        secrets={},
+        contexts={},
+        epoch=0,
+    )
+    with pytest.raises(ImageBuildError, match="failed, for the reason in the lines above"):
+        engine.build(broken)
