@@ -20,8 +20,8 @@ def test_the_first_does_not_wait(tmp_path: Path) -> None:
     """A free lock is had at once, and again afterwards."""
     waited: list[str] = []
     for _ in range(2):
-        with turn(tmp_path / "lock", is_done=never, waiting=lambda: waited.append("waited")) as mine:
-            mine.beat()
+        with turn(tmp_path / "lock", is_done=never, waiting=lambda: waited.append("waited")):
+            pass
     assert waited == []
 
 
@@ -62,5 +62,22 @@ def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(tmp_path: Path) -
 
 def test_where_no_lock_can_be_made_it_goes_on_without(tmp_path: Path) -> None:
     """A folder that cannot hold a lock is no reason not to fetch."""
-    with turn(tmp_path / "nowhere" / "lock", is_done=never, waiting=lambda: None) as mine:
-        mine.beat()
+    with turn(tmp_path / "nowhere" / "lock", is_done=never, waiting=lambda: None):
+        pass
+
+
+def test_the_holder_shows_signs_of_life(tmp_path: Path) -> None:
+    """While it works, a counter in the lock's file goes on, whatever the work is."""
+    with turn(tmp_path / "lock", is_done=never, waiting=lambda: None):
+        first = _next_beat(tmp_path / "lock", b"")
+        assert _next_beat(tmp_path / "lock", first) != first
+
+
+def _next_beat(lock: Path, seen: bytes) -> bytes:
+    """The next thing written into the lock's file."""
+    pause = Event()
+    for _ in range(200):
+        if (beat := lock.read_bytes()) not in {b"", seen}:
+            return beat
+        pause.wait(0.05)
+    raise AssertionError("no beat in ten seconds")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from trainer.manifest import Entry, Manifest, Segment
     from trainer.store.cache import Cache, Incoming, Mark, Staging
     from trainer.store.contract import Store
-    from trainer.store.turn import Turn
 
 RANGE_BYTES: Final = 8 << 20
 """About what one request brings: small datasets still keep all threads busy, large ones make few requests."""
@@ -55,11 +54,10 @@ def fetch_dataset(
         return folder
     store = open_store()
     wait = f"another process is fetching {dataset.title}; waiting for it"
-    with cache.turn(dataset, waiting=lambda: progress.note(wait)) as turn:
+    with cache.turn(dataset, waiting=lambda: progress.note(wait)):
         if folder := cache.find(dataset):
             return folder
-        fetch = _Fetch(store=store, cache=cache, progress=progress, turn=turn)
-        return fetch.all(dataset)
+        return _Fetch(store=store, cache=cache, progress=progress).all(dataset)
 
 
 def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
@@ -119,7 +117,6 @@ class _Fetch:
     store: Store
     cache: Cache
     progress: Progress
-    turn: Turn
 
     def all(self, dataset: Dataset) -> Path:
         """Fetch what is missing of a dataset, and let it appear."""
@@ -174,7 +171,7 @@ class _Pieces:
         stream = _Bytes(blocks, stop)
         while left:
             with self.staging.incoming(left[0].entry) as file:
-                self._take(stream, left[0].entry.size, file)
+                stream.pour(left[0].entry.size, file)
                 file.settle(left[0].paths)
             self.fetch.progress.advance(left[0].entry.size)
             del left[0]
@@ -198,12 +195,7 @@ class _Pieces:
     def _part(self, segment: Segment, file: Incoming, mark: Mark, stop: Stop) -> None:
         file.rewind(mark)
         blocks = self.fetch.store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length)
-        self._take(_Bytes(blocks, stop), segment.length, file)
-
-    def _take(self, stream: _Bytes, size: int, file: Incoming) -> None:
-        for block in stream.take(size):
-            file.write(block)
-            self.fetch.turn.beat()
+        _Bytes(blocks, stop).pour(segment.length, file)
 
 
 class _Bytes:
@@ -212,16 +204,16 @@ class _Bytes:
     def __init__(self, blocks: Iterator[bytes], stop: Stop) -> None:
         self._blocks, self._stop, self._held = blocks, stop, memoryview(b"")
 
-    def take(self, size: int) -> Iterator[bytes]:
+    def pour(self, size: int, file: Incoming) -> None:
+        """Write the next `size` bytes into a file."""
         while size:
             self._stop.check()
+            self._held = self._held or memoryview(next(self._blocks, b""))
             if not self._held:
-                self._held = memoryview(next(self._blocks, b""))
-                if not self._held:
-                    raise whole("a pack")
+                raise whole("a pack")
             part, self._held = self._held[:size], self._held[size:]
             size -= len(part)
-            yield bytes(part)
+            file.write(part)
 
 
 def _missing(manifest: Manifest, staging: Staging) -> tuple[Wanted, ...]:

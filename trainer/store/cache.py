@@ -30,7 +30,7 @@ from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineEr
 from trainer.host.atomic import disk_faults, sync_folder, write_whole
 from trainer.manifest import Pack
 from trainer.store.contract import altered
-from trainer.store.turn import Turn, turn
+from trainer.store.turn import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ class Cache:
         """Where the complete dataset is, or would be."""
         return self.root / "datasets" / dataset.name / _hex(dataset)
 
-    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[Turn]:
+    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
         place = self._shared(dataset)
         lock = place.with_name(f".{_hex(dataset)}.lock")
@@ -209,12 +209,12 @@ class Incoming:
         self._staging, self._entry, self._temporary, self._file = staging, entry, temporary, file
         self._running = hashlib.sha256()
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes | memoryview) -> None:
         """Take the next bytes."""
         self._running.update(block)
-        view = memoryview(block)
-        while view:
-            view = view[self._file.write(view) :]
+        left = memoryview(block)
+        while left:
+            left = left[self._file.write(left) :]
 
     def salvage(self) -> int:
         """Take over what an interrupted fetch left of this file; the number of segments that came of it, each verified."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from itertools import count
+from threading import Event, Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
@@ -18,49 +19,56 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STALE_S: Final = 15.0
-"""A holder that has written nothing for so long is taken for dead or stuck."""
+"""A holder that has written nothing for so long is taken for dead."""
+BEAT_S: Final = 1.0
 _LOOK_S: Final = 0.1
-_BEAT_S: Final = 1.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Turn:
-    """One's turn: `beat` tells those who wait that it goes on."""
-
-    handle: int | None
-    _beats: int = 0
-    _last: float = field(default_factory=monotonic)
-
-    def beat(self) -> None:
-        """Show a sign of life, once a second at most; may be called from several threads."""
-        now = monotonic()
-        if self.handle is not None and now - self._last >= _BEAT_S:
-            self._last, self._beats = now, self._beats + 1
-            with suppress(OSError):
-                os.pwrite(self.handle, b"%020d" % self._beats, 0)
 
 
 @contextmanager
 def turn(
     path: Path, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
-) -> Iterator[Turn]:
+) -> Iterator[None]:
     """Wait until it is this process's turn at the lock `path`, or it is no longer needed, or the holder seems dead."""
     handle = _opened(path)
+    if handle is None:
+        yield
+        return
     try:
-        if handle is not None and not _taken(handle):
+        if not _taken(handle):
             waiting()
             _wait(handle, is_done, stale_s)
-        yield Turn(handle=handle)
+        with _beating(handle):
+            yield
     finally:
-        if handle is not None:
-            os.close(handle)  # and with it the lock
+        os.close(handle)  # and with it the lock
+
+
+@contextmanager
+def _beating(handle: int) -> Iterator[None]:
+    """Write a sign of life every second, from a thread: to hash or to flush a large file may take minutes."""
+    over = Event()
+    thread = Thread(target=_beat, args=(handle, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _beat(handle: int, over: Event) -> None:
+    for number in count():
+        with suppress(OSError):
+            os.pwrite(handle, b"%d %d" % (os.getpid(), number), 0)
+        if over.wait(BEAT_S):
+            return
 
 
 def _wait(handle: int, is_done: Callable[[], bool], stale_s: float) -> None:
     seen, since = b"", monotonic()
     while not is_done() and not _taken(handle) and monotonic() - since < stale_s:
         sleep(_LOOK_S)
-        if (beat := os.pread(handle, 20, 0)) != seen:
+        if (beat := os.pread(handle, 64, 0)) != seen:
             seen, since = beat, monotonic()
 
 
