@@ -108,7 +108,7 @@ def machine() -> str:
     engine = output("docker version --format '{{.Server.Version}}' 2>/dev/null")
     return (
         f"Machine: {processor or platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}, "
-        f"Python {platform.python_version()}, Docker {engine or 'absent'}."
+        f"Python {platform.python_version()}, Docker {engine or 'absent'}; load {os.getloadavg()[0]:.1f} at the start."
     )
 
 

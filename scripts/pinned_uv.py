@@ -48,10 +48,20 @@ def pinned() -> tuple[str, list[str]]:
 
 def uv(version: str, hashes: list[str]) -> Path:
     """A uv of exactly this version: from the PATH, from an earlier call, or fetched now."""
-    for found in (shutil.which("uv"), HOME / f"uv-{version}" / "bin" / "uv"):
-        if found and os.access(found, os.X_OK) and said_by(found, "--version").split()[1:2] == [version]:
+    for found in (shutil.which("uv"), own(version)):
+        if found and is_version(found, version):
             return Path(found)
     return fetched(version, hashes)
+
+
+def own(version: str) -> Path:
+    """Where the uv that was fetched lies."""
+    return HOME / f"uv-{version}" / "bin" / "uv"
+
+
+def is_version(program: str | Path, version: str) -> bool:
+    """Whether a program is there, and says of itself that it is this version of uv."""
+    return os.access(program, os.X_OK) and said_by(program, "--version").split()[1:2] == [version]
 
 
 def said_by(*command: str | Path) -> str:
@@ -67,11 +77,12 @@ def fetched(version: str, hashes: list[str]) -> Path:
     print(f"uv: fetching uv {version} into {home.relative_to(ROOT)}", file=sys.stderr)
     try:
         made(partial, f"uv=={version} " + " ".join(f"--hash={digest}" for digest in hashes))
-        shutil.rmtree(home, ignore_errors=True)
-        partial.rename(home)
+        if not is_version(own(version), version):  # another process may have been faster
+            shutil.rmtree(home, ignore_errors=True)
+            partial.rename(home)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return home / "bin" / "uv"
+    return own(version)
 
 
 def made(home: Path, requirement: str) -> None:
@@ -123,7 +134,7 @@ def handed_on(settings: dict[str, str]) -> dict[str, str]:
 def environment() -> dict[str, str]:
     """This process's environment with pip's settings in it; what it already says to uv stands."""
     version, _ = pinned()
-    python = HOME / f"uv-{version}" / "bin" / "python"
+    python = own(version).with_name("python")
     listing = said_by(python if os.access(python, os.X_OK) else sys.executable, "-m", "pip", "config", "list")
     return {**handed_on(configured(listing)), **os.environ}
 
