@@ -233,9 +233,10 @@ class NotDeterministicError(RunError):
 
 
 class ExperimentFailedError(RunError):
-    """The experiment's own code raised."""
+    """The experiment's own code raised; `place` is the last of its lines that was reached."""
 
     code = 82
+    place: str = ""
 
 
 class StoppedError(RepriseError):

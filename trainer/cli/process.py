@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ from trainer.cli.manual import experiment_help
 from trainer.cli.progress import transfer_progress
 from trainer.dataset import load_dataset
 from trainer.digest import canonical
-from trainer.errors import InterruptedRunError, RepriseError, StoppedError, StoreMissingError
+from trainer.errors import DiskFullError, InterruptedRunError, RepriseError, StoppedError, StoreMissingError
 from trainer.launch import Frozen, Launch, launched
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
@@ -207,9 +208,14 @@ def _told(fault: BaseException, session: Session) -> BaseException:
 
     if isinstance(fault, RepriseError | KeyboardInterrupt):
         return fault
+    if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
+        return DiskFullError(
+            f"no space left in the run folder {session.frozen.shown}", hint="free space, then run again"
+        )
+    own = own_failure(fault, file=session.experiment.file)
     if isinstance(fault, RuntimeError) and (exact := translated(fault)):
-        return exact
-    return own_failure(fault, file=session.experiment.file) or fault
+        return type(exact)(f"{exact.message}: {own.place}", hint=exact.hint) if own else exact
+    return own or fault
 
 
 def _status_of(fault: BaseException) -> Status:

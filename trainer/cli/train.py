@@ -24,6 +24,7 @@ from trainer.determinism import threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
     DeviceError,
+    DotenvError,
     EngineAbsentError,
     EnvironmentNameError,
     ExperimentError,
@@ -222,6 +223,11 @@ def _become_container(argv: list[str], place: Place) -> NoReturn:
         raise ExperimentError(
             f"{place.outside} is outside of the checkout, which is all that the image sees",
             hint="copy it into the checkout",
+        )
+    if not (CHECKOUT / ".env").is_file():
+        raise DotenvError(
+            "training needs torch or the image, and this checkout is not set up for one",
+            hint="scripts/train does what is missing",
         )
     command = ["docker", "compose", "run", "--rm", "train", *argv]
     print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)

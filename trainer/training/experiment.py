@@ -64,7 +64,9 @@ def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | 
     if not frames:
         return None
     lines = [f"{file.name}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
-    return ExperimentFailedError(f"the experiment raised {type(fault).__name__}: {fault}", hint="\n     ".join(lines))
+    told = ExperimentFailedError(f"the experiment raised {type(fault).__name__}: {fault}", hint="\n     ".join(lines))
+    told.place = f"{file.name}, line {frames[-1].lineno}"
+    return told
 
 
 def _imported(file: Path, *, root: Path) -> ModuleType:
