@@ -19,7 +19,7 @@ from trainer.ledger import configured, kept, made
 from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, served
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
-from trainer.training.logs import displays, loggers
+from trainer.training.logs import displays, finish, loggers
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
 from trainer.training.stopping import StopBetweenSteps
@@ -78,8 +78,11 @@ def train(job: Job) -> Trained:
         data = made(RunData, job.dataset, job.data)
         clock, checkpoints = StepClock(), made(Checkpoints, job.into / "checkpoints", run=job.run)
         machine = _machine(job, [clock, checkpoints])
-        machine.fit(net, datamodule=data)
-        return _closed(job, machine, net, data, clock)
+        try:
+            machine.fit(net, datamodule=data)
+            return _closed(job, machine, net, data, clock)
+        finally:
+            finish(machine.loggers)
 
 
 def _machine(job: Job, parts: list[Any]) -> L.Trainer:

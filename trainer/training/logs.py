@@ -16,7 +16,7 @@ from trainer.digest import canonical
 from trainer.ledger import configured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import lightning as L
@@ -66,6 +66,14 @@ def loggers(folder: Path, *, tensorboard: bool, wandb: str, wandb_project: str) 
 
         made.append(WandbLogger(project=wandb_project, save_dir=folder, offline=wandb == "offline", log_model=False))
     return made
+
+
+def finish(made: Iterable[Logger]) -> None:
+    """Have every logger end its writing now, Weights & Biases too: the record is about to name every file by its digest."""
+    for logger in made:
+        end = getattr(getattr(logger, "experiment", None), "finish", None)
+        if end is not None:
+            end()
 
 
 @configured
