@@ -1,0 +1,55 @@
+"""Host users: whoever types the everyday command owns what comes out, and nothing runs as root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import House, clone, free_port
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Said
+
+pytestmark = pytest.mark.engine
+
+
+def socket_group() -> int:
+    """The group that may talk to the engine."""
+    return Path("/var/run/docker.sock").stat().st_gid
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
+@pytest.mark.parametrize("uid", [1000, 4321])
+def test_a_user_without_a_name_trains_and_owns_the_run(tmp_path: Path, first: Said, uid: int) -> None:
+    """No passwd entry, no home: set up, train, own the record; the cache is theirs to fill."""
+    assert first.code == 0, first.text  # the images are built
+    tmp_path.chmod(0o755)
+    root, home = tmp_path / "clone", tmp_path / "home"
+    for folder in (root, home):
+        folder.mkdir()
+    clone(root)
+    subprocess.run(["chown", "-R", f"{uid}:{uid}", root, home], check=True)
+    environ = os.environ | {"HOME": str(home), "REPRISE_STORE_PORT": str(free_port())}
+    house = House(root=root, env=environ)
+    become = ("setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={socket_group()}", "--")
+    try:
+        said = house.type(*become, "scripts/train", "--exp", "digits", "--max-epochs", "1")
+        assert said.code == 0, said.text
+        record = root / "runs" / said.run / "attempts" / "1" / "record.json"
+        assert (record.stat().st_uid, record.stat().st_gid) == (uid, uid)
+        assert (root / ".env").stat().st_uid == uid
+    finally:
+        house.type(*become, "docker", "compose", "--profile", "*", "down", "--volumes")
+
+
+def test_under_a_root_host_containers_are_user_1000(house: House, first: Said) -> None:
+    """And can write the runs folder, which setup gave them."""
+    if os.getuid() != 0:
+        pytest.skip("is about root")
+    assert first.code == 0, first.text
+    record = house.root / "runs" / first.run / "attempts" / "1" / "record.json"
+    assert record.stat().st_uid == 1000
