@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# A shell starts background commands with Ctrl-C ignored, and every process below inherits that: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_TORCH: Final = importlib.util.find_spec("torch") is not None
 
