@@ -1,0 +1,85 @@
+"""The dev container, opened by the real dev container CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.e2e.conftest import House, clone, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.engine, pytest.mark.index]
+
+CLI: Final = "@devcontainers/cli@0.89.0"
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A clone that belongs to an ordinary user, opened; `devcontainer` is on its PATH."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm, for the dev container CLI")
+    tools, root = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("devcontainer-")
+    install = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(tools), CLI]
+    subprocess.run(install, check=True, capture_output=True)
+    root.chmod(0o755)
+    clone(root)
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", "1000:1000", root], check=True)
+    path = f"{tools / 'node_modules' / '.bin'}:{os.environ['PATH']}"
+    house = House(root=root, env=os.environ | {"PATH": path, "REPRISE_STORE_PORT": str(free_port())})
+    try:
+        said = house.type("devcontainer", "up", "--workspace-folder", ".", seconds=1500)
+        assert json.loads(said.out.splitlines()[-1])["outcome"] == "success", said.text
+        yield house
+    finally:
+        house.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans")
+
+
+def inside(house: House, *words: str) -> str:
+    """What a command in the dev container prints; it must end well."""
+    said = house.type("devcontainer", "exec", "--workspace-folder", ".", *words, seconds=900)
+    assert said.code == 0, said.text
+    return said.out
+
+
+def test_nobody_is_root_in_it(opened: House) -> None:
+    """The user is the one whose checkout it is, and can write it."""
+    assert int(inside(opened, "id", "-u")) == opened.root.stat().st_uid != 0
+    inside(opened, "touch", "written")
+    assert (opened.root / "written").stat().st_uid == opened.root.stat().st_uid
+    (opened.root / "written").unlink()
+
+
+def test_it_is_the_environment_with_a_developers_tools(opened: House) -> None:
+    """The software that trains, the lock's tools, and the checkout's own command, without installing anything."""
+    versions = inside(
+        opened,
+        "sh",
+        "-c",
+        "python -c 'import torch; print(torch.__version__)'; ruff --version; scripts/reprise --version",
+    )
+    assert [line.split()[0] for line in versions.splitlines()] == ["2.13.0+cpu", "ruff", "reprise"]
+
+
+def test_the_fast_tests_pass_in_it(opened: House) -> None:
+    """`devcontainer exec scripts/test --fast`: in a terminal of the editor it is the same."""
+    assert " passed" in inside(opened, "scripts/test", "--fast")
+
+
+def test_the_hosts_environments_are_not_touched(opened: House) -> None:
+    """What is shown in their place is gone with the container."""
+
+    def names(folder: Path) -> set[str]:
+        return {path.name for path in folder.iterdir()}
+
+    assert names(opened.root / ".venv") == set()
+    assert "host" in names(opened.root / ".reprise")
+    assert not (opened.root / ".reprise" / "host").is_symlink()
