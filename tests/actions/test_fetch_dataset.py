@@ -210,6 +210,7 @@ def test_a_cache_folder_that_lost_its_marker_is_taken_up_again(published: Publis
     """Without its marker a folder is believed in nothing, and not in the way."""
     folder = fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
     folder.parent.chmod(0o755)
+    (folder.parent / "complete.json").chmod(0o644)
     (folder.parent / "complete.json").write_text("{}")
     assert (
         contents(fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)) == FILES
