@@ -68,6 +68,15 @@ def test_the_record_names_the_image_as_docker_does(house: House, first: Said) ->
     assert any(entry["bound"] for entry in record["outcome"]["ledger"].values())
 
 
+def test_a_run_started_from_the_host_has_its_image_verified(house: House, first: Said) -> None:
+    """A launcher outside of the container saw which image it is: the same one, now verified."""
+    said = house.type("scripts/reprise", "train", "--exp", "digits", *QUICK)
+    assert said.code == 0, said.text
+    seen, told = (house.record(run)["circumstances"]["image"] for run in (said.run, first.run))
+    assert seen["known"] == "verified"
+    assert (seen["manifest"], seen["config"]) == (told["manifest"], told["config"])
+
+
 def test_an_edit_is_trained_without_a_build(house: House) -> None:
     """A line of an experiment is changed: the run's frozen source has it, and its identity is another."""
     page = house.root / "trainer" / "experiments" / "digits.py"

@@ -30,6 +30,8 @@ class MemoryEngine:
     """By reference."""
     running: set[str] = field(default_factory=set)
     """Compose services that run."""
+    containers: dict[str, str] = field(default_factory=dict)
+    """The image's id by the container's name."""
 
     def facts(self) -> EngineFacts:
         """What it was told to be."""
@@ -94,6 +96,10 @@ class MemoryEngine:
     def serves(self, project: str, service: str) -> bool:
         """By service."""
         return bool(project) and service in self.running
+
+    def image_of(self, container: str) -> ImageFacts | None:
+        """By the container's name."""
+        return self.held.get(self.containers.get(container, ""))
 
 
 def an_engine() -> Engine:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, Literal, NoReturn
 
 from trainer.actions.run import abandon, new_run
@@ -24,8 +24,6 @@ from trainer.determinism import threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
     DeviceError,
-    DotenvError,
-    EngineAbsentError,
     EnvironmentNameError,
     ExperimentError,
     LockError,
@@ -33,13 +31,15 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.host.hardware import gpu_nodes
-from trainer.host.image_claim import Claim, claim
+from trainer.host.image_claim import SEEN, WATCHED, Claim, claim
 from trainer.host.source import freeze
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
+from trainer.record import is_run_id
 from trainer.settings import LaunchSettings
 from trainer.training.stop import Stop, hold
 
+_PATIENCE: Final = 10.0
 OWN: Final = ("exp", "settings", "help", "json")
 """Options of the command itself: no settings."""
 
@@ -65,9 +65,12 @@ def main(argv: list[str]) -> int:
         print(launch_help(experiment_names(CHECKOUT)))
         return 0
     asked = understood(argv, words)
-    known = claim(os.environ)
+    watched = os.environ.get(WATCHED)
+    known = claim(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if known.baked is None and find_spec("torch") is None:
-        _become_container(argv, asked.place)
+        from trainer.cli.container import train_in_container
+
+        return train_in_container(argv, asked.place, checkout=CHECKOUT)
     check_lock(known, CHECKOUT)
     check_environment(known, asked.settings)
     device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version())
@@ -83,7 +86,7 @@ def main(argv: list[str]) -> int:
         _become(launch, asked, source=CHECKOUT)
     print(first_line(known, launch, asked.settings), file=sys.stderr)
     hold()
-    run, folder = new_run(runs_folder())
+    run, folder = (watched, runs_folder() / watched) if watched else new_run(runs_folder())
     try:
         stop.listen()
         bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
@@ -96,6 +99,18 @@ def main(argv: list[str]) -> int:
     except BaseException:
         abandon(folder)
         raise
+
+
+def await_seen(runs: Path, run: str) -> Path:
+    """The folder of a run that a launcher on the host watches, once it has written what it saw; it has ten seconds for that."""
+    if not is_run_id(run) or not (runs / run).is_dir():
+        raise UsageError(
+            f"{WATCHED} is {run!r}, which is no run of {runs}", hint=f"leave {WATCHED} unset: the host sets it"
+        )
+    until = monotonic() + _PATIENCE
+    while not (runs / run / SEEN).exists() and monotonic() < until:
+        sleep(0.02)
+    return runs / run
 
 
 def understood(argv: list[str], words: Words) -> Asked:
@@ -215,30 +230,6 @@ def _is_compiled() -> bool:
     """
     found = find_spec("torch")
     return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
-
-
-def _become_container(argv: list[str], place: Place) -> NoReturn:
-    """On a host without torch: the same words, in the environment's image."""
-    if place.outside is not None:
-        raise ExperimentError(
-            f"{place.outside} is outside of the checkout, which is all that the image sees",
-            hint="copy it into the checkout",
-        )
-    if not (CHECKOUT / ".env").is_file():
-        raise DotenvError(
-            "training needs torch or the image, and this checkout is not set up for one",
-            hint="scripts/train does what is missing",
-        )
-    command = ["docker", "compose", "run", "--rm", "train", *argv]
-    print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
-    os.chdir(CHECKOUT)
-    try:
-        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted: this process becomes the other
-    except FileNotFoundError as fault:
-        raise EngineAbsentError(
-            "the command `docker` is not installed, and training needs it or torch",
-            hint="scripts/train does what is missing",
-        ) from fault
 
 
 def _with_file(argv: list[str], file: Path | None) -> list[str]:

@@ -114,3 +114,7 @@ class Engine(Protocol):
     def serves(self, project: str, service: str) -> bool:
         """Tell whether a container of this compose service runs."""
         ...
+
+    def image_of(self, container: str) -> ImageFacts | None:
+        """The image that a container was made of; None where no container has this name."""
+        ...

@@ -146,6 +146,14 @@ class DockerEngine:
         with _worded():
             return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
 
+    def image_of(self, container: str) -> ImageFacts | None:
+        """The image that a container was made of; None where no container has this name."""
+        with _worded():
+            try:
+                return self.image(str(self._client.api.inspect_container(container)["Image"]))
+            except NotFound:
+                return None
+
     def _present(self, reference: str) -> ImageFacts:
         found = self.image(reference)
         if found is None:

@@ -28,6 +28,8 @@ M = TypeVar("M", bound=Document)
 BAKED: Final = Path("/opt/reprise/image.json")
 SEEN: Final = "image-seen.json"
 """In the run folder; written by a launcher on the host."""
+WATCHED: Final = "REPRISE_WATCHED_RUN"
+"""Names the run whose folder that launcher made; the one in the container takes it over."""
 
 
 class Baked(Document):

@@ -1,0 +1,81 @@
+"""`reprise train` on a host without torch: the same words in the environment's image, watched from outside.
+
+Knows how the container is started, seen and stopped. Refuses to know what a run is made of: the launcher in the container does. Since
+somebody outside of the container saw its image, the record can call it verified.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from trainer.actions.run import abandon, new_run
+from trainer.actions.watch import see
+from trainer.cli.checkout import engine
+from trainer.cli.places import runs_folder
+from trainer.errors import DotenvError, EngineAbsentError, ExperimentError
+from trainer.host.dotenv import read_block
+from trainer.host.image_claim import WATCHED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.cli.experiments import Place
+
+
+def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
+    """Start the container, write into the run's folder which image it is, and end as it ends."""
+    if place.outside is not None:
+        raise ExperimentError(
+            f"{place.outside} is outside of the checkout, which is all that the image sees",
+            hint="copy it into the checkout",
+        )
+    if not (checkout / ".env").is_file():
+        raise DotenvError(
+            "training needs torch or the image, and this checkout is not set up for one",
+            hint="scripts/train does what is missing",
+        )
+    run, folder = new_run(runs_folder())
+    _hand_over(folder, checkout)
+    try:
+        return _watched(argv, run, folder, checkout=checkout)
+    finally:
+        abandon(folder)
+
+
+def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
+    container = f"reprise-{run}"
+    options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}"]
+    print(f"reprise: no torch here; docker compose run --rm train {' '.join(argv)}", file=sys.stderr)
+    try:
+        process = subprocess.Popen(["docker", "compose", "run", *options, "train", *argv], cwd=checkout)
+    except FileNotFoundError as fault:
+        raise EngineAbsentError(
+            "the command `docker` is not installed, and training needs it or torch",
+            hint="scripts/train does what is missing",
+        ) from fault
+    # A terminal's Ctrl-C reaches compose too, which hands it on: this process waits for the run to end, whatever it is told.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    with closing(engine()) as host:
+        while process.poll() is None and see(host, container, folder=folder) is None:
+            _wait(process)
+    return process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=0.05)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _hand_over(folder: Path, checkout: Path) -> None:
+    """Give the run's folder to the container's user, where this one is root."""
+    values = read_block(checkout / ".env").values
+    if os.getuid() == 0 and "REPRISE_UID" in values:
+        os.chown(folder, int(values["REPRISE_UID"]), int(values["REPRISE_GID"]))
