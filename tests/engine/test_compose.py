@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from trainer.engine.compose import worded
+from trainer.environment import load_environment
 from trainer.errors import EngineError, PortTakenError
 
-TEXT = (Path(__file__).parents[2] / "compose.yaml").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "compose.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,10 @@ def test_no_container_is_given_the_engine() -> None:
     """A socket in a container is root on the host."""
     assert "docker.sock" not in TEXT
     assert "privileged" not in TEXT
+
+
+def test_there_is_one_default_base() -> None:
+    """The declaration's; the recipe and compose's own build, which cannot read it, repeat it."""
+    base = load_environment("cpu", root=ROOT).base
+    assert f"ARG BASE={base}\n" in (ROOT / "docker" / "Dockerfile").read_text()
+    assert f"${{REPRISE_BASE:-{base}}}" in (ROOT / "compose.build.yaml").read_text()
