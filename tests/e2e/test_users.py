@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import pytest
 from tests.e2e.conftest import House, clone, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.conftest import Said
 
 pytestmark = pytest.mark.engine
@@ -22,13 +25,20 @@ def socket_group() -> int:
     return Path("/var/run/docker.sock").stat().st_gid
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that others may enter: pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="reprise-users-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
 @pytest.mark.parametrize("uid", [1000, 4321])
-def test_a_user_without_a_name_trains_and_owns_the_run(tmp_path: Path, first: Said, uid: int) -> None:
+def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said, uid: int) -> None:
     """No passwd entry, no home: set up, train, own the record; the cache is theirs to fill."""
     assert first.code == 0, first.text  # the images are built
-    tmp_path.chmod(0o755)
-    root, home = tmp_path / "clone", tmp_path / "home"
+    root, home = public / "clone", public / "home"
     for folder in (root, home):
         folder.mkdir()
     clone(root)
