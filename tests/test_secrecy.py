@@ -10,12 +10,17 @@ from trainer.secrecy import secret_by_content, secret_by_name
 SAMPLES = {
     "private key": b"-----BEGIN OPENSSH " + b"PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE",
     "AWS access key": b"aws = 'AKIA" + b"QYLPMN5HHHFPZAM2'",
+    "key assigned to its variable": b"AWS_SECRET_ACCESS" + b"_KEY=h3Jk/9dLq+2mZx8Rt5Vw0Yb7Nc4Pf6Sg1Ha2Kj3L",
     "GitHub token": b"ghp_" + b"0123456789abcdefghijABCDEFGHIJ012345",
 }
 
 
 @pytest.mark.parametrize(
-    "name", [".env", ".env.local", "server.pem", "tls.key", "id_ed25519", "credentials", "credentials.json", ".netrc"]
+    "name",
+    [
+        *(".env", ".env.local", ".envrc", ".env~", "..env.x1.partial", "prod.env"),
+        *("server.pem", "tls.key", "id_ed25519", "credentials", "credentials.json", ".netrc"),
+    ],
 )
 def test_files_named_as_secrets_are_found(name: str) -> None:
     """The names that keys and passwords are kept under are known."""
@@ -41,3 +46,13 @@ def test_contents_of_secrets_are_found_and_named(kind: str) -> None:
 def test_the_key_of_the_vendors_documentation_is_no_secret() -> None:
     """The example that all documentation uses passes."""
     assert secret_by_content(b"AKIAIOSFODNN7" + b"EXAMPLE") is None
+    assert secret_by_content(b"aws_secret_access" + b"_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY") is None
+
+
+@pytest.mark.parametrize(
+    "form", [b"wandb_api" + b'_key: "%s"', b"export WANDB_API" + b"_KEY='%s'", b'"aws_session' + b'_token" = "%s"']
+)
+def test_a_key_is_found_however_it_is_assigned(form: bytes) -> None:
+    """In YAML, in a shell, in JSON or TOML; the variable's name alone, or a reference to it, is none."""
+    assert secret_by_content(form % (b"0123456789abcdef" * 3))
+    assert secret_by_content(form % b"${WANDB_API_KEY:?set it in your environment}") is None

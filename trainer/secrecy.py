@@ -11,7 +11,8 @@ from typing import Final
 
 _NAMES: Final = re.compile(
     r"""(?ix)
-      \.env(\..+)?
+      \.{1,2}env(rc|~|\..+)?
+    | .+\.env
     | .+\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk|ovpn)
     | id_(rsa|dsa|ecdsa|ed25519)(_sk)?
     | \.?credentials(\.(json|toml|ya?ml|ini|csv|txt|env))?
@@ -26,6 +27,13 @@ _EXAMPLES: Final = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
 _SHAPES: Final = (
     ("a private key", re.compile(rb"-----BEGIN [A-Z ]{0,24}PRIVATE KEY( BLOCK)?-----\s")),
     ("an AWS access key", re.compile(rb"\b(?:AKIA|ASIA)(?![A-Z2-7]{9}EXAMPLE)[A-Z2-7]{16}\b")),
+    (
+        "a key assigned to its variable",
+        re.compile(
+            rb"(?i)(?<![a-z0-9])(?:aws_secret_access_key|aws_session_token|wandb_api_key)\b['\"]?\s*[=:]\s*['\"]?"
+            rb"(?![a-z0-9/+]*EXAMPLE)[a-z0-9/+=]{30,}"
+        ),
+    ),
     ("a GitHub token", re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})\b")),
     ("a Hugging Face token", re.compile(rb"\bhf_[A-Za-z]{34}\b")),
     ("a Slack token", re.compile(rb"\bxox[abprs]-[0-9A-Za-z-]{20,}\b")),
