@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, SecretStr
 
 from trainer.errors import DocumentError, RepriseError, SettingError, UsageError
 from trainer.origins import Origins, Resolved, resolve, take_apart
@@ -28,6 +28,8 @@ class Base(LaunchSettings):
     """Sizes."""
     limit: int | None = 5
     """A limit."""
+    token: SecretStr | None = None
+    """A key for elsewhere."""
 
 
 class Settings(Base):
@@ -117,6 +119,16 @@ def test_an_unknown_variable_is_an_error_too() -> None:
     """A misspelt variable would otherwise be silence."""
     with pytest.raises(SettingError, match="unknown setting limt, given by an environment variable"):
         made(limt="3")
+
+
+@pytest.mark.parametrize("argv", [["--token", "hush"], ["--token=hush"]])
+def test_a_secret_is_refused_on_the_command_line(argv: list[str]) -> None:
+    """The record keeps the command; the environment, which it does not keep, is named instead."""
+    with pytest.raises(SettingError, match="setting token is a secret") as caught:
+        made(*argv)
+    assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
+    assert "hush" not in f"{caught.value.message}{caught.value.hint}"
+    assert made(**{"token": "hush"}).settings.value_of("token").get_secret_value() == "hush"
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,13 @@ def _known(
     if unknown and not partly:
         shown = option(unknown[0]) if origin is Origin.COMMAND_LINE else unknown[0]
         raise SettingError(f"unknown setting {shown}, given {where}", hint=did_you_mean(unknown[0], fields))
+    if origin is Origin.COMMAND_LINE and (
+        secret := next((n for n in values if n in fields and is_secret(fields[n])), None)
+    ):
+        raise SettingError(
+            f"setting {secret} is a secret, given {where}: the record keeps the command, and other users can read it",
+            hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{secret.upper()}",
+        )
     textual = origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
     kept = {name: _typed(fields[name], value) if textual else value for name, value in values.items() if name in fields}
     return Source(settings, origin, kept, where=where)
