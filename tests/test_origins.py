@@ -128,7 +128,8 @@ def test_a_secret_is_refused_on_the_command_line(argv: list[str]) -> None:
         made(*argv)
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
     assert "hush" not in f"{caught.value.message}{caught.value.hint}"
-    assert made(**{"token": "hush"}).settings.value_of("token").get_secret_value() == "hush"
+    given_by = {"token": "hush"}
+    assert made(**given_by).settings.value_of("token").get_secret_value() == "hush"
 
 
 @pytest.mark.parametrize(
