@@ -223,7 +223,7 @@ class File(Document):
     """A file of the run."""
 
     path: str
-    size: int
+    size: int = Field(ge=0)
     sha256: Digest
 
 

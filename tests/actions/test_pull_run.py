@@ -115,6 +115,18 @@ def test_a_seal_that_means_harm_writes_nothing(run: OpenRun, tmp_path: Path, har
     assert not (tmp_path / "evil").exists()
 
 
+def test_no_negative_size_makes_room_for_an_enormous_one(run: OpenRun, tmp_path: Path) -> None:
+    """The sum of sizes would be small; the seal is refused before a byte is fetched."""
+
+    def cheat(seal: dict[str, Any]) -> None:
+        seal["files"][0].update(size=1 << 60)
+        seal["files"][1].update(size=-(1 << 60))
+
+    with pytest.raises(DocumentError, match="size"):
+        pull_run(run.record.run, altered(run, cheat), runs=tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_later_format_is_refused_politely(run: OpenRun, tmp_path: Path) -> None:
     """What was found, what is read, what to do."""
     store = altered(run, HARM["another format"])
