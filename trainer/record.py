@@ -13,16 +13,13 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
 from trainer.digest import Digest, canonical, digest_of_document
 from trainer.document import Document, parse_json
 from trainer.errors import DocumentError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FORMAT: Final = "reprise.run/1"
 RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
@@ -295,8 +292,3 @@ def new_run_id(now: datetime | None = None) -> str:
 def is_run_id(text: str) -> bool:
     """Tell whether `text` has the form of a run id."""
     return RUN_ID.fullmatch(text) is not None
-
-
-def bearing(values: Mapping[str, JsonValue], *, execution_only: frozenset[str]) -> dict[str, JsonValue]:
-    """The settings that bear on the result: all but those marked execution-only."""
-    return {name: value for name, value in values.items() if name not in execution_only}
