@@ -98,6 +98,21 @@ def test_a_damaged_statement_is_unknown_and_never_an_error(tmp_path: Path, text:
     assert "image.json" in str(image.reason)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_image_of_composes_own_build_is_unknown_and_its_lock_is_still_known(
+    baked: Path, tmp_path: Path, *, watched: bool
+) -> None:
+    """docker/describe says null there: the checkout's lock is held against the image's all the same."""
+    baked.write_text(json.dumps(json.loads(baked.read_text()) | {"build_id": None}))
+    if watched:
+        write_seen(tmp_path, Seen(container="c", reference="x", build_id=BUILD))
+    found = claim(HANDED, run=tmp_path, baked=baked)
+    assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
+    assert "does not know its build id" in str(found.image.reason)
+    assert found.baked is not None
+    assert found.baked.lock == BUILD
+
+
 def test_what_was_seen_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Reading is the inverse of writing."""
     seen: dict[str, Any] = {"container": "c", "reference": "r", "manifest": None, "config": CONFIG, "build_id": BUILD}

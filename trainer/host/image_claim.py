@@ -37,7 +37,8 @@ class Baked(Document):
 
     format: Literal["reprise.image/1"]
     environment: str
-    build_id: Digest
+    build_id: Digest | None
+    """None in an image of compose's own build, which nobody told."""
     lock: Digest
     variables: dict[str, str] = Field(default_factory=dict)
 
@@ -92,6 +93,8 @@ def write_seen(run: Path, seen: Seen) -> None:
 
 
 def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
+    if itself.build_id is None:
+        return _unknown(itself, handed, _NAMELESS)
     if saw.build_id != itself.build_id:
         return _unknown(itself, handed, f"the engine saw a container of build {saw.build_id}, which is not this one")
     if (told := _digest(handed, "REPRISE_BUILD_ID")) and told != itself.build_id:
@@ -108,12 +111,15 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
     return Claim(image=image, layers=list(saw.layers) or None, baked=itself)
 
 
+_NAMELESS: Final = "this image does not know its build id: `reprise image build` makes images that do"
 _STALE: Final = (
     "the build id handed in is not the one baked in the image: .env is stale; `scripts/setup` writes it anew"
 )
 
 
 def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
+    if itself.build_id is None:
+        return _NAMELESS
     told = handed.get("REPRISE_BUILD_ID", "")
     named = handed.get("REPRISE_ENVIRONMENT", "")
     if not told or not handed.get("REPRISE_IMAGE"):
