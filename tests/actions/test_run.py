@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions.runs import begun, circumstances, finished, ingredients
-from trainer.actions.run import abandon, attempts, new_run, open_run, record_of
+from trainer.actions.run import abandon, attempts, is_alive, new_run, open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import DiskFullError, NotWritableError, RepriseError, RunError
 from trainer.record import Outcome, Status, is_run_id
@@ -81,6 +81,25 @@ def test_two_that_open_at_once_never_share_an_attempt(tmp_path: Path) -> None:
         won = [number for number in pool.map(claim, range(8)) if isinstance(number, int)]
     assert won
     assert len(set(won)) == len(won)
+
+
+def test_whoever_sees_a_record_sees_its_process_alive(tmp_path: Path) -> None:
+    """From the first moment: else a run that begins is taken for a dead one, and closed by somebody else."""
+    _, folder = new_run(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(1, 9):
+            place = folder / "attempts" / str(number)
+
+            def seen(place: Path = place) -> bool:
+                while not (place / "record.json").exists():
+                    pass
+                return is_alive(place)
+
+            watcher = pool.submit(seen)
+            opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
+            assert watcher.result(timeout=60)
+            opened.let_go()
+            assert not is_alive(place)
 
 
 def test_a_run_that_never_opened_leaves_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.actions.runs import begun, finished
+from trainer.actions.run import record_of
 from trainer.cli.run_page import COLUMNS
 from trainer.cli.runs import main
 from trainer.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
@@ -149,10 +150,11 @@ def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.
 
 @pytest.mark.usefixtures("store")
 def test_a_run_whose_process_was_killed_can_be_closed_and_published(
-    runs: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While it lives it is refused; when it is gone it is listed as killed, and published as interrupted on request."""
     run = begun(runs)
+    monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
     with pytest.raises(RunError, match="alive"):
         main(["publish", run.record.run, "--dead"])
     run.let_go()
@@ -161,6 +163,18 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
         main(["publish", run.record.run])
     assert main(["publish", run.record.run, "--dead"]) == 0
     assert [row["status"] for row in listed(capsys)] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its process lives cannot be seen from here; the host is named, and how to say that it is gone."""
+    run = begun(runs)
+    run.let_go()
+    monkeypatch.setenv("REPRISE_HOST", "elsewhere")
+    with pytest.raises(RunError, match="was begun on host h; this is elsewhere") as fault:
+        main(["publish", run.record.run, "--dead"])
+    assert "REPRISE_HOST=h" in str(fault.value.hint)
+    assert run.record == record_of(runs / run.record.run)
 
 
 @pytest.mark.usefixtures("store")

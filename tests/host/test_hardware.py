@@ -22,6 +22,12 @@ def test_this_machine_is_described() -> None:
     assert (host.driver is None) == (not host.gpus)
 
 
+def test_a_host_has_the_name_it_was_told() -> None:
+    """In a container the system's own name is made up; without a word, or with an empty one, it is the system's."""
+    assert read_host(name="lab-3").name == "lab-3"
+    assert read_host(name="").name == read_host().name == os.uname().nodename
+
+
 def test_processor_memory_limit_and_devices_are_read_where_linux_keeps_them(tmp_path: Path) -> None:
     """The model, its flags in any order, a container's own limit, the GPU's files."""
     for path, text in {

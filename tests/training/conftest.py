@@ -59,11 +59,16 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("REPRISE_")}
         return {**kept, **mine, "PYTHONPATH": str(self.root)}
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
-        """Start a training of the experiment."""
+    def start(self, *argv: str, host: str = "") -> subprocess.Popen[str]:
+        """Start a training of the experiment, on a host that is told its name."""
         command = [sys.executable, "-m", "trainer", "train", "--exp", "dots.py", *argv]
         return subprocess.Popen(
-            command, cwd=self.root, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.root,
+            env={**self.environ, "REPRISE_HOST": host},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def train(self, *argv: str) -> tuple[int, str, str]:

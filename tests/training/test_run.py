@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.actions.run import load_record
 from trainer.host.image_claim import BAKED
 from trainer.record import Record, Status
 
@@ -105,6 +106,19 @@ def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> Non
     pointer = json.loads((folder / "checkpoints/latest.json").read_bytes())
     assert (folder / "checkpoints" / pointer["path"]).is_file()
     assert pointer["step"] >= 14
+
+
+def test_a_run_that_is_told_to_stop_as_it_opens_closes_its_record(checkout: Checkout) -> None:
+    """SIGTERM in the moment in which the record appears: it says preempted, never running for ever."""
+    known = set((checkout.root / "runs").glob("*/attempts/1/record.json"))
+    process = checkout.start("--no-publish", host="lab-3")
+    while not (found := set((checkout.root / "runs").glob("*/attempts/1/record.json")) - known):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    record = load_record(found.pop())
+    assert (process.returncode, record.outcome.status) == (143, Status.PREEMPTED), err
+    assert record.circumstances.host.name == "lab-3"
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ def identify(
         command=facts.launch.command,
         source=facts.frozen.source,
         image=known.image,
-        host=read_host(),
+        host=read_host(name=environ.get("REPRISE_HOST")),
         inventory=Inventory.model_validate(here),
         drift=drift(baked, here, lock=text),
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},

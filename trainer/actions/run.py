@@ -37,7 +37,7 @@ from trainer.record import (
     new_run_id,
     read_record,
 )
-from trainer.seal import Claim
+from trainer.seal import Claim, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,9 +167,14 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     )
     mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
     write_whole(place / CLAIM, mine.to_json())
-    write_whole(place / RECORD, record.to_json())
-    _reserve(place / _RESERVE)
-    return OpenRun(folder=place, record=record, lifeline=_lifeline(place))
+    opened = OpenRun(folder=place, record=record, lifeline=_lifeline(place))
+    try:
+        _reserve(place / _RESERVE)
+        write_whole(place / RECORD, record.to_json())
+    except BaseException:
+        opened.let_go()
+        raise
+    return opened
 
 
 def is_alive(attempt: Path) -> bool:
@@ -190,14 +195,32 @@ def is_alive(attempt: Path) -> bool:
     return False
 
 
-def close_dead(attempt: Path) -> Record:
-    """Close the record of an attempt whose process was killed: `interrupted`, with the files that it left."""
+def close_dead(attempt: Path, *, here: str) -> Record:
+    """Close the record of an attempt whose process was killed: `interrupted`, with the files that it left.
+
+    `here` is this host's name: whether a process of another host lives cannot be seen from this one. Raises `RunError`.
+    """
+    owner = _owner(attempt)
+    if owner not in {None, here}:
+        said = f"attempt {attempt.name} of run {attempt.parent.parent.name} was begun on host {owner}; this is {here}"
+        raise RunError(said, hint=f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise ...")
+    if is_alive(attempt):
+        raise RunError(
+            f"run {attempt.parent.parent.name} is alive: its process holds its claim",
+            hint="stop it, or wait for its end",
+        )
     opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
     left = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
     return opened.close(left)
 
 
 _KILLED: Final = "its process ended without closing the record"
+
+
+def _owner(attempt: Path) -> str | None:
+    """The host that claimed an attempt; None where it was killed before the claim was written."""
+    path = attempt / CLAIM
+    return read_claim(path.read_bytes(), where=str(path)).host if path.exists() else None
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:

@@ -6,6 +6,7 @@ Read here, at the edge, and nowhere deeper.
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,16 @@ def runs_folder() -> Path:
 def store_address() -> str | None:
     """The store's address: REPRISE_STORE; None where none is configured."""
     return os.environ.get("REPRISE_STORE") or None
+
+
+def host_name() -> str:
+    """This host's name: REPRISE_HOST, which compose hands in since a container's own name is made up; else the system's."""
+    return os.environ.get("REPRISE_HOST") or platform.node() or "unknown"
+
+
+def cache_folder() -> Path:
+    """The folder of the cache: REPRISE_CACHE, else the user's own."""
+    return Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")
 
 
 def adopt_dotenv() -> None:

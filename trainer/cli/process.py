@@ -105,32 +105,35 @@ def _opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sess
         experiment = _experiment(launch)
     resolved = _resolved(experiment, argv)
     dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
+    ledger = Ledger(resolved, root=SOURCE)
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     folder = Path(frozen.folder)
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    stop.waits = True  # until `_run`: a signal that came once the record is open must find somebody who closes it
     opened = open_run(folder, ingredients=known.ingredients, circumstances=known.circumstances)
-    session = Session(
+    return Session(
         launch=launch,
         frozen=frozen,
         experiment=experiment,
         resolved=resolved,
-        ledger=Ledger(resolved, root=SOURCE),
+        ledger=ledger,
         stop=stop,
         opened=opened,
         stages={"identify": monotonic() - began},
+        publishes=resolved.settings.publish,
     )
-    place = resolved.settings.environment or known.claim.image.environment
-    session.publishes = resolved.settings.publish
-    session.say(f"run {frozen.run}: {launch.experiment} on {dataset.title}{f' in {place}' if place else ''}")
-    return session
 
 
 def _run(session: Session) -> Trained:
-    with session.stop.patient():
-        from trainer.training.fit import Job, train
-
     settings = session.resolved.settings
     dataset = load_dataset(settings.dataset, root=Path())
+    place = settings.environment or session.opened.record.circumstances.image.environment
+    with session.stop.patient():
+        session.say(
+            f"run {session.frozen.run}: {session.launch.experiment} on {dataset.title}{f' in {place}' if place else ''}"
+        )
+        from trainer.training.fit import Job, train
+
     with _stage(session, "fetch"):
         data = _fetched(dataset)
     with _stage(session, "train"):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import LARGEST, pull_run
-from trainer.actions.run import ATTEMPTS, attempts, close_dead, is_alive, record_of
+from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import runs_folder, store_address
+from trainer.cli.places import host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import COLUMNS, columns, page, row, summary
 from trainer.errors import (
@@ -212,9 +212,7 @@ def _bury(run: str) -> None:
         place = folder / ATTEMPTS / str(number)
         if record_of(folder, number).outcome.status is not Status.RUNNING:
             continue
-        if is_alive(place):
-            raise RunError(f"run {run} is alive: its process holds its claim", hint="stop it, or wait for its end")
-        close_dead(place)
+        close_dead(place, here=host_name())
 
 
 def _store(address: str | None) -> Store:

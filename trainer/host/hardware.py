@@ -26,12 +26,15 @@ _CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 
 _LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def read_host(root: Path = Path("/")) -> Host:
-    """Everything the record says about the machine; `root` is where its /proc, /sys and /dev are."""
+def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
+    """Everything the record says about the machine; `root` is where its /proc, /sys and /dev are.
+
+    `name` is what the host is called, where this process cannot see it: the name of a container is made up.
+    """
     cpu, flags = _processor(_text(root / "proc/cpuinfo"))
     driver, cuda, gpus = _nvml()
     return Host(
-        name=platform.node() or "unknown",
+        name=name or platform.node() or "unknown",
         system=_system(),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
         cpu=cpu,
