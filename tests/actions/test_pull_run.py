@@ -168,6 +168,17 @@ def test_a_source_bundle_stays_in_its_folder(tmp_path: Path, name: str) -> None:
         thaw(archived(tmp_path / "x", (name, b"")))
 
 
+@pytest.mark.parametrize("size", [1 << 40, 1 << 20])
+def test_a_source_bundle_claims_no_more_bytes_than_it_has(tmp_path: Path, size: int) -> None:
+    """A sparse file of a kilobyte would be read as a terabyte of zeros; one that is honest about less is refused, too."""
+    with tarfile.open(tmp_path / "x", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("a")
+        entry.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": f"{size},0"}
+        tar.addfile(entry)
+    with pytest.raises(SourceError, match="sparse"):
+        thaw(tmp_path / "x")
+
+
 def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
     """Not gzip, cut short, twice the same path."""
     whole = archived(tmp_path / "whole", ("a", b"")).read_bytes()

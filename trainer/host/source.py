@@ -165,12 +165,21 @@ def thaw(path: Path) -> SourceBundle:
 
 
 def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
-    fault = path_fault(entry.name) or (None if entry.isreg() else "it is no regular file")
+    fault = path_fault(entry.name) or _entry_fault(entry)
     body = None if fault else tar.extractfile(entry)
     if body is None:
         raise SourceError(f"{entry.name!a} in a source bundle: {fault}", hint="do not use it")
     data = body.read()
     return SourceFile(path=entry.name, executable=bool(entry.mode & 0o100), sha256=digest_of_bytes(data), data=data)
+
+
+def _entry_fault(entry: tarfile.TarInfo) -> str | None:
+    """A sparse file claims a size that its bytes do not have: a kilobyte would become a terabyte in memory."""
+    if not entry.isreg():
+        return "it is no regular file"
+    if entry.issparse():
+        return "it is a sparse file"
+    return f"it is larger than {_size(LARGEST)}" if entry.size > LARGEST else None
 
 
 @dataclass(slots=True, kw_only=True)
