@@ -70,6 +70,17 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     assert published(run.folder) == first[0]
 
 
+def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
+    """One write is tried, the claim's; a store of the same name that lacks the seal is given everything."""
+    run, store = finished(tmp_path / "runs"), FailingStore(after=100)
+    first = publish_run(run.folder.parents[1], store)
+    store.left = 1
+    assert publish_run(run.folder.parents[1], store) == first
+    other = MemoryStore()
+    publish_run(run.folder.parents[1], other)
+    assert other.size(seal(run.record))
+
+
 @pytest.mark.parametrize("writes", range(5))
 def test_stopped_anywhere_it_is_unsealed_and_the_same_command_completes_it(tmp_path: Path, writes: int) -> None:
     """Claim, three files, seal: a store that goes away before any of them leaves no seal, and no local note."""

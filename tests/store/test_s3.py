@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import socket
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -149,3 +152,76 @@ def test_a_server_without_tls_is_told_apart(s3_environment: str, monkeypatch: py
     with pytest.raises(StoreUnreachableError, match="TLS") as caught:
         open_store("s3://reprise").size("a/b")
     assert "AWS_CA_BUNDLE" in str(caught.value.hint)
+
+
+class Racing(ThreadingHTTPServer):
+    """A server that has no object, answers the first `conflicts` writes by 409, and keeps the bodies that it was sent."""
+
+    def __init__(self, *, conflicts: int) -> None:
+        """Listen on a free port."""
+        super().__init__(("127.0.0.1", 0), Racer)
+        self.left, self.bodies = conflicts, list[bytes]()
+
+
+class Racer(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Racing
+
+    def do_HEAD(self) -> None:
+        """The bucket is there, the object is not."""
+        self._answer(404 if self.path.strip("/").count("/") else 200)
+
+    def do_PUT(self) -> None:
+        """Another writer was there at the same time, or not."""
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.left -= 1
+        self._answer(409 if self.server.left >= 0 else 200)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@contextmanager
+def racing(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Racing]:
+    """Such a server, as the endpoint."""
+    with Racing(conflicts=conflicts) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+
+
+def test_a_write_that_raced_is_sent_again_from_its_beginning(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file's second try must not be what is left of it: nothing."""
+    assert s3_environment
+    with racing(2, monkeypatch) as server:
+        open_store("s3://reprise").write(
+            "a/b", io.BytesIO(b"body"), sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}"
+        )
+    assert server.bodies == [b"body"] * 3
+
+
+def test_a_write_that_always_races_ends(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After three tries, with the key's name."""
+    assert s3_environment
+    with racing(1000, monkeypatch) as server, pytest.raises(StoreError, match="a/b") as caught:
+        open_store("s3://reprise").create("a/b", b"body")
+    assert len(server.bodies) == 3
+    assert caught.value.hint
+
+
+def test_what_is_in_the_store_is_not_sent_again(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look is enough: the name is the content's."""
+    assert s3_environment
+    monkeypatch.setattr(Racer, "do_HEAD", lambda request: request._answer(200))
+    with racing(0, monkeypatch) as server:
+        open_store("s3://reprise").write("a/b", b"body", sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}")
+    assert server.bodies == []

@@ -53,6 +53,8 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     sealed = Sealed(
         record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=_source(folder)
     )
+    if (note := published(place)) and _stands(note, sealed, store, key=sealed_key(record.run, attempt)):
+        return note
     _bring_all(sealed, place, folder, store, progress=progress)
     return _seal(place, record, store, sealed)
 
@@ -64,6 +66,13 @@ def published(attempt: Path) -> Published | None:
     except OSError:
         return None
     return parse_json(text, Published, where=str(attempt / PUBLISHED))
+
+
+def _stands(note: Published, sealed: Sealed, store: Store, *, key: str) -> bool:
+    """Whether the note is about this store, and the seal is there: so is everything that it names."""
+    if note.store != store.address:
+        return False
+    return store.size(key) is not None and read_small(store, key) == sealed.to_json()
 
 
 def _claim(place: Path, record: Record, store: Store) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import textwrap
 from contextlib import closing, contextmanager
 from http import HTTPStatus
+from time import sleep
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
 import boto3
@@ -68,6 +69,8 @@ _NOT_THE_BYTES: Final = {
 }
 _TAKEN: Final = {"412", "PreconditionFailed"}
 _RACING: Final = {"409", "ConditionalRequestConflict"}
+_PAUSES: Final = (0.1, 0.5)
+"""Seconds before the second and the third try of a write that met another of the same name."""
 _NO_CREDENTIALS: Final = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -77,7 +80,7 @@ _NO_CREDENTIALS: Final = (
     boto.SSOError,
 )
 _CREDENTIALS_HINT: Final = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in compose they stand in .env"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; on the host AWS_PROFILE is another way"
 )
 _TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
 _REACH_HINT: Final = "start it (docker compose up -d --wait store), or correct AWS_ENDPOINT_URL_S3 in .env"
@@ -112,7 +115,9 @@ class S3Store:
                 yield from body.iter_chunks(BLOCK)
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store a verified object; the server verifies it too."""
+        """Store a verified object, unless it is there; the server verifies it too."""
+        if self._has(key):
+            return
         verify(body, key=key, sha256=sha256)
         self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")))
 
@@ -139,22 +144,39 @@ class S3Store:
                 for entry in page.get("Contents", []):
                     yield entry["Key"].removeprefix(self._prefix)
 
+    def _has(self, key: str) -> bool:
+        """Whether the object is there; False too for credentials that may write and not look."""
+        try:
+            return self.size(key) is not None
+        except StoreDeniedError:
+            return False
+
     def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> bool:
         with self._translated(key):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._name(key),
-                    Body=body,
-                    ChecksumSHA256=base64.b64encode(sha256).decode(),
-                    IfNoneMatch="*",
-                )
-            except boto.ClientError as fault:
-                if _code(fault) in _RACING:
-                    return self._put(key, body, sha256=sha256)
-                if _code(fault) not in _TAKEN:
-                    raise
-                return self._was_ours(key, fault, sha256=sha256)
+            for pause in _PAUSES:
+                try:
+                    return self._put_once(key, body, sha256=sha256)
+                except boto.ClientError as fault:
+                    if _code(fault) not in _RACING:
+                        raise
+                sleep(pause)
+            return self._put_once(key, body, sha256=sha256)
+
+    def _put_once(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> bool:
+        if not isinstance(body, bytes):
+            body.seek(0)
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._name(key),
+                Body=body,
+                ChecksumSHA256=base64.b64encode(sha256).decode(),
+                IfNoneMatch="*",
+            )
+        except boto.ClientError as fault:
+            if _code(fault) not in _TAKEN:
+                raise
+            return self._was_ours(key, fault, sha256=sha256)
         return True
 
     def _was_ours(self, key: str, fault: boto.ClientError, *, sha256: bytes) -> bool:
@@ -225,6 +247,8 @@ class S3Store:
             )
         if code in {"416", "InvalidRange"}:
             return whole(key)
+        if code in _RACING:
+            return StoreError(f"{key} is being written to {self.address} by others, again and again", hint=AGAIN)
         if code in _NOT_THE_BYTES:
             return AlteredError(f"{key} was altered on the way to {self._endpoint} ({code})", hint=AGAIN)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
