@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import finished
+from tests.actions.runs import finished, ingredients
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DocumentError, RepriseError, RunNotFoundError, SourceError
-from trainer.host.source import capture, thaw
-from trainer.record import Outcome, Status
-from trainer.seal import claim_key, sealed_key
+from trainer.host.source import ARCHIVE, COPY, capture, thaw
+from trainer.record import Outcome, Status, identity_of
+from trainer.seal import Sealed, claim_key, sealed_key
 from trainer.store.contract import object_key
 from trainer.store.memory import MemoryStore
 
@@ -61,6 +62,47 @@ def test_every_attempt_comes_and_what_is_there_stays(run: OpenRun, tmp_path: Pat
     assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [1, 2]
     assert mark.read_text() == "kept"
     assert record_of(tmp_path / "there" / run.record.run).attempt == 2
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_attempts_of_one_run_have_one_identity(run: OpenRun, tmp_path: Path, *, here: bool) -> None:
+    """A second attempt that somebody made of other ingredients is refused, also where the first is here already."""
+    store, name = MemoryStore(), run.record.run
+    publish_run(run.folder.parents[1], store)
+    if here:
+        pull_run(name, store, runs=tmp_path / "there")
+    before = contents(tmp_path / "there") if here else {}
+    other = ingredients(experiment="other")
+    second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
+    store.create(claim_key(name, 2), b"{}")
+    store.create(sealed_key(name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
+    with pytest.raises(AlteredError, match="2 identities"):
+        pull_run(name, store, runs=tmp_path / "there")
+    assert (contents(tmp_path / "there") if (tmp_path / "there").exists() else {}) == before
+
+
+def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_path: Path) -> None:
+    """It is not taken for the run's only since it has the name."""
+    store = MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    home = tmp_path / "there" / run.record.run
+    home.mkdir(parents=True)
+    (home / ARCHIVE).write_bytes(b"other")
+    with pytest.raises(AlteredError, match="2 source bundles"):
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert contents(home) == {ARCHIVE: b"other"}
+
+
+@pytest.mark.parametrize("name", [ARCHIVE, COPY])
+def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, tmp_path: Path, name: str) -> None:
+    """With the archive there and the copy not, or the other way round."""
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    there = tmp_path / "there" / run.record.run
+    there.mkdir(parents=True)
+    (shutil.copytree if (home / name).is_dir() else shutil.copy2)(home / name, there / name)
+    pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert contents(there) == contents(home)
 
 
 def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
 from trainer.actions.transfer import read_file, read_small
-from trainer.digest import digest_of_bytes
+from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.source import ARCHIVE, COPY, thaw, unpack
@@ -58,6 +58,7 @@ def pull_run(
     if not found:
         raise RunNotFoundError(f"run {run} is not in {store.address}", hint="`reprise runs ls` lists what is")
     _check_size(run, found, largest)
+    _check_same(runs / run, found)
     with disk_faults(runs):
         runs.mkdir(parents=True, exist_ok=True)
     for sealed, record in found:
@@ -72,7 +73,7 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         with disk_faults(attempt):
             attempt.mkdir(parents=True)
         _fetch_all(sealed, store, attempt, progress=progress)
-        if sealed.source and not (runs / record.run / ARCHIVE).exists():
+        if sealed.source and not all((runs / record.run / name).exists() for name in (ARCHIVE, COPY)):
             _source(sealed.source, record, store, place)
         key = claim_key(record.run, record.attempt)
         write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=key).to_json())
@@ -120,10 +121,13 @@ def _aside(runs: Path, run: str) -> Iterator[Path]:
 
 
 def _appear(place: Path, folder: Path) -> None:
-    """Rename what was fetched to where it belongs, the attempt last; what somebody else brought meanwhile is the same."""
+    """Rename what was fetched to where it belongs, the attempt last; what somebody else brought meanwhile is the same.
+
+    The archive shows that the copy is there: it comes after it, so that a pull killed between the two is completed by the next.
+    """
     with disk_faults(folder):
         (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
-        for name in (ARCHIVE, COPY):
+        for name in (COPY, ARCHIVE):
             if (place / name).exists() and not (folder / name).exists():
                 _renamed(place / name, folder / name)
         for attempt in (place / ATTEMPTS).iterdir():
@@ -136,6 +140,22 @@ def _renamed(old: Path, new: Path) -> None:
     except OSError:
         if not new.exists():
             raise
+
+
+def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
+    """Hold all attempts, those that are here and those that come, to one identity and one source."""
+    here = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder)]
+    identities = {record.identity for _, record in found}
+    identities |= {load_record(path).identity for path in here if path.exists()}
+    if len(identities) > 1:
+        said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
+        raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
+    sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
+    if (folder / ARCHIVE).exists():
+        sources.add(digest_of_file(folder / ARCHIVE))
+    if len(sources) > 1:
+        said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
+        raise AlteredError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
 
 
 def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:
