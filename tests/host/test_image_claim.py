@@ -98,6 +98,19 @@ def test_a_damaged_statement_is_unknown_and_never_an_error(tmp_path: Path, text:
     assert "image.json" in str(image.reason)
 
 
+def test_a_host_whose_engine_saw_nothing_takes_nothing_away(baked: Path, tmp_path: Path) -> None:
+    """What was handed in still counts, as far as `asserted` goes."""
+    write_seen(tmp_path, Seen(container="c", reference=None, fault="no engine"))
+    assert claim(HANDED, run=tmp_path, baked=baked).image.known is Knowledge.ASSERTED
+
+
+def test_a_host_that_saw_an_image_without_a_build_is_not_believed(baked: Path, tmp_path: Path) -> None:
+    """The reason says what it saw."""
+    write_seen(tmp_path, Seen(container="c", reference="debian"))
+    found = claim(HANDED, run=tmp_path, baked=baked).image
+    assert (found.known, "without a build id" in str(found.reason)) == (Knowledge.UNKNOWN, True)
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_an_image_of_composes_own_build_is_unknown_and_its_lock_is_still_known(
     baked: Path, tmp_path: Path, *, watched: bool

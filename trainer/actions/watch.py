@@ -22,22 +22,30 @@ BUILD_ID = "reprise.build-id"
 def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
     """Write down in the run's folder which image the engine made the container of.
 
-    None, and nothing is written, while there is no such container, and for an image that carries no build id: it is none of ours.
+    None, and nothing is written, while there is no such container. Of an image that carries no build id only the name is written: it is
+    none of ours, and asking the engine for its digests could take long.
     """
     image = engine.image_of(container)
     if image is None:
         return None
-    digests = engine.digests(image)
+    reference = image.references[0] if image.references else image.id
     build_id = image.labels.get(BUILD_ID, "")
-    if not is_digest(build_id):
-        return None
-    seen = Seen(
-        container=container,
-        reference=image.references[0] if image.references else image.id,
-        manifest=digests.manifest,
-        config=digests.config,
-        build_id=build_id,
-        layers=list(image.layers),
-    )
+    if is_digest(build_id):
+        digests = engine.digests(image)
+        seen = Seen(
+            container=container,
+            reference=reference,
+            manifest=digests.manifest,
+            config=digests.config,
+            build_id=build_id,
+            layers=list(image.layers),
+        )
+    else:
+        seen = Seen(container=container, reference=reference)
     write_seen(folder, seen)
     return seen
+
+
+def see_nothing(container: str, *, folder: Path, fault: str) -> None:
+    """Write down that the engine could not be asked, so that the run in the container does not wait for it."""
+    write_seen(folder, Seen(container=container, reference=None, fault=fault))

@@ -10,14 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Protocol
 
 from trainer.actions.run import abandon, new_run
-from trainer.actions.watch import see
+from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import engine
 from trainer.cli.places import runs_folder
-from trainer.errors import DotenvError, EngineAbsentError, ExperimentError
+from trainer.errors import DotenvError, EngineAbsentError, ExperimentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
 
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.cli.experiments import Place
+    from trainer.engine import Engine
+
+
+class Process(Protocol):
+    """As much of a started program as is needed to wait for it."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it is over."""
+        ...
 
 
 def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
@@ -61,13 +74,26 @@ def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
     # A terminal's Ctrl-C reaches compose too, which hands it on: this process waits for the run to end, whatever it is told.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    with closing(engine()) as host:
+    try:
+        with closing(engine()) as host:
+            witness(process, host, container, folder=folder)
+    finally:
+        code = process.wait()  # whatever went wrong here: the folder is the container's until it ends
+    return code
+
+
+def witness(process: Process, host: Engine, container: str, *, folder: Path) -> None:
+    """Ask the engine until it knows the container, or the process is over. An engine that fails is said, and spoils no run."""
+    try:
         while process.poll() is None and see(host, container, folder=folder) is None:
             _wait(process)
-    return process.wait()
+    except RepriseError as fault:
+        print(f"reprise: nobody vouches for this run's image: {fault.message}", file=sys.stderr)
+        with suppress(RepriseError):
+            see_nothing(container, folder=folder, fault=fault.message)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
+def _wait(process: Process) -> None:
     try:
         process.wait(timeout=0.05)
     except subprocess.TimeoutExpired:

@@ -48,11 +48,14 @@ class Seen(Document):
 
     format: Literal["reprise.image-seen/1"] = "reprise.image-seen/1"
     container: str
-    reference: str
+    reference: str | None
     manifest: Digest | None = None
     config: Digest | None = None
-    build_id: Digest
+    build_id: Digest | None = None
+    """None for an image that names no inputs: it is none of Reprise."""
     layers: list[Digest] = Field(default_factory=list)
+    fault: str | None = None
+    """Why the engine could not be asked: then nothing was seen, and nobody need wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = B
     saw, seen_fault = _read(run / SEEN, Seen) if run else (None, None)
     if itself is None:
         return _unknown(None, handed, fault or "this process runs in no image of Reprise")
-    if saw is not None:
+    if saw is not None and saw.fault is None:
         return _verified(itself, saw, handed)
     if reason := seen_fault or _disagreement(itself, handed):
         return _unknown(itself, handed, reason)
@@ -96,7 +99,8 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
     if itself.build_id is None:
         return _unknown(itself, handed, _NAMELESS)
     if saw.build_id != itself.build_id:
-        return _unknown(itself, handed, f"the engine saw a container of build {saw.build_id}, which is not this one")
+        seen = f"a container of build {saw.build_id}" if saw.build_id else "an image without a build id"
+        return _unknown(itself, handed, f"the engine saw {seen}, which is not this one")
     if (told := _digest(handed, "REPRISE_BUILD_ID")) and told != itself.build_id:
         return _unknown(itself, handed, _STALE)
     image = Image(
