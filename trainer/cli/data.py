@@ -18,7 +18,7 @@ from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import Draft, Published, publish_dataset, publish_declared, read_version
 from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import CHECKOUT, store_address
+from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.dataset import Dataset, dataset_names, declaration, declared, load_dataset
 from trainer.document import typed
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     places = Places(
         root=CHECKOUT,
         store=words.store or store_address() or "",
-        cache=Cache(root=Path(words.cache or os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")),
+        cache=Cache(root=Path(words.cache) if words.cache else cache_folder()),
     )
     with _stoppable():
         result: int = words.verb(words, places)

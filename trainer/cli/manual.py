@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import EnumType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic_core import PydanticUndefined
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+OWN: Final = ("exp", "settings", "help", "json")
+"""Options of the command itself: no settings."""
 _USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
 
 Train an experiment and leave a record from which it can be run again.

@@ -20,7 +20,8 @@ from trainer.actions.identify import Facts, identify
 from trainer.actions.publish_run import publish_run
 from trainer.actions.run import OpenRun, abandon, open_run
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
-from trainer.cli.manual import experiment_help
+from trainer.cli.manual import OWN, experiment_help
+from trainer.cli.places import cache_folder
 from trainer.cli.progress import transfer_progress
 from trainer.dataset import load_dataset
 from trainer.digest import canonical
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Trained
 
-OWN: Final = ("exp", "settings", "help", "json")
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 SOURCE: Final = Path.cwd()
 """The frozen source: the launcher starts the process in it."""
@@ -306,8 +306,7 @@ def _resolved(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
 
 
 def _fetched(dataset: Dataset) -> Path:
-    cache = Cache(root=Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise"))
-    return fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+    return fetch_dataset(dataset, cache=Cache(root=cache_folder()), open_store=_store, progress=transfer_progress())
 
 
 def _store() -> Store:

@@ -18,7 +18,7 @@ from typing import Final, Literal, NoReturn
 
 from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import Place, experiment_names, find_experiment
-from trainer.cli.manual import launch_help
+from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.determinism import threads_at, variables
 from trainer.digest import digest_of_file
@@ -40,8 +40,6 @@ from trainer.settings import LaunchSettings
 from trainer.training.stop import Stop, hold
 
 _PATIENCE: Final = 10.0
-OWN: Final = ("exp", "settings", "help", "json")
-"""Options of the command itself: no settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
