@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.checkouts import BASE, MACHINE, checkout
-from tests.engine.memory import MemoryEngine
+from tests.engine.memory import FACTS, MemoryEngine
 from trainer.actions import setup
 from trainer.actions.build_image import build, plan
-from trainer.errors import PortTakenError, UsageError
+from trainer.actions.pin import pin
+from trainer.errors import ImageMissingError, PortTakenError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +95,27 @@ def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
     assert values["REPRISE_IMAGE"] == built.reference
     assert values["REPRISE_BUILD_ID"] == built.plan.build_id
     assert values["REPRISE_IMAGE_LAYERS"] == ",".join(built.layers)
+
+
+def test_an_environment_run_once_is_its_pinned_image(tmp_path: Path) -> None:
+    """Also where an image of the same inputs was built here, with other bytes."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    wanted = plan("cpu", stage="environment", base=BASE, root=root)
+    built = build(wanted, engine=engine, machine=MACHINE, root=root)
+    assert setup.once_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == built.reference
+    made = pin(built, "127.0.0.1:5000/team/cpu", engine=engine, root=root, push=True)
+    assert setup.once_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
+    with pytest.raises(ImageMissingError, match="is pinned to"):
+        setup.once_values("cpu", engine=MemoryEngine(registries=engine.registries), root=root)
+
+
+@pytest.mark.parametrize(("name", "gpu"), [("cpu", False), ("cuda", True)])
+def test_an_environment_run_once_has_its_own_compose_files(tmp_path: Path, name: str, *, gpu: bool) -> None:
+    """On a machine with GPUs: not those of the environment that `.env` names."""
+    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, runtimes=("nvidia",)))
+    build(plan(name, stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    values = setup.once_values(name, engine=engine, root=root)
+    assert (values["REPRISE_ENVIRONMENT"], values["COMPOSE_FILE"]) == (name, setup.compose_files(gpu=gpu))
 
 
 def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:

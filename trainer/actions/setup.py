@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.build_image import BASE_LABEL, current, plan
 from trainer.actions.pin import check_inputs, hold
-from trainer.environment import load_pin
+from trainer.environment import load_environment, load_pin
 from trainer.errors import PortTakenError, UsageError
 from trainer.host.atomic import disk_faults
 
@@ -59,11 +59,16 @@ def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> 
     """What follows from the machine alone."""
     return {
         "COMPOSE_PROJECT_NAME": f"reprise-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}",
-        "COMPOSE_FILE": "compose.yaml:compose.gpu.yaml" if nvidia else "compose.yaml",
+        "COMPOSE_FILE": compose_files(gpu=nvidia),
         "REPRISE_UID": str(who.uid),
         "REPRISE_GID": str(who.gid),
         "REPRISE_CA_FILE": str(ca or ""),
     }
+
+
+def compose_files(*, gpu: bool) -> str:
+    """The files that compose reads: with the GPUs' reservation, where there are any for the environment."""
+    return "compose.yaml:compose.gpu.yaml" if gpu else "compose.yaml"
 
 
 def environment_name(choice: Choice, before: Mapping[str, str], *, nvidia: bool) -> str:
@@ -123,6 +128,16 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
     if development := current(environment, stage="development", engine=engine, root=root):
         values["REPRISE_DEV_IMAGE"] = development.reference
     return values
+
+
+def once_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
+    """What compose is told to run an environment once, whatever `.env` says: its image, pinned or built here, and its GPUs.
+
+    Raises `ImageMissingError`, `PinError` as `image_values` does.
+    """
+    gpu = engine.facts().nvidia and "cuda" in load_environment(environment, root=root).extras
+    values = _identity(environment, engine=engine, root=root)
+    return values | {"REPRISE_ENVIRONMENT": environment, "COMPOSE_FILE": compose_files(gpu=gpu)}
 
 
 def _identity(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.actions import pin as pins
 from trainer.actions.build_image import STAGES, current
-from trainer.actions.setup import built_values
+from trainer.actions.setup import once_values
 from trainer.actions.smoke import smoke
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, made, publish_samples, refresh, say
@@ -161,19 +161,21 @@ def _show(asked: Namespace) -> int:
 
 def _smoke(asked: Namespace) -> int:
     docker = engine()
-    built = made(asked.name, stage="environment", docker=docker)
+    load_environment(asked.name, root=ROOT)
+    if load_pin(asked.name, root=ROOT) is None:
+        made(asked.name, stage="environment", docker=docker)
     values = refresh(docker)
-    gpu = docker.facts().nvidia and "cuda" in built.plan.inputs.environment.extras
+    once = once_values(asked.name, engine=docker, root=ROOT)
     with tempfile.TemporaryDirectory(prefix="reprise-smoke-") as folder:
         runs = Path(folder)
         runs.chmod(0o777)
-        environ = {**os.environ, **values, **built_values(built), "REPRISE_ENVIRONMENT": asked.name}
+        environ = {**os.environ, **values, **once}
         publish_samples(values, docker=docker)
         options = ["-v", f"{runs}:/runs", "-e", "REPRISE_RUNS=/runs"]
         found = smoke(
             lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
             runs=runs,
-            expects_gpu=gpu,
+            expects_gpu="gpu" in once["COMPOSE_FILE"],
         )
     line = f"{asked.name}: {found.steps} steps, twice, on {found.device} with torch {found.torch}: equal weights, {found.weights[:19]}"
     _print(found.document(), [line], as_json=asked.json)
