@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -84,6 +85,12 @@ def test_two_checkouts_are_two_projects(tmp_path: Path) -> None:
         for place in ("a", "b")
     }
     assert len(names) == 2
+
+
+def test_containers_are_told_the_machines_name(tmp_path: Path) -> None:
+    """Their own is a random number."""
+    values = setup.machine_values(tmp_path, who=setup.owner(1000, 1000), nvidia=False, ca=None)
+    assert values["REPRISE_HOST"] == platform.node()
 
 
 def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +55,43 @@ def test_no_container_is_given_the_engine() -> None:
     """A socket in a container is root on the host."""
     assert "docker.sock" not in TEXT
     assert "privileged" not in TEXT
+
+
+def told(service: str, folder: Path, **environ: str) -> dict[str, Any]:
+    """A service as compose reads it, where the shell has `environ` and there is no `.env`."""
+    command = ["docker", "compose", "--project-directory", str(ROOT), "--env-file", str(folder / "env"), "--file"]
+    (folder / "env").touch()
+    said = subprocess.run(
+        [*command, str(ROOT / "compose.yaml"), "--profile", "*", "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "REPRISE_UID": "1000", "REPRISE_GID": "1000", **environ},
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(said.stdout)["services"][service]
+    return found
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("service", ["train", "samples", "dev"])
+def test_what_the_shell_says_of_wandb_and_tls_is_handed_in(tmp_path: Path, service: str) -> None:
+    """The file of certificates too, where the variable names it."""
+    shell = {
+        "WANDB_API_KEY": "k",
+        "WANDB_BASE_URL": "https://w.example",
+        "AWS_CA_BUNDLE": "/ca.pem",
+        "REPRISE_HOST": "h",
+    }
+    found = told(service, tmp_path, **shell)
+    assert shell.items() <= found["environment"].items()
+    assert ("/ca.pem", "/ca.pem", True) in [(v["source"], v["target"], v.get("read_only")) for v in found["volumes"]]
+
+
+@pytest.mark.engine
+def test_what_the_shell_does_not_say_is_not_handed_in_empty(tmp_path: Path) -> None:
+    """An empty AWS_CA_BUNDLE would switch the check of certificates off."""
+    found = told("train", tmp_path)["environment"]
+    assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
 
 
 def test_there_is_one_default_base() -> None:

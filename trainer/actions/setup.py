@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import secrets
 import socket
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> 
         "REPRISE_UID": str(who.uid),
         "REPRISE_GID": str(who.gid),
         "REPRISE_CA_FILE": str(ca or ""),
+        "REPRISE_HOST": platform.node(),
     }
 
 
