@@ -7,7 +7,7 @@ once, whatever was read before, so a resumed run sees what the uninterrupted one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch.utils.data import Sampler
@@ -40,6 +40,11 @@ class ShuffledBatches(Sampler[list[Key]]):
         self.share = share
         self.epoch = 0
         self.first = 0
+
+    @property
+    def sampler(self) -> Self:
+        """What Lightning tells the epoch: it looks for `set_epoch` at a batch sampler's sampler, never at the batch sampler."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; Lightning calls this before each."""

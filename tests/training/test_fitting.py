@@ -1,0 +1,96 @@
+"""A real fit by Lightning: the samples that each epoch sees, and the place that each checkpoint names."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from trainer.errors import StoppedError
+from trainer.training.checkpoints import Checkpoints, WholeCheckpointIO
+from trainer.training.data import Rows
+from trainer.training.order import Share, ShuffledBatches
+from trainer.training.stop import Stop
+from trainer.training.stopping import StopBetweenSteps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+class Net(L.LightningModule):
+    """One weight; notes what it sees, and asks to stop in batch `stop_in`, counted from 1 over all epochs."""
+
+    def __init__(self, stop: Stop, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
+        """Validate to the values of `validated`, one an epoch."""
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.stop = stop
+        self.stop_in = stop_in
+        self.values = validated
+        self.validated = ["val_loss"]
+        self.results: dict[str, float] = {}
+        self.seen: list[list[float]] = []
+
+    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        """Note the batch."""
+        del index
+        self.seen.append(batch["x"].flatten().tolist())
+        if len(self.seen) == self.stop_in:
+            self.stop.asked = signal.SIGTERM
+        loss: torch.Tensor = self.layer(batch["x"]).mean()
+        return loss
+
+    def validation_step(self, batch: object, index: int) -> None:
+        """Measure nothing."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Give the epoch's value."""
+        self.results = {"val_loss": self.values[self.current_epoch]}
+        self.log_dict(self.results)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step plainly."""
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, **how: Any) -> Net:
+    """Train on 12 rows in batches of 2, with the callbacks of a run."""
+    stop = Stop()
+    net = Net(stop, stop_in=how.pop("stop_in", 0), validated=how.pop("validated", (0.0, 0.0)))
+    rows = Rows({"x": np.arange(12, dtype=np.float32).reshape(12, 1)})
+    order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())
+    loader: DataLoader[Any] = DataLoader(rows, batch_sampler=order, collate_fn=lambda batch: batch)
+    checkpoints = Checkpoints(folder, run="run", checkpoint_every=every, monitor=monitor, monitor_goal="lowest")
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    machine = L.Trainer(
+        **quiet,  # type: ignore[arg-type]
+        accelerator="cpu",
+        callbacks=[checkpoints, StopBetweenSteps(stop, checkpoints)],
+        plugins=[WholeCheckpointIO()],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **{"max_epochs": 2, **how},
+    )
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        machine.fit(net, loader, loader)
+    except StoppedError:
+        assert net.stop_in
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return net
+
+
+def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
+    """And all of the samples."""
+    seen = fit(tmp_path).seen
+    assert seen[:6] != seen[6:]
+    assert sorted(sum(seen[:6], [])) == sorted(sum(seen[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
