@@ -100,6 +100,10 @@ class Checkpoints(Checkpoint):
         self.sign = 1.0 if monitor_goal == "lowest" else -1.0
         self.best_value = float("inf")
         self.batch = 0
+        self.before = 0
+        """Optimizer steps made when the batch began."""
+        self.results: dict[str, float] = {}
+        """What was validated of the weights as they are now."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Raise `SettingError` where what is monitored will not be measured."""
@@ -111,19 +115,36 @@ class Checkpoints(Checkpoint):
                 hint=did_you_mean(self.monitor, measured),
             )
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Count the batch now: Lightning moves this callback last, so others ask for a checkpoint before it sees the batch end."""
+        del pl_module, batch
+        self.batch = batch_idx + 1
+        self.before = trainer.global_step
+        self.results = {}
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Save where a step's turn has come."""
-        del pl_module, outputs, batch
-        self.batch = batch_idx + 1
-        if self.every and trainer.global_step and trainer.global_step % self.every == 0:
+        """Save where a step's turn has come; the last batch's is the epoch's end."""
+        del pl_module, outputs, batch, batch_idx
+        if self.every and self.stepped(trainer) and trainer.global_step % self.every == 0 and not _ends(trainer):
             self.save(trainer)
+
+    def stepped(self, trainer: L.Trainer) -> bool:
+        """Tell whether the optimizer stepped after this batch: no checkpoint holds gradients that are still being summed up."""
+        return trainer.global_step != self.before
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count batches from the start of the epoch."""
         del trainer, pl_module
         self.batch = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep what was measured: it is of these weights only."""
+        del trainer
+        self.results = {name: value for name, value in getattr(pl_module, "results", {}).items() if name[:4] == "val_"}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the epoch's end, and note it if it is the best."""
@@ -145,6 +166,7 @@ class Checkpoints(Checkpoint):
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
             "batch": self.batch,
+            "results": self.results,
         }
 
     def save(self, trainer: L.Trainer) -> None:
@@ -173,6 +195,11 @@ def served(folder: Path) -> Saved:
     """Name the checkpoint that the run stands for: the best where something was monitored, else the last."""
     best = folder / "best.json"
     return Saved(**json.loads((best if best.exists() else folder / "latest.json").read_bytes()))
+
+
+def _ends(trainer: L.Trainer) -> bool:
+    """Tell whether the epoch's end saves this step: two checkpoints of one step would have one name."""
+    return trainer.is_last_batch or trainer.global_step == trainer.max_steps
 
 
 def _writing(data: bytes) -> Callable[[IO[bytes]], object]:

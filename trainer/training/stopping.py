@@ -33,9 +33,10 @@ class StopBetweenSteps(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Stop after a step; all ranks agree on which."""
+        """Stop after a step of the optimizer; all ranks agree on which."""
         del pl_module, outputs, batch, batch_idx
-        self._stop_if_asked(trainer)
+        if self.checkpoints.stepped(trainer):
+            self._stop_if_asked(trainer)
 
     def on_validation_batch_end(
         self,
