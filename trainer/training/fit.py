@@ -111,14 +111,15 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
 
 
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
-    saved: Saved = machine.strategy.broadcast(served(job.into / "checkpoints"))
+    mine: Any = served(job.into / "checkpoints") if machine.is_global_zero else None
+    saved: Saved = machine.strategy.broadcast(mine)
     checkpoint = torch.load(job.into / "checkpoints" / saved.path, map_location="cpu", weights_only=False)
     net.load_state_dict(checkpoint["state_dict"])
-    validated = dict(net.results)
+    net.results = {}
     steps = machine.global_step
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
-    metrics = {**validated, **net.results}
+    metrics = {**checkpoint["reprise"]["results"], **net.results}
     return Trained(metrics=metrics, telemetry=clock.telemetry(started=job.started), steps=steps, weights=weights)
 
 
