@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING
 import pytest
 import torch
 
-from trainer.errors import DiskFullError, NotWritableError
-from trainer.training.checkpoints import Saved, WholeCheckpointIO, served, write_whole
+from trainer.errors import AlteredError, DiskFullError, NotWritableError
+from trainer.training.checkpoints import Saved, WholeCheckpointIO, read_saved, served, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +53,17 @@ def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
     assert served(tmp_path) == Saved(path="last.ckpt", sha256="", step=1, epoch=0, batch=1)
     (tmp_path / "best.json").write_text(line % "best.ckpt")
     assert served(tmp_path).path == "best.ckpt"
+
+
+def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
+    """Its digest is compared before anything in it can run."""
+    (tmp_path / "a.ckpt").write_bytes(b"other")
+    with pytest.raises(AlteredError, match=r"a\.ckpt"):
+        read_saved(tmp_path, Saved(path="a.ckpt", sha256="sha256:0", step=1, epoch=0, batch=1))
+
+
+def test_a_file_that_is_being_written_is_named_so(tmp_path: Path) -> None:
+    """What a kill leaves is no file of the run."""
+    names: list[str] = []
+    write_whole(tmp_path / "a", lambda _: names.extend(path.name for path in tmp_path.iterdir()))
+    assert names[0].endswith(".partial")

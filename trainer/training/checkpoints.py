@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.digest import digest_of_file
-from trainer.errors import DiskFullError, NotWritableError, SettingError
+from trainer.errors import AlteredError, DiskFullError, NotWritableError, SettingError
 from trainer.ledger import configured
 from trainer.suggest import did_you_mean
 
@@ -48,7 +48,7 @@ class Saved:
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
             write(file)
@@ -195,6 +195,16 @@ def served(folder: Path) -> Saved:
     """Name the checkpoint that the run stands for: the best where something was monitored, else the last."""
     best = folder / "best.json"
     return Saved(**json.loads((best if best.exists() else folder / "latest.json").read_bytes()))
+
+
+def read_saved(folder: Path, saved: Saved) -> dict[str, Any]:
+    """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written: loading it runs code."""
+    path = folder / saved.path
+    found = digest_of_file(path)
+    if found != saved.sha256:
+        raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    return loaded
 
 
 def _ends(trainer: L.Trainer) -> bool:

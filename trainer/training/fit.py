@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
-from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, served
+from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, read_saved, served
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
 from trainer.training.logs import displays, finish, loggers
@@ -113,7 +113,7 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
     mine: Any = served(job.into / "checkpoints") if machine.is_global_zero else None
     saved: Saved = machine.strategy.broadcast(mine)
-    checkpoint = torch.load(job.into / "checkpoints" / saved.path, map_location="cpu", weights_only=False)
+    checkpoint = read_saved(job.into / "checkpoints", saved)
     net.load_state_dict(checkpoint["state_dict"])
     net.results = {}
     steps = machine.global_step
