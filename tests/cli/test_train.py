@@ -10,8 +10,9 @@ import pytest
 
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.train import check_environment, check_lock, device_for, main
+from trainer.determinism import Level
 from trainer.digest import digest_of_bytes
-from trainer.errors import DeviceError, EnvironmentNameError, ExperimentError, LockError, UsageError
+from trainer.errors import DeviceError, EnvironmentNameError, ExperimentError, LockError, SettingError, UsageError
 from trainer.host.image_claim import Baked, Claim
 from trainer.record import Image, Knowledge
 from trainer.settings import LaunchSettings
@@ -101,3 +102,10 @@ def test_a_gpu_is_never_passed_over_in_silence(asked: str, gpus: list[str], said
     with pytest.raises(DeviceError, match=said) as caught:
         device_for(asked, gpus=gpus, torch="2.13.0+cpu")
     assert "--accelerator cpu" in str(caught.value.hint)
+
+
+def test_portable_is_of_cpus_only() -> None:
+    """A GPU is left alone at `auto`, and refused where it is asked for."""
+    assert device_for("auto", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE) == "cpu"
+    with pytest.raises(SettingError, match="on CPUs only"):
+        device_for("gpu", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE)

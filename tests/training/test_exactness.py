@@ -11,7 +11,7 @@ import torch
 
 from trainer.determinism import Level
 from trainer.errors import MachineError
-from trainer.training.exactness import apply_level, translated, warm_up
+from trainer.training.exactness import apply_level, require_avx2, translated, warm_up
 from trainer.training.seeds import derived, seed_all
 
 if TYPE_CHECKING:
@@ -70,3 +70,10 @@ def test_all_generators_follow_the_seed() -> None:
         return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002, S311 - the global ones are meant
 
     assert drawn() == drawn()
+
+
+def test_a_cpu_without_avx2_is_not_portable() -> None:
+    """Its bits would differ: it is told, not passed over."""
+    require_avx2("AVX2")
+    with pytest.raises(MachineError, match="expects AVX2"):
+        require_avx2("DEFAULT")

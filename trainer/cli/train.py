@@ -20,7 +20,7 @@ from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import Place, experiment_names, find_experiment
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.determinism import threads_at, variables
+from trainer.determinism import Level, threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
     DeviceError,
@@ -28,6 +28,7 @@ from trainer.errors import (
     ExperimentError,
     LockError,
     MachineError,
+    SettingError,
     UsageError,
 )
 from trainer.host.hardware import gpu_nodes
@@ -71,7 +72,9 @@ def main(argv: list[str]) -> int:
         return train_in_container(argv, asked.place, checkout=CHECKOUT)
     check_lock(known, CHECKOUT)
     check_environment(known, asked.settings)
-    device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version())
+    device = device_for(
+        asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=asked.settings.determinism
+    )
     launch = Launch(
         experiment=asked.place.name,
         file=asked.place.file.as_posix(),
@@ -151,8 +154,15 @@ def check_environment(known: Claim, settings: LaunchSettings) -> None:
         )
 
 
-def device_for(asked: str, *, gpus: list[str], torch: str) -> Literal["cpu", "gpu"]:
+def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
     """Decide what to train on; `torch` is the installed version. Raises `DeviceError`: a GPU is never passed over in silence."""
+    if level is Level.PORTABLE and asked == "gpu":
+        raise SettingError(
+            "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
+            hint="give --accelerator cpu, or choose determinism machine",
+        )
+    if level is Level.PORTABLE:
+        return "cpu"
     able = not torch.endswith("+cpu")
     if asked == "cpu" or (asked == "auto" and not gpus):
         return "cpu"

@@ -40,6 +40,8 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         raise SettingError(
             f"precision is {precision} at determinism portable; expected 32-true", hint="or choose determinism machine"
         )
+    if determinism is Level.PORTABLE:
+        require_avx2(torch.backends.cpu.get_cpu_capability())
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise MachineError(
             "CUDA is in use before the run was set up", hint="do not touch the GPU while the experiment is imported"
@@ -48,6 +50,14 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         torch.set_num_interop_threads(1)
     _choose_exact_kernels()
     warm_up()
+
+
+def require_avx2(found: str) -> None:
+    """Raise `MachineError` where torch computes with other instructions than every machine of level portable."""
+    if found != "AVX2":
+        raise MachineError(
+            f"torch computes with {found} here; determinism portable expects AVX2", hint="choose determinism machine"
+        )
 
 
 def warm_up() -> None:
