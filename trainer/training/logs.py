@@ -69,9 +69,12 @@ def loggers(folder: Path, *, tensorboard: bool, wandb: str, wandb_project: str) 
 
 
 def finish(made: Iterable[Logger]) -> None:
-    """Have every logger end its writing now, Weights & Biases too: the record is about to name every file by its digest."""
+    """Have every logger end its writing now, Weights & Biases too: the record is about to name every file by its digest.
+
+    One that never wrote is left alone: asking it for its `experiment` would start it.
+    """
     for logger in made:
-        end = getattr(getattr(logger, "experiment", None), "finish", None)
+        end = getattr(getattr(logger, "_experiment", None), "finish", None)
         if end is not None:
             end()
 
