@@ -82,7 +82,7 @@ class RunData(L.LightningDataModule):
         bounds = self.declared.splits.get(name)
         if bounds is None:
             raise DatasetError(
-                f"dataset {self.declared.name} has no split {name!r}; it has {', '.join(self.declared.splits)}",
+                f"dataset {self.declared.name} has no split {name!r}; it has {', '.join(self.declared.splits) or 'none'}",
                 hint="add it to [splits]",
             )
         return range(*bounds)
@@ -111,15 +111,26 @@ def arrays_of(declared: Declared, folder: Path) -> dict[str, np.ndarray[Any, Any
             f"dataset {declared.name} is read as {reader.kind}; expected arrays",
             hint="choose a dataset whose reader.kind is arrays",
         )
-    arrays = {field: np.load(folder / file, mmap_mode="r", allow_pickle=False) for field, file in reader.fields.items()}
+    arrays = {field: _mapped(declared, folder / file) for field, file in reader.fields.items()}
     lengths = {field: len(array) for field, array in arrays.items()}
-    longest = max(stop for _, stop in declared.splits.values())
+    longest = max((stop for _, stop in declared.splits.values()), default=0)
     if len(set(lengths.values())) != 1 or longest > min(lengths.values()):
         raise DatasetError(
             f"the arrays of {declared.name} have {lengths} rows; expected {longest} or more in each",
             hint="mend its splits or its files",
         )
     return arrays
+
+
+def _mapped(declared: Declared, file: Path) -> np.ndarray[Any, Any]:
+    try:
+        array: np.ndarray[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as fault:
+        raise DatasetError(
+            f"{file.name} of dataset {declared.name} is no plain array: {fault}",
+            hint="write it with numpy.save, of numbers and not of objects, and publish it as a new version",
+        ) from fault
+    return array
 
 
 def _as_it_is(batch: Any) -> Any:
