@@ -288,7 +288,7 @@ def _published(session: Session) -> str:
 
 
 def _local(session: Session) -> str:
-    return f"local only; publish it with: reprise runs publish {session.frozen.run}"
+    return f"local only; publish it with: scripts/reprise runs publish {session.frozen.run}"
 
 
 def _experiment(launch: Launch) -> Experiment:
