@@ -123,7 +123,7 @@ def _overview() -> str:
         [
             "usage: reprise COMMAND [ARGUMENTS]",
             "",
-            "Run it again, and be told whether it is the same.",
+            "Train, and leave a record from which the run can be made again.",
             "",
             *lines,
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 
@@ -25,8 +26,17 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
         return known.code
     print(f"reprise: {known.message}", file=sys.stderr)
     if known.hint:
-        print(f"  -> {known.hint}", file=sys.stderr)
+        print(f"  -> {_typed(known.hint)}", file=sys.stderr)
     return known.code
+
+
+def _typed(hint: str) -> str:
+    """Spell a command of ours as it is typed on the host, where hints are followed.
+
+    >>> _typed("`reprise doctor` says why; scripts/reprise runs ls")
+    '`scripts/reprise doctor` says why; scripts/reprise runs ls'
+    """
+    return re.sub(r"(?<![\w/.-])reprise (?=(?:train|runs|data|image|setup|doctor)\b)", "scripts/reprise ", hint)
 
 
 def _unexpected(fault: Exception) -> RepriseError:
