@@ -59,7 +59,7 @@ def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said
 def test_under_a_root_host_containers_are_user_1000(house: House, first: Said) -> None:
     """And can write the runs folder, which setup gave them."""
     if os.getuid() != 0:
-        pytest.skip("is about root")
+        pytest.skip("needs root: it is about a host whose user is root")
     assert first.code == 0, first.text
     record = house.root / "runs" / first.run / "attempts" / "1" / "record.json"
     assert record.stat().st_uid == 1000
