@@ -239,6 +239,30 @@ class ExperimentFailedError(RunError):
     place: str = ""
 
 
+class IrreproducibleError(RunError):
+    """A run that cannot be run again here: something that it needs is missing."""
+
+    code = 84
+
+
+class ForeignCodeError(RunError):
+    """Somebody else's code, which nobody agreed to run."""
+
+    code = 85
+
+
+class OtherImageError(RunError):
+    """A process in another image than the one that a record names."""
+
+    code = 86
+
+
+class DriftError(RunError):
+    """A process that is not what its image was built with, where work must be exact."""
+
+    code = 87
+
+
 class StoppedError(RepriseError):
     """A run that was asked to stop: 130 by Ctrl-C, 143 by SIGTERM."""
 

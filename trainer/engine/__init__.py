@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -76,6 +76,33 @@ class BuildRequest:
     """Use no cache."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder or a file of this machine, or one of the engine's volumes, at a place in a container."""
+
+    source: Path | str
+    """A path, or a volume's name."""
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confined:
+    """A container that is trusted with nothing: no network, no capability, no new privilege, a root that cannot be written."""
+
+    name: str
+    image: str
+    """By digest."""
+    words: tuple[str, ...]
+    variables: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    user: str
+    """`uid:gid`."""
+    gpus: bool = False
+    memory: int = 2 << 30
+    """Bytes of shared memory, for loader workers."""
+
+
 class Engine(Protocol):
     """What is asked of an engine. Every method raises `EngineAbsentError` where none answers, `EngineError` where it refuses."""
 
@@ -117,4 +144,11 @@ class Engine(Protocol):
 
     def image_of(self, container: str) -> ImageFacts | None:
         """The image that a container was made of; None where no container has this name."""
+        ...
+
+    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+        """Run a container to its end, hand over each line that it prints, and return its exit status; nothing of it stays.
+
+        Ctrl-C and SIGTERM stop it as `docker stop` does: it has two minutes to end its step.
+        """
         ...

@@ -8,27 +8,32 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import docker
 import requests.exceptions
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest, LogConfig
+from docker.types import Mount as DockerMount
 
 from trainer.engine import Digests, EngineFacts, ImageFacts, buildx
 from trainer.engine.archive import config_in_stream, digests_of_archive
+from trainer.engine.lines import told
 from trainer.errors import EngineAbsentError, EngineError, ImageMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from docker import DockerClient
 
-    from trainer.engine import BuildRequest
+    from trainer.engine import BuildRequest, Confined, Mount
 
 _PATIENCE: Final = 600
 """Seconds that one request may take: loading a CUDA image is one."""
+_GRACE: Final = 120
+"""Seconds for a step to end and a checkpoint to be written, as in compose.yaml."""
 
 
 class DockerEngine:
@@ -154,6 +159,21 @@ class DockerEngine:
             except NotFound:
                 return None
 
+    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+        """Run a container to its end, trusted with nothing. Raises `EngineError`, `ImageMissingError`."""
+        with _worded():
+            made = self._client.containers.create(container.image, list(container.words), **confinement(container))
+            try:
+                made.start()
+                told(made.logs(stream=True, follow=True), say)
+                return int(made.wait()["StatusCode"])
+            except BaseException:
+                with suppress(APIError):
+                    made.stop(timeout=_GRACE)
+                raise
+            finally:
+                made.remove(force=True)
+
     def _present(self, reference: str) -> ImageFacts:
         found = self.image(reference)
         if found is None:
@@ -170,6 +190,32 @@ class DockerEngine:
         if self._opened is None:
             self._opened = docker.from_env(timeout=_PATIENCE)
         return self._opened
+
+
+def confinement(container: Confined) -> dict[str, Any]:
+    """How a container that is trusted with nothing is made, in Docker's words."""
+    return {
+        "name": container.name,
+        "environment": dict(container.variables),
+        "user": container.user,
+        "network_mode": "none",
+        "read_only": True,
+        "tmpfs": {"/tmp": "mode=1777,exec", "/home/reprise": "mode=1777"},  # noqa: S108 - in the container
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": 4096,
+        "shm_size": container.memory,
+        "mounts": [_mount(mount) for mount in container.mounts],
+        "device_requests": [DeviceRequest(driver="nvidia", count=-1, capabilities=[["gpu"]])] if container.gpus else [],
+        # the driver whose lines can be read back everywhere, and no more of them than a disk has room for
+        "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": "32m", "max-file": "2"}),
+    }
+
+
+def _mount(mount: Mount) -> DockerMount:
+    if isinstance(mount.source, Path):
+        return DockerMount(target=mount.target, source=str(mount.source), type="bind", read_only=not mount.writable)
+    return DockerMount(target=mount.target, source=mount.source, type="volume", read_only=not mount.writable)
 
 
 class _Chunks(io.RawIOBase):

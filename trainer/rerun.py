@@ -1,0 +1,116 @@
+"""Running a record again: what is typed and what is written into a settings file, so that the same ingredients come of it.
+
+Knows which words every version's `train` understands. Refuses to trust the record: names are held to a form, an image is named by digest
+alone, and values travel in a file, so that nothing of a stranger's record can become an option, a path or a word of a shell.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import tomli_w
+from pydantic import Field, JsonValue
+
+from trainer.digest import Digest
+from trainer.document import Document
+from trainer.errors import DocumentError, IrreproducibleError
+from trainer.paths import path_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trainer.record import Image, Record
+
+RETEST: Final = "REPRISE_RETEST"
+"""Names the run that is run again, to the launcher in the container: its settings come from a record, and its record says so."""
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_REFERENCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*@sha256:[0-9a-f]{64}")
+_GIVEN: Final = ("file", "environment", "command line", "record")
+_QUIET: Final[Mapping[str, JsonValue]] = {"publish": False, "wandb": "off"}
+"""What a process without network and credentials leaves to whoever started it."""
+_NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project"})
+
+
+class Rerun(Document):
+    """What starts a run of the same ingredients."""
+
+    experiment: str
+    settings: dict[str, JsonValue]
+    unset: tuple[str, ...] = ()
+    """Settings that somebody had set to nothing, which a settings file cannot say."""
+
+    def words(self, file: str) -> list[str]:
+        """The command line of `train`, with the settings in `file`. Each word holds one option and its value."""
+        options = [f"--{name.replace('_', '-')}=none" for name in self.unset]
+        return ["train", f"--exp={self.experiment}", f"--settings={file}", *options]
+
+    def file(self) -> bytes:
+        """The settings file."""
+        return tomli_w.dumps(self.settings).encode()
+
+
+class ImageName(Document):
+    """An image by digest: the only way a record may name one."""
+
+    manifest: Digest | None
+    config: Digest | None
+    reference: str | None
+    """`repository@sha256:...`, where the record names a repository."""
+    layers: list[Digest] = Field(min_length=1)
+
+
+def rerun(record: Record) -> Rerun:
+    """What starts a run of this record's ingredients. Raises `DocumentError` where the record holds what no run of ours has."""
+    ingredients = record.ingredients
+    values = record.circumstances.execution | ingredients.settings
+    if odd := [name for name in values if not _NAME.fullmatch(name)]:
+        raise _odd(record, f"a setting named {odd[0]!a}")
+    if fault := path_fault(ingredients.experiment):
+        raise _odd(record, f"the experiment {ingredients.experiment!a} ({fault})")
+    held, device = ingredients.determinism, ingredients.device
+    fixed: dict[str, JsonValue] = {
+        "determinism": held.level,
+        "threads": held.threads,
+        "accelerator": "gpu" if device.accelerator == "cuda" else "cpu",
+        "devices": device.world_size,
+    }
+    quiet = {name: value for name, value in _QUIET.items() if name in values}
+    whole = {name: value for name, value in values.items() if name not in _NOT_OURS} | fixed | quiet
+    return Rerun(
+        experiment=ingredients.experiment,
+        settings={name: value for name, value in whole.items() if value is not None},
+        unset=tuple(_unset(whole, record.circumstances.origins)),
+    )
+
+
+def image_name(record: Record) -> ImageName:
+    """The image of this record, by digest. Raises `IrreproducibleError` where it says none, `DocumentError` for an odd one."""
+    image, layers = record.circumstances.image, record.ingredients.layers
+    if layers is None or not (image.manifest or image.config):
+        said = f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
+        raise IrreproducibleError(said, hint=f"reprise reproduce {record.run} --here, which says what is not equal")
+    return ImageName(
+        manifest=image.manifest, config=image.config, reference=_reference(record, image), layers=list(layers)
+    )
+
+
+def _reference(record: Record, image: Image) -> str | None:
+    if image.reference is None or image.reference in {image.manifest, image.config}:
+        return None
+    if not _REFERENCE.fullmatch(image.reference) or not image.reference.endswith(f"@{image.manifest}"):
+        raise _odd(record, f"the image {image.reference!a}, which is no repository@digest of its manifest")
+    return image.reference
+
+
+def _unset(values: Mapping[str, JsonValue], origins: Mapping[str, str]) -> Iterator[str]:
+    """A default that is nothing is the same nothing again; only one that was given must be said."""
+    for name, value in sorted(values.items()):
+        if value is None and origins.get(name) in _GIVEN:
+            yield name
+
+
+def _odd(record: Record, what: str) -> DocumentError:
+    return DocumentError(
+        f"the record of run {record.run} names {what}", hint="it was damaged or made to do harm: do not run it"
+    )
