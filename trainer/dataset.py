@@ -6,71 +6,56 @@ Knows the declaration `datasets/<name>.toml`. Refuses to know where a dataset's 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tomli_w
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from trainer.digest import Digest
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DatasetError
-from trainer.paths import path_fault
+from trainer.reader import Files, Reader, Typed
+from trainer.splits import Split
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = "datasets"
+LONGEST_NAME: Final = 63
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
-_PAIR: Final = re.compile(r"\[\n +(\d+),\n +(\d+),\n\]")
+SPELLING: Final = f"1 to {LONGEST_NAME} of a-z, 0-9, - and _, a letter or a digit first"
+_PAIR: Final = re.compile(r"\[\n +([\d.]+),\n +([\d.]+),\n\]")
 
 
-def _path(text: str) -> str:
-    if fault := path_fault(text):
-        raise ValueError(f"not a path inside a dataset: {fault}")
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME, text):
+        near = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:LONGEST_NAME]
+        raise ValueError(f"a name is {SPELLING}{f': {near}' if near else ''}")
     return text
 
 
-def _rows(span: tuple[int, int]) -> tuple[int, int]:
-    if not 0 <= span[0] <= span[1]:
-        raise ValueError("expected [first, one past the last], counted from 0")
-    return span
+Name = Annotated[str, AfterValidator(_name)]
 
 
-InnerPath = Annotated[str, AfterValidator(_path)]
-"""A file inside the dataset, by its relative path."""
-Rows = Annotated[tuple[int, int], AfterValidator(_rows)]
-"""Samples `first <= row < last`, in the reader's order."""
+class Described(Document):
+    """What a person says about a dataset."""
+
+    licence: str = "unknown"
+    source: str = "unknown"
+    splits: dict[str, Split] = {}
+    reader: Reader = Files()
+    sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
+    """What the fields of a sample are, where somebody said so."""
 
 
-class Arrays(Document):
-    """A sample is one row of each array; a row is along the first axis."""
+class Draft(Described):
+    """A dataset before it is published: the rest follows from its files."""
 
-    kind: Literal["arrays"]
-    fields: dict[str, InnerPath] = Field(min_length=1)
-    """A sample's field, and the `.npy` file that holds it."""
+    name: Name
 
 
-class Lines(Document):
-    """A sample is one line of a UTF-8 text file."""
-
-    kind: Literal["lines"]
-    file: InnerPath
-
-
-class Files(Document):
-    """The folder itself: nothing is promised about what is in it."""
-
-    kind: Literal["files"] = "files"
-
-
-Reader = Annotated[Arrays | Lines | Files, Field(discriminator="kind")]
-
-
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-
-
-class Dataset(Document):
+class Dataset(Described):
     """A named, versioned, immutable set of files."""
 
     name: Name
@@ -81,10 +66,6 @@ class Dataset(Document):
     """Names every file and nothing else: what a run's result depends on. Repacking leaves it as it is."""
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
-    licence: str = "unknown"
-    source: str = "unknown"
-    splits: dict[str, Rows] = {}
-    reader: Reader = Files()
 
     @property
     def title(self) -> str:
@@ -122,10 +103,12 @@ def parse_dataset(text: bytes, *, where: str) -> Dataset:
 
 def declared(dataset: Dataset) -> str:
     """The text of `datasets/<name>.toml`; the same dataset always gives the same text."""
-    body = tomli_w.dumps(dataset.model_dump(mode="json"))
+    said = dataset.model_dump(mode="json", exclude_none=True)
+    body = tomli_w.dumps({key: said.pop(key) for key in _FIRST} | said)
     return _HEAD + _PAIR.sub(r"[\1, \2]", body)
 
 
+_FIRST: Final = ("name", "version", "manifest", "content", "files", "bytes")
 _HEAD: Final = """\
 # Written by `reprise data publish`: the manifest's digest names every byte.
 # To change licence, source, splits or reader, edit them here and publish again: the version goes up.

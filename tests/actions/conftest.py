@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore

@@ -11,7 +11,8 @@ import pytest
 
 from tests.actions.conftest import FILES, contents, fill
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import Draft, publish_dataset, version_document
+from trainer.actions.publish_dataset import publish_dataset, version_document
+from trainer.dataset import Draft
 from trainer.store import open_store
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder

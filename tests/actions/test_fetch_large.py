@@ -10,7 +10,8 @@ from tests.actions import fakes
 from tests.actions.conftest import Published, contents, fill
 from trainer.actions import parallel
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft
 from trainer.errors import AlteredError, StoreUnreachableError
 from trainer.manifest import PACK_BYTES
 from trainer.store.cache import Cache

@@ -9,11 +9,12 @@ import pytest
 
 from tests.actions.conftest import FILES, Published, contents, fill
 from trainer.actions.fetch_dataset import fetch_dataset, read_manifest
-from trainer.actions.publish_dataset import Draft, newest_version, publish_dataset, publish_declared, version_document
-from trainer.dataset import Arrays
+from trainer.actions.publish_dataset import newest_version, publish_dataset, publish_declared, version_document
+from trainer.dataset import Draft
 from trainer.digest import digest_of_bytes
 from trainer.errors import DatasetError, ManifestError
 from trainer.manifest import PACK_BYTES
+from trainer.reader import Arrays
 from trainer.store.contract import object_key
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore

@@ -77,7 +77,7 @@ def test_a_version_is_fetched_by_its_number(reprise: Type, tmp_path: Path) -> No
 
 def test_ls_and_show_tell_what_is_declared(reprise: Type, tmp_path: Path) -> None:
     """Counts, sizes, splits, and whether it is cached."""
-    reprise("publish", "small", str(tmp_path / "source"), "--split", "train=0:4", "--array", "x=a.txt")
+    reprise("publish", "small", str(tmp_path / "source"), "--split", "train=0:4")
     assert reprise("ls")[1].splitlines()[1].split()[:5] == ["small", "1", "6", "28.2", "kB"]
     assert "4 samples, rows 0 to 3" in reprise("show", "small")[1]
     shown = json.loads(reprise("show", "small", "--json")[1])

@@ -13,7 +13,8 @@ import pytest
 from tests.actions.conftest import FILES, contents, fill
 from tests.store.server import BUCKET, serving
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft
 from trainer.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
 from trainer.store import cache, open_store
 from trainer.store.cache import Cache

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pytest
 
-from trainer.actions.publish_dataset import Draft, publish_dataset
+from trainer.actions.publish_dataset import publish_dataset
 from trainer.actions.run import load_record
-from trainer.dataset import Arrays, declared
+from trainer.dataset import Draft, declared
+from trainer.reader import Arrays
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder
 

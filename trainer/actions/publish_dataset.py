@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from trainer.actions.check_dataset import check_dataset
 from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
-from trainer.dataset import Arrays, Dataset, Files, Lines, Name, Reader, Rows, parse_dataset
+from trainer.dataset import Dataset, Draft, parse_dataset
 from trainer.digest import canonical, digest_of_bytes
-from trainer.document import Document
 from trainer.errors import DatasetError, ObjectMissingError
 from trainer.manifest import (
     PACK_BYTES,
@@ -32,7 +32,6 @@ from trainer.manifest import (
 )
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
-from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,16 +43,6 @@ if TYPE_CHECKING:
 
 _UPLOADS: Final = 4
 """Packs held in memory at once: 4 of 32 MiB, twice while they are joined, stay under 300 MB."""
-
-
-class Draft(Document):
-    """What a person says about a dataset; the rest follows from its files."""
-
-    name: Name
-    licence: str = "unknown"
-    source: str = "unknown"
-    splits: dict[str, Rows] = {}
-    reader: Reader = Files()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +93,8 @@ def publish_dataset(
     Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile, `StoreError` and its kinds.
     """
     check_paths(source.paths())
-    _check_reader(draft, source.paths())
+    for line in check_dataset(draft, source).notes:
+        progress.note(line)
     newest = newest_version(store, draft.name)
     known = segments_by_digest(read_manifest(store, newest)[0]) if newest else {}
     manifest, uploaded = upload(source, store=store, known=known, progress=progress)
@@ -220,29 +210,10 @@ def _require(declared: Dataset, what: str, found: str) -> None:
 
 def _candidate(draft: Draft, manifest: Manifest) -> Dataset:
     return Dataset(
-        name=draft.name,
         version=1,
         manifest=digest_of_bytes(manifest_bytes(manifest)),
         content=manifest.content,
         files=len(manifest.entries),
         bytes=manifest.bytes,
-        licence=draft.licence,
-        source=draft.source,
-        splits=draft.splits,
-        reader=draft.reader,
+        **{key: getattr(draft, key) for key in Draft.model_fields},
     )
-
-
-def _check_reader(draft: Draft, paths: Sequence[str]) -> None:
-    match draft.reader:
-        case Arrays(fields=fields):
-            needed = list(fields.values())
-        case Lines(file=file):
-            needed = [file]
-        case _:
-            needed = []
-    if missing := next((path for path in needed if path not in paths), None):
-        hint = did_you_mean(missing, paths)
-        raise DatasetError(
-            f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder", hint=hint
-        )

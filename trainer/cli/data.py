@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import Draft, Published, publish_dataset, publish_declared, read_version
+from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared, read_version
 from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
-from trainer.dataset import Dataset, dataset_names, declaration, declared, load_dataset
+from trainer.dataset import Dataset, Draft, dataset_names, declaration, declared, load_dataset
 from trainer.document import typed
 from trainer.errors import DatasetError, MachineError, StoppedError, UsageError
 from trainer.host.atomic import write_whole
+from trainer.splits import worded
 from trainer.store import open_store
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
@@ -222,8 +223,8 @@ def _show(words: Namespace, places: Places) -> int:
     reader = dataset.reader.model_dump()
     print(f"{dataset.title}: {dataset.files:,} files, {readable(dataset.bytes)}")
     print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
-    for name, (first, end) in dataset.splits.items():
-        print(f"  {name:<9} {end - first:,} samples, rows {first} to {end - 1}")
+    for name, split in dataset.splits.items():
+        print(f"  {name:<9} {worded(split)}")
     print(f"  reader    {reader.pop('kind')} {json.dumps(reader) if reader else ''}".rstrip())
     print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {folder or 'no'}")
     return 0

@@ -1,0 +1,131 @@
+"""What is said about a folder, held against it before anything is published."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.actions.conftest import fill
+from trainer.actions.check_dataset import check_dataset
+from trainer.dataset import Draft
+from trainer.document import typed
+from trainer.errors import DatasetError
+from trainer.store.folder import SourceFolder
+
+np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`")
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.check_dataset import Checked
+
+
+def npy(array: object) -> bytes:
+    """A file as NumPy writes it."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+FILES = {
+    "x.npy": npy(np.zeros((10, 1, 4, 4), dtype=np.float32)),
+    "y.npy": npy(np.zeros(10, dtype=np.int64)),
+    "short.npy": npy(np.zeros(9)),
+    "text.txt": b"eins\nzwei\ndrei",
+    "latin.txt": b"\xff\n",
+    "cats/1.png": b"",
+    "cats/2.png": b"",
+    "dogs/1.png": b"",
+    "labels.csv": b"file,class\ncats/1.png,old\ncats/2.png,young\ndogs/1.png,old\n",
+    "half.csv": b"file,class\ncats/1.png,old\n",
+}
+ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy", "label": "y.npy"}}
+SAID = {"licence": "CC0-1.0", "source": "made here"}
+
+
+def check(folder: Path, **said: Any) -> Checked:
+    """Check the folder of this file's files."""
+    draft = typed({"name": "small", **SAID, **said}, Draft, where="test")
+    return check_dataset(draft, SourceFolder(root=fill(folder, FILES)))
+
+
+@pytest.mark.parametrize(
+    ("said", "samples"),
+    [
+        ({"reader": ARRAYS}, 10),
+        ({"reader": ARRAYS, "sample": {"image": {"dtype": "float32", "shape": [1, 4, "any"]}}}, 10),
+        ({"reader": {"kind": "lines", "file": "text.txt"}}, 3),
+        ({"reader": {"kind": "lines", "file": ["text.txt", "labels.csv"]}}, 7),
+        ({"reader": {"kind": "text", "file": "text.txt", "window": 4}}, 3),
+        ({"reader": {"kind": "text", "file": "text.txt", "window": 4, "stride": 1}}, 10),
+        ({"reader": {"kind": "text", "file": "text.txt", "window": 14}}, 0),
+        ({"reader": {"kind": "images"}}, 3),
+        ({"reader": {"kind": "images", "folder": "cats/", "labels": "labels.csv"}}, 2),
+        ({}, 10),
+    ],
+)
+def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], samples: int) -> None:
+    """As the reader itself will find them; without torch."""
+    assert check(tmp_path, **said).samples == samples
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"reader": ARRAYS, "splits": {"train": [0, 11]}}, "ends at row 11; its reader finds 10 samples"),
+        ({"reader": {"kind": "arrays", "fields": {"a": "x.npy", "b": "short.npy"}}}, "different rows: a 10, b 9"),
+        ({"reader": {"kind": "arrays", "fields": {"a": "text.txt"}}}, "text.txt is no plain array"),
+        ({"reader": {"kind": "arrays", "fields": {"a": "z.npy"}}}, "needs 'z.npy', which is not in the folder"),
+        (
+            {"reader": ARRAYS, "sample": {"image": {"dtype": "uint8", "shape": [1, 4, 4]}}},
+            r"'image' of a sample of small is float32\[1,4,4\]; declared is uint8\[1,4,4\]",
+        ),
+        ({"reader": ARRAYS, "sample": {"imag": {"dtype": "uint8"}}}, "no field 'imag'"),
+        ({"reader": {"kind": "lines", "file": "latin.txt"}}, "latin.txt is not UTF-8 text"),
+        ({"reader": {"kind": "images", "folder": "birds/"}}, "no pictures below 'birds/'"),
+        ({"reader": {"kind": "images", "folder": "cats/"}}, "lies in no folder that could name its class"),
+        ({"reader": {"kind": "images", "classes": ["cats"]}}, "dogs/1.png of dataset small is of class 'dogs'"),
+        ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv tells no class of cats/2.png"),
+        ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected file and class"),
+        ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "no Parquet file"),
+        ({"splits": {"train": {"prefix": "bats/"}}}, "holds none of its 10 samples"),
+    ],
+)
+def test_what_does_not_fit_the_files_is_refused(tmp_path: Path, said: dict[str, Any], line: str) -> None:
+    """Before anything is uploaded, with what was found and what was declared."""
+    with pytest.raises(DatasetError, match=line):
+        check(tmp_path, **said)
+
+
+def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
+    """On a host without pyarrow too."""
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
+    tmp_path.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"age": [1.0, 2.0], "sex": [0, 1]}), tmp_path / "t.parquet")
+    reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": ["age", "sex"]}}}
+    assert check(tmp_path, reader=reader, sample={"x": {"dtype": "float32", "shape": [2]}}).samples == 2
+    with pytest.raises(DatasetError, match=r"t\.parquet has no column 'agee' of plain values") as caught:
+        check(tmp_path, reader=reader | {"fields": {"x": {"column": "agee"}}})
+    assert caught.value.hint == "did you mean age?"
+
+
+def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
+    """Once, and the dataset is published all the same."""
+    notes = check(tmp_path, licence="unknown").notes
+    assert len(notes) == 1
+    assert notes[0].endswith("say it with --licence TEXT")
+    assert "no licence and no source" in check(tmp_path, licence="unknown", source="unknown").notes[0]
+    assert check(tmp_path).notes == ()
+
+
+def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:
+    """Somebody may want that; nobody wants it by mistake."""
+    found = check(tmp_path, splits={"train": [0, 8], "val": [6, 10], "test": [8, 10]})
+    assert found.notes == (
+        "splits train and val have 2 samples in common",
+        "splits val and test have 2 samples in common",
+    )
+    assert found.splits == {"train": 8, "val": 4, "test": 2}

@@ -1,0 +1,57 @@
+"""The foot of a Parquet file, read as pyarrow writes it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from trainer.errors import DatasetError
+from trainer.parquet import TAIL, Foot, foot_size, parse_foot
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
+
+
+def written(columns: dict[str, Any], **how: Any) -> bytes:
+    """A file as pyarrow writes it."""
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **how)
+    return file.getvalue()
+
+
+def read(data: bytes) -> Foot:
+    """The foot of a file."""
+    size = foot_size(data[-TAIL:], size=len(data), where="x.parquet")
+    return parse_foot(data[-TAIL - size : -TAIL], where="x.parquet")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+@pytest.mark.parametrize("columns", [1, 20])
+def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -> None:
+    """Whatever the number of row groups; long lists have another head."""
+    table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
+    assert read(written(table, row_group_size=30)) == Foot(rows=rows, columns=dict.fromkeys(table, "int32"))
+
+
+def test_nested_columns_are_no_plain_values() -> None:
+    """Only what can be a number of a sample counts."""
+    columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
+    assert read(written(columns)).columns == {"a": "float64", "text": "bytes", "b": "bool"}
+
+
+def test_a_file_of_another_kind_is_refused() -> None:
+    """By its name."""
+    with pytest.raises(DatasetError, match=r"x\.parquet is no Parquet file"):
+        read(b"a,b\n1,2\n3,4\n")
+
+
+def test_a_damaged_foot_is_refused_wherever_it_ends() -> None:
+    """Cut anywhere: never a traceback, never an answer made of nothing."""
+    data = written({"a": [1, 2, 3]})
+    size = foot_size(data[-TAIL:], size=len(data), where="x.parquet")
+    foot = data[-TAIL - size : -TAIL]
+    for length in range(60):
+        with pytest.raises(DatasetError):
+            parse_foot(foot[:length], where="x.parquet")

@@ -1,0 +1,151 @@
+"""Checking a folder against what is said about it, before it is published: does the reader find samples, do the splits fit them?
+
+Knows what can be known without torch, NumPy, Pillow or pyarrow, on any host: heads of arrays, feet of tables, lines, names, first bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from itertools import accumulate, combinations
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import DatasetError
+from trainer.npy import HEAD, ArrayHead, parse_head
+from trainer.parquet import TAIL, Foot, foot_size, parse_foot
+from trainer.pictures import sorted_out
+from trainer.reader import Arrays, Images, Lines, Table, Text, check_sample, even_rows
+from trainer.splits import Layout, select
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trainer.dataset import Draft
+    from trainer.store.folder import SourceFolder
+
+_BLOCK: Final = 1 << 20
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the reader will find: how many samples, how many in each split; and what somebody should be told."""
+
+    samples: int
+    splits: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def check_dataset(draft: Draft, source: SourceFolder) -> Checked:
+    """Raises `DatasetError` where reader, splits or sample do not fit the folder's files, with both numbers."""
+    paths = source.paths()
+    if missing := next((path for path in draft.reader.needed if path not in set(paths)), None):
+        sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
+        raise DatasetError(sentence, hint=did_you_mean(missing, paths))
+    layout = _Look(draft, source, paths).layout()
+    chosen = {name: select(name, draft.splits, layout, dataset=draft.name) for name in draft.splits}
+    notes = [*_unsaid(draft), *_shared(chosen)]
+    return Checked(samples=layout.count, splits={name: len(each) for name, each in chosen.items()}, notes=tuple(notes))
+
+
+def _unsaid(draft: Draft) -> list[str]:
+    missing = [word for word in ("licence", "source") if getattr(draft, word) == UNKNOWN]
+    flags = " ".join(f"--{word} TEXT" for word in missing)
+    said = " and ".join(f"no {word}" for word in missing)
+    return (
+        [f"{draft.name}: {said} declared: others cannot know what they may do with it; say it with {flags}"]
+        if missing
+        else []
+    )
+
+
+def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
+    pairs = ((one, other, len(set(chosen[one]) & set(chosen[other]))) for one, other in combinations(chosen, 2))
+    return [f"splits {one} and {other} have {common:,} samples in common" for one, other, common in pairs if common]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    draft: Draft
+    source: SourceFolder
+    paths: Sequence[str]
+
+    def layout(self) -> Layout:
+        """How the reader's samples lie in the folder's files."""
+        match self.draft.reader:
+            case Arrays(fields=fields):
+                return self._arrays(fields)
+            case Table() as table:
+                return self._table(table)
+            case Images() as images:
+                return self._images(images)
+            case Lines(needed=files):
+                return _stacked(files, self._lines)
+            case Text() as text:
+                return _stacked(text.needed, lambda file: text.count(self._size(file)))
+            case _:
+                return Layout(count=len(self.paths), files=self.paths)
+
+    def _arrays(self, fields: dict[str, str]) -> Layout:
+        heads = {field: self._head(file) for field, file in fields.items()}
+        found = {field: (head.dtype, head.shape[1:]) for field, head in heads.items()}
+        check_sample(self.draft.sample, found, dataset=self.draft.name)
+        return Layout(count=even_rows({field: head.rows for field, head in heads.items()}, dataset=self.draft.name))
+
+    def _table(self, table: Table) -> Layout:
+        feet = {file: self._foot(file) for file in table.files}
+        for file, foot in feet.items():
+            for name in (name for column in table.fields.values() for name in column.names):
+                if name not in foot.columns:
+                    sentence = f"{file} has no column {name!r} of plain values"
+                    raise DatasetError(sentence, hint=did_you_mean(name, foot.columns))
+        found = {
+            field: (column.dtype, () if isinstance(column.column, str) else (len(column.column),))
+            for field, column in table.fields.items()
+        }
+        check_sample(self.draft.sample, found, dataset=self.draft.name)
+        return _stacked(table.files, lambda file: feet[file].rows)
+
+    def _images(self, images: Images) -> Layout:
+        table = None if images.labels is None else self._bytes(images.labels).decode(errors="replace")
+        pictures = sorted_out(images, self.paths, table, dataset=self.draft.name)
+        if "" in pictures.classes:
+            lone = pictures.files[list(pictures.labels).index(pictures.classes.index(""))]
+            raise DatasetError(
+                f"{lone} lies in no folder that could name its class", hint="--labels FILE, or put it into one"
+            )
+        return Layout(count=len(pictures.files), files=pictures.files)
+
+    def _lines(self, file: str) -> int:
+        count, last, decoder = 0, b"\n", codecs.getincrementaldecoder("utf-8")()
+        try:
+            with (self.source.root / file).open("rb") as text:
+                while block := text.read(_BLOCK):
+                    decoder.decode(block)
+                    count, last = count + block.count(b"\n"), block[-1:]
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as fault:
+            raise DatasetError(f"{file} is not UTF-8 text: {fault.reason}", hint="save it as UTF-8") from fault
+        return count + (last != b"\n")
+
+    def _head(self, file: str) -> ArrayHead:
+        return parse_head(self._bytes(file, 0, HEAD), size=self._size(file), where=file)
+
+    def _foot(self, file: str) -> Foot:
+        size = self._size(file)
+        length = foot_size(self._bytes(file, max(size - TAIL, 0), TAIL), size=size, where=file)
+        return parse_foot(self._bytes(file, size - TAIL - length, length), where=file)
+
+    def _size(self, file: str) -> int:
+        return (self.source.root / file).stat().st_size
+
+    def _bytes(self, file: str, start: int = 0, length: int = -1) -> bytes:
+        with (self.source.root / file).open("rb") as found:
+            found.seek(start)
+            return found.read(length)
+
+
+def _stacked(files: Sequence[str], count: Callable[[str], int]) -> Layout:
+    ends = list(accumulate(map(count, files)))
+    return Layout(count=ends[-1], files=files, ends=ends)
