@@ -1,7 +1,8 @@
 """The wish to stop: what Ctrl-C and SIGTERM do to this process.
 
 Knows that while somebody looks after each step a signal is only noted, and that otherwise it raises where it finds the program. Refuses
-to exit: whoever opened the record closes it. A second signal does not wait for the step. Imports no torch: it is the first thing made.
+to exit: whoever opened the record closes it, and no later signal disturbs that. A second signal does not wait for the step. Imports no
+torch: it is the first thing made.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ class Stop:
         self.asked: int | None = None
         self.waits = False
         """Whether somebody looks at `asked` after each step."""
+        self.told = False
+        """Whether it was raised: somebody is closing the record by now."""
 
     def listen(self) -> None:
         """Take over the signals of this process; those that were held back meanwhile arrive now."""
+        self.told = False
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -51,13 +55,16 @@ class Stop:
             raise self.fault()
 
     def fault(self) -> StoppedError:
-        """Word the stop."""
+        """Word the stop, which is raised once: signals that come later are left to whoever catches it."""
+        self.told = True
         if self.asked == signal.SIGINT:
             return InterruptedRunError("the run was stopped by Ctrl-C")
         return StoppedError("the run was stopped by SIGTERM")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self.told:
+            return
         again = self.asked is not None
         self.asked = number
         if again or not self.waits:

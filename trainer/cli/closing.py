@@ -1,0 +1,96 @@
+"""How an attempt ends: its record is closed, however its block ends, and a failure is told as what it is.
+
+Knows which status each failure stands for. Refuses to print the result of a run that went well: `trainer.cli.telling` does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from trainer.cli.telling import local, published
+from trainer.errors import DiskFullError, InterruptedRunError, RepriseError, StoppedError
+from trainer.record import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.cli.session import Session
+
+
+@contextmanager
+def closing(session: Session) -> Iterator[None]:
+    """Close the record, however the block ends; what the experiment raised is told as hers."""
+    os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
+    try:
+        session.stop.listen()
+        yield
+    except BaseException as fault:
+        session.stop.ignore()
+        told = _told(fault, session)
+        status = _status_of(told)
+        _close(session, status, reason=_reason(told))
+        where = published(session) if status is Status.PREEMPTED else local(session)
+        for line in (
+            f"run        {session.frozen.run} ({status})",
+            f"record     {session.shown}",
+            f"published  {where}",
+        ):
+            print(line, file=sys.stderr)
+        if told is fault:
+            raise
+        raise told from fault
+    session.stop.ignore()
+    _close(session, Status.COMPLETED)
+
+
+def _told(fault: BaseException, session: Session) -> BaseException:
+    from trainer.training.exactness import translated
+    from trainer.training.experiment import own_failure
+
+    if isinstance(fault, RepriseError | KeyboardInterrupt):
+        return fault
+    if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
+        return DiskFullError(
+            f"no space left in the run folder {session.frozen.shown}", hint="free space, then run again"
+        )
+    own = own_failure(fault, file=session.experiment.file)
+    if isinstance(fault, RuntimeError) and (exact := translated(fault)):
+        return type(exact)(f"{exact.message}: {own.place}", hint=exact.hint) if own else exact
+    return own or fault
+
+
+def _status_of(fault: BaseException) -> Status:
+    if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
+        return Status.INTERRUPTED
+    return Status.PREEMPTED if isinstance(fault, StoppedError) else Status.FAILED
+
+
+def _reason(fault: BaseException) -> str:
+    return fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
+
+
+def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
+    began = monotonic()
+    trained = session.trained
+    ledger = session.ledger
+    outcome = Outcome(
+        status=status,
+        reason=reason,
+        metrics=dict(trained.metrics) if trained else {},
+        telemetry=dict(trained.telemetry) if trained else {},
+        steps=trained.steps if trained else None,
+        ledger=ledger.entries(),
+        unread=ledger.unread(),
+        weights=trained.weights if trained else None,
+    )
+    around = session.opened.record.circumstances
+    session.stages["close"] = monotonic() - began
+    timing = around.timing.model_copy(
+        update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
+    )
+    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing}))

@@ -1,0 +1,71 @@
+"""How an attempt begins: the experiment imported, its settings resolved, what determines the run identified, its record opened.
+
+Knows the order of these. Refuses to train. A run is begun as attempt 1; a folder that has attempts already gets the next one, which is
+where one that is resumed enters: `open_run` counts, and holds it to the ingredients of those before it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.actions.identify import Facts, identify
+from trainer.actions.run import open_run
+from trainer.cli.manual import OWN
+from trainer.cli.session import SOURCE, Session
+from trainer.dataset import load_dataset
+from trainer.ledger import Ledger
+from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.training.stop import hold
+
+if TYPE_CHECKING:
+    from trainer.launch import Frozen, Launch
+    from trainer.training.experiment import Experiment
+    from trainer.training.stop import Stop
+
+BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
+
+
+def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+    """Open the next attempt of the run that the launcher froze. What is wrong with what was given is refused before."""
+    began = monotonic()
+    with stop.patient():
+        experiment = imported(launch)
+    resolved = resolved_for(experiment, argv)
+    dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
+    ledger = Ledger(resolved, root=SOURCE)
+    facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
+    folder = Path(frozen.folder)
+    known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
+    attempt = open_run(folder, ingredients=known.ingredients, circumstances=known.circumstances)
+    return Session(
+        launch=launch,
+        frozen=frozen,
+        experiment=experiment,
+        resolved=resolved,
+        ledger=ledger,
+        dataset=dataset,
+        stop=stop,
+        opened=attempt,
+        stages={"identify": monotonic() - began},
+        publishes=resolved.settings.publish,
+    )
+
+
+def imported(launch: Launch) -> Experiment:
+    """Import the experiment from the frozen source, and torch with it."""
+    from trainer.training.experiment import load_experiment
+
+    return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def resolved_for(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
+    """Give the experiment's settings, of everything that was given. Raises `SettingError`."""
+    words = take_apart(argv)
+    file = words.options.get("settings")
+    return resolve(
+        experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None)
+    )

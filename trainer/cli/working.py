@@ -1,0 +1,97 @@
+"""The work of an attempt: its dataset fetched, its experiment trained; by the first rank, and by those that follow it.
+
+Knows what a training is handed. Refuses to know what it does with that, and what comes before and after.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.cli.opening import imported, resolved_for
+from trainer.cli.places import cache_folder
+from trainer.cli.progress import transfer_progress
+from trainer.cli.session import SOURCE
+from trainer.dataset import load_dataset
+from trainer.errors import StoreMissingError
+from trainer.ledger import Ledger
+from trainer.store import open_store
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from trainer.cli.session import Session
+    from trainer.dataset import Dataset
+    from trainer.launch import Frozen, Launch
+    from trainer.store.contract import Store
+    from trainer.training.fit import Trained
+    from trainer.training.stop import Stop
+
+
+def work(session: Session) -> Trained:
+    """Fetch and train, each a stage that the record keeps."""
+    place = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
+    with session.stop.patient():
+        title = f"{session.launch.experiment} on {session.dataset.title}"
+        session.say(f"run {session.frozen.run}: {title}{f' in {place}' if place else ''}")
+        from trainer.training.fit import Job, train
+
+    with session.stage("fetch"):
+        data = _fetched(session.dataset)
+    job = Job(
+        run=session.frozen.run,
+        experiment=session.experiment,
+        ledger=session.ledger,
+        dataset=session.dataset,
+        data=data,
+        into=session.opened.folder,
+        stop=session.stop,
+        say=session.say,
+        on_terminal=sys.stderr.isatty(),
+        device=session.launch.device,
+        started=session.launch.monotonic,
+    )
+    with session.stage("train"):
+        return train(job)
+
+
+def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
+    """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
+    from trainer.training.fit import Job, train
+
+    stop.listen()
+    experiment = imported(launch)
+    resolved = resolved_for(experiment, argv)
+    dataset = load_dataset(resolved.settings.dataset, root=Path())
+    train(
+        Job(
+            run=frozen.run,
+            experiment=experiment,
+            ledger=Ledger(resolved, root=SOURCE),
+            dataset=dataset,
+            data=_fetched(dataset),
+            into=Path(os.environ["REPRISE_ATTEMPT"]),
+            stop=stop,
+            say=lambda _: None,
+            on_terminal=False,
+            device=launch.device,
+            started=launch.monotonic,
+        )
+    )
+    return 0
+
+
+def _fetched(dataset: Dataset) -> Path:
+    return fetch_dataset(dataset, cache=Cache(root=cache_folder()), open_store=_store, progress=transfer_progress())
+
+
+def _store() -> Store:
+    address = os.environ.get("REPRISE_STORE")
+    if not address:
+        raise StoreMissingError(
+            "the dataset is not in the cache, and no store is configured",
+            hint="set REPRISE_STORE, or run scripts/setup",
+        )
+    return open_store(address)
