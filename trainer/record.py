@@ -13,9 +13,9 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, FiniteFloat, JsonValue
 
 from trainer.digest import Digest, canonical, digest_of_document
 from trainer.document import Document, parse_json
@@ -239,6 +239,8 @@ class Outcome(Document):
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
     """Settings that were bound and never read."""
+    tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
+    """The largest difference of a result metric that the experiment declares to be none."""
     weights: Digest | None = None
     """The digest of `tensors.json`'s weights: equal exactly where the final weights are, bit for bit."""
     files: list[File] = []
