@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
 from trainer.document import Document, read_json
+from trainer.retest import device_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,13 +82,6 @@ class Noise(Document):
         settings = {name: value for name, value in made.settings.items() if name != SEED}
         here = (made.experiment, record.circumstances.image.environment, device_class(record))
         return here == (self.experiment, self.environment, self.device) and settings == self.settings
-
-
-def device_class(record: Record) -> str:
-    """Name the class of device that a run was made on, as `cuda: NVIDIA H100` or `cpu: AMD EPYC`: what a result may depend on."""
-    host, accelerator = record.circumstances.host, record.ingredients.device.accelerator
-    models = sorted({gpu.name for gpu in host.gpus}) if accelerator == "cuda" else [host.cpu]
-    return f"{accelerator}: {', '.join(models) or 'unknown'}"
 
 
 def student(freedom: int) -> float:

@@ -30,8 +30,13 @@ def code_diff(a: Path, b: Path, *, named: tuple[str, str]) -> list[str]:
     Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
-    paths = sorted(path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path)))
+    paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
     return [line for path in paths for line in _between(path, one.get(path), other.get(path))]
+
+
+def _likely(path: str) -> tuple[bool, str]:
+    """Code that a training may run comes first, tests and documents after it."""
+    return not path.endswith(".py") or path.startswith(("tests/", "docs/")), path
 
 
 def _files(folder: Path, digest: str) -> dict[str, SourceFile]:
