@@ -36,6 +36,10 @@ COMMANDS: Final = {
         where="image",
     ),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
+    "same": Command(
+        module="trainer.cli.same",
+        summary="compare two runs: identical, within tolerance, within noise, different",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",
