@@ -87,7 +87,7 @@ def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object)
             ["--learning-rat", "1"],
             SettingError,
             "unknown setting --learning-rat, given on the command line",
-            "learning_rate",
+            "did you mean --learning-rate?",
         ),
         (
             ["--learning-rate", "abc"],
@@ -155,3 +155,13 @@ def test_the_launcher_passes_over_what_it_does_not_know() -> None:
 def test_a_number_survives_the_command_line(number: float) -> None:
     """Law: what Python writes of a float is read as the same float, to the bit."""
     assert made(f"--learning-rate={number!r}").settings.value_of("learning_rate") == number
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    """Each setting with its origin and what to do, whatever is wrong with it."""
+    with pytest.raises(SettingError, match=r"^3 settings are wrong$") as caught:
+        made("--learning-rat", "1", "--limit", "x", threads="0")
+    told = str(caught.value.hint).splitlines()
+    assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in told[0]
+    assert "threads, given by an environment variable" in "".join(told)
+    assert "limit, given on the command line: expected a whole number, found 'x'" in "".join(told)

@@ -11,43 +11,23 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from trainer.errors import DocumentError, SettingError, UsageError
+from trainer.setting_faults import all_of, misfit, shown_secret, unknown, without_value
 from trainer.settings import ENVIRONMENT_PREFIX, LaunchSettings, Origin, Source, author_of, given, is_secret
-from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=LaunchSettings)
 
-_EXPECTED: Final = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "list_type": 'a list, as JSON: ["a", "b"]',
-    "dict_type": 'a table, as JSON: {"a": 1}',
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
-    "literal_error": "{expected}",
-    "enum": "{expected}",
-    "string_too_short": "at least {min_length} characters",
-}
+_PREFIX: Final = ENVIRONMENT_PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,33 +84,64 @@ def take_apart(argv: Sequence[str]) -> Words:
 
 
 def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
-    """Make frozen settings of everything given. Raises `SettingError` naming setting, origin, what was found and expected.
+    """Make frozen settings of everything given. Raises `SettingError` naming every one that is wrong, each with its origin.
 
     `partly` passes over names that `settings` does not have: the launcher's view, which does not know the experiment's.
     """
-    sources = [
-        _from_words(settings, origins.words, partly=partly),
-        _known(settings, Origin.RECORD, origins.record or {}, where="by the record", partly=partly),
-        _from_environment(settings, origins.environ, partly=partly),
-        _from_file(settings, origins.file, partly=partly),
+    read = [
+        _Read(Origin.COMMAND_LINE, _from_words(settings, origins.words), "on the command line"),
+        _Read(Origin.RECORD, origins.record or {}, "by the record"),
+        _Read(Origin.ENVIRONMENT, _from_environment(origins.environ), f"by an environment variable ({_PREFIX}...)"),
+        _Read(Origin.FILE, _from_file(origins.file), f"in {origins.file}"),
     ]
+    faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
+    sources = [_source(settings, each) for each in read]
     token = given.set(tuple(sources))
     try:
         made = settings()
-    except ValidationError as fault:
-        raise _worded(fault.errors(include_url=False)[0], settings, sources) from fault
+    except ValidationError as found:
+        raise all_of(faults + _misfits(found, settings, sources)) from found
     finally:
         given.reset(token)
+    if faults:
+        raise all_of(faults)
     return Resolved(settings=made, origins=_origins(settings, sources))
 
 
-def option(name: str) -> str:
-    """Write a setting as it is given on the command line.
+class _Read(NamedTuple):
+    """What one origin gives, by name; `None` for an option that stands alone. `where` says it in a message."""
 
-    >>> option("learning_rate")
-    '--learning-rate'
-    """
-    return "--" + name.replace("_", "-")
+    origin: Origin
+    values: Mapping[str, Any]
+    where: str
+
+
+def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> Iterator[SettingError]:
+    fields = settings.__pydantic_fields__
+    for name, value in read.values.items():
+        if name not in fields:
+            if not partly:
+                yield unknown(name, fields, origin=read.origin, where=read.where)
+        elif read.origin is Origin.COMMAND_LINE and value is None:
+            yield without_value(name)
+        elif read.origin is Origin.COMMAND_LINE and is_secret(fields[name]):
+            yield shown_secret(name, where=read.where)
+
+
+def _misfits(found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source]) -> list[SettingError]:
+    """Word each setting's first fault: a type that is one of several has a fault for each of them."""
+    first = {fault["loc"][:1]: fault for fault in reversed(found.errors(include_url=False))}
+    return [misfit(fault, settings, sources) for fault in reversed(first.values())]
+
+
+def _source(settings: type[LaunchSettings], read: _Read) -> Source:
+    fields = settings.__pydantic_fields__
+    textual = read.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+    known = {name: value for name, value in read.values.items() if name in fields}
+    kept = (
+        {name: _typed(fields[name], value) for name, value in known.items() if value is not None} if textual else known
+    )
+    return Source(settings, read.origin, kept, where=read.where)
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source]) -> dict[str, Origin]:
@@ -140,33 +151,27 @@ def _origins(settings: type[LaunchSettings], sources: Iterable[Source]) -> dict[
     return found
 
 
-def _from_words(settings: type[LaunchSettings], words: Words, *, partly: bool) -> Source:
+def _from_words(settings: type[LaunchSettings], words: Words) -> dict[str, str | None]:
     fields = settings.__pydantic_fields__
-    values: dict[str, Any] = {}
+    values: dict[str, str | None] = {}
     for name, text in words.options.items():
         denied = name.removeprefix("no_")
         if text is None and name not in fields and _is_flag(fields.get(denied)):
             values[denied] = "false"
-        elif name in fields and text is None and not _is_flag(fields[name]):
-            raise SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE")
         else:
-            values[name] = "true" if text is None else text
-    return _known(settings, Origin.COMMAND_LINE, values, where="on the command line", partly=partly)
+            values[name] = "true" if text is None and (name not in fields or _is_flag(fields[name])) else text
+    return values
 
 
-def _from_environment(settings: type[LaunchSettings], environ: Mapping[str, str], *, partly: bool) -> Source:
-    prefix = ENVIRONMENT_PREFIX
-    values = {name.removeprefix(prefix).lower(): value for name, value in environ.items() if name.startswith(prefix)}
-    return _known(
-        settings, Origin.ENVIRONMENT, values, where=f"by an environment variable ({prefix}...)", partly=partly
-    )
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(_PREFIX).lower(): text for name, text in environ.items() if name.startswith(_PREFIX)}
 
 
-def _from_file(settings: type[LaunchSettings], file: Path | None, *, partly: bool) -> Source:
+def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
-        return _known(settings, Origin.FILE, {}, where="", partly=partly)
+        return {}
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as fault:
         raise DocumentError(
             f"settings file {file} cannot be read: {fault.strerror}", hint="check the name after --settings"
@@ -175,27 +180,6 @@ def _from_file(settings: type[LaunchSettings], file: Path | None, *, partly: boo
         raise DocumentError(
             f"settings file {file} is not valid TOML: {fault}", hint="mend the line that is named"
         ) from fault
-    return _known(settings, Origin.FILE, values, where=f"in {file}", partly=partly)
-
-
-def _known(
-    settings: type[LaunchSettings], origin: Origin, values: Mapping[str, Any], *, where: str, partly: bool
-) -> Source:
-    fields = settings.__pydantic_fields__
-    unknown = [name for name in values if name not in fields]
-    if unknown and not partly:
-        shown = option(unknown[0]) if origin is Origin.COMMAND_LINE else unknown[0]
-        raise SettingError(f"unknown setting {shown}, given {where}", hint=did_you_mean(unknown[0], fields))
-    if origin is Origin.COMMAND_LINE and (
-        secret := next((n for n in values if n in fields and is_secret(fields[n])), None)
-    ):
-        raise SettingError(
-            f"setting {secret} is a secret, given {where}: the record keeps the command, and other users can read it",
-            hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{secret.upper()}",
-        )
-    textual = origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
-    kept = {name: _typed(fields[name], value) if textual else value for name, value in values.items() if name in fields}
-    return Source(settings, origin, kept, where=where)
 
 
 def _typed(field: FieldInfo, text: str) -> object:
@@ -212,27 +196,3 @@ def _typed(field: FieldInfo, text: str) -> object:
 
 def _is_flag(field: FieldInfo | None) -> bool:
     return field is not None and field.annotation is bool
-
-
-def _worded(fault: ErrorDetails, settings: type[LaunchSettings], sources: Sequence[Source]) -> SettingError:
-    name = str(fault["loc"][0]) if fault["loc"] else "?"
-    info = settings.__pydantic_fields__.get(name)
-    meaning = info.description if info is not None and info.description else f"see {option(name)} in --help"
-    if fault["type"] == "missing":
-        return SettingError(
-            f"setting {name} has no value", hint=f"set it in the experiment, or give {option(name)}: {meaning}"
-        )
-    where = next((f"given {source.where}" for source in sources if name in source.values), "by its default")
-    found = "a secret" if info is not None and is_secret(info) else repr(fault["input"])[:80]
-    return SettingError(
-        f"setting {name}, {where}: expected {_expectation(fault)}, found {found}",
-        hint=f"{name}: {' '.join(meaning.split())}",
-    )
-
-
-def _expectation(fault: ErrorDetails) -> str:
-    template = _EXPECTED.get(fault["type"])
-    if template is None:
-        message = fault["msg"]
-        return message[:1].lower() + message[1:]
-    return template.format(**fault.get("ctx", {}))

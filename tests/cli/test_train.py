@@ -12,7 +12,16 @@ from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.train import check_environment, check_lock, device_for, main
 from trainer.determinism import Level
 from trainer.digest import digest_of_bytes
-from trainer.errors import DeviceError, EnvironmentNameError, ExperimentError, LockError, SettingError, UsageError
+from trainer.errors import (
+    DatasetError,
+    DeviceError,
+    EnvironmentNameError,
+    ExperimentError,
+    LockError,
+    RepriseError,
+    SettingError,
+    UsageError,
+)
 from trainer.host.image_claim import Baked, Claim
 from trainer.record import Image, Knowledge
 from trainer.settings import LaunchSettings
@@ -62,6 +71,23 @@ def test_train_without_an_experiment_lists_them() -> None:
     with pytest.raises(UsageError, match="--exp NAME") as caught:
         main([])
     assert all(name in str(caught.value.hint) for name in experiment_names(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "said"),
+    [
+        (["--learning-rat", "1"], SettingError, "unknown setting --learning-rat"),
+        (["--learning-rate", "abc"], SettingError, "expected a number, found 'abc'"),
+        (["--dataset", "digitz"], DatasetError, "dataset 'digitz' is not declared"),
+        (["--dataset", "diabetes"], SettingError, "the fields of dataset diabetes are features, target"),
+    ],
+)
+def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
+    argv: list[str], kind: type[RepriseError], said: str
+) -> None:
+    """Without importing torch or the experiment, and before any folder is made."""
+    with pytest.raises(kind, match=said):
+        main(["--exp", "digits", *argv])
 
 
 def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trainer.cli.session import SOURCE, Session
 from trainer.dataset import load_dataset
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.pairing import check_pairing
 from trainer.training.stop import hold
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
         experiment = imported(launch)
     resolved = resolved_for(experiment, argv)
     dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
+    if experiment.reads_fields:
+        check_pairing(resolved, dataset)
     ledger = Ledger(resolved, root=SOURCE)
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     folder = Path(frozen.folder)

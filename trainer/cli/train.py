@@ -1,7 +1,8 @@
 """`reprise train`: the launcher. It finds out what must be known before anything is imported, freezes the source, and gives way.
 
-Knows what can be refused in a tenth of a second: an unknown experiment, a lock that is not the image's, a device this image cannot use,
-a folder that cannot be written. Refuses to import torch or the experiment: the training process, which takes this one's place, does.
+Knows what can be refused at once: an unknown experiment, setting or dataset, a value of the wrong type, a lock that is not the image's,
+a device this image cannot use, a folder that cannot be written. Refuses to import torch or the experiment: the training process, which
+takes this one's place, does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, Literal, NoReturn
 
 from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import Place, experiment_names, find_experiment
+from trainer.cli.foresight import refuse_early
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.determinism import Level, threads_at, variables
@@ -126,6 +128,8 @@ def understood(argv: list[str], words: Words) -> Asked:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
     file = Path(given).absolute() if given else None
     origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
+    if "help" not in words.options:
+        refuse_early(place, origins, checkout=CHECKOUT)
     settings = resolve(LaunchSettings, origins, partly=True).settings
     return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
 

@@ -5,32 +5,20 @@ Knows the loss (cross entropy) and the metrics of a classifier. Refuses to know 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainer.ledger import configured
-from trainer.training.settings import TrainingSettings
+from trainer.training.settings import ClassificationSettings
 from trainer.training.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class ClassificationSettings(TrainingSettings):
-    """What a classification can be given."""
-
-    classes: Annotated[int, Field(ge=2)]
-    """How many classes there are; labels are 0 and up."""
-    input_field: str = "image"
-    """The dataset's field that the net is given."""
-    target_field: str = "label"
-    """The dataset's field that holds the class."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """What part of the target's weight is spread over all classes."""
+__all__ = ["ClassificationSettings", "Classifier"]
 
 
 class Classifier(Task):

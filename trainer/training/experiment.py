@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
 from trainer.training.settings import TrainingSettings
+from trainer.training.sketch import STEPS
 from trainer.training.task import Task
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Experiment:
     file: Path
     settings: type[TrainingSettings]
     net: type[Task]
+
+    @property
+    def reads_fields(self) -> bool:
+        """Tell whether the package's own steps read the sample's fields: one that has steps of its own may not care for them."""
+        return all(getattr(self.net, name).__module__ == Task.__module__ for name in STEPS)
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:

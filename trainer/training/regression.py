@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MetricCollection, R2Score
 
-from trainer.training.settings import TrainingSettings
+from trainer.training.settings import RegressionSettings
 from trainer.training.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class RegressionSettings(TrainingSettings):
-    """What a regression can be given."""
-
-    input_field: str = "features"
-    """The dataset's field that the net is given."""
-    target_field: str = "target"
-    """The dataset's field that holds the number."""
+__all__ = ["RegressionSettings", "Regressor"]
 
 
 class Regressor(Task):

@@ -1,4 +1,4 @@
-"""The settings that every training has: what it learns from, how it steps, what it shows.
+"""The settings that every training has, and each kind of task: what it learns from, how it steps, what it shows.
 
 Knows each setting's type, bounds and default. Refuses to know torch: the launcher's side may read this.
 """
@@ -64,3 +64,25 @@ class TrainingSettings(LaunchSettings):
     """The Weights & Biases project."""
     publish: Annotated[bool, Role.EXECUTION] = True
     """Publish the run to the store when it ends."""
+
+
+class ClassificationSettings(TrainingSettings):
+    """What a classification can be given."""
+
+    classes: Annotated[int, Field(ge=2)]
+    """How many classes there are; labels are 0 and up."""
+    input_field: str = "image"
+    """The dataset's field that the net is given."""
+    target_field: str = "label"
+    """The dataset's field that holds the class."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What part of the target's weight is spread over all classes."""
+
+
+class RegressionSettings(TrainingSettings):
+    """What a regression can be given."""
+
+    input_field: str = "features"
+    """The dataset's field that the net is given."""
+    target_field: str = "target"
+    """The dataset's field that holds the number."""

@@ -1,0 +1,103 @@
+"""The sketch: what an experiment's text makes certain, and where it gives no sketch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.settings import roles
+from trainer.training.sketch import Sketch, sketched
+
+EXPERIMENTS = sorted(Path(__file__).parents[2].glob("trainer/experiments/[!_]*.py"))
+HEAD = """
+from pydantic import PositiveInt
+from trainer.training.classification import ClassificationSettings as Base
+"""
+
+
+def drawn(body: str, *, after: str = "") -> Sketch | None:
+    """Sketch an experiment with this class body."""
+    return sketched(f"{HEAD}class Settings(Base):\n    {body}\n{after}")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda path: path.stem)
+def test_the_sketch_of_each_experiment_is_its_settings(file: Path) -> None:
+    """Names, roles, types, defaults and meanings are those of the class that running it gives."""
+    from trainer.training.experiment import load_experiment
+
+    real = load_experiment(file.stem, file, root=file.parents[2]).settings
+    sketch = sketched(file.read_text())
+    assert sketch is not None
+    assert roles(sketch.settings) == roles(real)
+    for name, info in real.__pydantic_fields__.items():
+        mine = sketch.settings.__pydantic_fields__[name]
+        assert (mine.annotation, mine.default, mine.description) == (info.annotation, info.default, info.description)
+
+
+def test_a_default_that_only_running_tells_is_left_open() -> None:
+    """Its name is known, and its inherited type; a value of the right type is not refused."""
+    sketch = drawn('dataset = "dig" + "its"\n    classes = 10\n    learning_rate = 10 ** -3')
+    assert sketch is not None
+    assert sketch.untold == {"dataset", "learning_rate"}
+    assert sketch.settings(learning_rate=0.5).value_of("learning_rate") == 0.5
+    with pytest.raises(ValidationError):
+        sketch.settings(learning_rate=-1)
+
+
+def test_a_type_that_is_not_plain_admits_everything() -> None:
+    """The process knows it; the sketch does not guess."""
+    sketch = drawn(
+        'dataset = "digits"\n    classes = 2\n    kernel: Kernel = "small"\n    width: PositiveInt | None = None'
+    )
+    assert sketch is not None
+    assert sketch.settings.model_validate({"kernel": object()}).value_of("kernel")
+    with pytest.raises(ValidationError):
+        sketch.settings.model_validate({"width": 0})
+
+
+def test_choices_and_bounds_are_read() -> None:
+    """`Literal` and `Annotated` with pydantic's bounds."""
+    body = 'classes = 2\n    dataset = "digits"\n    mode: Literal["a", "b"] = "a"\n    drop: Annotated[float, Field(lt=1)] = 0.5'
+    sketch = sketched(
+        f"from typing import Annotated, Literal\nfrom pydantic import Field\n{HEAD}class Settings(Base):\n    {body}"
+    )
+    assert sketch is not None
+    for wrong in ({"mode": "c"}, {"drop": 1}):
+        with pytest.raises(ValidationError):
+            sketch.settings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ("model_config = {}", ""),
+        ("@field_validator('classes')\n    def two(cls, v): return 2", ""),
+        ("if True:\n        classes = 2", ""),
+        ("surprise = 2", ""),
+        ("classes = 2", "Settings = 3"),
+        ("classes = 2", "Settings.classes = 3"),
+        ("classes = 2", "if True:\n    from elsewhere import Settings"),
+        ("threads = 2", ""),
+    ],
+)
+def test_another_form_gives_no_sketch(body: str, after: str) -> None:
+    """A validator, a condition, a second binding: the process is the judge."""
+    assert drawn(body, after=after) is None
+
+
+@pytest.mark.parametrize("text", ["class Settings: pass", "def broken(", "from other import Settings", ""])
+def test_what_does_not_derive_from_the_packages_settings_gives_none(text: str) -> None:
+    """Its fault is told when it is imported."""
+    assert sketched(text) is None
+
+
+def test_steps_of_its_own_may_read_other_fields() -> None:
+    """Then a dataset without the usual ones is not refused."""
+    plain = drawn("classes = 2", after="class Net:\n    def forward(self, x): return x")
+    own = drawn("classes = 2", after="class Net:\n    def training_step(self, batch, index): return 0")
+    assert plain is not None
+    assert own is not None
+    assert (plain.reads_fields, own.reads_fields) == (True, False)

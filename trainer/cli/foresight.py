@@ -1,0 +1,40 @@
+"""What is refused before the experiment is imported, and torch with it: what its text and the declarations make certain.
+
+Knows what to hold against what. Refuses to judge where the text leaves a doubt: the training process does, seconds later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.dataset import load_dataset
+from trainer.errors import ExperimentError
+from trainer.origins import resolve
+from trainer.pairing import check_pairing
+from trainer.training.sketch import sketched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.cli.experiments import Place
+    from trainer.origins import Origins
+
+
+def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
+    """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
+    file = place.outside or checkout / place.file
+    try:
+        sketch = sketched(file.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint="check its mode") from fault
+    except UnicodeDecodeError:
+        return
+    if sketch is None:
+        return
+    resolved = resolve(sketch.settings, origins)
+    untold = {name for name in sketch.untold if not resolved.origins[name].is_given}
+    if "dataset" in untold:
+        return
+    dataset = load_dataset(resolved.settings.dataset, root=checkout)
+    if sketch.reads_fields:
+        check_pairing(resolved, dataset, untold=untold)

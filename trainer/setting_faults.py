@@ -1,0 +1,103 @@
+"""How what is wrong with settings is told: which one, how it was given, what was found, what was expected, what to do.
+
+Knows the wording, of one fault and of several at once. Refuses to find any: `trainer.origins` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import SettingError
+from trainer.settings import ENVIRONMENT_PREFIX, Origin, is_secret
+from trainer.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pydantic_core import ErrorDetails
+
+    from trainer.settings import LaunchSettings, Source
+
+_EXPECTED: Final = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": 'a list, as JSON: ["a", "b"]',
+    "dict_type": 'a table, as JSON: {"a": 1}',
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_too_short": "at least {min_length} characters",
+}
+
+
+def option(name: str) -> str:
+    """Write a setting as it is given on the command line.
+
+    >>> option("learning_rate")
+    '--learning-rate'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def all_of(faults: Sequence[SettingError]) -> SettingError:
+    """Make one failure of several, which names each with what to do about it."""
+    if len(faults) == 1:
+        return faults[0]
+    lines = [f"{fault.message}{f' ({fault.hint})' if fault.hint else ''}" for fault in faults]
+    return SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
+
+
+def unknown(name: str, fields: Collection[str], *, origin: Origin, where: str) -> SettingError:
+    """Word a name that no setting has, with the nearest ones, each as it would be typed."""
+    typed = option if origin is Origin.COMMAND_LINE else str
+    near = [typed(other) for other in nearest(name, fields)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
+    return SettingError(f"unknown setting {typed(name)}, given {where}", hint=hint)
+
+
+def without_value(name: str) -> SettingError:
+    """Word an option that needs a value and stands alone."""
+    return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE")
+
+
+def shown_secret(name: str, *, where: str) -> SettingError:
+    """Word a secret that was given where others can read it."""
+    return SettingError(
+        f"setting {name} is a secret, given {where}: the record keeps the command, and other users can read it",
+        hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
+    )
+
+
+def misfit(fault: ErrorDetails, settings: type[LaunchSettings], sources: Sequence[Source]) -> SettingError:
+    """Word what pydantic found wrong with a value."""
+    name = str(fault["loc"][0]) if fault["loc"] else "?"
+    info = settings.__pydantic_fields__.get(name)
+    meaning = info.description if info is not None and info.description else f"see {option(name)} in --help"
+    if fault["type"] == "missing":
+        return SettingError(
+            f"setting {name} has no value", hint=f"set it in the experiment, or give {option(name)}: {meaning}"
+        )
+    where = next((f"given {source.where}" for source in sources if name in source.values), "by its default")
+    found = "a secret" if info is not None and is_secret(info) else repr(fault["input"])[:80]
+    return SettingError(
+        f"setting {name}, {where}: expected {_expectation(fault)}, found {found}",
+        hint=f"{name}: {' '.join(meaning.split())}",
+    )
+
+
+def _expectation(fault: ErrorDetails) -> str:
+    template = _EXPECTED.get(fault["type"])
+    if template is None:
+        message = fault["msg"]
+        return message[:1].lower() + message[1:]
+    return template.format(**fault.get("ctx", {}))

@@ -1,0 +1,178 @@
+"""The settings of an experiment as its text tells them: read, not run, so that what is certainly wrong is refused at once.
+
+Knows one form: a class `Settings` that derives from one of the package's and holds nothing but names, types and values that mean what
+they say. Refuses to guess: any other form gives no sketch, and then the training process, which imports the experiment, is the judge.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import pydantic
+from pydantic import Field
+
+from trainer.errors import ExperimentError
+from trainer.training import settings as ours
+from trainer.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEPS: Final = frozenset({"setup", "training_step", "validation_step", "test_step", "_parted"})
+"""The methods of `Task` by which the fields of a sample are read."""
+_PACKAGE: Final = "trainer.training."
+_BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
+_TYPES: Final = ("bool", "int", "float", "str", "list", "tuple", "dict", "set")
+_NAMED: Final = {
+    name: getattr(pydantic, name)
+    for name in (
+        *("PositiveInt", "NonNegativeInt", "NegativeInt", "NonPositiveInt"),
+        *("PositiveFloat", "NonNegativeFloat", "NegativeFloat", "NonPositiveFloat"),
+    )
+}
+_UNKNOWN: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """A class that has the experiment's names and types, and the names whose default only running the experiment tells."""
+
+    settings: type[TrainingSettings]
+    untold: frozenset[str] = frozenset()
+    reads_fields: bool = True
+    """Whether the package's own steps read the sample's fields; an experiment that has steps of its own may not care for them."""
+
+
+def sketched(text: str) -> Sketch | None:
+    """Sketch the settings of the experiment whose source is `text`; `None` where its form is another one."""
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+    body = module.body
+    names = _imported(body)
+    found = [node for node in body if "Settings" in _bound(node)]
+    match found:
+        case [ast.ClassDef(bases=[ast.Name(id=base)], keywords=[], decorator_list=[]) as declared]:
+            kind = getattr(ours, names.get(base, ""), None)
+            if isinstance(kind, type) and issubclass(kind, TrainingSettings):
+                drawn = _sketch(declared, kind, names)
+                return drawn and replace(drawn, reads_fields=not _has_steps(module))
+    return None
+
+
+def _has_steps(module: ast.Module) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name in STEPS for node in ast.walk(module))
+
+
+def _sketch(declared: ast.ClassDef, base: type[TrainingSettings], names: dict[str, str]) -> Sketch | None:
+    space: dict[str, Any] = {"__module__": __name__, "__doc__": None}
+    types: dict[str, Any] = space.setdefault("__annotations__", {})
+    untold: set[str] = set()
+    for line, below in zip_longest(declared.body, declared.body[1:]):
+        match line:
+            case ast.Expr(value=ast.Constant()) | ast.Pass():
+                continue
+            case ast.Assign(targets=[ast.Name(id=name)], value=given) if name in base.__pydantic_fields__:
+                value = _literal(given)
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=given):
+                types[name] = _type(kind, names)
+                value = ... if given is None else _literal(given)
+            case _:
+                return None
+        if name.startswith("_") or name == "model_config":
+            return None
+        inherited = base.__pydantic_fields__.get(name)
+        types.setdefault(name, _annotated(inherited) if inherited else Any)
+        meaning = _meaning(below) or (inherited and inherited.description)
+        if value is _UNKNOWN:
+            untold.add(name)
+            space[name] = Field(default=None, validate_default=False, description=meaning)
+        else:
+            space[name] = Field(default=value, description=meaning)
+    try:
+        made: Any = type(base)
+        return Sketch(settings=made("Settings", (base,), space), untold=frozenset(untold))
+    except (ExperimentError, TypeError, pydantic.PydanticUserError, NameError):
+        return None
+
+
+def _meaning(below: ast.stmt | None) -> str | None:
+    match below:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return text
+    return None
+
+
+def _annotated(info: Any) -> Any:
+    return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+
+
+def _imported(body: list[ast.stmt]) -> dict[str, str]:
+    """What the names of the package, pydantic and typing are called in this module."""
+    return {
+        alias.asname or alias.name: alias.name
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        and (node.module in {"pydantic", "typing"} or (node.module or "").startswith(_PACKAGE))
+        for alias in node.names
+    }
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement may bind or change, at any depth."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node.name
+        return
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name):
+            yield part.id
+        elif isinstance(part, ast.alias):
+            yield part.asname or part.name
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return _UNKNOWN
+
+
+def _type(node: ast.expr, names: dict[str, str]) -> Any:
+    """The type that an annotation names, where it is a plain one or pydantic's; `Any`, which admits everything, for another."""
+    found: Any = Any
+    match node:
+        case ast.Name(id=name) if name in _TYPES and name not in names:
+            found = getattr(builtins, name)
+        case ast.Name(id=name):
+            found = _NAMED.get(names.get(name, ""), Any)
+        case ast.Constant(value=None):
+            found = None
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            found = _either(_type(left, names), _type(right, names))
+        case ast.Subscript(value=ast.Name(id=name), slice=inner) if names.get(name) == "Literal":
+            values = _literal(inner)
+            found = Any if values is _UNKNOWN else Literal[values]
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=[kind, *marks])) if (
+            names.get(name) == "Annotated"
+        ):
+            found = _marked(_type(kind, names), marks, names)
+    return found
+
+
+def _marked(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
+    """A type with its bounds: `Annotated[float, Field(ge=0)]`."""
+    match marks:
+        case [ast.Call(func=ast.Name(id=name), args=[], keywords=bounds)] if names.get(name) == "Field":
+            known = {bound.arg: _literal(bound.value) for bound in bounds if bound.arg in _BOUNDS}
+            if kind is not Any and len(known) == len(bounds) and _UNKNOWN not in known.values():
+                return Annotated[kind, Field(**known)]
+    return Any
+
+
+def _either(one: Any, other: Any) -> Any:
+    return Any if Any in (one, other) else one | other
