@@ -41,6 +41,7 @@ Name = Annotated[str, AfterValidator(_name)]
 class Described(Document):
     """What a person says about a dataset."""
 
+    name: Name
     licence: str = "unknown"
     source: str = "unknown"
     splits: dict[str, Split] = {}
@@ -52,13 +53,10 @@ class Described(Document):
 class Draft(Described):
     """A dataset before it is published: the rest follows from its files."""
 
-    name: Name
-
 
 class Dataset(Described):
     """A named, versioned, immutable set of files."""
 
-    name: Name
     version: int = Field(ge=1)
     manifest: Digest
     """Names every file and where its bytes lie in packs: what is fetched."""

@@ -1,21 +1,28 @@
-"""The arrays of a dataset, where what was published cannot be trained on."""
+"""The data of a run: which samples come when, whatever the number of workers and the way they start."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from trainer.dataset import Dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import DatasetError
-from trainer.training.data import RunData, arrays_of
+from trainer.training.data import RunData
+from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
+from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch.utils.data import DataLoader
+
 pytestmark = pytest.mark.torch
+ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy"}}
 
 
 def declared(**other: Any) -> Dataset:
@@ -28,31 +35,74 @@ def declared(**other: Any) -> Dataset:
         "content": digest,
         "files": 1,
         "bytes": 1,
-        "licence": "CC0-1.0",
-        "source": "made here",
-        "splits": {},
-        "reader": {"kind": "arrays", "fields": {"image": "x.npy"}},
     }
-    return Dataset.model_validate(usual | other)
+    return Dataset.model_validate(usual | {"reader": ARRAYS} | other)
 
 
-def test_an_array_of_objects_is_no_plain_array(tmp_path: Path) -> None:
-    """It would have to be unpickled, which runs code: the file is named, and what to write instead."""
-    np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DatasetError, match=r"x\.npy of dataset small is no plain array"):
-        arrays_of(declared(), tmp_path)
+class Noisy(Samples):
+    """Ten samples, each with noise of its own that depends on the epoch."""
+
+    def __len__(self) -> int:
+        """Ten."""
+        return 10
+
+    def sample(self, pick: Pick) -> Sample:
+        """A number, and its noise."""
+        return {"x": torch.tensor(pick.index), "noise": torch.rand(3, generator=pick.generator())}
 
 
-def test_a_damaged_array_is_no_plain_array(tmp_path: Path) -> None:
-    """Bytes that numpy cannot read are the dataset's fault, not ours."""
-    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DatasetError, match=r"x\.npy of dataset small is no plain array"):
-        arrays_of(declared(), tmp_path)
+SPLITS = {"train": [0, 8], "val": [8, 10]}
 
 
-def test_a_dataset_without_splits_is_told_which_one_is_missing(tmp_path: Path) -> None:
+def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
+    """What two epochs of training see, and a validation."""
+    data = RunData(declared(splits=SPLITS), Noisy(), batch_size=3, workers=workers, seed=5)
+    loader = data.train_dataloader()
+    if method is not None:
+        loader.multiprocessing_context = method
+    seen = []
+    for epoch in (0, 1):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        seen += list(loader)
+    return seen + list(data.val_dataloader())
+
+
+@pytest.mark.parametrize(("workers", "method"), [(0, None), (1, None), (2, None), (2, "spawn")])
+def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) -> None:
+    """Order and augmentation are the same, forked or spawned, and differ between epochs."""
+    expected, found = two_epochs(0), two_epochs(workers, method)
+    assert len(found) == len(expected) == 7
+    for one, other in zip(expected, found, strict=True):
+        assert all(torch.equal(one[field], other[field]) for field in ("x", "noise"))
+    seen = {int(x): noise for batch in expected[:3] for x, noise in zip(batch["x"], batch["noise"], strict=True)}
+    again = {int(x): noise for batch in expected[3:6] for x, noise in zip(batch["x"], batch["noise"], strict=True)}
+    assert seen.keys() == again.keys() == set(range(8))
+    assert not any(torch.equal(seen[number], again[number]) for number in seen)
+
+
+def test_a_dataset_without_splits_is_told_which_one_is_missing() -> None:
     """Training asks for a split by name."""
-    np.save(tmp_path / "x.npy", np.zeros(3))
-    data = RunData(declared(), tmp_path, batch_size=1, workers=0, seed=0)
+    data = RunData(declared(), Noisy(), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match="has no split 'train'; it has none"):
         data.train_dataloader()
+
+
+def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
+    """Each sample is where its declaration says."""
+    for name in ("train/a", "train/b", "val/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    splits = {"train": {"prefix": "train/"}, "val": {"files": ["val/a"]}, "test": {"percent": [0, 100]}}
+    dataset = declared(reader={"kind": "files"}, splits=splits)
+    data = RunData(dataset, open_samples(dataset, Folder(tmp_path)), batch_size=2, workers=0, seed=0)
+    loaders: list[DataLoader[Batch]] = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    assert [sum(len(batch["bytes"]) for batch in loader) for loader in loaders] == [2, 1, 3]
+
+
+def test_a_sample_that_is_not_as_declared_is_refused_at_load(tmp_path: Path) -> None:
+    """In one line: the field, what it is, what is declared."""
+    np.save(tmp_path / "x.npy", np.zeros((4, 2), dtype=np.float32))
+    dataset = declared(sample={"image": {"dtype": "float32", "shape": [3]}})
+    start = partial(RunData, dataset, open_samples(dataset, Folder(tmp_path)), batch_size=1, workers=0, seed=0)
+    with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; declared is float32\[3\]"):
+        start()

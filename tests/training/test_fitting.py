@@ -7,7 +7,6 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -15,8 +14,9 @@ from torch.utils.data import DataLoader
 from trainer.digest import digest_of_file
 from trainer.errors import StoppedError
 from trainer.training.checkpoints import Checkpoints, WholeCheckpointIO
-from trainer.training.data import Rows
+from trainer.training.data import Picked
 from trainer.training.order import Share, ShuffledBatches
+from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.stop import Stop
 from trainer.training.stopping import StopBetweenSteps
 
@@ -62,11 +62,23 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+class Numbers(Samples):
+    """Twelve samples, each its own number."""
+
+    def __len__(self) -> int:
+        """Twelve."""
+        return 12
+
+    def sample(self, pick: Pick) -> Sample:
+        """Give its number."""
+        return {"x": torch.tensor([float(pick.index)])}
+
+
 def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, **how: Any) -> Net:
     """Train on 12 rows in batches of 2, with the callbacks of a run."""
     stop = Stop()
     net = Net(stop, stop_in=how.pop("stop_in", 0), validated=how.pop("validated", (0.0, 0.0)))
-    rows = Rows({"x": np.arange(12, dtype=np.float32).reshape(12, 1)})
+    rows = Picked(Numbers(), seed=0, said={}, dataset="numbers")
     order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())
     loader: DataLoader[Any] = DataLoader(rows, batch_sampler=order, collate_fn=lambda batch: batch)
     checkpoints = Checkpoints(folder, run="run", checkpoint_every=every, monitor=monitor, monitor_goal="lowest")

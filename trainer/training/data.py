@@ -1,6 +1,7 @@
-"""The data of a run: a fetched dataset's arrays, its declared splits, and the loaders over them.
+"""The data of a run: a reader's samples, the declared splits, and the loaders over them.
 
-Knows how arrays become batches. Refuses to fetch anything and to draw from any global generator.
+Knows which samples come when, and with which seed. Refuses to know how a sample is read, to fetch anything, and to draw from any global
+generator: with any number of workers, forked or spawned, every batch has the same bits.
 """
 
 from __future__ import annotations
@@ -8,54 +9,61 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.errors import DatasetError
 from trainer.ledger import configured
+from trainer.reader import check_sample
+from trainer.splits import select
 from trainer.training.exactness import warm_up
 from trainer.training.order import Key, PlainBatches, Share, ShuffledBatches
+from trainer.training.readers import Batch, Pick
 from trainer.training.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
     from torch.utils.data import Sampler
 
     from trainer.dataset import Dataset as Declared
+    from trainer.reader import Typed
+    from trainer.training.readers import Samples
 
-Batch = dict[str, "Tensor"]
 
+class Picked(Dataset[Batch]):
+    """A reader's samples, asked for by epoch and index, a batch at a time, and held against what the dataset declares."""
 
-class Rows(Dataset[Batch]):
-    """The rows of some arrays of equal length, read from disk as they are asked for: a batch is a tensor a field."""
+    def __init__(self, samples: Samples, *, seed: int, said: Mapping[str, Typed], dataset: str) -> None:
+        """Read from `samples`, in a run of this seed."""
+        self.samples, self.seed, self.said, self.dataset = samples, seed, dict(said), dataset
 
-    def __init__(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Hold one array a field."""
-        self.arrays = dict(arrays)
-
-    def __getitems__(self, keys: list[Key]) -> Batch:
-        """Read many rows at once; loaders prefer this to one call a row."""
-        rows = [index for _, index in keys]
-        return {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in self.arrays.items()}
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """Read a batch; loaders prefer this to one call a sample."""
+        batch = self.samples.batch([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+        if self.said:
+            found = {
+                name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
+            }
+            check_sample(self.said, found, dataset=self.dataset)
+        return batch
 
     def __getitem__(self, key: Key) -> Batch:
-        """Read one row."""
-        return {name: values[0] for name, values in self.__getitems__([key]).items()}
+        """Read a batch of one."""
+        return self.__getitems__([key])
 
 
 @configured
 class RunData(L.LightningDataModule):
     """A dataset's splits as loaders: `train` shuffled, `val` and `test` in order."""
 
-    def __init__(self, declared: Declared, folder: Path, *, batch_size: int, seed: int, workers: int) -> None:
-        """Take a dataset that was fetched into `folder`. Raises `DatasetError` where it is not made of arrays."""
+    def __init__(self, declared: Declared, samples: Samples, *, batch_size: int, seed: int, workers: int) -> None:
+        """Take the samples of a dataset. Raises `DatasetError` where the first of them is not what is declared."""
         super().__init__()
         self.declared = declared
-        self.rows = Rows(arrays_of(declared, folder))
+        self.picked = Picked(samples, seed=seed, said=declared.sample, dataset=declared.title)
+        if declared.sample and len(samples):
+            self.picked[0, 0]
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
@@ -78,14 +86,8 @@ class RunData(L.LightningDataModule):
         """Load the test split."""
         return self._loader(PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share()))
 
-    def _split(self, name: str) -> range:
-        bounds = self.declared.splits.get(name)
-        if bounds is None:
-            raise DatasetError(
-                f"dataset {self.declared.name} has no split {name!r}; it has {', '.join(self.declared.splits) or 'none'}",
-                hint="add it to [splits]",
-            )
-        return range(*bounds)
+    def _split(self, name: str) -> Sequence[int]:
+        return select(name, self.declared.splits, self.picked.samples.layout, dataset=self.declared.name)
 
     def _share(self) -> Share:
         attached = self.trainer
@@ -93,7 +95,7 @@ class RunData(L.LightningDataModule):
 
     def _loader(self, batches: Sampler[list[Key]]) -> DataLoader[Batch]:
         return DataLoader(
-            self.rows,
+            self.picked,
             batch_sampler=batches,
             collate_fn=_as_it_is,
             num_workers=self.workers,
@@ -101,36 +103,6 @@ class RunData(L.LightningDataModule):
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(derived(self.seed, "loader")),
         )
-
-
-def arrays_of(declared: Declared, folder: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Map the arrays of a dataset's fields into memory. Raises `DatasetError` where it is none of arrays, or their lengths differ."""
-    reader = declared.reader
-    if reader.kind != "arrays":
-        raise DatasetError(
-            f"dataset {declared.name} is read as {reader.kind}; expected arrays",
-            hint="choose a dataset whose reader.kind is arrays",
-        )
-    arrays = {field: _mapped(declared, folder / file) for field, file in reader.fields.items()}
-    lengths = {field: len(array) for field, array in arrays.items()}
-    longest = max((stop for _, stop in declared.splits.values()), default=0)
-    if len(set(lengths.values())) != 1 or longest > min(lengths.values()):
-        raise DatasetError(
-            f"the arrays of {declared.name} have {lengths} rows; expected {longest} or more in each",
-            hint="mend its splits or its files",
-        )
-    return arrays
-
-
-def _mapped(declared: Declared, file: Path) -> np.ndarray[Any, Any]:
-    try:
-        array: np.ndarray[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as fault:
-        raise DatasetError(
-            f"{file.name} of dataset {declared.name} is no plain array: {fault}",
-            hint="write it with numpy.save, of numbers and not of objects, and publish it as a new version",
-        ) from fault
-    return array
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -20,6 +21,7 @@ from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, 
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
 from trainer.training.logs import displays, finish, loggers
+from trainer.training.readers.folder import Folder
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
 from trainer.training.stopping import StopBetweenSteps
@@ -27,9 +29,9 @@ from trainer.training.tensors import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from trainer.dataset import Dataset
+    from trainer.files import Files
     from trainer.ledger import Ledger
     from trainer.training.experiment import Experiment
     from trainer.training.stop import Stop
@@ -44,8 +46,8 @@ class Job:
     experiment: Experiment
     ledger: Ledger
     dataset: Dataset
-    data: Path
-    """The fetched dataset's folder."""
+    data: Path | Files
+    """The fetched dataset's files."""
     into: Path
     """The attempt's folder."""
     stop: Stop
@@ -75,7 +77,8 @@ def train(job: Job) -> Trained:
         apply_level()
         _seed_start()
         net = configured(job.experiment.net)()
-        data = made(RunData, job.dataset, job.data)
+        files = Folder(job.data) if isinstance(job.data, Path) else job.data
+        data = made(RunData, job.dataset, net.samples(job.dataset, files))
         clock, checkpoints = StepClock(), made(Checkpoints, job.into / "checkpoints", run=job.run)
         machine = _machine(job, [clock, checkpoints])
         try:

@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from trainer.training.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Key = tuple[int, int]
 """Epoch and index: what names a sample as it is seen, so that what is random about it does not depend on the number of workers."""
@@ -32,7 +32,7 @@ class Share:
 class ShuffledBatches(Sampler[list[Key]]):
     """The training split, in an order of its own for each epoch; with several ranks an incomplete last batch is left out."""
 
-    def __init__(self, rows: range, *, batch_size: int, seed: int, share: Share) -> None:
+    def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
         """Cut `rows` into batches of `batch_size` samples, all ranks together."""
         self.rows = rows
         self.batch_size = batch_size
@@ -73,7 +73,7 @@ class ShuffledBatches(Sampler[list[Key]]):
 class PlainBatches(Sampler[list[Key]]):
     """A split in its own order, every sample once: for validation and test."""
 
-    def __init__(self, rows: range, *, batch_size: int, share: Share) -> None:
+    def __init__(self, rows: Sequence[int], *, batch_size: int, share: Share) -> None:
         """Cut this rank's `rows` into batches."""
         self.rows = rows[share.rank :: share.world]
         self.batch_size = batch_size

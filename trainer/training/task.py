@@ -17,13 +17,16 @@ from trainer.errors import DatasetError
 from trainer.ledger import configured
 from trainer.suggest import did_you_mean
 from trainer.training.optimizers import make_optimizer, make_schedule
+from trainer.training.readers import open_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from trainer.training.data import Batch
+    from trainer.dataset import Dataset
+    from trainer.files import Files
+    from trainer.training.readers import Batch, Samples
 
 
 class Task(L.LightningModule):
@@ -47,6 +50,10 @@ class Task(L.LightningModule):
         """Name what a validation measures."""
         metrics = self.measured["val"]
         return ["val_loss", *(str(name) for name in metrics)] if isinstance(metrics, MetricCollection) else []
+
+    def samples(self, declared: Dataset, files: Files) -> Samples:
+        """Say how a sample is read: as the dataset declares. An experiment with a reader of its own returns that."""
+        return open_samples(declared, files)
 
     def setup(self, stage: str) -> None:
         """Make what a step needs; Lightning calls this before it moves the net to its device."""

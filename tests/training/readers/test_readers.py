@@ -1,0 +1,257 @@
+"""What every reader promises: samples by number, equal in every process, verified before use; and what each kind makes of its files."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from trainer.dataset import Draft
+from trainer.document import typed
+from trainer.errors import DatasetError
+from trainer.training.readers import Pick, Samples, open_samples
+from trainer.training.readers.folder import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+TABLE = {
+    "kind": "table",
+    "files": ["t/0.parquet", "t/1.parquet"],
+    "fields": {"x": {"column": ["a", "b"]}, "y": {"column": "y", "dtype": "int64"}},
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "arrays": {"kind": "arrays", "fields": {"x": "x.npy", "y": "y.npy"}},
+    "images": {"kind": "images", "folder": "pictures/", "size": [4, 6]},
+    "images of bytes": {"kind": "images", "folder": "pictures/", "labels": "l.csv", "mode": "L", "dtype": "uint8"},
+    "table": TABLE,
+    "lines": {"kind": "lines", "file": ["a.txt", "b.txt"]},
+    "text": {"kind": "text", "file": ["a.txt", "b.txt"], "window": 3, "stride": 2},
+    "files": {"kind": "files"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with something for each kind."""
+    root = tmp_path_factory.mktemp("files")
+    random = np.random.default_rng(0)
+    np.save(root / "x.npy", random.random((9, 2, 2), dtype=np.float32))
+    np.save(root / "y.npy", np.arange(9))
+    for number in range(6):
+        path = root / "pictures" / ("cats", "dogs")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(path)
+    with (root / "l.csv").open("w", newline="") as file:
+        rows = [(path.relative_to(root).as_posix(), "even") for path in root.rglob("*.png")]
+        csv.writer(file).writerows([("file", "class"), *rows])
+    (root / "t").mkdir()
+    for number in (0, 1):
+        columns = {name: random.random(10) for name in "ab"} | {"y": np.arange(10) + 10 * number, "other": ["?"] * 10}
+        pq.write_table(pa.table(columns), root / "t" / f"{number}.parquet", row_group_size=4)
+    (root / "a.txt").write_bytes(b"eins\r\nzwei\n\ndrei")
+    (root / "b.txt").write_bytes("Größe\n".encode())
+    return root
+
+
+def samples(folder: Path, reader: dict[str, Any]) -> Samples:
+    """The samples of a folder."""
+    return open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), Folder(folder))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_its_samples(folder: Path, kind: str) -> None:
+    """In the order asked for, the same one twice, and in another process; beside shorter ones zeros fill up."""
+    found = samples(folder, KINDS[kind])
+    numbers = [2, 0, len(found) - 1, 2]
+    there = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
+    batch = there.batch([Pick(index=number) for number in numbers])
+    for row, number in enumerate(numbers):
+        for field, value in found[number].items():
+            whole = batch[field][row]
+            part = whole[tuple(slice(length) for length in value.shape)]
+            assert torch.equal(part, value)
+            assert int(torch.count_nonzero(whole)) == int(torch.count_nonzero(value))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_a_sequence(folder: Path, kind: str) -> None:
+    """As torch's map-style datasets are: `len`, by number, an end."""
+    found = samples(folder, KINDS[kind])
+    assert len(found) == found.layout.count == len(list(found.layout.names()))
+    with pytest.raises(IndexError):
+        found[len(found)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "fields"),
+    [
+        ("arrays", 9, {"x": (torch.float32, (2, 2)), "y": (torch.int64, ())}),
+        ("images", 6, {"image": (torch.float32, (3, 4, 6)), "label": (torch.int64, ())}),
+        ("images of bytes", 6, {"image": (torch.uint8, (1, 4, 6)), "label": (torch.int64, ())}),
+        ("table", 20, {"x": (torch.float32, (2,)), "y": (torch.int64, ())}),
+        ("lines", 5, {"text": (torch.uint8, (4,)), "length": (torch.int64, ())}),
+        ("text", 7 + 3, {"text": (torch.int64, (3,)), "next": (torch.int64, (3,))}),
+        ("files", 13, {"bytes": (torch.uint8, (16,)), "length": (torch.int64, ())}),
+    ],
+)
+def test_a_sample_has_the_types_of_its_docstring(
+    folder: Path, kind: str, count: int, fields: dict[str, tuple[torch.dtype, tuple[int, ...]]]
+) -> None:
+    """And there are as many as the files hold."""
+    found = samples(folder, KINDS[kind])
+    sample = found[0]
+    assert (len(found), {field: (value.dtype, tuple(value.shape)) for field, value in sample.items()}) == (
+        count,
+        fields,
+    )
+
+
+def test_lines_are_the_files_lines(folder: Path) -> None:
+    """Without their ends, of each file to its own."""
+    found = samples(folder, KINDS["lines"])
+    texts = [bytes(found[number]["text"].numpy().tobytes()).decode() for number in range(len(found))]
+    assert texts == ["eins", "zwei", "", "drei", "Größe"]
+
+
+def test_a_windows_next_is_one_further(folder: Path) -> None:
+    """No window reaches into the next file."""
+    found = samples(folder, KINDS["text"])
+    first, last = found[0], found[len(found) - 1]
+    assert bytes(first["text"].tolist()) == b"ein"
+    assert bytes(first["next"].tolist()) == b"ins"
+    assert bytes(last["text"].tolist()) == "Größe\n".encode()[4:7]
+
+
+def test_rows_of_a_table_are_its_rows(folder: Path) -> None:
+    """Over files and row groups, in any order, as declared types."""
+    found = samples(folder, TABLE)
+    order = np.random.default_rng(1).permutation(20).tolist()
+    batch = found.batch([Pick(index=number) for number in order])
+    assert batch["y"].tolist() == order
+    tables = [pq.read_table(folder / path) for path in TABLE["files"]]
+    a = np.concatenate([table.column("a").to_numpy() for table in tables]).astype(np.float32)
+    assert np.array_equal(batch["x"][:, 0].numpy(), a[order])
+
+
+def test_pixels_are_the_pictures(folder: Path) -> None:
+    """Channels first, scaled to one."""
+    found = samples(folder, KINDS["images"])
+    path = found.layout.files[3]
+    with Image.open(folder / path) as image:
+        expected = np.asarray(image).transpose(2, 0, 1)
+    assert np.array_equal((found[3]["image"] * 255).round().to(torch.uint8).numpy(), expected)
+    assert [int(found[number]["label"]) for number in range(6)] == [0, 0, 0, 1, 1, 1]
+
+
+def spoilt(path: str, body: bytes) -> Callable[[Path], None]:
+    """What writes something else into a file."""
+
+    def spoil(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(body)
+
+    return spoil
+
+
+def table_of(**columns: Any) -> Callable[[Path], None]:
+    """What writes a table."""
+    return lambda root: pq.write_table(pa.table(columns), root / "t.parquet")
+
+
+def big(root: Path) -> None:
+    """Write a picture of another size."""
+    (root / "pictures").mkdir()
+    Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save(root / "pictures/0.png")
+
+
+ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", "dtype": "int64"}}}
+
+
+@pytest.mark.parametrize(
+    ("reader", "spoil", "line"),
+    [
+        ({"kind": "arrays", "fields": {"x": "x.npy"}}, spoilt("x.npy", b"\x93NUMPY"), r"x\.npy is no plain array"),
+        (KINDS["images"], spoilt("pictures/a/0.png", b"no"), r"pictures/a/0\.png is no picture that can be decoded"),
+        (KINDS["images"], spoilt("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "is no picture that can be decoded"),
+        (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; declared are 4x6"),
+        (ONE, spoilt("t.parquet", b"PAR1PAR1"), r"t\.parquet is no Parquet file"),
+        (ONE, table_of(y=[1.5]), r"column 'y' of t\.parquet does not fit int64"),
+        (ONE, table_of(y=[1, None]), r"column 'y' of t\.parquet has 1 missing values"),
+        (ONE, table_of(z=[1]), r"t\.parquet has no column 'y'"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, reader: dict[str, Any], spoil: Callable[[Path], None], line: str
+) -> None:
+    """One line: the file, and what is wrong with it."""
+    spoil(tmp_path)
+    with pytest.raises(DatasetError, match=line):
+        samples(tmp_path, reader)[0]
+
+
+def test_a_picture_is_resized_where_that_is_declared(tmp_path: Path) -> None:
+    """To height and width."""
+    big(tmp_path)
+    found = samples(tmp_path, {**KINDS["images"], "resize": True})
+    assert found[0]["image"].shape == (3, 4, 6)
+
+
+def test_pictures_of_different_sizes_are_told(tmp_path: Path) -> None:
+    """With what to declare."""
+    for number in (1, 2):
+        Image.new("L", (number, 3)).save(tmp_path / f"{number}.png")
+    found = samples(tmp_path, {"kind": "images", "mode": "L"})
+    with pytest.raises(DatasetError, match=r"differ in 'image': \[1, 3, 1\] and \[1, 3, 2\]"):
+        found.batch([Pick(index=0), Pick(index=1)])
+
+
+class Touched(Folder):
+    """A folder that notes what was required before it was read."""
+
+    def __init__(self, root: Path) -> None:
+        """Nothing yet."""
+        super().__init__(root)
+        self.required: list[tuple[str, int, int | None]] = []
+
+    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
+        """Note it."""
+        self.required.append((path, start, stop))
+
+    def read(self, path: str, /) -> memoryview:
+        """Note it."""
+        self.require(path)
+        return super().read(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "arrays"])
+def test_nothing_is_used_that_was_not_required(folder: Path, kind: str) -> None:
+    """Each sample's file, or the bytes of it that are used."""
+    files = Touched(folder)
+    found = open_samples(typed({"name": "small", "reader": KINDS[kind]}, Draft, where="test"), files)
+    files.required.clear()
+    found[len(found) - 1]
+    last = found.layout.files[found.layout.place(len(found) - 1)[0]]
+    assert {path for path, _, _ in files.required} == {last}
+
+
+def test_an_arrays_rows_are_required_where_they_are_first_touched(tmp_path: Path) -> None:
+    """By stretches, once: a large array is verified as it is used."""
+    array = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.uint8, shape=(20, 1 << 20))
+    array[:, 0] = range(20)
+    del array
+    files = Touched(tmp_path)
+    reader = {"kind": "arrays", "fields": {"x": "x.npy"}}
+    found = open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), files)
+    files.required.clear()
+    assert [int(found[number]["x"][0]) for number in (0, 1, 19, 0, 18)] == [0, 1, 19, 0, 18]
+    assert files.required == [("x.npy", 0, 8 << 20), ("x.npy", 16 << 20, 24 << 20)]

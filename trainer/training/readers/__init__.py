@@ -1,0 +1,37 @@
+"""Readers: how files become samples. One module a kind; `open_samples` chooses by what the dataset declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.reader import Arrays, Images, Lines, Table, Text
+from trainer.training.readers.arrays import ArrayRows
+from trainer.training.readers.images import Pictures
+from trainer.training.readers.raw import WholeFiles
+from trainer.training.readers.samples import Batch, Pick, Sample, Samples
+from trainer.training.readers.tables import TableRows
+from trainer.training.readers.text import TextLines, Windows
+
+if TYPE_CHECKING:
+    from trainer.dataset import Described
+    from trainer.files import Files
+
+
+def open_samples(declared: Described, files: Files) -> Samples:
+    """The dataset's samples, read as it declares. Raises `DatasetError` where its files are not what it declares."""
+    match declared.reader:
+        case Arrays() as arrays:
+            return ArrayRows(arrays, files, dataset=declared.name)
+        case Images() as images:
+            return Pictures(images, files, dataset=declared.name)
+        case Table() as table:
+            return TableRows(table, files)
+        case Lines() as lines:
+            return TextLines(files, lines.needed)
+        case Text() as text:
+            return Windows(files, text)
+        case _:
+            return WholeFiles(files, files.paths)
+
+
+__all__ = ["Batch", "Pick", "Sample", "Samples", "open_samples"]

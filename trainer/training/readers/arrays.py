@@ -1,0 +1,79 @@
+"""Arrays: a sample is one row of each `.npy` file, read straight from the cache's memory map.
+
+Shapes and dtypes are the files' own: a file of shape [rows, 1, 8, 8] gives `[1, 8, 8]` a sample, `[batch, 1, 8, 8]` a batch.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from trainer.npy import HEAD, parse_head
+from trainer.reader import even_rows
+from trainer.training.readers.samples import Batch, Pick, Sample, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.files import Files
+    from trainer.reader import Arrays
+
+_STRETCH: Final = 8 << 20
+"""Bytes that are required at once, where a row in them is first touched: asking again for each row would cost more than reading it."""
+
+
+class ArrayRows(Samples):
+    """The rows of some arrays of equal length; what is read was verified."""
+
+    def __init__(self, reader: Arrays, files: Files, *, dataset: str) -> None:
+        """Read the arrays' heads. Raises `DatasetError` where they are none, or of different lengths."""
+        self.fields = {field: _Array(files, path) for field, path in reader.fields.items()}
+        self._count = even_rows({field: each.rows for field, each in self.fields.items()}, dataset=dataset)
+
+    def __len__(self) -> int:
+        """The arrays' length."""
+        return self._count
+
+    def sample(self, pick: Pick) -> Sample:
+        """One row of each."""
+        return {field: values[0] for field, values in self.batch([pick]).items()}
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Many rows, gathered in one step a field."""
+        rows = [pick.index for pick in picks]
+        return {field: torch.from_numpy(each.rows_at(rows)) for field, each in self.fields.items()}
+
+
+class _Array:
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self._path = files, path
+        files.require(path, 0, HEAD)
+        view = files.view(path)
+        self._head = parse_head(view[:HEAD], size=len(view), where=path)
+        self._known: set[int] = set()
+
+    @property
+    def rows(self) -> int:
+        return self._head.rows
+
+    def rows_at(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
+        head = self._head
+        for row in rows:
+            first, last = head.start + row * head.row, head.start + (row + 1) * head.row
+            for stretch in range(first // _STRETCH, (max(last, first + 1) - 1) // _STRETCH + 1):
+                if stretch not in self._known:
+                    self._files.require(self._path, stretch * _STRETCH, (stretch + 1) * _STRETCH)
+                    self._known.add(stretch)
+        return self._values[rows]
+
+    @cached_property
+    def _values(self) -> np.ndarray[Any, Any]:
+        flat = np.frombuffer(self._files.view(self._path), dtype=self._head.dtype, offset=self._head.start)
+        return flat.reshape(self._head.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker verifies for itself."""
+        return {name: value for name, value in vars(self).items() if name != "_values"} | {"_known": set()}

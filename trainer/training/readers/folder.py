@@ -1,0 +1,54 @@
+"""A folder as a dataset's files: to try a reader on what is not published yet. Nothing is verified."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import DatasetError
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Folder:
+    """The files below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        """Use this folder; its files are listed when somebody asks."""
+        self._root = root
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """All relative paths, sorted by their UTF-8 bytes."""
+        found = (path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+        return sorted(found, key=os.fsencode)
+
+    def view(self, path: str, /) -> memoryview:
+        """A file's bytes, mapped."""
+        try:
+            with (self._root / path).open("rb") as file:
+                empty = os.fstat(file.fileno()).st_size == 0
+                return memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError as fault:
+            hint = did_you_mean(path, self.paths)
+            raise DatasetError(f"{self._root / path} cannot be read: {fault.strerror}", hint=hint) from fault
+
+    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
+        """Believe it."""
+
+    def read(self, path: str, /) -> memoryview:
+        """A file's bytes, mapped."""
+        return self.view(path)
+
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self._root
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its place."""
+        return {"_root": self._root}

@@ -1,0 +1,100 @@
+r"""Text: lines, or windows of bytes, of one file or several, one after the other.
+
+Lines: `text` uint8 [bytes], UTF-8 without the line's end (\n or \r\n); `length` int64 []. In a batch `text` is [batch, longest], with zeros
+behind each.
+Windows: `text` int64 [window], bytes; `next` int64 [window], the same one byte further on: what a language model shall predict.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from trainer.splits import Layout
+from trainer.training.readers.samples import Batch, Pick, Sample, Samples, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.files import Files
+    from trainer.reader import Text
+
+_NEWLINE: Final = 10
+_BLOCK: Final = 16 << 20
+"""Bytes looked through at once for the ends of lines."""
+
+
+class TextLines(Samples):
+    """The lines of some files. Opening reads them once, to find where each line ends: 8 bytes a line are kept."""
+
+    def __init__(self, files: Files, paths: Sequence[str]) -> None:
+        """Find the lines."""
+        self._files = files
+        self._ends = [_ends(files.read(path)) for path in paths]
+        counts = list(accumulate(map(len, self._ends)))
+        self._layout = Layout(count=counts[-1], files=tuple(paths), ends=counts)
+
+    def __len__(self) -> int:
+        """The number of lines."""
+        return self._layout.count
+
+    @property
+    def layout(self) -> Layout:
+        """A file holds many."""
+        return self._layout
+
+    def sample(self, pick: Pick) -> Sample:
+        """Read one."""
+        return {field: values[0] for field, values in self.batch([pick]).items()}
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Read several."""
+        text, lengths = padded([self.line(pick.index) for pick in picks])
+        return {"text": text, "length": lengths}
+
+    def line(self, index: int) -> bytes:
+        """A line's bytes."""
+        number, row = self._layout.place(index)
+        ends = self._ends[number]
+        first = int(ends[row - 1]) + 1 if row else 0
+        return bytes(self._files.read(self._layout.files[number])[first : int(ends[row])]).removesuffix(b"\r")
+
+
+def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where each line ends; the last one perhaps without a newline."""
+    numbers = np.frombuffer(body, dtype=np.uint8)
+    found = [np.flatnonzero(numbers[at : at + _BLOCK] == _NEWLINE) + at for at in range(0, len(numbers), _BLOCK)]
+    if len(numbers) and numbers[-1] != _NEWLINE:
+        found.append(np.array([len(numbers)]))
+    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
+
+
+class Windows(Samples):
+    """Windows of some files' bytes; none reaches from one file into the next."""
+
+    def __init__(self, files: Files, reader: Text) -> None:
+        """Count them."""
+        self._files, self._reader = files, reader
+        ends = list(accumulate(reader.count(len(files.view(path))) for path in reader.needed))
+        self._layout = Layout(count=ends[-1], files=reader.needed, ends=ends)
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return self._layout.count
+
+    @property
+    def layout(self) -> Layout:
+        """A file holds many."""
+        return self._layout
+
+    def sample(self, pick: Pick) -> Sample:
+        """Read one."""
+        number, row = self._layout.place(pick.index)
+        path, first = self._layout.files[number], row * self._reader.step
+        stop = first + self._reader.window + 1
+        self._files.require(path, first, stop)
+        numbers = torch.from_numpy(np.frombuffer(self._files.view(path)[first:stop], dtype=np.uint8).astype(np.int64))
+        return {"text": numbers[:-1], "next": numbers[1:]}
