@@ -168,7 +168,7 @@ def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str |
         return "the weights of a run are not known by digest"
     unequal = [figure.name for figure in figures if not figure.equal]
     weights = ["the final weights differ"] if a.weights != b.weights else []
-    metrics = [f"{len(unequal)} of {_metrics(len(figures))} differ"] if unequal else []
+    metrics = [f"result metrics differ ({len(unequal)} of {len(figures)})"] if unequal else []
     return " and ".join([*weights, *metrics]) or None
 
 
@@ -197,10 +197,6 @@ def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> s
         for figure in beyond
     )
     return "; ".join(said) or None
-
-
-def _metrics(count: int) -> str:
-    return f"{count} result metric{'s' * (count != 1)}"
 
 
 _HELD: Final = {

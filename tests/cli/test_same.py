@@ -1,0 +1,119 @@
+"""`reprise same`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.compared import floats, made
+from trainer.actions.publish_run import publish_run
+from trainer.cli.same import main
+from trainer.errors import RunNotFoundError, UsageError
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's runs; no store is configured."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    return tmp_path / "runs"
+
+
+def test_the_verdict_comes_first_then_candidates_then_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Candidates are called that, and nothing is called a cause."""
+    a = made(runs)
+    b = made(runs, loss=0.25, weights={"w": floats(1.0, 3.0)}, settings={"seed": 1, "learning_rate": 0.001})
+    assert main([a.record.run, b.record.run]) == 20
+    out = capsys.readouterr().out
+    first, *titles = [line for line in out.splitlines() if line and not line.startswith(("A ", "B ", "  "))]
+    assert first == "different: the final weights differ and result metrics differ (1 of 1)"
+    assert titles == [
+        "candidates for a cause: ingredients",
+        "result metrics",
+        "weights",
+        "for a stronger verdict",
+        "not compared",
+    ]
+    assert "setting  seed  0 (default)  1 (default)" in out
+    assert "w       float32  2      1 of 2     4194304      0.333" in out
+    assert "because of" not in out
+
+
+def test_a_run_and_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By `latest`, by a prefix, by its folder."""
+    run = made(runs).record.run
+    assert main(["latest", run[:20]]) == 0
+    assert main([str(runs / run), run]) == 0
+    assert capsys.readouterr().out.startswith("identical: it is the same run; ")
+
+
+def test_at_least_gives_zero_or_one(runs: Path) -> None:
+    """As the rung is called, with or without a dash; a word that is none is refused."""
+    a, b, c = made(runs).record.run, made(runs).record.run, made(runs, loss=1.0).record.run
+    assert main([a, b, "--at-least", "identical"]) == 0
+    assert main([a, b, "--at-least", "within noise"]) == 0
+    assert main([a, c, "--at-least", "within-noise"]) == 1
+    assert main([a, c, "--at-least", "different"]) == 0
+    with pytest.raises(UsageError, match="no rung"):
+        main([a, b, "--at-least", "simmilar"])
+
+
+def test_json_is_one_document(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the same exit code."""
+    assert main([made(runs).record.run, made(runs, loss=1.0).record.run, "--json"]) == 20
+    assert json.loads(capsys.readouterr().out)["verdict"] == "different"
+
+
+def test_a_run_in_the_store_is_compared_by_its_record(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what it must be pulled for is said; without a store it is not found."""
+    (tmp_path / "store").mkdir()
+    a, b = made(runs), made(runs)
+    for each in (a, b):
+        assert each.folder is not None
+        publish_run(each.folder, open_store(str(tmp_path / "store")))
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
+    with pytest.raises(RunNotFoundError):
+        main([a.record.run, b.record.run])
+    assert main([a.record.run, b.record.run, "--store", str(tmp_path / "store")]) == 0
+    assert f"`reprise runs pull {b.record.run}` first" in capsys.readouterr().out
+
+
+def test_control_characters_of_a_stranger_are_written_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In names, values and code."""
+    evil = "\x1b[2J"
+    made(runs)
+    b = made(runs, code=f"# {evil}\n", loss=0.1, settings={evil: evil, "seed": 0}, weights={evil: floats(1.0)})
+    a = made(runs, experiment=evil)
+    assert main([a.record.run, b.record.run]) == 20
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "x1b[2J" in out
+
+
+def test_long_lists_are_cut_and_said_to_be(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--all` shows the rest."""
+    a = made(runs, settings={f"s{place:02}": 0 for place in range(30)}, code="x\n" * 100).record.run
+    b = made(runs, settings={}, code="y\n" * 100).record.run
+    main([a, b, "-n", "3"])
+    cut = capsys.readouterr().out
+    assert "... and 27 more of kind setting" in cut
+    assert "more lines: --all shows them" in cut
+    main([a, b, "--all"])
+    assert "s29" in capsys.readouterr().out
+
+
+def test_it_needs_neither_torch_nor_an_engine_nor_numpy() -> None:
+    """It answers on any laptop."""
+    code = "import sys, trainer.cli.same; print(sorted({'torch', 'numpy', 'docker', 'lightning'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
