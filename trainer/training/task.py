@@ -6,21 +6,21 @@ Knows how a step, a validation and a test go for any net. Refuses to know which 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from trainer.errors import DatasetError
+from trainer.errors import DatasetError, ExperimentError
 from trainer.ledger import configured
 from trainer.suggest import did_you_mean
 from trainer.training.optimizers import make_optimizer, make_schedule
 from trainer.training.readers import open_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
@@ -36,6 +36,8 @@ class Task(L.LightningModule):
     measured: nn.ModuleDict
     results: dict[str, float]
     """Every metric of the last validation and of the test, at full precision."""
+    tolerances: ClassVar[Mapping[str, float]] = {}
+    """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
 
     @abstractmethod
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -64,6 +66,7 @@ class Task(L.LightningModule):
             metrics = self.make_metrics()
             self.measured = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in ("val", "test")})
             self.losses = nn.ModuleDict({split: MeanMetric().set_dtype(torch.float64) for split in ("val", "test")})
+            _check(self.tolerances, [f"{split}_{name}" for split in ("val", "test") for name in ("loss", *metrics)])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Give the loss of a batch."""
@@ -120,6 +123,15 @@ class Task(L.LightningModule):
             if name not in batch:
                 raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
         return batch[given], batch[wanted]
+
+
+def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
+    for name, value in tolerances.items():
+        if name not in measured:
+            said = f"the net declares a tolerance for {name!r}, which this task does not measure"
+            raise ExperimentError(said, hint=did_you_mean(name, measured))
+        if not 0 <= value < float("inf"):
+            raise ExperimentError(f"the tolerance for {name} is {value}; expected a number from 0", hint="correct it")
 
 
 @configured
