@@ -18,8 +18,6 @@ from trainer.errors import DocumentError, IrreproducibleError
 from trainer.paths import path_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from trainer.record import Image, Record
 
 RETEST: Final = "REPRISE_RETEST"
@@ -27,8 +25,6 @@ RETEST: Final = "REPRISE_RETEST"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _REFERENCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*@sha256:[0-9a-f]{64}")
 _GIVEN: Final = ("file", "environment", "command line", "record")
-_QUIET: Final[Mapping[str, JsonValue]] = {"publish": False, "wandb": "off"}
-"""What a process without network and credentials leaves to whoever started it."""
 _NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project"})
 
 
@@ -61,26 +57,26 @@ class ImageName(Document):
 
 
 def rerun(record: Record) -> Rerun:
-    """What starts a run of this record's ingredients. Raises `DocumentError` where the record holds what no run of ours has."""
+    """What starts a run of this record's ingredients: what was given, for the defaults come from the same source.
+
+    The device is said where it was found, and whoever starts it publishes.
+    Raises `DocumentError` where the record holds what no run of ours has.
+    """
     ingredients = record.ingredients
     values = record.circumstances.execution | ingredients.settings
     if odd := [name for name in values if not _NAME.fullmatch(name)]:
         raise _odd(record, f"a setting named {odd[0]!a}")
     if fault := path_fault(ingredients.experiment):
         raise _odd(record, f"the experiment {ingredients.experiment!a} ({fault})")
-    held, device = ingredients.determinism, ingredients.device
-    fixed: dict[str, JsonValue] = {
-        "determinism": held.level,
-        "threads": held.threads,
-        "accelerator": "gpu" if device.accelerator == "cuda" else "cpu",
-        "devices": device.world_size,
-    }
-    quiet = {name: value for name, value in _QUIET.items() if name in values}
-    whole = {name: value for name, value in values.items() if name not in _NOT_OURS} | fixed | quiet
+    origins = record.circumstances.origins
+    given = {name: value for name, value in values.items() if origins.get(name) in _GIVEN and name not in _NOT_OURS}
+    given |= {"accelerator": "gpu" if ingredients.device.accelerator == "cuda" else "cpu", "publish": False}
+    if values.get("wandb", "off") != "off":
+        given["wandb"] = "off"
     return Rerun(
         experiment=ingredients.experiment,
-        settings={name: value for name, value in whole.items() if value is not None},
-        unset=tuple(_unset(whole, record.circumstances.origins)),
+        settings={name: value for name, value in given.items() if value is not None},
+        unset=tuple(sorted(name for name, value in given.items() if value is None)),
     )
 
 
@@ -88,7 +84,9 @@ def image_name(record: Record) -> ImageName:
     """The image of this record, by digest. Raises `IrreproducibleError` where it says none, `DocumentError` for an odd one."""
     image, layers = record.circumstances.image, record.ingredients.layers
     if layers is None or not (image.manifest or image.config):
-        said = f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
+        said = (
+            f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
+        )
         raise IrreproducibleError(said, hint=f"reprise reproduce {record.run} --here, which says what is not equal")
     return ImageName(
         manifest=image.manifest, config=image.config, reference=_reference(record, image), layers=list(layers)
@@ -101,13 +99,6 @@ def _reference(record: Record, image: Image) -> str | None:
     if not _REFERENCE.fullmatch(image.reference) or not image.reference.endswith(f"@{image.manifest}"):
         raise _odd(record, f"the image {image.reference!a}, which is no repository@digest of its manifest")
     return image.reference
-
-
-def _unset(values: Mapping[str, JsonValue], origins: Mapping[str, str]) -> Iterator[str]:
-    """A default that is nothing is the same nothing again; only one that was given must be said."""
-    for name, value in sorted(values.items()):
-        if value is None and origins.get(name) in _GIVEN:
-            yield name
 
 
 def _odd(record: Record, what: str) -> DocumentError:

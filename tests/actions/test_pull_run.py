@@ -11,7 +11,7 @@ import pytest
 
 from tests.actions.runs import finished, ingredients
 from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import pull_run
+from trainer.actions.pull_run import PULLED, pull_run
 from trainer.actions.run import open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DocumentError, RepriseError, RunNotFoundError, SourceError
@@ -39,13 +39,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def foreign(folder: Path) -> dict[str, bytes]:
+    """What a pulled run's folder holds beside the note that it was begun elsewhere."""
+    found = contents(folder)
+    assert found.pop(PULLED) == b'{"store":"memory:"}\n'
+    return found
+
+
 def test_what_was_published_comes_back_byte_for_byte(run: OpenRun, tmp_path: Path) -> None:
     """Record, files, source archive and the copy that ran."""
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     (record,) = pull_run(run.record.run, store, runs=tmp_path / "there")
     assert record == run.record
-    assert contents(tmp_path / "there" / record.run) == contents(home)
+    assert foreign(tmp_path / "there" / record.run) == contents(home)
     assert [path.name for path in (tmp_path / "there").iterdir()] == [record.run]
 
 
@@ -102,7 +109,7 @@ def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, t
     there.mkdir(parents=True)
     (shutil.copytree if (home / name).is_dir() else shutil.copy2)(home / name, there / name)
     pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert contents(there) == contents(home)
+    assert foreign(there) == contents(home)
 
 
 def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:

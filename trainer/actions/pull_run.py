@@ -12,12 +12,12 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
 from trainer.actions.transfer import read_file, read_small
-from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.digest import canonical, digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.source import ARCHIVE, COPY, thaw, unpack
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trainer.seal import Sealed
     from trainer.store.contract import Store
 
+PULLED: Final = "pulled.json"
+"""In the folder of a run that was begun elsewhere: its code is somebody else's until the user says otherwise."""
 LARGEST = 100 << 30
 """Bytes of a run that are pulled without being asked twice."""
 _AT_ONCE = 8
@@ -80,7 +82,17 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         note = Published(store=store.address, sealed=digest_of_bytes(sealed.to_json()))
         write_whole(attempt / PUBLISHED, note.model_dump_json().encode() + b"\n")
         write_whole(attempt / RECORD, sealed.record_text())
+        _mark(runs / record.run, note)
         _appear(place, runs / record.run)
+
+
+def _mark(folder: Path, note: Published) -> None:
+    """Say that the run was begun elsewhere, before anything of it is here."""
+    if attempts(folder) or (folder / PULLED).exists():
+        return
+    with disk_faults(folder):
+        folder.mkdir(exist_ok=True)
+    write_whole(folder / PULLED, canonical({"store": note.store}) + b"\n")
 
 
 def _fetch_all(sealed: Sealed, store: Store, attempt: Path, *, progress: Progress) -> None:

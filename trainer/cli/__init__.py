@@ -36,6 +36,10 @@ COMMANDS: Final = {
         where="image",
     ),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
+    "reproduce": Command(
+        module="trainer.cli.reproduce",
+        summary="run a record again, and say whether the result is the same",
+    ),
     "same": Command(
         module="trainer.cli.same",
         summary="compare two runs: identical, within tolerance, within noise, different",
@@ -61,6 +65,10 @@ COMMANDS: Final = {
     ),
 }
 HIDDEN: Final = {
+    "_fetch": Command(
+        module="trainer.cli.fetch",
+        summary="bring datasets into the cache for a run without network",
+    ),
     "_process": Command(
         module="trainer.cli.process",
         summary="the training process itself",

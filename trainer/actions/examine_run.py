@@ -1,0 +1,187 @@
+"""Whether a run can still be run again here: each thing it needs, and what to do about one that is missing.
+
+Knows what running a record again needs. Refuses to change anything: images are not fetched, sources not unpacked.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.actions.doctor import Finding, fault, looked, note, well
+from trainer.actions.find_image import REBUILD, find_image, obtainable
+from trainer.dataset import Dataset
+from trainer.document import typed
+from trainer.errors import (
+    DatasetError,
+    DeviceError,
+    DiskFullError,
+    DocumentError,
+    ImageMissingError,
+    IrreproducibleError,
+    ObjectMissingError,
+    StoreError,
+)
+from trainer.host.bundle import verified
+from trainer.host.source import ARCHIVE
+from trainer.record import Status
+from trainer.rerun import image_name, rerun
+from trainer.store.contract import object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trainer.engine import Engine
+    from trainer.host.source import SourceBundle
+    from trainer.record import Host, Record
+    from trainer.store.contract import Store
+
+_SPARE = 1 << 30
+"""Bytes beyond the original's own, for logs and half-written checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What of this machine a run may need."""
+
+    engine: Engine | None
+    """None where the run goes on in the process that is there."""
+    open_store: Callable[[], Store]
+    cached: Callable[[Dataset], bool]
+    """Whether a dataset is complete in the cache; asked only where the store cannot give it."""
+    host: Host
+    free: int
+    """Bytes free where runs are kept."""
+
+
+def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
+    """Look at everything that running `record`, kept in `folder`, again needs."""
+    yield looked("outcome", lambda: _outcome(record))
+    yield looked("record", lambda: _words(record))
+    if (engine := machine.engine) is not None:
+        yield looked("image", lambda: _image(record, engine))
+    bundles: list[SourceBundle] = []
+    yield looked("source", lambda: _source(record, folder, bundles))
+    for dataset in looked_up(record, bundles[0]) if bundles else []:
+        yield dataset if isinstance(dataset, Finding) else looked("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
+    yield looked("device", lambda: _device(record, machine.host))
+    yield looked("disk", lambda: _disk(record, machine.free))
+
+
+def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
+    """The datasets of a record; in place of one that cannot be told, the finding that says why."""
+    found: list[Dataset | Finding] = []
+    for name in record.ingredients.datasets:
+        try:
+            found.append(dataset_of(record, bundle, name))
+        except (DocumentError, DatasetError) as problem:
+            found.append(fault("dataset", problem))
+    return found
+
+
+def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
+    """A dataset as the record's own source declares it: as much as fetching needs. Raises `DatasetError`, `DocumentError`."""
+    wanted = record.ingredients.datasets[name]
+    text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
+    if text is None:
+        raise DatasetError(f"dataset {name!a} is not declared in the run's source", hint="do not use this run")
+    where = f"datasets/{name}.toml of the run's source"
+    try:
+        said = tomllib.loads(text.decode())
+    except ValueError as problem:
+        raise DocumentError(f"{where} is not valid TOML: {problem}", hint="do not use this run") from problem
+    fields = ("name", "version", "manifest", "content", "files", "bytes")
+    dataset = typed({field: said[field] for field in fields if field in said}, Dataset, where=where)
+    if (dataset.name, dataset.version, dataset.content) != (name, wanted.version, wanted.content):
+        said_there = f"{where} declares {dataset.title} of {dataset.content}; the record names {wanted.content}"
+        raise DatasetError(said_there, hint="do not use this run")
+    return dataset
+
+
+def _outcome(record: Record) -> Finding:
+    status = record.outcome.status
+    if status is not Status.COMPLETED:
+        return note(
+            "outcome", f"the run is {status}: there is no result to compare with", "reproduce one that completed"
+        )
+    return well("outcome", f"completed after {record.outcome.steps} steps, {len(record.outcome.metrics)} metrics")
+
+
+def _words(record: Record) -> Finding:
+    again = rerun(record)
+    return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
+
+
+def _image(record: Record, engine: Engine) -> Finding:
+    name = image_name(record)
+    shown = name.reference or name.manifest or name.config
+    if find_image(name, engine=engine):
+        return well("image", f"{shown} is on this machine")
+    if obtainable(name, engine=engine):
+        return note("image", f"{shown} is not on this machine, and its registry has it", f"docker pull {shown}")
+    said = f"{shown} is neither on this machine nor in a registry"
+    raise ImageMissingError(said, hint=REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu"))
+
+
+def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
+    bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
+    into.append(bundle)
+    return well("source", f"{len(bundle.files)} files, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
+
+
+def _dataset(dataset: Dataset, machine: Machine) -> Finding:
+    try:
+        store = machine.open_store()
+        if store.size(object_key(dataset.manifest)) is not None:
+            return well("dataset", f"{dataset.title} is in {store.address}")
+        problem: StoreError = ObjectMissingError(
+            f"{dataset.title} is not in {store.address}", hint="publish it there: reprise data publish"
+        )
+    except StoreError as away:
+        problem = away
+    if machine.cached(dataset):
+        return note("dataset", f"{dataset.title} is in the cache alone: {problem.message}", problem.hint or "")
+    raise type(problem)(f"{dataset.title} is not in the cache, and {problem.message}", hint=problem.hint)
+
+
+def _device(record: Record, here: Host) -> Finding:
+    there, device, level = record.circumstances.host, record.ingredients.device, record.ingredients.determinism.level
+    if device.accelerator == "cuda":
+        return _gpu(record, here)
+    if there.cpu == here.cpu or level == "portable":
+        return well("device", f"{here.cpu}, determinism {level}")
+    said = f"recorded on {there.cpu}, here is {here.cpu}: at determinism {level} equal bits are not promised"
+    return note("device", said, "the verdict says what came out")
+
+
+def _gpu(record: Record, here: Host) -> Finding:
+    there, device = record.circumstances.host, record.ingredients.device
+    names = ", ".join(sorted({gpu.name for gpu in there.gpus})) or "a GPU"
+    if len(here.gpus) < device.world_size:
+        said = f"recorded on {device.world_size} x {names}; this machine has {len(here.gpus)} GPU(s)"
+        raise DeviceError(said, hint="type it on a machine that has them")
+    mine = ", ".join(sorted({gpu.name for gpu in here.gpus}))
+    if mine != names:
+        return note(
+            "device", f"recorded on {names}, here is {mine}: equal bits are not promised", "the verdict says more"
+        )
+    driver = "" if there.driver == here.driver else f", driver {here.driver} where it was {there.driver}"
+    return well("device", f"{mine}{driver}")
+
+
+def _disk(record: Record, free: int) -> Finding:
+    needed = sum(file.size for file in record.outcome.files) + _SPARE
+    if free < needed:
+        said = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
+        raise DiskFullError(said, hint="free space there")
+    return well("disk", f"{free / 1e9:.0f} GB free where runs are kept")
+
+
+def require(findings: list[Finding]) -> None:
+    """Refuse a run for which something is missing. Raises `IrreproducibleError`, naming the first, and how many more."""
+    faults = [finding for finding in findings if finding.code]
+    if faults:
+        more = f" (and {len(faults) - 1} more: reprise doctor RUN)" if len(faults) > 1 else ""
+        raise IrreproducibleError(f"{faults[0].about}: {faults[0].found}{more}", hint=faults[0].remedy)

@@ -1,0 +1,68 @@
+"""Lending a dataset: a store in a folder that holds this dataset and nothing else, for recorded code that is given no other.
+
+Knows that what every version of Reprise reads is a store: how a cache is laid out may change with each. Refuses to hand on a byte that
+was not verified, and costs what a copy of the dataset does: about a second for a gigabyte.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError
+from trainer.host.atomic import disk_faults
+from trainer.store.contract import object_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from trainer.listing import Pack
+    from trainer.store.cached import CachedDataset
+
+
+def lend_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None:
+    """Write the objects of `dataset` into the store in the folder `into`. Raises `AlteredError`, `DiskFullError`.
+
+    Of a pack that holds other datasets' files too, the other ranges are left empty: nobody asks for them.
+    """
+    if digest_of_bytes(manifest) != dataset.dataset.manifest:
+        raise AlteredError(f"the manifest of {dataset.dataset.title} is damaged in the cache", hint="fetch it again")
+    with disk_faults(into):
+        _made(into / object_key(dataset.dataset.manifest)).write_bytes(manifest)
+        with _Packs(into) as packs:
+            for path in dataset.paths:
+                body = memoryview(dataset.read(path))
+                for segment in dataset.entry(path).segments:
+                    packs.write(segment.pack, segment.offset, body[: segment.length])
+                    body = body[segment.length :]
+
+
+class _Packs:
+    """Packs that are being written, the last one open: files that lie side by side come one after the other."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._open = root, ExitStack()
+        self._pack: Pack | None = None
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def write(self, pack: Pack, at: int, body: memoryview) -> None:
+        if self._file is None or pack != self._pack:
+            self._open.close()
+            path = _made(self._root / object_key(pack.sha256))
+            self._pack, self._file = pack, self._open.enter_context(path.open("r+b" if path.exists() else "w+b"))
+            self._file.truncate(pack.size)
+        self._file.seek(at)
+        self._file.write(body)
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

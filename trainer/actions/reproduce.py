@@ -1,0 +1,176 @@
+"""Running a record again: the source it names, the image it names, the settings it holds, in a folder of its own.
+
+Knows what a container is given, and what of a run that a stranger's code made is believed afterwards. Refuses to give it a network,
+a credential, another run, or a path of its own choosing; and to compare.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.run import abandon, attempts, files_of, new_run, record_of
+from trainer.actions.watch import BUILD_ID
+from trainer.digest import is_digest
+from trainer.engine import Confined, Mount
+from trainer.errors import AlteredError, RunError
+from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.bundle import lay_out
+from trainer.host.image_claim import WATCHED, Seen, write_seen
+from trainer.rerun import RETEST, Rerun
+from trainer.rerun import rerun as words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.engine import Engine, ImageFacts
+    from trainer.host.source import SourceBundle
+    from trainer.record import File, Record
+
+PROJECT: Final = "/project"
+"""Where every image expects the source."""
+RUNS: Final = "/runs"
+SETTINGS: Final = "/run/reprise/settings.toml"
+CACHE: Final = "/cache"
+"""The run's own, empty: how a cache is laid out differs between versions."""
+STORE: Final = "/store"
+"""A store that holds the run's datasets and nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything that a retest starts from, on this machine's disk."""
+
+    original: Record
+    run: str
+    folder: Path
+    """The new run's."""
+    source: Path
+    settings: Path
+    store: Path
+    """A folder for the datasets."""
+    cache: Path
+    again: Rerun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a container is given of this machine."""
+
+    image: ImageFacts
+    uid: int
+    gid: int
+    host: str
+
+
+@contextmanager
+def prepared(record: Record, bundle: SourceBundle, *, runs: Path) -> Iterator[Prepared]:
+    """A new run's folder, and beside it the source and the settings file, which are gone afterwards; so is a run without a record."""
+    again = words_of(record)
+    run, folder = new_run(runs)
+    aside = runs / f".{run}.retest"
+    try:
+        with disk_faults(aside):
+            for place in (aside, aside / "store", aside / "cache"):
+                place.mkdir()
+                place.chmod(0o755)
+        lay_out(bundle, aside / "source")
+        write_whole(aside / "settings.toml", again.file())
+        yield Prepared(
+            original=record,
+            run=run,
+            folder=folder,
+            source=aside / "source",
+            settings=aside / "settings.toml",
+            store=aside / "store",
+            cache=aside / "cache",
+            again=again,
+        )
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        abandon(folder)
+
+
+def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable[[str], None]) -> int:
+    """Run it in a container of the recorded image that is trusted with nothing, and return how that ended."""
+    container = f"reprise-{ready.run}"
+    write_seen(ready.folder, seen(container, place.image, engine=engine))
+    give(ready, uid=place.uid, gid=place.gid)
+    return engine.confine(confined(container, ready, place), say=say)
+
+
+def give(ready: Prepared, *, uid: int, gid: int) -> None:
+    """Give what containers write to their user, where this one is root."""
+    if os.getuid() == 0:
+        for path in (ready.store, ready.cache, ready.folder, *ready.folder.iterdir()):
+            os.chown(path, uid, gid)
+
+
+def confined(container: str, ready: Prepared, place: Place) -> Confined:
+    """The container: every path in it is ours, and of the record there is one word an option, which no shell reads."""
+    return Confined(
+        name=container,
+        image=place.image.id,
+        words=tuple(ready.again.words(SETTINGS)),
+        variables={
+            "REPRISE_RUNS": RUNS,
+            "REPRISE_CACHE": CACHE,
+            "REPRISE_STORE": STORE,
+            "REPRISE_HOST": place.host,
+            WATCHED: ready.run,
+            RETEST: ready.original.run,
+        },
+        mounts=(
+            Mount(source=ready.source, target=PROJECT),
+            Mount(source=ready.settings, target=SETTINGS),
+            Mount(source=ready.store, target=STORE),
+            Mount(source=ready.cache, target=CACHE, writable=True),
+            Mount(source=ready.folder, target=f"{RUNS}/{ready.run}", writable=True),
+        ),
+        user=f"{place.uid}:{place.gid}",
+        gpus=ready.original.ingredients.device.accelerator == "cuda",
+    )
+
+
+def seen(container: str, image: ImageFacts, *, engine: Engine) -> Seen:
+    """What the engine says of the image that the container is made of."""
+    digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
+    return Seen(
+        container=container,
+        reference=image.references[0] if image.references else image.id,
+        manifest=digests.manifest,
+        config=digests.config,
+        build_id=build_id if is_digest(build_id) else None,
+        layers=list(image.layers),
+    )
+
+
+def left(ready: Prepared) -> Record:
+    """The record of the run that came of it, once what it left is known to be what it says, and files only.
+
+    Raises `RunError` where it left none, `AlteredError`, `DocumentError`.
+    """
+    for here, folders, files in os.walk(ready.folder):
+        for name in (*folders, *files):
+            path = Path(here, name)
+            if not (stat.S_ISREG(path.lstat().st_mode) or stat.S_ISDIR(path.lstat().st_mode)):
+                raise AlteredError(f"the retest left {path}, which is no file and no folder", hint="do not use it")
+    if not attempts(ready.folder):
+        raise RunError("the retest ended before its record was open", hint="the lines above say why")
+    record = record_of(ready.folder)
+    if record.run != ready.run:
+        raise AlteredError(f"the retest calls itself {record.run}; it is {ready.run}", hint="do not use it")
+    place = ready.folder / "attempts" / str(record.attempt)
+    if _without_log(record.outcome.files) != _without_log(files_of(place)):
+        raise AlteredError(f"{place} holds other files than its record lists", hint="do not use it")
+    return record
+
+
+def _without_log(files: list[File]) -> list[File]:
+    """A log may have grown since its record was closed."""
+    return [file for file in files if file.path != "log.txt"]

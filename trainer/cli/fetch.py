@@ -1,0 +1,66 @@
+"""`reprise _fetch`: datasets for a run that will have no network; started by `reprise reproduce`, in our own image.
+
+Knows datasets as documents on its command line. Refuses to look at any checkout: what is fetched is what the recorded source declares.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.lend_dataset import lend_dataset
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import cache_folder
+from trainer.cli.progress import transfer_progress
+from trainer.dataset import parse_dataset
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError, StoreMissingError
+from trainer.store import open_store
+from trainer.store.cache import MANIFEST, Cache
+from trainer.store.objects import own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trainer.dataset import Dataset
+    from trainer.store.contract import Store
+
+
+def main(argv: list[str]) -> int:
+    """Lay datasets out as a store in a folder; with `--look`, only say by the exit code whether all are in the cache."""
+    parser = Arguments("reprise _fetch", "Datasets for a run that will have no network.")
+    parser.add_argument("--into", type=Path, help="the folder to lay a store out in")
+    parser.add_argument("--look", action="store_true", help="only look whether they are in the cache")
+    parser.add_argument("dataset", nargs="*", help="a dataset's document")
+    words = parser.parse_args(argv)
+    datasets = [parse_dataset(word.encode(), where="the command line") for word in words.dataset]
+    if words.look:
+        cache = Cache(root=cache_folder())
+        return 0 if all(cache.find(dataset) for dataset in datasets) else StoreMissingError.code
+    lend(datasets, into=words.into)
+    return 0
+
+
+def lend(datasets: Iterable[Dataset], *, into: Path) -> None:
+    """Fetch datasets into the cache, and lend them to a run: a store in the folder `into`."""
+    cache = Cache(root=cache_folder())
+    for dataset in datasets:
+        found = fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+        lend_dataset(found, _manifest(cache, dataset), into=into)
+
+
+def _manifest(cache: Cache, dataset: Dataset) -> bytes:
+    place = cache.place(dataset) / MANIFEST
+    for path in (own(place), place):
+        if path.is_file() and digest_of_bytes(text := path.read_bytes()) == dataset.manifest:
+            return text
+    raise AlteredError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
+
+
+def _store() -> Store:
+    address = os.environ.get("REPRISE_STORE")
+    if not address:
+        raise StoreMissingError("the dataset is not in the cache, and no store is configured", hint="run scripts/setup")
+    return open_store(address)

@@ -1,0 +1,118 @@
+"""Running a record again in the environment of this process: an image that is there, or a machine's own Python.
+
+Knows what of it is not the recorded one, and says so. Refuses to call it isolated: the recorded code is this user's process here, with
+this machine's network; of credentials it is given none.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from shutil import disk_usage
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.actions.examine_run import Machine
+from trainer.cli.fetch import lend
+from trainer.cli.places import cache_folder, host_name, runs_folder, store_address
+from trainer.errors import StoreMissingError
+from trainer.host.hardware import read_host
+from trainer.host.image_claim import WATCHED, claim
+from trainer.host.inventory import distributions, import_roots
+from trainer.rerun import RETEST
+from trainer.store import open_store
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trainer.actions.reproduce import Prepared
+    from trainer.dataset import Dataset
+    from trainer.record import Knowledge, Record
+    from trainer.store.contract import Store
+
+_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_IMAGE: Final = (
+    "REPRISE_ENVIRONMENT",
+    "REPRISE_IMAGE",
+    "REPRISE_IMAGE_CONFIG",
+    "REPRISE_IMAGE_LAYERS",
+    "REPRISE_BUILD_ID",
+)
+
+
+class Here:
+    """This process's own environment."""
+
+    how: Literal["container", "here"] = "here"
+    isolation = "this user's process, with this machine's network; no credentials are handed to it"
+
+    def machine(self) -> Machine:
+        """What is here."""
+        runs = runs_folder()
+        runs.mkdir(parents=True, exist_ok=True)
+        return Machine(
+            engine=None,
+            open_store=_store,
+            cached=lambda dataset: Cache(root=cache_folder()).find(dataset) is not None,
+            host=read_host(name=host_name()),
+            free=disk_usage(runs).free,
+        )
+
+    def not_equal(self, record: Record) -> list[str]:
+        """What of image and packages is not the recorded one."""
+        return list(_differences(record))
+
+    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+        """Fetch in this process."""
+        lend(datasets, into=ready.store)
+
+    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+        """Run it with this Python, told nothing but what a run needs."""
+        words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
+        done = subprocess.run(
+            words,
+            cwd=ready.source,
+            env=_variables(ready, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            check=False,
+        )
+        return done.returncode, claim(os.environ).image.known
+
+
+def _variables(ready: Prepared, environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
+    return kept | {
+        "PYTHONPATH": str(ready.source),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "REPRISE_RUNS": str(ready.folder.parent),
+        "REPRISE_CACHE": str(ready.cache),
+        "REPRISE_STORE": str(ready.store),
+        "REPRISE_HOST": host_name(),
+        WATCHED: ready.run,
+        RETEST: ready.original.run,
+    }
+
+
+def _differences(record: Record) -> Iterator[str]:
+    mine, around = claim(os.environ), record.circumstances
+    if record.ingredients.layers is None:
+        yield f"image: the record does not say which it was; this is {mine.image.reference or 'none that is known'}"
+    elif mine.layers != record.ingredients.layers:
+        yield f"image: recorded was {around.image.reference or around.image.config}; this is {mine.image.reference or 'none that is known'}"
+    if platform.python_version() != around.inventory.python:
+        yield f"Python: recorded was {around.inventory.python}; this is {platform.python_version()}"
+    recorded = {name: item.version for name, item in around.inventory.distributions.items()}
+    found = {name: item["version"] for name, item in distributions(import_roots()).items()}
+    for name in sorted(recorded.keys() | found.keys()):
+        if recorded.get(name) != found.get(name):
+            yield f"distribution {name}: recorded was {recorded.get(name, 'none')}; here is {found.get(name, 'none')}"
+
+
+def _store() -> Store:
+    address = store_address()
+    if address is None:
+        raise StoreMissingError("no store is configured", hint="set REPRISE_STORE")
+    return open_store(address)

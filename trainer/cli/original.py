@@ -1,0 +1,58 @@
+"""The run that is meant: here, in a folder somewhere, or in the store, from where it is pulled.
+
+Knows where a run can be. Refuses to believe more of it than pulling has verified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.list_runs import local_ids, remote_ids
+from trainer.actions.publish_run import published
+from trainer.actions.pull_run import pull_run
+from trainer.actions.run import ATTEMPTS, record_of
+from trainer.cli.places import runs_folder, store_address
+from trainer.cli.progress import transfer_progress
+from trainer.errors import RunNotFoundError
+from trainer.run_names import resolve_run, whole_id
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from trainer.record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """A run on this machine's disk."""
+
+    record: Record
+    folder: Path
+    published: bool
+    """Whether it is in a store, so that others would look for its retests there."""
+
+
+def original(word: str) -> Original:
+    """The run that `word` names, brought here if it is in the store alone. Raises `RunNotFoundError`, `StoreError`."""
+    folder = _folder(word)
+    record = record_of(folder)
+    there = published(folder / ATTEMPTS / str(record.attempt)) is not None
+    return Original(record=record, folder=folder, published=there)
+
+
+def _folder(word: str) -> Path:
+    given = Path(word)
+    if (given / ATTEMPTS).is_dir():
+        return given.absolute()
+    runs = runs_folder()
+    try:
+        return runs / resolve_run(word, local_ids(runs))
+    except RunNotFoundError:
+        address = store_address()
+        if address is None:
+            raise
+        store = open_store(address)
+        run = whole_id(word) or resolve_run(word, remote_ids(store))
+        pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
+        return runs / run

@@ -1,0 +1,164 @@
+"""`reprise reproduce RUN`: run a record again, from its own source, in its own image, and say whether the result is the same.
+
+Knows the order: is it still possible, whose code is it, fetch, run, compare, keep. Refuses to run in any image but the recorded one,
+unless `--here` says that the difference is accepted; what is therefore not equal is said and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from trainer.actions.compare import Places, compare
+from trainer.actions.compare import side as compared
+from trainer.actions.examine_run import examine_run, looked_up, require
+from trainer.actions.keep_retest import keep_retest, publish_retest
+from trainer.actions.publish_run import publish_run
+from trainer.actions.reproduce import left, prepared
+from trainer.cli.arguments import Arguments
+from trainer.cli.original import Original, original
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.run_page import printable
+from trainer.cli.runner import runner
+from trainer.cli.same_page import headline, page
+from trainer.cli.trust import ask, is_foreign
+from trainer.dataset import Dataset
+from trainer.digest import canonical, digest_of_bytes
+from trainer.errors import RepriseError, RunError
+from trainer.host.bundle import verified
+from trainer.host.source import ARCHIVE
+from trainer.retest import Retest, device_class, side
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.compare import Comparison
+    from trainer.cli.runner import Runner
+    from trainer.host.source import SourceBundle
+    from trainer.record import Knowledge, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What came of running a record again."""
+
+    record: Record
+    folder: Path
+    image: Knowledge
+
+
+def main(argv: list[str]) -> int:
+    """Run a record again; exit with the verdict."""
+    words = _parser().parse_args(argv)
+    say(f"reprise: run {words.run} again")
+    found = original(words.run)
+    there = runner(found.record, here=words.here)
+    bundle = _possible(found, there)
+    if is_foreign(found.folder, runs=runs_folder()):
+        ask(found.record, bundle, checkout=CHECKOUT, trusted=words.trust)
+    unequal = there.not_equal(found.record)
+    for line in unequal:
+        say(f"not equal: {line}")
+    done = _again(found, bundle, there)
+    unequal += changed(found.record, done.record)
+    places = Places(runs=runs_folder(), cache=cache_folder())
+    comparison = compare(compared(found.folder), compared(done.folder), places=places)
+    _keep(found, done, comparison, there=there, unequal=unequal)
+    print("\n".join([document(comparison)] if words.json else [headline(comparison), *page(comparison, most=12)]))
+    return comparison.verdict.rung.code
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise reproduce", "Run a record again and say whether the result is the same.")
+    parser.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder; here or in the store")
+    parser.add_argument("--trust", "--yes", action="store_true", help="run somebody else's code without being asked")
+    parser.add_argument(
+        "--here", action="store_true", help="run it in this environment, and say what is therefore not equal"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def say(line: str) -> None:
+    """Tell a person, beside the results; the line may hold a stranger's words."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def _possible(found: Original, there: Runner) -> SourceBundle:
+    """The verified source of a run for which nothing is missing. Raises `IrreproducibleError`."""
+    findings = list(examine_run(found.record, found.folder, machine=there.machine()))
+    for finding in findings:
+        say(f"  {finding.about:9} {finding.found}")
+        if finding.remedy:
+            say(f"  {'':9} -> {finding.remedy}")
+    require(findings)
+    return verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+
+
+def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
+    with prepared(found.record, bundle, runs=runs_folder()) as ready:
+        say(f"  run       {ready.run}, {there.isolation}")
+        there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
+        code, image = there.run(ready)
+        if code:
+            raise RunError(f"the retest ended with exit code {code}", hint="the lines above say why")
+        return Done(record=left(ready), folder=ready.folder, image=image)
+
+
+def changed(one: Record, other: Record) -> list[str]:
+    """Which ingredients of a retest are not the original's, a line each: none, if all is well."""
+    if one.identity == other.identity:
+        return []
+    before, after = (each.ingredients.model_dump(mode="json") for each in (one, other))
+    return [
+        f"ingredient {name}: {before[name]} was recorded, the retest has {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]
+
+
+def document(comparison: Comparison) -> str:
+    """The evidence, as a store keeps it."""
+    return canonical(comparison.document()).decode()
+
+
+def _keep(found: Original, done: Done, comparison: Comparison, *, there: Runner, unequal: list[str]) -> None:
+    evidence = document(comparison).encode()
+    retest = Retest(
+        original=side(found.record),
+        retest=side(done.record),
+        when=datetime.now(UTC),
+        who=_who(),
+        host=host_name(),
+        device=device_class(done.record),
+        how=there.how,
+        image=done.image,
+        not_equal=unequal,
+        drift=done.record.circumstances.drift,
+        verdict=comparison.verdict.rung,
+        evidence=digest_of_bytes(evidence),
+    )
+    path = keep_retest(found.folder, retest, evidence=evidence)
+    say(f"  retest    {path}")
+    address = store_address()
+    if address is None or not found.published:
+        return
+    try:
+        store = open_store(address)
+        publish_run(done.folder, store)
+        publish_retest(retest, store, evidence=evidence)
+        say(f"  published {address}")
+    except RepriseError as fault:
+        say(f"  not published: {fault.message}")
+
+
+def _who() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

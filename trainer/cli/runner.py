@@ -1,0 +1,70 @@
+"""Where a record is run again: a container of its own image, started from the host, or the process that is there.
+
+Knows what both are asked. Refuses to choose an image: a record's own, or, where the user accepts it, the one that is there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from trainer.errors import OtherImageError
+from trainer.host.image_claim import BAKED, claim
+from trainer.record import Knowledge
+from trainer.rerun import image_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.actions.examine_run import Machine
+    from trainer.actions.reproduce import Prepared
+    from trainer.dataset import Dataset
+    from trainer.record import Record
+
+
+class Runner(Protocol):
+    """What runs a record again."""
+
+    how: Literal["container", "here"]
+    isolation: str
+    """What the recorded code can reach, in a few words."""
+
+    def machine(self) -> Machine:
+        """What is here."""
+        ...
+
+    def not_equal(self, record: Record) -> list[str]:
+        """What is not as it was when the record was made, a line each."""
+        ...
+
+    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+        """Fetch datasets, by our code, and lay them out for the run."""
+        ...
+
+    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+        """Run it; return its exit status, and how its image is known."""
+        ...
+
+
+def runner(record: Record, *, here: bool) -> Runner:
+    """What runs this record. Raises `OtherImageError` in a container of another image, with the line to type."""
+    if here or BAKED.exists():
+        from trainer.cli.here import Here
+
+        if not here:
+            check_image(record)
+        return Here()
+    from trainer.cli.on_host import OnHost
+
+    return OnHost()
+
+
+def check_image(record: Record) -> None:
+    """Refuse to go on in a container that is not of the recorded image."""
+    name, mine = image_name(record), claim(os.environ)
+    if mine.image.known is not Knowledge.UNKNOWN and mine.layers == name.layers:
+        return
+    shown = mine.image.reference or mine.image.build_id or "no image that is known by digest"
+    said = f"run {record.run} ran in {name.reference or name.manifest or name.config}; this is {shown}"
+    line = f"REPRISE_IMAGE={name.reference or name.manifest or name.config} docker compose run --rm train reproduce {record.run}"
+    raise OtherImageError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
