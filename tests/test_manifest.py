@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import ManifestError
-from trainer.manifest import (
-    PACK_BYTES,
-    Entry,
-    Manifest,
-    Pack,
-    Segment,
-    Slice,
-    _is_plain,
-    lay,
-    manifest_bytes,
-    parse_manifest,
-    place,
-    segments_by_digest,
-)
+from trainer.file_names import _is_plain
+from trainer.listing import Entry, Pack, Segment
+from trainer.manifest import Manifest, manifest_bytes, parse_manifest
+from trainer.packing import PACK_BYTES, Slice, lay, place, segments_by_digest
 from trainer.paths import path_fault
 
 
@@ -80,7 +70,7 @@ def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
         data = manifest_bytes(laid(*(entry(path, path.encode()) for path in sorted(paths, key=str.encode))))
     except ManifestError:
         return
-    assert manifest_bytes(parse_manifest(data)) == data
+    assert manifest_bytes(Manifest(entries=tuple(parse_manifest(data)))) == data
     assert data == b"".join(canonical(json.loads(line)) + b"\n" for line in data.split(b"\n")[:-1])
 
 
@@ -224,11 +214,11 @@ def test_a_file_of_just_a_pack_is_whole() -> None:
 def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
     """A new version lays only new contents; equal files are laid once; an empty file has no segments."""
     files = (entry("a", b"one"), entry("b", b"new"), entry("c", b"new"), entry("d", b""))
-    plan = lay(files, segments_by_digest(TWO))
+    plan = lay(files, segments_by_digest(TWO.entries))
     assert plan == [(Slice(path="b", start=0, length=3),)]
     pack = Pack(sha256=digest_of_bytes(b"new"), size=3)
-    manifest = place(files, segments_by_digest(TWO), [(pack, plan[0])])
-    assert parse_manifest(manifest_bytes(manifest)) == manifest
+    manifest = place(files, segments_by_digest(TWO.entries), [(pack, plan[0])])
+    assert tuple(parse_manifest(manifest_bytes(manifest))) == manifest.entries
     assert [each.segments for each in manifest.entries][1:] == [(Segment(pack=pack, offset=0, length=3),)] * 2 + [()]
     assert manifest.packs == (TWO.packs[0], pack)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,29 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def objects(cache: Cache) -> list[Path]:
+    """The cache's objects that have a name."""
+    return sorted(path for path in (cache.root / "objects").glob("*/*") if not path.name.startswith("."))
+
+
+def leftovers(cache: Cache) -> list[Path]:
+    """What lies in the cache under a temporary name."""
+    return sorted(path for path in cache.root.rglob(".*") if path.is_file())
+
+
+def damage(path: Path, at: int = 0) -> None:
+    """Flip a byte's bits, length, mode and times left as they are."""
+    before = path.stat()
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def main(store: str, cache: str, document: str, *, last: int) -> None:
 
     dataset = parse_dataset(document.encode(), where="test")
     sys.addaudithook(hook)
-    folder = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
-    sys.stdout.write(json.dumps({"folder": str(folder), "steps": last - left}))
+    cached = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
+    sys.stdout.write(json.dumps({"folder": str(cached.folder()), "steps": last - left}))
 
 
 if __name__ == "__main__":

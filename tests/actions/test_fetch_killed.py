@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import FILES, contents, fill
+from tests.actions.conftest import FILES, contents, fill, leftovers, objects
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset, version_document
 from trainer.dataset import Draft
+from trainer.digest import digest_of_file
 from trainer.store import open_store
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
@@ -40,17 +41,18 @@ def fetch(tmp_path: Path, dataset: Dataset, *, last: int) -> subprocess.Complete
 
 
 def check(tmp_path: Path, dataset: Dataset) -> None:
-    """All names are those of right files; the next fetch is whole and leaves nothing temporary."""
+    """All names are those of right objects; the next fetch is whole and leaves nothing temporary."""
     cache = Cache(root=tmp_path / "cache")
-    for folder in (tmp_path / "cache").rglob("files"):
-        found = contents(folder)
-        assert found == {path: FILES[path] for path in found}
-    folder = fetch_dataset(dataset, cache=cache, open_store=lambda: open_store(str(tmp_path / "store")))
-    assert contents(folder) == FILES
-    assert [path.name for path in folder.parent.parent.iterdir() if path.is_dir()] == [folder.parent.name]
+    for path in objects(cache):
+        assert digest_of_file(path) == f"sha256:{path.parent.name}{path.name}"
+    cached = fetch_dataset(dataset, cache=cache, open_store=lambda: open_store(str(tmp_path / "store")))
+    assert {path: bytes(cached.read(path)) for path in cached.paths} == FILES
+    assert contents(cached.folder()) == FILES
+    assert not leftovers(cache)
+    assert not list(cache.root.rglob(".files*"))
 
 
-@pytest.mark.parametrize("last", [4, 15, 33])
+@pytest.mark.parametrize("last", [4, 9, 15, 33])
 def test_killed_at_some_steps(tmp_path: Path, dataset: Dataset, last: int) -> None:
     """A sample of the campaign below."""
     killed = fetch(tmp_path, dataset, last=last)

@@ -13,7 +13,7 @@ from trainer.actions.publish_dataset import newest_version, publish_dataset, pub
 from trainer.dataset import Draft
 from trainer.digest import digest_of_bytes
 from trainer.errors import DatasetError, ManifestError
-from trainer.manifest import PACK_BYTES
+from trainer.packing import PACK_BYTES
 from trainer.reader import Arrays
 from trainer.store.contract import object_key
 from trainer.store.folder import SourceFolder
@@ -22,7 +22,7 @@ from trainer.store.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.manifest import Slice
+    from trainer.packing import Slice
 
 DRAFT = Draft(name="small")
 
@@ -48,7 +48,7 @@ def test_a_new_version_brings_only_what_is_new(published: Published) -> None:
     (published.source.root / "new.txt").write_bytes(b"new bytes")
     new = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
     assert (new.dataset.title, new.is_new, new.uploaded) == ("small@2", True, len(b"new bytes"))
-    folder = fetch_dataset(new.dataset, cache=published.cache, open_store=lambda: published.store)
+    folder = fetch_dataset(new.dataset, cache=published.cache, open_store=lambda: published.store).folder()
     assert contents(folder) == contents(published.source.root)
 
 
@@ -151,7 +151,7 @@ def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
     (source.root / "big").write_bytes(body + b"!")
     second = publish_dataset(DRAFT, source=source, store=store, declared=first)
     assert second.uploaded == len(body) + 1 - 2 * PACK_BYTES
-    assert read_manifest(store, second.dataset)[0].entries[0].sha256 == digest_of_bytes(body + b"!")
+    assert read_manifest(store, second.dataset)[0][0].sha256 == digest_of_bytes(body + b"!")
 
 
 def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Published) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import FILES, contents, fill
+from tests.actions.conftest import FILES, contents, damage, fill, leftovers, objects
 from tests.actions.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
 from trainer.store import open_store
+from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,10 +89,9 @@ def test_ls_and_show_tell_what_is_declared(reprise: Type, tmp_path: Path) -> Non
 def test_verify_finds_damage_and_says_what_to_type(reprise: Type, tmp_path: Path) -> None:
     """Exit code 55, the file's name, and the command that replaces it."""
     reprise("publish", "small", str(tmp_path / "source"))
-    folder = tmp_path / reprise("fetch", "small")[1].strip()
+    reprise("fetch", "small")
     assert reprise("verify", "small")[:2] == (0, "small@1: 6 files, 28.2 kB, all as published\n")
-    (folder / "a.txt").chmod(0o644)
-    (folder / "a.txt").write_bytes(b"wrong")
+    damage(objects(Cache(root=tmp_path / "cache"))[0])
     code, _, err = reprise("verify", "small")
     assert (code, "'a.txt'" in err, "reprise data fetch small" in err) == (55, True, True)
     assert reprise("fetch", "small")[0] == 0
@@ -153,5 +153,5 @@ def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err
-    assert not list((tmp_path / "cache").rglob("new/*"))
+    assert not leftovers(Cache(root=tmp_path / "cache"))
     assert reprise("fetch", "small")[0] == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from tests.actions.conftest import FILES, contents, fill
+from tests.actions.conftest import FILES, contents, fill, leftovers
 from tests.store.server import BUCKET, serving
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
@@ -39,7 +39,7 @@ def dataset(s3_address: str, tmp_path: Path) -> Dataset:
 
 def fetch(dataset: Dataset, address: str, root: Path) -> Path:
     """Fetch from a store by its address."""
-    return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address))
+    return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address)).folder()
 
 
 def test_it_comes_back_as_it_was(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str,
     body = bytearray(b"".join(store.read(pack)))
     body[100] ^= 1
     boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{prefix}/{pack}", Body=bytes(body))
-    with pytest.raises(AlteredError, match=r"small@1: images/0001\.png has been altered"):
+    with pytest.raises(AlteredError, match="small@1: a pack has been altered"):
         fetch(dataset, s3_address, tmp_path / "cache")
     assert Cache(root=tmp_path / "cache").find(dataset) is None
 
@@ -105,4 +105,4 @@ def test_a_full_disk_is_said_in_one_line(
     (tiny_disk / "ballast").write_bytes(bytes(40 << 10))
     with pytest.raises(DiskFullError):
         fetch(dataset, s3_address, tiny_disk / "cache")
-    assert not list(tiny_disk.rglob("new/*"))
+    assert not leftovers(Cache(root=tiny_disk / "cache"))

@@ -1,67 +1,191 @@
-"""Fetching a dataset into the cache: by range, several at once, every file verified before it has a name.
+"""Fetching a dataset into the cache: packs and parts, several at once, each verified before it has a name.
 
-Knows how files lie in packs and what to ask a store for. Refuses to know which store, which disk, and who is watching.
+Knows what to ask a store for. Refuses to know which store, which disk, and who is watching.
 
-With the dataset in the cache no store is opened. A fetch that was killed goes on with the files it had; several at
-once are correct.
+With the dataset in the cache no store is opened. A fetch that was killed goes on with the objects it had; several at once are correct.
 """
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count, groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from trainer.actions.assemble import Assembly
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
+from trainer.actions.verify_dataset import is_right
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, MachineError, ManifestError, ObjectMissingError
+from trainer.errors import AlteredError, DiskFullError, ManifestError, ObjectMissingError
 from trainer.manifest import parse_manifest
+from trainer.needs import LargeFile, SparsePack, WholePack, needs_of
+from trainer.store.cache import Held
 from trainer.store.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from trainer.actions.progress import Progress
     from trainer.dataset import Dataset
-    from trainer.manifest import Entry, Manifest, Segment
-    from trainer.store.cache import Cache, Incoming, Mark, Staging
+    from trainer.listing import Entry, Listing
+    from trainer.needs import Need
+    from trainer.store.cache import Cache
+    from trainer.store.cached import CachedDataset
     from trainer.store.contract import Store
-
-RANGE_BYTES: Final = 8 << 20
-"""About what one request brings: small datasets still keep all threads busy, large ones make few requests."""
-OTHERS: Final = 32
-"""How many processes may take over this one's folder, each at its start, before something else must be wrong."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """One content, and every path that has it."""
-
-    entry: Entry
-    paths: tuple[str, ...]
+    from trainer.store.objects import Incoming
 
 
 def fetch_dataset(
     dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress = SILENT
-) -> Path:
-    """The folder of the dataset's files, read-only; fetched if the cache has not all of it.
+) -> CachedDataset:
+    """The dataset in the cache; fetched if the cache has not all of it.
 
     Raises `StoreError` and its kinds, `ManifestError`, `DiskFullError`, `NotWritableError`. After each, the same call again goes on.
     """
-    if folder := cache.find(dataset):
-        return folder
+    if cached := cache.find(dataset):
+        return cached
     store = open_store()
     wait = f"another process is fetching {dataset.title}; waiting for it"
     with cache.turn(dataset, waiting=lambda: progress.note(wait)):
-        if folder := cache.find(dataset):
-            return folder
-        return _Fetch(store=store, cache=cache, progress=progress).all(dataset)
+        if cached := cache.find(dataset):
+            return cached
+        return _Fetch(store=store, cache=cache, dataset=dataset, progress=progress).all()
 
 
-def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
-    """The dataset's manifest, verified by its digest and against its declaration; parsed, and as it is stored."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fetch:
+    store: Store
+    cache: Cache
+    dataset: Dataset
+    progress: Progress
+
+    def all(self) -> CachedDataset:
+        """Fetch what is missing, and let the dataset be complete."""
+        listing, raw = read_manifest(self.store, self.dataset)
+        needs = needs_of(listing)
+        held = _held(self.dataset, needs)
+        self.cache.begin(self.dataset, held, raw)
+        here = in_parallel(self._is_here, needs)
+        missing = [need for need, present in zip(needs, here, strict=True) if not present]
+        total = sum(need.bytes for need in missing)
+        self.cache.require(self.dataset, total)
+        self.progress.begin(self.dataset.title, total)
+        try:
+            with ExitStack() as opened:
+                in_parallel(lambda piece, stop: piece(stop), self._pieces(missing, opened))
+        finally:
+            self.progress.end()
+        for leftover in (path for need in needs for path in self.cache.objects.leftovers(need.name)):
+            leftover.unlink(missing_ok=True)
+        return self.cache.finish(self.dataset, held)
+
+    def _is_here(self, need: Need, stop: Stop) -> bool:
+        """Whether an object is there; for who met a wrong byte, also whether it is right."""
+        stop.check()
+        path = self.cache.objects.find(need.name, need.size)
+        return path is not None and (not self.cache.is_suspect(self.dataset) or is_right(path, need))
+
+    def _pieces(self, missing: list[Need], opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
+        for need in missing:
+            match need:
+                case LargeFile():
+                    yield from _Large(fetch=self, need=need, opened=opened).pieces()
+                case WholePack():
+                    yield lambda stop, need=need: self._pack(need, stop)  # type: ignore[misc]
+                case SparsePack():
+                    yield lambda stop, need=need: self._sparse(need, stop)  # type: ignore[misc]
+
+    def _pack(self, need: WholePack, stop: Stop) -> None:
+        with self.incoming(need) as incoming:
+            patiently(lambda: self._whole(need, incoming, stop), stop)
+            incoming.settle(need.size)
+
+    def _whole(self, need: WholePack, incoming: Incoming, stop: Stop) -> None:
+        running, at = hashlib.sha256(), 0
+        for block in self.store.read(object_key(need.pack.sha256), start=0, length=need.size):
+            stop.check()
+            part = memoryview(block)[: need.size - at]
+            running.update(part)
+            incoming.write(at, part)
+            at += len(part)
+            if at == need.size:
+                break
+        if at < need.size:
+            raise whole("a pack")
+        if (found := f"sha256:{running.hexdigest()}") != need.pack.sha256:
+            raise altered(f"{self.dataset.title}: a pack", expected=need.pack.sha256, found=found)
+        self.progress.advance(need.size)
+
+    def _sparse(self, need: SparsePack, stop: Stop) -> None:
+        with self.incoming(need) as incoming:
+            for run in need.runs():
+                patiently(lambda run=run: self._run(run, incoming, stop), stop)  # type: ignore[misc]
+            incoming.settle(need.size)
+
+    def _run(self, run: tuple[Entry, ...], incoming: Incoming, stop: Stop) -> None:
+        """Fetch files that lie side by side, in one request."""
+        first = run[0].segments[0]
+        length = sum(entry.size for entry in run)
+        body = b"".join(self.store.read(object_key(first.pack.sha256), start=first.offset, length=length))
+        stop.check()
+        for entry in run:
+            at = entry.segments[0].offset - first.offset
+            found = digest_of_bytes(body[at : at + entry.size])
+            if found != entry.sha256:
+                raise altered(f"{self.dataset.title}: {entry.path}", expected=entry.sha256, found=found)
+        incoming.write(first.offset, body[:length])
+        self.progress.advance(length)
+
+    @contextmanager
+    def incoming(self, need: Need) -> Iterator[Incoming]:
+        """A new object of the cache. Nothing temporary of it stays, but of a large file that was interrupted: the next fetch salvages it."""
+        incoming, keep = self.cache.objects.incoming(need.name), False
+        try:
+            yield incoming
+        except (AlteredError, DiskFullError):
+            raise
+        except BaseException:
+            keep = isinstance(need, LargeFile)
+            raise
+        finally:
+            incoming.leave() if keep else incoming.discard()
+
+
+class _Large:
+    """The work on one large file, in pieces that may be done at once."""
+
+    def __init__(self, *, fetch: _Fetch, need: LargeFile, opened: ExitStack) -> None:
+        self._fetch, self._need, self._opened = fetch, need, opened
+
+    def pieces(self) -> Iterator[Callable[[Stop], None]]:
+        """Begin with what an interrupted fetch left, then a piece of work for each part that is missing."""
+        self._incoming = self._opened.enter_context(self._fetch.incoming(self._need))
+        self._assembly = Assembly(
+            title=self._fetch.dataset.title,
+            entry=self._need.entry,
+            store=self._fetch.store,
+            incoming=self._incoming,
+            progress=self._fetch.progress,
+        )
+        for leftover in self._fetch.cache.objects.leftovers(self._need.name):
+            if leftover != self._incoming.path:
+                with suppress(FileNotFoundError), leftover.open("rb", buffering=0) as file:
+                    self._assembly.salvage(file)
+                leftover.unlink(missing_ok=True)
+        missing = self._assembly.missing()
+        for part in missing:
+            yield lambda stop, part=part: self._part(part, stop)  # type: ignore[misc]
+        if not missing:
+            yield self._assembly.settle
+
+    def _part(self, part: int, stop: Stop) -> None:
+        if self._assembly.fetch(part, stop):
+            self._assembly.settle(stop)
+
+
+def read_manifest(store: Store, dataset: Dataset) -> tuple[Listing, bytes]:
+    """The dataset's manifest, verified by its digest and against its declaration; to be looked at, and as it is stored."""
     # No manifest of such a dataset is longer: a body without end must not fill the memory.
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     data = bytearray()
@@ -78,157 +202,22 @@ def read_manifest(store: Store, dataset: Dataset) -> tuple[Manifest, bytes]:
     raw = bytes(data)
     if (found := digest_of_bytes(raw)) != dataset.manifest:
         raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found)
-    manifest = parse_manifest(raw)
-    if (manifest.content, len(manifest.entries), manifest.bytes) != (dataset.content, dataset.files, dataset.bytes):
-        sentence = (
-            f"{dataset.title}: its manifest holds {len(manifest.entries)} files of content {manifest.content[:19]}.."
-        )
+    listing = parse_manifest(raw)
+    head = listing.head
+    if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):
+        sentence = f"{dataset.title}: its manifest holds {head['files']} files of content {head['content'][:19]}.."
         raise ManifestError(
             f"{sentence}; declared are {dataset.files} of {dataset.content[:19]}..", hint="publish the dataset again"
         )
-    return manifest, raw
+    return listing, raw
 
 
-def pieces(wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, ...]]:
-    """Cut what is wanted into pieces of work: files that lie side by side in a pack, or one large file."""
-    alone = [each for each in wanted if len(each.entry.segments) != 1]
-    yield from ((each,) for each in alone)
-    together = sorted((each for each in wanted if len(each.entry.segments) == 1), key=_where)
-    for _, group in groupby(together, key=lambda each: each.entry.segments[0].pack):
-        yield from _runs(tuple(group))
-
-
-def _runs(group: Sequence[Wanted]) -> Iterator[tuple[Wanted, ...]]:
-    run: list[Wanted] = []
-    for each in group:
-        here = each.entry.segments[0]
-        if run and (
-            _end(run[-1]) != here.offset or here.offset + here.length - run[0].entry.segments[0].offset > RANGE_BYTES
-        ):
-            yield tuple(run)
-            run = []
-        run.append(each)
-    if run:
-        yield tuple(run)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fetch:
-    store: Store
-    cache: Cache
-    progress: Progress
-
-    def all(self, dataset: Dataset) -> Path:
-        """Fetch what is missing of a dataset, and let it appear."""
-        manifest, raw = read_manifest(self.store, dataset)
-        for attempt in count():
-            try:
-                return self._into(self.cache.staging(dataset, adopt=attempt == 0), manifest, raw)
-            except MachineError as fault:
-                if folder := self.cache.find(dataset):
-                    return folder
-                if attempt == OTHERS or not isinstance(fault.__cause__, FileNotFoundError):
-                    raise
-                # Where locks lie, another process took this one for dead and its folder over: begin with a new one.
-        raise AssertionError("count ends never")
-
-    def _into(self, staging: Staging, manifest: Manifest, raw: bytes) -> Path:
-        wanted = _missing(manifest, staging)
-        total = sum(each.entry.size for each in wanted)
-        staging.require(total)
-        self.progress.begin(staging.dataset.title, total)
-        try:
-            in_parallel(_Pieces(fetch=self, staging=staging).one, pieces(wanted))
-            folder = staging.finish(raw)
-        finally:
-            self.progress.end()
-        self.cache.tidy(staging.dataset)
-        return folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pieces:
-    fetch: _Fetch
-    staging: Staging
-
-    def one(self, piece: tuple[Wanted, ...], stop: Stop) -> None:
-        """Fetch a piece, what of it is not there yet, again if need be."""
-        if len(piece[0].entry.segments) > 1:
-            patiently(lambda: self._large(piece[0], stop), stop, on=(AlteredError,))  # its parts are patient themselves
-            return
-        left = list(piece)
-        patiently(lambda: self._small(left, stop), stop)
-
-    def _small(self, left: list[Wanted], stop: Stop) -> None:
-        """Fetch files that lie side by side, in one request."""
-        if not left[0].entry.size:
-            blocks: Iterator[bytes] = iter(())
-        else:
-            first = left[0].entry.segments[0]
-            blocks = self.fetch.store.read(
-                object_key(first.pack.sha256), start=first.offset, length=_end(left[-1]) - first.offset
-            )
-        stream = _Bytes(blocks, stop)
-        while left:
-            with self.staging.incoming(left[0].entry) as file:
-                stream.pour(left[0].entry.size, file)
-                file.settle(left[0].paths)
-            self.fetch.progress.advance(left[0].entry.size)
-            del left[0]
-
-    def _large(self, wanted: Wanted, stop: Stop) -> None:
-        """Fetch a file that is cut into parts, one after the other; a part whose connection broke is asked for again."""
-        with self.staging.incoming(wanted.entry) as file:
-            segments = wanted.entry.segments
-            salvaged = file.salvage()
-            self.fetch.progress.advance(sum(segment.length for segment in segments[:salvaged]))
-            for segment in segments[salvaged:]:
-                mark = file.mark()
-                patiently(lambda segment=segment, mark=mark: self._part(segment, file, mark, stop), stop)  # type: ignore[misc]
-                self.fetch.progress.advance(segment.length)
-            try:
-                file.settle(wanted.paths)
-            except AlteredError:
-                self.fetch.progress.advance(-wanted.entry.size)
-                raise
-
-    def _part(self, segment: Segment, file: Incoming, mark: Mark, stop: Stop) -> None:
-        file.rewind(mark)
-        blocks = self.fetch.store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length)
-        _Bytes(blocks, stop).pour(segment.length, file)
-
-
-class _Bytes:
-    """A stream of blocks, taken by count."""
-
-    def __init__(self, blocks: Iterator[bytes], stop: Stop) -> None:
-        self._blocks, self._stop, self._held = blocks, stop, memoryview(b"")
-
-    def pour(self, size: int, file: Incoming) -> None:
-        """Write the next `size` bytes into a file."""
-        while size:
-            self._stop.check()
-            self._held = self._held or memoryview(next(self._blocks, b""))
-            if not self._held:
-                raise whole("a pack")
-            part, self._held = self._held[:size], self._held[size:]
-            size -= len(part)
-            file.write(part)
-
-
-def _missing(manifest: Manifest, staging: Staging) -> tuple[Wanted, ...]:
-    here = in_parallel(lambda entry, _: staging.has(entry), manifest.entries)
-    by_content: dict[str, list[Entry]] = {}
-    for entry, present in zip(manifest.entries, here, strict=True):
-        if not present:
-            by_content.setdefault(entry.sha256, []).append(entry)
-    return tuple(Wanted(entry=same[0], paths=tuple(each.path for each in same)) for same in by_content.values())
-
-
-def _where(wanted: Wanted) -> tuple[str, int]:
-    segment = wanted.entry.segments[0]
-    return segment.pack.sha256, segment.offset
-
-
-def _end(wanted: Wanted) -> int:
-    return wanted.entry.segments[0].offset + wanted.entry.segments[0].length
+def _held(dataset: Dataset, needs: tuple[Need, ...]) -> Held:
+    return Held(
+        manifest=dataset.manifest,
+        content=dataset.content,
+        files=dataset.files,
+        bytes=dataset.bytes,
+        objects={need.name: need.size for need in needs},
+        sparse={need.pack.sha256: need.name for need in needs if isinstance(need, SparsePack)},
+    )

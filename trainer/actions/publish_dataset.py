@@ -17,19 +17,10 @@ from trainer.actions.progress import SILENT
 from trainer.dataset import Dataset, Draft, parse_dataset
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DatasetError, ObjectMissingError
-from trainer.manifest import (
-    PACK_BYTES,
-    Manifest,
-    Pack,
-    Segment,
-    Slice,
-    check_paths,
-    content_digest,
-    lay,
-    manifest_bytes,
-    place,
-    segments_by_digest,
-)
+from trainer.file_names import check_paths
+from trainer.listing import Pack, Segment
+from trainer.manifest import Manifest, content_digest, manifest_bytes
+from trainer.packing import PACK_BYTES, Slice, lay, place, segments_by_digest
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
 

@@ -1,70 +1,73 @@
-"""Verifying a cached dataset: every file is hashed again and held against the manifest it was fetched by.
+"""Verifying a cached dataset: every byte is hashed again and held against the manifest that git names.
 
-A dataset found damaged is withdrawn, so that no training uses it and the next fetch replaces what is wrong.
+A dataset found damaged is marked, so that the next start verifies it and fetches what is wrong.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.actions.parallel import Stop, in_parallel
 from trainer.actions.progress import SILENT
-from trainer.errors import AlteredError, DatasetError, ManifestError, NotWritableError
-from trainer.manifest import parse_manifest
-from trainer.store.cache import MANIFEST, is_right
+from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.errors import AlteredError, DatasetError
+from trainer.needs import LargeFile, WholePack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.actions.progress import Progress
     from trainer.dataset import Dataset
-    from trainer.manifest import Entry
+    from trainer.needs import Need
     from trainer.store.cache import Cache
+
+_FILES: Final = 256
+"""Files verified by one thread before it looks for more work."""
 
 
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
     """The number of files verified. Raises `AlteredError`, naming the first damaged one, and `DatasetError` if it is not cached."""
-    folder = cache.find(dataset)
-    if folder is None:
+    cached = cache.find(dataset)
+    if cached is None:
         raise DatasetError(
             f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
         )
-    entries = _entries(dataset, folder.parent / MANIFEST)
     progress.begin(dataset.title, dataset.bytes)
 
-    def one(entry: Entry, stop: Stop) -> bool:
-        stop.check()
-        right = is_right(folder / entry.path, entry)
-        progress.advance(entry.size)
-        return right
+    def some(first: int, stop: Stop) -> list[str]:
+        damaged = []
+        for path in cached.paths[first : first + _FILES]:
+            stop.check()
+            try:
+                cached.require(path)
+            except AlteredError:
+                damaged.append(path)
+            progress.advance(cached.entry(path).size)
+        return damaged
 
     try:
-        right = in_parallel(one, entries)
+        found = in_parallel(some, range(0, len(cached.paths), _FILES))
     finally:
         progress.end()
-    damaged = [entry.path for entry, is_whole in zip(entries, right, strict=True) if not is_whole]
-    if damaged or (dataset.files and not entries):
-        first = repr(damaged[0]) if damaged else "its manifest"
+    if damaged := [path for paths in found for path in paths]:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         raise AlteredError(
-            f"{dataset.title} is damaged in the cache: {first}{more}", hint=_withdrawn(dataset, folder.parent, cache)
+            f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}",
+            hint=f"replace what is wrong: reprise data fetch {dataset.name}",
         )
-    return len(entries)
+    return len(cached.paths)
 
 
-def _withdrawn(dataset: Dataset, folder: Path, cache: Cache) -> str:
-    """Withdraw the dataset; the hint says what is left to do, and by whom: nobody can touch another user's files."""
-    try:
-        cache.reopen(dataset)
-    except NotWritableError:
-        return f"only its owner (uid {folder.stat().st_uid}) can withdraw it: have them type reprise data verify {dataset.name}"
-    return f"withdrawn from the cache; replace what is wrong: reprise data fetch {dataset.name}"
-
-
-def _entries(dataset: Dataset, path: Path) -> tuple[Entry, ...]:
-    """The entries of the cached manifest; none if it is damaged. By its content: a repacked manifest names the same files."""
-    try:
-        manifest = parse_manifest(path.read_bytes())
-    except (OSError, ManifestError):
-        return ()
-    return manifest.entries if manifest.content == dataset.content else ()
+def is_right(path: Path, need: Need) -> bool:
+    """Whether an object of the cache has the bytes that it is named after. Raises `OSError`."""
+    match need:
+        case WholePack(pack=pack):
+            return digest_of_file(path) == pack.sha256
+        case LargeFile(entry=entry):
+            return digest_of_file(path) == entry.sha256
+    with path.open("rb") as file:
+        for entry in need.entries:
+            file.seek(entry.segments[0].offset)
+            if digest_of_bytes(file.read(entry.size)) != entry.sha256:
+                return False
+    return True

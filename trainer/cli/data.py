@@ -178,7 +178,8 @@ def _pair(word: str, form: str) -> tuple[str, str]:
 def _fetch(words: Namespace, places: Places) -> int:
     dataset = _dataset(words.name, places)
     warm = places.cache.find(dataset) is not None
-    folder = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
+    cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
+    folder = cached.folder()
     result = {
         "dataset": dataset.title,
         "folder": str(folder),
@@ -216,7 +217,7 @@ def _ls(words: Namespace, places: Places) -> int:
 
 def _show(words: Namespace, places: Places) -> int:
     dataset = _dataset(words.name, places)
-    folder = places.cache.find(dataset)
+    folder = places.cache.place(dataset) if places.cache.find(dataset) else None
     if words.json:
         print(json.dumps({**dataset.model_dump(mode="json"), "cached": str(folder) if folder else None}))
         return 0

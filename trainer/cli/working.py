@@ -84,7 +84,8 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
 
 
 def _fetched(dataset: Dataset) -> Path:
-    return fetch_dataset(dataset, cache=Cache(root=cache_folder()), open_store=_store, progress=transfer_progress())
+    cache = Cache(root=cache_folder())
+    return fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress()).folder()
 
 
 def _store() -> Store:

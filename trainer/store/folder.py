@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.errors import DatasetError
-from trainer.manifest import PACK_BYTES, Entry, Slice
+from trainer.listing import Entry
+from trainer.packing import PACK_BYTES, Slice
 
 _BLOCK: Final = 1 << 20
 

@@ -1,0 +1,149 @@
+"""A complete dataset version in the cache, as those see it who read it.
+
+Knows where each file's bytes lie, and verifies them when a process first uses them: it costs 1 s for a gigabyte and a process, spread over
+the first epoch, and trusts neither the disk, nor another user, nor an earlier start. Refuses to fetch, and to interpret bytes.
+
+Opening one reads a marker and hashes the manifest; files are views into read-only memory maps, without a copy. It can be pickled, which
+opens it again, and forked, after which each process verifies for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections import OrderedDict
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import AlteredError, DatasetError
+from trainer.listing import Paths
+from trainer.store.tree import tree
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+    from trainer.listing import Entry, Listing, Segment
+    from trainer.store.cache import Cache
+
+MAPS: Final = 512
+"""Objects mapped at once: each holds a file handle, of which a process usually has 1024."""
+AGAIN: Final = "type the same command again: it verifies all of the dataset and fetches what is wrong"
+
+
+class CachedDataset:
+    """A dataset's files, read-only; nothing is handed on by `read` that was not verified in this process."""
+
+    def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
+        """Use a version that `Cache.find` knows to be complete."""
+        self.dataset = dataset
+        self.paths: Sequence[str] = Paths(listing)
+        self._cache, self._listing, self._sparse = cache, listing, sparse
+        self._maps: OrderedDict[str, memoryview] = OrderedDict()
+        self._verified_parts: set[tuple[int, int]] = set()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Open it again in another process."""
+        return _opened, (self._cache, self.dataset)
+
+    def entry(self, path: str) -> Entry:
+        """What the manifest says about a file. Raises `DatasetError` where there is none of that path."""
+        return self._listing[self._number(path)]
+
+    def view(self, path: str) -> memoryview:
+        """The file's bytes, read-only and without a copy, not verified: `require` them before you use them."""
+        return self._view(self.entry(path))
+
+    def read(self, path: str) -> memoryview:
+        """The file's bytes, verified."""
+        self.require(path)
+        return self.view(path)
+
+    def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
+        """Verify the bytes from `start` to `stop`, once a process: of a small file all of it, of a large one each part that is touched.
+
+        Raises `AlteredError`, after which the next start verifies all of the dataset and fetches what is wrong.
+        """
+        number = self._number(path)
+        if self._verified[number]:
+            return
+        entry = self._listing[number]
+        if len(entry.segments) > 1 and all(segment.is_whole for segment in entry.segments):
+            self._require_parts(number, entry, start, entry.size if stop is None else stop)
+            return
+        self._hold(entry, self._view(entry), entry.sha256)
+        self._verified[number] = 1
+
+    def folder(self) -> Path:
+        """The files as a read-only folder, made and verified when a process first asks for it: see `trainer.store.tree`."""
+        return self._folder
+
+    @cached_property
+    def _folder(self) -> Path:
+        return tree(self, self._listing, self._cache.place(self.dataset))
+
+    def _require_parts(self, number: int, entry: Entry, start: int, stop: int) -> None:
+        """Verify the parts of a large file that hold these bytes. That they make up the file was verified when it was put together."""
+        view, at = self._view(entry), 0
+        for part, segment in enumerate(entry.segments):
+            end = at + segment.length
+            if at < stop and start < end and (number, part) not in self._verified_parts:
+                self._hold(entry, view[at:end], segment.pack.sha256)
+                self._verified_parts.add((number, part))
+            at = end
+
+    def _hold(self, entry: Entry, view: memoryview, expected: str) -> None:
+        if f"sha256:{hashlib.sha256(view).hexdigest()}" != expected:
+            raise self._damaged(entry)
+
+    def _view(self, entry: Entry) -> memoryview:
+        match entry.segments:
+            case ():
+                return memoryview(b"")
+            case (segment,):
+                return self._map(entry, self._name(segment), segment.pack.size)[
+                    segment.offset : segment.offset + segment.length
+                ]
+            case _:
+                return self._map(entry, entry.sha256.removeprefix("sha256:"), entry.size)
+
+    def _name(self, segment: Segment) -> str:
+        return self._sparse.get(segment.pack.sha256) or segment.pack.sha256.removeprefix("sha256:")
+
+    def _map(self, entry: Entry, name: str, size: int) -> memoryview:
+        """An object as memory. Views keep their map alive, so forgetting one that was not used lately closes it when it can be."""
+        if name in self._maps:
+            self._maps.move_to_end(name)
+            return self._maps[name]
+        path = self._cache.objects.find(name, size)
+        if path is None:
+            raise self._damaged(entry)
+        with path.open("rb") as file:
+            self._maps[name] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if len(self._maps) > MAPS:
+            self._maps.popitem(last=False)
+        return self._maps[name]
+
+    def _number(self, path: str) -> int:
+        number = self._listing.find(path)
+        if number is None:
+            hint = did_you_mean(path, self.paths[:1000])
+            raise DatasetError(f"{self.dataset.title} has no file {path!r}", hint=hint)
+        return number
+
+    @cached_property
+    def _verified(self) -> bytearray:
+        return bytearray(len(self._listing))
+
+    def _damaged(self, entry: Entry) -> AlteredError:
+        self._cache.suspect(self.dataset)
+        return AlteredError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=AGAIN)
+
+
+def _opened(cache: Cache, dataset: Dataset) -> CachedDataset:
+    found = cache.find(dataset)
+    if found is None:
+        raise AlteredError(f"{dataset.title} is not complete in the cache {cache.root} any more", hint=AGAIN)
+    return found

@@ -1,0 +1,145 @@
+"""The cache's objects: verified packs and assembled large files, named by what they contain, shared by datasets, versions and users.
+
+    objects/ab/cdef…               a whole pack, or a large file put together from its parts; read-only
+    objects/ab/cdef…-0123…         of a pack that is mostly not needed, the ranges that are, at their places: the rest is a hole
+    objects/ab/….u1000             the same, made by user 1000 in place of another user's that was found damaged
+    objects/ab/.cdef….1000-*       on its way
+
+Knows how an object gets its name: written beside it, flushed, renamed, the folder flushed. Refuses to verify: who writes knows the digest.
+In a sticky folder nobody can replace another's file, so a user's own replacement has a name of its own and goes before the shared one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.host.atomic import disk_faults, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOLDER: Final = "objects"
+_TURN: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """The objects of the cache below `root`."""
+
+    root: Path
+
+    def place(self, name: str) -> Path:
+        """Where everybody looks for an object."""
+        return self.root / FOLDER / name[:2] / name[2:]
+
+    def find(self, name: str, size: int) -> Path | None:
+        """The object, this user's own before the shared one, if it has this size. What its bytes say is verified by who reads it."""
+        for path in (own(self.place(name)), self.place(name)):
+            with suppress(OSError):
+                found = path.stat()
+                if found.st_size == size and stat.S_ISREG(found.st_mode):
+                    return path
+        return None
+
+    def incoming(self, name: str) -> Incoming:
+        """A new object on its way; its folder is made as open as the cache."""
+        place = self.place(name)
+        with disk_faults(place):
+            make_shared(place.parent, root=self.root)
+            return Incoming(place)
+
+    def leftovers(self, name: str) -> Iterator[Path]:
+        """What interrupted fetches of this user have of an object."""
+        place = self.place(name)
+        return place.parent.glob(f".{place.name}.{os.getuid()}-*")
+
+
+class Incoming:
+    """An object on its way: bytes come in any order, from several threads; it has no name until `settle`."""
+
+    def __init__(self, place: Path) -> None:
+        """Begin with no bytes. Raises `OSError`."""
+        self._place = place
+        self.path = place.with_name(f".{place.name}.{os.getuid()}-{secrets.token_hex(8)}")
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def write(self, at: int, block: bytes | memoryview) -> None:
+        """Put bytes in their place."""
+        left = memoryview(block)
+        with disk_faults(self._place):
+            while left:
+                done = os.pwrite(self._handle, left, at)
+                at, left = at + done, left[done:]
+
+    def read(self, at: int, length: int) -> Iterator[bytes]:
+        """The bytes that were written, in blocks."""
+        end = at + length
+        while at < end and (block := os.pread(self._handle, min(_TURN, end - at), at)):
+            yield block
+            at += len(block)
+
+    def flush(self) -> None:
+        """Begin to write to disk what has come so far: at the end little is left to wait for."""
+        with disk_faults(self._place):
+            os.fdatasync(self._handle)
+
+    def settle(self, size: int) -> None:
+        """Give the object its name, flushed. Raises `MachineError` and its kinds."""
+        with disk_faults(self._place):
+            os.ftruncate(self._handle, size)
+            os.fchmod(self._handle, 0o444)
+            os.fsync(self._handle)
+            try:
+                settle(self.path, self._place)
+            except (
+                FileNotFoundError
+            ):  # another process took this one for dead: write the bytes, which have no name any more, again
+                again = Incoming(self._place)
+                for at in range(0, size, _TURN):
+                    again.write(at, b"".join(self.read(at, min(_TURN, size - at))))
+                again.settle(size)
+            self.leave()
+
+    def discard(self) -> None:
+        """Remove it, if it has no name yet."""
+        self.leave()
+        self.path.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Let it lie as it is, for the next fetch to salvage."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            with suppress(OSError):
+                os.close(handle)
+
+
+def own(place: Path) -> Path:
+    """This user's own file in place of a shared one that it may not replace."""
+    return place.with_name(f"{place.name}.u{os.getuid()}")
+
+
+def settle(temporary: Path, place: Path) -> None:
+    """Rename a finished file into place; if another user's stands there, beside it, under a name of this user's own."""
+    try:
+        temporary.rename(place)
+    except PermissionError:
+        temporary.rename(own(place))
+    sync_folder(place.parent)
+
+
+def make_shared(folder: Path, *, root: Path) -> None:
+    """Make a folder below `root`, and those above it, as open as `root` is, whatever the umask; those that are there keep their mode."""
+    root.mkdir(parents=True, exist_ok=True)
+    mode = stat.S_IMODE(root.stat().st_mode)
+    for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
+        try:
+            (root / each).mkdir()
+        except FileExistsError:
+            continue
+        (root / each).chmod(mode)
