@@ -63,6 +63,10 @@ COMMANDS: Final = {
         summary="say what was found on this machine, and what to do about it",
         where="host",
     ),
+    "doctor store": Command(
+        module="trainer.cli.doctor_store",
+        summary="try out what a store may be trusted with",
+    ),
 }
 HIDDEN: Final = {
     "_fetch": Command(
@@ -107,7 +111,8 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0].startswith("--"):
         words = ["train", *words]
-    command = (COMMANDS | HIDDEN).get(words[0])
+    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    command = (COMMANDS | HIDDEN).get(name)
     if command is None:
         from trainer.errors import UsageError
         from trainer.suggest import did_you_mean
@@ -124,7 +129,7 @@ def _dispatch(words: list[str]) -> int:
         from trainer.cli.places import adopt_dotenv
 
         adopt_dotenv()
-    code: int = import_module(command.module).main(words[1:])
+    code: int = import_module(command.module).main(words[len(name.split()) :])
     return code
 
 
