@@ -114,7 +114,7 @@ def test_given_and_bound_to_nothing_is_an_error() -> None:
     ledger = opened("--momentum", "0.5")
     with kept(ledger):
         made(area)
-    with pytest.raises(SettingError, match="momentum is given \\(command line\\), but nothing in this run is bound"):
+    with pytest.raises(SettingError, match="momentum is given \\(command line\\), but nothing in this run uses it"):
         ledger.require_bound()
 
 

@@ -59,7 +59,7 @@ class DocumentError(RepriseError):
 
 
 class SettingError(RepriseError):
-    """A setting that is unknown, of the wrong type, out of range, or bound to nothing."""
+    """A setting that is unknown, of the wrong type, out of range, or without any effect."""
 
     code = 41
 
@@ -237,6 +237,12 @@ class ExperimentFailedError(RunError):
 
     code = 82
     place: str = ""
+
+
+class NotFiniteError(RunError):
+    """A training loss that is no finite number."""
+
+    code = 83
 
 
 class IrreproducibleError(RunError):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
 from trainer.record import LedgerEntry
+from trainer.setting_faults import all_of, option
 from trainer.settings import is_secret, written
 from trainer.suggest import did_you_mean, nearest
 
@@ -71,15 +72,9 @@ class Ledger:
         return [name for name in self._bound if name not in self._read]
 
     def require_bound(self) -> None:
-        """Raise `SettingError` where a given setting would have no effect on this run."""
-        for name in self.unbound():
-            used = [other for other in self._origins if self._is_used(other)]
-            near = nearest(name, used, most=1)
-            also = f"did you mean {near[0]}? " if near else ""
-            raise SettingError(
-                f"setting {name} is given ({self._origins[name]}), but nothing in this run is bound to it",
-                hint=f"{also}leave it out, or choose what uses it",
-            )
+        """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""
+        if faults := [self._unused(name) for name in self.unbound()]:
+            raise all_of(faults)
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Word the failure of a function whose parameter neither its caller nor a setting gives."""
@@ -106,6 +101,21 @@ class Ledger:
         """Say where each value came from."""
         return self._origins
 
+    def _unused(self, name: str) -> SettingError:
+        kinds = type(self._settings).__pydantic_fields__
+        choices = [
+            f"{option(other)} {taker}"
+            for taker in sorted(_takers.get(name, ()))
+            for other, info in kinds.items()
+            if taker in getattr(info.annotation, "__args__", ())
+        ]
+        near = nearest(name, [other for other in self._origins if self._is_used(other)], most=1)
+        also = f"did you mean {option(near[0])}? " if near else ""
+        told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
+        return SettingError(
+            f"setting {name} is given ({self._origins[name]}), but nothing in this run uses it", hint=told
+        )
+
     def _is_used(self, name: str) -> bool:
         return name in self._bound or name in self._read
 
@@ -121,6 +131,8 @@ class Ledger:
         return f"{tail}:{line}"
 
 
+_takers: Final[dict[str, set[str]]] = {}
+"""Who takes a setting, whether or not it is part of this run: the names of functions, by parameter."""
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 
@@ -166,6 +178,8 @@ def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
     wanted = {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
     code = inspect.unwrap(function).__code__
     used = _loaded(code)
+    for name in wanted:
+        _takers.setdefault(name, set()).add(called)
 
     @functools.wraps(function)
     def filling(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.actions.run import load_record
+from trainer.errors import ExperimentFailedError, NotFiniteError
 from trainer.host.image_claim import BAKED
 from trainer.record import Record, Status
 
@@ -109,15 +110,17 @@ def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> Non
 
 
 def test_a_run_that_is_told_to_stop_as_it_opens_closes_its_record(checkout: Checkout) -> None:
-    """SIGTERM in the moment in which the record appears: it says preempted, never running for ever."""
+    """Two signals in the moment in which the record appears: it says how it ended, never running for ever."""
     known = set((checkout.root / "runs").glob("*/attempts/1/record.json"))
     process = checkout.start("--no-publish", host="lab-3")
     while not (found := set((checkout.root / "runs").glob("*/attempts/1/record.json")) - known):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     record = load_record(found.pop())
-    assert (process.returncode, record.outcome.status) == (143, Status.PREEMPTED), err
+    ends = {(143, Status.PREEMPTED), (130, Status.INTERRUPTED)}
+    assert (process.returncode, record.outcome.status) in ends, err
     assert record.circumstances.host.name == "lab-3"
 
 
@@ -138,7 +141,7 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
     ("argv", "code", "said"),
     [
         (["--breaks"], 82, "the experiment raised"),
-        (["--momentum", "0.5"], 41, "momentum is given (command line), but nothing in this run is bound to it"),
+        (["--momentum", "0.5"], 41, "momentum is given (command line), but nothing in this run uses it"),
         (["--learning-rat", "1"], 41, "unknown setting --learning-rat"),
         (["--monitor", "val_los"], 41, "does not measure"),
         (["--dataset", "dot"], 44, "dataset 'dot' is not declared"),
@@ -146,13 +149,26 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
     ],
 )
 def test_bad_input_gets_one_line_and_its_code(checkout: Checkout, argv: list[str], code: int, said: str) -> None:
-    """No traceback; a record that says failed where one was open, else no run folder."""
+    """No traceback; no run where the first step was not reached, else a record that says failed."""
     before = set((checkout.root / "runs").iterdir())
     found, _, err = checkout.train(*argv)
     assert (found, "Traceback" in err) == (code, False), err
     assert said in err
-    for run in set((checkout.root / "runs").iterdir()) - before:
+    left = set((checkout.root / "runs").iterdir()) - before
+    assert len(left) == (code == ExperimentFailedError.code)
+    for run in left:
         assert json.loads((run / "attempts/1/record.json").read_bytes())["outcome"]["status"] == "failed"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(checkout: Checkout) -> None:
+    """The step, the loss, the last finite one, what to try; and a setting lets it go on."""
+    code, _, err = checkout.train("--optimizer", "sgd", "--learning-rate", "1e30", "--no-publish")
+    folder, record = checkout.last()
+    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert "reprise: the training loss of step " in err
+    assert "the last finite one was 0." in err
+    assert "--learning-rate, --clip-norm" in err
+    assert not (folder / "checkpoints").exists()
 
 
 @pytest.mark.long

@@ -136,6 +136,12 @@ class OpenRun:
         self.let_go()
         return self.record
 
+    def withdraw(self) -> None:
+        """Remove the attempt, which turned out to be none before its first step; and the run, if it was its only one."""
+        self.let_go()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        abandon(self.folder.parents[1])
+
     def let_go(self) -> None:
         """Show that this process has nothing more to do with the run."""
         if self.lifeline is not None:

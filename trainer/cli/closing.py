@@ -10,10 +10,20 @@ import sys
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.cli.telling import local, published
-from trainer.errors import DiskFullError, InterruptedRunError, RepriseError, StoppedError
+from trainer.errors import (
+    DatasetError,
+    DeviceError,
+    DiskFullError,
+    ExperimentError,
+    InterruptedRunError,
+    RepriseError,
+    SettingError,
+    StoppedError,
+    UsageError,
+)
 from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
@@ -21,17 +31,24 @@ if TYPE_CHECKING:
 
     from trainer.cli.session import Session
 
+REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
+"""What says that something was asked for wrongly: where it comes before the first step, there was no run."""
+
 
 @contextmanager
 def closing(session: Session) -> Iterator[None]:
     """Close the record, however the block ends; what the experiment raised is told as hers."""
     os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
     try:
-        session.stop.listen()
+        session.stop.release()
         yield
     except BaseException as fault:
         session.stop.ignore()
         told = _told(fault, session)
+        if isinstance(told, REFUSALS) and not session.has_stepped:
+            session.opened.withdraw()
+            print("no step was made, so no run is kept", file=sys.stderr)
+            raise told from (None if told is fault else fault)
         status = _status_of(told)
         _close(session, status, reason=_reason(told))
         where = published(session) if status is Status.PREEMPTED else local(session)
@@ -86,6 +103,7 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         steps=trained.steps if trained else None,
         ledger=ledger.entries(),
         unread=ledger.unread(),
+        tolerances=dict(session.experiment.net.tolerances) if trained else {},
         weights=trained.weights if trained else None,
     )
     around = session.opened.record.circumstances

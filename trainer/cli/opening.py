@@ -19,7 +19,6 @@ from trainer.dataset import load_dataset
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
 from trainer.pairing import check_pairing
-from trainer.training.stop import hold
 
 if TYPE_CHECKING:
     from trainer.launch import Frozen, Launch
@@ -42,7 +41,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     folder = Path(frozen.folder)
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
-    hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
+    stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
     attempt = open_run(folder, ingredients=known.ingredients, circumstances=known.circumstances)
     return Session(
         launch=launch,

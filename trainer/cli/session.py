@@ -43,6 +43,12 @@ class Session:
     stages: dict[str, float] = field(default_factory=dict)
     trained: Trained | None = None
     publishes: bool = True
+    has_stepped: bool = False
+    """Whether a first step was begun: before it, what was given can still be refused, and then there was no run."""
+
+    def stepping(self) -> None:
+        """Note that a step begins."""
+        self.has_stepped = True
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal, and keep it in the attempt's log."""

@@ -20,7 +20,8 @@ from trainer.ledger import configured, kept, made
 from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, read_saved, served
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
-from trainer.training.logs import displays, finish, loggers
+from trainer.training.finite import StopWhereNotFinite
+from trainer.training.logs import TellFirstStep, displays, finish, loggers
 from trainer.training.readers.folder import Folder
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
@@ -52,6 +53,8 @@ class Job:
     """The attempt's folder."""
     stop: Stop
     say: Callable[[str], None]
+    on_first_step: Callable[[], None]
+    """Told when the first step begins: from then on the run is one, whatever happens."""
     on_terminal: bool
     device: str
     """What the launcher found to train on: `cpu` or `gpu`."""
@@ -97,6 +100,8 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
         logger=loggers(job.into),
         callbacks=[
             CheckBeforeFirstStep(job.ledger),
+            TellFirstStep(job.on_first_step),
+            made(StopWhereNotFinite),
             made(SeedEveryStep),
             clock,
             *shown,

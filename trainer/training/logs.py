@@ -115,3 +115,18 @@ class EpochLines(Callback):
         )
         place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
         self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
+
+
+class TellFirstStep(Callback):
+    """Tells when the first step begins."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        """Call `tell`."""
+        self.tell = tell
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Tell it; once said, it stays so."""
+        del trainer, pl_module, batch, batch_idx
+        self.tell()

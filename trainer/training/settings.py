@@ -48,6 +48,8 @@ class TrainingSettings(LaunchSettings):
     monitor_goal: Literal["lowest", "highest"] = "lowest"
     """Which value of `monitor` is the best."""
 
+    terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
+    """End the run, as failed, at the step whose training loss is no finite number; it changes nothing of a run whose losses are finite."""
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Processes that read data ahead; 0 reads it in the training process."""
     checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None

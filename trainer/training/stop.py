@@ -28,6 +28,8 @@ class Stop:
         self.asked: int | None = None
         self.waits = False
         """Whether somebody looks at `asked` after each step."""
+        self.held = False
+        """Whether signals, any number of them, are only noted."""
         self.told = False
         """Whether it was raised: somebody is closing the record by now."""
 
@@ -42,6 +44,16 @@ class Stop:
         """Let nothing stop this process any more: it is closing the record."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+    def hold(self) -> None:
+        """Only note signals until `release`. Not by the thread's mask: other threads of this process, torch's, would take them."""
+        self.held = True
+
+    def release(self) -> None:
+        """Raise what was noted meanwhile; listen again."""
+        self.held = False
+        if self.asked is not None:
+            raise self.fault()
 
     @contextmanager
     def patient(self) -> Iterator[None]:
@@ -67,7 +79,7 @@ class Stop:
             return
         again = self.asked is not None
         self.asked = number
-        if again or not self.waits:
+        if not self.held and (again or not self.waits):
             raise self.fault()
 
 

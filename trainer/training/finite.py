@@ -1,0 +1,95 @@
+"""A training loss that is no finite number ends the run at its step: nothing that comes after it can be of use.
+
+Knows how the loss is looked at without slowing a GPU down: there it is looked at on the device, and asked for every `log_every` steps and
+at each epoch's end. Refuses to know what the loss is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from trainer.errors import NotFiniteError
+from trainer.ledger import configured
+
+if TYPE_CHECKING:
+    import lightning as L
+    from torch import Tensor
+
+_NEVER: Final = -1.0
+
+
+@configured
+class StopWhereNotFinite(Callback):
+    """Raises `NotFiniteError` that names the step, the loss, and the last step at which it was finite."""
+
+    def __init__(self, *, terminate_on_nan: bool, log_every: int) -> None:
+        """Look only if `terminate_on_nan`; ask a GPU every `log_every` batches."""
+        self.looks = terminate_on_nan
+        self.every = log_every
+        self.seen: Tensor | None = None
+        """On the device: the last finite loss and its step; the first that was not finite and its step."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
+    ) -> None:
+        """Look at the step's loss."""
+        del batch
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if not self.looks or not isinstance(loss, torch.Tensor):
+            return
+        self.seen = _noted(self.seen, loss.detach() * trainer.accumulate_grad_batches, trainer.global_step)
+        if pl_module.device.type == "cpu" or (batch_idx + 1) % self.every == 0:
+            self._judge(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask the device before the epoch's checkpoint is written."""
+        del pl_module
+        if self.seen is not None:
+            self._judge(trainer)
+
+    def _judge(self, trainer: L.Trainer) -> None:
+        """Raise on every rank where it is so on one: a rank that goes on alone would wait for the others for ever."""
+        assert self.seen is not None  # noqa: S101 - for the type checker: a step was noted
+        good, good_step, bad, bad_step = self.seen.tolist()
+        ends = bad_step != _NEVER
+        if trainer.world_size > 1:
+            ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
+        if ends and bad_step == _NEVER:
+            raise NotFiniteError("the training loss of another device is no finite number", hint=_REMEDY)
+        if ends:
+            before = (
+                f"the last finite one was {good:.4g} at step {good_step:.0f}"
+                if good_step != _NEVER
+                else "none was before"
+            )
+            shown = "nan" if math.isnan(bad) else f"{bad}"
+            raise NotFiniteError(f"the training loss of step {bad_step:.0f} is {shown}; {before}", hint=_REMEDY)
+
+
+_REMEDY: Final = (
+    "try a lower --learning-rate, --clip-norm 1, or another --precision; "
+    "look for such values in the data; or go on all the same: --no-terminate-on-nan"
+)
+
+
+def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:
+    """Note a loss without leaving its device."""
+    if seen is None:
+        seen = torch.tensor([0.0, _NEVER, 0.0, _NEVER], dtype=torch.float64, device=loss.device)
+    value = loss.to(torch.float64)
+    place = torch.full_like(value, step)
+    good, good_step, bad, bad_step = seen
+    fine = torch.isfinite(value) & (bad_step == _NEVER)
+    first = ~torch.isfinite(value) & (bad_step == _NEVER)
+    return torch.stack(
+        [
+            torch.where(fine, value, good),
+            torch.where(fine, place, good_step),
+            torch.where(first, value, bad),
+            torch.where(first, place, bad_step),
+        ]
+    )
