@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.digest import digest_of_document
-from trainer.engine import BuildRequest, Digests, EngineFacts, ImageFacts
+from trainer.engine import BuildRequest, Confined, Digests, EngineFacts, ImageFacts
 from trainer.errors import EngineAbsentError, ImageMissingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainer.engine import Engine
 
 FACTS = EngineFacts(
@@ -32,6 +34,10 @@ class MemoryEngine:
     """Compose services that run."""
     containers: dict[str, str] = field(default_factory=dict)
     """The image's id by the container's name."""
+    confined: list[Confined] = field(default_factory=list)
+    """The containers that were trusted with nothing."""
+    inside: Callable[[Confined], int] = lambda _: 0
+    """What happens in such a container."""
 
     def facts(self) -> EngineFacts:
         """What it was told to be."""
@@ -100,6 +106,12 @@ class MemoryEngine:
     def image_of(self, container: str) -> ImageFacts | None:
         """By the container's name."""
         return self.held.get(self.containers.get(container, ""))
+
+    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+        """Let happen what happens inside."""
+        self.confined.append(container)
+        say(f"in {container.name}")
+        return self.inside(container)
 
 
 def an_engine() -> Engine:

@@ -44,6 +44,11 @@ COMMANDS: Final = {
         module="trainer.cli.same",
         summary="compare two runs: identical, within tolerance, within noise, different",
     ),
+    "noise": Command(
+        module="trainer.cli.noise",
+        summary="measure how far results are apart when only the seed differs",
+        where="image",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",

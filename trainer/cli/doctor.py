@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions import doctor, setup
-from trainer.actions.doctor import Finding, State
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine
+from trainer.cli.doctor_run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address
 from trainer.errors import MachineError, StoreError, StoreUnreachableError
 from trainer.host.dotenv import read_block, shadowed
@@ -27,24 +27,27 @@ from trainer.store.contract import object_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trainer.actions.doctor import Finding
     from trainer.engine import Engine, EngineFacts
 
 _NOTHING: Final = object_key(f"sha256:{'0' * 64}")
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
-_MARKS: Final = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 
 
 def main(argv: list[str]) -> int:
     """Look at everything, print all of it, and exit with the first fault's code."""
     parser = Arguments("reprise doctor", "Say what was found on this machine, and what to do about each thing missing.")
+    parser.add_argument("run", nargs="?", help="a run: whether it can be run again here; without one, this machine")
     parser.add_argument("--json", action="store_true", help="print a document")
     asked = parser.parse_args(argv)
+    if asked.run:
+        return doctor_run(asked.run, as_json=asked.json)
     findings = []
     for finding in _look():
         findings.append(finding)
         if not asked.json:
             print(
-                f"{_MARKS[finding.state]:5} {finding.about:9} {finding.found}"
+                f"{MARKS[finding.state]:5} {finding.about:9} {finding.found}"
                 + (f"\n{'':16}-> {finding.remedy}" if finding.remedy else "")
             )
             sys.stdout.flush()

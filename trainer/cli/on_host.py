@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -53,8 +53,7 @@ class OnHost:
         self._engine = engine()
 
     def machine(self) -> Machine:
-        """What is here; the local store is started, where that is the one."""
-        self._start_store()
+        """What is here."""
         runs = runs_folder()
         return Machine(
             engine=self._engine,
@@ -103,12 +102,16 @@ class OnHost:
             raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
         return done.returncode
 
-    def _start_store(self) -> None:
-        values = self._values
-        if values.get("COMPOSE_PROFILES") != "store" or self._engine.serves(values["COMPOSE_PROJECT_NAME"], "store"):
-            return
-        command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)  # one that stays away is a finding
+
+def wake_store() -> None:
+    """Start the local store, where that is the one and it is not running; one that stays away is a finding."""
+    values = read_block(DOTENV).values if DOTENV.is_file() else {}
+    if values.get("COMPOSE_PROFILES") != "store":
+        return
+    with suppress(EngineError), closing(engine()) as docker:
+        if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
+            command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
+            subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 
 def _documents(datasets: Sequence[Dataset]) -> list[str]:

@@ -20,6 +20,7 @@ from trainer.actions.keep_retest import keep_retest, publish_retest
 from trainer.actions.publish_run import publish_run
 from trainer.actions.reproduce import left, prepared
 from trainer.cli.arguments import Arguments
+from trainer.cli.on_host import wake_store
 from trainer.cli.original import Original, original
 from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
 from trainer.cli.run_page import printable
@@ -30,6 +31,7 @@ from trainer.dataset import Dataset
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import RepriseError, RunError
 from trainer.host.bundle import verified
+from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
 from trainer.retest import Retest, device_class, side
 from trainer.store import open_store
@@ -55,8 +57,10 @@ class Done:
 def main(argv: list[str]) -> int:
     """Run a record again; exit with the verdict."""
     words = _parser().parse_args(argv)
-    say(f"reprise: run {words.run} again")
+    if not BAKED.exists():
+        wake_store()
     found = original(words.run)
+    say(f"reprise: run {found.record.run} again")
     there = runner(found.record, here=words.here)
     bundle = _possible(found, there)
     if is_foreign(found.folder, runs=runs_folder()):

@@ -1,0 +1,157 @@
+"""Whether a run can still be run again: each thing that is missing is one line with its repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.actions.runs import circumstances, ingredients
+from tests.engine.memory import MemoryEngine
+from trainer.actions.doctor import State
+from trainer.actions.examine_run import Machine, examine_run, require
+from trainer.actions.run import new_run, open_run
+from trainer.dataset import Dataset, declared
+from trainer.digest import digest_of_bytes
+from trainer.engine import ImageFacts
+from trainer.errors import IrreproducibleError, StoreUnreachableError
+from trainer.host.source import ARCHIVE, freeze
+from trainer.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Status
+from trainer.store.contract import object_key
+from trainer.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.doctor import Finding
+    from trainer.store.contract import Store
+
+MANIFEST, LAYER = digest_of_bytes(b"manifest"), digest_of_bytes(b"layer")
+REFERENCE = f"registry.example/cpu@{MANIFEST}"
+IMAGE = ImageFacts(id=MANIFEST, tags=(), references=(REFERENCE,), layers=(LAYER,), size=1, created="")
+BODY = b"{}"
+DATASET = Dataset(
+    name="small", version=1, manifest=digest_of_bytes(BODY), content=digest_of_bytes(b"content"), files=1, bytes=2
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """A finished run, and a machine that has everything it needs."""
+
+    record: Record
+    folder: Path
+    store: MemoryStore
+    machine: Machine
+
+    def look(self, **other: Any) -> dict[str, Finding]:
+        """What is found, with some of the record's ingredients other than they are."""
+        changed = self.record.ingredients.model_copy(update=other)
+        record = self.record.model_copy(update={"ingredients": changed})
+        return {found.about: found for found in examine_run(record, self.folder, machine=self.machine)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A run on one small dataset, in an image of a registry."""
+    checkout = tmp_path / "checkout"
+    (checkout / "datasets").mkdir(parents=True)
+    (checkout / "datasets" / "small.toml").write_text(declared(DATASET))
+    _, folder = new_run(tmp_path / "runs")
+    datasets = {"small": DatasetIngredient(version=1, content=DATASET.content)}
+    given = ingredients(source=freeze(checkout, folder).digest, datasets=datasets)
+    image = Image(known=Knowledge.ASSERTED, reference=REFERENCE, manifest=MANIFEST)
+    run = open_run(
+        folder, ingredients=given, circumstances=circumstances().model_copy(update={"image": image, "drift": []})
+    )
+    record = run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": 1.0}, steps=1))
+    store = MemoryStore()
+    store.write(object_key(DATASET.manifest), BODY, sha256=DATASET.manifest)
+    machine = Machine(
+        engine=MemoryEngine(held={MANIFEST: IMAGE}),
+        open_store=lambda: store,
+        cached=lambda _: False,
+        host=record.circumstances.host,
+        free=1 << 40,
+    )
+    return Bench(record=record, folder=folder, store=store, machine=machine)
+
+
+def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
+    """Each thing that was looked at is said."""
+    found = bench.look()
+    assert {finding.state for finding in found.values()} == {State.WELL}
+    assert {"outcome", "record", "image", "source", "dataset", "device", "disk"} <= found.keys()
+    require(list(found.values()))
+
+
+def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> None:
+    """And the run is refused by it."""
+    bench.machine = replace(bench.machine, engine=MemoryEngine())
+    found = bench.look()
+    assert found["image"].state is State.FAULT
+    assert "image build" in str(found["image"].remedy)
+    with pytest.raises(IrreproducibleError, match="image: registry"):
+        require(list(found.values()))
+
+
+def test_an_image_that_its_registry_has_is_no_fault(bench: Bench) -> None:
+    """It is fetched by digest when it is needed."""
+    bench.machine = replace(bench.machine, engine=MemoryEngine(registries={REFERENCE: IMAGE}))
+    assert (bench.look()["image"].state, bench.look()["image"].remedy) == (State.NOTE, f"docker pull {REFERENCE}")
+
+
+def test_a_source_that_was_altered_is_refused(bench: Bench) -> None:
+    """By the digest that the record names; its datasets are not believed either."""
+    found = bench.look(source=digest_of_bytes(b"another"))
+    assert found["source"].state is State.FAULT
+    (bench.folder / ARCHIVE).unlink()
+    assert "is gone" in bench.look()["source"].found
+
+
+def test_a_dataset_that_is_nowhere_is_a_fault_and_one_in_the_cache_is_none(bench: Bench) -> None:
+    """With the store away, the cache is asked."""
+
+    def away() -> Store:
+        raise StoreUnreachableError("store x does not answer", hint="start it")
+
+    bench.machine = replace(bench.machine, open_store=away)
+    assert (bench.look()["dataset"].state, bench.look()["dataset"].remedy) == (State.FAULT, "start it")
+    bench.machine = replace(bench.machine, cached=lambda dataset: dataset.content == DATASET.content)
+    assert bench.look()["dataset"].state is State.NOTE
+
+
+def test_a_dataset_that_the_source_declares_otherwise_is_refused(bench: Bench) -> None:
+    """Record and source must say the same."""
+    odd = {"small": DatasetIngredient(version=1, content=digest_of_bytes(b"other"))}
+    assert "the record names" in bench.look(datasets=odd)["dataset"].found
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "absent", "a\nb"])
+def test_a_dataset_of_an_odd_name_is_refused(bench: Bench, name: str) -> None:
+    """Only files of the verified bundle are looked at."""
+    found = bench.look(datasets={name: DatasetIngredient(version=1, content=DATASET.content)})
+    assert found["dataset"].state is State.FAULT
+
+
+def test_another_cpu_is_said_and_no_fault(bench: Bench) -> None:
+    """What came out, the verdict says."""
+    other = bench.machine.host.model_copy(update={"cpu": "another CPU"})
+    bench.machine = replace(bench.machine, host=other)
+    assert "not promised" in bench.look()["device"].found
+
+
+def test_a_run_of_a_gpu_needs_one(bench: Bench) -> None:
+    """By kind; another kind is said."""
+    cuda = Device(accelerator="cuda", world_size=1, precision="32-true")
+    assert bench.look(device=cuda)["device"].state is State.FAULT
+    gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
+    bench.machine = replace(bench.machine, host=bench.machine.host.model_copy(update={"gpus": [gpu]}))
+    assert bench.look(device=cuda)["device"].state is State.NOTE
+
+
+def test_a_full_disk_is_said_before_anything_is_run(bench: Bench) -> None:
+    """With how much is needed."""
+    bench.machine = replace(bench.machine, free=1)
+    assert bench.look()["disk"].state is State.FAULT

@@ -1,0 +1,78 @@
+"""Laying a source bundle out, so that freezing it again gives the same digest."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError, SourceError
+from trainer.host.bundle import lay_out, verified
+from trainer.host.source import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
+from trainer.record import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ODD = ("scripts/venv", "build/made.py", "a/__pycache__/kept.pyc", "dist/x", "runs.py", "ä ö.txt", ".gitignore", "x~")
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
+    """A repository of files that look like leftovers, frozen; and its archive."""
+    checkout, run = tmp_path / "checkout", tmp_path / "runs" / "a"
+    for name in ODD:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    (checkout / ".gitignore").write_text("*\n")
+    (checkout / "scripts/venv").chmod(0o755)
+    run.mkdir(parents=True)
+    for words in (("init", "-q"), ("add", "-f", "-A")):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    return run / ARCHIVE, freeze(checkout, run)
+
+
+def test_a_bundle_laid_out_is_frozen_to_the_same_digest(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+    """Whatever its files are called and whatever its own .gitignore says."""
+    path, bundle = frozen
+    assert len(bundle.files) == len(ODD)
+    lay_out(verified(path, digest=bundle.digest), tmp_path / "again")
+    assert capture(tmp_path / "again").digest == bundle.digest
+
+
+def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path
+) -> None:
+    """A folder that lies in a repository, which ignores it, is still its own source."""
+    path, bundle = frozen
+    place = tmp_path / "checkout" / "runs" / "again"
+    place.parent.mkdir()
+    lay_out(verified(path, digest=bundle.digest), place)
+    assert capture(place).digest == bundle.digest
+
+
+def test_another_bundle_than_the_recorded_one_is_refused(frozen: tuple[Path, SourceBundle]) -> None:
+    """By digest, whatever the file is called."""
+    path, _ = frozen
+    with pytest.raises(AlteredError, match="the record names"):
+        verified(path, digest=digest_of_bytes(b"other"))
+
+
+def test_a_bundle_that_is_gone_is_said(tmp_path: Path) -> None:
+    """With the way to get it."""
+    with pytest.raises(SourceError, match="is gone") as caught:
+        verified(tmp_path / ARCHIVE, digest=digest_of_bytes(b""))
+    assert caught.value.hint == "pull the run again"
+
+
+@pytest.mark.parametrize("path", [".git/config", "a/.GIT/hooks/x", ".git"])
+def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: Path) -> None:
+    """Git would obey what stands in it."""
+    file = SourceFile(path=path, executable=False, sha256=digest_of_bytes(b"x"), data=b"x")
+    bundle = SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
+    (tmp_path / ARCHIVE).write_bytes(archive(bundle))
+    with pytest.raises(SourceError, match="no bundle of ours"):
+        lay_out(verified(tmp_path / ARCHIVE, digest=bundle.digest), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
