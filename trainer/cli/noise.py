@@ -1,0 +1,136 @@
+"""`reprise noise EXP --seeds N`: train with N seeds, and say how far results are apart when nothing else differs.
+
+Knows words and output. Each seed is an ordinary run with a record of its own; those that are here already, from this source and typed with
+the same words, are not made again. Refuses to mix runs of different things.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.measure_noise import keep_noise, made_before, noise_of, unlike
+from trainer.cli.arguments import Arguments
+from trainer.cli.experiments import find_experiment
+from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.run_page import columns, printable
+from trainer.cli.trainings import completed
+from trainer.errors import RunError, UsageError
+from trainer.host.source import capture
+from trainer.noise import FEWEST, SEED
+from trainer.origins import take_apart
+from trainer.spread import LEVEL, POWER, seeds_needed, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trainer.noise import Noise
+    from trainer.record import Record
+
+_SIZES = (0.5, 1.0, 2.0)
+"""Gains that seeds are counted for, in standard deviations."""
+
+
+def main(argv: list[str]) -> int:
+    """Train, measure, keep, print."""
+    words, settings = _parser().parse_known_args(argv)
+    if not words.seeds >= FEWEST:
+        raise UsageError(f"--seeds is {words.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
+    if words.gain is not None and not words.gain > 0:
+        raise UsageError(f"--gain is {words.gain}; expected a number above 0", hint="--gain 0.01")
+    if {SEED, "exp"} & take_apart(settings).options.keys():
+        raise UsageError("noise chooses the seeds itself, and the experiment is named first", hint="leave --seed out")
+    noise = noise_of(_runs(words.experiment, settings, seeds=range(words.seeds)))
+    path = keep_noise(noise, runs=runs_folder())
+    print(_document(noise, path, words.gain) if words.json else "\n".join(_page(noise, path, words.gain)))
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise noise", "Measure how far results are apart when only the seed differs. Further options are settings."
+    )
+    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help=f"train with seeds 0 to N-1 (default 5, at least {FEWEST})"
+    )
+    parser.add_argument("--gain", type=float, metavar="G", help="count the seeds that showing a gain of G needs")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
+    """A run for each seed, all of one thing."""
+    place = find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
+    brought = {} if place.outside is None else {place.file.as_posix(): place.outside}
+    source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
+    words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}
+    found = {seed: made_before(["reprise", "train", *words[seed]], runs_folder(), source=source) for seed in seeds}
+    records = {seed: record for seed, record in found.items() if record is not None}
+    for seed in seeds:
+        records[seed] = _told(seed, records.get(seed)) or _trained(seed, words[seed])
+    for seed, names in unlike(records).items():
+        _say(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
+        records[seed] = _trained(seed, words[seed])
+    if odd := unlike(records):
+        what = sorted({name for names in odd.values() for name in names})
+        raise RunError(
+            f"while it was measured, this changed: {', '.join(what)}",
+            hint="type it again, and leave the checkout alone meanwhile: what was made of the same is not made again",
+        )
+    return records
+
+
+def _told(seed: int, record: Record | None) -> Record | None:
+    if record is not None:
+        _say(f"seed {seed}: run {record.run} is here already")
+    return record
+
+
+def _trained(seed: int, words: Sequence[str]) -> Record:
+    _say(f"seed {seed}: training")
+    return completed(words)
+
+
+def _say(line: str) -> None:
+    print(f"reprise: {line}", file=sys.stderr, flush=True)
+
+
+def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
+    where = f"environment {noise.environment}" if noise.environment else "no environment"
+    yield f"noise of {printable(noise.experiment)}: {len(noise.seeds)} seeds, {where}, {printable(noise.device)}"
+    yield ""
+    head = ("metric", "mean", "deviation", "lowest", "highest", "two runs are apart by at most (19 of 20)")
+    yield from columns([head, *(_row(name, values, noise) for name, values in noise.metrics.items())])
+    yield ""
+    yield f"seeds that each of two variants needs, to show a gain (t-test, {LEVEL:.0%} two-sided, power {POWER:.0%}):"
+    sizes = [f"of {gain:g}"] if gain else [f"of {size:g} deviations" for size in _SIZES]
+    yield from columns([("metric", *sizes), *(_needed(name, values, gain) for name, values in noise.metrics.items())])
+    yield ""
+    yield f"kept in {path}, where `reprise same` finds it"
+
+
+def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:
+    told = spread(values)
+    figures = (told.mean, told.deviation, told.lowest, told.highest, noise.explains(name) or 0.0)
+    return (printable(name), *(f"{figure:.6g}" for figure in figures))
+
+
+def _needed(name: str, values: Sequence[float], gain: float | None) -> tuple[str, ...]:
+    deviation = spread(values).deviation
+    gains = [gain] if gain else [size * deviation for size in _SIZES]
+    shown = (f"{seeds_needed(each, deviation)}" + ("" if gain else f" ({each:.3g})") for each in gains)
+    return (printable(name), *(shown if deviation else ("no spread",)))
+
+
+def _document(noise: Noise, path: Path, gain: float | None) -> str:
+    metrics: dict[str, Any] = {}
+    for name, values in noise.metrics.items():
+        told = spread(values)
+        figures = {"mean": told.mean, "deviation": told.deviation, "lowest": told.lowest, "highest": told.highest}
+        metrics[name] = {**figures, "explains": noise.explains(name)}
+        if gain:
+            metrics[name]["seeds_needed"] = seeds_needed(gain, told.deviation)
+    return json.dumps({**noise.model_dump(mode="json"), "spread": metrics, "kept": str(path)})
