@@ -1,0 +1,161 @@
+"""`reprise same` on runs that the real training made: each difference is named with its cause's candidate and its first step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft, declared, load_dataset
+from trainer.store import open_store
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = pytest.mark.torch
+
+NUDGED = """
+import numpy as np
+from torch import Tensor, nn
+from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.trace import Tracer
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_epochs = 2
+    batch_size = 8
+    optimizer = "sgd"
+    learning_rate = 0.5
+    nudge_at: int = 0
+
+class Net(Classifier):
+    tolerances = dict.fromkeys(("val_loss", "test_loss", "val_accuracy", "test_accuracy", "val_f1", "test_f1"), 1e-4)
+
+    def __init__(self, *, classes: int, nudge_at: int) -> None:
+        super().__init__()
+        self.nudge_at = nudge_at
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(), nn.Flatten(), nn.Linear(16, classes))
+
+    def configure_callbacks(self):
+        from pathlib import Path
+        return [Tracer(Path(self.trainer.default_root_dir))]
+
+    def on_train_batch_start(self, batch, index):
+        if self.trainer.global_step + 1 == self.nudge_at:
+            group = self.trainer.optimizers[0].param_groups[0]
+            group["lr"] = float(np.nextafter(np.float32(group["lr"]), np.float32(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+"""
+
+
+@pytest.fixture(scope="module")
+def mine(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout of our own, whose experiment can be nudged."""
+    root = tmp_path_factory.mktemp("same") / "checkout"
+    shutil.copytree(checkout.root, root, ignore=shutil.ignore_patterns("runs"))
+    (root / "runs").mkdir()
+    (root / "dots.py").write_text(NUDGED)
+    return replace(checkout, root=root)
+
+
+def trained(mine: Checkout, *argv: str) -> Path:
+    """Train once more; give the run's folder."""
+    known = set((mine.root / "runs").glob("20*"))
+    code, _, err = mine.train("--no-tensorboard", "--no-progress", *argv)
+    assert code == 0, err
+    (run,) = set((mine.root / "runs").glob("20*")) - known
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(mine: Checkout) -> Path:
+    """The run that all others are compared with."""
+    return trained(mine)
+
+
+def compared(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str]:
+    """Give the exit code, the document and the page."""
+    command = [sys.executable, "-m", "trainer", "same", str(a), str(b)]
+    page = subprocess.run(command, env=mine.environ, capture_output=True, text=True, check=False)
+    document = subprocess.run([*command, "--json"], env=mine.environ, capture_output=True, text=True, check=False)
+    assert (page.returncode, page.stderr) == (document.returncode, document.stderr)
+    return page.returncode, json.loads(document.stdout), page.stdout
+
+
+def test_the_same_training_twice_is_identical(mine: Checkout, first: Path) -> None:
+    """Nothing differs: no ingredient, no circumstance, no step, no tensor."""
+    code, document, page = compared(mine, first, trained(mine))
+    assert (code, document["verdict"], document["same_run"]) == (0, "identical", False)
+    assert (document["candidates"], document["parting"], document["notes"]) == ([], None, [])
+    assert page.startswith("identical: final weights and all result metrics (6) are equal bit for bit\n")
+
+
+def test_another_seed_is_different_from_the_first_step(mine: Checkout, first: Path) -> None:
+    """The seed is the one candidate; the order of the data is the first stream."""
+    code, document, page = compared(mine, first, trained(mine, "--seed", "1"))
+    assert (code, document["verdict"]) == (20, "different")
+    assert [(each["kind"], each["name"], each["from_b"]) for each in document["candidates"]] == [
+        ("setting", "seed", "command line")
+    ]
+    assert (document["parting"]["step"], document["parting"]["stream"]) == (1, "data")
+    assert "  setting  seed  0 (default)  1 (command line)\n" in page
+
+
+def test_a_learning_rate_one_ulp_higher_at_step_seven_is_found_there(mine: Checkout, first: Path) -> None:
+    """In the schedule, before it shows in any weight; the results are within what the experiment declares."""
+    code, document, page = compared(mine, first, trained(mine, "--nudge-at", "7"))
+    assert (code, document["verdict"]) == (10, "within tolerance")
+    parting = document["parting"]
+    assert (parting["step"], parting["stream"], parting["quantity"]) == (7, "schedule", "0.lr")
+    assert (parting["a"], parting["b"]) == ("0.5", "0.5000000596046448")
+    assert document["weights"]["differing"]
+    assert "  step 7, stream schedule\n" in page
+
+
+def test_a_package_that_changed_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
+    """Though the result is the same."""
+    copy = shutil.copytree(first, tmp_path / "copy")
+    path = copy / "attempts" / "1" / "record.json"
+    record = json.loads(path.read_text())
+    record["circumstances"]["inventory"]["distributions"]["numpy"]["version"] = "1.0"
+    path.write_text(json.dumps(record))
+    code, document, page = compared(mine, first, copy)
+    assert (code, document["same_run"]) == (0, False)
+    (package,) = document["candidates"]
+    assert (package["kind"], package["name"], package["b"]) == ("package", "numpy", "1.0")
+    assert "differs all the same: circumstances" in page
+
+
+def test_a_file_of_the_dataset_that_changed_is_named(mine: Checkout, first: Path, tmp_path: Path) -> None:
+    """One label of the training split: the data differ, at the step where it is first seen."""
+    dataset = load_dataset("dots", root=mine.root)
+    folder = tmp_path / "data"
+    shutil.copytree(mine.store.parent / "data", folder)
+    labels = np.load(folder / "labels.npy")
+    labels[3] = 1 - labels[3]
+    np.save(folder / "labels.npy", labels)
+    draft = Draft(name="dots", splits=dataset.splits, reader=dataset.reader)
+    changed = publish_dataset(draft, source=SourceFolder(root=folder), store=open_store(str(mine.store))).dataset
+    declaration = mine.root / "datasets" / "dots.toml"
+    before = declaration.read_text()
+    declaration.write_text(declared(changed))
+    try:
+        code, document, _ = compared(mine, first, trained(mine))
+    finally:
+        declaration.write_text(before)
+    data = next(each for each in document["candidates"] if each["kind"] == "dataset")
+    assert (code in {10, 20}, document["parting"]["stream"]) == (True, "data")
+    assert [line.split()[:2] for line in data["inside"]] == [["~", "labels.npy"]]
