@@ -229,3 +229,12 @@ def test_bad_input_has_a_name_and_a_hint(words: list[str], kind: type[RepriseErr
     with pytest.raises(kind) as fault:
         main(words)
     assert fault.value.hint
+
+
+@pytest.mark.usefixtures("store")
+def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is pulled twice; `latest` is the latest that is known, for `pull` as for `show`."""
+    run = finished(runs).record.run
+    assert main(["publish", run]) == 0
+    assert main(["pull", "latest"]) == 0
+    assert f"{run} is here already" in capsys.readouterr().out

@@ -6,7 +6,6 @@ somebody outside of the container saw its image, the record can call it verified
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 from trainer.actions.run import abandon, new_run
 from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import engine
+from trainer.cli.ownership import hand_over
 from trainer.cli.places import runs_folder
 from trainer.errors import DotenvError, EngineAbsentError, ExperimentError, RepriseError
-from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
             hint="scripts/train does what is missing",
         )
     run, folder = new_run(runs_folder())
-    _hand_over(folder, checkout)
+    hand_over(folder, checkout=checkout)
     try:
         return _watched(argv, run, folder, checkout=checkout)
     finally:
@@ -71,15 +70,24 @@ def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
             "the command `docker` is not installed, and training needs it or torch",
             hint="scripts/train does what is missing",
         ) from fault
-    # A terminal's Ctrl-C reaches compose too, which hands it on: this process waits for the run to end, whatever it is told.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: hand_on(number, container, process))
     try:
         with closing(engine()) as host:
             witness(process, host, container, folder=folder)
     finally:
         code = process.wait()  # whatever went wrong here: the folder is the container's until it ends
     return code
+
+
+def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> None:
+    """Hand a signal on to the container, and wait on for its end: without a terminal compose would end and leave it running.
+
+    On a terminal of compose's own, Ctrl-C never comes here: it is a letter that the container's terminal makes a signal of.
+    """
+    words = ["docker", "kill", f"--signal={signal.Signals(number).name}", container]
+    if subprocess.run(words, capture_output=True, check=False, start_new_session=True).returncode:
+        process.terminate()  # no such container yet: compose gives up starting it
 
 
 def witness(process: Process, host: Engine, container: str, *, folder: Path) -> None:
@@ -98,10 +106,3 @@ def _wait(process: Process) -> None:
         process.wait(timeout=0.05)
     except subprocess.TimeoutExpired:
         return
-
-
-def _hand_over(folder: Path, checkout: Path) -> None:
-    """Give the run's folder to the container's user, where this one is root."""
-    values = read_block(checkout / ".env").values
-    if os.getuid() == 0 and "REPRISE_UID" in values:
-        os.chown(folder, int(values["REPRISE_UID"]), int(values["REPRISE_GID"]))

@@ -6,7 +6,6 @@ characters, which a terminal would obey, are written out.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.cli.progress import readable
@@ -188,10 +187,17 @@ def short(value: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, then minutes, then hours."""
+    """Seconds, then minutes, then hours, each with its unit.
+
+    >>> [duration(some) for some in (3.21, 75, 3725)]
+    ['3.2 s', '1 min 15 s', '1 h 02 min']
+    """
     if seconds is None:
         return ""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))  # noqa: PLR2004 - a minute
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
 def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:

@@ -14,7 +14,8 @@ from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import LARGEST, pull_run
 from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import host_name, runs_folder, store_address
+from trainer.cli.ownership import hand_over
+from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import COLUMNS, columns, page, row, summary
 from trainer.errors import (
@@ -29,11 +30,12 @@ from trainer.errors import (
 )
 from trainer.record import Status
 from trainer.record_schema import record_schema
-from trainer.run_names import resolve_run, whole_id
+from trainer.run_names import LATEST, resolve_run, whole_id
 from trainer.store import open_store
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Collection
 
     from trainer.actions.list_runs import Listed
     from trainer.store.contract import Store
@@ -60,7 +62,7 @@ def _parser() -> Arguments:
     )
     show.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder")
     pull = verbs.add_parser("pull", help="bring runs from the store to this machine, verified")
-    pull.add_argument("run", nargs="+", help="an id, or the beginning of one")
+    pull.add_argument("run", nargs="+", help="an id, the beginning of one, or `latest`")
     pull.add_argument("--at-most", type=float, metavar="GIB", help=f"size to accept (default {LARGEST >> 30})")
     publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
     publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
@@ -132,6 +134,8 @@ def _found(word: str, address: str | None) -> Listed:
     runs = runs_folder()
     here = local_ids(runs)
     try:
+        if word == LATEST and (newest := _newest(here, address)) not in here:
+            word = newest
         return local_run(runs, resolve_run(word, here))
     except RunNotFoundError as fault:
         if address is None:
@@ -147,16 +151,36 @@ def _found(word: str, address: str | None) -> Listed:
     return remote_run(store, run, there[run])
 
 
+def _newest(here: Collection[str], address: str | None) -> str:
+    """The latest run that is known, here or in the store; where that is away, the latest here."""
+    try:
+        there = remote_ids(open_store(address)) if address else {}
+    except StoreError:
+        there = {}
+    return resolve_run(LATEST, {*here, *there})
+
+
 def _pull(words: Namespace) -> int:
     store, runs = _store(words.store), runs_folder()
     largest = LARGEST if words.at_most is None else int(words.at_most * (1 << 30))
     done: list[dict[str, Any]] = []
     for word in words.run:
-        run = whole_id(word) or resolve_run(word, remote_ids(store))
+        here = local_ids(runs)
+        named = _newest(here, words.store) if word == LATEST else word
+        run = whole_id(named) or resolve_run(named, remote_ids(store))
+        before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
         done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
+        new = [record.attempt for record in records if record.attempt not in before]
+        if new:
+            hand_over(runs / run, checkout=CHECKOUT)
         if not words.json:
-            print(f"pulled {run}: {len(records)} attempt{'s' * (len(records) > 1)}, in {runs / run}")
+            count = f"{len(new)} attempt{'s' * (len(new) > 1)}"
+            print(
+                f"pulled {run}: {count}, in {runs / run}"
+                if new
+                else f"{run} is here already, in {runs / run}: nothing was pulled"
+            )
     if words.json:
         print(json.dumps(done, indent=1))
     return 0

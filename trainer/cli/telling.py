@@ -47,8 +47,7 @@ def published(session: Session) -> str:
     try:
         publish_run(Path(session.frozen.folder), open_store(address))
     except RepriseError as fault:
-        print(f"not published: {fault.message}", file=sys.stderr)
-        return local(session)
+        return f"no: {fault.message}\n{'':11}{local(session)}"
     finally:
         session.stop.ignore()
     return address

@@ -84,7 +84,14 @@ def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
     """Make what shows progress: a bar on a terminal, lines in a pipe."""
     if not progress:
         return []
-    return [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
+    return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1, as everywhere else."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
 
 class EpochLines(Callback):
