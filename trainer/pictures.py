@@ -31,7 +31,10 @@ class Pictures:
 
 
 def sorted_out(reader: Images, paths: Iterable[str], table: str | None, *, dataset: str) -> Pictures:
-    """Find the pictures among `paths` and their classes; `table` is the text of `reader.labels`. Raises `DatasetError`."""
+    """Find the pictures among `paths` and their classes; `table` is the text of `reader.labels`. Raises `DatasetError`.
+
+    Where all lie in one folder and nothing tells classes, there is one, without a name.
+    """
     files = [path for path in paths if path.startswith(reader.folder) and path.lower().endswith(SUFFIXES)]
     if not files:
         sentence = f"dataset {dataset} has no pictures below {reader.folder or 'its folder'!r}"
@@ -41,6 +44,11 @@ def sorted_out(reader: Images, paths: Iterable[str], table: str | None, *, datas
         if table is None
         else _of_table(reader, files, table)
     )
+    if "" in named and not reader.classes and len(set(named)) > 1:
+        lone = files[named.index("")]
+        raise DatasetError(
+            f"{lone} lies in no folder that names its class, as others do", hint="--labels FILE, or move it"
+        )
     classes = reader.classes or tuple(sorted(set(named)))
     numbers = {name: number for number, name in enumerate(classes)}
     if stranger := next((name for name in named if name not in numbers), None):

@@ -13,7 +13,7 @@ import pytest
 from tests.actions.conftest import FILES, contents, damage, fill, leftovers, objects
 from tests.actions.fakes import FaultyStore
 from trainer import cli
-from trainer.cli import data, places
+from trainer.cli import data, data_places, places
 from trainer.store import open_store
 from trainer.store.cache import Cache
 
@@ -149,9 +149,91 @@ def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
 
     reprise("publish", "small", str(tmp_path / "source"))
     with monkeypatch.context() as patched:
-        patched.setattr(data, "open_store", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        patched.setattr(data_places, "open_store", lambda address: FaultyStore(open_store(address), stopping, times=1))
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err
     assert not leftovers(Cache(root=tmp_path / "cache"))
     assert reprise("fetch", "small")[0] == 0
+
+
+def test_diff_tells_what_changed_without_fetching(reprise: Type, tmp_path: Path) -> None:
+    """Each file once, the sums, and nothing in the cache."""
+    source = tmp_path / "source"
+    reprise("publish", "small", str(source))
+    (source / "a.txt").write_bytes(b"other")
+    (source / "new.txt").write_bytes(b"new")
+    (source / "empty").unlink()
+    reprise("publish", "small", str(source))
+    code, out, err = reprise("diff", "small@1", "small@2")
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert lines[:3] == [
+        ["changed", "a.txt", "5", "B", "->", "5", "B"],
+        ["removed", "empty", "0", "B"],
+        ["added", "new.txt", "3", "B"],
+    ]
+    assert out.splitlines()[-1] == "small@1 -> small@2: 1 added (3 B), 1 removed (0 B), 1 changed (5 B)"
+    told = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
+    assert told["files"] == {"added": 1, "removed": 1, "changed": 1}
+    assert [change["path"] for change in told["changes"]] == ["a.txt", "empty", "new.txt"]
+    assert reprise("diff", "small@2", "small")[1] == "small@2 -> small@2: the same files\n"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_show_tells_which_versions_there_are(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the store; where that is away, everything else is told all the same."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    (tmp_path / "source/new").write_bytes(b"new")
+    reprise("publish", "small", str(tmp_path / "source"))
+    assert f"  versions  1, 2 in {tmp_path / 'store'}\n" in reprise("show", "small")[1]
+    assert json.loads(reprise("show", "small@1", "--json")[1])["versions"] == [1, 2]
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "away"))
+    code, out, _ = reprise("show", "small")
+    assert (code, "  versions  unknown: " in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--lines", "a.txt", "--split", "train=0%:100%", "--split-seed", "4"), "seed = 4"),
+        (("--images", "images", "--size", "8x8", "--resize", "--classes", ",x"), 'folder = "images/"'),
+        (("--split", "train=images/"), 'prefix = "images/"'),
+        (("--split", "train=@list"), '"images/0001.png"'),
+        (("--text", "a.txt", "--window", "2"), "window = 2"),
+        (("--sample", "bytes=uint8[any]"), '"any"'),
+    ],
+)
+def test_readers_and_splits_are_declared_as_typed(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+) -> None:
+    """What is typed stands in the file, which reads back as it was."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
+    code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--licence", "CC0-1.0", *words)
+    assert (code, "--source TEXT" in err, "--licence" in err) == (0, True, False)
+    assert expected in (tmp_path / "datasets/small.toml").read_text()
+    assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("No_Good!",), 40, "1 to 63 of a-z, 0-9, - and _, a letter or a digit first: no_good"),
+        (("small", "--split", "train=0:7"), 44, "split 'train' of small ends at row 7; its reader finds 6 samples"),
+        (("small", "--array", "x=a.txt"), 44, "a.txt is no plain array"),
+        (("small", "--lines", "a.txt", "--images", "."), 2, "two readers"),
+        (("small", "--text", "a.txt"), 2, "--text needs --window"),
+        (("small", "--sample", "x"), 2, "expected FIELD=TYPE[SHAPE]"),
+        (("small", "--sample", "x=float31"), 40, "float31"),
+    ],
+)
+def test_what_is_said_about_a_folder_is_checked(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, line: str
+) -> None:
+    """Before anything is uploaded; no expression for machines is shown."""
+    found, out, err = reprise("publish", words[0], str(tmp_path / "source"), *words[1:])
+    assert (found, out) == (code, "")
+    assert line in err
+    assert "^[" not in err
+    assert not any((tmp_path / "store").iterdir())

@@ -110,11 +110,6 @@ class _Look:
     def _images(self, images: Images) -> Layout:
         table = None if images.labels is None else self._bytes(images.labels).decode(errors="replace")
         pictures = sorted_out(images, self.paths, table, dataset=self.draft.name)
-        if "" in pictures.classes:
-            lone = pictures.files[list(pictures.labels).index(pictures.classes.index(""))]
-            raise DatasetError(
-                f"{lone} lies in no folder that could name its class", hint="--labels FILE, or put it into one"
-            )
         return Layout(count=len(pictures.files), files=pictures.files)
 
     def _lines(self, file: str) -> int:

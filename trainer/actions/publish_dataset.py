@@ -7,7 +7,7 @@ Refuses to know which store and who is watching. Publishing the same folder twic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.check_dataset import check_dataset
@@ -160,6 +160,11 @@ def newest_version(store: Store, name: str) -> Dataset | None:
             return newest
         newest = found
     return newest
+
+
+def versions(store: Store, name: str) -> list[int]:
+    """The versions of `name` in the store, found by asking for 1, 2, ..."""
+    return list(takewhile(lambda version: store.size(version_key(name, version)) is not None, count(1)))
 
 
 def read_version(store: Store, name: str, version: int) -> Dataset | None:

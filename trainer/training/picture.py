@@ -1,0 +1,110 @@
+"""A picture of samples: a row for each split, eight samples a row, with what is one number below each.
+
+Knows how a sample looks to a person. Refuses to know what it means.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+import torch
+from PIL import Image, ImageDraw
+
+from trainer.splits import select
+from trainer.training.readers import Pick, open_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from trainer.dataset import Dataset
+    from trainer.files import Files
+    from trainer.training.readers import Sample
+
+EACH: Final = 8
+"""Samples of a split."""
+_CELL: Final = 112
+_GAP: Final = 8
+_CAPTION: Final = 14
+_LETTERS: Final = 17
+"""As many fit into a cell."""
+_INK: Final = "black"
+
+
+def picture_of(dataset: Dataset, files: Files) -> bytes:
+    """A PNG of the first samples of each split, or of all samples where no split is declared."""
+    samples = open_samples(dataset, files)
+    splits = {name: select(name, dataset.splits, samples.layout, dataset=dataset.name) for name in dataset.splits}
+    rows = {
+        f"{name}, {len(chosen):,} samples": [samples.sample(Pick(index=index)) for index in chosen[:EACH]]
+        for name, chosen in (splits or {dataset.title: range(len(samples))}).items()
+    }
+    return _drawn(rows)
+
+
+def _drawn(rows: dict[str, list[Sample]]) -> bytes:
+    height = _CAPTION + _CELL + _CAPTION + _GAP
+    sheet = Image.new("RGB", (_GAP + EACH * (_CELL + _GAP), _GAP + len(rows) * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, (title, samples) in enumerate(rows.items()):
+        top = _GAP + row * height
+        pen.text((_GAP, top), title, fill=_INK)
+        for column, sample in enumerate(samples):
+            left = _GAP + column * (_CELL + _GAP)
+            sheet.paste(_cell(sample), (left, top + _CAPTION))
+            pen.text((left, top + _CAPTION + _CELL), _caption(sample), fill=_INK)
+    body = io.BytesIO()
+    sheet.save(body, "PNG")
+    return body.getvalue()
+
+
+def _cell(sample: Sample) -> Image.Image:
+    """The first field that is a picture; otherwise what the others say."""
+    shown = next((_shown(field) for field in sample.values() if _is_picture(field)), None)
+    cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
+    if shown is None:
+        ImageDraw.Draw(cell).multiline_text((4, 4), _words(sample), fill=_INK)
+        return cell
+    scale = _CELL / max(shown.size)
+    size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
+    cell.paste(shown.resize(size, Image.Resampling.NEAREST), ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
+    return cell
+
+
+def _is_picture(field: Tensor) -> bool:
+    return field.ndim == 3 and field.shape[0] in {1, 3, 4} and min(field.shape[1:]) > 1  # noqa: PLR2004 - channels, height, width
+
+
+def _shown(field: Tensor) -> Image.Image:
+    """Numbers as grey or colour: bytes as they are, 0 to 1 as black to white, others from their least to their greatest."""
+    if field.dtype != torch.uint8:
+        low, high = field.min(), field.max()
+        if low < 0 or high > 1:
+            field = (field - low) / (high - low).clamp(min=1e-12)
+        field = (field.float() * 255).round().to(torch.uint8)
+    pixels = field.permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+
+
+def _words(sample: Sample) -> str:
+    lines: list[str] = []
+    for name, field in sample.items():
+        if field.ndim == 1 and not field.is_floating_point():
+            lines += _wrapped(bytes(field[:400].clamp(0, 255).to(torch.uint8).tolist()).decode(errors="replace"))
+        elif field.ndim == 1:
+            lines += [name, *(f"{number:.4g}" for number in field[:8].tolist())]
+        elif field.ndim > 1:
+            lines.append(f"{name} {list(field.shape)}")
+    return "\n".join(lines[: _CELL // 12])
+
+
+def _wrapped(text: str) -> list[str]:
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return [plain[at : at + _LETTERS] for at in range(0, len(plain), _LETTERS)]
+
+
+def _caption(sample: Sample) -> str:
+    numbers: Sequence[str] = [f"{name} {field.item():.4g}" for name, field in sample.items() if field.ndim == 0]
+    return ", ".join(numbers)
