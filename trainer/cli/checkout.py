@@ -82,15 +82,25 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
     """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
     before = read_block(DOTENV)
-    if before.edited:
-        say("the managed block in .env was edited by hand: it is written anew (lines of your own belong outside of it)")
     values = block(docker, choice or setup.Choice(), before.values)
+    if before.edited:
+        say(
+            "the managed block in .env was edited by hand; it is written anew (lines of your own belong outside of it):"
+        )
+        for name in sorted(
+            name for name in before.values.keys() | values.keys() if before.values.get(name) != values.get(name)
+        ):
+            say(f"  {name}: {_told(name, before.values)} becomes {_told(name, values)}")
     setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
     if write_block(DOTENV, values):
         say(
             f".env: wrote {len(values)} values ({values['REPRISE_ENVIRONMENT']}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
         )
     return values
+
+
+def _told(name: str, values: Mapping[str, str]) -> str:
+    return "a secret" if "SECRET" in name and name in values else (values.get(name) or "nothing")
 
 
 def _port(text: str) -> int:

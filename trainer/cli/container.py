@@ -6,6 +6,7 @@ somebody outside of the container saw its image, the record can call it verified
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from trainer.actions.run import abandon, new_run
+from trainer.actions.setup import owner
 from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import engine
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import runs_folder
 from trainer.errors import DotenvError, EngineAbsentError, ExperimentError, RepriseError
+from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
             "training needs torch or the image, and this checkout is not set up for one",
             hint="scripts/train does what is missing",
         )
+    _require_current(checkout / ".env")
     run, folder = new_run(runs_folder())
     hand_over(folder, checkout=checkout)
     try:
@@ -106,3 +110,17 @@ def _wait(process: Process) -> None:
         process.wait(timeout=0.05)
     except subprocess.TimeoutExpired:
         return
+
+
+def _require_current(path: Path) -> None:
+    """Refuse a `.env` that was edited by hand, or is another user's: compose would start a container that cannot write the run."""
+    block, who = read_block(path), owner(os.getuid(), os.getgid())
+    if block.edited:
+        raise DotenvError(
+            "the managed block in .env was edited by hand",
+            hint="scripts/setup writes it anew, and says what it replaces",
+        )
+    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):
+        raise DotenvError(
+            f".env is stale: its containers run as uid {uid}, this user's as {who.uid}", hint="scripts/setup"
+        )
