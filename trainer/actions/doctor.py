@@ -137,7 +137,8 @@ def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, s
         return fault(
             "setup",
             DotenvError(
-                f".env is stale: {', '.join(differing)} would be written otherwise now", hint="scripts/setup --build"
+                f".env is stale: {', '.join(differing)} would be written otherwise now",
+                hint="scripts/setup --build" if any("IMAGE" in name for name in differing) else "scripts/setup",
             ),
         )
     if edited:
