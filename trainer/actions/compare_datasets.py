@@ -63,7 +63,7 @@ def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Li
 
 def _texts(name: str, content: str, digest: str | None, *, cache: Path, store: Store | None) -> Iterator[bytes]:
     with suppress(OSError):  # it was never fetched here
-        yield (cache / "datasets" / name / content.removeprefix("sha256:") / "manifest.jsonl").read_bytes()
+        yield (cache / "versions" / name / content.removeprefix("sha256:") / "manifest.jsonl").read_bytes()
     if store is not None and digest is not None:
         try:
             yield read_small(store, object_key(digest), largest=LARGEST)

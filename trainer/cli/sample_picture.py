@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.cli.on_host import wake_store
 from trainer.cli.progress import transfer_progress
 from trainer.errors import EngineAbsentError, MachineError, UsageError
 from trainer.host.atomic import write_whole
@@ -46,7 +47,8 @@ def _in_image(words: Namespace, places: Places) -> int:
             "samples are drawn with torch and Pillow, or in the environment's image; this checkout is not set up for one",
             hint=f"scripts/setup, then {_typed(words)}",
         )
-    command = ["docker", "compose", "run", "--rm", "-T", "train", "data", "show", words.name, "--samples", "-"]
+    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", "data", "show", words.name, "--samples", "-"]
+    wake_store()
     print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
     try:
         done = subprocess.run(command, cwd=places.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)

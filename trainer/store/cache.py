@@ -3,11 +3,11 @@
 Knows which datasets are complete, and how one becomes so. Refuses to know where bytes come from.
 
     objects/…                                what datasets are made of: trainer/store/objects.py
-    datasets/<name>/<content>/manifest.jsonl  as it was published
-    datasets/<name>/<content>/complete.json   written last: which objects hold it
-    datasets/<name>/<content>/wanted.json     the same, of a fetch that has not ended
-    datasets/<name>/<content>/suspect.u1000   user 1000 met a wrong byte: at the next start all of it is verified for this user
-    datasets/<name>/<content>/fetch.lock      whose turn it is; a courtesy that saves bandwidth, on which nothing that is right depends
+    versions/<name>/<content>/manifest.jsonl  as it was published
+    versions/<name>/<content>/complete.json   written last: which objects hold it
+    versions/<name>/<content>/wanted.json     the same, of a fetch that has not ended
+    versions/<name>/<content>/suspect.u1000   user 1000 met a wrong byte: at the next start all of it is verified for this user
+    versions/<name>/<content>/fetch.lock      whose turn it is; a courtesy that saves bandwidth, on which nothing that is right depends
 
 Folders are as open as the cache's own: made with mode 1777, as /tmp is, it lets every user add and none remove what is another's.
 Nothing is ever taken from modes, times or listings.
@@ -74,7 +74,7 @@ class Cache:
 
     def place(self, dataset: Dataset) -> Path:
         """Where the dataset is, or would be."""
-        return self.root / "datasets" / dataset.name / dataset.content.removeprefix("sha256:")
+        return self.root / "versions" / dataset.name / dataset.content.removeprefix("sha256:")
 
     def find(self, dataset: Dataset) -> CachedDataset | None:
         """The dataset if all of it is here and nobody met a wrong byte in it; None otherwise.
