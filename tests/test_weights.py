@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.errors import DocumentError
 from trainer.weights import LARGEST_HEADER, read_header, read_tensors
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def written(path: Path, header: Any, data: bytes, *, length: int | None = None) -> Path:
@@ -65,6 +66,39 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, header: Any, data: int, s
         read_header(written(tmp_path / "w", header, bytes(data)))
     assert said in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@given(
+    header=st.dictionaries(
+        st.sampled_from(["x", "y", "__metadata__", ""]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "dtype": st.sampled_from(["F32", "F4", "BOOL", "C64", ""]) | st.none(),
+                "shape": st.lists(st.integers(-1, 3) | st.integers() | st.text(), max_size=3),
+                "data_offsets": st.lists(st.integers(-1, 16) | st.floats(), max_size=3),
+                "other": st.none(),
+            },
+        )
+        | st.integers()
+        | st.text(),
+    )
+    | st.binary(),
+    data=st.binary(max_size=16),
+    length=st.none() | st.integers(0, 2**64 - 1),
+)
+def test_whatever_stands_in_a_file_is_read_or_refused(header: Any, data: bytes, length: int | None) -> None:
+    """In one line; and what is read lies within the file."""
+    with TemporaryDirectory() as place:
+        path = written(Path(place) / "w", header, data, length=length)
+        found, said = {}, ""
+        try:
+            found = read_header(path)
+        except DocumentError as fault:
+            said = fault.message
+        assert "\n" not in said
+        assert sum(tensor.stop - tensor.start for tensor in found.values()) <= len(data)
+        assert all(0 < tensor.start <= tensor.stop <= path.stat().st_size for tensor in found.values())
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, LARGEST_HEADER + 1, 100])

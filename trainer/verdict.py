@@ -181,7 +181,7 @@ def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
 
 def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | None:
     if noise is None:
-        return "no spread of seeds was measured for this experiment with these settings, in this environment, on this device"
+        return _UNMEASURED
     if unmeasured := [figure.name for figure in figures if figure.noise is None]:
         return f"the measured spread of seeds does not tell of {', '.join(unmeasured)}"
     beyond = [figure for figure in figures if not figure.within(figure.noise)]
@@ -199,6 +199,10 @@ def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> s
     return "; ".join(said) or None
 
 
+_UNMEASURED: Final = (
+    "no spread of seeds was measured for this experiment with these settings, in this environment, on this device:"
+    " `scripts/reprise noise` measures one"
+)
 _HELD: Final = {
     Rung.IDENTICAL: "final weights and all result metrics ({count}) are equal bit for bit",
     Rung.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",

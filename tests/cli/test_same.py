@@ -86,7 +86,7 @@ def test_a_run_in_the_store_is_compared_by_its_record(
     with pytest.raises(RunNotFoundError):
         main([a.record.run, b.record.run])
     assert main([a.record.run, b.record.run, "--store", str(tmp_path / "store")]) == 0
-    assert f"`reprise runs pull {b.record.run}` first" in capsys.readouterr().out
+    assert f"`scripts/reprise runs pull {b.record.run}` first" in capsys.readouterr().out
 
 
 def test_control_characters_of_a_stranger_are_written_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

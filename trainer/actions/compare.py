@@ -15,7 +15,7 @@ from trainer.actions.compare_steps import Steps, compare_steps
 from trainer.actions.compare_weights import compare_weights
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.candidates import Kind, candidates
-from trainer.errors import RunNotFoundError
+from trainer.errors import RunError, RunNotFoundError
 from trainer.host.source import ARCHIVE
 from trainer.noise import FOLDER, measured_noise
 from trainer.verdict import Rung, Verdict, judge
@@ -107,11 +107,21 @@ def side(path: Path) -> Side:
 
 
 def compare(a: Side, b: Side, *, places: Places) -> Comparison:
-    """Compare two runs. Raises `DocumentError`, `SourceError`, `AlteredError` where a file is not what it claims to be."""
+    """Compare two runs.
+
+    Raises `DocumentError`, `SourceError`, `AlteredError` where a file is not what it claims to be, `RunError` where it cannot be read.
+    """
     noise = measured_noise(places.runs / FOLDER, (a.record, b.record))
     verdict = judge(a.record, b.record, noise=noise)
     if a.attempt is not None and b.attempt is not None and a.attempt.resolve() == b.attempt.resolve():
-        return _itself(a, b, verdict)
+        return Comparison(a=a, b=b, verdict=verdict, same_run=True, **_NOTHING)
+    try:
+        return _with_evidence(a, b, verdict, places)
+    except OSError as fault:
+        raise RunError(f"{fault.filename} cannot be read: {fault.strerror}", hint="change its permissions") from fault
+
+
+def _with_evidence(a: Side, b: Side, verdict: Verdict, places: Places) -> Comparison:
     notes: list[str] = []
     found = tuple(_looked_into(candidate, a, b, places, notes) for candidate in candidates(a.record, b.record))
     steps = _steps(a, b)
@@ -126,10 +136,6 @@ def compare(a: Side, b: Side, *, places: Places) -> Comparison:
         weights=weights,
         notes=(*steps.notes, *notes, *_to_pull(a, b)),
     )
-
-
-def _itself(a: Side, b: Side, verdict: Verdict) -> Comparison:
-    return Comparison(a=a, b=b, verdict=verdict, same_run=True, candidates=(), parting=None, weights=None, notes=())
 
 
 def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: list[str]) -> Candidate:
@@ -176,7 +182,7 @@ def _to_pull(a: Side, b: Side) -> Iterator[str]:
     for each in (a, b):
         if each.attempt is None:
             run = each.record.run
-            yield f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
+            yield f"run {run} is in the store only: for code, steps and tensors, `scripts/reprise runs pull {run}` first"
 
 
 def _named(side: Side) -> dict[str, Any]:
@@ -202,6 +208,7 @@ def stronger(comparison: Comparison) -> dict[Rung, str]:
     return lacking
 
 
+_NOTHING: Final[dict[str, Any]] = {"candidates": (), "parting": None, "weights": None, "notes": ()}
 _UNEXPLAINED: Final = (
     "; no ingredient differs, so a run like this does not come out the same twice, or something around it bears on it"
 )
