@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from trainer.actions.fetch_dataset import fetch_dataset
@@ -22,9 +23,12 @@ from trainer.store import open_store
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainer.cli.session import Session
     from trainer.dataset import Dataset
     from trainer.launch import Frozen, Launch
+    from trainer.store.cached import CachedDataset
     from trainer.store.contract import Store
     from trainer.training.fit import Trained
     from trainer.training.stop import Stop
@@ -39,7 +43,7 @@ def work(session: Session) -> Trained:
         from trainer.training.fit import Job, train
 
     with session.stage("fetch"):
-        data = _fetched(session.dataset)
+        data = _fetched(session.dataset, say=session.say)
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
@@ -72,7 +76,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
             experiment=experiment,
             ledger=Ledger(resolved, root=SOURCE),
             dataset=dataset,
-            data=_fetched(dataset),
+            data=_fetched(dataset, say=lambda _: None),
             into=Path(os.environ["REPRISE_ATTEMPT"]),
             stop=stop,
             say=lambda _: None,
@@ -85,9 +89,14 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
     return 0
 
 
-def _fetched(dataset: Dataset) -> Path:
-    cache = Cache(root=cache_folder())
-    return fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress()).folder()
+def _fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
+    """The dataset's files, whole; one line says what that cost."""
+    began, cache = monotonic(), Cache(root=cache_folder())
+    cached = cache.find(dataset)
+    how = "in the cache, nothing fetched" if cached else "fetched and verified"
+    found = cached or fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+    say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
+    return found
 
 
 def _store() -> Store:

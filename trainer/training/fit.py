@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -22,7 +21,6 @@ from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.logs import TellFirstStep, displays, finish, loggers
-from trainer.training.readers.folder import Folder
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
 from trainer.training.stopping import StopBetweenSteps
@@ -30,6 +28,7 @@ from trainer.training.tensors import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from trainer.dataset import Dataset
     from trainer.files import Files
@@ -47,7 +46,7 @@ class Job:
     experiment: Experiment
     ledger: Ledger
     dataset: Dataset
-    data: Path | Files
+    data: Files
     """The fetched dataset's files."""
     into: Path
     """The attempt's folder."""
@@ -80,8 +79,7 @@ def train(job: Job) -> Trained:
         apply_level()
         _seed_start()
         net = configured(job.experiment.net)()
-        files = Folder(job.data) if isinstance(job.data, Path) else job.data
-        data = made(RunData, job.dataset, net.samples(job.dataset, files))
+        data = made(RunData, job.dataset, net.samples(job.dataset, job.data))
         clock, checkpoints = StepClock(), made(Checkpoints, job.into / "checkpoints", run=job.run)
         machine = _machine(job, [clock, checkpoints])
         try:
