@@ -47,14 +47,15 @@ def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> No
         "+++ B/tests/t.py",
     ]
     assert {"-y = 2", "+y = 3", " x = 1"} < set(lines)
+    assert lines[0] == "4 files: gone.py, net.py, docs/a.md, tests/t.py"
 
 
 def test_what_is_no_text_is_said_to_differ(tmp_path: Path) -> None:
     """Bytes, another encoding, and what is longer than source."""
     before = {"a.bin": b"\0", "b.txt": b"\xff", "c.txt": b"x" * (LARGEST + 1), "d": b"same"}
     lines = diff(tmp_path, before, {name: data + b"y" * (name != "d") for name, data in before.items()})
-    assert len(lines) == 3
-    assert all("not text, or too long" in line for line in lines)
+    assert lines[0] == "3 files: a.bin, b.txt, c.txt"
+    assert ["not text, or too long" in line for line in lines] == [False, True, True, True]
 
 
 def test_a_file_that_became_executable_is_told(tmp_path: Path) -> None:

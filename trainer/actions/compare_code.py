@@ -22,16 +22,24 @@ LARGEST: Final = 1 << 20
 """Bytes of a file that is compared line by line."""
 MOST_LINES: Final = 20_000
 """Lines of one: comparing takes the square of it at worst."""
+_NAMED: Final = 8
+"""Files that the first line names."""
 
 
 def code_diff(a: Path, b: Path, *, named: tuple[str, str]) -> list[str]:
     """Compare the bundles in two run folders, whose records name them `named`: a unified diff, its lines without line ends.
 
-    Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
+    Where several files differ, the first line names them. Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
-    return [line for path in paths for line in _between(path, one.get(path), other.get(path))]
+    return [*_named(paths), *(line for path in paths for line in _between(path, one.get(path), other.get(path)))]
+
+
+def _named(paths: list[str]) -> Iterator[str]:
+    if len(paths) > 1:
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        yield f"{len(paths)} files: {', '.join(paths[:_NAMED])}{more}"
 
 
 def _likely(path: str) -> tuple[bool, str]:
