@@ -23,6 +23,8 @@ ONE_HOME = {
     "docker": {"trainer.engine.docker"},
     "pynvml": {"trainer.host.hardware"},
     "rfc8785": {"trainer.digest"},
+    "cryptography": {"trainer.host.signing"},
+    "securesystemslib": {"trainer.host.signing"},
 }
 TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb"}
 NAMES_FOR_NOTHING = {

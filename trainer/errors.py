@@ -106,6 +106,12 @@ class ManifestError(RepriseError):
     code = 48
 
 
+class CertificateError(RepriseError):
+    """A certificate that was altered, was signed by another key, or is about another run."""
+
+    code = 49
+
+
 # --- 50-59: the store
 
 

@@ -49,6 +49,15 @@ COMMANDS: Final = {
         summary="measure how far results are apart when only the seed differs",
         where="image",
     ),
+    "certify": Command(
+        module="trainer.cli.certify",
+        summary="test that a training comes out the same again, and state it, signed",
+        where="image",
+    ),
+    "verify": Command(
+        module="trainer.cli.verify",
+        summary="check a certificate",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",

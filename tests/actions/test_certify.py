@@ -1,0 +1,62 @@
+"""Certifying two runs: when the property holds, and what is named where it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.certified import statement, traced
+from trainer.actions.certify import LOG, Kill, keep
+from trainer.certificate import read_statement
+from trainer.errors import RunError
+from trainer.trace import FILE
+from trainer.verdict import Rung
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_equal_runs_certify_a_rerun(tmp_path: Path) -> None:
+    """Everything that was compared is named, and both records by digest."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    tested = statement(a, b).predicate
+    assert (tested.claim, tested.holds, tested.verdict, tested.lost) == ("rerun", True, Rung.IDENTICAL, None)
+    assert tested.compared == ["weights", "state of the optimizer", "result metrics", FILE, LOG]
+    assert statement(a, b).runs == [a.record.run, b.record.run]
+
+
+def test_the_object_that_was_not_restored_is_named(tmp_path: Path) -> None:
+    """By the first stream in order of cause, at its step, though the end came out equal."""
+    a, b = traced(tmp_path / "runs", 0.5, 0.4, 0.3), traced(tmp_path / "runs", 0.5, 0.4, 0.3, slow_from=3)
+    tested = statement(a, b, kill=Kill(after=2, resumed_from=2)).predicate
+    assert (tested.claim, tested.holds, tested.killed_after) == ("resume", False, 2)
+    assert tested.lost
+    assert (tested.lost.what, tested.lost.step) == ("the schedule of the learning rate", 3)
+
+
+def test_a_log_that_was_not_cut_back_is_named(tmp_path: Path) -> None:
+    """A line that stands twice after resuming is no equal log."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    assert b.attempt
+    (b.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n' * 2)
+    lost = statement(a, b).predicate.lost
+    assert lost
+    assert lost.what == f"the file {LOG}: one has more lines than the other"
+
+
+def test_nothing_is_stated_of_what_was_not_there(tmp_path: Path) -> None:
+    """A run without a trace, or of other ingredients."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    assert b.attempt
+    (b.attempt / FILE).unlink()
+    with pytest.raises(RunError, match="nothing can be certified"):
+        statement(a, b)
+
+
+def test_it_is_kept_beside_both_runs(tmp_path: Path) -> None:
+    """Unsigned as the statement itself."""
+    stated = statement(traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5))
+    paths = keep(stated, None, runs=tmp_path / "runs")
+    assert [path.parent.parent.name for path in paths] == stated.runs
+    assert all(read_statement(path.read_bytes(), where="there") == stated for path in paths)

@@ -1,0 +1,97 @@
+"""`reprise verify CERTIFICATE [--key PUBLIC]`: whether a certificate is what it claims to be.
+
+Knows what can be checked: the signature against a key that the user trusts, the statement against itself, its digests and its verdict
+against the records that are at hand. Refuses to believe a key that came with the certificate.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.run import load_record
+from trainer.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
+from trainer.cli.arguments import Arguments
+from trainer.cli.certificate_page import page
+from trainer.cli.places import runs_folder
+from trainer.errors import CertificateError, DocumentError
+from trainer.host.signing import is_envelope, opened, verified
+from trainer.record import is_run_id
+
+if TYPE_CHECKING:
+    from trainer.certificate import Statement
+    from trainer.record import Record
+
+_LARGEST = 1 << 24
+"""Bytes of a certificate."""
+
+
+def main(argv: list[str]) -> int:
+    """Check, print; exit 0 where the certificate is good and what it states holds, with its verdict where it does not hold."""
+    words = _parser().parse_args(argv)
+    text = _text(words.certificate)
+    payload, signature = _payload(text, key=words.key, where=str(words.certificate))
+    statement = read_statement(payload, where=str(words.certificate))
+    at_hand = _check(statement, words.certificate)
+    checks = [f"signature  {signature}", *at_hand]
+    if words.json:
+        document = {"statement": json.loads(statement.to_json()), "checks": checks, "holds": statement.predicate.holds}
+        print(json.dumps(document))
+    else:
+        print("\n".join([*page(statement), *(f"  {line}" for line in checks)]))
+    return statement.predicate.code
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise verify", "Check a certificate: signature, digests, and the records at hand.")
+    parser.add_argument("certificate", type=Path, help="a file that `reprise certify` wrote")
+    parser.add_argument("--key", type=Path, metavar="PUBLIC", help="the Ed25519 public key (PEM) of whom you believe")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _text(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise DocumentError(f"{path} is larger than a certificate can be", hint="name the right file")
+        return path.read_bytes()
+    except OSError as fault:
+        raise DocumentError(f"{path} cannot be read: {fault.strerror}", hint="check the name") from fault
+
+
+def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
+    """The statement, and what is known of its signature."""
+    if not is_envelope(text):
+        if key is not None:
+            raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
+        return text, "none: anybody could have written this"
+    if key is None:
+        payload, signers = opened(text, kind=PAYLOAD_TYPE, where=where)
+        print("reprise: the signature is not checked: --key PUBLIC names whom you believe", file=sys.stderr)
+        return payload, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
+    payload, signer = verified(text, kind=PAYLOAD_TYPE, key=key, where=where)
+    return payload, f"good, by key {signer[:16]}... ({key})"
+
+
+def _check(statement: Statement, path: Path) -> list[str]:
+    """Hold the statement against where it lies, and against the records that are at hand. Raises `CertificateError`."""
+    place = path.absolute().parent
+    if place.name == FOLDER and is_run_id(place.parent.name) and place.parent.name not in statement.runs:
+        said = f"{path} lies beside run {place.parent.name}; it is about {' and '.join(statement.runs)}"
+        raise CertificateError(said, hint="do not believe it of this run")
+    checked: list[str] = []
+    records: list[Record] = []
+    for subject in statement.subject:
+        file = runs_folder() / subject.name
+        if not file.is_file():
+            checked.append(f"record     {subject.name}: not at hand, not checked")
+            continue
+        records.append(load_record(file))
+        check_record(statement, records[-1], file.read_bytes())
+        checked.append(f"record     {subject.name}: as certified")
+    if len(records) == len(statement.subject):
+        check_verdict(statement, records)
+        checked.append(f"verdict    computed again from the records: {statement.predicate.verdict}")
+    return checked
