@@ -62,7 +62,8 @@ class Checkout:
 
     def start(self, *argv: str, host: str = "") -> subprocess.Popen[str]:
         """Start a training of the experiment, on a host that is told its name."""
-        command = [sys.executable, "-m", "trainer", "train", "--exp", "dots.py", *argv]
+        experiment = () if "--exp" in argv else ("--exp", "dots.py")
+        command = [sys.executable, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
             command,
             cwd=self.root,

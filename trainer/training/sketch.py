@@ -22,8 +22,8 @@ from trainer.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STEPS: Final = frozenset({"setup", "training_step", "validation_step", "test_step", "_parted"})
-"""The methods of `Task` by which the fields of a sample are read."""
+STEPS: Final = frozenset({"samples", "setup", "training_step", "validation_step", "test_step", "_parted"})
+"""The methods of `Task` by which the fields of a sample are made and read."""
 _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
 _TYPES: Final = ("bool", "int", "float", "str", "list", "tuple", "dict", "set")

@@ -1,0 +1,41 @@
+"""An experiment that brings a reader of its own, in a few lines: the one that docs/datasets.md shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft, declared
+from trainer.reader import Lines
+from trainer.store import open_store
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = pytest.mark.torch
+
+DOCUMENT: Final = Path(__file__).parents[2] / "docs/datasets.md"
+
+
+def test_the_documents_experiment_trains_and_no_worker_changes_a_bit(checkout: Checkout, tmp_path: Path) -> None:
+    """It is given verified files; its randomness is each sample's own."""
+    found = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    (checkout.root / "mine.py").write_text(found[1])
+    (tmp_path / "topics.txt").write_text("".join(f"line {number} of the manual\n" for number in range(60)))
+    splits = {"train": (0, 40), "val": (40, 50), "test": (50, 60)}
+    draft = Draft(name="topics", splits=splits, reader=Lines(kind="lines", file="topics.txt"))
+    published = publish_dataset(draft, source=SourceFolder(root=tmp_path), store=open_store(str(checkout.store)))
+    (checkout.root / "datasets/topics.toml").write_text(declared(published.dataset))
+    weights = []
+    for workers in ("0", "1"):
+        code, _, err = checkout.train("--exp", "mine.py", "--max-epochs", "2", "--workers", workers)
+        assert code == 0, err
+        weights.append(checkout.last()[1].outcome.weights)
+    assert weights[0] == weights[1]
+    assert weights[0] is not None
