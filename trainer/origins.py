@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from trainer.errors import DocumentError, SettingError, UsageError
 from trainer.setting_faults import all_of, misfit, shown_secret, unknown, without_value
-from trainer.settings import ENVIRONMENT_PREFIX, LaunchSettings, Origin, Source, author_of, given, is_secret
+from trainer.settings import ENVIRONMENT_PREFIX, RETEST, LaunchSettings, Origin, Source, author_of, given, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,7 +105,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
         given.reset(token)
     if faults:
         raise all_of(faults)
-    return Resolved(settings=made, origins=_origins(settings, sources))
+    return Resolved(settings=made, origins=_origins(settings, sources, retest=RETEST in origins.environ))
 
 
 class _Read(NamedTuple):
@@ -144,10 +144,11 @@ def _source(settings: type[LaunchSettings], read: _Read) -> Source:
     return Source(settings, read.origin, kept, where=read.where)
 
 
-def _origins(settings: type[LaunchSettings], sources: Iterable[Source]) -> dict[str, Origin]:
+def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
+    """Where each value came from; in a retest a record is behind everything that is given."""
     found = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
     for source in reversed(list(sources)):
-        found |= dict.fromkeys(source.values, source.origin)
+        found |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)
     return found
 
 

@@ -192,7 +192,11 @@ class Circumstances(Document):
     host: Host
     inventory: Inventory
     drift: list[str] = []
-    """How the live process differs from the image's baked inventory and the lock, a line each."""
+    """How the live process differs from the image's baked inventory and the lock, and its files from what was installed, a line each."""
+    drift_at_end: list[str] | None = None
+    """The same once more when the attempt was closed; `None`: it was not looked at."""
+    retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$")
+    """The run that this one repeats, where `reprise reproduce` made it."""
     origins: dict[str, str]
     """Where each setting's value came from."""
     execution: dict[str, JsonValue] = {}

@@ -20,8 +20,6 @@ from trainer.paths import path_fault
 if TYPE_CHECKING:
     from trainer.record import Image, Record
 
-RETEST: Final = "REPRISE_RETEST"
-"""Names the run that is run again, to the launcher in the container: its settings come from a record, and its record says so."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _REFERENCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*@sha256:[0-9a-f]{64}")
 _GIVEN: Final = ("file", "environment", "command line", "record")

@@ -31,6 +31,8 @@ else:
     ModelMetaclass = type(BaseSettings)  # it has no public name
 
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
+RETEST: Final = "REPRISE_RETEST"
+"""Names the run that this one is a retest of: what is given then comes from that run's record."""
 
 
 class Role(StrEnum):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.determinism import Level, capabilities, threads_at, variables
 from trainer.digest import digest_of_file
+from trainer.host import guard
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
 from trainer.host.inventory import drift, live
 from trainer.record import Circumstances, DatasetIngredient, Determinism, Device, Ingredients, Inventory, Timing
-from trainer.settings import LaunchSettings, Role, roles, written
+from trainer.settings import RETEST, LaunchSettings, Role, roles, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from trainer.dataset import Dataset
     from trainer.host.image_claim import Claim
+    from trainer.host.inventory import Found
     from trainer.launch import Frozen, Launch
     from trainer.origins import Resolved
 
@@ -54,14 +56,12 @@ def identify(
     known = claim(environ, run=folder)
     lock = source / "uv.lock"
     here = live()
-    baked = json.loads(baked_inventory.read_bytes()) if baked_inventory.is_file() else None
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else None
     settings = facts.resolved.settings
     ingredients = Ingredients(
         experiment=facts.launch.experiment,
         settings=_bearing(facts, Role.RESULT),
         source=facts.frozen.digest,
-        lock=digest_of_file(lock) if text is not None else None,
+        lock=digest_of_file(lock) if lock.is_file() else None,
         layers=known.layers,
         datasets={
             dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
@@ -76,7 +76,8 @@ def identify(
         image=known.image,
         host=read_host(name=environ.get("REPRISE_HOST")),
         inventory=Inventory.model_validate(here),
-        drift=drift(baked, here, lock=text),
+        drift=drifted(here, source=source, baked_inventory=baked_inventory),
+        retest_of=environ.get(RETEST) or None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
         execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
         manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
@@ -84,6 +85,15 @@ def identify(
         timing=Timing(started=facts.launch.started),
     )
     return Identified(ingredients=ingredients, circumstances=circumstances, claim=known)
+
+
+def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
+    """How this process, and the files it runs from, differ from what was built and installed, a line each."""
+    lock = source / "uv.lock"
+    baked = json.loads(baked_inventory.read_bytes()) if baked_inventory.is_file() else None
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else None
+    files = guard.differences(here["roots"], source=str(source))
+    return [*drift(baked, here, lock=text), *files, *guard.foreign_libraries(here["libraries"], here["roots"])]
 
 
 def _bearing(facts: Facts, role: Role) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from errno import EDQUOT, ENOSPC
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from trainer.actions.identify import drifted
+from trainer.cli.session import BAKED_INVENTORY, SOURCE
 from trainer.cli.telling import local, published
 from trainer.errors import (
     DatasetError,
@@ -24,6 +26,7 @@ from trainer.errors import (
     StoppedError,
     UsageError,
 )
+from trainer.host.inventory import live
 from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
@@ -111,4 +114,5 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
     timing = around.timing.model_copy(
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
-    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing}))
+    drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
+    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing, "drift_at_end": drift}))

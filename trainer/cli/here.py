@@ -20,7 +20,7 @@ from trainer.errors import StoreMissingError
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import WATCHED, claim
 from trainer.host.inventory import distributions, import_roots
-from trainer.rerun import RETEST
+from trainer.settings import RETEST
 from trainer.store import open_store
 from trainer.store.cache import Cache
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from trainer.actions.identify import Facts, identify
 from trainer.actions.run import open_run
 from trainer.cli.manual import OWN
-from trainer.cli.session import SOURCE, Session
+from trainer.cli.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.dataset import load_dataset
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from trainer.launch import Frozen, Launch
     from trainer.training.experiment import Experiment
     from trainer.training.stop import Stop
-
-BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 
 
 def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:

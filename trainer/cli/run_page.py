@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
+from trainer.retest import summed_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from trainer.actions.list_runs import Listed
     from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
+    from trainer.retest import Retest
 
 COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
 
@@ -67,8 +69,8 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
     return [(printable(name), short(value)) for name, value in sorted(tested.items())[:2]]
 
 
-def page(listed: Listed, record: Record) -> Iterator[str]:
-    """One run on a page."""
+def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
+    """One run on a page, with what running it again gave."""
     ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
     where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
     started = f"{around.timing.started:%Y-%m-%d %H:%M:%S} UTC"
@@ -82,13 +84,17 @@ def page(listed: Listed, record: Record) -> Iterator[str]:
             ("started", f"{started}, took {duration(around.timing.seconds) or '?'}"),
             ("command", " ".join(around.command)),
             ("identity", record.identity),
+            *_present(("retest of", around.retest_of)),
         ],
     )
     yield from _block("result", _result(outcome))
+    yield from _lines("retests", summed_up(retests))
     yield from _block("ingredients", _ingredients(ingredients, around))
     yield from _block("image", _image(around.image))
     yield from _block("machine", _machine(around))
     yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
+    if around.drift_at_end is not None and around.drift_at_end != around.drift:
+        yield from _lines("drift when it ended", around.drift_at_end or ["none"])
     yield from _settings(record)
     yield from _lines("left out of the source", around.source.left_out)
     files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]

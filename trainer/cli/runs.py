@@ -9,6 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from trainer.actions.keep_retest import retests_here, retests_in_store
 from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import LARGEST, pull_run
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from trainer.actions.list_runs import Listed
+    from trainer.retest import Retest
     from trainer.store.contract import Store
 
 _AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
@@ -125,8 +127,19 @@ def _show(words: Namespace) -> int:
     if words.json:
         print(json.dumps(listed.record.model_dump(mode="json"), indent=1))
     else:
-        print("\n".join(page(listed, listed.record)))
+        print("\n".join(page(listed, listed.record, retests=_retests(listed, words.store))))
     return 0
+
+
+def _retests(listed: Listed, address: str | None) -> list[Retest]:
+    """What running it again gave, here and, for a published run, as others told the store; one that is away is passed over."""
+    found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
+    if address and listed.where is not Where.LOCAL:
+        try:
+            found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, open_store(address))}
+        except StoreError as fault:
+            print(f"only local retests are shown: {fault.message}", file=sys.stderr)
+    return list(found.values())
 
 
 def _found(word: str, address: str | None) -> Listed:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.training.fit import Trained
     from trainer.training.stop import Stop
 
+BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 SOURCE: Final = Path.cwd()
 """The frozen source: the launcher starts the process in it."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 DPKG: Final = Path("/var/lib/dpkg/info")
@@ -49,21 +49,19 @@ def differences(roots: Iterable[str], *, source: str, mounts: Path = MOUNTS) -> 
     return found if is_sealed(places, mounts) else [*found, *_files(_installations(places))]
 
 
-def foreign_libraries(libraries: Mapping[str, int], roots: Iterable[str], *, dpkg: Path = DPKG) -> list[str]:
-    """The shared libraries that this process has mapped and that neither Python, a distribution nor the system brought."""
-    listed = {
-        path.replace(root, os.path.realpath(root), 1)
-        for root in _installations(roots)
-        for path in _records(root)
-        if ".so" in path
-    }
-    own = (os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix))
-    rest = [path for path in libraries if os.path.realpath(path) not in listed and not _DRIVER.search(path)]
-    system = _system_files(dpkg) if rest else set()
+def foreign_libraries(libraries: Iterable[str], roots: Iterable[str], *, dpkg: Path = DPKG) -> list[str]:
+    """The shared libraries that this process has mapped and that neither Python, an installation nor the system brought.
+
+    One below an installation is held to that by `differences`.
+    """
+    own = [os.path.realpath(place) for place in (*_installations(roots), sys.base_prefix, sys.base_exec_prefix)]
+    places = [place for place in own if place not in {"/", "/usr"}]
+    rest = [path for path in libraries if not any(_below(path, place) for place in places)]
+    system = _system_files(dpkg)
     return [
         f"library {path} is mapped: neither a distribution nor the system brought it"
         for path in rest
-        if path.removeprefix("/usr") not in system and (own[0] in {"/usr", "/"} or not path.startswith(own))
+        if path.removeprefix("/usr") not in system and not _DRIVER.search(path)
     ]
 
 
