@@ -11,7 +11,7 @@ import torch
 
 from trainer.dataset import Dataset
 from trainer.digest import digest_of_bytes
-from trainer.errors import DatasetError
+from trainer.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
 from trainer.training.readers.folder import Folder
@@ -106,3 +106,39 @@ def test_a_sample_that_is_not_as_declared_is_refused_at_load(tmp_path: Path) -> 
     start = partial(RunData, dataset, open_samples(dataset, Folder(tmp_path)), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; declared is float32\[3\]"):
         start()
+
+
+class Broken(Noisy):
+    """The seventh sample cannot be read, in one way or another."""
+
+    def __init__(self, fault: Exception) -> None:
+        """Raise this."""
+        self.fault = fault
+
+    def sample(self, pick: Pick) -> Sample:
+        """Fail, for one of them."""
+        if pick.index == 7:
+            raise self.fault
+        return super().sample(pick)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("fault", "kind", "line"),
+    [
+        (AlteredError("x.npy is damaged", hint="type it again"), AlteredError, "x.npy is damaged"),
+        (KeyError("x"), ExperimentFailedError, "the experiment raised KeyError: 'x'"),
+    ],
+)
+def test_what_a_worker_meets_is_told_as_if_it_were_met_here(
+    workers: int, fault: Exception, kind: type[RepriseError], line: str
+) -> None:
+    """One line, with its hint: a damaged file by its name, a fault of the experiment's own reader by its lines."""
+    data = RunData(declared(splits=SPLITS), Broken(fault), batch_size=3, workers=workers, seed=5)
+    with pytest.raises(kind) as caught:
+        list(data.train_dataloader())
+    assert caught.value.message == line
+    assert "\n" not in caught.value.message
+    assert caught.value.hint is not None
+    if kind is ExperimentFailedError:
+        assert "in sample: raise self.fault" in caught.value.hint

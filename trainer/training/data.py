@@ -6,23 +6,27 @@ generator: with any number of workers, forked or spawned, every batch has the sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from trainer.errors import DatasetError
+from trainer.errors import DatasetError, RepriseError
 from trainer.ledger import configured
 from trainer.reader import check_sample
 from trainer.splits import select
 from trainer.training.exactness import warm_up
+from trainer.training.experiment import own_failure
 from trainer.training.order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.readers import Batch, Pick
 from trainer.training.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch.utils.data import Sampler
 
@@ -31,16 +35,38 @@ if TYPE_CHECKING:
     from trainer.training.readers import Samples
 
 
-class Picked(Dataset[Batch]):
+_OURS: Final = "trainer.training.readers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """What a worker hands over in place of a batch that it could not read."""
+
+    fault: RepriseError
+
+
+class Picked(Dataset["Batch | Failed"]):
     """A reader's samples, asked for by epoch and index, a batch at a time, and held against what the dataset declares."""
 
     def __init__(self, samples: Samples, *, seed: int, said: Mapping[str, Typed], dataset: str) -> None:
         """Read from `samples`, in a run of this seed."""
         self.samples, self.seed, self.said, self.dataset = samples, seed, dict(said), dataset
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+    def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
         """Read a batch; loaders prefer this to one call a sample."""
-        batch = self.samples.batch([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+        try:
+            return self._checked([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+        except RepriseError as fault:
+            if get_worker_info() is None:
+                raise
+            return Failed(fault=fault)
+
+    def __getitem__(self, key: Key) -> Batch | Failed:
+        """Read a batch of one."""
+        return self.__getitems__([key])
+
+    def _checked(self, picks: Sequence[Pick]) -> Batch:
+        batch = self._read(picks)
         if self.said:
             found = {
                 name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
@@ -48,9 +74,28 @@ class Picked(Dataset[Batch]):
             check_sample(self.said, found, dataset=self.dataset)
         return batch
 
-    def __getitem__(self, key: Key) -> Batch:
-        """Read a batch of one."""
-        return self.__getitems__([key])
+    def _read(self, picks: Sequence[Pick]) -> Batch:
+        """Read; what a reader of the experiment's own raises is told as hers, here, where its lines are known."""
+        try:
+            return self.samples.batch(picks)
+        except RepriseError:
+            raise
+        except Exception as fault:
+            own = own_failure(fault, file=Path(inspect.getfile(type(self.samples))))
+            if own is None or type(self.samples).__module__.startswith(_OURS):
+                raise
+            raise own from fault
+
+
+class Loader(DataLoader[Batch]):
+    """A loader that raises what a worker met as the worker met it: torch would word it as a page, and lose its hint."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Give each batch."""
+        for batch in super().__iter__():
+            if isinstance(batch, Failed):
+                raise batch.fault
+            yield batch
 
 
 @configured
@@ -68,7 +113,7 @@ class RunData(L.LightningDataModule):
         self.seed = seed
         self.workers = workers
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""
         batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())
         if len(batches) == 0:
@@ -78,11 +123,11 @@ class RunData(L.LightningDataModule):
             )
         return self._loader(batches)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Loader:
         """Load the validation split."""
         return self._loader(PlainBatches(self._split("val"), batch_size=self.batch_size, share=self._share()))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> Loader:
         """Load the test split."""
         return self._loader(PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share()))
 
@@ -93,8 +138,8 @@ class RunData(L.LightningDataModule):
         attached = self.trainer
         return Share() if attached is None else Share(rank=attached.global_rank, world=attached.world_size)
 
-    def _loader(self, batches: Sampler[list[Key]]) -> DataLoader[Batch]:
-        return DataLoader(
+    def _loader(self, batches: Sampler[list[Key]]) -> Loader:
+        return Loader(
             self.picked,
             batch_sampler=batches,
             collate_fn=_as_it_is,
