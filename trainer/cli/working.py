@@ -43,7 +43,7 @@ def work(session: Session) -> Trained:
         from trainer.training.fit import Job, train
 
     with session.stage("fetch"):
-        data = _fetched(session.dataset, say=session.say)
+        data = fetched(session.dataset, say=session.say)
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
@@ -76,7 +76,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
             experiment=experiment,
             ledger=Ledger(resolved, root=SOURCE),
             dataset=dataset,
-            data=_fetched(dataset, say=lambda _: None),
+            data=fetched(dataset, say=lambda _: None),
             into=Path(os.environ["REPRISE_ATTEMPT"]),
             stop=stop,
             say=lambda _: None,
@@ -89,7 +89,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
     return 0
 
 
-def _fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
+def fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
     """The dataset's files, whole; one line says what that cost."""
     began, cache = monotonic(), Cache(root=cache_folder())
     cached = cache.find(dataset)

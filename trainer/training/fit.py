@@ -74,7 +74,7 @@ class Trained:
 
 def train(job: Job) -> Trained:
     """Train, test the checkpoint that is served, write its tensors. Raises what the experiment raises."""
-    _quieten()
+    quieten()
     with kept(job.ledger):
         apply_level()
         _seed_start()
@@ -166,7 +166,7 @@ def _seed_start(*, seed: int) -> None:
     seed_all(derived(seed, "init"))
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep Lightning's advice to itself: what it would say about workers and devices is settled by settings."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
