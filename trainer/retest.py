@@ -57,6 +57,8 @@ class Retest(Document):
     not_equal: list[str] = []
     """What was not equal to the original's, a line each; a verdict that holds nevertheless is the stronger for it."""
     drift: list[str] = []
+    hashed: int | None = None
+    """How many installed files were hashed before, all of them right; `None`: none were."""
     verdict: str
     evidence: Digest
     """The digest of the comparison's document."""

@@ -107,4 +107,4 @@ def test_it_runs_as_a_plain_script() -> None:
     """In an image it is a file alone: nothing of the package can be imported."""
     script = str(Path(guard.__file__))
     done = subprocess.run([sys.executable, "-I", "-S", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"right": 0, "altered": []}
+    assert json.loads(done.stdout) == {"format": "reprise.hashed/1", "right": 0, "altered": []}

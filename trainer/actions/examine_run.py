@@ -18,6 +18,7 @@ from trainer.errors import (
     DeviceError,
     DiskFullError,
     DocumentError,
+    DriftError,
     ImageMissingError,
     IrreproducibleError,
     ObjectMissingError,
@@ -54,12 +55,15 @@ class Machine:
     host: Host
     free: int
     """Bytes free where runs are kept."""
+    exact: bool = True
+    """Whether a run of a process that was not what its image was built with is refused."""
 
 
 def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
     """Look at everything that running `record`, kept in `folder`, again needs."""
     yield looked("outcome", lambda: _outcome(record))
     yield looked("record", lambda: _words(record))
+    yield looked("drift", lambda: _drift(record, exact=machine.exact))
     if (engine := machine.engine) is not None:
         yield looked("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -112,6 +116,21 @@ def _outcome(record: Record) -> Finding:
 def _words(record: Record) -> Finding:
     again = rerun(record)
     return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
+
+
+def _drift(record: Record, *, exact: bool) -> Finding:
+    """What ran was more than the image: an image by digest cannot bring it back."""
+    lines = list(dict.fromkeys([*record.circumstances.drift, *(record.circumstances.drift_at_end or [])]))
+    if not lines:
+        return well("drift", "what ran was what its image was built with")
+    more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
+    fault = DriftError(
+        f"what ran was not what its image was built with: {lines[0]}{more}",
+        hint="run it again in a new container and take that run, or accept it: --despite-drift",
+    )
+    if exact:
+        raise fault
+    return note("drift", fault.message, "accepted: equal bits are not promised")
 
 
 def _image(record: Record, engine: Engine) -> Finding:

@@ -14,12 +14,16 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.examine_run import Machine
+from trainer.actions.identify import drifted
+from trainer.actions.watch import see_nothing
 from trainer.cli.fetch import lend
-from trainer.cli.places import cache_folder, host_name, runs_folder, store_address
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.session import BAKED_INVENTORY
 from trainer.errors import StoreMissingError
+from trainer.host import guard
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import WATCHED, claim
-from trainer.host.inventory import distributions, import_roots
+from trainer.host.inventory import distributions, import_roots, live
 from trainer.settings import RETEST
 from trainer.store import open_store
 from trainer.store.cache import Cache
@@ -46,7 +50,7 @@ class Here:
     """This process's own environment."""
 
     how: Literal["container", "here"] = "here"
-    isolation = "this user's process, with this machine's network; no credentials are handed to it"
+    isolation = "this user's own process: it can reach this machine's network and this user's files"
 
     def machine(self) -> Machine:
         """What is here."""
@@ -61,8 +65,13 @@ class Here:
         )
 
     def not_equal(self, record: Record) -> list[str]:
-        """What of image and packages is not the recorded one."""
-        return list(_differences(record))
+        """What of image and packages is not the recorded one, and how this process is not what it was built with."""
+        return [*_differences(record), *drift_here()]
+
+    def altered(self, record: Record) -> tuple[int, list[str]]:
+        """Hash every file that is installed here."""
+        del record
+        return guard.altered(import_roots())
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch in this process."""
@@ -70,6 +79,9 @@ class Here:
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
         """Run it with this Python, told nothing but what a run needs."""
+        see_nothing(
+            "here", folder=ready.folder, fault="no engine was asked: the run goes on in the process that is there"
+        )
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
         done = subprocess.run(
             words,
@@ -80,6 +92,11 @@ class Here:
             check=False,
         )
         return done.returncode, claim(os.environ).image.known
+
+
+def drift_here() -> list[str]:
+    """How this process is not what its image was built with, a line each."""
+    return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 
 def _variables(ready: Prepared, environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.examine_run import Machine
 from trainer.actions.find_image import obtain_image
+from trainer.actions.hash_image import hashed
 from trainer.actions.reproduce import Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
 from trainer.cli.checkout import DOTENV, ROOT, engine
@@ -67,6 +68,12 @@ class OnHost:
         """Nothing that an image can hold: the image is the recorded one."""
         del record
         return []
+
+    def altered(self, record: Record) -> tuple[int, list[str]]:
+        """Hash every installed file of the recorded image, by our own script in a container of it."""
+        image = obtain_image(image_name(record), engine=self._engine)
+        uid, gid = self._user()
+        return hashed(image, user=f"{uid}:{gid}", engine=self._engine)
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch in a container of our own image, which has the network and the key of the store."""

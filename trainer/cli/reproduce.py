@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from trainer.cli.same_page import headline, page
 from trainer.cli.trust import ask, is_foreign
 from trainer.dataset import Dataset
 from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import RepriseError, RunError
+from trainer.errors import DriftError, RepriseError, RunError
 from trainer.host.bundle import verified
 from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
@@ -62,18 +62,20 @@ def main(argv: list[str]) -> int:
     found = original(words.run)
     say(f"reprise: run {found.record.run} again")
     there = runner(found.record, here=words.here)
-    bundle = _possible(found, there)
+    bundle = _possible(found, there, exact=not (words.here or words.despite_drift))
     if is_foreign(found.folder, runs=runs_folder()):
-        ask(found.record, bundle, checkout=CHECKOUT, trusted=words.trust)
+        ask(found.record, bundle, checkout=CHECKOUT, trusted=words.trust, isolation=there.isolation)
     unequal = there.not_equal(found.record)
     for line in unequal:
         say(f"not equal: {line}")
+    hashed = _hashed(found.record, there) if words.deep else None
     done = _again(found, bundle, there)
-    unequal += changed(found.record, done.record)
-    places = Places(runs=runs_folder(), cache=cache_folder())
-    comparison = compare(compared(found.folder), compared(done.folder), places=places)
-    _keep(found, done, comparison, there=there, unequal=unequal)
-    print("\n".join([document(comparison)] if words.json else [headline(comparison), *page(comparison, most=12)]))
+    comparison = _compared(found, done)
+    retest = _retest(found, done, comparison, there=there)
+    changed = differing(found.record, done.record)
+    retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
+    _keep(found, done, retest, document(comparison))
+    _show(retest, comparison, as_json=words.json)
     return comparison.verdict.rung.code
 
 
@@ -84,6 +86,10 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--here", action="store_true", help="run it in this environment, and say what is therefore not equal"
     )
+    parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
+    parser.add_argument(
+        "--despite-drift", action="store_true", help="even if what ran was not what its image was built with"
+    )
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
 
@@ -93,9 +99,10 @@ def say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def _possible(found: Original, there: Runner) -> SourceBundle:
+def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
     """The verified source of a run for which nothing is missing. Raises `IrreproducibleError`."""
-    findings = list(examine_run(found.record, found.folder, machine=there.machine()))
+    machine = replace(there.machine(), exact=exact)
+    findings = list(examine_run(found.record, found.folder, machine=machine))
     for finding in findings:
         say(f"  {finding.about:9} {finding.found}")
         if finding.remedy:
@@ -114,7 +121,15 @@ def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
         return Done(record=left(ready), folder=ready.folder, image=image)
 
 
-def changed(one: Record, other: Record) -> list[str]:
+def _hashed(record: Record, there: Runner) -> int:
+    right, altered = there.altered(record)
+    if altered:
+        raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
+    say(f"  hashed    {right} installed files are what their distributions say")
+    return right
+
+
+def differing(one: Record, other: Record) -> list[str]:
     """Which ingredients of a retest are not the original's, a line each: none, if all is well."""
     if one.identity == other.identity:
         return []
@@ -126,14 +141,19 @@ def changed(one: Record, other: Record) -> list[str]:
     ]
 
 
-def document(comparison: Comparison) -> str:
+def _compared(found: Original, done: Done) -> Comparison:
+    places = Places(runs=runs_folder(), cache=cache_folder())
+    return compare(compared(found.folder), compared(done.folder), places=places)
+
+
+def document(comparison: Comparison) -> bytes:
     """The evidence, as a store keeps it."""
-    return canonical(comparison.document()).decode()
+    return canonical(comparison.document())
 
 
-def _keep(found: Original, done: Done, comparison: Comparison, *, there: Runner, unequal: list[str]) -> None:
-    evidence = document(comparison).encode()
-    retest = Retest(
+def _retest(found: Original, done: Done, comparison: Comparison, *, there: Runner) -> Retest:
+    around = done.record.circumstances
+    return Retest(
         original=side(found.record),
         retest=side(done.record),
         when=datetime.now(UTC),
@@ -142,13 +162,15 @@ def _keep(found: Original, done: Done, comparison: Comparison, *, there: Runner,
         device=device_class(done.record),
         how=there.how,
         image=done.image,
-        not_equal=unequal,
-        drift=done.record.circumstances.drift,
+        drift=list(dict.fromkeys([*around.drift, *(around.drift_at_end or [])])),
         verdict=comparison.verdict.rung,
-        evidence=digest_of_bytes(evidence),
+        evidence=digest_of_bytes(document(comparison)),
     )
-    path = keep_retest(found.folder, retest, evidence=evidence)
-    say(f"  retest    {path}")
+
+
+def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
+    """Write it down beside the original; bring both into the store, where the original is."""
+    say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
     address = store_address()
     if address is None or not found.published:
         return
@@ -159,6 +181,17 @@ def _keep(found: Original, done: Done, comparison: Comparison, *, there: Runner,
         say(f"  published {address}")
     except RepriseError as fault:
         say(f"  not published: {fault.message}")
+
+
+def _show(retest: Retest, comparison: Comparison, *, as_json: bool) -> None:
+    if as_json:
+        told = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
+        print(canonical(told).decode())
+        return
+    print("\n".join([headline(comparison), *page(comparison, most=12)]))
+    if retest.not_equal:
+        print("\nnot equal to what was recorded")
+        print("\n".join(f"  {printable(line)}" for line in retest.not_equal))
 
 
 def _who() -> str:

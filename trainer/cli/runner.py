@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from trainer.errors import OtherImageError
+from trainer.errors import DriftError, OtherImageError
 from trainer.host.image_claim import BAKED, claim
 from trainer.record import Knowledge
 from trainer.rerun import image_name
@@ -37,6 +37,10 @@ class Runner(Protocol):
         """What is not as it was when the record was made, a line each."""
         ...
 
+    def altered(self, record: Record) -> tuple[int, list[str]]:
+        """How many installed files have the digest that their distribution says, and a line for each that has others."""
+        ...
+
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch datasets, by our code, and lay them out for the run."""
         ...
@@ -49,10 +53,11 @@ class Runner(Protocol):
 def runner(record: Record, *, here: bool) -> Runner:
     """What runs this record. Raises `OtherImageError` in a container of another image, with the line to type."""
     if here or BAKED.exists():
-        from trainer.cli.here import Here
+        from trainer.cli.here import Here, drift_here
 
         if not here:
             check_image(record)
+            check_drift(drift_here())
         return Here()
     from trainer.cli.on_host import OnHost
 
@@ -68,3 +73,11 @@ def check_image(record: Record) -> None:
     said = f"run {record.run} ran in {name.reference or name.manifest or name.config}; this is {shown}"
     line = f"REPRISE_IMAGE={name.reference or name.manifest or name.config} docker compose run --rm train reproduce {record.run}"
     raise OtherImageError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
+
+
+def check_drift(lines: list[str]) -> None:
+    """Refuse a process that is not what its image was built with. Raises `DriftError`, naming what was found first."""
+    if lines:
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        said = f"this process is not what its image was built with: {lines[0]}{more}"
+        raise DriftError(said, hint="start a new container, or --here, which says what is not equal")

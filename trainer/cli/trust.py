@@ -30,7 +30,7 @@ def is_foreign(folder: Path, *, runs: Path) -> bool:
     return (folder / PULLED).exists() or folder.resolve().parent != runs.resolve()
 
 
-def ask(record: Record, bundle: SourceBundle, *, checkout: Path, trusted: bool) -> None:
+def ask(record: Record, bundle: SourceBundle, *, checkout: Path, trusted: bool, isolation: str) -> None:
     """Show somebody else's source and ask. Raises `ForeignCodeError` where the answer is no, or nobody can be asked."""
     print("\n".join(page(record, bundle, checkout=checkout)), file=sys.stderr)
     if trusted:
@@ -40,7 +40,7 @@ def ask(record: Record, bundle: SourceBundle, *, checkout: Path, trusted: bool) 
         raise ForeignCodeError(
             f"run {record.run} was made by somebody else, and nobody said to run its code", hint=hint
         )
-    print("Run it, without network and credentials? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"Run it ({isolation})? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise ForeignCodeError(f"the code of run {record.run} was not run", hint=hint)
 

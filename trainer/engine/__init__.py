@@ -98,6 +98,8 @@ class Confined:
     mounts: tuple[Mount, ...]
     user: str
     """`uid:gid`."""
+    program: tuple[str, ...] = ()
+    """What is started, where it is not what the image starts."""
     gpus: bool = False
     memory: int = 2 << 30
     """Bytes of shared memory, for loader workers."""

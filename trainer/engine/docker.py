@@ -196,6 +196,7 @@ def confinement(container: Confined) -> dict[str, Any]:
     """How a container that is trusted with nothing is made, in Docker's words."""
     return {
         "name": container.name,
+        "entrypoint": list(container.program) or None,
         "environment": dict(container.variables),
         "user": container.user,
         "network_mode": "none",

@@ -204,4 +204,4 @@ def _some(paths: list[str]) -> str:
 if __name__ == "__main__":
     # Run in an image to say what of its files is not as installed; the script's own folder is no root of it.
     count, lines = altered(root for root in sys.path if root != str(Path(__file__).parent))
-    json.dump({"right": count, "altered": lines}, sys.stdout)
+    json.dump({"format": "reprise.hashed/1", "right": count, "altered": lines}, sys.stdout)

@@ -1,0 +1,115 @@
+"""A record run again in the environment that is there: `reprise reproduce RUN --here`, by the real command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.run import record_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+    from trainer.record import Record
+
+pytestmark = pytest.mark.torch
+
+
+def reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Type the command in the checkout; nobody sits at the terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", "reproduce", *words, "--here"],
+        cwd=checkout.root,
+        env=checkout.environ | more,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def original(checkout: Checkout) -> Record:
+    """A run with settings from the command line, one of them nothing."""
+    code, _, err = checkout.train("--learning-rate", "0.01", "--max-epochs", "1", "--monitor", "none")
+    assert code == 0, err
+    return checkout.last()[1]
+
+
+@pytest.fixture(scope="module")
+def said(original: Record, checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    """What running it again said, with an empty cache."""
+    shutil.rmtree(checkout.root.parent / "cache")
+    (checkout.root / "later.py").write_text("an_edit = 'since then'\n")
+    return reproduce(checkout, original.run)
+
+
+def test_a_record_run_again_is_identical(said: subprocess.CompletedProcess[str]) -> None:
+    """From an empty cache, after an edit of the checkout; the exit code is the verdict's."""
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("identical:")
+
+
+def test_the_retest_is_a_run_of_the_same_identity_that_says_whose_it_is(
+    said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
+) -> None:
+    """Its settings come from the record."""
+    assert said.returncode == 0, said.stderr
+    (path,) = (checkout.root / "runs" / original.run / "retests").glob("*-??????.json")
+    retest = json.loads(path.read_text())
+    again = record_of(checkout.root / "runs" / retest["retest"]["run"])
+    assert again.identity == original.identity
+    assert again.circumstances.retest_of == original.run
+    assert again.circumstances.origins["learning_rate"] == "record"
+    assert (retest["verdict"], retest["how"]) == ("identical", "here")
+    assert any(line.startswith("image: the record does not say") for line in retest["not_equal"])
+
+
+def test_it_is_shown_with_the_run_and_kept_in_the_store(
+    said: subprocess.CompletedProcess[str], original: Record, checkout: Checkout
+) -> None:
+    """Confirmations add up by device."""
+    assert said.returncode == 0, said.stderr
+    command = [sys.executable, "-m", "trainer", "runs", "show", original.run]
+    page = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=True)
+    assert f"identical: 1 on {original.circumstances.host.cpu}" in page.stdout
+    assert list((checkout.store / "runs" / original.run / "retests").iterdir())
+
+
+def test_nothing_but_runs_is_left(said: subprocess.CompletedProcess[str], checkout: Checkout) -> None:
+    """What was laid out for the retest is gone, and no run's folder holds a cache or a store."""
+    assert said.returncode == 0, said.stderr
+    assert not [path for path in (checkout.root / "runs").iterdir() if path.name.endswith(".retest")]
+
+
+def test_somebody_elses_code_is_shown_and_not_run_unasked(original: Record, checkout: Checkout, tmp_path: Path) -> None:
+    """On another machine the run comes from the store: files and differences are shown, and without an answer it is refused."""
+    there = {"REPRISE_RUNS": str(tmp_path / "runs")}
+    (checkout.root / "dots.py").write_text((checkout.root / "dots.py").read_text() + "# mine\n")
+    refused = reproduce(checkout, original.run, **there)
+    assert refused.returncode == 85, refused.stderr
+    assert "was made by somebody else" in refused.stderr
+    assert "-# mine" in refused.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [original.run]
+    trusted = reproduce(checkout, original.run, "--trust", **there)
+    assert trusted.returncode == 0, trusted.stderr
+
+
+def test_what_is_not_there_is_named_before_anything_runs(original: Record, checkout: Checkout) -> None:
+    """A source bundle that was altered."""
+    archive = checkout.root / "runs" / original.run / "source.tar.gz"
+    kept = archive.read_bytes()
+    archive.write_bytes(kept[:-20])
+    try:
+        said = reproduce(checkout, original.run)
+    finally:
+        archive.write_bytes(kept)
+    assert said.returncode == 84
+    assert "source" in said.stderr
+    assert "Traceback" not in said.stderr
