@@ -36,7 +36,7 @@ def digest_of_bytes(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def digest_of_blocks(blocks: Iterable[bytes]) -> str:
+def digest_of_blocks(blocks: Iterable[bytes | memoryview]) -> str:
     """Name the concatenation of `blocks` without holding it in memory."""
     running = hashlib.sha256()
     for block in blocks:

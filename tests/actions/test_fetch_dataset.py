@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -222,10 +223,28 @@ def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) 
     assert read(fetch(published)) == FILES
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_a_power_cut_left_is_verified_by_the_next_start(published: Published, is_whole: bool) -> None:
+    """Objects that were named in an earlier start of the system and not flushed then are hashed, and fetched again where they are wrong."""
+    fetch(published)
+    assert not leftovers(published.cache), "all is flushed"
+    marker = published.cache.place(published.dataset) / "complete.json"
+    assert json.loads(marker.read_bytes())["boot"] is None
+    marker.chmod(0o644)
+    marker.write_bytes(marker.read_bytes().replace(b'"boot":null', b'"boot":"an earlier one"'))
+    if not is_whole:
+        damage(objects(published.cache)[0])
+    assert (published.cache.find(published.dataset) is not None) == is_whole
+    assert read(fetch(published)) == FILES
+    assert not leftovers(published.cache)
+    assert json.loads(marker.read_bytes())["boot"] is None
+
+
 @pytest.mark.parametrize("name", ["complete.json", "manifest.jsonl"])
 def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Published, name: str) -> None:
     """Neither is believed for standing there; the objects stay."""
     fetch(published)
+    assert not leftovers(published.cache), "all is flushed"
     damage(published.cache.place(published.dataset) / name, at=20)
     assert published.cache.find(published.dataset) is None
     store = fakes.FaultyStore(published.store, iter, times=0)

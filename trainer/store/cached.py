@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from trainer.listing import Entry, Listing, Segment
     from trainer.store.cache import Cache
 
+MANY: Final = 2
+"""Segments that make a file a large one, with an object of its own."""
 MAPS: Final = 512
 """Objects mapped at once: each holds a file handle, of which a process usually has 1024."""
 AGAIN: Final = "type the same command again: it verifies all of the dataset and fetches what is wrong"
@@ -41,7 +44,7 @@ class CachedDataset:
         self.dataset = dataset
         self.paths: Sequence[str] = Paths(listing)
         self._cache, self._listing, self._sparse = cache, listing, sparse
-        self._maps: OrderedDict[str, memoryview] = OrderedDict()
+        self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
         self._verified_parts: set[tuple[int, int]] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -70,7 +73,7 @@ class CachedDataset:
         if self._verified[number]:
             return
         entry = self._listing[number]
-        if len(entry.segments) > 1 and all(segment.is_whole for segment in entry.segments):
+        if len(entry.segments) >= MANY and all(segment.is_whole for segment in entry.segments):
             self._require_parts(number, entry, start, entry.size if stop is None else stop)
             return
         self._hold(entry, self._view(entry), entry.sha256)
@@ -79,6 +82,19 @@ class CachedDataset:
     def folder(self) -> Path:
         """The files as a read-only folder, made and verified when a process first asks for it: see `trainer.store.tree`."""
         return self._folder
+
+    def link(self, path: str, target: Path) -> bool:
+        """Give a large file, verified, a second name; tell whether that could be done: it needs no space, but leave of its owner."""
+        entry = self.entry(path)
+        if len(entry.segments) < MANY:
+            return False
+        self.require(path)
+        place = self._cache.objects.find(entry.sha256.removeprefix("sha256:"), entry.size)
+        try:
+            os.link(place or path, target)
+        except OSError:
+            return False
+        return True
 
     @cached_property
     def _folder(self) -> Path:
@@ -92,7 +108,16 @@ class CachedDataset:
             if at < stop and start < end and (number, part) not in self._verified_parts:
                 self._hold(entry, view[at:end], segment.pack.sha256)
                 self._verified_parts.add((number, part))
+                self._let_go(entry, at, end)
             at = end
+
+    def _let_go(self, entry: Entry, start: int, end: int) -> None:
+        """Give hashed pages back: they stay in the system's cache, and come again when they are used."""
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED") and end > first:
+            self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size).madvise(
+                mmap.MADV_DONTNEED, first, end - first
+            )
 
     def _hold(self, entry: Entry, view: memoryview, expected: str) -> None:
         if f"sha256:{hashlib.sha256(view).hexdigest()}" != expected:
@@ -103,16 +128,15 @@ class CachedDataset:
             case ():
                 return memoryview(b"")
             case (segment,):
-                return self._map(entry, self._name(segment), segment.pack.size)[
-                    segment.offset : segment.offset + segment.length
-                ]
+                pack = memoryview(self._mapped(entry, self._name(segment), segment.pack.size))
+                return pack[segment.offset : segment.offset + segment.length]
             case _:
-                return self._map(entry, entry.sha256.removeprefix("sha256:"), entry.size)
+                return memoryview(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size))
 
     def _name(self, segment: Segment) -> str:
         return self._sparse.get(segment.pack.sha256) or segment.pack.sha256.removeprefix("sha256:")
 
-    def _map(self, entry: Entry, name: str, size: int) -> memoryview:
+    def _mapped(self, entry: Entry, name: str, size: int) -> mmap.mmap:
         """An object as memory. Views keep their map alive, so forgetting one that was not used lately closes it when it can be."""
         if name in self._maps:
             self._maps.move_to_end(name)
@@ -121,7 +145,7 @@ class CachedDataset:
         if path is None:
             raise self._damaged(entry)
         with path.open("rb") as file:
-            self._maps[name] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(self._maps) > MAPS:
             self._maps.popitem(last=False)
         return self._maps[name]

@@ -5,7 +5,7 @@
     objects/ab/….u1000             the same, made by user 1000 in place of another user's that was found damaged
     objects/ab/.cdef….1000-*       on its way
 
-Knows how an object gets its name: written beside it, flushed, renamed, the folder flushed. Refuses to verify: who writes knows the digest.
+Knows how an object gets its name: written beside it, then renamed. Refuses to verify: who writes knows the digest, and who reads.
 In a sticky folder nobody can replace another's file, so a user's own replacement has a name of its own and goes before the shared one.
 """
 
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from trainer.host.atomic import disk_faults, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FOLDER: Final = "objects"
-_TURN: Final = 1 << 20
+_TURN: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,15 @@ class Objects:
             make_shared(place.parent, root=self.root)
             return Incoming(place)
 
+    def flush(self, held: Mapping[str, int]) -> None:
+        """Have these objects and their names on the disk itself. Raises `OSError`."""
+        paths = [path for name, size in held.items() if (path := self.find(name, size))]
+        for path in paths:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        for folder in {path.parent for path in paths}:
+            sync_folder(folder)
+
     def leftovers(self, name: str) -> Iterator[Path]:
         """What interrupted fetches of this user have of an object."""
         place = self.place(name)
@@ -77,32 +86,28 @@ class Incoming:
                 done = os.pwrite(self._handle, left, at)
                 at, left = at + done, left[done:]
 
-    def read(self, at: int, length: int) -> Iterator[bytes]:
-        """The bytes that were written, in blocks."""
-        end = at + length
-        while at < end and (block := os.pread(self._handle, min(_TURN, end - at), at)):
-            yield block
-            at += len(block)
-
-    def flush(self) -> None:
-        """Begin to write to disk what has come so far: at the end little is left to wait for."""
-        with disk_faults(self._place):
-            os.fdatasync(self._handle)
+    def read(self, at: int, length: int) -> Iterator[memoryview]:
+        """The bytes that were written, in blocks; each is gone when the next one comes: one small buffer, hot in a core's cache."""
+        end, buffer = at + length, memoryview(bytearray(_TURN))
+        while at < end and (size := os.preadv(self._handle, [buffer[: end - at]], at)):
+            yield buffer[:size]
+            at += size
 
     def settle(self, size: int) -> None:
-        """Give the object its name, flushed. Raises `MachineError` and its kinds."""
+        """Give the object its name. Raises `MachineError` and its kinds."""
         with disk_faults(self._place):
             os.ftruncate(self._handle, size)
             os.fchmod(self._handle, 0o444)
-            os.fsync(self._handle)
             try:
                 settle(self.path, self._place)
             except (
                 FileNotFoundError
             ):  # another process took this one for dead: write the bytes, which have no name any more, again
                 again = Incoming(self._place)
-                for at in range(0, size, _TURN):
-                    again.write(at, b"".join(self.read(at, min(_TURN, size - at))))
+                at = 0
+                for block in self.read(0, size):
+                    again.write(at, block)
+                    at += len(block)
                 again.settle(size)
             self.leave()
 
@@ -130,7 +135,6 @@ def settle(temporary: Path, place: Path) -> None:
         temporary.rename(place)
     except PermissionError:
         temporary.rename(own(place))
-    sync_folder(place.parent)
 
 
 def make_shared(folder: Path, *, root: Path) -> None:

@@ -86,6 +86,8 @@ def _fill(staging: Path, cached: CachedDataset, paths: Iterable[str]) -> None:
         if folder != here:
             (staging / folder).mkdir(parents=True, exist_ok=True)
             here = folder
+        if cached.link(path, staging / path):
+            continue
         handle = os.open(f"{staging}/{path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         with os.fdopen(handle, "wb", buffering=0) as file:
             left = cached.read(path)
