@@ -15,14 +15,14 @@ import math
 import struct
 import sys
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import compress, repeat
 from operator import sub, truediv
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,19 +102,11 @@ def apart(a: bytes, b: bytes, number: NumberFormat) -> Apart:
     if a == b:
         return Apart()
     x, y = ordered(a, number), ordered(b, number)
+    values = numbers(a, number), numbers(b, number)
+    first = next(place for place, (p, q) in enumerate(zip(x, y, strict=True)) if p != q)
     if _has_special(a, number) or _has_special(b, number):
-        return _one_by_one(x, y, (numbers(a, number), numbers(b, number)), number)
-    gaps = list(map(abs, map(sub, x, y)))
-    signs = 0
-    if number.largest is not None and 1 in gaps and (-1 in x or -1 in y):
-        signs = sum(1 for p, q in zip(x, y, strict=True) if {p, q} == {-1, 0})
-    return Apart(
-        differing=len(gaps) - gaps.count(0),
-        first=next(place for place, gap in enumerate(gaps) if gap),
-        ulp=max(gaps),
-        relative=_relative(compress(numbers(a, number), gaps), compress(numbers(b, number), gaps)),
-        zero_signs=signs,
-    )
+        return replace(_with_special(x, y, values, number), first=first)
+    return replace(_plain(x, y, values, signed=number.largest is not None), first=first)
 
 
 def ordered(data: bytes, number: NumberFormat) -> array[int]:
@@ -151,25 +143,45 @@ def _has_special(data: bytes, number: NumberFormat) -> bool:
     return bool((magnitudes + ones * ((1 << (8 * number.width - 1)) - special)) & signs)
 
 
-def _one_by_one(
+def _plain(
+    x: Sequence[int], y: Sequence[int], values: tuple[Iterable[float], Iterable[float]], *, signed: bool
+) -> Apart:
+    """Compare numbers among which there is neither NaN nor infinity; `signed` formats have two zeros."""
+    gaps = list(map(abs, map(sub, x, y)))
+    if not any(gaps):
+        return Apart()
+    signs = 0
+    if signed and 1 in gaps and (-1 in x or -1 in y):
+        signs = sum(1 for p, q in zip(x, y, strict=True) if {p, q} == {-1, 0})
+    return Apart(
+        differing=len(gaps) - gaps.count(0),
+        ulp=max(gaps),
+        relative=_relative(compress(values[0], gaps), compress(values[1], gaps)),
+        zero_signs=signs,
+    )
+
+
+def _with_special(
     x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: NumberFormat
 ) -> Apart:
-    """The slow way, for a stretch with NaNs or infinities in it."""
-    found, largest = Apart(), number.largest or 0
-    for place, (p, q, a, b) in enumerate(zip(x, y, *values, strict=True)):
-        if p != q:
-            found = found.joined(_pair(p, q, (a, b), largest), offset=place)
-    return found
-
-
-def _pair(p: int, q: int, values: tuple[float, float], largest: int) -> Apart:
-    nans = sum(not -largest - 1 <= place <= largest for place in (p, q))
-    if nans:
-        return Apart(differing=1, first=0, nan_against_number=int(nans == 1), nan_payloads=int(nans > 1))
-    a, b = values
-    size = max(abs(a), abs(b), _TINY)
-    relative = float("inf") if size == float("inf") else min(2.0, abs(a - b) / size)
-    return Apart(differing=1, first=0, ulp=abs(p - q), relative=relative, zero_signs=int({p, q} == {-1, 0}))
+    """Compare a stretch with NaNs or infinities in it: those one by one, the others as ever."""
+    largest = number.largest or 0
+    edge = largest if number.infinity is None else largest - 1
+    usual = [-edge - 1 <= p <= edge and -edge - 1 <= q <= edge for p, q in zip(x, y, strict=True)]
+    p, q = (list(compress(side, usual)) for side in (x, y))
+    a, b = (compress(side, usual) for side in values)
+    special = [(one, other) for one, other, plain in zip(x, y, usual, strict=True) if not plain and one != other]
+    nans = [(not -largest - 1 <= one <= largest) + (not -largest - 1 <= other <= largest) for one, other in special]
+    infinite = max((abs(one - other) for (one, other), nan in zip(special, nans, strict=True) if not nan), default=0)
+    found = _plain(p, q, (list(a), list(b)), signed=True)
+    return replace(
+        found,
+        differing=found.differing + len(special),
+        ulp=max(found.ulp, infinite),
+        relative=math.inf if infinite else found.relative,
+        nan_against_number=nans.count(1),
+        nan_payloads=nans.count(2),
+    )
 
 
 @lru_cache(maxsize=16)

@@ -29,7 +29,8 @@ _NAMED: Final = 8
 def code_diff(a: Path, b: Path, *, named: tuple[str, str]) -> list[str]:
     """Compare the bundles in two run folders, whose records name them `named`: a unified diff, its lines without line ends.
 
-    Where several files differ, the first line names them. Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
+    Where several files differ, the first line names them. Raises `SourceError` for what is no bundle, `AlteredError` for another
+    than was named.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
