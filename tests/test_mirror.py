@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SMALL: Final = ("rfc8785", "tomli-w")
 PART: Final = (
     "--no-default-groups",
-    *(f"--prune={name}" for name in ("boto3", "docker", "pydantic", "pydantic-settings", "rich")),
+    *(f"--prune={name}" for name in ("boto3", "docker", "pydantic", "pydantic-settings", "rich", "securesystemslib")),
 )
 BY_HASH: Final = ("--no-config", "--no-build", "--require-hashes")
 NOWHERE: Final = "http://127.0.0.1:9"

@@ -104,6 +104,17 @@ def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
     assert values["REPRISE_IMAGE_LAYERS"] == ",".join(built.layers)
 
 
+def test_until_this_locks_store_is_built_an_earlier_one_serves(tmp_path: Path) -> None:
+    """The server only keeps bytes; once there is one of this lock, it is that one."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    earlier = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    (root / "uv.lock").write_text("moved on\n")
+    assert setup.image_values("cpu", engine=engine, root=root) == {"REPRISE_STORE_IMAGE": earlier.reference}
+    now = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    assert now.reference != earlier.reference
+    assert setup.image_values("cpu", engine=engine, root=root) == {"REPRISE_STORE_IMAGE": now.reference}
+
+
 def test_an_environment_run_once_is_its_pinned_image(tmp_path: Path) -> None:
     """Also where an image of the same inputs was built here, with other bytes."""
     root, engine = checkout(tmp_path), MemoryEngine()

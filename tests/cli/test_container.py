@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.engine.memory import MemoryEngine
-from trainer.cli.container import witness
+from trainer.actions.setup import owner
+from trainer.cli.container import require_current, witness
 from trainer.digest import digest_of_bytes
 from trainer.engine import ImageFacts
-from trainer.errors import EngineError
+from trainer.errors import DotenvError, EngineError
+from trainer.host.dotenv import write_block
 from trainer.host.image_claim import SEEN, Seen
 
 if TYPE_CHECKING:
@@ -79,3 +82,34 @@ def test_a_folder_that_the_container_removed_is_no_fault(tmp_path: Path, *, gone
     folder = tmp_path / "gone" if gone else tmp_path
     witness(Running(2), FailingEngine(), "reprise-run", folder=folder)
     assert (folder / SEEN).exists() is not gone
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path) -> Path:
+    """What setup wrote for this user."""
+    who = owner(os.getuid(), os.getgid())
+    write_block(tmp_path / ".env", {"REPRISE_UID": str(who.uid), "REPRISE_GID": str(who.gid)})
+    return tmp_path / ".env"
+
+
+def test_a_block_as_setup_wrote_it_is_current(dotenv: Path) -> None:
+    """For this user; lines of the user's own beside it are no edit, and neither is a file without a block."""
+    dotenv.write_text("REPRISE_SHM=4gb\n" + dotenv.read_text())
+    require_current(dotenv)
+    dotenv.write_text("REPRISE_SHM=4gb\n")
+    require_current(dotenv)
+
+
+def test_a_block_edited_by_hand_is_refused(dotenv: Path) -> None:
+    """Before anything is started; the remedy says what it replaces."""
+    dotenv.write_text(dotenv.read_text().replace("REPRISE_GID=", "REPRISE_GID=7"))
+    with pytest.raises(DotenvError, match="edited by hand"):
+        require_current(dotenv)
+
+
+def test_a_block_of_another_user_is_refused(dotenv: Path) -> None:
+    """Their containers could not write this user's runs."""
+    write_block(dotenv, {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
+    with pytest.raises(DotenvError, match="run as uid 4711") as caught:
+        require_current(dotenv)
+    assert caught.value.hint == "scripts/setup"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trainer.cli.experiments import experiment_names, find_experiment
-from trainer.cli.train import check_environment, check_lock, device_for, main
+from trainer.cli.train import check_environment, check_lock, device_for, from_checkout, main, understood
 from trainer.determinism import Level
 from trainer.digest import digest_of_bytes
 from trainer.errors import (
@@ -23,6 +24,7 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.host.image_claim import Baked, Claim
+from trainer.origins import take_apart
 from trainer.record import Image, Knowledge
 from trainer.settings import LaunchSettings
 
@@ -57,6 +59,18 @@ def test_a_file_is_an_experiment(tmp_path: Path) -> None:
     place = find_experiment("mine.py", checkout=ROOT, here=tmp_path)
     assert (place.name, place.outside) == ("experiment/mine.py", mine)
     assert find_experiment("trainer/experiments/digits.py", checkout=ROOT, here=ROOT).name == "digits"
+
+
+def test_words_are_read_from_the_checkouts_root_in_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that was typed in another folder is told as it is there; the other words stay as they were, in their order."""
+    monkeypatch.chdir(ROOT / "trainer" / "experiments")
+    words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
+    asked = replace(understood([*words, "--help"], take_apart([*words, "--help"])), argv=words)
+    assert from_checkout(asked) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
+    with pytest.raises(UsageError, match="outside of the checkout"):
+        from_checkout(replace(asked, file=tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])

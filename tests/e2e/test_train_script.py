@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
+from signal import SIGINT, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.e2e.conftest import RUN_ID
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import House, Said
@@ -18,12 +20,39 @@ WORDS = ("--exp", "digits", "--max-epochs", "1")
 
 @pytest.mark.usefixtures("first")
 def test_a_later_call_prepares_nothing(house: House) -> None:
-    """One line of its own: the command that it types."""
+    """Nothing is told but the command that it types."""
     said = house.type("scripts/train", *WORDS)
     assert said.code == 0, said.text
-    assert [line for line in said.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))] == [
-        "train: docker compose run --rm train --exp digits --max-epochs 1"
-    ]
+    assert not [line for line in said.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))]
+    assert "reprise: docker compose run --rm train --exp digits --max-epochs 1" in said.err
+
+
+@pytest.mark.parametrize(("number", "code", "status"), [(SIGINT, 130, "interrupted"), (SIGTERM, 143, "preempted")])
+def test_a_signal_to_it_alone_reaches_the_container(
+    house: House, first: Said, number: Signals, code: int, status: str
+) -> None:
+    """Without a terminal, as a service manager sends it: the run is closed, and no container is left."""
+    assert first.code == 0, first.text
+    running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
+    assert running.stderr is not None
+    seen = ""
+    while "epoch" not in seen.lower():
+        line = running.stderr.readline()
+        assert line, seen
+        seen += line
+    running.send_signal(number)
+    _, rest = running.communicate(timeout=120)
+    assert running.returncode == code, seen + rest
+    (run,) = set(RUN_ID.findall(seen))
+    assert house.record(run)["outcome"]["status"] == status
+    assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
+
+
+def test_a_path_begins_where_it_was_typed(house: House, first: Said) -> None:
+    """From any folder of the checkout."""
+    assert first.code == 0, first.text
+    said = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
+    assert said.code == 0, said.text
 
 
 def test_its_exit_code_is_the_everyday_commands(house: House, first: Said) -> None:
@@ -41,9 +70,9 @@ def test_ctrl_c_in_a_stage_leaves_nothing_half_done(house: House, first: Said, f
     assert running.stderr is not None
     while stage not in (line := running.stderr.readline()):
         assert line, "it ended without the stage"
-    os.killpg(running.pid, signal.SIGINT)
+    os.killpg(running.pid, SIGINT)
     running.communicate(timeout=120)
-    assert running.returncode in {130, -signal.SIGINT}
+    assert running.returncode in {130, -SIGINT}
     assert not (house.root / ".reprise" / forgotten).exists()
     said = house.type("scripts/train", *WORDS)
     assert said.code == 0, said.text

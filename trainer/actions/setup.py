@@ -116,7 +116,8 @@ def built_values(built: Built) -> dict[str, str]:
 
 def pinned_values(pin: Pin) -> dict[str, str]:
     """The identity of an image that is pinned."""
-    return dict(zip(_IDENTITY, (pin.reference, pin.config, ",".join(pin.layers), pin.build_id), strict=True))
+    identity = dict(zip(_IDENTITY, (pin.reference, pin.config, ",".join(pin.layers), pin.build_id), strict=True))
+    return identity | {"REPRISE_PULL": "missing"}
 
 
 def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
@@ -125,11 +126,22 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
     What was not built yet is not named. Raises `ImageMissingError`, `PinError` where a pin cannot be obeyed.
     """
     values = _identity(environment, engine=engine, root=root)
-    if store := current("store", stage="environment", engine=engine, root=root):
-        values["REPRISE_STORE_IMAGE"] = store.reference
+    if store := store_image(engine=engine, root=root):
+        values["REPRISE_STORE_IMAGE"] = store
     if development := current(environment, stage="development", engine=engine, root=root):
         values["REPRISE_DEV_IMAGE"] = development.reference
     return values
+
+
+def store_image(*, engine: Engine, root: Path) -> str | None:
+    """What the local store runs in: the image of this lock; until that is built the newest of an earlier one.
+
+    The server only keeps bytes: nothing of a run depends on it.
+    """
+    if built := current("store", stage="environment", engine=engine, root=root):
+        return built.reference
+    earlier = next(iter(engine.images("reprise.environment=store")), None)
+    return next(iter(earlier.references), earlier.id) if earlier else None
 
 
 def once_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:

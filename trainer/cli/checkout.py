@@ -83,19 +83,17 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
     before = read_block(DOTENV)
     values = block(docker, choice or setup.Choice(), before.values)
+    differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
         say(
             "the managed block in .env was edited by hand; it is written anew (lines of your own belong outside of it):"
         )
-        for name in sorted(
-            name for name in before.values.keys() | values.keys() if before.values.get(name) != values.get(name)
-        ):
+        for name in differing:
             say(f"  {name}: {_told(name, before.values)} becomes {_told(name, values)}")
     setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
+    changed = f"changed {', '.join(differing)}"
     if write_block(DOTENV, values):
-        say(
-            f".env: wrote {len(values)} values ({values['REPRISE_ENVIRONMENT']}, {values.get('REPRISE_IMAGE', 'its image not built yet')})"
-        )
+        say(f".env: {changed if before.exists and differing else 'written'}")
     return values
 
 

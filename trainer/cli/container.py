@@ -7,6 +7,7 @@ somebody outside of the container saw its image, the record can call it verified
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from trainer.cli.places import runs_folder
 from trainer.errors import DotenvError, EngineAbsentError, ExperimentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
+from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +56,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
             "training needs torch or the image, and this checkout is not set up for one",
             hint="scripts/train does what is missing",
         )
-    _require_current(checkout / ".env")
+    require_current(checkout / ".env")
     run, folder = new_run(runs_folder())
     hand_over(folder, checkout=checkout)
     try:
@@ -63,10 +65,25 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
         abandon(folder)
 
 
+def require_current(path: Path) -> None:
+    """Refuse a `.env` that was edited by hand, or is another user's: compose would start a container that cannot write the run."""
+    block, who = read_block(path), owner(os.getuid(), os.getgid())
+    if block.edited:
+        raise DotenvError(
+            "the managed block in .env was edited by hand",
+            hint="scripts/setup writes it anew, and says what it replaces",
+        )
+    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):
+        raise DotenvError(
+            f".env is stale: its containers run as uid {uid}, this user's as {who.uid}", hint="scripts/setup"
+        )
+
+
 def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
     container = f"reprise-{run}"
-    options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}"]
-    print(f"reprise: no torch here; docker compose run --rm train {' '.join(argv)}", file=sys.stderr)
+    given = [f"--env={name}" for name in sorted(os.environ) if name.startswith(ENVIRONMENT_PREFIX)]
+    options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}", *given]
+    print("reprise:", shlex.join(["docker", "compose", "run", "--rm", *given, "train", *argv]), file=sys.stderr)
     try:
         process = subprocess.Popen(["docker", "compose", "run", *options, "train", *argv], cwd=checkout)
     except FileNotFoundError as fault:
@@ -74,17 +91,20 @@ def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
             "the command `docker` is not installed, and training needs it or torch",
             hint="scripts/train does what is missing",
         ) from fault
+    asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: hand_on(number, container, process))
+        signal.signal(number, lambda number, _: asked.append(hand_on(number, container, process)))
     try:
         with closing(engine()) as host:
             witness(process, host, container, folder=folder)
     finally:
         code = process.wait()  # whatever went wrong here: the folder is the container's until it ends
-    return code
+    if asked:  # compose may have made the container by then, and not begun it
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+    return code if code >= 0 else 128 - code
 
 
-def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> None:
+def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> int:
     """Hand a signal on to the container, and wait on for its end: without a terminal compose would end and leave it running.
 
     On a terminal of compose's own, Ctrl-C never comes here: it is a letter that the container's terminal makes a signal of.
@@ -92,6 +112,7 @@ def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> No
     words = ["docker", "kill", f"--signal={signal.Signals(number).name}", container]
     if subprocess.run(words, capture_output=True, check=False, start_new_session=True).returncode:
         process.terminate()  # no such container yet: compose gives up starting it
+    return number
 
 
 def witness(process: Process, host: Engine, container: str, *, folder: Path) -> None:
@@ -110,17 +131,3 @@ def _wait(process: Process) -> None:
         process.wait(timeout=0.05)
     except subprocess.TimeoutExpired:
         return
-
-
-def _require_current(path: Path) -> None:
-    """Refuse a `.env` that was edited by hand, or is another user's: compose would start a container that cannot write the run."""
-    block, who = read_block(path), owner(os.getuid(), os.getgid())
-    if block.edited:
-        raise DotenvError(
-            "the managed block in .env was edited by hand",
-            hint="scripts/setup writes it anew, and says what it replaces",
-        )
-    if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):
-        raise DotenvError(
-            f".env is stale: its containers run as uid {uid}, this user's as {who.uid}", hint="scripts/setup"
-        )

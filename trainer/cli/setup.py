@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions import setup
+from trainer.actions.build_image import current
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, made, refresh, say
 from trainer.environment import load_environment, load_pin
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HIDDEN: Final = "AWS_SECRET_ACCESS_KEY"
 _WIDTH: Final = 140
+_BUILD: Final = "scripts/setup --build"
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +35,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--endpoint", metavar="URL", help="the address of that store's server")
     parser.add_argument("--build", action="store_true", help="build the images that are missing")
-    parser.add_argument("--json", action="store_true", help="print the values")
+    parser.add_argument("--verbose", action="store_true", help="print every value of the block")
+    parser.add_argument("--json", action="store_true", help="print the values as a document")
     asked = parser.parse_args(argv)
 
     docker = engine()
@@ -49,11 +52,29 @@ def main(argv: list[str]) -> int:
         setup.check_port(int(values["REPRISE_STORE_PORT"]))
     for shadow in shadowed(DOTENV):
         say(f".env says {shadow} outside of the managed block too: remove one of the two")
-    for missing in (key for key in ("REPRISE_IMAGE", "REPRISE_STORE_IMAGE") if key not in values):
-        say(f"{missing} is not known yet: scripts/setup --build")
     shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values
-    print(json.dumps(shown) if asked.json else "\n".join(f"{key}={_short(value)}" for key, value in shown.items()))
+    if asked.json:
+        print(json.dumps(shown))
+        return 0
+    print("\n".join(page(values, built=current("store", stage="environment", engine=docker, root=ROOT) is not None)))
+    if asked.verbose:
+        print("\n".join(f"{key}={_short(value)}" for key, value in shown.items()))
     return 0
+
+
+def page(values: Mapping[str, str], *, built: bool) -> list[str]:
+    """What this checkout runs in, and where its store is; `built`: the local store's image is this lock's."""
+    image = values.get("REPRISE_IMAGE") or f"not built yet: {_BUILD}"
+    server = "" if built else f"; its image is of an earlier lock: {_BUILD}"
+    if values["COMPOSE_PROFILES"] != "store":
+        server = ""
+    elif "REPRISE_STORE_IMAGE" not in values:
+        server = f"; its image is not built yet: {_BUILD}"
+    return [
+        f"environment  {values['REPRISE_ENVIRONMENT']}",
+        f"image        {image}",
+        f"store        {values['REPRISE_STORE']} at {values['AWS_ENDPOINT_URL_S3']}{server}",
+    ]
 
 
 def _build(name: str, *, local_store: bool, docker: Engine) -> None:

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     if known.baked is None and find_spec("torch") is None:
         from trainer.cli.container import train_in_container
 
-        return train_in_container(argv, asked.place, checkout=CHECKOUT)
+        return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT)
     check_lock(known, CHECKOUT)
     check_environment(known, asked.settings)
     device = device_for(
@@ -132,6 +132,20 @@ def understood(argv: list[str], words: Words) -> Asked:
         refuse_early(place, origins, checkout=CHECKOUT)
     settings = resolve(LaunchSettings, origins, partly=True).settings
     return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
+
+
+def from_checkout(asked: Asked) -> list[str]:
+    """The words as they are read where the container starts, in the checkout's root. Raises `UsageError`."""
+    argv = _with(asked.argv, "exp", asked.place.name)
+    if asked.file is None:
+        return argv
+    file = asked.file.resolve()
+    if not file.is_relative_to(CHECKOUT):
+        raise UsageError(
+            f"--settings {file} is outside of the checkout, which is all that the image sees",
+            hint="copy it into the checkout",
+        )
+    return _with(argv, "settings", file.relative_to(CHECKOUT).as_posix())
 
 
 def check_lock(known: Claim, checkout: Path) -> None:
@@ -231,7 +245,8 @@ def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
     hold()
     os.chdir(source)
-    command = [sys.executable, "-P", "-m", "trainer", "_process", *_with_file(argv, asked.file)]
+    told = argv if asked.file is None else _with(argv, "settings", str(asked.file))  # it runs in another folder
+    command = [sys.executable, "-P", "-m", "trainer", "_process", *told]
     os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
 
 
@@ -244,15 +259,14 @@ def _is_compiled() -> bool:
     return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
 
 
-def _with_file(argv: list[str], file: Path | None) -> list[str]:
-    """Name the settings file absolutely: the process runs in another folder."""
-    if file is None:
-        return argv
-    kept: list[str] = []
+def _with(argv: list[str], option: str, value: str) -> list[str]:
+    """Give an option that is among the words another value, in its place."""
+    told: list[str] = []
     words = iter(argv)
     for word in words:
-        if word == "--settings":
+        if word == f"--{option}":
             next(words)
-        elif not word.startswith("--settings="):
-            kept.append(word)
-    return [*kept, f"--settings={file}"]
+            told += [word, value]
+        else:
+            told.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
+    return told

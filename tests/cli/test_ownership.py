@@ -1,0 +1,45 @@
+"""Whose a run's folder is where this user is root; and that nobody else gives anything away."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.ownership import hand_over
+from trainer.host.dotenv import write_block
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away: run as root")
+
+
+def folder(place: Path) -> Path:
+    """A run that was pulled: a file in a folder, and a link to what is none of its files."""
+    (place / "run" / "attempts").mkdir(parents=True)
+    (place / "run" / "attempts" / "record.json").touch()
+    (place / "else").touch()
+    (place / "run" / "link").symlink_to(place / "else")
+    return place / "run"
+
+
+def uids(place: Path) -> set[int]:
+    """Whose a folder is, and all in it."""
+    return {path.lstat().st_uid for path in (place, *place.rglob("*"))}
+
+
+@needs_root
+def test_what_root_made_is_given_to_the_containers_user(tmp_path: Path) -> None:
+    """All of it, and nothing that a link leads to."""
+    write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
+    hand_over(run := folder(tmp_path), checkout=tmp_path)
+    assert uids(run) == {4711}
+    assert (tmp_path / "else").stat().st_uid == 0
+
+
+def test_without_a_user_to_give_it_to_it_stays_whose_it_was(tmp_path: Path) -> None:
+    """A checkout that was never set up."""
+    hand_over(run := folder(tmp_path), checkout=tmp_path)
+    assert uids(run) == {os.getuid()}
