@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from trainer.errors import AlteredError, DiskFullError, NotWritableError
-from trainer.training.checkpoints import Saved, WholeCheckpointIO, read_saved, served, write_whole
+from trainer.saved import Checkpoint, Saved
+from trainer.training.checkpoints import read_saved, served
+from trainer.training.disk import WholeCheckpointIO, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.torch
+DIGEST = "sha256:" + "0" * 64
 
 
 def failing(number: int) -> object:
@@ -48,10 +51,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, number: int, kind: t
 
 def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
     """Else the last."""
-    line = '{"path": "%s", "sha256": "", "step": 1, "epoch": 0, "batch": 1}'
-    (tmp_path / "latest.json").write_text(line % "last.ckpt")
-    assert served(tmp_path) == Saved(path="last.ckpt", sha256="", step=1, epoch=0, batch=1)
-    (tmp_path / "best.json").write_text(line % "best.ckpt")
+    last = Saved(path="last.ckpt", sha256=DIGEST, step=1, epoch=0, batch=1)
+    (tmp_path / "latest.json").write_bytes(last.to_json())
+    assert served(tmp_path) == last
+    (tmp_path / "best.json").write_text(Checkpoint(path="best.ckpt", sha256=DIGEST, step=1).model_dump_json())
     assert served(tmp_path).path == "best.ckpt"
 
 
@@ -59,7 +62,7 @@ def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     """Its digest is compared before anything in it can run."""
     (tmp_path / "a.ckpt").write_bytes(b"other")
     with pytest.raises(AlteredError, match=r"a\.ckpt"):
-        read_saved(tmp_path, Saved(path="a.ckpt", sha256="sha256:0", step=1, epoch=0, batch=1))
+        read_saved(tmp_path, Checkpoint(path="a.ckpt", sha256=DIGEST, step=1))
 
 
 def test_a_file_that_is_being_written_is_named_so(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> N
 
     def turned(net: Net, index: int) -> None:
         if index == 3:
-            net.head.bias.register_hook(lambda gradient: -gradient)
+            net.head.bias.register_hook(lambda gradient: -gradient)  # type: ignore[no-untyped-call]
 
     found = first_difference(traced(tmp_path / "a", full=True)[0], traced(tmp_path / "b", turned, full=True)[0])
     assert found is not None

@@ -112,6 +112,11 @@ class RunData(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
+        self.start = (0, 0)
+
+    def start_at(self, *, epoch: int, batch: int) -> None:
+        """Have the training begin at a batch of an epoch: a resumed one."""
+        self.start = (epoch, batch)
 
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""
@@ -121,6 +126,8 @@ class RunData(L.LightningDataModule):
                 f"the training split of {self.declared.name} has {len(batches.rows)} samples; expected a batch of {self.batch_size}",
                 hint="give a smaller --batch-size",
             )
+        epoch, batch = self.start
+        batches.start_at(epoch=epoch, batch=batch)
         return self._loader(batches)
 
     def val_dataloader(self) -> Loader:

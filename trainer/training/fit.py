@@ -16,15 +16,19 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
-from trainer.training.checkpoints import Checkpoints, Saved, WholeCheckpointIO, read_saved, served
+from trainer.saved import FOLDER, Checkpoint, Saved
+from trainer.trace import FILE as TRACE
+from trainer.training.checkpoints import Checkpoints, read_saved, served
 from trainer.training.data import RunData
+from trainer.training.disk import WholeCheckpointIO
 from trainer.training.exactness import apply_level
 from trainer.training.finite import StopWhereNotFinite
-from trainer.training.logs import TellFirstStep, displays, finish, loggers
+from trainer.training.logs import METRICS, TellFirstStep, displays, finish, loggers
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
 from trainer.training.stopping import StopBetweenSteps
 from trainer.training.tensors import write_tensors
+from trainer.training.trace import Tracer, tracers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +63,8 @@ class Job:
     """What the launcher found to train on: `cpu` or `gpu`."""
     started: float
     """The monotonic clock when the command was typed."""
+    saved: Saved | None = None
+    """The checkpoint in the attempt's folder to go on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,31 +86,47 @@ def train(job: Job) -> Trained:
         _seed_start()
         net = configured(job.experiment.net)()
         data = made(RunData, job.dataset, net.samples(job.dataset, job.data))
-        clock, checkpoints = StepClock(), made(Checkpoints, job.into / "checkpoints", run=job.run)
-        machine = _machine(job, [clock, checkpoints])
+        clock, traced = StepClock(), tracers(job.into)
+        checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
+        machine = _machine(job, checkpoints, [clock, *traced])
         try:
-            machine.fit(net, datamodule=data)
+            _fitted(job, machine, net, data, checkpoints)
             return _closed(job, machine, net, data, clock)
         finally:
             finish(machine.loggers)
 
 
-def _machine(job: Job, parts: list[Any]) -> L.Trainer:
-    clock, checkpoints = parts
+def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
+    """Tell how long each log is, once everything held back is written."""
+    for tracer in traced:
+        tracer.flush()
+    return {name: (folder / name).stat().st_size for name in (METRICS, TRACE) if (folder / name).exists()}
+
+
+def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints: Checkpoints) -> None:
+    path = None
+    if job.saved is not None:
+        checkpoints.go_on_from(job.saved)
+        data.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
+        path = job.into / FOLDER / job.saved.path
+    machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
+
+
+def _machine(job: Job, checkpoints: Checkpoints, parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     return L.Trainer(
         **limits(),
         **placement(job.device),
         logger=loggers(job.into),
         callbacks=[
+            checkpoints,
+            StopBetweenSteps(job.stop, checkpoints),
             CheckBeforeFirstStep(job.ledger),
             TellFirstStep(job.on_first_step),
             made(StopWhereNotFinite),
             made(SeedEveryStep),
-            clock,
+            *parts,
             *shown,
-            checkpoints,
-            StopBetweenSteps(job.stop, checkpoints),
         ],
         plugins=[WholeCheckpointIO()],
         default_root_dir=job.into,
@@ -112,17 +134,19 @@ def _machine(job: Job, parts: list[Any]) -> L.Trainer:
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=any(isinstance(part, ProgressBar) for part in shown),
-        enable_checkpointing=True,
+        enable_checkpointing=False,
     )
 
 
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
-    mine: Any = served(job.into / "checkpoints") if machine.is_global_zero else None
-    saved: Saved = machine.strategy.broadcast(mine)
-    checkpoint = read_saved(job.into / "checkpoints", saved)
+    mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
+    saved: Checkpoint = machine.strategy.broadcast(mine)
+    checkpoint = read_saved(job.into / FOLDER, saved)
     net.load_state_dict(checkpoint["state_dict"])
     net.results = {}
     steps = machine.global_step
+    if not checkpoint["reprise"]["results"]:  # `max_steps` ended an epoch before its validation
+        machine.validate(net, datamodule=data, verbose=False)
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
     metrics = {**checkpoint["reprise"]["results"], **net.results}

@@ -6,7 +6,7 @@ Knows where each metric goes. Refuses to print: what is said goes to whoever was
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import lightning as L
 
     Say = Callable[[str], None]
+
+METRICS: Final = "metrics.jsonl"
 
 
 class JsonLines(Logger):
@@ -56,7 +58,7 @@ class JsonLines(Logger):
 @configured
 def loggers(folder: Path, *, tensorboard: bool, wandb: str, wandb_project: str) -> list[Logger]:
     """Make the loggers of an attempt's folder; each library is imported only if it is asked for."""
-    made: list[Logger] = [JsonLines(folder / "metrics.jsonl")]
+    made: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -100,7 +102,8 @@ class EpochLines(Callback):
     def __init__(self, say: Say) -> None:
         """Tell `say`."""
         self.say = say
-        self.began = 0.0
+        self.began = monotonic()
+        """When this process began with the epoch: a resumed one may have been under way."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""

@@ -60,6 +60,8 @@ class TrainingSettings(LaunchSettings):
     """Show progress: a bar on a terminal, a line an epoch elsewhere."""
     tensorboard: Annotated[bool, Role.EXECUTION] = True
     """Write the metrics for TensorBoard too."""
+    trace: Annotated[Literal["on", "full", "off"], Role.EXECUTION] = "on"
+    """Write a fingerprint of every weight at each step, by which two runs are compared; `full`: of every gradient too."""
     wandb: Annotated[Literal["off", "offline", "online"], Role.EXECUTION] = "off"
     """Write the metrics for Weights & Biases too; `offline` keeps them in the run folder."""
     wandb_project: Annotated[str, Role.EXECUTION] = "reprise"

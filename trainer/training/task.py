@@ -87,6 +87,14 @@ class Task(L.LightningModule):
         del index
         self._measure(batch, "test")
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin with nothing: a validation that was broken off is made anew."""
+        self._open("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with nothing."""
+        self._open("test")
+
     def on_validation_epoch_end(self) -> None:
         """Close the validation's metrics."""
         self._close("val")
@@ -101,6 +109,10 @@ class Task(L.LightningModule):
         schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _open(self, split: str) -> None:
+        self.losses[split].reset()  # type: ignore[operator]
+        self.measured[split].reset()  # type: ignore[operator]
+
     def _measure(self, batch: Batch, split: str) -> None:
         given, wanted = self._parted(batch)
         predicted = self(given)
@@ -109,8 +121,7 @@ class Task(L.LightningModule):
 
     def _close(self, split: str) -> None:
         found: dict[str, Any] = {f"{split}_loss": self.losses[split].compute(), **self.measured[split].compute()}  # type: ignore[operator]
-        self.losses[split].reset()  # type: ignore[operator]
-        self.measured[split].reset()  # type: ignore[operator]
+        self._open(split)
         values = {name: float(value.item()) for name, value in found.items()}
         self.results |= values
         self.log_dict({name: value.float() for name, value in found.items()}, logger=False, sync_dist=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from trainer.digest import canonical, digest_of_document
-from trainer.training.checkpoints import write_whole
+from trainer.training.disk import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

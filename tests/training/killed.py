@@ -1,0 +1,168 @@
+"""Run by the campaigns: trains a small net by the package's own `train`, killed where a line of standard input says, and goes on again.
+
+A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "settings": [..words..]}. Each is done by a forked child, so that torch is loaded once;
+the answer is a line of JSON: {"code": .., "places": [..]}.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from tests.training.killing import begin
+from trainer.actions.begin_again import begin_again
+from trainer.actions.run import ATTEMPTS, attempts
+from trainer.dataset import Dataset
+from trainer.errors import StoppedError
+from trainer.ledger import Ledger
+from trainer.origins import Origins, resolve, take_apart
+from trainer.reader import Arrays
+from trainer.training.experiment import load_experiment
+from trainer.training.fit import Job, train
+from trainer.training.readers.folder import Folder
+from trainer.training.stop import Stop
+
+EXPERIMENT = """
+import os, signal
+import torch
+from torch import Tensor, nn
+from tests.training.killing import tick
+from trainer.training.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_epochs = 2
+    batch_size = 8
+    optimizer = "adamw"
+    schedule = "cosine"
+    warmup_steps = 2
+    monitor = "val_loss"
+    stop_at: str = ""
+
+class Net(Classifier):
+    def __init__(self, *, classes: int, stop_at: str) -> None:
+        super().__init__()
+        self.stop_at = stop_at
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten())
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images))
+
+    def at(self, name: str) -> None:
+        tick(name)
+        if name == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def training_step(self, batch, index: int) -> Tensor:
+        self.at(f"step {self.current_epoch}.{index}")
+        loss = super().training_step(batch, index)
+        self.log("noise", torch.rand(()), on_step=True, on_epoch=True, batch_size=len(batch["label"]))
+        self.at(f"forward {self.current_epoch}.{index}")
+        return loss
+
+    def on_train_batch_end(self, outputs, batch, index: int) -> None:
+        self.at(f"stepped {self.current_epoch}.{index}")
+
+    def validation_step(self, batch, index: int) -> None:
+        self.at(f"validation {self.current_epoch}.{index}")
+        super().validation_step(batch, index)
+
+    def on_train_epoch_end(self) -> None:
+        self.at(f"epoch {self.current_epoch}")
+
+    def on_train_end(self) -> None:
+        self.at("trained")
+
+    def test_step(self, batch, index: int) -> None:
+        self.at(f"test {index}")
+        super().test_step(batch, index)
+"""
+
+
+def prepared(place: Path) -> Dataset:
+    """Write the experiment and 80 images of 4x4 dots."""
+    (place / "data").mkdir(exist_ok=True)
+    (place / "dots.py").write_text(EXPERIMENT)
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 80)
+    images = (random.random((80, 1, 4, 4)) + labels[:, None, None, None]).astype(np.float32)
+    np.save(place / "data/images.npy", images)
+    np.save(place / "data/labels.npy", labels)
+    reader = Arrays(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
+    splits: Any = {"train": (0, 50), "val": (50, 60), "test": (60, 80)}
+    nothing = "sha256:" + "0" * 64
+    return Dataset(
+        name="dots", reader=reader, splits=splits, version=1, manifest=nothing, content=nothing, files=2, bytes=0
+    )
+
+
+def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
+    """Make the next attempt of a run, from where the last good checkpoint is; tell the places that it went through."""
+    run = Path(order["run"])
+    places = begin(order["kill"])
+    into = run / ATTEMPTS / str(len(attempts(run)) + 1)
+    into.mkdir(parents=True)
+    experiment = load_experiment("dots.py", place / "dots.py", root=place)
+    words = take_apart([*order["settings"], "--no-tensorboard", "--no-progress"])
+    saved = begin_again(into, say=logging.getLogger("campaign").warning)
+    job = Job(
+        run=run.name,
+        experiment=experiment,
+        ledger=Ledger(resolve(experiment.settings, Origins(words=words, environ={}))),
+        dataset=dataset,
+        data=Folder(place / "data"),
+        into=into,
+        stop=Stop(),
+        say=lambda _: None,
+        on_terminal=False,
+        device="cpu",
+        started=monotonic(),
+        on_first_step=lambda: None,
+        saved=saved,
+    )
+    try:
+        (into / "metrics.json").write_text(json.dumps(train(job).metrics))
+    finally:
+        sys.setprofile(None)
+        (into / "places.json").write_text(json.dumps(places.names))
+
+
+def child(place: Path, dataset: Dataset, order: dict[str, Any]) -> int:
+    """Be the child: end with the code of what happened."""
+    try:
+        attempt(place, dataset, order)
+    except StoppedError as fault:
+        return fault.code
+    except BaseException:  # noqa: BLE001 - a child that went on as its parent would answer twice
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main(place: Path) -> None:
+    """Answer each line."""
+    dataset = prepared(place)
+    for line in sys.stdin:
+        order = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            code = child(place, dataset, order)
+            sys.stderr.flush()
+            os._exit(code)
+        _, status = os.waitpid(process, 0)
+        sys.stdout.write(json.dumps(os.waitstatus_to_exitcode(status)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

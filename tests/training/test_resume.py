@@ -1,0 +1,188 @@
+"""Going on after a kill: whatever the moment, what comes out has the bits of the run that was left alone.
+
+A place is the beginning, the forward and the end of each batch, each batch of a validation and of the test, each end of an epoch, and each
+call of the system by which a checkpoint is written or an attempt is laid out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from trainer.determinism import Level, variables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.torch
+ROOT: Final = Path(__file__).parents[2]
+RESULTS: Final = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl", "metrics.json")
+"""Weights and optimizer state by tensor, what was logged, the trace, what the record would say."""
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - another file system than that of temporary files, where a rename is no copy
+KILLED: Final = -9
+
+
+class Runs:
+    """Runs of one small training, in a folder: each attempt by a process that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start what forks them."""
+        environ = {**os.environ, **variables(Level.MACHINE, threads=2), "PYTHONPATH": str(ROOT)}
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.training.killed", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
+            cwd=ROOT,
+        )
+
+    def attempt(self, run: str, *words: str, kill: int = 0) -> int:
+        """Make the next attempt of a run; give its exit code."""
+        assert self.process.stdin
+        assert self.process.stdout
+        order = {"run": str(self.folder / run), "kill": kill, "settings": words}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        code: int = json.loads(self.process.stdout.readline())
+        return code
+
+    def last(self, run: str) -> Path:
+        """The newest attempt of a run."""
+        return max((self.folder / run / "attempts").iterdir(), key=lambda path: int(path.name))
+
+    def whole(self, *words: str) -> tuple[Path, list[str]]:
+        """The run that is left alone, and its places."""
+        name = f"whole{abs(hash(words))}"
+        if not (self.folder / name).exists():
+            assert self.attempt(name, *words) == 0
+        return self.last(name), json.loads((self.last(name) / "places.json").read_text())
+
+    def differing(self, run: str, whole: Path) -> list[str]:
+        """Name the results of a run that are not those of the run that was left alone."""
+        last = self.last(run)
+        return [name for name in RESULTS if (last / name).read_bytes() != (whole / name).read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Runs where temporary files are."""
+    made = Runs(tmp_path_factory.mktemp("runs"))
+    yield made
+    made.process.communicate()
+
+
+OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
+
+
+@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "disk.py:33 flush"])
+def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
+    """After a step, in a validation, while a checkpoint is written: three of the places of the campaign."""
+    whole, places = runs.whole(*OFTEN)
+    assert runs.attempt(place, *OFTEN, kill=places.index(place) + 1) == KILLED
+    assert runs.attempt(place, *OFTEN) == 0
+    assert runs.differing(place, whole) == []
+
+
+@pytest.mark.parametrize("place", ["step 0.2", "stepped 0.6", "validation 0.1", "epoch 0", "validation 1.1", "trained"])
+def test_a_run_that_was_told_to_stop_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
+    """SIGTERM in a window of accumulation, at the end of an epoch, in a validation, at the very end: the step is finished and saved."""
+    whole, _ = runs.whole(*OFTEN)
+    run = f"stopped {place}"
+    assert runs.attempt(run, *OFTEN, "--stop-at", place) == 143
+    saved = json.loads((runs.last(run) / "checkpoints/latest.json").read_text())
+    assert runs.attempt(run, *OFTEN) == 0
+    assert runs.differing(run, whole) == []
+    assert saved["step"] == {"step 0.2": 2, "epoch 0": 4, "stepped 0.6": 4, "validation 0.1": 4}.get(place, 8)
+
+
+def test_a_run_that_ends_within_an_epoch_is_validated(runs: Runs) -> None:
+    """Its record has val_ metrics of the weights that are tested, also when it was killed in that validation."""
+    words = ("--max-steps", "9", "--monitor", "none")
+    whole, places = runs.whole(*words)
+    assert "val_loss" in json.loads((whole / "metrics.json").read_text())
+    last = len(places) - places[::-1].index("validation 2.1")
+    assert runs.attempt("within", *words, kill=last) == KILLED
+    assert runs.attempt("within", *words) == 0
+    assert runs.differing("within", whole) == []
+
+
+def test_a_checkpoint_that_the_disk_lost_is_passed_over(runs: Runs) -> None:
+    """The one before it is gone on from, and what the lost one was the best of is not forgotten."""
+    whole, places = runs.whole(*OFTEN)
+    assert runs.attempt("lost", *OFTEN, kill=places.index("step 1.6") + 1) == KILLED
+    folder = runs.last("lost") / "checkpoints"
+    pointer = json.loads((folder / "latest.json").read_text())
+    (folder / pointer["path"]).write_bytes(b"")
+    assert runs.attempt("lost", *OFTEN) == 0
+    assert runs.differing("lost", whole) == []
+
+
+def told(line: str) -> None:
+    """Say what a campaign counted, past pytest's capturing."""
+    assert sys.__stderr__
+    sys.__stderr__.write(f"\n{line}\n")
+
+
+def each(places: list[str], runs: Runs, name: str, words: tuple[str, ...]) -> Callable[[list[int]], None]:
+    """Kill a run at each of some places, go on, and hold it against the whole one; count them in the output."""
+    whole, _ = runs.whole(*words)
+
+    def campaign(numbers: list[int]) -> None:
+        wrong = []
+        for number in numbers:
+            run = f"{name}{number}"
+            killed, ended = runs.attempt(run, *words, kill=number), runs.attempt(run, *words)
+            found = runs.differing(run, whole) if (killed, ended) == (KILLED, 0) else [f"{killed}, {ended}"]
+            if found:
+                wrong.append(f"{number} ({places[number - 1]}): {found}")
+        kinds = sorted({places[number - 1].split()[0].split(":")[0] for number in numbers})
+        told(f"{name}: {len(numbers)} kill points of {len(places)} ({', '.join(kinds)}), {len(wrong)} wrong")
+        assert wrong == []
+
+    return campaign
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("accumulating", OFTEN),
+        ("two workers", ("--workers", "2", "--checkpoint-every", "2")),
+        ("ending within an epoch", ("--max-steps", "9", "--checkpoint-every", "4", "--monitor", "none")),
+    ],
+)
+def test_killed_at_every_place(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+    """Each place of a run, none skipped; the run folder in memory, where a rename is not one of /tmp, and on the disk."""
+    assert MEMORY.stat().st_dev != tmp_path.stat().st_dev, (
+        f"needs a file system at {MEMORY} that is not that of {tmp_path}"
+    )
+    folder = tmp_path if name == "two workers" else MEMORY / f"reprise-{os.getpid()}"
+    runs = Runs(folder)
+    try:
+        _, places = runs.whole(*words)
+        each(places, runs, name, words)(list(range(1, len(places) + 1)))
+    finally:
+        runs.process.communicate()
+        if folder != tmp_path:
+            subprocess.run(["rm", "-r", str(folder)], check=True)
+
+
+@pytest.mark.long
+def test_killed_again_and_again(runs: Runs) -> None:
+    """A run that is killed at every tenth place of each of its attempts comes to its end, and to the same bits."""
+    whole, places = runs.whole(*OFTEN)
+    kills = 0
+    while (code := runs.attempt("again", *OFTEN, kill=30 + kills)) == KILLED:
+        kills += 1
+        assert kills < len(places)
+    told(f"killed again and again: {kills} kills of one run")
+    assert (code, runs.differing("again", whole)) == (0, [])

@@ -1,0 +1,86 @@
+"""Writing what a training keeps: a file appears under its name when its bytes are on the disk, or not at all.
+
+Knows how that holds where the run folder is a mount. Refuses to know what is written.
+
+Lightning's own saving goes through another file system and copies over the old file: a kill in that window leaves nothing. Here the
+temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from trainer.errors import DiskFullError, NotWritableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as fault:
+        raise _disk_fault(fault, path) from fault
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class WholeCheckpointIO(CheckpointIO):
+    """Lightning's port to the disk, through `write_whole`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        del storage_options
+        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
+    ) -> dict[str, Any]:
+        """Read one of this run's own checkpoints."""
+        loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=bool(weights_only))
+        return loaded
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_fault(fault: BaseException, path: Path) -> Exception:
+    cause = fault if isinstance(fault, OSError) else fault.__context__
+    match getattr(cause, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return DiskFullError(
+                f"no space left to write {path}", hint="free space, then run again; the last checkpoint is whole"
+            )
+        case errno.EACCES | errno.EROFS | errno.EPERM:
+            return NotWritableError(
+                f"{path} cannot be written by this user", hint="change the folder's owner or permissions"
+            )
+        case _:
+            return fault if isinstance(fault, Exception) else RuntimeError(str(fault))
