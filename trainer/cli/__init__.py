@@ -58,6 +58,11 @@ COMMANDS: Final = {
         module="trainer.cli.verify",
         summary="check a certificate",
     ),
+    "check": Command(
+        module="trainer.cli.check",
+        summary="look where bits begin to differ when nothing does: --bits",
+        where="image",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",
@@ -86,6 +91,11 @@ HIDDEN: Final = {
     "_fetch": Command(
         module="trainer.cli.fetch",
         summary="bring datasets into the cache for a run without network",
+    ),
+    "_observe": Command(
+        module="trainer.cli.observing",
+        summary="observe a few steps, for check --bits",
+        where="image",
     ),
     "_process": Command(
         module="trainer.cli.process",

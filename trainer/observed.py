@@ -1,0 +1,113 @@
+"""What was observed of a few steps: a fingerprint of every value that passed, in the order in which it did.
+
+Knows how two observations of one training are held against each other, down to the first value that is not the same. Refuses to know torch:
+`trainer.training.observe` takes them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Kind(StrEnum):
+    """What was looked at."""
+
+    START = "start"
+    """A weight or buffer before the first step."""
+    BATCH = "batch"
+    """What a step was given."""
+    INPUT = "input"
+    """What a module was given."""
+    OUTPUT = "output"
+    """What a module gave."""
+    BACKWARD = "backward"
+    """The gradient that came back to a module's output."""
+    GRADIENT = "gradient"
+    """A parameter's gradient, once it is whole."""
+    WEIGHT = "weight"
+    """A weight or buffer after the step."""
+
+
+class Sight(NamedTuple):
+    """One value."""
+
+    step: int
+    """Batches before it and its own: the first is 1; 0 before any."""
+    kind: Kind
+    name: str
+    """The module's or the tensor's; empty for the net itself."""
+    call: int
+    """Which of the module's calls in the step, from 1."""
+    prints: str
+
+
+class Op(NamedTuple):
+    """One operation that torch carried out."""
+
+    name: str
+    given: str
+    """Fingerprint of its tensors, before; and of its numbers."""
+    gave: str
+    number: str
+    """Its numbers, as they are written."""
+
+
+def parted(a: Sequence[Sight], b: Sequence[Sight]) -> Sight | None:
+    """Find the first value in which two observations differ; `None` where they are equal."""
+    for one, other in zip(a, b, strict=False):
+        if one != other:
+            return one
+    longer = max(a, b, key=len)
+    return None if len(a) == len(b) else longer[min(len(a), len(b))]
+
+
+def blamed(sight: Sight) -> str | None:
+    """The module whose own code made what differs first; `None` where it is no module's forward pass.
+
+    >>> blamed(Sight(1, Kind.INPUT, "layers.3", 1, ""))
+    'layers'
+    """
+    if sight.kind is Kind.OUTPUT:
+        return sight.name
+    return sight.name.rpartition(".")[0] if sight.kind is Kind.INPUT and sight.name else None
+
+
+def parted_op(a: Sequence[Op], b: Sequence[Op]) -> str | None:
+    """Say which operation made the difference: the first that gave something else; `None` where all are equal."""
+    for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
+        if one.name != other.name:
+            return f"operation {number} is {one.name} the first time and {other.name} the second: the code took another way"
+        if one.number != other.number:
+            return f"{one.name} (operation {number}) was given other numbers: {one.number} and {other.number}"
+        if one.given == other.given and one.gave != other.gave:
+            return f"{one.name} (operation {number}) gave another result for equal inputs"
+        if one.given != other.given:
+            return f"{one.name} (operation {number}) was given another tensor, which no operation of torch made"
+    return None if len(a) == len(b) else "the code took another way: the number of operations is not the same"
+
+
+_WHERE: Final = {
+    Kind.START: "{name} before the first step: what makes the initial weights is not deterministic",
+    Kind.BATCH: "the batch: what reads or changes the data is not deterministic",
+    Kind.INPUT: "what {name} is given: the code of {blamed} around it is not deterministic",
+    Kind.OUTPUT: "the output of {name}, which was given the same: {name} is not deterministic",
+    Kind.BACKWARD: "the gradient that comes back to the output of {name}: the backward pass of what uses it is not deterministic",
+    Kind.GRADIENT: "the gradient of {name}: the backward pass of its module is not deterministic",
+    Kind.WEIGHT: "{name} after the step: the optimizer, or what writes a buffer, is not deterministic",
+}
+
+
+def worded(sight: Sight) -> str:
+    """Say what differs first, and what that means.
+
+    >>> worded(Sight(2, Kind.OUTPUT, "layers.3", 1, ""))
+    'step 2: the output of layers.3, which was given the same: layers.3 is not deterministic'
+    """
+    name = sight.name or "the net"
+    call = f" (call {sight.call})" if sight.call > 1 else ""
+    around = blamed(sight) or ("the net" if sight.name else "its training_step")
+    return f"step {sight.step}: {_WHERE[sight.kind].format(name=name + call, blamed=around)}"
