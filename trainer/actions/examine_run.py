@@ -26,7 +26,7 @@ from trainer.errors import (
 )
 from trainer.host.bundle import verified
 from trainer.host.source import ARCHIVE
-from trainer.record import Status
+from trainer.record import Status, identity_of
 from trainer.rerun import image_name, rerun
 from trainer.store.contract import object_key
 
@@ -114,6 +114,9 @@ def _outcome(record: Record) -> Finding:
 
 
 def _words(record: Record) -> Finding:
+    if record.identity != identity_of(record.ingredients):
+        said = f"its identity is {record.identity}, its ingredients' is {identity_of(record.ingredients)}"
+        raise DocumentError(said, hint="the record was edited: pull the run again")
     again = rerun(record)
     return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
 

@@ -5,6 +5,7 @@ Knows where they lie. Refuses to change one that is there: each is written once,
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from trainer.actions.transfer import read_small
@@ -27,11 +28,15 @@ _LARGEST = 1 << 20
 def keep_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
     """Write a retest and its evidence beside the run in `folder`; the retest last."""
     place = folder / FOLDER
+    path = place / f"{retest.retest.run}.json"
     with disk_faults(place):
         place.mkdir(exist_ok=True)
-    write_whole(place / f"{retest.retest.run}.evidence.json", evidence)
-    path = place / f"{retest.retest.run}.json"
+    write_whole(path.with_suffix(".evidence.json"), evidence)
     write_whole(path, retest.to_json())
+    if os.getuid() == 0:  # what root wrote, the run's owner must be able to add to
+        owner = folder.stat()
+        for each in (place, path, path.with_suffix(".evidence.json")):
+            os.chown(each, owner.st_uid, owner.st_gid)
     return path
 
 

@@ -52,6 +52,10 @@ class Here:
     how: Literal["container", "here"] = "here"
     isolation = "this user's own process: it can reach this machine's network and this user's files"
 
+    def __init__(self, *, recorded: bool = False) -> None:
+        """Run in this process's environment; `recorded` says that it is the recorded image."""
+        self._recorded = recorded
+
     def machine(self) -> Machine:
         """What is here."""
         runs = runs_folder()
@@ -86,7 +90,7 @@ class Here:
         done = subprocess.run(
             words,
             cwd=ready.source,
-            env=_variables(ready, os.environ),
+            env=_variables(ready, os.environ, recorded=self._recorded),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             check=False,
@@ -99,18 +103,35 @@ def drift_here() -> list[str]:
     return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 
-def _variables(ready: Prepared, environ: Mapping[str, str]) -> dict[str, str]:
+def _variables(ready: Prepared, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
+    """What the process is told: of the image, where it is the recorded one, what the record says of it."""
     kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
-    return kept | {
-        "PYTHONPATH": str(ready.source),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "REPRISE_RUNS": str(ready.folder.parent),
-        "REPRISE_CACHE": str(ready.cache),
-        "REPRISE_STORE": str(ready.store),
-        "REPRISE_HOST": host_name(),
-        WATCHED: ready.run,
-        RETEST: ready.original.run,
-    }
+    return (
+        kept
+        | (_identity(ready.original) if recorded else {})
+        | {
+            "PYTHONPATH": str(ready.source),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "REPRISE_RUNS": str(ready.folder.parent),
+            "REPRISE_CACHE": str(ready.cache),
+            "REPRISE_STORE": str(ready.store),
+            "REPRISE_HOST": host_name(),
+            WATCHED: ready.run,
+            RETEST: ready.original.run,
+        }
+    )
+
+
+def _identity(record: Record) -> dict[str, str]:
+    image = record.circumstances.image
+    values = (
+        image.environment,
+        image.reference,
+        image.config,
+        ",".join(record.ingredients.layers or []),
+        image.build_id,
+    )
+    return {name: value for name, value in zip(_IMAGE, values, strict=True) if value}
 
 
 def _differences(record: Record) -> Iterator[str]:

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from trainer.store.contract import Store
 
 
-_RUNS: Final = "/project/runs"
-"""Where compose.yaml shows the runs to a container."""
+_LENT: Final = "/lent"
 
 
 class OnHost:
@@ -79,8 +78,8 @@ class OnHost:
         """Fetch in a container of our own image, which has the network and the key of the store."""
         uid, gid = self._user()
         give(ready, uid=uid, gid=gid)
-        into = f"{_RUNS}/{ready.store.relative_to(runs_folder()).as_posix()}"
-        if datasets and (code := self._compose("--into", into, *_documents(datasets))):
+        lent = ("--volume", f"{ready.store}:{_LENT}")
+        if datasets and (code := self._compose("--into", _LENT, *_documents(datasets), options=lent)):
             raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
@@ -98,10 +97,9 @@ class OnHost:
         return int(self._values.get("REPRISE_UID", who.uid)), int(self._values.get("REPRISE_GID", who.gid))
 
     def _cached(self, dataset: Dataset) -> bool:
-        return self._compose("--look", *_documents([dataset]), alone=True) == 0
+        return self._compose("--look", *_documents([dataset]), options=("--no-deps",)) == 0
 
-    def _compose(self, *words: str, alone: bool = False) -> int:
-        options = ["--no-deps"] if alone else []
+    def _compose(self, *words: str, options: tuple[str, ...]) -> int:
         command = ["docker", "compose", "run", "--rm", "-T", *options, "train", "_fetch", *words]
         try:
             done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)

@@ -169,8 +169,11 @@ def _retest(found: Original, done: Done, comparison: Comparison, *, there: Runne
 
 
 def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
-    """Write it down beside the original; bring both into the store, where the original is."""
-    say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
+    """Write it down beside the original; bring both into the store, where the original is. What fails is said, and spoils no verdict."""
+    try:
+        say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
+    except RepriseError as fault:
+        say(f"  not kept: {fault.message}")
     address = store_address()
     if address is None or not found.published:
         return

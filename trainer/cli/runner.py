@@ -14,7 +14,8 @@ from trainer.record import Knowledge
 from trainer.rerun import image_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from trainer.actions.examine_run import Machine
     from trainer.actions.reproduce import Prepared
@@ -58,20 +59,34 @@ def runner(record: Record, *, here: bool) -> Runner:
         if not here:
             check_image(record)
             check_drift(drift_here())
-        return Here()
+        return Here(recorded=not here)
     from trainer.cli.on_host import OnHost
 
     return OnHost()
 
 
+def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAKED) -> bool:
+    """Whether this process runs in the recorded image, as far as that was handed in and the image itself agrees.
+
+    A person who types REPRISE_IMAGE hands in that digest alone: the build id baked in the image must then be the recorded one.
+    """
+    name, mine = image_name(record), claim(environ, baked=baked)
+    if mine.image.known is not Knowledge.UNKNOWN:
+        return mine.layers == name.layers
+    build_id = mine.image.build_id
+    handed = environ.get("REPRISE_IMAGE", "").rpartition("@")[2]
+    return build_id is not None and build_id == record.circumstances.image.build_id and handed == name.manifest
+
+
 def check_image(record: Record) -> None:
     """Refuse to go on in a container that is not of the recorded image."""
-    name, mine = image_name(record), claim(os.environ)
-    if mine.image.known is not Knowledge.UNKNOWN and mine.layers == name.layers:
+    if is_recorded(record, os.environ):
         return
-    shown = mine.image.reference or mine.image.build_id or "no image that is known by digest"
-    said = f"run {record.run} ran in {name.reference or name.manifest or name.config}; this is {shown}"
-    line = f"REPRISE_IMAGE={name.reference or name.manifest or name.config} docker compose run --rm train reproduce {record.run}"
+    name = image_name(record)
+    shown = os.environ.get("REPRISE_IMAGE") or "an image that nobody named"
+    wanted = name.reference or name.manifest or name.config
+    said = f"run {record.run} ran in {wanted}; this is {shown}"
+    line = f"REPRISE_IMAGE={wanted} docker compose run --rm train reproduce {record.run}"
     raise OtherImageError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
 
 

@@ -1,0 +1,267 @@
+"""A run again, from its record alone: identical from an empty cache, refused where it must be, and trusted with nothing meanwhile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trainer.record import Ingredients, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.conftest import House, Said
+
+pytestmark = pytest.mark.engine
+
+PROBES = '''
+
+import os, pathlib, socket, sys
+
+def probes():
+    """What this process can reach, a line each."""
+    try:
+        socket.create_connection(("store", 8333), timeout=2).close()
+        yield "the network"
+    except OSError:
+        pass
+    yield from (name for name in os.environ if name.startswith(("AWS", "WANDB")))
+    for path in ("/project/here", "/opt/here", "/store/here", "/runs/here", "/run/reprise/settings.toml"):
+        try:
+            pathlib.Path(path).open("a").close()
+            yield path
+        except OSError:
+            pass
+    if pathlib.Path("/var/run/docker.sock").exists():
+        yield "the engine"
+    if "CapEff:\\t0000000000000000" not in pathlib.Path("/proc/self/status").read_text():
+        yield "capabilities"
+
+for reached in probes():
+    print("REACHED", reached, file=sys.stderr)
+'''
+
+
+def forget(house: House) -> None:
+    """Empty the cache."""
+    project = next(line for line in (house.root / ".env").read_text().splitlines() if "PROJECT_NAME=" in line)
+    assert house.type("docker", "volume", "rm", f"{project.partition('=')[2]}_cache").code == 0
+
+
+def reproduce(house: House, *words: str) -> Said:
+    """Type the command."""
+    return house.type("scripts/reprise", "reproduce", *words)
+
+
+@pytest.fixture
+def run(house: House) -> str:
+    """A short run of its own."""
+    said = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
+    assert said.code == 0, said.text
+    return said.run
+
+
+@pytest.fixture
+def edited(house: House, run: str) -> Iterator[Callable[[Callable[[dict[str, Any]], None]], str]]:
+    """A way to change what a record says, its identity with it; as it was when the test ends."""
+    path = house.root / "runs" / run / "attempts" / "1" / "record.json"
+    before = path.read_bytes()
+
+    def edit(change: Callable[[dict[str, Any]], None]) -> str:
+        record = json.loads(before)
+        change(record)
+        record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
+        path.write_text(json.dumps(record))
+        return run
+
+    yield edit
+    path.write_bytes(before)
+
+
+def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, run: str) -> None:
+    """By digest, from its own source; every installed byte hashed; the retest is written beside it and shown with it."""
+    forget(house)
+    page = house.root / "trainer" / "experiments" / "digits.py"
+    before = page.read_text()
+    page.write_text("raise SystemExit('the edited file was run')\n")
+    try:
+        said = reproduce(house, run, "--deep", "--json")
+    finally:
+        page.write_text(before)
+    assert said.code == 0, said.text
+    told = json.loads(said.out)
+    assert told["retest"]["verdict"] == "identical"
+    assert (told["retest"]["how"], told["retest"]["image"], told["retest"]["not_equal"]) == (
+        "container",
+        "verified",
+        [],
+    )
+    assert told["retest"]["hashed"] > 10_000
+    again = house.record(told["retest"]["retest"]["run"])
+    assert again["identity"] == house.record(run)["identity"]
+    assert again["circumstances"]["retest_of"] == run
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", run).out
+
+
+def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, run: str) -> None:
+    """Its code is shown and not run unasked; trusted, it is identical; the retest is in the store."""
+    shutil.rmtree(house.root / "runs" / run)
+    refused = reproduce(house, run)
+    assert refused.code == 85, refused.text
+    assert "every file is the one of this checkout" in refused.err
+    trusted = reproduce(house, run, "--trust")
+    assert trusted.code == 0, trusted.text
+    shutil.rmtree(house.root / "runs" / run / "retests")
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", run).out
+
+
+def test_the_recorded_code_reaches_nothing(house: House) -> None:
+    """An experiment that tries finds the network and the store's key in training, and neither when it is run again."""
+    idea = house.root / "idea.py"
+    idea.write_text((house.root / "trainer" / "experiments" / "digits.py").read_text() + PROBES)
+    try:
+        trained = house.train("--exp", "idea.py", "--max-epochs", "1")
+    finally:
+        idea.unlink()
+    assert trained.code == 0, trained.text
+    assert {"REACHED the network", "REACHED AWS_SECRET_ACCESS_KEY"} <= set(trained.text.splitlines())
+    again = reproduce(house, trained.run)
+    assert again.code == 0, again.text
+    assert "REACHED" not in again.text
+
+
+def test_another_ingredient_gives_another_verdict(
+    house: House, edited: Callable[[Callable[[dict[str, Any]], None]], str]
+) -> None:
+    """A record that names another learning rate than the one that made its result is refuted, by the first difference."""
+
+    def other(record: dict[str, Any]) -> None:
+        record["ingredients"]["settings"]["learning_rate"] = 2.1e-3
+
+    said = reproduce(house, edited(other))
+    assert said.code == 20, said.text
+    assert said.out.startswith("different:")
+    assert "first difference" in said.out
+
+
+def image(record: dict[str, Any]) -> None:
+    """A word for a shell in place of a repository."""
+    manifest = record["circumstances"]["image"]["manifest"]
+    record["circumstances"]["image"]["reference"] = f"x;touch /tmp/owned@{manifest}"
+
+
+def option(record: dict[str, Any]) -> None:
+    """A setting that would be an option of something else."""
+    record["ingredients"]["settings"]["x --trust"] = 1
+    record["circumstances"]["origins"]["x --trust"] = "command line"
+
+
+def experiment(record: dict[str, Any]) -> None:
+    """A path that leaves the source."""
+    record["ingredients"]["experiment"] = "../../../etc/passwd.py"
+
+
+def dataset(record: dict[str, Any]) -> None:
+    """A dataset whose name is a path."""
+    record["ingredients"]["datasets"]["../../x"] = record["ingredients"]["datasets"].pop("digits")
+
+
+@pytest.mark.parametrize("change", [image, option, experiment, dataset])
+def test_a_hostile_record_is_refused(
+    house: House,
+    edited: Callable[[Callable[[dict[str, Any]], None]], str],
+    change: Callable[[dict[str, Any]], None],
+) -> None:
+    """Before anything of it runs; nothing is left behind."""
+    run = edited(change)
+    before = sorted(path.name for path in (house.root / "runs").iterdir())
+    said = reproduce(house, run)
+    assert said.code == 84, said.text
+    assert "Traceback" not in said.text
+    assert sorted(path.name for path in (house.root / "runs").iterdir()) == before
+
+
+def test_an_edited_record_is_noticed(house: House, run: str) -> None:
+    """Its identity is no longer that of its ingredients."""
+    path = house.root / "runs" / run / "attempts" / "1" / "record.json"
+    path.write_text(path.read_text().replace('"learning_rate":0.002', '"learning_rate":0.003'))
+    said = reproduce(house, run)
+    assert said.code == 84
+    assert "the record was edited" in said.text
+
+
+def test_doctor_names_each_missing_thing_with_its_repair(house: House, run: str) -> None:
+    """Well at first; without its source bundle it is told how to get it."""
+    assert house.type("scripts/reprise", "doctor", run).code == 0
+    (house.root / "runs" / run / "source.tar.gz").unlink()
+    said = house.type("scripts/reprise", "doctor", run)
+    assert said.code == 84
+    assert "pull the run again" in said.out
+
+
+def test_with_compose_alone_it_runs_in_the_recorded_image_or_says_the_line(house: House, run: str) -> None:
+    """Inside a container of the image; in another one, the exit code is its own."""
+    shutil.rmtree(house.root / "runs" / run / "retests", ignore_errors=True)
+    said = house.train("reproduce", run)
+    assert said.code == 0, said.text
+    assert said.out.startswith("identical:")
+    path = house.root / "runs" / run / "attempts" / "1" / "record.json"
+    other = "sha256:" + "1" * 64
+    record = json.loads(path.read_text())
+    record["circumstances"]["image"] |= {"manifest": other, "reference": f"registry.example/cpu@{other}"}
+    record["ingredients"]["layers"] = [other]
+    record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
+    path.write_text(json.dumps(record))
+    elsewhere = house.train("reproduce", run)
+    assert elsewhere.code == 86, elsewhere.text
+    assert f"REPRISE_IMAGE=registry.example/cpu@{other} docker compose run --rm train reproduce {run}" in elsewhere.text
+
+
+DRIFTED = """
+S=/opt/venv/lib/python3.11/site-packages
+mkdir $S/extra-1.0.dist-info
+printf 'extra.py,,\\nextra-1.0.dist-info/RECORD,,\\n' >$S/extra-1.0.dist-info/RECORD
+echo 'x = 1' >$S/extra.py
+python -m trainer {words}
+code=$?
+chown -R {owner} runs
+exit $code
+"""
+
+
+def drifted(house: House, words: str) -> Said:
+    """Install a package in a container that can be written, as pip does, and type a command in it."""
+    values = dict(line.split("=", 1) for line in (house.root / ".env").read_text().splitlines() if "=" in line)
+    script = DRIFTED.format(words=words, owner=f"{values['REPRISE_UID']}:{values['REPRISE_GID']}")
+    command = ["docker", "compose", "--profile", "dev", "run", "--rm", "--no-deps", "-T", "--user", "0:0"]
+    house.env["REPRISE_DEV_IMAGE"] = values["REPRISE_IMAGE"]
+    try:
+        return house.type(*command, "--entrypoint", "sh", "dev", "-c", script)
+    finally:
+        del house.env["REPRISE_DEV_IMAGE"]
+
+
+def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: House, run: str) -> None:
+    """The record of the run in it names the package; reproducing that run is refused by its name, and so is reproducing in there."""
+    trained = drifted(house, "train --exp digits --max-epochs 1")
+    assert trained.code == 0, trained.text
+    assert house.record(trained.run)["circumstances"]["drift"] == ["distributions here and not in the image: extra 1.0"]
+    refused = reproduce(house, trained.run)
+    assert refused.code == 84
+    assert "extra 1.0" in refused.err
+    assert reproduce(house, trained.run, "--despite-drift").code == 0
+    inside = drifted(house, f"reproduce {run}")
+    assert inside.code == 87, inside.text
+    assert "extra 1.0" in inside.text
+
+
+def test_no_container_is_left(house: House) -> None:
+    """Neither of runs nor of hashing."""
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
+    )
+    assert not [name for name in listed.stdout.splitlines() if name.startswith(("reprise-2", "reprise-hash"))]
