@@ -87,7 +87,7 @@ class Picked(Dataset["Batch | Failed"]):
             raise own from fault
 
 
-class Loader(DataLoader[Batch]):
+class Loader(DataLoader[Any]):
     """A loader that raises what a worker met as the worker met it: torch would word it as a page, and lose its hint."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
