@@ -259,7 +259,8 @@ def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: Ho
     assert "extra 1.0" in inside.text
 
 
-def test_no_container_is_left(house: House) -> None:
+@pytest.mark.usefixtures("house")
+def test_no_container_is_left() -> None:
     """Neither of runs nor of hashing."""
     listed = subprocess.run(
         ["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
