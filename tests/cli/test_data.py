@@ -58,7 +58,7 @@ def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, t
 def test_fetch_prints_the_folder_and_nothing_else_on_stdout(reprise: Type, tmp_path: Path) -> None:
     """A script can use what comes out; progress is on stderr."""
     reprise("publish", "small", str(tmp_path / "source"))
-    code, out, err = reprise("fetch", "small")
+    code, out, err = reprise("fetch", "small", "--folder")
     assert code == 0
     assert contents(tmp_path / out.strip()) == FILES
     assert err.startswith("fetching small@1: 17.9 kB\n")
@@ -71,7 +71,7 @@ def test_a_version_is_fetched_by_its_number(reprise: Type, tmp_path: Path) -> No
     reprise("publish", "small", str(tmp_path / "source"))
     (tmp_path / "source/a.txt").write_bytes(b"second")
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@2: published")
-    first, second = (reprise("fetch", name)[1].strip() for name in ("small@1", "small"))
+    first, second = (reprise("fetch", name, "--folder")[1].strip() for name in ("small@1", "small"))
     assert (tmp_path / first / "a.txt").read_bytes() == b"first"
     assert (tmp_path / second / "a.txt").read_bytes() == b"second"
 

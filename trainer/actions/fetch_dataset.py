@@ -39,13 +39,17 @@ if TYPE_CHECKING:
 def fetch_dataset(
     dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress = SILENT
 ) -> CachedDataset:
-    """The dataset in the cache; fetched if the cache has not all of it.
+    """The dataset in the cache, with a lease of it; fetched if the cache has not all of it.
 
     Raises `StoreError` and its kinds, `ManifestError`, `DiskFullError`, `NotWritableError`. After each, the same call again goes on.
     """
-    if cached := cache.find(dataset):
-        return cached
-    store = open_store()
+    lease = cache.lease(dataset)  # before anything is looked at: what is seen then is not collected
+    cached = cache.find(dataset) or _fetched(dataset, cache=cache, store=open_store(), progress=progress)
+    cached.lease = lease
+    return cached
+
+
+def _fetched(dataset: Dataset, *, cache: Cache, store: Store, progress: Progress) -> CachedDataset:
     wait = f"another process is fetching {dataset.title}; waiting for it"
     with cache.turn(dataset, waiting=lambda: progress.note(wait)):
         if cached := cache.find(dataset):
@@ -139,7 +143,7 @@ class _Fetch:
 
     @contextmanager
     def incoming(self, need: Need) -> Iterator[Incoming]:
-        """A new object of the cache. Nothing temporary of it stays, but of a large file that was interrupted: the next fetch salvages it."""
+        """A new object of the cache. Nothing temporary of it stays, but of a large file that was interrupted: the next salvages it."""
         incoming, keep = self.cache.objects.incoming(need.name), False
         try:
             yield incoming

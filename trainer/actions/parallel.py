@@ -39,6 +39,11 @@ class Stop:
         """End every piece at its next block."""
         self._event.set()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it is over."""
+        return self._event.is_set()
+
     def check(self) -> None:
         """Raise when it is over."""
         if self._event.is_set():
@@ -53,14 +58,13 @@ class Stop:
 def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:
     """Do `work` on every piece and give the results in their order; raise the first failure once all threads have ended."""
     job = _Job(work, pieces)
-    running = [Thread(target=job.run, daemon=True) for _ in range(threads)]
     try:
-        for thread in running:
-            thread.start()
-        _join(running)
+        for _ in range(threads):
+            Thread(target=job.run, daemon=True).start()
+        job.wait()
     except BaseException:
         job.stop.set()
-        _join(running)
+        job.wait()
         raise
     return job.result()
 
@@ -73,8 +77,11 @@ class _Job(Generic[T, R]):
         self._work, self._pieces, self._taking = work, enumerate(pieces), Lock()
         self._results: dict[int, R] = {}
         self._failures: list[BaseException] = []
+        self._counting, self._running, self._over, self._ended = Lock(), 0, False, Event()
 
     def run(self) -> None:
+        with self._counting:
+            self._running += 1
         try:
             while (taken := self._take()) is not None:
                 number, piece = taken
@@ -84,6 +91,23 @@ class _Job(Generic[T, R]):
         except BaseException as fault:  # noqa: BLE001 - carried over to the thread that waits, and raised there
             self._failures.append(fault)
             self.stop.set()
+        with self._counting:  # who comes later finds nothing left to take
+            self._running, self._over = self._running - 1, True
+            if self._running == 0:
+                self._ended.set()
+
+    def wait(self) -> None:
+        """Wait until no thread works any more.
+
+        By an event, not by joining: in Python 3.11 a signal that arrives while a thread is joined makes a living thread look dead. And look
+        up now and then: a signal that arrives just before a thread begins to wait would not wake it.
+        """
+        while not self._idle():
+            self._ended.wait(_LOOK_UP_S)
+
+    def _idle(self) -> bool:
+        with self._counting:
+            return self._running == 0 and (self._over or self.stop.is_set)
 
     def _take(self) -> tuple[int, T] | None:
         self.stop.check()
@@ -94,13 +118,6 @@ class _Job(Generic[T, R]):
         if self._failures:
             raise self._failures[0]
         return [self._results[number] for number in range(len(self._results))]
-
-
-def _join(running: Iterable[Thread]) -> None:
-    """Wait, and look up now and then: a signal that arrives just before a thread begins to wait would not wake it."""
-    for thread in running:
-        while thread.is_alive():
-            thread.join(_LOOK_UP_S)
 
 
 def patiently(work: Callable[[], R], stop: Stop, *, on: tuple[type[StoreError], ...] = PASSING) -> R:

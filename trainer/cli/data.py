@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.arguments import Arguments
+from trainer.cli.data_gc import describe as describe_gc
 from trainer.cli.data_places import Places
 from trainer.cli.data_publish import describe, publish_samples
 from trainer.cli.data_publish import publish as publish_folder
@@ -65,8 +66,9 @@ def _parser() -> Arguments:
     )
     describe(publish)
     publish.set_defaults(verb=publish_folder)
-    fetch = verbs.add_parser("fetch", help="bring a dataset into the cache, verified, and print its folder")
+    fetch = verbs.add_parser("fetch", help="bring a dataset into the cache, verified, and print where it is")
     fetch.add_argument("name", metavar="NAME[@VERSION]")
+    fetch.add_argument("--folder", action="store_true", help="lay its files out as a folder too, and print that")
     fetch.set_defaults(verb=_fetch)
     verbs.add_parser("ls", help="list the declared datasets").set_defaults(verb=ls)
     shown = verbs.add_parser(
@@ -87,6 +89,9 @@ def _parser() -> Arguments:
     )
     verify.add_argument("name", metavar="NAME[@VERSION]")
     verify.set_defaults(verb=_verify)
+    describe_gc(
+        verbs.add_parser("gc", help="say what of the cache is neither declared nor held by a run; --apply removes it")
+    )
     samples = verbs.add_parser(
         "publish-samples", help="make the sample datasets from installed packages, and publish them as declared"
     )
@@ -105,7 +110,7 @@ def _fetch(words: Namespace, places: Places) -> int:
     dataset = places.dataset(words.name)
     warm = places.cache.find(dataset) is not None
     cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
-    folder = cached.folder()
+    folder = cached.folder() if words.folder else places.cache.place(dataset)
     result = {
         "dataset": dataset.title,
         "folder": str(folder),

@@ -20,7 +20,6 @@ import mmap
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -30,15 +29,18 @@ from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineEr
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.listing import Listing
 from trainer.store.cached import AGAIN, CachedDataset
+from trainer.store.lease import Lease, boot, take
 from trainer.store.objects import Objects, make_shared, own
 from trainer.store.turn import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from trainer.dataset import Dataset
 
+VERSIONS: Final = "versions"
 MANIFEST: Final = "manifest.jsonl"
 COMPLETE: Final = "complete.json"
 WANTED: Final = "wanted.json"
@@ -79,7 +81,7 @@ class Cache:
 
     def place(self, dataset: Dataset) -> Path:
         """Where the dataset is, or would be."""
-        return self.root / "versions" / dataset.name / dataset.content.removeprefix("sha256:")
+        return self.root / VERSIONS / dataset.name / dataset.content.removeprefix("sha256:")
 
     def find(self, dataset: Dataset) -> CachedDataset | None:
         """The dataset if all of it is here and nobody met a wrong byte in it; None otherwise.
@@ -108,7 +110,7 @@ class Cache:
 
     def _is_on_disk(self, cached: CachedDataset, held: Held) -> bool:
         """Whether the objects outlived the system's last stop: not asked of what was flushed, or written since."""
-        if held.boot is None or held.boot == _boot():
+        if held.boot is None or held.boot == boot():
             return True
         with suppress(AlteredError):
             for path in cached.paths:
@@ -116,6 +118,10 @@ class Cache:
             self._flush(cached.dataset, held)
             return True
         return False
+
+    def lease(self, dataset: Dataset) -> Lease | None:
+        """Keep the dataset from being collected as long as this process has the lease."""
+        return take(self.root, name=dataset.name, content=dataset.content)
 
     def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
@@ -134,7 +140,7 @@ class Cache:
         system it was written, and no more when all is flushed. What a power cut leaves of it is verified by the next start that sees it.
         """
         place = self.place(dataset)
-        _write(place / COMPLETE, _text(held.model_copy(update={"boot": _boot()})))
+        _write(place / COMPLETE, _text(held.model_copy(update={"boot": boot()})))
         with disk_faults(place):
             for each in (own(place / SUSPECT), own(place / WANTED), place / WANTED, *place.glob(".*.partial")):
                 with suppress(PermissionError):
@@ -147,7 +153,7 @@ class Cache:
     def _flush(self, dataset: Dataset, held: Held) -> None:
         try:
             self.objects.flush(held.objects)
-            _write(self.place(dataset) / COMPLETE, _text(held))
+            _write(self.place(dataset) / COMPLETE, _text(held.model_copy(update={"boot": None})))
         except (
             OSError,
             MachineError,
@@ -206,13 +212,6 @@ def _write(path: Path, data: bytes) -> None:
         else:
             return
     raise NotWritableError(f"{path} cannot be written", hint="change the owner of its folder")
-
-
-def _boot() -> str:
-    """Which start of the system this is; the same in all its containers."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return "unknown"
 
 
 def _text(held: Held) -> bytes:

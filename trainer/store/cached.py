@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainer.dataset import Dataset
     from trainer.listing import Entry, Listing, Segment
     from trainer.store.cache import Cache
+    from trainer.store.lease import Lease
 
 MANY: Final = 2
 """Segments that make a file a large one, with an object of its own."""
@@ -42,6 +43,8 @@ class CachedDataset:
     def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
         """Use a version that `Cache.find` knows to be complete."""
         self.dataset = dataset
+        self.lease: Lease | None = None
+        """Ends with this value, or with its process."""
         self.paths: Sequence[str] = Paths(listing)
         self._cache, self._listing, self._sparse = cache, listing, sparse
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()

@@ -1,0 +1,125 @@
+"""Leases: who reads which dataset of the cache now, so that nothing is swept away under a run.
+
+Knows how long a lease holds: as long as its process, by a lock that the system takes back when the process ends, whatever ends it; loader
+workers that were forked hold it too. The lock is believed only in the same start of the same system (all its containers share it), and only
+where locks are seen to work. Of another machine's lease nothing is known but its age, so it holds for 30 days.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.digest import Digest, canonical
+from trainer.document import Document, parse_json
+from trainer.errors import DocumentError
+from trainer.store.objects import make_shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER: Final = "leases"
+LONGEST_S: Final = 30 * 24 * 3600.0
+"""How long a lease holds of which nothing else is known: longer than runs last."""
+
+
+class Leased(Document):
+    """What stands in a lease."""
+
+    format: Literal["reprise.lease/1"] = "reprise.lease/1"
+    name: str
+    content: Digest
+    boot: str
+    since: float
+    """Seconds since 1970."""
+
+
+class Lease:
+    """A lease of this process, until `end` is called, or nobody has it any more, or the process ends."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        """Hold a lease that was just written and locked."""
+        self.end = weakref.finalize(self, _end, path, handle, os.getpid())
+
+
+def take(root: Path, *, name: str, content: str) -> Lease | None:
+    """Say that this process reads a dataset; None where the cache cannot be written, and so not swept by this user either."""
+    path = root / FOLDER / f"{name}-{os.getuid()}-{secrets.token_hex(8)}.json"
+    try:
+        make_shared(path.parent, root=root)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        os.write(handle, canonical(Leased(name=name, content=content, boot=boot(), since=time()).model_dump()))
+    except OSError:
+        return None
+    return Lease(path, handle)
+
+
+def leases(root: Path, *, now: float) -> Iterator[tuple[Path, Leased | None]]:
+    """All leases that hold, or may hold; None for one that is being written, or cannot be read: it may be for anything."""
+    for path in sorted((root / FOLDER).glob("*.json")):
+        with suppress(FileNotFoundError):
+            if not _is_over(path, now):
+                yield path, _read(path)
+
+
+def boot() -> str:
+    """Which start of the system this is; the same in all its containers."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return "unknown"
+
+
+def _read(path: Path) -> Leased | None:
+    try:
+        return parse_json(path.read_bytes(), Leased, where=str(path))
+    except (DocumentError, PermissionError):
+        return None
+
+
+def _is_over(path: Path, now: float) -> bool:
+    lease = _read(path)
+    since = path.stat().st_mtime if lease is None else lease.since
+    if now - since > LONGEST_S:
+        return True
+    if lease is None or lease.boot != boot() or boot() == "unknown":
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return _locked(handle) and _locks_work(path)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _locks_work(path: Path) -> bool:
+    """Whether a lock that is held keeps another out: asked of a file that is locked right now."""
+    second = os.open(path, os.O_RDONLY)
+    try:
+        return not _locked(second)
+    finally:
+        os.close(second)
+
+
+def _end(path: Path, handle: int, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker ends too, and its parent goes on
+        with suppress(OSError):
+            path.unlink()
+    with suppress(OSError):
+        os.close(handle)
