@@ -55,6 +55,7 @@ class Here:
     def __init__(self, *, recorded: bool = False) -> None:
         """Run in this process's environment; `recorded` says that it is the recorded image."""
         self._recorded = recorded
+        self._process: subprocess.Popen[bytes] | None = None
 
     def machine(self) -> Machine:
         """What is here."""
@@ -87,15 +88,20 @@ class Here:
             "here", folder=ready.folder, fault="no engine was asked: the run goes on in the process that is there"
         )
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
-        done = subprocess.run(
+        self._process = subprocess.Popen(
             words,
             cwd=ready.source,
             env=_variables(ready, os.environ, recorded=self._recorded),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            check=False,
         )
-        return done.returncode, claim(os.environ).image.known
+        return self._process.wait(), claim(os.environ).image.known
+
+    def kill(self, ready: Prepared) -> None:
+        """SIGKILL to the process that was started last."""
+        del ready
+        if self._process is not None:
+            self._process.kill()
 
 
 def drift_here() -> list[str]:

@@ -92,6 +92,10 @@ class OnHost:
             )
         return code, Knowledge.VERIFIED
 
+    def kill(self, ready: Prepared) -> None:
+        """SIGKILL to all of its container."""
+        subprocess.run(["docker", "kill", f"reprise-{ready.run}"], capture_output=True, check=False)
+
     def _user(self) -> tuple[int, int]:
         who = owner(os.getuid(), os.getgid())
         return int(self._values.get("REPRISE_UID", who.uid)), int(self._values.get("REPRISE_GID", who.gid))

@@ -50,6 +50,10 @@ class Runner(Protocol):
         """Run it; return its exit status, and how its image is known."""
         ...
 
+    def kill(self, ready: Prepared) -> None:
+        """End it at once, from another thread than the one that runs it."""
+        ...
+
 
 def runner(record: Record, *, here: bool) -> Runner:
     """What runs this record. Raises `OtherImageError` in a container of another image, with the line to type."""
