@@ -1,0 +1,93 @@
+"""Readers over the cache itself: straight from packs, verified in every process, equal to the folder that was published."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.training.readers.test_readers import KINDS, folder
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft
+from trainer.document import typed
+from trainer.errors import AlteredError
+from trainer.store.cache import Cache
+from trainer.store.folder import SourceFolder
+from trainer.store.memory import MemoryStore
+from trainer.training.data import RunData
+from trainer.training.readers import Batch, Pick, open_samples
+from trainer.training.readers.folder import Folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+    from trainer.store.cached import CachedDataset
+
+pytestmark = pytest.mark.torch
+__all__ = ["folder"]
+
+
+def fetched(source: Path, cache: Path, reader: dict[str, Any], store: MemoryStore) -> tuple[Dataset, CachedDataset]:
+    """Publish a folder and fetch it."""
+    splits = {"train": {"percent": [0, 100]}}
+    draft = typed({"name": "small", "reader": reader, "splits": splits}, Draft, where="test")
+    dataset = publish_dataset(draft, source=SourceFolder(root=source), store=store).dataset
+    return dataset, fetch_dataset(dataset, cache=Cache(root=cache), open_store=lambda: store)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_from_packs_are_those_of_the_folder(folder: Path, tmp_path: Path, kind: str) -> None:
+    """For every kind, all samples."""
+    dataset, cached = fetched(folder, tmp_path, KINDS[kind], MemoryStore())
+    packed, plain = open_samples(dataset, cached), open_samples(dataset, Folder(folder))
+    picks = [Pick(index=index) for index in range(len(plain))]
+    one, other = packed.batch(picks), plain.batch(picks)
+    assert len(packed) == len(plain)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[field], other[field]) for field in one)
+
+
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (1, "spawn")])
+def test_workers_read_the_same_from_the_cache(
+    folder: Path,
+    tmp_path: Path,
+    workers: int,
+    method: str,
+) -> None:
+    """Each opens it for itself, or inherits it."""
+    dataset, cached = fetched(folder, tmp_path, KINDS["images"], MemoryStore())
+
+    def seen(number: int) -> list[Batch]:
+        data = RunData(dataset, open_samples(dataset, cached), batch_size=2, seed=1, workers=number)
+        loader = data.train_dataloader()
+        loader.multiprocessing_context = method if number else None
+        return list(loader)
+
+    for one, other in zip(seen(0), seen(workers), strict=True):
+        assert all(torch.equal(one[field], other[field]) for field in one)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_byte_that_changed_in_the_cache_is_met_before_it_is_used(
+    folder: Path,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    """In one line, by the file's name; the next start fetches it again, and all is well."""
+    store = MemoryStore()
+    dataset, _ = fetched(folder, tmp_path, KINDS["arrays"], store)
+    for path in (path for path in (tmp_path / "objects").rglob("*") if path.is_file()):
+        path.chmod(0o644)
+        body = bytearray(path.read_bytes())
+        body[body.index(b"\x93NUMPY") + 200] ^= 1
+        path.write_bytes(body)
+    cached = Cache(root=tmp_path).find(dataset)
+    assert cached is not None
+    with pytest.raises(AlteredError, match=r"small@1 is damaged in the cache: \w\.npy"):
+        list(RunData(dataset, open_samples(dataset, cached), batch_size=2, seed=1, workers=workers).train_dataloader())
+    again = fetch_dataset(dataset, cache=Cache(root=tmp_path), open_store=lambda: store)
+    data = RunData(dataset, open_samples(dataset, again), batch_size=2, seed=1, workers=workers)
+    assert sum(len(batch["x"]) for batch in data.train_dataloader()) == 9
