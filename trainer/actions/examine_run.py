@@ -68,10 +68,12 @@ def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[F
         yield looked("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
     yield looked("source", lambda: _source(record, folder, bundles))
-    for dataset in looked_up(record, bundles[0]) if bundles else []:
+    datasets = looked_up(record, bundles[0]) if bundles else []
+    for dataset in datasets:
         yield dataset if isinstance(dataset, Finding) else looked("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
     yield looked("device", lambda: _device(record, machine.host))
-    yield looked("disk", lambda: _disk(record, machine.free))
+    lent = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
+    yield looked("disk", lambda: _disk(record, machine.free, lent=lent))
 
 
 def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
@@ -106,6 +108,8 @@ def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
 
 def _outcome(record: Record) -> Finding:
     status = record.outcome.status
+    if status is Status.RUNNING:
+        raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
     if status is not Status.COMPLETED:
         return note(
             "outcome", f"the run is {status}: there is no result to compare with", "reproduce one that completed"
@@ -193,8 +197,9 @@ def _gpu(record: Record, here: Host) -> Finding:
     return well("device", f"{mine}{driver}")
 
 
-def _disk(record: Record, free: int) -> Finding:
-    needed = sum(file.size for file in record.outcome.files) + _SPARE
+def _disk(record: Record, free: int, *, lent: int) -> Finding:
+    """The run's own files, and its datasets twice: lent to it, and in its own cache."""
+    needed = sum(file.size for file in record.outcome.files) + lent + _SPARE
     if free < needed:
         said = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
         raise DiskFullError(said, hint="free space there")

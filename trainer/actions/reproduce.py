@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -93,8 +93,16 @@ def prepared(record: Record, bundle: SourceBundle, *, runs: Path) -> Iterator[Pr
             again=again,
         )
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
         abandon(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; older versions' caches are read-only ones."""
+    for here, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(here).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable[[str], None]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from trainer.cli.same_page import headline, page
 from trainer.cli.trust import ask, is_foreign
 from trainer.dataset import Dataset
 from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import DriftError, RepriseError, RunError
+from trainer.errors import DriftError, RepriseError, RunError, StoppedError
 from trainer.host.bundle import verified
 from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
@@ -57,6 +58,7 @@ class Done:
 def main(argv: list[str]) -> int:
     """Run a record again; exit with the verdict."""
     words = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
     if not BAKED.exists():
         wake_store()
     found = original(words.run)
@@ -77,6 +79,10 @@ def main(argv: list[str]) -> int:
     _keep(found, done, retest, document(comparison))
     _show(retest, comparison, as_json=words.json)
     return comparison.verdict.rung.code
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError("stopped by SIGTERM", hint="the same command begins again")
 
 
 def _parser() -> Arguments:

@@ -32,8 +32,11 @@ def walk(folder: Path) -> Iterator[str]:
             continue
         links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = [name for name in folders if name not in links and not _leftover(name, top=top)]
-        yield from (name if top else f"{below}/{name}" for name in files + links if not _leftover(name, top=top))
+        kept = [name for name in files if name != ".git" and not name.endswith(ENDINGS)]
+        kept += [name for name in links if not _leftover(name, top=top)]
+        yield from (name if top else f"{below}/{name}" for name in kept)
 
 
 def _leftover(name: str, *, top: bool) -> bool:
+    """Whether a folder is one. A file `venv` or `build` is a script of somebody's."""
     return name in LEFTOVERS or name.endswith(ENDINGS) or (top and name in AT_THE_TOP)
