@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,13 @@ def test_a_retest_is_read_as_it_was_written() -> None:
     retest = a_retest()
     assert read_retest(retest.to_json(), run=RUN, where="there") == retest
     assert read_retest(retest.to_json(), run=RUN, where="there").to_json() == retest.to_json()
+
+
+def test_a_retest_of_this_version_is_read_for_ever() -> None:
+    """Its bytes are kept, and come back."""
+    text = (Path(__file__).parent / "golden" / "retest-1.json").read_bytes()
+    retest = read_retest(text, run=RUN, where="golden")
+    assert (retest.verdict, retest.hashed, retest.to_json()) == ("identical", 23560, text)
 
 
 def test_a_retest_of_another_run_is_refused() -> None:
