@@ -90,7 +90,10 @@ def test_the_same_command_gives_the_same_bits(finished: tuple[str, str, Path, Re
     for name in ("tensors.json", "metrics.jsonl", "weights.safetensors"):
         assert (folder / name).read_bytes() == (before / name).read_bytes()
     assert (again.identity, again.outcome.weights) == (record.identity, record.outcome.weights)
-    assert "local only" in out
+    (reason, remedy) = out.splitlines()[-2:]
+    assert reason.startswith("published  local only: ")
+    assert str(checkout.store) in reason
+    assert remedy == f"{'':11}scripts/reprise runs publish {again.run}"
 
 
 def test_a_run_that_is_told_to_stop_finishes_its_step(checkout: Checkout) -> None:
@@ -169,6 +172,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(checkout: Checkout) 
     assert "the last finite one was 0." in err
     assert "--learning-rate, --clip-norm" in err
     assert not (folder / "checkpoints").exists()
+    assert "published  local only: a run that is failed is published when you say so" in err
+
+
+def test_a_loss_that_is_not_finite_may_be_gone_on_with(checkout: Checkout) -> None:
+    """All epochs are trained; the record has the result as it is."""
+    words = ("--optimizer", "sgd", "--learning-rate", "1e30", "--max-epochs", "2", "--no-publish")
+    code, out, err = checkout.train(*words, "--no-terminate-on-nan")
+    record = checkout.last()[1]
+    assert (code, record.outcome.status, record.outcome.steps) == (0, Status.COMPLETED, 14), err
+    assert "local only: the setting publish is off" in out
 
 
 @pytest.mark.long

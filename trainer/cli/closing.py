@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.identify import drifted
 from trainer.cli.session import BAKED_INVENTORY, SOURCE
-from trainer.cli.telling import local, published
+from trainer.cli.telling import Where, block, published
 from trainer.errors import (
     DatasetError,
     DeviceError,
@@ -54,13 +54,9 @@ def closing(session: Session) -> Iterator[None]:
             raise told from (None if told is fault else fault)
         status = _status_of(told)
         _close(session, status, reason=_reason(told))
-        where = published(session) if status is Status.PREEMPTED else local(session)
-        for line in (
-            f"run        {session.frozen.run} ({status})",
-            f"record     {session.shown}",
-            f"published  {where}",
-        ):
-            print(line, file=sys.stderr)
+        left_here = Where(fault=f"a run that is {status} is published when you say so")
+        where = published(session) if status is Status.PREEMPTED else left_here
+        print("\n".join(block(session, where, metrics={})), file=sys.stderr)
         if told is fault:
             raise
         raise told from fault

@@ -91,28 +91,36 @@ def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
             "the command `docker` is not installed, and training needs it or torch",
             hint="scripts/train does what is missing",
         ) from fault
-    asked: list[int] = []
+    given_up: list[int] = []
+
+    def on_signal(number: int, _: object) -> None:
+        if not hand_on(number, container, process):
+            given_up.append(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked.append(hand_on(number, container, process)))
+        signal.signal(number, on_signal)
     try:
         with closing(engine()) as host:
             witness(process, host, container, folder=folder)
     finally:
         code = process.wait()  # whatever went wrong here: the folder is the container's until it ends
-    if asked:  # compose may have made the container by then, and not begun it
+    if given_up:  # compose may have made the container by then, and not begun it
         subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
-    return code if code >= 0 else 128 - code
+        return 128 + given_up[0]
+    return code
 
 
-def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> int:
-    """Hand a signal on to the container, and wait on for its end: without a terminal compose would end and leave it running.
+def hand_on(number: int, container: str, process: subprocess.Popen[bytes]) -> bool:
+    """Hand a signal on to the container, whose end is then waited for: without a terminal compose would end and leave it running.
 
-    On a terminal of compose's own, Ctrl-C never comes here: it is a letter that the container's terminal makes a signal of.
+    False where there is no container yet: compose gives up starting it. On a terminal of compose's own, Ctrl-C never comes here: it is
+    a letter that the container's terminal makes a signal of.
     """
     words = ["docker", "kill", f"--signal={signal.Signals(number).name}", container]
-    if subprocess.run(words, capture_output=True, check=False, start_new_session=True).returncode:
-        process.terminate()  # no such container yet: compose gives up starting it
-    return number
+    if subprocess.run(words, capture_output=True, check=False, start_new_session=True).returncode == 0:
+        return True
+    process.terminate()
+    return False
 
 
 def witness(process: Process, host: Engine, container: str, *, folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,19 @@ from trainer.errors import RepriseError
 from trainer.store import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
     from trainer.cli.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a run is: in the store at an address, or here alone for a reason."""
+
+    address: str | None = None
+    fault: str | None = None
 
 
 def finish(session: Session, *, as_json: bool) -> int:
@@ -27,32 +40,46 @@ def finish(session: Session, *, as_json: bool) -> int:
     where = published(session)
     if as_json:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
-        print(canonical({**told, "record": session.shown, "published": where}).decode())
+        place = {"record": session.shown, "published": where.address, "local_because": where.fault}
+        print(canonical({**told, **place}).decode())
         return 0
     tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
-    print(f"run        {record.run} ({record.outcome.status})")
-    for name, value in sorted(tested.items()):
-        print(f"{name.replace('_', ' '):10} {value:.4f}")
-    print(f"record     {session.shown}")
-    print(f"published  {where}")
+    print("\n".join(block(session, where, metrics=tested)))
     return 0
 
 
-def published(session: Session) -> str:
-    """Publish the run, if it shall be; say where it is. What keeps it from the store keeps it here, and is told."""
+def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -> list[str]:
+    """The lines that a person reads: the run, its metrics, its record, where it is."""
+    record = session.opened.record
+    endpoint = os.environ.get("REPRISE_STORE_ON_HOST")
+    there = f"{where.address} at {endpoint}" if endpoint and str(where.address).startswith("s3://") else where.address
+    return [
+        f"run        {record.run} ({record.outcome.status})",
+        *(f"{name.replace('_', ' '):10} {value:.4f}" for name, value in sorted(metrics.items())),
+        f"record     {session.shown}",
+        f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
+        *([f"{'':11}scripts/reprise runs publish {record.run}"] if where.fault else []),
+    ]
+
+
+def published(session: Session) -> Where:
+    """Publish the run, if it shall be. What keeps it from the store keeps it here, and is told."""
     address = os.environ.get("REPRISE_STORE")
-    if not (session.publishes and address):
-        return local(session)
+    if not session.publishes:
+        return Where(fault="the setting publish is off")
+    if not address:
+        return Where(fault="no store is configured")
     session.stop.listen()
     try:
         publish_run(Path(session.frozen.folder), open_store(address))
     except RepriseError as fault:
-        return f"no: {fault.message}\n{'':11}{local(session)}"
+        return Where(fault=fault.message)
     finally:
         session.stop.ignore()
-    return address
+    return Where(address=address)
 
 
-def local(session: Session) -> str:
-    """Say how a run that is only here is published."""
-    return f"local only; publish it with: scripts/reprise runs publish {session.frozen.run}"
+def as_on_host(text: str) -> str:
+    """A sentence with the store's server as the host's programs reach it: in containers the local one has a name of its own."""
+    inside, outside = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
+    return text.replace(inside, outside) if inside and outside else text
