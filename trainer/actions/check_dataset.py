@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 from itertools import accumulate, combinations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.errors import DatasetError
 from trainer.npy import HEAD, ArrayHead, parse_head
@@ -20,12 +20,66 @@ from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from trainer.dataset import Draft
+    from trainer.dataset import Described, Draft
+    from trainer.files import Files
     from trainer.store.folder import SourceFolder
 
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
+
+
+class Bodies(Protocol):
+    """Where the files' bytes are: in a folder, or in the cache."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """All relative paths, sorted by their UTF-8 bytes."""
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+
+    def part(self, path: str, start: int, length: int) -> bytes:
+        """Some of them; fewer at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFolder:
+    """The bytes of a folder."""
+
+    root: Path
+    paths: Sequence[str]
+
+    def size(self, path: str) -> int:
+        """Ask the disk."""
+        return (self.root / path).stat().st_size
+
+    def part(self, path: str, start: int, length: int) -> bytes:
+        """Read them."""
+        with (self.root / path).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InCache:
+    """The bytes of a cached version, for people to be told about; not verified."""
+
+    files: Files
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """As published."""
+        return self.files.paths
+
+    def size(self, path: str) -> int:
+        """Ask the manifest."""
+        return len(self.files.view(path))
+
+    def part(self, path: str, start: int, length: int) -> bytes:
+        """Copy them."""
+        return bytes(self.files.view(path)[start : start + length])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +93,25 @@ class Checked:
 
 def check_dataset(draft: Draft, source: SourceFolder) -> Checked:
     """Raises `DatasetError` where reader, splits or sample do not fit the folder's files, with both numbers."""
-    paths = source.paths()
-    if missing := next((path for path in draft.reader.needed if path not in set(paths)), None):
+    bodies = InFolder(root=source.root, paths=source.paths())
+    here = set(bodies.paths) if draft.reader.needed else set()
+    if missing := next((path for path in draft.reader.needed if path not in here), None):
         sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
-        raise DatasetError(sentence, hint=did_you_mean(missing, paths))
-    layout = _Look(draft, source, paths).layout()
-    chosen = {name: select(name, draft.splits, layout, dataset=draft.name) for name in draft.splits}
+        raise DatasetError(sentence, hint=did_you_mean(missing, bodies.paths))
+    count, chosen = _chosen(draft, bodies)
     notes = [*_unsaid(draft), *_shared(chosen)]
-    return Checked(samples=layout.count, splits={name: len(each) for name, each in chosen.items()}, notes=tuple(notes))
+    return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=tuple(notes))
+
+
+def count_samples(dataset: Described, files: Files) -> Checked:
+    """How many samples the reader finds in a cached version, and how many each split has. Raises `DatasetError`."""
+    count, chosen = _chosen(dataset, InCache(files=files))
+    return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=())
+
+
+def _chosen(dataset: Described, bodies: Bodies) -> tuple[int, dict[str, Sequence[int]]]:
+    layout = _Look(dataset, bodies).layout()
+    return layout.count, {name: select(name, dataset.splits, layout, dataset=dataset.name) for name in dataset.splits}
 
 
 def _unsaid(draft: Draft) -> list[str]:
@@ -61,15 +126,23 @@ def _unsaid(draft: Draft) -> list[str]:
 
 
 def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
-    pairs = ((one, other, len(set(chosen[one]) & set(chosen[other]))) for one, other in combinations(chosen, 2))
+    pairs = ((one, other, _in_common(chosen[one], chosen[other])) for one, other in combinations(chosen, 2))
     return [f"splits {one} and {other} have {common:,} samples in common" for one, other, common in pairs if common]
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many samples are in both; of rows, without looking at each."""
+    if isinstance(one, range) and isinstance(other, range):
+        return max(0, min(one.stop, other.stop) - max(one.start, other.start))
+    few, many = sorted((one, other), key=len)
+    known = set(few)
+    return sum(index in known for index in many)
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    draft: Draft
-    source: SourceFolder
-    paths: Sequence[str]
+    draft: Described
+    bodies: Bodies
 
     def layout(self) -> Layout:
         """How the reader's samples lie in the folder's files."""
@@ -85,7 +158,7 @@ class _Look:
             case Text() as text:
                 return _stacked(text.needed, lambda file: text.count(self._size(file)))
             case _:
-                return Layout(count=len(self.paths), files=self.paths)
+                return Layout(count=len(self.bodies.paths), files=self.bodies.paths)
 
     def _arrays(self, fields: dict[str, str]) -> Layout:
         heads = {field: self._head(file) for field, file in fields.items()}
@@ -109,16 +182,16 @@ class _Look:
 
     def _images(self, images: Images) -> Layout:
         table = None if images.labels is None else self._bytes(images.labels).decode(errors="replace")
-        pictures = sorted_out(images, self.paths, table, dataset=self.draft.name)
+        pictures = sorted_out(images, self.bodies.paths, table, dataset=self.draft.name)
         return Layout(count=len(pictures.files), files=pictures.files)
 
     def _lines(self, file: str) -> int:
         count, last, decoder = 0, b"\n", codecs.getincrementaldecoder("utf-8")()
         try:
-            with (self.source.root / file).open("rb") as text:
-                while block := text.read(_BLOCK):
-                    decoder.decode(block)
-                    count, last = count + block.count(b"\n"), block[-1:]
+            for start in range(0, self._size(file), _BLOCK):
+                block = self.bodies.part(file, start, _BLOCK)
+                decoder.decode(block)
+                count, last = count + block.count(b"\n"), block[-1:]
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as fault:
             raise DatasetError(f"{file} is not UTF-8 text: {fault.reason}", hint="save it as UTF-8") from fault
@@ -133,12 +206,10 @@ class _Look:
         return parse_foot(self._bytes(file, size - TAIL - length, length), where=file)
 
     def _size(self, file: str) -> int:
-        return (self.source.root / file).stat().st_size
+        return self.bodies.size(file)
 
-    def _bytes(self, file: str, start: int = 0, length: int = -1) -> bytes:
-        with (self.source.root / file).open("rb") as found:
-            found.seek(start)
-            return found.read(length)
+    def _bytes(self, file: str, start: int = 0, length: int | None = None) -> bytes:
+        return self.bodies.part(file, start, self._size(file) if length is None else length)
 
 
 def _stacked(files: Sequence[str], count: Callable[[str], int]) -> Layout:

@@ -6,13 +6,14 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from trainer.actions.check_dataset import count_samples
 from trainer.actions.diff_datasets import diff_datasets
 from trainer.actions.publish_dataset import versions
 from trainer.cli.container_cache import Hidden, container_cache
 from trainer.cli.progress import readable
 from trainer.cli.sample_picture import draw_samples
 from trainer.dataset import dataset_names, load_dataset
-from trainer.errors import StoreError
+from trainer.errors import RepriseError, StoreError
 from trainer.splits import worded
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.data_places import Places
     from trainer.dataset import Dataset
+    from trainer.store.cached import CachedDataset
 
 
 def ls(words: Namespace, places: Places) -> int:
@@ -67,7 +69,9 @@ def show(words: Namespace, places: Places) -> int:
     dataset = places.dataset(words.name)
     if words.samples:
         return draw_samples(words, dataset, places)
-    folder = places.cache.place(dataset) if places.cache.find(dataset) else None
+    cached = places.cache.find(dataset)
+    folder = places.cache.place(dataset) if cached else None
+    counts = _counted(dataset, cached)
     there = _versions(dataset.name, places)
     if words.json:
         stored = there if isinstance(there, list) else None
@@ -81,7 +85,8 @@ def show(words: Namespace, places: Places) -> int:
     print(f"{dataset.title}: {dataset.files:,} files, {readable(dataset.bytes)}")
     print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
     for name, split in dataset.splits.items():
-        print(f"  {name:<9} {worded(split)}")
+        exact = f"{counts[name]:,} samples: " if name in counts and not isinstance(split, tuple) else ""
+        print(f"  {name:<9} {exact}{worded(split)}")
     print(
         f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()
     )
@@ -94,6 +99,16 @@ def show(words: Namespace, places: Places) -> int:
         else f"  versions  {there}"
     )
     return 0
+
+
+def _counted(dataset: Dataset, cached: CachedDataset | None) -> dict[str, int]:
+    """The samples of each split, where the files are here to be counted; rows that are declared need none."""
+    if cached is None or all(isinstance(split, tuple) for split in dataset.splits.values()):
+        return {}
+    try:
+        return count_samples(dataset, cached).splits
+    except RepriseError:
+        return {}
 
 
 def _versions(name: str, places: Places) -> list[int] | str:

@@ -1,0 +1,51 @@
+"""`reprise data show` of what is cached: exact counts, and a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.conftest import fill
+from trainer import cli
+from trainer.cli import data, places
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A checkout with a dataset of files, published and fetched."""
+    for module in (data, places):
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    for folder in ("store", "datasets"):
+        (tmp_path / folder).mkdir()
+    fill(tmp_path / "source", {f"{number % 2}/{number}.txt": b"%d" % number for number in range(40)})
+    words = ("--split", "train=0%:80%", "--split", "val=80%:100%", "--split", "odd=1/")
+    assert cli.main(["data", "publish", "small", str(tmp_path / "source"), *words]) == 0
+    assert cli.main(["data", "fetch", "small"]) == 0
+    capsys.readouterr()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("checkout")
+def test_splits_are_counted_where_the_files_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """To the sample, though a part is declared by percent."""
+    assert cli.main(["data", "show", "small"]) == 0
+    out = capsys.readouterr().out
+    assert "  train     30 samples: about 80 % of the samples, by their names (seed 0)\n" in out
+    assert "  val       10 samples: about 20 % of the samples, by their names (seed 0)\n" in out
+    assert "  odd       20 samples: all samples of the files below 1/\n" in out
+
+
+@pytest.mark.torch
+def test_a_picture_of_samples_is_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the file that was named; another ending is refused."""
+    assert cli.main(["data", "show", "small", "--samples", str(checkout / "s.png")]) == 0
+    assert capsys.readouterr().out == f"{checkout / 's.png'}\n"
+    assert (checkout / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["data", "show", "small", "--samples", "s.jpg"]) == 2
+    assert "expected a file that ends in .png" in capsys.readouterr().err
