@@ -225,6 +225,9 @@ def test_readers_and_splits_are_declared_as_typed(
         (("small", "--lines", "a.txt", "--images", "."), 2, "two readers"),
         (("small", "--text", "a.txt"), 2, "--text needs --window"),
         (("small", "--sample", "x"), 2, "expected FIELD=TYPE[SHAPE]"),
+        (("small", "--sample", "x=uint8[many]"), 2, "expected FIELD=TYPE[SHAPE]"),
+        (("small", "--split", "val=@nowhere.txt"), 2, "nowhere.txt cannot be read as a list of files"),
+        (("small", "--images", ".", "--size", "8"), 40, "reader.images.size"),
         (("small", "--sample", "x=float31"), 40, "float31"),
     ],
 )

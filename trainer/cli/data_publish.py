@@ -169,7 +169,7 @@ def _images(words: Namespace) -> dict[str, Any]:
 def _split(word: str, *, seed: int) -> tuple[str, Any]:
     name, samples = _pair(word, "NAME=FIRST:END")
     if samples.startswith("@"):
-        return name, {"files": Path(samples[1:]).read_text(encoding="utf-8").split("\n")[:-1]}
+        return name, {"files": _listed(Path(samples[1:]))}
     if samples.endswith("/"):
         return name, {"prefix": samples}
     span = samples.split(":")
@@ -187,15 +187,23 @@ def _column(word: str) -> tuple[str, dict[str, Any]]:
 
 def _typed(word: str) -> tuple[str, dict[str, Any]]:
     field, said = _pair(word, "FIELD=TYPE[SHAPE]")
-    found = re.fullmatch(r"(\w+)(?:\[([\w,]*)\])?", said)
+    found = re.fullmatch(r"(\w+)(?:\[((?:any|\d+)(?:,(?:any|\d+))*)?\])?", said)
     if found is None:
-        raise UsageError(f"expected FIELD=TYPE[SHAPE], found {word!r}", hint="as image=float32[1,8,8]")
-    shape = [
-        part if part == "any" else int(part)
-        for part in (found[2] or "").split(",")
-        if part == "any" or part.isdecimal()
-    ]
+        raise UsageError(
+            f"expected FIELD=TYPE[SHAPE], found {word!r}", hint="as image=float32[1,8,8] or text=uint8[any]"
+        )
+    shape = [part if part == "any" else int(part) for part in (found[2] or "").split(",") if part]
     return field, {"dtype": found[1], "shape": shape}
+
+
+def _listed(path: Path) -> list[str]:
+    """The files that a text file names, one a line."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UsageError(
+            f"--split: {path} cannot be read as a list of files: {fault}", hint="one path a line, in UTF-8"
+        ) from fault
 
 
 def _pair(word: str, form: str) -> tuple[str, str]:
