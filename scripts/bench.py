@@ -45,12 +45,14 @@ class Benchmark:
     aim: str
     rounds: int
     cases: tuple[Case, ...]
+    program: str = ""
+    """Instead of cases: a Python program that is given the rounds and writes the tables."""
 
 
 def read(name: str) -> Benchmark:
     """The benchmark that `benchmarks/NAME.toml` describes."""
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    return Benchmark(cases=tuple(Case(**case) for case in content.pop("case")), **content)
+    return Benchmark(cases=tuple(Case(**case) for case in content.pop("case", ())), **content)
 
 
 def seconds(case: Case) -> float:
@@ -80,6 +82,9 @@ def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
 
 def table(benchmark: Benchmark) -> str:
     """The measured table, in Markdown."""
+    if benchmark.program:
+        command = [sys.executable, benchmark.program, str(benchmark.rounds)]
+        return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     timings: dict[str, list[float]] = {case.name: [] for case in benchmark.cases}
     for round_ in range(benchmark.rounds):
         print(f"bench: round {round_ + 1} of {benchmark.rounds}", file=sys.stderr)

@@ -47,21 +47,30 @@ class SourceFolder:
 
     def hashed(self, path: str) -> Hashed:
         """Read a file once, in blocks, and name it and its parts."""
-        whole, parts, size = hashlib.sha256(), [hashlib.sha256()], 0
+        whole, parts, size = hashlib.sha256(), [], 0
         try:
             with (self.root / path).open("rb", buffering=0) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
                     raise DatasetError(f"{self.root / path} is no regular file", hint="remove it from the folder")
-                while block := file.read(_BLOCK):
-                    if size and size % PACK_BYTES == 0:
+                while block := file.read(min(_BLOCK, found.st_size + 1)):
+                    if size % PACK_BYTES == 0:
                         parts.append(hashlib.sha256())
+                    if found.st_size > PACK_BYTES:
+                        parts[-1].update(block)
                     whole.update(block)
-                    parts[-1].update(block)
                     size += len(block)
         except OSError as fault:
             raise _gone(self.root / path, fault) from fault
-        entry = Entry(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}")
-        return Hashed(entry=entry, parts=tuple(f"sha256:{part.hexdigest()}" for part in parts))
+        if size != found.st_size:
+            raise edited(self.root / path)
+        sha256 = f"sha256:{whole.hexdigest()}"
+        entry = Entry(path=path, size=size, sha256=sha256)
+        # A file of one part is that part: it is hashed once.
+        return Hashed(
+            entry=entry,
+            parts=tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > PACK_BYTES else (sha256,),
+        )
 
     def read(self, piece: Slice) -> bytes:
         """The bytes of a slice; fewer if the file has become shorter."""

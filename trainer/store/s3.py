@@ -109,7 +109,7 @@ class S3Store:
             return
         with self._translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
-            if length is not None and answer["ContentLength"] != length:
+            if length is not None and answer.get("ContentLength") != length:
                 raise whole(key)
             with closing(answer["Body"]) as body:
                 yield from body.iter_chunks(BLOCK)

@@ -1,0 +1,47 @@
+"""What `benchmarks/data.py` times of Reprise: one publish or fetch, in a process of its own, as a training container's start is one.
+
+data_client.py publish STORE FOLDER DECLARED.json      data_client.py fetch STORE CACHE DECLARED.json [--folder | --read]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.dataset import Draft, parse_dataset
+from trainer.store import open_store
+from trainer.store.cache import Cache
+from trainer.store.folder import SourceFolder
+
+
+def publish(store: str, folder: str, declared: str) -> None:
+    """Publish a folder; keep what git would."""
+    published = publish_dataset(
+        Draft(name="bench", licence="none", source="made"),
+        source=SourceFolder(root=Path(folder)),
+        store=open_store(store),
+    )
+    Path(declared).write_text(published.dataset.model_dump_json(), encoding="utf-8")
+
+
+def fetch(store: str, cache: str, declared: str, *, also: str = "") -> None:
+    """Fetch a dataset; then, if asked, its folder, or every byte as training reads it."""
+    dataset = parse_dataset(Path(declared).read_bytes(), where=declared)
+    cached = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
+    if also == "--folder":
+        cached.folder()
+    if also == "--read":
+        for path in cached.paths:
+            cached.read(path)
+
+
+if __name__ == "__main__":
+    verb, *words = sys.argv[1:]
+    if verb == "publish":
+        publish(*words)
+    else:
+        fetch(*words[:3], also="".join(words[3:]))

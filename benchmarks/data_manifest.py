@@ -1,0 +1,80 @@
+"""A manifest of a million files: made in a process of its own, then checked, planned and looked up here. Run by `benchmarks/data.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import multiprocessing
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, ".")
+
+from trainer.listing import Entry, Pack, Segment
+from trainer.manifest import Manifest, manifest_bytes, parse_manifest
+from trainer.needs import needs_of
+from trainer.packing import PACK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILES = 1_000_000
+SIZE = 8_000
+
+
+def make(path: str) -> None:
+    """Write the manifest of a dataset of 8 GB that nobody has."""
+    in_pack = PACK_BYTES // SIZE
+    packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(FILES // in_pack + 1)]
+    entries = (
+        Entry(
+            path=file_path(number),
+            size=SIZE,
+            sha256=digest(str(number)),
+            segments=(Segment(pack=packs[number // in_pack], offset=number % in_pack * SIZE, length=SIZE),),
+        )
+        for number in range(FILES)
+    )
+    Path(path).write_bytes(manifest_bytes(Manifest(entries=tuple(entries))))
+
+
+def file_path(number: int) -> str:
+    """As image folders look."""
+    return f"train/{number // 1000:04d}/image-{number:08d}.jpeg"
+
+
+def digest(text: str) -> str:
+    """Some digest."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def main(path: str) -> None:
+    """Print what each step took, as JSON."""
+    maker = multiprocessing.Process(target=make, args=(path,))
+    maker.start()
+    maker.join()
+    took: dict[str, tuple[float, float]] = {}
+
+    def step(name: str, work: Callable[[], Any]) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = work()
+        took[name] = (time.perf_counter() - wall, time.process_time() - cpu)
+        return done
+
+    with Path(path).open("rb") as file:
+        raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        step("digest, at each warm start", lambda: hashlib.sha256(raw).hexdigest())
+        listing = step("checked, once, when it is fetched", lambda: parse_manifest(raw))
+        step("planned, once", lambda: needs_of(listing))
+        step("first look-up in a process", lambda: listing.find(file_path(FILES // 2)))
+        step("1,000 look-ups", lambda: [listing.find(file_path(number)) for number in range(0, FILES, FILES // 1000)])
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sys.stdout.write(json.dumps({"took": took, "size": len(raw), "rss": rss}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,198 @@
+"""A proxy between a client and a real S3 server, which spoils what comes back as networks, balancers and tired servers do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Fault = Callable[["Answer"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The server's whole answer to a GET, and the client that waits for it."""
+
+    handler: BaseHTTPRequestHandler
+    status: int
+    body: bytes
+    whole: bytes
+    """The object, of which the body may be a range."""
+    over: threading.Event
+
+    def begin(self, *, status: int | None = None, length: int | None = None, chunked: bool = False) -> None:
+        """Send the head."""
+        self.handler.send_response(status or self.status)
+        if chunked:
+            self.handler.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.handler.send_header("Content-Length", str(len(self.body) if length is None else length))
+        self.handler.end_headers()
+
+    def send(self, data: bytes) -> None:
+        """Send a part of the body."""
+        self.handler.wfile.write(data)
+        self.handler.wfile.flush()
+
+    def hang_up(self, *, rudely: bool = False) -> None:
+        """Close the connection; rudely is with a reset."""
+        self.handler.close_connection = True
+        if rudely:
+            self.handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.handler.connection.shutdown(socket.SHUT_WR) if not rudely else self.handler.connection.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """Which answers are spoilt: GETs whose path ends with one of `keys`, the first `times` of them after `after` good ones."""
+
+    fault: Fault
+    keys: tuple[str, ...]
+    times: int
+    after: int = 0
+    seen: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def spoils(self, path: str) -> bool:
+        """Whether it is this answer's turn."""
+        if not any(path.endswith(key) for key in self.keys):
+            return False
+        with self.lock:
+            self.seen += 1
+            return self.after < self.seen <= self.after + self.times
+
+
+class Quiet(ThreadingHTTPServer):
+    """A server to which a client that gave up is no news."""
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def spoiling(endpoint: str, plan: Plan) -> Iterator[str]:
+    """Give the address of a proxy before `endpoint`."""
+    upstream, over = urlsplit(endpoint).netloc, threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+        def pass_on(self) -> None:
+            """Ask the server the same; hand on what it says, or spoil it."""
+            length = int(self.headers.get("Content-Length") or 0)
+            sent = self.rfile.read(length) if length else None
+            answer, body = ask(upstream, self.command, self.path, dict(self.headers), sent)
+            if self.command == "GET" and plan.spoils(urlsplit(self.path).path):
+                headers = {name: text for name, text in self.headers.items() if name.lower() != "range"}
+                _, whole = ask(upstream, "GET", self.path, headers, None)
+                plan.fault(Answer(handler=self, status=answer.status, body=body, whole=whole, over=over))
+                return
+            self.send_response(answer.status)
+            for name, text in answer.getheaders():
+                if name.lower() not in {"transfer-encoding", "connection", "date", "server"}:
+                    self.send_header(name, text)
+            if self.command != "HEAD" and "Content-Length" not in dict(answer.getheaders()):
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = pass_on  # noqa: N815 - the base class names them so
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+
+
+def ask(host: str, verb: str, path: str, headers: dict[str, str], body: bytes | None) -> Any:
+    """One request of the real server."""
+    connection = HTTPConnection(host)
+    connection.request(verb, path, body=body, headers=headers)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer, data
+
+
+def cut_short(answer: Answer) -> None:
+    """The length that was promised, and half of the bytes."""
+    answer.begin()
+    answer.send(answer.body[: len(answer.body) // 2])
+    answer.hang_up()
+
+
+def flipped(answer: Answer) -> None:
+    """One bit is wrong."""
+    answer.begin()
+    middle = len(answer.body) // 2
+    answer.send(answer.body[:middle] + bytes([answer.body[middle] ^ 1]) + answer.body[middle + 1 :])
+
+
+def busy(answer: Answer) -> None:
+    """503, as S3 says when it is asked too often."""
+    text = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+    answer.begin(status=503, length=len(text))
+    answer.send(text)
+
+
+def reset(answer: Answer) -> None:
+    """The connection is reset in the middle of the body."""
+    answer.begin()
+    answer.send(answer.body[: len(answer.body) // 2])
+    answer.hang_up(rudely=True)
+
+
+def replaced(answer: Answer) -> None:
+    """The object is another one now, of the same length."""
+    answer.begin()
+    answer.send(bytes(len(answer.body)))
+
+
+def whole_body(answer: Answer) -> None:
+    """The range is not heeded: 200 and the whole object."""
+    answer.begin(status=200, length=len(answer.whole))
+    answer.send(answer.whole)
+
+
+def stalled(answer: Answer) -> None:
+    """Half of the body, and then nothing, with the connection open."""
+    answer.begin()
+    answer.send(answer.body[: len(answer.body) // 2])
+    answer.over.wait(30)
+    answer.hang_up()
+
+
+def trickling(answer: Answer) -> None:
+    """The body comes in small drops."""
+    answer.begin()
+    for at in range(0, len(answer.body), 500):
+        answer.send(answer.body[at : at + 500])
+        answer.over.wait(0.01)
+
+
+def endless(answer: Answer) -> None:
+    """No length, and no end."""
+    answer.begin(chunked=True)
+    block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    try:
+        while not answer.over.is_set():
+            answer.send(block)
+    except OSError:
+        answer.handler.close_connection = True
