@@ -263,6 +263,12 @@ class ForeignCodeError(RunError):
     code = 85
 
 
+class ResumeError(RunError):
+    """A run that cannot be gone on with: it is completed, alive, or what determines it has changed."""
+
+    code = 88
+
+
 class OtherImageError(RunError):
     """A process in another image than the one that a record names."""
 

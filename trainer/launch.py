@@ -45,6 +45,10 @@ class Launch(Document):
     """The monotonic clock at that moment: both processes read the same one."""
     frozen: Frozen | None = None
     """`None`: nothing is run, only described."""
+    resumes: bool = False
+    """Whether the run has attempts already, and this one goes on."""
+    allowed: list[str] = []
+    """Kinds of ingredients that may be otherwise than in the attempts before."""
 
     def variables(self) -> dict[str, str]:
         """Write it as the variable that the process reads."""

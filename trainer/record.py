@@ -197,6 +197,8 @@ class Circumstances(Document):
     """The same once more when the attempt was closed; `None`: it was not looked at."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$")
     """The run that this one repeats, where `reprise reproduce` made it."""
+    changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
+    """What a resumed attempt has otherwise than the ingredients say, a line each: it was allowed by name, and the result is not theirs."""
     origins: dict[str, str]
     """Where each setting's value came from."""
     execution: dict[str, JsonValue] = {}

@@ -260,8 +260,11 @@ def _claim(place: Path) -> None:
         try:
             place.mkdir()
         except FileExistsError as fault:
-            said = f"attempt {place.name} of run {place.parent.parent.name} was begun by somebody else at this moment"
-            raise RunError(said, hint="wait for it to end") from fault
+            owner = _owner(place)
+            said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"
+            raise RunError(
+                f"{said} {f'on host {owner}' if owner else 'by somebody else'}", hint="wait for it to end"
+            ) from fault
 
 
 def _lifeline(place: Path) -> int | None:

@@ -14,6 +14,7 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from trainer.actions.resume import set_aside_what_was_seen
 from trainer.actions.run import abandon, new_run
 from trainer.actions.setup import owner
 from trainer.actions.watch import see, see_nothing
@@ -63,6 +64,18 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
         return _watched(argv, run, folder, checkout=checkout)
     finally:
         abandon(folder)
+
+
+def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int:
+    """Have a run go on in the container, with the same words, and write which image that is."""
+    if not (checkout / ".env").is_file():
+        raise DotenvError(
+            "training needs torch or the image, and this checkout is not set up for one", hint="scripts/setup"
+        )
+    require_current(checkout / ".env")
+    set_aside_what_was_seen(folder)
+    hand_over(folder, checkout=checkout)
+    return _watched(argv, folder.name, folder, checkout=checkout)
 
 
 def require_current(path: Path) -> None:

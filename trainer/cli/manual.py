@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-OWN: Final = ("exp", "settings", "help", "json")
+OWN: Final = ("exp", "settings", "help", "json", "resume", "allow")
 """Options of the command itself: no settings."""
 _USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
+       reprise train --resume RUN [--allow KINDS] [--json]
 
 Train an experiment and leave a record from which it can be run again.
 
   --exp NAME|PATH     the experiment: one of the names below, or any Python file
   --settings FILE     values in TOML: name = value, one a line
   --json              the result as one line of JSON
+  --resume RUN        go on with a run that was stopped or killed, from its last good checkpoint, with its own source and settings
+  --allow KINDS       with --resume: what may be otherwise than before, as settings,image,dataset,determinism,device; it is recorded
   --help              with --exp: every setting of that experiment
 
 A value is taken from, the last one wins: its default, the experiment, the file, the environment (REPRISE_SETTING_NAME), the command

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.identify import Facts, identify
+from trainer.actions.resume import held_to, last_record
 from trainer.actions.run import open_run
 from trainer.cli.manual import OWN
 from trainer.cli.session import BAKED_INVENTORY, SOURCE, Session
@@ -39,8 +40,16 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     folder = Path(frozen.folder)
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    around, ingredients = known.circumstances, known.ingredients
+    if launch.resumes:
+        before = last_record(folder)
+        lines = held_to(before, ingredients, around, allowed=launch.allowed)
+        ingredients, around = (
+            before.ingredients,
+            around.model_copy(update={"changed": [*before.circumstances.changed, *lines]}),
+        )
     stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
-    attempt = open_run(folder, ingredients=known.ingredients, circumstances=known.circumstances)
+    attempt = open_run(folder, ingredients=ingredients, circumstances=around)
     return Session(
         launch=launch,
         frozen=frozen,

@@ -47,7 +47,20 @@ def _in_image(words: Namespace, places: Places) -> int:
             "samples are drawn with torch and Pillow, or in the environment's image; this checkout is not set up for one",
             hint=f"scripts/setup, then {_typed(words)}",
         )
-    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", "data", "show", words.name, "--samples", "-"]
+    command = [
+        "docker",
+        "compose",
+        "run",
+        "--rm",
+        "--no-deps",
+        "-T",
+        "train",
+        "data",
+        "show",
+        words.name,
+        "--samples",
+        "-",
+    ]
     wake_store()
     print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
     try:

@@ -22,6 +22,7 @@ from trainer.cli.experiments import Place, experiment_names, find_experiment
 from trainer.cli.foresight import refuse_early
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.resume import Again, again, begin_unseen, found
 from trainer.determinism import Level, threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
@@ -34,7 +35,7 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.host.hardware import gpu_nodes
-from trainer.host.image_claim import SEEN, WATCHED, Claim, claim
+from trainer.host.image_claim import BAKED, SEEN, WATCHED, Claim, claim
 from trainer.host.source import freeze
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
@@ -65,14 +66,29 @@ def main(argv: list[str]) -> int:
     if "exp" not in words.options and "help" in words.options:
         print(launch_help(experiment_names(CHECKOUT)))
         return 0
-    asked = understood(argv, words)
+    going_on = None
+    if "resume" in words.options:
+        if not BAKED.exists() and find_spec("torch") is None:
+            from trainer.cli.container import resume_in_container
+
+            return resume_in_container(argv, found(words), checkout=CHECKOUT)
+        going_on = again(words)
+    return _launched(argv, began=began, stop=stop, going_on=going_on)
+
+
+def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | None) -> int:
+    told = argv if going_on is None else going_on.argv
+    root = CHECKOUT if going_on is None else going_on.source
+    asked = understood(told, take_apart(["--help" if word == "-h" else word for word in told]), root=root)
     watched = os.environ.get(WATCHED)
+    if going_on is not None:
+        begin_unseen(going_on, watched=watched is not None)
     known = claim(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if known.baked is None and find_spec("torch") is None:
         from trainer.cli.container import train_in_container
 
         return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT)
-    check_lock(known, CHECKOUT)
+    check_lock(known, root)
     check_environment(known, asked.settings)
     device = device_for(
         asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=asked.settings.determinism
@@ -86,22 +102,41 @@ def main(argv: list[str]) -> int:
         monotonic=began,
     )
     if asked.helps:
-        _become(launch, asked, source=CHECKOUT)
+        _become(launch, asked, source=root)
     print(first_line(known, launch, asked.settings), file=sys.stderr)
     hold()
+    if going_on is not None:
+        _become(resumed(launch, going_on), asked, source=root)
     run, folder = (watched, runs_folder() / watched) if watched else new_run(runs_folder())
     try:
         stop.listen()
         bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
         _require_captured(folder / "source", asked.place)
-        shown = folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder
-        frozen = Frozen(run=run, folder=str(folder), shown=str(shown), digest=bundle.digest, source=bundle.source)
+        frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
         for line in bundle.left_out:
             print(f"not in the source: {line}", file=sys.stderr)
         _become(launch.model_copy(update={"frozen": frozen}), asked, source=folder / "source")
     except BaseException:
         abandon(folder)
         raise
+
+
+def resumed(launch: Launch, going_on: Again) -> Launch:
+    """What the training process is told of a run that goes on: its own source, and what may be otherwise than before."""
+    record = going_on.record
+    frozen = Frozen(
+        run=record.run,
+        folder=str(going_on.folder),
+        shown=_shown(going_on.folder),
+        digest=record.ingredients.source,
+        source=record.circumstances.source,
+    )
+    more = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True, "allowed": going_on.allowed}
+    return launch.model_copy(update=more)
+
+
+def _shown(folder: Path) -> str:
+    return str(folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder)
 
 
 def await_seen(runs: Path, run: str) -> Path:
@@ -116,20 +151,20 @@ def await_seen(runs: Path, run: str) -> Path:
     return runs / run
 
 
-def understood(argv: list[str], words: Words) -> Asked:
-    """Understand a command line. Raises `UsageError`, `ExperimentError`, `SettingError`."""
+def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT) -> Asked:
+    """Understand a command line, of the source in `root`. Raises `UsageError`, `ExperimentError`, `SettingError`."""
     name = words.options.get("exp")
-    known = ", ".join(experiment_names(CHECKOUT))
+    known = ", ".join(experiment_names(root))
     if name is None:
         raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
-    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    place = find_experiment(name, checkout=root, here=Path.cwd() if root == CHECKOUT else root)
     given = words.options.get("settings")
     if given is None and "settings" in words.options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
     file = Path(given).absolute() if given else None
     origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
     if "help" not in words.options:
-        refuse_early(place, origins, checkout=CHECKOUT)
+        refuse_early(place, origins, checkout=root)
     settings = resolve(LaunchSettings, origins, partly=True).settings
     return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
 

@@ -11,14 +11,17 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from trainer.actions.begin_again import begin_again
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.cli.opening import imported, resolved_for
 from trainer.cli.places import cache_folder
 from trainer.cli.progress import transfer_progress
 from trainer.cli.session import SOURCE
 from trainer.dataset import load_dataset
+from trainer.document import read_json
 from trainer.errors import StoreMissingError
 from trainer.ledger import Ledger
+from trainer.saved import FOLDER, LATEST, Saved
 from trainer.store import open_store
 from trainer.store.cache import Cache
 
@@ -44,6 +47,9 @@ def work(session: Session) -> Trained:
 
     with session.stage("fetch"):
         data = fetched(session.dataset, say=session.say)
+    saved = begin_again(session.opened.folder, say=session.say) if session.launch.resumes else None
+    if session.launch.resumes:
+        session.say(f"going on from step {saved.step}" if saved else "no checkpoint was saved: it begins anew")
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
@@ -57,6 +63,7 @@ def work(session: Session) -> Trained:
         on_terminal=sys.stderr.isatty(),
         device=session.launch.device,
         started=session.launch.monotonic,
+        saved=saved,
     )
     with session.stage("train"):
         return train(job)
@@ -70,6 +77,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
     experiment = imported(launch)
     resolved = resolved_for(experiment, argv)
     dataset = load_dataset(resolved.settings.dataset, root=Path())
+    latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
     train(
         Job(
             run=frozen.run,
@@ -84,6 +92,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
             on_terminal=False,
             device=launch.device,
             started=launch.monotonic,
+            saved=read_json(latest, Saved) if launch.resumes and latest.exists() else None,
         )
     )
     return 0

@@ -1,0 +1,133 @@
+"""`reprise train --resume`, as it is typed: a run that was stopped or killed goes on, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.run import load_record
+from trainer.record import Record, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = pytest.mark.torch
+WORDS = ("--learning-rate", "0.02", "--max-epochs", "6", "--checkpoint-every", "5")
+RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
+
+
+def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+    """Type `reprise train` with these words and nothing else."""
+    command = [sys.executable, "-m", "trainer", "train", *words]
+    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+
+
+def broken_off(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
+    """Train until the second epoch is told, then send a signal; give the run's folder."""
+    known = set((checkout.root / "runs").iterdir())
+    process = checkout.start(*WORDS, *words)
+    assert process.stderr
+    while not process.stderr.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return (set((checkout.root / "runs").iterdir()) - known).pop()
+
+
+def attempt(run: Path, number: int) -> Record:
+    """The record of an attempt."""
+    return load_record(run / f"attempts/{number}/record.json")
+
+
+@pytest.fixture(scope="module")
+def whole(checkout: Checkout) -> Path:
+    """The attempt that was left alone."""
+    assert checkout.train(*WORDS)[0] == 0
+    return checkout.last()[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, Status.PREEMPTED), (signal.SIGKILL, Status.INTERRUPTED)]
+)
+def test_a_run_that_ended_early_goes_on_to_the_same_bits(
+    checkout: Checkout, whole: Path, number: signal.Signals, status: Status
+) -> None:
+    """As attempt 2 of the same run, from its own source: an edit of the checkout meanwhile is not in it."""
+    run = broken_off(checkout, number, "--no-publish")
+    experiment = checkout.root / "dots.py"
+    text = experiment.read_text()
+    experiment.write_text("raise SystemExit('the checkout was edited')")
+    try:
+        done = typed(checkout, "--resume", run.name)
+    finally:
+        experiment.write_text(text)
+    assert done.returncode == 0, done.stderr
+    assert [attempt(run, 1).outcome.status, attempt(run, 2).outcome.status] == [status, Status.COMPLETED]
+    assert attempt(run, 2).identity == attempt(run, 1).identity
+    for name in RESULTS:
+        assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
+    again = typed(checkout, "--resume", run.name)
+    assert (again.returncode, "is completed" in again.stderr) == (88, True)
+
+
+def test_a_changed_ingredient_is_refused_unless_it_is_allowed(checkout: Checkout) -> None:
+    """With the difference; allowed by name, it is recorded."""
+    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    other = ("--resume", run.name, "--weight-decay", "0.5")
+    refused = typed(checkout, *other)
+    assert refused.returncode == 88
+    assert "setting weight_decay: 0 -> 0.5" in refused.stderr
+    assert "--allow settings" in refused.stderr
+    assert not (run / "attempts/2").exists()
+    assert typed(checkout, *other, "--allow", "settings").returncode == 0
+    assert attempt(run, 2).circumstances.changed == ["setting weight_decay: 0 -> 0.5"]
+
+
+def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:
+    """The one who is at it is named."""
+    known = set((checkout.root / "runs").iterdir())
+    process = checkout.start("--max-epochs", "100000", "--no-publish", host="lab-3")
+    assert process.stderr
+    while not process.stderr.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    run = (set((checkout.root / "runs").iterdir()) - known).pop()
+    try:
+        refused = typed(checkout, "--resume", run.name)
+    finally:
+        process.kill()
+        process.communicate()
+    assert refused.returncode == 88
+    assert "is alive on host lab-3" in refused.stderr
+
+
+def test_a_run_that_was_preempted_elsewhere_is_pulled_and_goes_on(checkout: Checkout, whole: Path) -> None:
+    """The last good checkpoint was published; nothing of the run need be here."""
+    run = broken_off(checkout, signal.SIGTERM)
+    aside = run.with_name(".gone")
+    run.rename(aside)
+    done = typed(checkout, "--resume", run.name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == run.name
+    for name in RESULTS:
+        assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--resume",), 2, "--resume needs a run"),
+        (("--resume", "20200101t000000-aaaaaa"), 45, "20200101t000000-aaaaaa"),
+        (("--resume", "latest", "--exp", "dots.py"), 2, "--exp beside --resume"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(checkout: Checkout, words: tuple[str, ...], code: int, said: str) -> None:
+    """With its exit code."""
+    done = typed(checkout, *words)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr

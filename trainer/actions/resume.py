@@ -1,0 +1,115 @@
+"""Going on with a run: whether it can be, what it was given, and whether what determines it is still the same.
+
+Knows which runs can be gone on with, and how an attempt's ingredients are held against those of its run. Refuses to start anything, and to
+let a change pass that nobody named: a run is one set of ingredients, whoever resumes it and wherever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, attempts, close_dead, is_alive, load_record
+from trainer.candidates import Kind, candidates
+from trainer.errors import AlteredError, ResumeError, UsageError
+from trainer.host.image_claim import SEEN
+from trainer.host.source import ARCHIVE, COPY, thaw
+from trainer.record import Circumstances, Ingredients, Record, Status, read_record
+from trainer.seal import read_claim
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+KINDS: Final = {
+    "experiment": {Kind.EXPERIMENT},
+    "settings": {Kind.SETTING},
+    "source": {Kind.CODE},
+    "dataset": {Kind.DATASET},
+    "determinism": {Kind.DETERMINISM},
+    "device": {Kind.DEVICE},
+    "image": {Kind.LAYER, Kind.LOCK},
+}
+"""What can be allowed by name, and which differences each name covers."""
+
+
+def require_resumable(run: Path, *, here: str) -> Record:
+    """Give the record of the run's last attempt that has one; close it, where its process was killed.
+
+    Raises `ResumeError` for a run that is completed, or that somebody is at.
+    """
+    records: list[Record] = []
+    for number in attempts(run):
+        place = run / ATTEMPTS / str(number)
+        if is_alive(place):
+            raise ResumeError(
+                f"attempt {number} of run {run.name} is alive{_where(place)}", hint="stop it, or wait for its end"
+            )
+        if (place / RECORD).exists():
+            record = load_record(place / RECORD)
+            running = record.outcome.status is Status.RUNNING
+            records.append(close_dead(place, here=here) if running else record)
+    if not records:
+        raise ResumeError(f"run {run.name} has no record to go on from", hint="start it anew")
+    if any(record.outcome.status is Status.COMPLETED for record in records):
+        raise ResumeError(f"run {run.name} is completed: there is nothing to go on with", hint="start a new run")
+    return records[-1]
+
+
+def last_record(run: Path) -> Record:
+    """Give the record of the last attempt that has one: an attempt that was killed as it began has none."""
+    paths = [run / ATTEMPTS / str(number) / RECORD for number in reversed(attempts(run))]
+    return load_record(next((path for path in paths if path.exists()), paths[0]))
+
+
+def require_source(run: Path, record: Record) -> None:
+    """Raise `AlteredError` where the run's frozen source is not the one that its record names."""
+    bundle = thaw(run / ARCHIVE)
+    if bundle.digest != record.ingredients.source:
+        said = f"{run / ARCHIVE} is {bundle.digest}; the record names {record.ingredients.source}"
+        raise AlteredError(said, hint="pull the run again")
+    for file in bundle.files:
+        path = run / COPY / file.path
+        if not path.is_file() or path.read_bytes() != file.data:
+            raise AlteredError(
+                f"{path} is not as it was frozen", hint=f"remove {run / COPY} and unpack {run / ARCHIVE} there"
+            )
+
+
+def set_aside_what_was_seen(run: Path) -> None:
+    """Keep what was seen of the last attempt's container with that attempt: it says nothing about the next one's."""
+    if (run / SEEN).exists() and attempts(run):
+        (run / SEEN).replace(run / ATTEMPTS / str(attempts(run)[-1]) / SEEN)
+
+
+def kinds(words: str) -> list[str]:
+    """Read the names after --allow. Raises `UsageError` for one that there is not."""
+    named = [word.strip() for word in words.split(",") if word.strip()]
+    for word in named:
+        if word not in KINDS:
+            raise UsageError(f"--allow {word}: expected {', '.join(KINDS)}", hint=did_you_mean(word, KINDS))
+    return named
+
+
+def held_to(
+    record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
+) -> list[str]:
+    """Say, a line each, how an attempt's ingredients differ from its run's. Raises `ResumeError` unless each kind was allowed."""
+    made = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
+    now = read_record(made.to_json(), where="this attempt")  # spelled as the other is: 0.0 is written 0
+    covered = {kind for name in allowed for kind in KINDS[name]}
+    found = [one for one in candidates(record, now) if one.ingredient]
+    lines = [f"{one.kind} {one.name}: {one.a} -> {one.b}" for one in found]
+    refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered]
+    if refused:
+        names = {name for name, covers in KINDS.items() for one in found if one.kind in covers} | set(allowed)
+        said = "\n  ".join([f"run {record.run} cannot go on: what determines it has changed", *refused])
+        raise ResumeError(
+            said, hint=f"go on as it was, or say that this may be: --allow {','.join(sorted(names))}; it is recorded"
+        )
+    return lines
+
+
+def _where(attempt: Path) -> str:
+    path = attempt / CLAIM
+    return f" on host {read_claim(path.read_bytes(), where=str(path)).host}" if path.exists() else ""

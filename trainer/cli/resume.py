@@ -1,0 +1,82 @@
+"""`reprise train --resume RUN`: the words with which a run's next attempt is started.
+
+Knows what a run was given, and that it goes on from its own frozen source. Refuses to judge whether it may go on otherwise than it began:
+the training process does, which knows all ingredients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.actions.resume import kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.cli.original import original
+from trainer.cli.places import host_name
+from trainer.errors import UsageError
+from trainer.host.atomic import write_whole
+from trainer.host.source import COPY
+from trainer.rerun import rerun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.origins import Words
+    from trainer.record import Record
+
+_SETTINGS = "settings.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """A run that goes on."""
+
+    folder: Path
+    record: Record
+    argv: list[str]
+    """The command line that it was begun with, as it is typed in its frozen source; what is given anew comes last."""
+    allowed: list[str]
+
+    @property
+    def source(self) -> Path:
+        """What runs."""
+        return self.folder / COPY
+
+
+def found(words: Words) -> Path:
+    """The folder of the run to go on with, pulled from the store where it is not here. Raises `UsageError`, `RunNotFoundError`."""
+    name = words.options["resume"]
+    if not name:
+        raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
+    for other in ("exp", "settings"):
+        if other in words.options:
+            raise UsageError(f"--{other} beside --resume: the run has its own", hint="leave it out, or start a new run")
+    return original(name).folder
+
+
+def again(words: Words) -> Again:
+    """Make ready to go on with a run. Raises `ResumeError`, `AlteredError`, `UsageError`."""
+    folder = found(words)
+    allowed = kinds(words.options.get("allow") or "")
+    record = require_resumable(folder, here=host_name())
+    require_source(folder, record)
+    begun = rerun(record)
+    publishes = bool(record.circumstances.execution.get("publish", True))
+    given = begun.model_copy(update={"settings": begun.settings | {"publish": publishes}})
+    write_whole(folder / _SETTINGS, given.file())
+    anew = [
+        f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
+        for name, value in words.options.items()
+        if name not in {"resume", "allow"}
+    ]
+    return Again(
+        folder=folder,
+        record=record,
+        argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
+        allowed=allowed,
+    )
+
+
+def begin_unseen(ready: Again, *, watched: bool) -> None:
+    """Believe nothing about this attempt's image that was seen of an earlier one's."""
+    if not watched:
+        set_aside_what_was_seen(ready.folder)
