@@ -5,7 +5,7 @@ first line, which is s5cmd where there is one. The peers come from `benchmarks/p
 afterwards. Prints Markdown.
 
 What is fair and what is not: s5cmd verifies nothing and leaves a tree of files; DVC leaves a tree too. So Reprise is shown twice: packs that
-training reads (verified), and the same with a tree of files (`--folder`). Nobody is made to wait for a disk: `sync` runs between.
+training reads (verified), and with a tree of files (`--folder`). Nobody is made to wait for a disk: `sync` runs between.
 """
 
 from __future__ import annotations
