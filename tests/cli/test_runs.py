@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -238,3 +239,17 @@ def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[
     assert main(["publish", run]) == 0
     assert main(["pull", "latest"]) == 0
     assert f"{run} is here already" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("store")
+def test_the_latest_may_be_in_the_store_alone(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`show` and `pull` mean the same run by it; with the store away it is the latest that is here."""
+    older, newer = sorted(finished(runs).record.run for _ in range(2))
+    assert main(["publish", newer]) == 0
+    shutil.rmtree(runs / newer)
+    for words in (["show", "latest"], ["pull", "latest"]):
+        assert main(words) == 0
+        assert newer in capsys.readouterr().out
+    shutil.rmtree(runs / newer)
+    assert main(["show", "latest", "--store", str(tmp_path / "away")]) == 0
+    assert older in capsys.readouterr().out

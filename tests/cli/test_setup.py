@@ -1,0 +1,38 @@
+"""What `reprise setup` prints: what this checkout runs in, where its store is, and what to do where one is not there."""
+
+from __future__ import annotations
+
+from trainer.cli.setup import page
+
+VALUES = {
+    "REPRISE_ENVIRONMENT": "cpu",
+    "REPRISE_IMAGE": "localhost/reprise/cpu@sha256:12",
+    "REPRISE_STORE": "s3://reprise",
+    "REPRISE_STORE_IMAGE": "localhost/reprise/store@sha256:34",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333",
+    "COMPOSE_PROFILES": "store",
+}
+BUILD = "scripts/setup --build"
+
+
+def without(*names: str) -> dict[str, str]:
+    """The values, some of them not known."""
+    return {name: value for name, value in VALUES.items() if name not in names}
+
+
+def test_three_lines_where_all_is_there() -> None:
+    """The environment, its image, the store and where the host reaches it."""
+    assert page(VALUES, built=True) == [
+        "environment  cpu",
+        "image        localhost/reprise/cpu@sha256:12",
+        "store        s3://reprise at http://127.0.0.1:8333",
+    ]
+
+
+def test_what_is_not_built_is_said_with_the_command_that_builds_it() -> None:
+    """Also a store that runs in an image of an earlier lock; not a store that is none of this machine's."""
+    assert page(without("REPRISE_IMAGE"), built=True)[1].endswith(f"not built yet: {BUILD}")
+    assert page(without("REPRISE_STORE_IMAGE"), built=False)[2].endswith(f"its image is not built yet: {BUILD}")
+    assert page(VALUES, built=False)[2].endswith(f"its image is of an earlier lock: {BUILD}")
+    elsewhere = {**without("REPRISE_STORE_IMAGE"), "COMPOSE_PROFILES": ""}
+    assert page(elsewhere, built=False)[2] == "store        s3://reprise at http://127.0.0.1:8333"
