@@ -193,9 +193,9 @@ class Circumstances(Document):
     inventory: Inventory
     drift: list[str] = []
     """How the live process differs from the image's baked inventory and the lock, and its files from what was installed, a line each."""
-    drift_at_end: list[str] | None = None
+    drift_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """The same once more when the attempt was closed; `None`: it was not looked at."""
-    retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$")
+    retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
     """The run that this one repeats, where `reprise reproduce` made it."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """What a resumed attempt has otherwise than the ingredients say, a line each: it was allowed by name, and the result is not theirs."""
@@ -245,7 +245,7 @@ class Outcome(Document):
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
     """Settings that were bound and never read."""
-    tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
+    tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default={}, exclude_if=lambda found: not found)
     """The largest difference of a result metric that the experiment declares to be none."""
     weights: Digest | None = None
     """The digest of `tensors.json`'s weights: equal exactly where the final weights are, bit for bit."""
