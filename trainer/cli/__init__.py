@@ -44,6 +44,10 @@ COMMANDS: Final = {
         module="trainer.cli.same",
         summary="compare two runs: identical, within tolerance, within noise, different",
     ),
+    "why": Command(
+        module="trainer.cli.why",
+        summary="find which ingredient makes two runs part, by swapping one at a time",
+    ),
     "noise": Command(
         module="trainer.cli.noise",
         summary="measure how far results are apart when only the seed differs",

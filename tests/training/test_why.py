@@ -1,0 +1,91 @@
+"""`reprise why`, as it is typed: of real runs that differ in several things, the one that makes the difference is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.long]
+NET: Final = """
+from torch import Tensor, nn
+from trainer.training.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_epochs = 1
+    batch_size = 8
+    left: bool = False
+    right: bool = False
+    idle: int = 0
+
+class Net(Classifier):
+    def __init__(self, *, classes: int, left: bool, right: bool, idle: int) -> None:
+        super().__init__()
+        self.both = left and right
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images * (2 if self.both else SCALE))
+"""
+
+
+def trained(checkout: Checkout, *words: str, scale: int = 1) -> str:
+    """A run of the net, by its id."""
+    (checkout.root / "why.py").write_text(NET.replace("SCALE", str(scale)))
+    done = spoken(checkout, "train", "--exp", "why.py", "--json", "--no-publish", *words)
+    assert done.returncode == 0, done.stderr
+    run: str = json.loads(done.stdout)["run"]
+    return run
+
+
+def spoken(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command in the checkout."""
+    command = [sys.executable, "-m", "trainer", *words]
+    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+
+
+def explained(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
+    """What `why` says of two runs; the runs it makes are gone afterwards."""
+    before = {path.name for path in (checkout.root / "runs").iterdir()}
+    done = spoken(checkout, "why", a, b, "--here", "--json")
+    assert {path.name for path in (checkout.root / "runs").iterdir()} == before
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found | {"code": done.returncode}
+
+
+def test_of_two_settings_and_the_source_one_is_named(checkout: Checkout) -> None:
+    """The other setting and the edited file change nothing, in either direction."""
+    a = trained(checkout)
+    (checkout.root / "README").write_text("edited")
+    b = trained(checkout, "--learning-rate", "0.002", "--idle", "3")
+    found = explained(checkout, a, b)
+    assert (found["code"], found["attributed"], found["confirmed"]) == (0, [["setting learning_rate"]], True), found
+    assert found["ways"]["setting idle"] == found["ways"]["source"] == "as A"
+
+
+def test_an_edit_of_the_net_is_found_beside_a_setting(checkout: Checkout) -> None:
+    """The source as one."""
+    found = explained(checkout, trained(checkout), trained(checkout, "--idle", "1", scale=3))
+    assert (found["attributed"], found["parting"]["stream"]) == ([["source"]], "forward"), found
+
+
+def test_two_settings_that_work_only_together_are_named_together(checkout: Checkout) -> None:
+    """None of the two alone."""
+    found = explained(checkout, trained(checkout), trained(checkout, "--left", "--right", "--idle", "2"))
+    assert (found["attributed"], found["confirmed"]) == ([["setting left", "setting right"]], True), found
+    assert "none alone" in found["said"]
+
+
+def test_equal_runs_need_no_cause(checkout: Checkout) -> None:
+    """Nothing is run."""
+    found = explained(checkout, trained(checkout), trained(checkout))
+    assert (found["code"], found["attributed"], found["parting"]) == (0, None, None)
