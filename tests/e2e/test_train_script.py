@@ -35,8 +35,8 @@ def test_a_signal_to_it_alone_reaches_the_container(
     assert first.code == 0, first.text
     running = house.start("scripts/train", "--exp", "digits", "--max-epochs", "1000")
     assert running.stderr is not None
-    seen = ""
-    while "epoch" not in seen.lower():
+    seen = line = ""
+    while not line.startswith("epoch "):
         line = running.stderr.readline()
         assert line, seen
         seen += line

@@ -15,14 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import Place, experiment_names, find_experiment
 from trainer.cli.foresight import refuse_early
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.cli.resume import Again, again, begin_unseen, found
 from trainer.determinism import Level, threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
@@ -42,6 +41,9 @@ from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
 from trainer.settings import LaunchSettings
 from trainer.training.stop import Stop, hold
+
+if TYPE_CHECKING:
+    from trainer.cli.resume import Again
 
 _PATIENCE: Final = 10.0
 
@@ -68,6 +70,8 @@ def main(argv: list[str]) -> int:
         return 0
     going_on = None
     if "resume" in words.options:
+        from trainer.cli.resume import again, found
+
         if not BAKED.exists() and find_spec("torch") is None:
             from trainer.cli.container import resume_in_container
 
@@ -82,6 +86,8 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     asked = understood(told, take_apart(["--help" if word == "-h" else word for word in told]), root=root)
     watched = os.environ.get(WATCHED)
     if going_on is not None:
+        from trainer.cli.resume import begin_unseen
+
         begin_unseen(going_on, watched=watched is not None)
     known = claim(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if known.baked is None and find_spec("torch") is None:
