@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import count
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -22,7 +26,7 @@ from trainer.store.contract import object_key
 from trainer.store.folder import SourceFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from trainer.dataset import Dataset
@@ -106,3 +110,51 @@ def test_a_full_disk_is_said_in_one_line(
     with pytest.raises(DiskFullError):
         fetch(dataset, s3_address, tiny_disk / "cache")
     assert not leftovers(Cache(root=tiny_disk / "cache"))
+
+
+def test_a_disk_that_is_full_at_any_write_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """For every N: the N-th write, and all after it, find no space; then there is some again."""
+    (tmp_path / "store").mkdir()
+    store = str(tmp_path / "store")
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(store)).dataset
+    for left in count():
+        root = tmp_path / str(left)
+        with suppress_full() as faults, full_after(left):
+            assert contents(fetch(dataset, store, root)) == FILES
+        if not faults:
+            break
+        assert "no space left" in faults[0].message
+        assert not leftovers(Cache(root=root))
+        assert contents(fetch(dataset, store, root)) == FILES
+    assert left > 8
+
+
+@contextmanager
+def suppress_full() -> Iterator[list[DiskFullError]]:
+    """Keep a full disk's error instead of raising it."""
+    faults: list[DiskFullError] = []
+    try:
+        yield faults
+    except DiskFullError as fault:
+        faults.append(fault)
+
+
+@contextmanager
+def full_after(left: int) -> Iterator[None]:
+    """Let only so many calls that need space on a disk succeed, in this process."""
+    with pytest.MonkeyPatch.context() as patched:
+        calls, lock = count(1), Lock()
+
+        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*words: Any, **options: Any) -> Any:
+                with lock:
+                    if next(calls) > left:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return real(*words, **options)
+
+            return call
+
+        for name in ("pwrite", "mkdir", "rename", "replace", "fsync", "ftruncate"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        yield

@@ -44,7 +44,12 @@ def fetch_dataset(
     Raises `StoreError` and its kinds, `ManifestError`, `DiskFullError`, `NotWritableError`. After each, the same call again goes on.
     """
     lease = cache.lease(dataset)  # before anything is looked at: what is seen then is not collected
-    cached = cache.find(dataset) or _fetched(dataset, cache=cache, store=open_store(), progress=progress)
+    try:
+        cached = cache.find(dataset) or _fetched(dataset, cache=cache, store=open_store(), progress=progress)
+    except BaseException:
+        if lease:
+            lease.end()
+        raise
     cached.lease = lease
     return cached
 
