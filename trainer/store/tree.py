@@ -7,6 +7,7 @@ process that asks for it hashes it again, once: what lies in single files is bel
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FILES: Final = "files"
 _THREADS: Final = 4
+_RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
+"""What a process sees of another that was ready first: its folder stands there, or has been tidied up."""
 
 
 def tree(cached: CachedDataset, entries: Sequence[Entry], place: Path) -> Path:
@@ -35,8 +38,11 @@ def tree(cached: CachedDataset, entries: Sequence[Entry], place: Path) -> Path:
         while True:
             if found := _found(entries, place):
                 return found
-            with suppress(FileNotFoundError):  # another process was ready first, and tidied up
+            try:
                 return _made(cached, place)
+            except OSError as fault:
+                if fault.errno not in _RIVALS:
+                    raise
 
 
 def _found(entries: Sequence[Entry], place: Path) -> Path | None:
@@ -63,13 +69,18 @@ def _is_right(folder: Path, entries: Sequence[Entry]) -> bool:
 
 def _made(cached: CachedDataset, place: Path) -> Path:
     staging = place / f"{_staged()}{secrets.token_hex(8)}"
+    # Beside a damaged one of another user's, which is there before; what comes while this one is made is a rival's, and as good.
+    target = own(place / FILES) if (place / FILES).exists() else place / FILES
     try:
         staging.mkdir(mode=0o755)
         _fill(staging, cached, cached.paths)
         _flush(staging)
-        target = _settled(staging, place)
+        staging.rename(target)
+        sync_folder(place)
     finally:
         _remove(staging)
+    for here, _, _ in os.walk(target):
+        Path(here).chmod(0o555)
     for leftover in place.glob(f"{_staged()}*"):
         _remove(leftover)
     return target
@@ -94,21 +105,6 @@ def _fill(staging: Path, cached: CachedDataset, paths: Iterable[str]) -> None:
             while left:
                 left = left[file.write(left) :]
             os.fchmod(handle, 0o444)
-
-
-def _settled(staging: Path, place: Path) -> Path:
-    """Rename the folder into place; where a damaged one of another user's stands, or one that was made meanwhile, beside it."""
-    target = place / FILES
-    try:
-        staging.rename(target)
-    except OSError:
-        target = own(target)
-        _remove(target)
-        staging.rename(target)
-    sync_folder(place)
-    for here, _, _ in os.walk(target):
-        Path(here).chmod(0o555)
-    return target
 
 
 def _remove(folder: Path) -> None:
