@@ -224,7 +224,7 @@ def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) 
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
-def test_what_a_power_cut_left_is_verified_by_the_next_start(published: Published, is_whole: bool) -> None:
+def test_what_a_power_cut_left_is_verified_by_the_next_start(published: Published, *, is_whole: bool) -> None:
     """Objects that were named in an earlier start of the system and not flushed then are hashed, and fetched again where they are wrong."""
     fetch(published)
     assert not leftovers(published.cache), "all is flushed"
