@@ -76,6 +76,7 @@ def checked(checkout: Checkout, kind: str, *words: str) -> tuple[int, dict[str, 
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
     """Dropout and all: equal seeds give equal bits, in one process and in two; nothing is recorded."""
     before = set((checkout.root / "runs").iterdir())

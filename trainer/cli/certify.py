@@ -5,25 +5,34 @@ Knows the order: run, run again, compare, state, sign. The exit code is the verd
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import sleep
+from typing import TYPE_CHECKING, Final
 
-from trainer.actions.certify import certify, keep
+from trainer.actions.certify import Kill, certify, keep
 from trainer.actions.compare import Places, compare, side
+from trainer.actions.run import ATTEMPTS, RECORD, load_record
 from trainer.certificate import PAYLOAD_TYPE
 from trainer.cli.arguments import Arguments
 from trainer.cli.certificate_page import page
 from trainer.cli.places import cache_folder, runs_folder
-from trainer.cli.trainings import completed
-from trainer.errors import UsageError
+from trainer.cli.trainings import completed, start
+from trainer.errors import RunError, UsageError
 from trainer.host.signing import sign, signing_key
 from trainer.origins import take_apart
+from trainer.record import Status
+from trainer.trace import FILE, read_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.actions.compare import Comparison
+
+_EVERY: Final = 3
+"""Steps between checkpoints."""
+_POLL: Final = 0.002
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +44,11 @@ def main(argv: list[str]) -> int:
     if "exp" in given or "resume" in given:
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
-    statement = certify(_rerun(train))
+    if words.property == "rerun":
+        statement = certify(_rerun(train))
+    else:
+        comparison, kill = resumed(_with_checkpoints(train, given), after=words.kill_after)
+        statement = certify(comparison, kill=kill)
     signed = sign(statement.to_json(), kind=PAYLOAD_TYPE, key=words.key) if words.key else None
     paths = keep(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
@@ -51,9 +64,17 @@ def _parser() -> Arguments:
     )
     parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="end after N steps (setting max_steps)")
+    parser.add_argument(
+        "--kill-after", type=int, default=8, metavar="N", help="resume: kill it after step N (default 8)"
+    )
     parser.add_argument("--key", type=Path, metavar="FILE", help="sign it with this Ed25519 key (PEM)")
     parser.add_argument("--json", action="store_true", help="the statement, for scripts")
     return parser
+
+
+def _with_checkpoints(words: Sequence[str], given: Mapping[str, str | None]) -> list[str]:
+    """Save often, where the user said nothing else: what is resumed from is then in the middle of an epoch."""
+    return [*words, *([] if "checkpoint_every" in given else ["--checkpoint-every", str(_EVERY)])]
 
 
 def _rerun(words: Sequence[str]) -> Comparison:
@@ -62,6 +83,43 @@ def _rerun(words: Sequence[str]) -> Comparison:
     _say("training again, from nothing")
     second = completed(words)
     return compared(first.run, second.run)
+
+
+def resumed(words: Sequence[str], *, after: int) -> tuple[Comparison, Kill]:
+    """Train with these words, kill that, resume it; train again without a stop; compare. Raises `RunError`."""
+    _say(f"training, to be killed after step {after} once there is a checkpoint")
+    run, kill = _killed(words, after=after)
+    _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from}")
+    second = completed(["--resume", run])
+    _say("training without a stop")
+    first = completed(words)
+    return compared(first.run, second.run), kill
+
+
+def _killed(words: Sequence[str], *, after: int) -> tuple[str, Kill]:
+    """Start a training and kill it; give its run, how far it was, and what it can go on from."""
+    training = start(words)
+    place = training.folder / ATTEMPTS / "1"
+    saved = place / "checkpoints" / "latest.json"
+    while training.process.poll() is None and not (saved.is_file() and steps_told(place / FILE) >= after):
+        sleep(_POLL)
+    over = training.process.poll() is not None
+    training.kill()
+    if over or load_record(place / RECORD).outcome.status is not Status.RUNNING:
+        said = f"run {training.run} was over before it could be killed after step {after}"
+        raise RunError(
+            said, hint="the lines above say why; a longer run helps (--steps), or an earlier kill (--kill-after)"
+        )
+    step = int(json.loads(saved.read_bytes())["step"])
+    return training.folder.name, Kill(after=read_trace(place / FILE).steps, resumed_from=step)
+
+
+def steps_told(path: Path) -> int:
+    """How many steps a trace that is being written tells of."""
+    try:
+        return path.read_bytes().count(b'\n{"step":')
+    except OSError:
+        return 0
 
 
 def compared(a: str, b: str) -> Comparison:

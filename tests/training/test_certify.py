@@ -1,0 +1,73 @@
+"""`reprise certify`, as it is typed: a training that comes out the same is certified, and one that keeps a secret is found out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.certified import keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.long]
+SECRETIVE: Final = """
+from torch import Tensor, nn
+from trainer.training.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    batch_size = 2
+    keeps: bool = False
+
+class Net(Classifier):
+    def __init__(self, *, classes: int, keeps: bool) -> None:
+        super().__init__()
+        self.keeps, self.calls = keeps, 0
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(16, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += self.keeps
+        return self.layers(images) * (1 + self.calls)
+"""
+
+
+def certified(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the predicate."""
+    (checkout.root / "secretive.py").write_text(SECRETIVE)
+    command = [sys.executable, "-m", "trainer", "certify", claim, "secretive.py", "--json", "--no-publish", *words]
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["predicate"]
+
+
+def test_what_a_net_keeps_besides_its_weights_is_not_restored(checkout: Checkout) -> None:
+    """A counter of its own: killed in the middle of the first epoch, the first loss after it gives it away."""
+    code, tested = certified(checkout, "resume", "--keeps", "--max-epochs", "4", "--kill-after", "10")
+    assert (code, tested["holds"], tested["claim"]) == (20, False, "resume"), tested
+    assert tested["killed_after"] >= tested["resumed_from"] >= 3
+    assert (tested["lost"]["stream"], tested["lost"]["step"]) == ("forward", tested["resumed_from"] + 1)
+    assert "what the model keeps besides" in tested["lost"]["what"]
+
+
+@pytest.mark.parametrize("claim", ["rerun", "resume"])
+def test_a_plain_net_holds_and_is_signed(checkout: Checkout, tmp_path: Path, claim: str) -> None:
+    """Everything compared is equal, and anybody can verify it with the public key."""
+    private, public = keys(tmp_path)
+    code, tested = certified(checkout, claim, "--max-epochs", "4", "--key", str(private))
+    assert (code, tested["holds"], tested["lost"]) == (0, True, None), tested
+    path = max(
+        (checkout.root / "runs").glob(f"*/certificates/{claim}.dsse.json"), key=lambda file: file.stat().st_mtime
+    )
+    command = [sys.executable, "-m", "trainer", "verify", str(path), "--key", str(public)]
+    verified = subprocess.run(
+        command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stdout.count("as certified")) == (0, 2), verified.stderr
