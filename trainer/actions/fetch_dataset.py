@@ -206,7 +206,7 @@ def read_manifest(store: Store, dataset: Dataset) -> tuple[Listing, bytes]:
                     f"manifest of {dataset.title} is longer than {most} bytes", hint="publish the dataset again"
                 )
     except ObjectMissingError as fault:
-        hint = "was it published to another store? publish it there: reprise data publish"
+        hint = "publish it there: reprise data publish; where it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.address}", hint=hint) from fault
     raw = bytes(data)
     if (found := digest_of_bytes(raw)) != dataset.manifest:
