@@ -86,6 +86,32 @@ def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
     require(list(found.values()))
 
 
+@pytest.mark.parametrize("field", ["drift", "drift_at_end", "changed"])
+def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Bench, field: str) -> None:
+    """An image by digest cannot bring back what was installed into a container, nor what was changed on the way."""
+    around = bench.record.circumstances.model_copy(update={field: ["extra 1.0", "more"]})
+    bench.record = bench.record.model_copy(update={"circumstances": around})
+    found = bench.look()["drift"]
+    assert found.state is State.FAULT
+    assert "extra 1.0 (and 1 more" in found.found
+    bench.machine = replace(bench.machine, exact=False)
+    assert bench.look()["drift"].state is State.NOTE
+
+
+def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
+    """There is nothing to compare with yet; of one that failed that is said, and no fault."""
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})
+    assert bench.look()["outcome"].state is State.FAULT
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED)})
+    assert bench.look()["outcome"].state is State.NOTE
+
+
+def test_an_edited_record_is_noticed(bench: Bench) -> None:
+    """Its identity is that of other ingredients."""
+    found = bench.look(experiment="other")["record"]
+    assert found.found.startswith("its identity is")
+
+
 def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> None:
     """And the run is refused by it."""
     bench.machine = replace(bench.machine, engine=MemoryEngine())

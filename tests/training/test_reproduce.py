@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -113,3 +114,19 @@ def test_what_is_not_there_is_named_before_anything_runs(original: Record, check
     assert said.returncode == 84
     assert "source" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_a_run_of_two_attempts_is_run_again_as_one(checkout: Checkout) -> None:
+    """Stopped in its second epoch and resumed, it came out as a run that was left alone does."""
+    process = checkout.start("--max-epochs", "6")
+    assert process.stderr
+    while not process.stderr.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    run = checkout.last()[1].run
+    command = [sys.executable, "-m", "trainer", "train", "--resume", run]
+    subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, check=True)
+    said = reproduce(checkout, run)
+    assert said.returncode == 0, said.stderr
+    assert f"{run}  attempt 2" in said.stdout

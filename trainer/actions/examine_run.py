@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.doctor import Finding, fault, looked, note, well
 from trainer.actions.find_image import REBUILD, find_image, obtainable
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.dataset import Dataset
 from trainer.document import typed
 from trainer.errors import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from trainer.engine import Engine
     from trainer.host.source import SourceBundle
-    from trainer.record import Host, Record
+    from trainer.record import Circumstances, Host, Record
     from trainer.store.contract import Store
 
 _SPARE = 1 << 30
@@ -63,7 +64,7 @@ def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[F
     """Look at everything that running `record`, kept in `folder`, again needs."""
     yield looked("outcome", lambda: _outcome(record))
     yield looked("record", lambda: _words(record))
-    yield looked("drift", lambda: _drift(record, exact=machine.exact))
+    yield looked("drift", lambda: _drift(record, folder, exact=machine.exact))
     if (engine := machine.engine) is not None:
         yield looked("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -125,9 +126,9 @@ def _words(record: Record) -> Finding:
     return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
 
 
-def _drift(record: Record, *, exact: bool) -> Finding:
-    """What ran was more than the image: an image by digest cannot bring it back."""
-    lines = list(dict.fromkeys([*record.circumstances.drift, *(record.circumstances.drift_at_end or [])]))
+def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
+    """What ran, in any attempt, was more than image and ingredients: neither can bring it back."""
+    lines = list(dict.fromkeys(line for each in _attempts(record, folder) for line in _beyond(each.circumstances)))
     if not lines:
         return well("drift", "what ran was what its image was built with")
     more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
@@ -138,6 +139,20 @@ def _drift(record: Record, *, exact: bool) -> Finding:
     if exact:
         raise fault
     return note("drift", fault.message, "accepted: equal bits are not promised")
+
+
+def _attempts(record: Record, folder: Path) -> Iterator[Record]:
+    for number in attempts(folder):
+        path = folder / ATTEMPTS / str(number) / RECORD
+        if number != record.attempt and path.exists():
+            yield load_record(path)
+    yield record
+
+
+def _beyond(around: Circumstances) -> Iterator[str]:
+    yield from (f"changed when it was resumed: {line}" for line in around.changed)
+    yield from around.drift
+    yield from around.drift_at_end or []
 
 
 def _image(record: Record, engine: Engine) -> Finding:
