@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.determinism import Level, capabilities, differing, threads_at, variables
+from trainer.determinism import Level, capabilities, differing, require_one_process, threads_at, variables
 from trainer.errors import SettingError
 
 
@@ -34,3 +34,11 @@ def test_a_variable_that_is_not_set_is_named() -> None:
     expected = variables(Level.MACHINE, threads=2)
     assert differing(expected, expected) == []
     assert differing(expected, expected | {"MKL_NUM_THREADS": "8"}) == ["MKL_NUM_THREADS: expected '2', found '8'"]
+
+
+def test_several_devices_are_refused_where_bits_are_promised() -> None:
+    """By name, before anything starts; at `off` they are not."""
+    require_one_process(Level.OFF, 2)
+    require_one_process(Level.MACHINE, 1)
+    with pytest.raises(SettingError, match="devices is 2 at determinism machine"):
+        require_one_process(Level.MACHINE, 2)

@@ -62,6 +62,15 @@ def threads_at(level: Level, asked: int | None) -> int:
     return 1 if level is Level.PORTABLE else (asked or THREADS)
 
 
+def require_one_process(level: Level, devices: int) -> None:
+    """Raise `SettingError` where several devices are asked for at a level that promises bits: how they share sums is not held still."""
+    if level is not Level.OFF and devices > 1:
+        raise SettingError(
+            f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
+            hint="give --determinism off: the run is recorded as one that promises none",
+        )
+
+
 def variables(level: Level, *, threads: int) -> dict[str, str]:
     """Name every variable that `level` sets.
 

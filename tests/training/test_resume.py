@@ -18,7 +18,7 @@ import pytest
 from trainer.determinism import Level, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.torch
 ROOT: Final = Path(__file__).parents[2]
@@ -126,29 +126,18 @@ def test_a_checkpoint_that_the_disk_lost_is_passed_over(runs: Runs) -> None:
     assert runs.differing("lost", whole) == []
 
 
-def told(line: str) -> None:
-    """Say what a campaign counted, past pytest's capturing."""
-    assert sys.__stderr__
-    sys.__stderr__.write(f"\n{line}\n")
-
-
-def each(places: list[str], runs: Runs, name: str, words: tuple[str, ...]) -> Callable[[list[int]], None]:
-    """Kill a run at each of some places, go on, and hold it against the whole one; count them in the output."""
-    whole, _ = runs.whole(*words)
-
-    def campaign(numbers: list[int]) -> None:
-        wrong = []
-        for number in numbers:
-            run = f"{name}{number}"
-            killed, ended = runs.attempt(run, *words, kill=number), runs.attempt(run, *words)
-            found = runs.differing(run, whole) if (killed, ended) == (KILLED, 0) else [f"{killed}, {ended}"]
-            if found:
-                wrong.append(f"{number} ({places[number - 1]}): {found}")
-        kinds = sorted({places[number - 1].split()[0].split(":")[0] for number in numbers})
-        told(f"{name}: {len(numbers)} kill points of {len(places)} ({', '.join(kinds)}), {len(wrong)} wrong")
-        assert wrong == []
-
-    return campaign
+def campaign(runs: Runs, name: str, words: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Kill a run at each of its places, go on, and hold it against the whole one; give the count, and what was wrong."""
+    whole, places = runs.whole(*words)
+    wrong = []
+    for number, place in enumerate(places, start=1):
+        run = f"{name}{number}"
+        killed, ended = runs.attempt(run, *words, kill=number), runs.attempt(run, *words)
+        found = runs.differing(run, whole) if (killed, ended) == (KILLED, 0) else [f"{killed}, {ended}"]
+        if found:
+            wrong.append(f"{number} ({place}): {found}")
+    kinds = sorted({place.split()[0].split(":")[0] for place in places})
+    return f"{name}: killed at {len(places)} of {len(places)} places ({', '.join(kinds)}), {len(wrong)} wrong", wrong
 
 
 @pytest.mark.long
@@ -160,7 +149,9 @@ def each(places: list[str], runs: Runs, name: str, words: tuple[str, ...]) -> Ca
         ("ending within an epoch", ("--max-steps", "9", "--checkpoint-every", "4", "--monitor", "none")),
     ],
 )
-def test_killed_at_every_place(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+def test_killed_at_every_place(
+    tmp_path: Path, name: str, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
     """Each place of a run, none skipped; the run folder in memory, where a rename is not one of /tmp, and on the disk."""
     assert MEMORY.stat().st_dev != tmp_path.stat().st_dev, (
         f"needs a file system at {MEMORY} that is not that of {tmp_path}"
@@ -168,8 +159,10 @@ def test_killed_at_every_place(tmp_path: Path, name: str, words: tuple[str, ...]
     folder = tmp_path if name == "two workers" else MEMORY / f"reprise-{os.getpid()}"
     runs = Runs(folder)
     try:
-        _, places = runs.whole(*words)
-        each(places, runs, name, words)(list(range(1, len(places) + 1)))
+        said, wrong = campaign(runs, name, words)
+        with capfd.disabled():
+            sys.stdout.write(f"\n{said}\n")
+        assert wrong == []
     finally:
         runs.process.communicate()
         if folder != tmp_path:
@@ -177,12 +170,13 @@ def test_killed_at_every_place(tmp_path: Path, name: str, words: tuple[str, ...]
 
 
 @pytest.mark.long
-def test_killed_again_and_again(runs: Runs) -> None:
+def test_killed_again_and_again(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     """A run that is killed at every tenth place of each of its attempts comes to its end, and to the same bits."""
     whole, places = runs.whole(*OFTEN)
     kills = 0
     while (code := runs.attempt("again", *OFTEN, kill=30 + kills)) == KILLED:
         kills += 1
         assert kills < len(places)
-    told(f"killed again and again: {kills} kills of one run")
+    with capfd.disabled():
+        sys.stdout.write(f"\nkilled again and again: {kills} kills of one run\n")
     assert (code, runs.differing("again", whole)) == (0, [])

@@ -132,7 +132,7 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
     """Two processes exchange gradients over gloo; twice the same."""
     found = []
     for _ in range(2):
-        code, _, err = checkout.train("--devices", "2", "--threads", "1")
+        code, _, err = checkout.train("--devices", "2", "--threads", "1", "--determinism", "off")
         assert code == 0, err
         found.append(checkout.last()[1])
     assert found[0].ingredients.device.world_size == 2
@@ -148,7 +148,7 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
         (["--learning-rat", "1"], 41, "unknown setting --learning-rat"),
         (["--monitor", "val_los"], 41, "does not measure"),
         (["--dataset", "dot"], 44, "dataset 'dot' is not declared"),
-        (["--batch-size", "64", "--devices", "2"], 44, "expected a batch of 64"),
+        (["--batch-size", "64", "--devices", "2", "--determinism", "off"], 44, "expected a batch of 64"),
     ],
 )
 def test_bad_input_gets_one_line_and_its_code(checkout: Checkout, argv: list[str], code: int, said: str) -> None:

@@ -22,7 +22,7 @@ from trainer.cli.experiments import Place, experiment_names, find_experiment
 from trainer.cli.foresight import refuse_early
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.determinism import Level, threads_at, variables
+from trainer.determinism import Level, require_one_process, threads_at, variables
 from trainer.digest import digest_of_file
 from trainer.errors import (
     DeviceError,
@@ -172,6 +172,7 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT) -> Asked
     if "help" not in words.options:
         refuse_early(place, origins, checkout=root)
     settings = resolve(LaunchSettings, origins, partly=True).settings
+    require_one_process(settings.determinism, settings.devices)
     return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
 
 
