@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 
+from trainer.cli import COMMANDS
 from trainer.errors import RepriseError
 
 
@@ -36,7 +37,7 @@ def _typed(hint: str) -> str:
     >>> _typed("`reprise doctor` says why; scripts/reprise runs ls")
     '`scripts/reprise doctor` says why; scripts/reprise runs ls'
     """
-    return re.sub(r"(?<![\w/.-])reprise (?=(?:train|runs|data|image|setup|doctor)\b)", "scripts/reprise ", hint)
+    return re.sub(rf"(?<![\w/.-])reprise (?=(?:{'|'.join(COMMANDS)})\b)", "scripts/reprise ", hint)
 
 
 def _unexpected(fault: Exception) -> RepriseError:

@@ -15,7 +15,7 @@ from trainer.actions.pull_run import pull_run
 from trainer.actions.run import ATTEMPTS, record_of
 from trainer.cli.places import runs_folder, store_address
 from trainer.cli.progress import transfer_progress
-from trainer.errors import RunNotFoundError
+from trainer.errors import RunNotFoundError, StoreUnreachableError
 from trainer.run_names import resolve_run, whole_id
 from trainer.store import open_store
 
@@ -48,11 +48,15 @@ def _folder(word: str) -> Path:
     runs = runs_folder()
     try:
         return runs / resolve_run(word, local_ids(runs))
-    except RunNotFoundError:
+    except RunNotFoundError as fault:
         address = store_address()
         if address is None:
             raise
-        store = open_store(address)
+        not_here = fault
+    store = open_store(address)
+    try:
         run = whole_id(word) or resolve_run(word, remote_ids(store))
         pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
-        return runs / run
+    except StoreUnreachableError as away:
+        raise RunNotFoundError(f"{not_here.message} on this machine, and {away.message}", hint=away.hint) from away
+    return runs / run
