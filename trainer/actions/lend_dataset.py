@@ -1,7 +1,7 @@
 """Lending a dataset: a store in a folder that holds this dataset and nothing else, for recorded code that is given no other.
 
 Knows that what every version of Reprise reads is a store: how a cache is laid out may change with each. Refuses to hand on a byte that
-was not verified, and costs what a copy of the dataset does: about a second for a gigabyte.
+was not verified. It costs what a copy of the dataset does: 0.5 GB in 20,001 files took 11 s where two cores had six times their work.
 """
 
 from __future__ import annotations
