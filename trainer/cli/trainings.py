@@ -18,6 +18,7 @@ from trainer.actions.run import record_of
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import printable
 from trainer.errors import RunError
+from trainer.host.image_claim import SEEN
 from trainer.record import RUN_ID
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class Training:
 
     def kill(self) -> None:
         """SIGKILL, to the process or to all of its container."""
-        name = f"reprise-{self.folder.name}"
-        if _in_container(self):
-            subprocess.run(["docker", "kill", name], capture_output=True, check=False)
+        if (self.folder / SEEN).exists():  # somebody outside of it watches a container
+            subprocess.run(["docker", "kill", f"reprise-{self.folder.name}"], capture_output=True, check=False)
         else:
             self.process.kill()
         self.wait()
@@ -106,7 +106,3 @@ def completed(words: Sequence[str]) -> Record:
         what = f"run {training.run}" if training.run else "the training"
         raise RunError(f"{what} ended with exit code {code}", hint="the lines above say why")
     return record_of(training.folder)
-
-
-def _in_container(training: Training) -> bool:
-    return any(line.startswith("reprise: no torch here; docker compose run") for line in training.said[:3])
