@@ -131,3 +131,17 @@ def test_what_cannot_be_meant_is_one_line(checkout: Checkout, words: tuple[str, 
     """With its exit code."""
     done = typed(checkout, *words)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_of_two_who_go_on_at_once_one_is_refused(checkout: Checkout) -> None:
+    """Naming the other; there is no third attempt."""
+    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    command = [sys.executable, "-m", "trainer", "train", "--resume", run.name]
+    both = [
+        subprocess.Popen(command, cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = {process.communicate()[1]: process.returncode for process in both}
+    assert sorted(said.values()) == [0, 88]
+    assert any("attempt 2 of run" in text for text, code in said.items() if code)
+    assert not (run / "attempts/3").exists()

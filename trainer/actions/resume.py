@@ -110,6 +110,12 @@ def held_to(
     return lines
 
 
+def begun_by_another(run: Path, number: int) -> ResumeError:
+    """Word that somebody else was first."""
+    where = _where(run / ATTEMPTS / str(number))
+    return ResumeError(f"attempt {number} of run {run.name} was begun{where} at this moment", hint="wait for its end")
+
+
 def _where(attempt: Path) -> str:
     path = attempt / CLAIM
     return f" on host {read_claim(path.read_bytes(), where=str(path)).host}" if path.exists() else ""

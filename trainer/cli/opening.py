@@ -12,8 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.identify import Facts, identify
-from trainer.actions.resume import held_to, last_record
-from trainer.actions.run import open_run
+from trainer.actions.resume import begun_by_another, held_to, last_record, require_resumable
+from trainer.actions.run import attempts, open_run
 from trainer.cli.manual import OWN
 from trainer.cli.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.dataset import load_dataset
@@ -49,7 +49,13 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
             around.model_copy(update={"changed": [*before.circumstances.changed, *lines]}),
         )
     stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
+    number = len(attempts(folder)) + 1
+    if launch.resumes:
+        require_resumable(folder, here=around.host.name)  # once more: somebody may have begun since the launcher looked
     attempt = open_run(folder, ingredients=ingredients, circumstances=around)
+    if launch.resumes and attempt.record.attempt != number:
+        attempt.withdraw()
+        raise begun_by_another(folder, number)
     return Session(
         launch=launch,
         frozen=frozen,
