@@ -16,7 +16,16 @@ from trainer.host import guard
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
 from trainer.host.inventory import drift, live
-from trainer.record import Circumstances, DatasetIngredient, Determinism, Device, Ingredients, Inventory, Timing
+from trainer.record import (
+    Circumstances,
+    DatasetIngredient,
+    Determinism,
+    Device,
+    Ingredients,
+    Inventory,
+    Timing,
+    is_run_id,
+)
 from trainer.settings import RETEST, LaunchSettings, Role, roles, written
 
 if TYPE_CHECKING:
@@ -77,7 +86,7 @@ def identify(
         host=read_host(name=environ.get("REPRISE_HOST")),
         inventory=Inventory.model_validate(here),
         drift=drifted(here, source=source, baked_inventory=baked_inventory),
-        retest_of=environ.get(RETEST) or None,
+        retest_of=again if is_run_id(again := environ.get(RETEST, "")) else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
         execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
         manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
