@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pytest
 
 from trainer.actions.publish_dataset import publish_dataset
 from trainer.dataset import Draft
-from trainer.store.cache import FLUSHING, Cache
+from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore
 
@@ -61,10 +60,7 @@ def objects(cache: Cache) -> list[Path]:
 
 
 def leftovers(cache: Cache) -> list[Path]:
-    """What lies in the cache under a temporary name, once it is flushed."""
-    for thread in threading.enumerate():
-        if thread.name == FLUSHING:
-            thread.join()
+    """What lies in the cache under a temporary name."""
     return sorted(path for path in cache.root.rglob(".*") if path.is_file())
 
 

@@ -79,6 +79,7 @@ class Assembly:
                 break
         if at < end:
             raise whole("a part")
+        self._incoming.flush()
 
     def _arrived(self, part: int) -> bool:
         self._progress.advance(self._entry.segments[part].length)

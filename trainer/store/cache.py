@@ -20,7 +20,6 @@ import mmap
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.digest import Digest, canonical
@@ -29,7 +28,7 @@ from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineEr
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.listing import Listing
 from trainer.store.cached import AGAIN, CachedDataset
-from trainer.store.lease import Lease, boot, take
+from trainer.store.lease import Lease, take
 from trainer.store.objects import Objects, make_shared, own
 from trainer.store.turn import turn
 
@@ -45,8 +44,6 @@ MANIFEST: Final = "manifest.jsonl"
 COMPLETE: Final = "complete.json"
 WANTED: Final = "wanted.json"
 SUSPECT: Final = "suspect"
-FLUSHING: Final = "reprise-flush"
-"""The name of the thread that sees to the disk."""
 _RIVALS: Final = 32
 _SPARE: Final = 16 << 20
 """What a file system needs beyond the bytes themselves, roughly."""
@@ -64,8 +61,6 @@ class Held(Document):
     """Names and sizes of the objects."""
     sparse: dict[Digest, str] = {}
     """Of which packs only ranges are here, and under which name."""
-    boot: str | None = None
-    """The start of the system in which this was written, while it may not be on the disk itself yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +89,7 @@ class Cache:
         for marker in (own(place / COMPLETE), place / COMPLETE):
             with suppress(OSError, DocumentError):
                 held = parse_json(marker.read_bytes(), Held, where=str(marker))
-                if (cached := self._opened(dataset, held)) and self._is_on_disk(cached, held):
+                if cached := self._opened(dataset, held):
                     return cached
         return None
 
@@ -107,17 +102,6 @@ class Cache:
         if listing is None:
             return None
         return CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=held.sparse)
-
-    def _is_on_disk(self, cached: CachedDataset, held: Held) -> bool:
-        """Whether the objects outlived the system's last stop: not asked of what was flushed, or written since."""
-        if held.boot is None or held.boot == boot():
-            return True
-        with suppress(AlteredError):
-            for path in cached.paths:
-                cached.require(path)
-            self._flush(cached.dataset, held)
-            return True
-        return False
 
     def lease(self, dataset: Dataset) -> Lease | None:
         """Keep the dataset from being collected as long as this process has the lease."""
@@ -134,31 +118,16 @@ class Cache:
         _write(self.place(dataset) / WANTED, _text(held))
 
     def finish(self, dataset: Dataset, held: Held) -> CachedDataset:
-        """Let the dataset be complete: every object it needs has its name, and is on its way to the disk.
-
-        To wait for the disk would double the time of a large fetch: 1 GB takes 2 s to flush. So the marker first says in which start of the
-        system it was written, and no more when all is flushed. What a power cut leaves of it is verified by the next start that sees it.
-        """
+        """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
         place = self.place(dataset)
-        _write(place / COMPLETE, _text(held.model_copy(update={"boot": boot()})))
+        _write(place / COMPLETE, _text(held))
         with disk_faults(place):
             for each in (own(place / SUSPECT), own(place / WANTED), place / WANTED, *place.glob(".*.partial")):
                 with suppress(PermissionError):
                     each.unlink(missing_ok=True)
-        Thread(target=self._flush, args=(dataset, held), name=FLUSHING).start()
         if (cached := self._opened(dataset, held)) is None:
             raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
         return cached
-
-    def _flush(self, dataset: Dataset, held: Held) -> None:
-        try:
-            self.objects.flush(held.objects)
-            _write(self.place(dataset) / COMPLETE, _text(held.model_copy(update={"boot": None})))
-        except (
-            OSError,
-            MachineError,
-        ):  # nobody is there to be told; what the disk could not keep is found when it is read
-            self.suspect(dataset)
 
     def suspect(self, dataset: Dataset) -> None:
         """Let this user's next start verify the dataset, byte for byte, and fetch what is wrong again."""

@@ -5,7 +5,8 @@
     objects/ab/….u1000             the same, made by user 1000 in place of another user's that was found damaged
     objects/ab/.cdef….1000-*       on its way
 
-Knows how an object gets its name: written beside it, then renamed. Refuses to verify: who writes knows the digest, and who reads.
+Knows how an object gets its name: written beside it, flushed to the disk, renamed, the folder flushed. Refuses to
+verify: who writes knows the digest, and who reads.
 In a sticky folder nobody can replace another's file, so a user's own replacement has a name of its own and goes before the shared one.
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.host.atomic import disk_faults, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 FOLDER: Final = "objects"
@@ -54,15 +55,6 @@ class Objects:
             make_shared(place.parent, root=self.root)
             return Incoming(place)
 
-    def flush(self, held: Mapping[str, int]) -> None:
-        """Have these objects and their names on the disk itself. Raises `OSError`."""
-        paths = [path for name, size in held.items() if (path := self.find(name, size))]
-        for path in paths:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        for folder in {path.parent for path in paths}:
-            sync_folder(folder)
-
     def leftovers(self, name: str) -> Iterator[Path]:
         """What interrupted fetches of this user have of an object."""
         place = self.place(name)
@@ -93,11 +85,17 @@ class Incoming:
             yield buffer[:size]
             at += size
 
+    def flush(self) -> None:
+        """Have what was written on the disk itself, while other threads still fetch."""
+        with disk_faults(self._place):
+            os.fsync(self._handle)
+
     def settle(self, size: int) -> None:
-        """Give the object its name. Raises `MachineError` and its kinds."""
+        """Give the object its name, once it is on the disk itself. Raises `MachineError` and its kinds."""
         with disk_faults(self._place):
             os.ftruncate(self._handle, size)
             os.fchmod(self._handle, 0o444)
+            os.fsync(self._handle)
             try:
                 settle(self.path, self._place)
             except (
@@ -109,6 +107,7 @@ class Incoming:
                     again.write(at, block)
                     at += len(block)
                 again.settle(size)
+            sync_folder(self._place.parent)
             self.leave()
 
     def discard(self) -> None:
