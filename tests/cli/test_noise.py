@@ -1,0 +1,79 @@
+"""`reprise noise`, as it is typed, where the runs are made already: nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import circumstances, ingredients
+from trainer.actions.run import new_run, open_run
+from trainer.cli.noise import main
+from trainer.cli.places import CHECKOUT
+from trainer.errors import ExperimentError, UsageError
+from trainer.host.source import capture
+from trainer.record import Outcome, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = ["digits", "--seeds", "3"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three runs of digits from this checkout's source, by the words that noise would type."""
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("REPRISE_RUNS", str(runs))
+    source = capture(CHECKOUT, runs=runs).digest
+    for seed, loss in enumerate((0.5, 0.6, 0.7)):
+        typed = ["reprise", "train", "--exp", "digits", "--seed", str(seed)]
+        around = circumstances().model_copy(update={"command": typed})
+        made = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
+        run = open_run(new_run(runs)[1], ingredients=made, circumstances=around)
+        run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, steps=3))
+    return runs
+
+
+def test_what_is_made_already_is_only_summed_up(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mean, deviation and ends; what is kept holds the same values."""
+    assert main(WORDS) == 0
+    out, err = capsys.readouterr()
+    assert err.count("is here already") == 3
+    assert next(line for line in out.splitlines() if "0.6" in line).split()[:5] == [
+        "test_loss",
+        "0.6",
+        "0.1",
+        "0.5",
+        "0.7",
+    ]
+    kept = json.loads(next((runs / "noise").iterdir()).read_bytes())
+    assert (kept["seeds"], kept["metrics"]) == ([0, 1, 2], {"test_loss": [0.5, 0.6, 0.7]})
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_gain_is_counted_in_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one standard deviation: 17 a side; for people and for scripts."""
+    assert main([*WORDS, "--gain", "0.1"]) == 0
+    assert "test_loss  17" in capsys.readouterr().out
+    assert main([*WORDS, "--gain", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spread"]["test_loss"]["seeds_needed"] == 17
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["digits", "--seeds", "2"], UsageError, "needs 3 or more"),
+        (["digits", "--gain", "0"], UsageError, "above 0"),
+        (["digits", "--seed", "1"], UsageError, "chooses the seeds itself"),
+        (["digitz"], ExperimentError, "digitz"),
+        (["digits", "--seeds", "x"], UsageError, "invalid int"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(
+    words: list[str], kind: type[Exception], said: str
+) -> None:
+    """In one line."""
+    with pytest.raises(kind, match=said):
+        main(words)
