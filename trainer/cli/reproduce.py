@@ -64,9 +64,11 @@ def main(argv: list[str]) -> int:
     found = original(words.run)
     say(f"reprise: run {found.record.run} again")
     there = runner(found.record, here=words.here)
+    if is_foreign(
+        found.folder, runs=runs_folder()
+    ):  # before anything of the record is asked for, at a registry of its choosing too
+        ask(found.record, _source(found), checkout=CHECKOUT, trusted=words.trust, isolation=there.isolation)
     bundle = _possible(found, there, exact=not (words.here or words.despite_drift))
-    if is_foreign(found.folder, runs=runs_folder()):
-        ask(found.record, bundle, checkout=CHECKOUT, trusted=words.trust, isolation=there.isolation)
     unequal = there.not_equal(found.record)
     for line in unequal:
         say(f"not equal: {line}")
@@ -114,6 +116,10 @@ def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
         if finding.remedy:
             say(f"  {'':9} -> {finding.remedy}")
     require(findings)
+    return _source(found)
+
+
+def _source(found: Original) -> SourceBundle:
     return verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
