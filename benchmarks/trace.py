@@ -92,9 +92,9 @@ class Net(L.LightningModule):
 
 
 def transformer() -> tuple[nn.Module, Tensor]:
-    """10 M parameters, and a batch of 8 sequences of 128."""
+    """10 M parameters, and a batch of 16 sequences of 128."""
     layer = nn.TransformerEncoderLayer(320, 8, 1280, batch_first=True)
-    return nn.TransformerEncoder(layer, 8, enable_nested_tensor=False), torch.randn(8, 128, 320)
+    return nn.TransformerEncoder(layer, 8, enable_nested_tensor=False), torch.randn(16, 128, 320)
 
 
 def small() -> tuple[nn.Module, Tensor]:

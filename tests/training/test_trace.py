@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from trainer.trace import FILE, Stream, Trace, first_difference, read_trace
 from trainer.trace_lines import Evaluation, Step, numbers_of
 from trainer.training.sensing import OnDevice
-from trainer.training.trace import Tracer
+from trainer.training.trace import Tracer, norm_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,3 +146,37 @@ def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> N
     found = first_difference(traced(tmp_path / "a", full=True)[0], traced(tmp_path / "b", turned, full=True)[0])
     assert found is not None
     assert (found.step, found.stream, found.tensor) == (4, Stream.BACKWARD, "head.bias")
+
+
+def test_the_norm_is_torchs_own() -> None:
+    """Bit for bit, of large and of empty lists."""
+    given = [torch.randn(3), torch.randn(1000, 320), torch.randn(7, 7)]
+    assert torch.equal(norm_of(given), torch.nn.utils.get_total_norm(given))
+    assert norm_of([]) == 0.0
+
+
+class Sparse(Net):
+    """Has an embedding whose gradients are sparse."""
+
+    def __init__(self) -> None:
+        """Begin with ones."""
+        super().__init__(lambda *_: None)
+        self.words = nn.Embedding(10, 3, sparse=True)
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        """Look up a word for each sample."""
+        found: Tensor = self.words(torch.full((len(batch),), index)).square().mean()
+        return found
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - a case
+    """Their norm is that of what they hold."""
+    net = Sparse()
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu", **quiet}
+    L.Trainer(**options, callbacks=[Tracer(tmp_path, full=full)]).fit(net, loader)
+    steps = [entry for entry in read_trace(tmp_path / FILE).entries() if isinstance(entry, Step)]
+    assert all(numbers_of(step.gradient)[0] > 0 for step in steps)
+    assert len(steps) == 6

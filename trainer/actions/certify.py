@@ -14,7 +14,7 @@ from trainer import __version__
 from trainer.actions.run import RECORD
 from trainer.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.errors import RunError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.atomic import give_like, make_folder, write_whole
 from trainer.retest import device_class
 from trainer.trace import FILE as TRACE
 from trainer.verdict import Rung
@@ -106,9 +106,9 @@ def keep(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path
     name = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json"
     paths = [runs / run / FOLDER / name for run in dict.fromkeys(statement.runs)]
     for path in paths:
-        with disk_faults(path):
-            path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, signed or statement.to_json())
+        give_like(path)
     return paths
 
 

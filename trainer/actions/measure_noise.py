@@ -16,7 +16,7 @@ from trainer.actions.run import record_of
 from trainer.candidates import Kind, candidates
 from trainer.digest import canonical, digest_of_document
 from trainer.errors import RepriseError, RunError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.atomic import give_like, make_folder, write_whole
 from trainer.noise import FOLDER, SEED, Noise
 from trainer.record import Status
 from trainer.retest import device_class
@@ -92,9 +92,9 @@ def keep_noise(noise: Noise, *, runs: Path) -> Path:
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
     path = runs / FOLDER / f"{stem}-{about[7:19]}.json"
-    with disk_faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, canonical(noise.model_dump(mode="json")) + b"\n")
+    give_like(path)
     return path
 
 

@@ -18,6 +18,7 @@ from trainer.certificate import PAYLOAD_TYPE
 from trainer.cli.arguments import Arguments
 from trainer.cli.certificate_page import page
 from trainer.cli.places import cache_folder, runs_folder
+from trainer.cli.train import understood
 from trainer.cli.trainings import completed, start
 from trainer.errors import RunError, UsageError
 from trainer.host.signing import sign, signing_key
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     if "exp" in given or "resume" in given:
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
+    understood(train, take_apart(train))  # what is certainly wrong is said in one line, before anything is started
     if words.property == "rerun":
         statement = certify(_rerun(train))
     else:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.measure_noise import keep_noise, made_before, noise_of, unlike
 from trainer.cli.arguments import Arguments
-from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
+from trainer.cli.train import understood
 from trainer.cli.trainings import completed
 from trainer.errors import RunError, UsageError
 from trainer.host.source import capture
@@ -25,6 +24,7 @@ from trainer.spread import LEVEL, POWER, seeds_needed, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from trainer.noise import Noise
     from trainer.record import Record
@@ -63,7 +63,10 @@ def _parser() -> Arguments:
 
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
     """A run for each seed, all of one thing."""
-    place = find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
+    typed = ["--exp", experiment, *settings]
+    place = understood(
+        typed, take_apart(typed)
+    ).place  # what is certainly wrong is said in one line, before anything is started
     brought = {} if place.outside is None else {place.file.as_posix(): place.outside}
     source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
     words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}

@@ -49,6 +49,20 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none; where this process is root, it is for whoever owns the folder around it."""
+    with disk_faults(path), suppress(FileExistsError):
+        path.mkdir()
+        give_like(path)
+
+
+def give_like(path: Path) -> None:
+    """Give `path` to whoever owns its folder, where this process is root: in containers that user writes there."""
+    if os.getuid() == 0:
+        around = path.parent.stat()
+        os.chown(path, around.st_uid, around.st_gid)
+
+
 @contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
     """Word what the system says about writing `path`."""
