@@ -5,9 +5,10 @@ Knows the wording, of one fault and of several at once. Refuses to find any: `tr
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Final
 
-from trainer.errors import SettingError
+from trainer.errors import ExperimentError, SettingError
 from trainer.settings import ENVIRONMENT_PREFIX, Origin, is_secret
 from trainer.suggest import nearest
 
@@ -63,6 +64,26 @@ def unknown(name: str, fields: Collection[str], *, origin: Origin, where: str) -
     near = [typed(other) for other in nearest(name, fields)]
     hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
     return SettingError(f"unknown setting {typed(name)}, given {where}", hint=hint)
+
+
+def untyped(name: str, value: str, *, place: str) -> ExperimentError:
+    """Word a setting that an experiment declares by a value alone; `place` is file and line."""
+    kind = _type_of(value)
+    shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
+    return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{shown}`")
+
+
+def _type_of(value: str) -> str | None:
+    """The type of a plain value, as source; for others only its author knows.
+
+    >>> [_type_of(text) for text in ("0.1", "True", "'a'", "None", "f()")]
+    ['float', 'bool', 'str', None, None]
+    """
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    return None if found is None else type(found).__name__
 
 
 def without_value(name: str) -> SettingError:

@@ -149,3 +149,15 @@ def test_portable_is_of_cpus_only() -> None:
     assert device_for("auto", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE) == "cpu"
     with pytest.raises(SettingError, match="on CPUs only"):
         device_for("gpu", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE)
+
+
+def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Path) -> None:
+    """At once, with file and line."""
+    mine = tmp_path / "idea.py"
+    mine.write_text(
+        "from trainer.training.classification import ClassificationSettings\n"
+        "class Settings(ClassificationSettings):\n    dropout = 0.1\n"
+    )
+    with pytest.raises(ExperimentError, match=r"^idea\.py:3: setting dropout has no type") as caught:
+        main(["--exp", str(mine)])
+    assert caught.value.hint == "give `dropout` a type, e.g. `dropout: float = 0.1`"

@@ -34,7 +34,7 @@ def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "said"),
     [
-        ("def f(:", ExperimentFailedError, "line 1: invalid syntax"),
+        ("def f(:", ExperimentFailedError, r"mine\.py:1: invalid syntax"),
         ("import nope", ExperimentFailedError, "ModuleNotFoundError: No module named 'nope'"),
         ("", ExperimentError, "has no class Settings"),
         (
@@ -43,6 +43,11 @@ def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
             "has none; expected exactly one net",
         ),
         (HEAD + "class Settings(ClassificationSettings):\n    threads = 2\n", ExperimentError, "sets threads"),
+        (
+            HEAD + "class Settings(ClassificationSettings):\n    dropout = max(0.1, 0)\n",
+            ExperimentError,
+            r"mine\.py:\d+: setting dropout has no type",
+        ),
     ],
 )
 def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[Exception], said: str) -> None:
@@ -63,5 +68,6 @@ def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:
         space["forward"](1)  # type: ignore[operator]
     told = own_failure(caught.value, file=file)
     assert told is not None
-    assert "mine.py, line 2, in forward" in str(told.hint)
+    assert told.message.startswith("mine.py:2: the experiment raised AttributeError: ")
+    assert "mine.py:2, in forward" in str(told.hint)
     assert own_failure(ValueError("ours"), file=file) is None

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.settings import roles
-from trainer.training.sketch import Sketch, sketched
+from trainer.training.sketch import Sketch, sketched, untyped
 
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("trainer/experiments/[!_]*.py"))
 HEAD = """
@@ -92,6 +92,22 @@ def test_another_form_gives_no_sketch(body: str, after: str) -> None:
 def test_what_does_not_derive_from_the_packages_settings_gives_none(text: str) -> None:
     """Its fault is told when it is imported."""
     assert sketched(text) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("dropout = 0.1", "dropout"),
+        ("dropout: float = 0.1", None),
+        ("classes = 2", None),
+        ("_hidden = 2", None),
+        ("width = wide()", None),  # it may be a property, say: running it tells
+    ],
+)
+def test_a_setting_without_a_type_is_found_where_that_is_certain(body: str, found: str | None) -> None:
+    """By its line; what is inherited, private or computed is none."""
+    seen = untyped(f"{HEAD}class Settings(Base):\n    {body}\n")
+    assert (seen and (seen.name, seen.line)) == (found and (found, 5))
 
 
 def test_steps_of_its_own_may_read_other_fields() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from trainer.errors import (
     DeviceError,
     DiskFullError,
     ExperimentError,
+    ExperimentFailedError,
     InterruptedRunError,
     RepriseError,
     SettingError,
@@ -52,16 +54,28 @@ def closing(session: Session) -> Iterator[None]:
             session.opened.withdraw()
             print("no step was made, so no run is kept", file=sys.stderr)
             raise told from (None if told is fault else fault)
+        known = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(fault, ExperimentFailedError)
+        traced = told is not fault or not known
+        if traced:
+            _keep_traceback(session, fault)
         status = _status_of(told)
         _close(session, status, reason=_reason(told))
         left_here = Where(fault=f"a run that is {status} is published when you say so")
         where = published(session) if status is Status.PREEMPTED else left_here
-        print("\n".join(block(session, where, metrics={})), file=sys.stderr)
+        lines = [*block(session, where, metrics={}), *([f"traceback  {session.shown_log}"] if traced else [])]
+        print("\n".join(lines), file=sys.stderr)
         if told is fault:
             raise
         raise told from fault
     session.stop.ignore()
     _close(session, Status.COMPLETED)
+
+
+def _keep_traceback(session: Session, fault: BaseException) -> None:
+    """Write all of what was raised into the log, with paths as they are in the checkout; on a full disk there is none."""
+    text = "".join(traceback.format_exception(fault)).rstrip("\n")
+    with suppress(OSError):
+        session.note(text.replace(f"{SOURCE}/", ""))
 
 
 def _told(fault: BaseException, session: Session) -> BaseException:

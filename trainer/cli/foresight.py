@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer import setting_faults
 from trainer.dataset import load_dataset
 from trainer.errors import ExperimentError
 from trainer.origins import resolve
 from trainer.pairing import check_pairing
-from trainer.training.sketch import sketched
+from trainer.training.sketch import sketched, untyped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +25,14 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
     file = place.outside or checkout / place.file
     try:
-        sketch = sketched(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as fault:
         raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint="check its mode") from fault
     except UnicodeDecodeError:
         return
+    if found := untyped(text):
+        raise setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}")
+    sketch = sketched(text)
     if sketch is None:
         return
     resolved = resolve(sketch.settings, origins)

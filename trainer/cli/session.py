@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trainer.training.stop import Stop
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
+LOG: Final = "log.txt"
+"""In the attempt's folder: what the terminal was told, and the traceback of what ended the run."""
 SOURCE: Final = Path.cwd()
 """The frozen source: the launcher starts the process in it."""
 
@@ -54,13 +56,22 @@ class Session:
     def say(self, line: str) -> None:
         """Tell the person at the terminal, and keep it in the attempt's log."""
         print(line, file=sys.stderr, flush=True)
-        with (self.opened.folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        self.note(line)
+
+    def note(self, text: str) -> None:
+        """Keep it in the attempt's log alone."""
+        with (self.opened.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
 
     @property
     def shown(self) -> str:
         """The record's path, as a person would type it."""
         return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/record.json"
+
+    @property
+    def shown_log(self) -> str:
+        """The log's path, as a person would type it."""
+        return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/{LOG}"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

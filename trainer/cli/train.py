@@ -101,7 +101,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     )
     launch = Launch(
         experiment=asked.place.name,
-        file=asked.place.file.as_posix(),
+        file=(asked.place.outside if asked.helps and asked.place.outside else asked.place.file).as_posix(),
         device=device,
         command=["reprise", "train", *argv],
         started=datetime.now(UTC),

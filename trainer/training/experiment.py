@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import PydanticUserError
+
+from trainer import setting_faults
 from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
 from trainer.training.settings import TrainingSettings
-from trainer.training.sketch import STEPS
+from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.task import Task
 
 if TYPE_CHECKING:
@@ -61,18 +65,25 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
 
 
 def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | None:
-    """Word a failure of the experiment's own code, with the part of the traceback that is hers; `None` where it is not hers."""
+    """Word a failure of the experiment's own code, with its lines of the traceback; `None` where it is not the experiment's."""
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) == file]
     if isinstance(fault, SyntaxError) and fault.filename == str(file):
         return ExperimentFailedError(
-            f"{file.name}, line {fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
+            f"{file.name}:{fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
         )
     if not frames:
         return None
-    lines = [f"{file.name}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
-    told = ExperimentFailedError(f"the experiment raised {type(fault).__name__}: {fault}", hint="\n     ".join(lines))
-    told.place = f"{file.name}, line {frames[-1].lineno}"
+    lines = [f"{file.name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
+    place = f"{file.name}:{frames[-1].lineno}"
+    said = f"{place}: the experiment raised {type(fault).__name__}{_first_line(fault)}"
+    told = ExperimentFailedError(said, hint="\n     ".join(lines))
+    told.place = place
     return told
+
+
+def _first_line(fault: BaseException) -> str:
+    lines = str(fault).strip().splitlines()
+    return f": {lines[0]}{' ...' if len(lines) > 1 else ''}" if lines else ""
 
 
 def _imported(file: Path, *, root: Path) -> ModuleType:
@@ -83,11 +94,22 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
         return _from_path(file)
     except RepriseError:
         raise
+    except PydanticUserError as fault:
+        raise (_untyped(fault, file) or own_failure(fault, file=file) or fault) from fault
     except Exception as fault:
         own = own_failure(fault, file=file)
         if own is None:
             raise
         raise own from fault
+
+
+def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:
+    """Word pydantic's refusal of a setting that has no type, where that is what it refuses."""
+    named = re.search(r"`(\w+) = ", fault.message)
+    if fault.code != "model-field-missing-annotation" or named is None:
+        return None
+    found = untyped_named(file.read_text(encoding="utf-8"), named[1])
+    return setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}") if found else None
 
 
 def _from_path(file: Path) -> ModuleType:

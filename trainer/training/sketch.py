@@ -10,7 +10,7 @@ import ast
 import builtins
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import pydantic
 from pydantic import Field
@@ -47,21 +47,73 @@ class Sketch:
     """Whether the package's own steps read the sample's fields; an experiment that has steps of its own may not care for them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untyped:
+    """A setting that is declared by a value alone, which pydantic refuses."""
+
+    name: str
+    value: str
+    """Its source."""
+    line: int
+
+
+class _Declared(NamedTuple):
+    settings: ast.ClassDef
+    base: type[TrainingSettings]
+    names: dict[str, str]
+
+
 def sketched(text: str) -> Sketch | None:
     """Sketch the settings of the experiment whose source is `text`; `None` where its form is another one."""
+    module = _parsed(text)
+    if module is None or (declared := _declared(module)) is None:
+        return None
+    drawn = _sketch(*declared)
+    return drawn and replace(drawn, reads_fields=not _has_steps(module))
+
+
+def untyped(text: str) -> Untyped | None:
+    """Give the first setting of the experiment that certainly has no type."""
+    module = _parsed(text)
+    if module is None or (declared := _declared(module)) is None:
+        return None
+    for line in declared.settings.body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=name)], value=given) if (
+                name not in declared.base.__pydantic_fields__
+                and not name.startswith("_")
+                and name != "model_config"
+                and _literal(given) is not _UNKNOWN
+            ):
+                return Untyped(name=name, value=ast.unparse(given), line=line.lineno)
+    return None
+
+
+def untyped_named(text: str, name: str) -> Untyped | None:
+    """Give the line of a class that declares `name` by a value alone, whatever the value and the class."""
+    module = _parsed(text)
+    for node in ast.walk(module) if module else ():
+        for line in node.body if isinstance(node, ast.ClassDef) else ():
+            match line:
+                case ast.Assign(targets=[ast.Name(id=found)], value=given) if found == name:
+                    return Untyped(name=name, value=ast.unparse(given), line=line.lineno)
+    return None
+
+
+def _parsed(text: str) -> ast.Module | None:
     try:
-        module = ast.parse(text)
+        return ast.parse(text)
     except (SyntaxError, ValueError):
         return None
-    body = module.body
-    names = _imported(body)
-    found = [node for node in body if "Settings" in _bound(node)]
-    match found:
+
+
+def _declared(module: ast.Module) -> _Declared | None:
+    names = _imported(module.body)
+    match [node for node in module.body if "Settings" in _bound(node)]:
         case [ast.ClassDef(bases=[ast.Name(id=base)], keywords=[], decorator_list=[]) as declared]:
             kind = getattr(ours, names.get(base, ""), None)
             if isinstance(kind, type) and issubclass(kind, TrainingSettings):
-                drawn = _sketch(declared, kind, names)
-                return drawn and replace(drawn, reads_fields=not _has_steps(module))
+                return _Declared(declared, kind, names)
     return None
 
 
