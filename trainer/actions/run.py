@@ -208,8 +208,12 @@ def close_dead(attempt: Path, *, here: str) -> Record:
     """
     owner = _owner(attempt)
     if owner not in {None, here}:
-        said = f"attempt {attempt.name} of run {attempt.parent.parent.name} was begun on host {owner}; this is {here}"
-        raise RunError(said, hint=f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise ...")
+        run = attempt.parent.parent.name
+        said = f"attempt {attempt.name} of run {run} was begun on host {owner}; this is {here}"
+        hint = (
+            f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise runs publish {run} --dead"
+        )
+        raise RunError(said, hint=hint)
     if is_alive(attempt):
         raise RunError(
             f"run {attempt.parent.parent.name} is alive: its process holds its claim",

@@ -17,6 +17,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine
 from trainer.cli.doctor_run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address
+from trainer.cli.spelling import spelled
 from trainer.errors import MachineError, StoreError, StoreUnreachableError
 from trainer.host.dotenv import read_block, shadowed
 from trainer.host.hardware import gpu_nodes
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
         if not asked.json:
             print(
                 f"{MARKS[finding.state]:5} {finding.about:9} {finding.found}"
-                + (f"\n{'':16}-> {finding.remedy}" if finding.remedy else "")
+                + (f"\n{'':16}-> {spelled(finding.remedy)}" if finding.remedy else "")
             )
             sys.stdout.flush()
     if asked.json:

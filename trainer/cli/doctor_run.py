@@ -14,6 +14,7 @@ from trainer.cli.on_host import OnHost
 from trainer.cli.original import original
 from trainer.cli.places import adopt_dotenv
 from trainer.cli.run_page import printable
+from trainer.cli.spelling import spelled
 from trainer.errors import IrreproducibleError
 
 MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
@@ -35,7 +36,7 @@ def doctor_run(word: str, *, as_json: bool) -> int:
     else:
         run = found.record.run
         print(
-            f"run {run} can be run again: reprise reproduce {run}"
+            spelled(f"run {run} can be run again: reprise reproduce {run}")
             if not faults
             else f"run {run} cannot be run again here"
         )
@@ -45,4 +46,4 @@ def doctor_run(word: str, *, as_json: bool) -> int:
 def lines(finding: Finding) -> list[str]:
     """A finding, and what to do about it; its words may be a stranger's."""
     said = [f"{MARKS[finding.state]:5} {finding.about:9} {printable(finding.found)}"]
-    return said + ([f"{'':16}-> {printable(finding.remedy)}"] if finding.remedy else [])
+    return said + ([f"{'':16}-> {printable(spelled(finding.remedy))}"] if finding.remedy else [])

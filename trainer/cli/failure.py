@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import traceback
 
-from trainer.cli import COMMANDS
+from trainer.cli.spelling import spelled
 from trainer.errors import RepriseError
 
 
@@ -16,28 +15,20 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(fault, file=sys.stderr)
     known = fault if isinstance(fault, RepriseError) else _unexpected(fault)
+    message, hint = spelled(known.message), spelled(known.hint or "")
     if as_json:
         document = {
             "error": type(fault).__name__,
-            "message": known.message,
-            "hint": known.hint,
+            "message": message,
+            "hint": hint or None,
             "code": known.code,
         }
         print(json.dumps(document), file=sys.stderr)
         return known.code
-    print(f"reprise: {known.message}", file=sys.stderr)
-    if known.hint:
-        print(f"  -> {_typed(known.hint)}", file=sys.stderr)
+    print(f"reprise: {message}", file=sys.stderr)
+    if hint:
+        print(f"  -> {hint}", file=sys.stderr)
     return known.code
-
-
-def _typed(hint: str) -> str:
-    """Spell a command of ours as it is typed on the host, where hints are followed.
-
-    >>> _typed("`reprise doctor` says why; scripts/reprise runs ls")
-    '`scripts/reprise doctor` says why; scripts/reprise runs ls'
-    """
-    return re.sub(rf"(?<![\w/.-])reprise (?=(?:{'|'.join(COMMANDS)})\b)", "scripts/reprise ", hint)
 
 
 def _unexpected(fault: Exception) -> RepriseError:

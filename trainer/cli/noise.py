@@ -14,6 +14,7 @@ from trainer.actions.measure_noise import keep_noise, made_before, noise_of, unl
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
+from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.trainings import completed
 from trainer.errors import RunError, UsageError
@@ -112,7 +113,7 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
     sizes = [f"of {gain:g}"] if gain else [f"of {size:g} deviations" for size in _SIZES]
     yield from columns([("metric", *sizes), *(_needed(name, values, gain) for name, values in noise.metrics.items())])
     yield ""
-    yield f"kept in {path}, where `reprise same` finds it"
+    yield spelled(f"kept in {path}, where `reprise same` finds it")
 
 
 def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import COLUMNS, columns, page, row, summary
+from trainer.cli.spelling import spelled
 from trainer.errors import (
     AlteredError,
     DocumentError,
@@ -85,7 +86,7 @@ def _ls(words: Namespace) -> int:
     if words.json:
         print(json.dumps([summary(listed) for listed in rows], indent=1))
     elif not rows:
-        print("no runs yet: `reprise train --exp digits` makes one", file=sys.stderr)
+        print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
     else:
         _table([row(listed) for listed in rows])
     return 0

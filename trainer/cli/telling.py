@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.publish_run import publish_run
+from trainer.cli.spelling import spelled
 from trainer.digest import canonical
 from trainer.errors import RepriseError
 from trainer.store import open_store
@@ -58,7 +59,7 @@ def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -
         *(f"{name.replace('_', ' '):10} {value:.4f}" for name, value in sorted(metrics.items())),
         f"record     {session.shown}",
         f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
-        *([f"{'':11}scripts/reprise runs publish {record.run}"] if where.fault else []),
+        *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
     ]
 
 

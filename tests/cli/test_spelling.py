@@ -1,0 +1,109 @@
+"""How a command of ours is spelled where it is read, and that every text which names one gets there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from trainer.cli import COMMANDS
+from trainer.cli.failure import report
+from trainer.cli.spelling import spelled
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE: Final = Path(__file__).parents[2] / "trainer"
+NAMED: Final = re.compile(rf"(?<![\w/.-])reprise ({'|'.join(COMMANDS)})\b")
+PRINTED_BY_REPORT: Final = {"hint", "remedy", "more"}
+"""What an error or a finding carries; `report` and the doctors print it, spelled."""
+NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parser"}
+"""What a manual is made of: it names the command, which is typed already."""
+KNOWN: Final = {
+    "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
+    "trainer/cli/manual.py": "the manual",
+    "trainer/cli/in_image.py": "the sentence names the command that was typed",
+    "trainer/cli/spelling.py": "the speller's own examples",
+    "trainer/actions/pin.py": "the first line of a file that is committed",
+    "trainer/actions/find_image.py": "a finding's remedy, kept under a name",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "container"),
+    [
+        (
+            "reprise train --exp digits",
+            "scripts/reprise train --exp digits",
+            "docker compose run --rm train --exp digits",
+        ),
+        ("`reprise runs ls` lists", "`scripts/reprise runs ls` lists", "`docker compose run --rm train runs ls` lists"),
+        ("reprise doctor", "scripts/reprise doctor", "scripts/reprise doctor"),
+        ("scripts/reprise data publish", "scripts/reprise data publish", "scripts/reprise data publish"),
+        ("s3://reprise runs, reprise is", "s3://reprise runs, reprise is", "s3://reprise runs, reprise is"),
+    ],
+)
+def test_a_command_is_spelled_for_the_place_where_it_is_read(text: str, host: str, container: str) -> None:
+    """On the host by its script, in compose's container by compose; what needs the engine, and what names the host, stays there."""
+    assert spelled(text, by_compose=False) == host
+    assert spelled(text, by_compose=True) == container
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failure_is_told_spelled(*, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sentence and hint, for a person and for a script."""
+    report(UsageError("`reprise image` is on the host", hint="reprise runs ls"), as_json=as_json, debug=False)
+    said = capsys.readouterr().err
+    assert NAMED.search(said) is None
+    assert not as_json or json.loads(said)["hint"] == "scripts/reprise runs ls"
+
+
+def naming(path: Path) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
+    """Each text of a module that names a command, but docstrings, with what stands around it."""
+
+    def walk(node: ast.AST, around: list[ast.AST]) -> Iterator[tuple[ast.Constant, list[ast.AST]]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                continue
+            if isinstance(child, ast.Constant) and isinstance(child.value, str) and NAMED.search(child.value):
+                yield child, [*around, node]
+            yield from walk(child, [*around, node])
+
+    yield from walk(ast.parse(path.read_text()), [])
+
+
+def is_spelled(around: list[ast.AST]) -> bool:
+    """Whether a text is handed to `spelled`, to an error or a finding, or is part of a manual."""
+    for node in around:
+        if isinstance(node, ast.keyword) and node.arg in PRINTED_BY_REPORT:
+            return True
+        if isinstance(node, ast.Assign | ast.NamedExpr):
+            names = {
+                part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+            if names & PRINTED_BY_REPORT:
+                return True
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "spelled" or called in NOT_FOLLOWED or called.endswith("Error"):
+                return True
+    return False
+
+
+def test_every_text_that_names_a_command_passes_the_one_place_that_spells_it() -> None:
+    """What `cli/` and `actions/` say; the exceptions are listed here with their reason."""
+    paths = sorted([*PACKAGE.glob("cli/*.py"), *PACKAGE.glob("actions/*.py")])
+    found = {path: list(naming(path)) for path in paths}
+    assert sum(map(len, found.values())) > 30, "nothing was collected"
+    raw = [
+        f"{path.relative_to(PACKAGE.parent)}:{text.lineno}"
+        for path, texts in found.items()
+        for text, around in texts
+        if not is_spelled(around) and path.relative_to(PACKAGE.parent).as_posix() not in KNOWN
+    ]
+    assert raw == []
