@@ -1,7 +1,8 @@
 """What the trace costs a step: in one training, steps take turns at being traced, fully traced and not traced at all.
 
-Steps of each kind lie side by side, so that whatever else the machine does meets them all. Times are of whole steps, from the beginning of
-a batch to the beginning of the next. Needs torch: the development environment, or an image.
+A traced step and one that is not lie side by side, each first as often as the other; what is told is the median of the pairs' ratios.
+Times are of whole steps, from the beginning of a batch to the beginning of the next; beside them what the tracer's own calls took, which
+leaves out what they cost the rest of the step. Needs torch: the development environment, or an image.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 if find_spec("torch") is None:
@@ -25,12 +26,21 @@ sys.path.insert(0, str(ROOT))
 import lightning as L  # noqa: E402 - a Python that has them may have to be found first
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from nets import NETS, Net, described  # noqa: E402
+from pairs import shown  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
+from trainer.training.fit import quieten  # noqa: E402
 from trainer.training.trace import Tracer  # noqa: E402
 
-KINDS = ("off", "on", "full")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUND = ("off", "on", "full", "on", "off")
+"""Kinds of steps, again and again: each `on` and `full` has an `off` of the same round to be held against."""
+ROUNDS = {"transformer": 1, "small net": 100}
+"""How many times as many rounds a net gets: enough for its steps to be told apart."""
+WARM = 2
 
 
 class Turns(Callback):
@@ -38,9 +48,9 @@ class Turns(Callback):
 
     def __init__(self, folder: Path) -> None:
         """Trace into `folder`."""
-        self.tracers = {kind: Tracer(folder / kind, full=kind == "full") for kind in KINDS[1:]}
-        self.spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        self.began, self.turn = 0.0, 0
+        self.tracers = {kind: Tracer(folder / kind, full=kind == "full") for kind in ("on", "full")}
+        self.steps: list[tuple[str, float, float]] = []
+        self.kind, self.began, self.inside = "", 0.0, 0.0
         for kind in self.tracers:
             (folder / kind).mkdir()
 
@@ -54,86 +64,73 @@ class Turns(Callback):
     ) -> None:
         """End the last step's time, begin the next."""
         now = time.perf_counter()
-        if batch_idx > 2 * len(KINDS):
-            self.spent[KINDS[self.turn]].append(now - self.began)
-        self.turn, self.began = batch_idx % len(KINDS), now
-        if tracer := self.tracers.get(KINDS[self.turn]):
+        if batch_idx:
+            self.steps.append((self.kind, now - self.began, self.inside))
+        self.kind, self.began, self.inside = ROUND[batch_idx % len(ROUND)], now, 0.0
+        if tracer := self.tracers.get(self.kind):
             tracer.before = trainer.global_step
-            tracer.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+            self._timed(tracer.on_train_batch_start, trainer, pl_module, batch, batch_idx)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
         """Hand it on."""
-        if tracer := self.tracers.get(KINDS[self.turn]):
-            tracer.on_before_optimizer_step(trainer, pl_module, optimizer)
+        if tracer := self.tracers.get(self.kind):
+            self._timed(tracer.on_before_optimizer_step, trainer, pl_module, optimizer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
         """Hand it on."""
-        if tracer := self.tracers.get(KINDS[self.turn]):
-            tracer.on_train_batch_end(trainer, pl_module, *rest)
+        if tracer := self.tracers.get(self.kind):
+            self._timed(tracer.on_train_batch_end, trainer, pl_module, *rest)
+
+    def _timed(self, call: Callable[..., None], *given: Any) -> None:
+        began = time.perf_counter()
+        call(*given)
+        self.inside += time.perf_counter() - began
+
+    def spent(self, kind: str) -> tuple[list[float], list[float], list[float]]:
+        """Give the times of a kind's steps, what its tracer took of each, and the times of the untraced steps beside them."""
+        mine: list[tuple[float, float, float]] = []
+        for start in range(WARM * len(ROUND), len(self.steps) - len(ROUND) + 1, len(ROUND)):
+            before, *taken, after = self.steps[start : start + len(ROUND)]
+            beside = (before, before, after)
+            mine += [
+                (whole, inside, off[1]) for (own, whole, inside), off in zip(taken, beside, strict=True) if own == kind
+            ]
+        return [one[0] for one in mine], [one[1] for one in mine], [one[2] for one in mine]
 
 
-class Net(L.LightningModule):
-    """A body that gives numbers; the loss is their square."""
-
-    def __init__(self, body: nn.Module) -> None:
-        """Train `body`."""
-        super().__init__()
-        self.body = body
-
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """Give a loss."""
-        del index
-        found: Tensor = self.body(batch[0]).square().mean()
-        return found
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step as most do."""
-        return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
-
-
-def transformer() -> tuple[nn.Module, Tensor]:
-    """10 M parameters, and a batch of 16 sequences of 128."""
-    layer = nn.TransformerEncoderLayer(320, 8, 1280, batch_first=True)
-    return nn.TransformerEncoder(layer, 8, enable_nested_tensor=False), torch.randn(16, 128, 320)
-
-
-def small() -> tuple[nn.Module, Tensor]:
-    """The size of the digits experiment: two layers, and a batch of 32 images of 8x8."""
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)), torch.randn(32, 64)
-
-
-def measured(name: str, body: nn.Module, batch: Tensor, steps: int) -> list[str]:
+def measured(name: str, rounds: int) -> list[str]:
     """The table's rows of one net."""
-    net = Net(body)
-    data: Any = DataLoader(
-        torch.utils.data.TensorDataset(batch.repeat(steps, *[1] * (batch.dim() - 1))), batch_size=len(batch)
-    )
+    body, batch = NETS[name]()
+    net, steps = Net(body), (WARM + rounds) * len(ROUND) + 1
+    data: Any = DataLoader(TensorDataset(batch.repeat(steps, *[1] * (batch.dim() - 1))), batch_size=len(batch))
     with tempfile.TemporaryDirectory() as folder:
         turns = Turns(Path(folder))
         quiet: dict[str, Any] = dict.fromkeys(
             ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
         )
         L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[turns], **quiet).fit(net, data)
-        written = (Path(folder) / "on/trace.jsonl").read_bytes().splitlines()
-    parameters = sum(value.numel() for value in net.parameters())
-    tensors = len(list(net.parameters()))
-    base = statistics.median(turns.spent["off"])
-    return [
-        f"| {name}, {parameters / 1e6:.2f} M parameters, {tensors} tensors | {kind} | {len(turns.spent[kind])} "
-        f"| {statistics.median(turns.spent[kind]) * 1e3:.2f} ms | {statistics.median(turns.spent[kind]) / base - 1:+.1%} "
-        f"| {len(written[-1]) if kind == 'on' else ''} |"
-        for kind in KINDS
-    ]
+        written = {kind: (Path(folder) / kind / "trace.jsonl").read_bytes().splitlines() for kind in turns.tracers}
+    return [row(described(name, net), kind, turns, len(written[kind][-1])) for kind in turns.tracers]
+
+
+def row(net: str, kind: str, turns: Turns, size: int) -> str:
+    """A kind's line of the table."""
+    whole, inside, beside = turns.spent(kind)
+    off, own = statistics.median(beside) * 1e3, statistics.median(inside) * 1e3
+    return f"| {net} | {kind} | {len(whole)} | {off:.2f} ms | {shown(whole, beside)} | {own:.3f} ms, {own / off:.1%} | {size} |"
 
 
 def main(rounds: int) -> None:
     """Print the table."""
     warnings.filterwarnings("ignore")
+    quieten()
     torch.set_num_threads(2)
-    rows = measured("transformer", *transformer(), rounds * len(KINDS))
-    rows += measured("small net", *small(), 50 * rounds * len(KINDS))
-    head = "| net | trace | steps | median step | over no trace | bytes a step |\n| --- | --- | ---: | ---: | ---: | ---: |"
-    print("\n".join([head, *rows]))
+    print(
+        "| net | trace | pairs | step without | over it, with 95 % interval | the tracer's own calls | bytes a step |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, times in ROUNDS.items():
+        print(*measured(name, rounds * times), sep="\n")
 
 
 if __name__ == "__main__":
