@@ -30,24 +30,25 @@ class Slice:
     length: int
 
 
-def lay(entries: Sequence[Entry], known: Mapping[str, tuple[Segment, ...]]) -> list[tuple[Slice, ...]]:
+def lay(
+    entries: Sequence[Entry], known: Mapping[str, tuple[Segment, ...]], *, most: int = PACK_BYTES
+) -> list[tuple[Slice, ...]]:
     """Decide which new packs the files need: each pack as the slices that make it up.
 
     Files whose digest is `known` (an earlier version's, see `segments_by_digest`) and repeated ones need none. In path order, files up to
-    `PACK_BYTES` share packs; a larger one is cut into parts of that size, each a pack of its own.
+    `most` bytes share packs; a larger one is cut into parts of that size, each a pack of its own.
     """
     packs: list[tuple[Slice, ...]] = []
     shared: list[Slice] = []
     filled = 0
     for entry in distinct(entry for entry in entries if entry.sha256 not in known):
         parts = [
-            Slice(path=entry.path, start=at, length=min(PACK_BYTES, entry.size - at))
-            for at in range(0, entry.size, PACK_BYTES)
+            Slice(path=entry.path, start=at, length=min(most, entry.size - at)) for at in range(0, entry.size, most)
         ]
         if len(parts) > 1:
             packs += [(part,) for part in parts]
             continue
-        if filled + entry.size > PACK_BYTES:
+        if filled + entry.size > most:
             packs.append(tuple(shared))
             shared, filled = [], 0
         shared += parts

@@ -1,39 +1,117 @@
-"""Run by test_fetch_killed: fetch a dataset, and die by SIGKILL at the N-th step that changes the disk."""
+"""Processes that die by SIGKILL at the N-th step that changes the disk.
+
+Knows the steps: a write (half of it done), a rename, a link, a flush, a new file, a mode, a removal.
+"""
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any, Final
+import traceback
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.dataset import parse_dataset
-from trainer.store import open_store
-from trainer.store.cache import Cache
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 EVENTS: Final = {"open", "os.rename", "os.link", "os.mkdir", "os.chmod", "os.remove", "os.rmdir"}
-"""Audit events (PEP 578) of the calls that change a disk; a new file is opened once for each body."""
+"""Audit events (PEP 578) of the calls by path; those by handle are replaced in the process that is to die."""
+BY_HANDLE: Final = ("fsync", "ftruncate", "fchmod")
+NOT_COUNTED: Final = "fetch.lock"
+"""A sign of life is written there every second: not a step."""
 
 
-def main(store: str, cache: str, document: str, *, last: int) -> None:
-    """Count the changes below the cache; at the `last` one, be gone."""
-    left = last
+class Steps:
+    """Counts the changes below a folder; at the `last` one, the process is gone."""
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event in EVENTS and any(isinstance(word, str | Path) and str(word).startswith(cache) for word in arguments):
-            left -= 1
-            if left == 0:
+    def __init__(self, below: Path, last: int) -> None:
+        """Nothing has happened yet."""
+        self.below, self.last, self.taken = str(below), last, 0
+
+    def take(self, name: str, *, half: Callable[[], object] = lambda: None) -> None:
+        """Count a step, if it is one."""
+        if name.startswith(self.below) and not name.endswith(NOT_COUNTED):
+            self.taken += 1
+            if self.taken == self.last:
+                half()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    dataset = parse_dataset(document.encode(), where="test")
-    sys.addaudithook(hook)
-    cached = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
-    sys.stdout.write(json.dumps({"folder": str(cached.folder()), "steps": last - left}))
+    def by_path(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """An audit hook."""
+        if event in EVENTS and not (
+            event == "open" and isinstance(arguments[2], int) and not arguments[2] & os.O_CREAT
+        ):
+            self.take(next((str(word) for word in arguments[:2] if isinstance(word, str | os.PathLike)), ""))
+
+    def by_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same system call, counted."""
+
+        def counted(handle: int, *more: Any) -> Any:
+            self.take(where(handle))
+            return call(handle, *more)
+
+        return counted
+
+    def writing(self, call: Callable[..., int]) -> Callable[..., int]:
+        """The same, half of whose bytes arrive when it is the last."""
+
+        def counted(handle: int, data: Any, *more: Any) -> int:
+            self.take(where(handle), half=lambda: call(handle, memoryview(data)[: len(data) // 2], *more))
+            return call(handle, data, *more)
+
+        return counted
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], last=int(sys.argv[4]))
+def where(handle: int) -> str:
+    """The path of an open file."""
+    return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as the system says it
+
+
+def armed(steps: Steps) -> None:
+    """Let this process die at its last step. It is not to be used for anything else afterwards."""
+    for name in BY_HANDLE:
+        setattr(os, name, steps.by_handle(getattr(os, name)))
+    for name in ("write", "pwrite"):
+        setattr(os, name, steps.writing(getattr(os, name)))
+
+    class Counted(io.FileIO):
+        def write(self, data: Any) -> int:
+            return os.write(self.fileno(), data)
+
+    def opened(handle: int, mode: str = "r", buffering: int = -1) -> Any:
+        raw = Counted(handle, mode)
+        return raw if buffering == 0 else io.BufferedWriter(raw)
+
+    setattr(os, "fdopen", opened)  # noqa: B010 - for this process alone, which is about to die
+    sys.addaudithook(steps.by_path)
+
+
+def run(work: Callable[[], object], *, below: Path, last: int) -> int | None:
+    """Do the work in a process of its own, which dies at step `last`; how many steps it took if it lived to its end."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _die(work, Steps(below, last), writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return None
+    assert os.WEXITSTATUS(status) == 0, said.decode()
+    return int(said)
+
+
+def _die(work: Callable[[], object], steps: Steps, pipe: int) -> NoReturn:
+    tell = os.write
+    try:
+        armed(steps)
+        work()
+        tell(pipe, b"%d" % steps.taken)
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - told to the parent
+        tell(pipe, traceback.format_exc().encode())
+        os._exit(1)

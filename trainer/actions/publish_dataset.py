@@ -21,7 +21,7 @@ from trainer.errors import DatasetError, ObjectMissingError
 from trainer.file_names import check_paths
 from trainer.listing import Pack, Segment
 from trainer.manifest import Manifest, content_digest, manifest_bytes
-from trainer.packing import PACK_BYTES, Slice, lay, place, segments_by_digest
+from trainer.packing import Slice, lay, place, segments_by_digest
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
 
@@ -80,7 +80,7 @@ class _Upload:
         return data
 
     def _expected(self, piece: Slice) -> str:
-        return self.files[piece.path].parts[piece.start // PACK_BYTES]
+        return self.files[piece.path].parts[piece.start // self.source.part_bytes]
 
 
 def publish_dataset(
@@ -133,7 +133,7 @@ def upload(
     paths = source.paths()
     files = {hashed.entry.path: hashed for hashed in _all_hashed(source, paths)}
     entries = [hashed.entry for hashed in files.values()]
-    plan = lay(entries, known)
+    plan = lay(entries, known, most=source.part_bytes)
     progress.begin(str(source.root), sum(part.length for slices in plan for part in slices))
     try:
         packs = in_parallel(

@@ -33,7 +33,7 @@ from trainer.store.objects import Objects, make_shared, own
 from trainer.store.turn import turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -120,11 +120,9 @@ class Cache:
     def finish(self, dataset: Dataset, held: Held) -> CachedDataset:
         """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
         place = self.place(dataset)
+        _removed(place.glob(".*.partial"))  # first: nobody looks again once the marker is there
         _write(place / COMPLETE, _text(held))
-        with disk_faults(place):
-            for each in (own(place / SUSPECT), own(place / WANTED), place / WANTED, *place.glob(".*.partial")):
-                with suppress(PermissionError):
-                    each.unlink(missing_ok=True)
+        _removed((own(place / SUSPECT), own(place / WANTED), place / WANTED))
         if (cached := self._opened(dataset, held)) is None:
             raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
         return cached
@@ -181,6 +179,13 @@ def _write(path: Path, data: bytes) -> None:
         else:
             return
     raise NotWritableError(f"{path} cannot be written", hint="change the owner of its folder")
+
+
+def _removed(paths: Iterable[Path]) -> None:
+    """Remove what is this user's."""
+    for path in paths:
+        with disk_faults(path), suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 def _text(held: Held) -> bytes:

@@ -21,7 +21,7 @@ _BLOCK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hashed:
-    """A file as it was when it was first read: as a manifest's entry, and each part of `PACK_BYTES` on its own."""
+    """A file as it was when it was first read: as a manifest's entry, and each part of it on its own."""
 
     entry: Entry
     parts: tuple[str, ...]
@@ -32,6 +32,8 @@ class SourceFolder:
     """The files below `root`. Links to files are followed, links to folders refused; empty folders are not kept."""
 
     root: Path
+    part_bytes: int = PACK_BYTES
+    """Where files are cut."""
 
     def paths(self) -> list[str]:
         """The relative paths of all files, sorted by their UTF-8 bytes."""
@@ -53,10 +55,11 @@ class SourceFolder:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise DatasetError(f"{self.root / path} is no regular file", hint="remove it from the folder")
-                while block := file.read(min(_BLOCK, found.st_size + 1)):
-                    if size % PACK_BYTES == 0:
+                # No block crosses from one part into the next, also where a read gives fewer bytes than it was asked for.
+                while block := file.read(min(_BLOCK, self.part_bytes - size % self.part_bytes, found.st_size + 1)):
+                    if size % self.part_bytes == 0:
                         parts.append(hashlib.sha256())
-                    if found.st_size > PACK_BYTES:
+                    if found.st_size > self.part_bytes:
                         parts[-1].update(block)
                     whole.update(block)
                     size += len(block)
@@ -69,7 +72,7 @@ class SourceFolder:
         # A file of one part is that part: it is hashed once.
         return Hashed(
             entry=entry,
-            parts=tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > PACK_BYTES else (sha256,),
+            parts=tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > self.part_bytes else (sha256,),
         )
 
     def read(self, piece: Slice) -> bytes:

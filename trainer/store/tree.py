@@ -36,13 +36,14 @@ def tree(cached: CachedDataset, entries: Sequence[Entry], place: Path) -> Path:
     """The folder of a dataset's files in `place`, verified. Raises `AlteredError`, `DiskFullError`, `NotWritableError`."""
     with disk_faults(place / FILES):
         while True:
-            if found := _found(entries, place):
-                return found
             try:
-                return _made(cached, place)
+                folder = _found(entries, place) or _made(cached, place)
             except OSError as fault:
                 if fault.errno not in _RIVALS:
                     raise
+            else:
+                _sweep(place)
+                return folder
 
 
 def _found(entries: Sequence[Entry], place: Path) -> Path | None:
@@ -81,9 +82,13 @@ def _made(cached: CachedDataset, place: Path) -> Path:
         _remove(staging)
     for here, _, _ in os.walk(target):
         Path(here).chmod(0o555)
+    return target
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes of this user's left that were killed; one that lives finds its folder gone and this one right."""
     for leftover in place.glob(f"{_staged()}*"):
         _remove(leftover)
-    return target
 
 
 def _staged() -> str:
