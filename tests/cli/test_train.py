@@ -9,33 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cli.experiments import experiment_names, find_experiment
-from trainer.cli.train import check_environment, check_lock, device_for, from_checkout, main, understood
-from trainer.determinism import Level
-from trainer.digest import digest_of_bytes
+from trainer import cli
+from trainer.cli.experiments import bring, experiment_names, find_experiment
+from trainer.cli.train import from_checkout, main, understood
 from trainer.errors import (
     DatasetError,
-    DeviceError,
-    EnvironmentNameError,
     ExperimentError,
-    LockError,
     RepriseError,
     SettingError,
     UsageError,
 )
-from trainer.host.image_claim import Baked, Claim
 from trainer.origins import take_apart
-from trainer.record import Image, Knowledge
-from trainer.settings import LaunchSettings
 
 ROOT = Path(__file__).parents[2]
-
-
-def claimed(lock: bytes) -> Claim:
-    """Be in an image that was built from `lock`."""
-    some = digest_of_bytes(b"")
-    baked = Baked(format="reprise.image/1", environment="cpu", build_id=some, lock=digest_of_bytes(lock))
-    return Claim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 
 
 def test_an_unknown_experiment_is_told_the_nearest() -> None:
@@ -104,53 +90,6 @@ def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
         main(["--exp", "digits", *argv])
 
 
-def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """What would run is not what the checkout's lock says."""
-    (tmp_path / "uv.lock").write_bytes(b"mine")
-    check_lock(claimed(b"mine"), tmp_path)
-    with pytest.raises(LockError, match="this image was built from") as caught:
-        check_lock(claimed(b"theirs"), tmp_path)
-    assert caught.value.hint == "build it anew: scripts/reprise image build cpu"
-
-
-def test_another_environment_is_refused() -> None:
-    """The one that was asked for is not silently another."""
-    check_environment(claimed(b""), LaunchSettings(environment="cpu"))
-    with pytest.raises(EnvironmentNameError, match="'cuda'; this process runs in cpu"):
-        check_environment(claimed(b""), LaunchSettings(environment="cuda"))
-
-
-@pytest.mark.parametrize(
-    ("asked", "gpus", "torch", "device"),
-    [
-        ("auto", [], "2.13.0+cpu", "cpu"),
-        ("auto", ["nvidia0"], "2.13.0+cu130", "gpu"),
-        ("cpu", ["nvidia0"], "2.13.0+cpu", "cpu"),
-    ],
-)
-def test_the_device_follows_from_what_is_there(asked: str, gpus: list[str], torch: str, device: str) -> None:
-    """`auto` is the GPU where there is one."""
-    assert device_for(asked, gpus=gpus, torch=torch) == device
-
-
-@pytest.mark.parametrize(
-    ("asked", "gpus", "said"),
-    [("auto", ["nvidia0"], "built for CPUs"), ("gpu", ["nvidia0"], "built for CPUs"), ("gpu", [], "no GPU")],
-)
-def test_a_gpu_is_never_passed_over_in_silence(asked: str, gpus: list[str], said: str) -> None:
-    """The remedy is named."""
-    with pytest.raises(DeviceError, match=said) as caught:
-        device_for(asked, gpus=gpus, torch="2.13.0+cpu")
-    assert "--accelerator cpu" in str(caught.value.hint)
-
-
-def test_portable_is_of_cpus_only() -> None:
-    """A GPU is left alone at `auto`, and refused where it is asked for."""
-    assert device_for("auto", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE) == "cpu"
-    with pytest.raises(SettingError, match="on CPUs only"):
-        device_for("gpu", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE)
-
-
 def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Path) -> None:
     """At once, with file and line."""
     mine = tmp_path / "idea.py"
@@ -161,3 +100,39 @@ def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Pa
     with pytest.raises(ExperimentError, match=r"^idea\.py:3: setting dropout has no type") as caught:
         main(["--exp", str(mine)])
     assert caught.value.hint == "give `dropout` a type, e.g. `dropout: float = 0.1`"
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["digits"], "did you mean --exp digits?"),
+        (["digitz", "--max-epochs", "1"], "did you mean --exp digits?"),
+        (["--max-epochs", "1", "my/idea.py"], "did you mean --exp my/idea.py?"),
+        (["--exp", "digits", "digits"], "options are written --name value: --digits"),
+        (["qqq"], "options are written --name value: --qqq"),
+    ],
+)
+def test_an_experiment_without_its_option_is_understood(argv: list[str], hint: str) -> None:
+    """The hint is what to type."""
+    with pytest.raises(UsageError, match="where an option was expected") as caught:
+        main(argv)
+    assert caught.value.hint == hint
+
+
+def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `docker compose run --rm train digits` types it; a misspelt command is still one."""
+    assert (cli.main(["digits"]), cli.main(["run"])) == (2, 2)
+    said = capsys.readouterr().err
+    assert "train --exp digits`" in said
+    assert "did you mean runs" in said
+
+
+def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(tmp_path: Path) -> None:
+    """It is found there by the word that is given, and is from outside there too: the source gets it."""
+    mine, run = tmp_path / "idea.py", tmp_path / "run"
+    mine.write_text("x = 1\n")
+    word = bring(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
+    place = find_experiment(word, checkout=ROOT, here=ROOT, brought=run)
+    assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
+    assert place.outside is not None
+    assert place.outside.read_text() == "x = 1\n"

@@ -11,9 +11,12 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
+
+if TYPE_CHECKING:
+    from trainer.errors import RepriseError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +145,7 @@ def _dispatch(words: list[str]) -> int:
     name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
-        from trainer.errors import UsageError
-        from trainer.suggest import did_you_mean
-
-        raise UsageError(f"unknown command {words[0]!r}", hint=did_you_mean(words[0], COMMANDS))
+        raise _unknown(words[0])
     if command.where == "host" and BAKED.exists():
         from trainer.errors import UsageError
 
@@ -159,6 +159,17 @@ def _dispatch(words: list[str]) -> int:
         adopt_dotenv()
     code: int = import_module(command.module).main(words[len(name.split()) :])
     return code
+
+
+def _unknown(word: str) -> RepriseError:
+    from trainer.cli.experiments import meant
+    from trainer.cli.places import CHECKOUT
+    from trainer.errors import UsageError
+    from trainer.suggest import did_you_mean, nearest
+
+    experiment = None if nearest(word, COMMANDS) else meant(word, checkout=CHECKOUT)
+    trains = f"an experiment is trained by `reprise train --exp {experiment}`"
+    return UsageError(f"unknown command {word!r}", hint=trains if experiment else did_you_mean(word, COMMANDS))
 
 
 def _overview() -> str:

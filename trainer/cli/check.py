@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.in_image import run_in_image
+from trainer.cli.machine import check_environment, check_lock, device_for, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT
-from trainer.cli.train import check_environment, check_lock, device_for, torch_version, understood, visible_gpus
+from trainer.cli.train import understood
 from trainer.determinism import threads_at, variables
 from trainer.errors import DocumentError, RunError, UsageError
 from trainer.host.image_claim import claim

@@ -19,9 +19,10 @@ from trainer.actions.run import abandon, new_run
 from trainer.actions.setup import owner
 from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import engine
+from trainer.cli.experiments import bring
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import runs_folder
-from trainer.errors import DotenvError, EngineAbsentError, ExperimentError, RepriseError
+from trainer.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
 from trainer.settings import ENVIRONMENT_PREFIX
@@ -47,11 +48,6 @@ class Process(Protocol):
 
 def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
     """Start the container, write into the run's folder which image it is, and end as it ends."""
-    if place.outside is not None:
-        raise ExperimentError(
-            f"{place.outside} is outside of the checkout, which is all that the image sees",
-            hint="copy it into the checkout",
-        )
     if not (checkout / ".env").is_file():
         raise DotenvError(
             "training needs torch or the image, and this checkout is not set up for one",
@@ -59,6 +55,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
         )
     require_current(checkout / ".env")
     run, folder = new_run(runs_folder())
+    bring(place, folder)
     hand_over(folder, checkout=checkout)
     try:
         return _watched(argv, run, folder, checkout=checkout)

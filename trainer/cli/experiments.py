@@ -5,12 +5,14 @@ Knows the folder of the package's experiments and that any file can be one. Refu
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from trainer.errors import ExperimentError
-from trainer.suggest import did_you_mean
+from trainer.host.atomic import disk_faults
+from trainer.suggest import did_you_mean, nearest
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")
@@ -31,8 +33,30 @@ def experiment_names(checkout: Path) -> list[str]:
     return sorted(path.stem for path in (checkout / FOLDER).glob("[!_]*.py"))
 
 
-def find_experiment(text: str, *, checkout: Path, here: Path) -> Place:
-    """Find the experiment that was asked for by name or by path. Raises `ExperimentError` with the nearest names."""
+def meant(word: str, *, checkout: Path) -> str | None:
+    """Give what `word` names or nearly names, where that is an experiment: a hint for who left `--exp` out."""
+    if word.startswith("-"):
+        return None
+    return word if word.endswith(".py") else next(iter(nearest(word, experiment_names(checkout), most=1)), None)
+
+
+def bring(place: Place, folder: Path) -> str:
+    """Copy a file from outside of the checkout into the folder of its run, where a container finds it by the word that is given."""
+    if place.outside is None:
+        return place.name
+    with disk_faults(folder):
+        (folder / place.file).parent.mkdir(parents=True)
+        shutil.copyfile(place.outside, folder / place.file)
+    return place.name
+
+
+def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | None = None) -> Place:
+    """Find the experiment that was asked for by name or by path. Raises `ExperimentError` with the nearest names.
+
+    `brought` is the folder into which the host's launcher copied one from outside of the checkout.
+    """
+    if brought is not None and Path(text).parent == BROUGHT and (brought / text).is_file():
+        return Place(name=text, file=Path(text), outside=brought / text)
     if "/" not in text and not text.endswith(".py"):
         known = experiment_names(checkout)
         if text not in known:

@@ -11,30 +11,22 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainer.actions.run import abandon, new_run
-from trainer.cli.experiments import Place, experiment_names, find_experiment
+from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
 from trainer.cli.foresight import refuse_early
+from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.determinism import Level, require_one_process, threads_at, variables
-from trainer.digest import digest_of_file
-from trainer.errors import (
-    DeviceError,
-    EnvironmentNameError,
-    ExperimentError,
-    LockError,
-    MachineError,
-    SettingError,
-    UsageError,
-)
-from trainer.host.hardware import gpu_nodes
-from trainer.host.image_claim import BAKED, SEEN, WATCHED, Claim, claim
+from trainer.cli.spelling import is_composed
+from trainer.determinism import require_one_process, threads_at, variables
+from trainer.errors import ExperimentError, UsageError
+from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
 from trainer.host.source import freeze
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
@@ -64,7 +56,7 @@ def main(argv: list[str]) -> int:
     began = monotonic()
     stop = Stop()
     stop.listen()
-    words = take_apart(["--help" if word == "-h" else word for word in argv])
+    words = _taken_apart(argv)
     if "exp" not in words.options and "help" in words.options:
         print(launch_help(experiment_names(CHECKOUT)))
         return 0
@@ -83,8 +75,8 @@ def main(argv: list[str]) -> int:
 def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | None) -> int:
     told = argv if going_on is None else going_on.argv
     root = CHECKOUT if going_on is None else going_on.source
-    asked = understood(told, take_apart(["--help" if word == "-h" else word for word in told]), root=root)
     watched = os.environ.get(WATCHED)
+    asked = understood(told, _taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
     if going_on is not None:
         from trainer.cli.resume import begin_unseen
 
@@ -117,6 +109,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     try:
         stop.listen()
         bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
+        rmtree(folder / BROUGHT, ignore_errors=True)
         _require_captured(folder / "source", asked.place)
         frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
         for line in bundle.left_out:
@@ -157,13 +150,34 @@ def await_seen(runs: Path, run: str) -> Path:
     return runs / run
 
 
-def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT) -> Asked:
+def _taken_apart(argv: list[str]) -> Words:
+    """The words as options; for who left `--exp` out, with the experiment that was meant."""
+    try:
+        return take_apart(["--help" if word == "-h" else word for word in argv])
+    except UsageError as fault:
+        near = next((found for word in argv if (found := meant(word, checkout=CHECKOUT))), None)
+        if near is None or any(word.partition("=")[0] == "--exp" for word in argv):
+            raise
+        raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
+
+
+def _found(name: str, *, root: Path, brought: Path | None) -> Place:
+    here = Path.cwd() if root == CHECKOUT else root
+    if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
+        raise ExperimentError(
+            f"experiment {name} is not in this container, which sees the checkout only",
+            hint=f"scripts/train --exp {name} brings it along; or copy it into the checkout",
+        )
+    return find_experiment(name, checkout=root, here=here, brought=brought)
+
+
+def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought: Path | None = None) -> Asked:
     """Understand a command line, of the source in `root`. Raises `UsageError`, `ExperimentError`, `SettingError`."""
     name = words.options.get("exp")
     known = ", ".join(experiment_names(root))
     if name is None:
         raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
-    place = find_experiment(name, checkout=root, here=Path.cwd() if root == CHECKOUT else root)
+    place = _found(name, root=root, brought=brought)
     given = words.options.get("settings")
     if given is None and "settings" in words.options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
@@ -188,82 +202,6 @@ def from_checkout(asked: Asked) -> list[str]:
             hint="copy it into the checkout",
         )
     return _with(argv, "settings", file.relative_to(CHECKOUT).as_posix())
-
-
-def check_lock(known: Claim, checkout: Path) -> None:
-    """Refuse a checkout whose lock is not the one the image was built from: what would run is not what the lock says."""
-    if known.baked is None:
-        return
-    lock = checkout / "uv.lock"
-    found = digest_of_file(lock) if lock.is_file() else None
-    if found != known.baked.lock:
-        name = known.baked.environment
-        raise LockError(
-            f"uv.lock of the checkout is {found or 'missing'}; this image was built from {known.baked.lock}",
-            hint=f"build it anew: scripts/reprise image build {name}",
-        )
-
-
-def check_environment(known: Claim, settings: LaunchSettings) -> None:
-    """Refuse an environment that is not the one this process runs in."""
-    asked, here = settings.environment, known.image.environment
-    if asked is not None and asked != here:
-        raise EnvironmentNameError(
-            f"setting environment is {asked!r}; this process runs in {here or 'no image'}",
-            hint=f"on the host: REPRISE_ENVIRONMENT={asked} scripts/setup, then run again",
-        )
-
-
-def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
-    """Decide what to train on; `torch` is the installed version. Raises `DeviceError`: a GPU is never passed over in silence."""
-    if level is Level.PORTABLE and asked == "gpu":
-        raise SettingError(
-            "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
-            hint="give --accelerator cpu, or choose determinism machine",
-        )
-    if level is Level.PORTABLE:
-        return "cpu"
-    able = not torch.endswith("+cpu")
-    if asked == "cpu" or (asked == "auto" and not gpus):
-        return "cpu"
-    if not gpus:
-        raise DeviceError(
-            "setting accelerator is gpu, but no GPU is visible here",
-            hint="`reprise doctor` says why, or give --accelerator cpu",
-        )
-    if not able:
-        raise DeviceError(
-            f"this machine has {len(gpus)} GPU(s), but this image's torch ({torch}) is built for CPUs",
-            hint="give --accelerator cpu to train on the CPU all the same, or use the cuda environment",
-        )
-    return "gpu"
-
-
-def visible_gpus() -> list[str]:
-    """Name the GPUs that this process may use."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [] if hidden in {"", "-1"} else gpu_nodes()
-
-
-def torch_version() -> str:
-    """Give torch's version without importing it. Raises `MachineError` where there is none."""
-    try:
-        return version("torch")
-    except PackageNotFoundError as fault:
-        raise MachineError(
-            "training needs torch, which this image does not have", hint="run it in the cpu or the cuda environment"
-        ) from fault
-
-
-def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
-    """Name environment, image and device: the first line of every run."""
-    image = known.image
-    place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"
-    name = image.manifest or image.config or image.build_id
-    said = f"image {name[:19]} ({image.known})" if name else f"image {image.known}"
-    threads = threads_at(settings.determinism, settings.threads)
-    device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
-    return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"
 
 
 def _brought(place: Place) -> dict[str, Path]:

@@ -1,0 +1,72 @@
+"""Whether this image and machine can run what was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.machine import check_environment, check_lock, device_for
+from trainer.determinism import Level
+from trainer.digest import digest_of_bytes
+from trainer.errors import DeviceError, EnvironmentNameError, LockError, SettingError
+from trainer.host.image_claim import Baked, Claim
+from trainer.record import Image, Knowledge
+from trainer.settings import LaunchSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def claimed(lock: bytes) -> Claim:
+    """Be in an image that was built from `lock`."""
+    some = digest_of_bytes(b"")
+    baked = Baked(format="reprise.image/1", environment="cpu", build_id=some, lock=digest_of_bytes(lock))
+    return Claim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
+
+
+def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """What would run is not what the checkout's lock says."""
+    (tmp_path / "uv.lock").write_bytes(b"mine")
+    check_lock(claimed(b"mine"), tmp_path)
+    with pytest.raises(LockError, match="this image was built from") as caught:
+        check_lock(claimed(b"theirs"), tmp_path)
+    assert caught.value.hint == "build it anew: scripts/reprise image build cpu"
+
+
+def test_another_environment_is_refused() -> None:
+    """The one that was asked for is not silently another."""
+    check_environment(claimed(b""), LaunchSettings(environment="cpu"))
+    with pytest.raises(EnvironmentNameError, match="'cuda'; this process runs in cpu"):
+        check_environment(claimed(b""), LaunchSettings(environment="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "torch", "device"),
+    [
+        ("auto", [], "2.13.0+cpu", "cpu"),
+        ("auto", ["nvidia0"], "2.13.0+cu130", "gpu"),
+        ("cpu", ["nvidia0"], "2.13.0+cpu", "cpu"),
+    ],
+)
+def test_the_device_follows_from_what_is_there(asked: str, gpus: list[str], torch: str, device: str) -> None:
+    """`auto` is the GPU where there is one."""
+    assert device_for(asked, gpus=gpus, torch=torch) == device
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "said"),
+    [("auto", ["nvidia0"], "built for CPUs"), ("gpu", ["nvidia0"], "built for CPUs"), ("gpu", [], "no GPU")],
+)
+def test_a_gpu_is_never_passed_over_in_silence(asked: str, gpus: list[str], said: str) -> None:
+    """The remedy is named."""
+    with pytest.raises(DeviceError, match=said) as caught:
+        device_for(asked, gpus=gpus, torch="2.13.0+cpu")
+    assert "--accelerator cpu" in str(caught.value.hint)
+
+
+def test_portable_is_of_cpus_only() -> None:
+    """A GPU is left alone at `auto`, and refused where it is asked for."""
+    assert device_for("auto", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE) == "cpu"
+    with pytest.raises(SettingError, match="on CPUs only"):
+        device_for("gpu", gpus=["nvidia0"], torch="2.13.0+cu130", level=Level.PORTABLE)

@@ -1,0 +1,98 @@
+"""Whether this image and this machine can run what was asked for: the lock, the environment, the device; told in a run's first line.
+
+Knows what is refused, and the remedy. Refuses to import torch: its version says what it was built for.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+
+from trainer.determinism import Level, threads_at
+from trainer.digest import digest_of_file
+from trainer.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
+from trainer.host.hardware import gpu_nodes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.host.image_claim import Claim
+    from trainer.launch import Launch
+    from trainer.settings import LaunchSettings
+
+
+def check_lock(known: Claim, checkout: Path) -> None:
+    """Refuse a checkout whose lock is not the one the image was built from: what would run is not what the lock says."""
+    if known.baked is None:
+        return
+    lock = checkout / "uv.lock"
+    found = digest_of_file(lock) if lock.is_file() else None
+    if found != known.baked.lock:
+        name = known.baked.environment
+        raise LockError(
+            f"uv.lock of the checkout is {found or 'missing'}; this image was built from {known.baked.lock}",
+            hint=f"build it anew: scripts/reprise image build {name}",
+        )
+
+
+def check_environment(known: Claim, settings: LaunchSettings) -> None:
+    """Refuse an environment that is not the one this process runs in."""
+    asked, here = settings.environment, known.image.environment
+    if asked is not None and asked != here:
+        raise EnvironmentNameError(
+            f"setting environment is {asked!r}; this process runs in {here or 'no image'}",
+            hint=f"on the host: REPRISE_ENVIRONMENT={asked} scripts/setup, then run again",
+        )
+
+
+def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
+    """Decide what to train on; `torch` is the installed version. Raises `DeviceError`: a GPU is never passed over in silence."""
+    if level is Level.PORTABLE and asked == "gpu":
+        raise SettingError(
+            "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
+            hint="give --accelerator cpu, or choose determinism machine",
+        )
+    if level is Level.PORTABLE:
+        return "cpu"
+    able = not torch.endswith("+cpu")
+    if asked == "cpu" or (asked == "auto" and not gpus):
+        return "cpu"
+    if not gpus:
+        raise DeviceError(
+            "setting accelerator is gpu, but no GPU is visible here",
+            hint="`reprise doctor` says why, or give --accelerator cpu",
+        )
+    if not able:
+        raise DeviceError(
+            f"this machine has {len(gpus)} GPU(s), but this image's torch ({torch}) is built for CPUs",
+            hint="give --accelerator cpu to train on the CPU all the same, or use the cuda environment",
+        )
+    return "gpu"
+
+
+def visible_gpus() -> list[str]:
+    """Name the GPUs that this process may use."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [] if hidden in {"", "-1"} else gpu_nodes()
+
+
+def torch_version() -> str:
+    """Give torch's version without importing it. Raises `MachineError` where there is none."""
+    try:
+        return version("torch")
+    except PackageNotFoundError as fault:
+        raise MachineError(
+            "training needs torch, which this image does not have", hint="run it in the cpu or the cuda environment"
+        ) from fault
+
+
+def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
+    """Name environment, image and device: the first line of every run."""
+    image = known.image
+    place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"
+    name = image.manifest or image.config or image.build_id
+    said = f"image {name[:19]} ({image.known})" if name else f"image {image.known}"
+    threads = threads_at(settings.determinism, settings.threads)
+    device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
+    return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"
