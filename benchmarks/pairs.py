@@ -27,8 +27,8 @@ def rank(count: int) -> int:
     >>> rank(10), rank(100)
     (1, 39)
     """
-    below, place = 1.0, 0
-    while (below + comb(count, place + 1)) / 2**count <= 0.025:  # noqa: PLR2004 - what is left at either end
+    below, place = 1, 0
+    while 40 * (below + comb(count, place + 1)) <= 2**count:  # 2.5 % are left out at either end
         place += 1
         below += comb(count, place)
     return place

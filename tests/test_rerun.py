@@ -26,7 +26,7 @@ from trainer.record import (
     Timing,
     identity_of,
 )
-from trainer.rerun import image_name, rerun
+from trainer.rerun import going_on, image_name, rerun
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -95,6 +95,13 @@ def test_the_device_is_the_one_that_was_found() -> None:
     device = Device(accelerator="cuda", world_size=1, precision="32-true")
     again = rerun(a_record(device=device, execution={"accelerator": "auto"}, origins={"accelerator": "default"}))
     assert again.settings["accelerator"] == "gpu"
+
+
+def test_a_run_that_goes_on_is_given_what_it_was_given() -> None:
+    """`auto` stays the default that it was, and it publishes and logs as it did."""
+    execution: dict[str, JsonValue] = {"accelerator": "auto", "wandb": "offline", "publish": True}
+    again = going_on(a_record(execution=execution, origins={"accelerator": "default", "wandb": "command line"}))
+    assert again.settings == {"wandb": "offline"}
 
 
 def test_nothing_is_published_and_nothing_logged_from_inside() -> None:

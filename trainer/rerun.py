@@ -60,19 +60,34 @@ def rerun(record: Record) -> Rerun:
     The device is said where it was found, and whoever starts it publishes.
     Raises `DocumentError` where the record holds what no run of ours has.
     """
-    ingredients = record.ingredients
-    values = record.circumstances.execution | ingredients.settings
+    accelerator = "gpu" if record.ingredients.device.accelerator == "cuda" else "cpu"
+    given = {name: value for name, value in _given(record).items() if name not in _NOT_OURS}
+    given |= {"accelerator": accelerator, "publish": False}
+    if record.circumstances.execution.get("wandb", "off") != "off":
+        given["wandb"] = "off"
+    return _starting(record, given)
+
+
+def going_on(record: Record) -> Rerun:
+    """What starts the next attempt of this record's run: what was given, as it was given, so that `auto` stays what it was.
+
+    Raises `DocumentError` where the record holds what no run of ours has.
+    """
+    return _starting(record, _given(record))
+
+
+def _given(record: Record) -> dict[str, JsonValue]:
+    values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
     if odd := [name for name in values if not _NAME.fullmatch(name)]:
         raise _odd(record, f"a setting named {odd[0]!a}")
-    if fault := path_fault(ingredients.experiment):
-        raise _odd(record, f"the experiment {ingredients.experiment!a} ({fault})")
-    origins = record.circumstances.origins
-    given = {name: value for name, value in values.items() if origins.get(name) in _GIVEN and name not in _NOT_OURS}
-    given |= {"accelerator": "gpu" if ingredients.device.accelerator == "cuda" else "cpu", "publish": False}
-    if values.get("wandb", "off") != "off":
-        given["wandb"] = "off"
+    if fault := path_fault(record.ingredients.experiment):
+        raise _odd(record, f"the experiment {record.ingredients.experiment!a} ({fault})")
+    return {name: value for name, value in values.items() if origins.get(name) in _GIVEN}
+
+
+def _starting(record: Record, given: dict[str, JsonValue]) -> Rerun:
     return Rerun(
-        experiment=ingredients.experiment,
+        experiment=record.ingredients.experiment,
         settings={name: value for name, value in given.items() if value is not None},
         unset=tuple(sorted(name for name, value in given.items() if value is None)),
     )

@@ -71,6 +71,8 @@ def test_a_run_that_ended_early_goes_on_to_the_same_bits(
     assert done.returncode == 0, done.stderr
     assert [attempt(run, 1).outcome.status, attempt(run, 2).outcome.status] == [status, Status.COMPLETED]
     assert attempt(run, 2).identity == attempt(run, 1).identity
+    first, second = (attempt(run, each).circumstances for each in (1, 2))
+    assert (second.origins, second.execution) == (first.origins, first.execution)
     for name in RESULTS:
         assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
     again = typed(checkout, "--resume", run.name)
@@ -87,7 +89,9 @@ def test_a_changed_ingredient_is_refused_unless_it_is_allowed(checkout: Checkout
     assert "--allow settings" in refused.stderr
     assert not (run / "attempts/2").exists()
     assert typed(checkout, *other, "--allow", "settings").returncode == 0
-    assert attempt(run, 2).circumstances.changed == ["setting weight_decay: 0 -> 0.5"]
+    around = attempt(run, 2).circumstances
+    assert around.changed == ["setting weight_decay: 0 -> 0.5"]
+    assert (around.origins["weight_decay"], around.origins["accelerator"]) == ("command line", "default")
 
 
 def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:

@@ -13,12 +13,14 @@ from trainer.candidates import Kind, candidates
 from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, thaw
+from trainer.origins import take_apart
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.seal import read_claim
+from trainer.settings import Origin
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 KINDS: Final = {
@@ -108,6 +110,20 @@ def held_to(
             said, hint=f"go on as it was, or say that this may be: --allow {','.join(sorted(names))}; it is recorded"
         )
     return lines
+
+
+def origins_of(record: Record, found: Mapping[str, Origin], *, command: Sequence[str]) -> dict[str, Origin]:
+    """Where each value of an attempt that goes on came from: where the run's own did, but for what was given anew.
+
+    What the run was given is handed on in a file, so `found` says `file` of it.
+    """
+    words = take_apart([word for word in command if word != "-h"][2:]).options
+    anew = {name for word in words for name in (word, word.removeprefix("no_"))}
+    known = {name: Origin(word) for name, word in record.circumstances.origins.items() if word in set(Origin)}
+    return {
+        name: origin if name in anew or origin is Origin.ENVIRONMENT else known.get(name, origin)
+        for name, origin in found.items()
+    }
 
 
 def begun_by_another(run: Path, number: int) -> ResumeError:

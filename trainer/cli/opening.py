@@ -7,12 +7,13 @@ where one that is resumed enters: `open_run` counts, and holds it to the ingredi
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.identify import Facts, identify
-from trainer.actions.resume import begun_by_another, held_to, last_record, require_resumable
+from trainer.actions.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
 from trainer.actions.run import attempts, open_run
 from trainer.cli.manual import OWN
 from trainer.cli.session import BAKED_INVENTORY, SOURCE, Session
@@ -33,12 +34,14 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     with stop.patient():
         experiment = imported(launch)
     resolved = resolved_for(experiment, argv)
+    folder = Path(frozen.folder)
+    if launch.resumes:
+        resolved = replace(resolved, origins=origins_of(last_record(folder), resolved.origins, command=launch.command))
     dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
     if experiment.reads_fields:
         check_pairing(resolved, dataset)
     ledger = Ledger(resolved, root=SOURCE)
     facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
-    folder = Path(frozen.folder)
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     around, ingredients = known.circumstances, known.ingredients
     if launch.resumes:
@@ -46,7 +49,12 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
         lines = held_to(before, ingredients, around, allowed=launch.allowed)
         ingredients, around = (
             before.ingredients,
-            around.model_copy(update={"changed": [*before.circumstances.changed, *lines]}),
+            around.model_copy(
+                update={
+                    "changed": [*before.circumstances.changed, *lines],
+                    "retest_of": before.circumstances.retest_of,
+                }
+            ),
         )
     stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
     number = len(attempts(folder)) + 1

@@ -15,7 +15,7 @@ from trainer.cli.places import host_name
 from trainer.errors import UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
-from trainer.rerun import rerun
+from trainer.rerun import going_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +59,7 @@ def again(words: Words) -> Again:
     allowed = kinds(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name())
     require_source(folder, record)
-    begun = rerun(record)
-    publishes = bool(record.circumstances.execution.get("publish", True))
-    given = begun.model_copy(update={"settings": begun.settings | {"publish": publishes}})
+    given = going_on(record)
     write_whole(folder / _SETTINGS, given.file())
     anew = [
         f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
