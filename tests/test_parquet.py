@@ -1,4 +1,4 @@
-"""The foot of a Parquet file, read as pyarrow writes it."""
+"""What a Parquet file holds, and what is said of one that is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.errors import DatasetError
-from trainer.parquet import TAIL, Foot, foot_size, parse_foot
+from trainer.parquet import Foot, foot_start, read_foot
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
@@ -23,8 +23,7 @@ def written(columns: dict[str, Any], **how: Any) -> bytes:
 
 def read(data: bytes) -> Foot:
     """The foot of a file."""
-    size = foot_size(data[-TAIL:], size=len(data), where="x.parquet")
-    return parse_foot(data[-TAIL - size : -TAIL], where="x.parquet")
+    return read_foot(memoryview(data), where="x.parquet")
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
@@ -38,20 +37,30 @@ def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -
 def test_nested_columns_are_no_plain_values() -> None:
     """Only what can be a number of a sample counts."""
     columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
-    assert read(written(columns)).columns == {"a": "float64", "text": "bytes", "b": "bool"}
+    assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
 
 
 def test_a_file_of_another_kind_is_refused() -> None:
-    """By its name."""
+    """By its name, with what to do."""
     with pytest.raises(DatasetError, match=r"x\.parquet is no Parquet file"):
         read(b"a,b\n1,2\n3,4\n")
+    with pytest.raises(DatasetError, match=r"t\.csv is text; a table is read from Parquet files") as caught:
+        foot_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
+    assert "to_parquet" in (caught.value.hint or "")
 
 
-def test_a_damaged_foot_is_refused_wherever_it_ends() -> None:
-    """Cut anywhere: never a traceback, never an answer made of nothing."""
+def test_a_file_that_is_cut_anywhere_is_refused() -> None:
+    """Never a traceback, never an answer made of nothing."""
     data = written({"a": [1, 2, 3]})
-    size = foot_size(data[-TAIL:], size=len(data), where="x.parquet")
-    foot = data[-TAIL - size : -TAIL]
-    for length in range(60):
+    for length in range(len(data)):
         with pytest.raises(DatasetError):
-            parse_foot(foot[:length], where="x.parquet")
+            read(data[:length])
+
+
+def test_a_damaged_foot_is_refused() -> None:
+    """Whatever its bytes say."""
+    data = written({"a": [1, 2, 3]})
+    start = foot_start(memoryview(data), where="x.parquet")
+    for spoilt in (b"\xff", b"\x00"):
+        with pytest.raises(DatasetError):
+            read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])

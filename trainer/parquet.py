@@ -1,130 +1,67 @@
-"""The foot of a Parquet file: how many rows it has, and which columns.
+"""What a Parquet file holds: its plain columns and its rows, as pyarrow finds them in its foot.
 
-Knows as much of the format (parquet.thrift, in Thrift's compact protocol) as is needed to check a declaration on a host without pyarrow.
-Refuses to read values: the reader of tables does that, with pyarrow.
+Knows where the foot lies. Refuses to read values. pyarrow belongs to the images; where it is not installed, as on most hosts, first and
+last bytes are looked at and nothing else: whoever asks is told so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 from trainer.errors import DatasetError
 
-TAIL: Final = 8
-"""Bytes at a file's end that say how long its foot is."""
-_MAGIC: Final = b"PAR1"
-_TYPES: Final = ("bool", "int32", "int64", "int96", "float32", "float64", "bytes", "fixed bytes")
+_TAIL: Final = 8
+"""Bytes at a file's end: the foot's length, and the mark."""
+_MARK: Final = b"PAR1"
+_HOW: Final = "pandas.read_csv(FILE).to_parquet(FILE), or pyarrow.csv and pyarrow.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foot:
-    """What a Parquet file holds: its top-level columns of plain values, by name, and how many rows."""
+    """What a Parquet file holds: its top-level columns of plain values, by name with their types, and how many rows."""
 
     rows: int
     columns: dict[str, str]
 
 
-def foot_size(tail: bytes, *, size: int, where: str) -> int:
-    """How many bytes before the last eight the foot has. Raises `DatasetError` for a file that is none of Parquet."""
-    length = int.from_bytes(tail[:4], "little")
-    if tail[4:] != _MAGIC or length + TAIL > size:
-        raise _refused(where)
-    return length
+def foot_start(body: memoryview, *, where: str) -> int:
+    """Where the foot begins. Raises `DatasetError` for a file that is none of Parquet."""
+    if bytes(body[-4:]) != _MARK or bytes(body[:4]) != _MARK or len(body) <= _TAIL:
+        raise _refused(body, where)
+    start = len(body) - _TAIL - int.from_bytes(body[-_TAIL:-4], "little")
+    if start < len(_MARK):
+        raise _refused(body, where)
+    return start
 
 
-def parse_foot(data: bytes, *, where: str) -> Foot:
-    """Read the foot. Raises `DatasetError`."""
+def is_readable() -> bool:
+    """Whether pyarrow is installed here."""
+    return find_spec("pyarrow") is not None
+
+
+def read_foot(body: memoryview, *, where: str) -> Foot:
+    """Read the foot of a file, with pyarrow. Raises `DatasetError`."""
+    foot_start(body, where=where)
+    arrow: Any = import_module("pyarrow")  # when a table is looked at, not before: it costs 0.1 s
     try:
-        found = _Compact(data).struct()
-        return Foot(rows=found[3], columns=_columns(found[2]))
-    except (IndexError, KeyError, ValueError, TypeError, RecursionError) as fault:
-        raise _refused(where) from fault
+        found = import_module("pyarrow.parquet").read_metadata(arrow.BufferReader(arrow.py_buffer(body)))
+    except (arrow.ArrowException, OSError) as fault:
+        raise _refused(body, where) from fault
+    columns = [found.schema.column(number) for number in range(found.num_columns)]
+    plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
+    return Foot(rows=found.num_rows, columns=plain)
 
 
-def _columns(schema: list[dict[int, Any]]) -> dict[str, str]:
-    columns: dict[str, str] = {}
-    at = 1  # the root is first
-    for _ in range(schema[0].get(5, 0)):
-        if 1 in schema[at] and schema[at].get(3) != 2:  # noqa: PLR2004 - repeated
-            columns[schema[at][4].decode()] = _TYPES[schema[at][1]]
-        at = _after(schema, at)
-    return columns
+def _is_plain(column: Any) -> bool:
+    return bool(column.path == column.name and column.max_repetition_level == 0)
 
 
-def _after(schema: list[dict[int, Any]], at: int) -> int:
-    """Where the next sibling of a column is: the schema is a tree, written depth first."""
-    below = schema[at].get(5, 0)
-    at += 1
-    for _ in range(below):
-        at = _after(schema, at)
-    return at
-
-
-class _Compact:
-    """Thrift's compact protocol: structs as dictionaries by field number."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def struct(self) -> dict[int, Any]:
-        fields: dict[int, Any] = {}
-        number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._signed()
-            fields[number] = self._value(head & 15)
-        return fields
-
-    def _value(self, kind: int) -> Any:  # noqa: PLR0911 - one line for each type of Thrift's
-        match kind:
-            case 1 | 2:
-                return kind == 1
-            case 3:
-                return self._byte()
-            case 4 | 5 | 6:
-                return self._signed()
-            case 7:
-                return self._bytes(8)
-            case 8:
-                return self._bytes(self._unsigned())
-            case 9 | 10:
-                return self._list()
-            case 12:
-                return self.struct()
-            case _:
-                raise ValueError(kind)
-
-    def _list(self) -> list[Any]:
-        head = self._byte()
-        count = head >> 4 if head >> 4 != 15 else self._unsigned()  # noqa: PLR2004 - "too long for four bits"
-        kind = head & 15
-        return [self._byte() == 1 if kind in {1, 2} else self._value(kind) for _ in range(count)]
-
-    def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
-
-    def _bytes(self, size: int) -> bytes:
-        if self._at + size > len(self._data):
-            raise IndexError(size)
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-    def _unsigned(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:  # noqa: PLR2004 - the last group of seven bits
-                return value
-            shift += 7
-
-    def _signed(self) -> int:
-        value = self._unsigned()
-        return value >> 1 ^ -(value & 1)
-
-
-def _refused(where: str) -> DatasetError:
-    return DatasetError(
-        f"{where} is no Parquet file, or damaged", hint="write it again, and publish it as a new version"
-    )
+def _refused(body: memoryview, where: str) -> DatasetError:
+    if where.lower().endswith((".csv", ".tsv", ".txt")):
+        return DatasetError(f"{where} is text; a table is read from Parquet files", hint=f"write it as Parquet: {_HOW}")
+    cut = bytes(body[:4]) == _MARK
+    fault = "is a damaged Parquet file: its end is missing or spoilt" if cut else "is no Parquet file"
+    return DatasetError(f"{where} {fault}", hint="write it again, and publish it as a new version")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.actions.conftest import fill
+from trainer.actions import check_dataset as check_dataset_module
 from trainer.actions.check_dataset import check_dataset
 from trainer.dataset import Draft
 from trainer.document import typed
@@ -99,8 +100,20 @@ def test_what_does_not_fit_the_files_is_refused(tmp_path: Path, said: dict[str, 
         check(tmp_path, **said)
 
 
+def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first and last bytes and its declaration; and it is said that its columns are not."""
+    monkeypatch.setattr(check_dataset_module, "is_readable", lambda: False)
+    reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
+    fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
+    assert check(tmp_path, reader=reader).notes[-1] == check_dataset_module.UNSEEN
+    with pytest.raises(DatasetError, match=r"u\.csv is text; a table is read from Parquet files"):
+        check(tmp_path, reader=reader | {"files": ["u.csv"]})
+    with pytest.raises(DatasetError, match="declared is int64"):
+        check(tmp_path, reader=reader, sample={"x": {"dtype": "int64"}})
+
+
 def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
-    """On a host without pyarrow too."""
+    """Where pyarrow is installed."""
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
     tmp_path.mkdir(exist_ok=True)
@@ -114,11 +127,16 @@ def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
 
 def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
     """Once, and the dataset is published all the same."""
-    notes = check(tmp_path, licence="unknown").notes
+    told = {"splits": {"train": [0, 10]}}
+    notes = check(tmp_path, licence="unknown", **told).notes
     assert len(notes) == 1
     assert notes[0].endswith("say it with --licence TEXT")
     assert "no licence and no source" in check(tmp_path, licence="unknown", source="unknown").notes[0]
-    assert check(tmp_path).notes == ()
+    assert check(tmp_path, **told).notes == ()
+    (looks_like,) = check(tmp_path).notes
+    assert looks_like.startswith("small: 3 PNG files in 2 folders (cats, dogs): it looks like an image folder")
+    (without,) = check(tmp_path, reader=ARRAYS).notes
+    assert without.startswith("small: no split is declared, so nothing can be trained on it")
 
 
 def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:

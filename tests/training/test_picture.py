@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder
 from tests.training.test_data import declared
-from trainer.training.picture import picture_of
+from trainer.training.picture import _counted, _in_turn, picture_of
 from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
@@ -29,3 +29,11 @@ def test_every_kind_of_sample_can_be_drawn(folder: Path, kind: str) -> None:
     with Image.open(io.BytesIO(picture)) as image:
         assert (image.format, image.width > 900, image.height > 200) == ("PNG", True, True)
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 1
+
+
+def test_every_class_is_shown_and_counted() -> None:
+    """Samples that are sorted by class show all classes all the same, by their names."""
+    labels = [0] * 40 + [1] * 20 + [2]
+    assert _in_turn(labels) == [0, 40, 60, 1, 41, 2, 42, 3]
+    assert _counted(labels, ("cats", "dogs", "")) == "cats 40, dogs 20, 2 1"
+    assert _counted(range(100), ()) == "100 classes, 1 to 1 of each"

@@ -1,20 +1,23 @@
 """Checking a folder against what is said about it, before it is published: does the reader find samples, do the splits fit them?
 
-Knows what can be known without torch, NumPy, Pillow or pyarrow, on any host: heads of arrays, feet of tables, lines, names, first bytes.
+Knows what can be known without torch, NumPy or Pillow, on any host: heads of arrays, lines, names, first bytes. Columns and rows of tables
+are looked up where pyarrow is installed; elsewhere it is said that they are not.
 """
 
 from __future__ import annotations
 
 import codecs
+import mmap
 from dataclasses import dataclass
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.errors import DatasetError
+from trainer.likeness import SPLITS, likeness
 from trainer.npy import HEAD, ArrayHead, parse_head
-from trainer.parquet import TAIL, Foot, foot_size, parse_foot
+from trainer.parquet import Foot, foot_start, is_readable, read_foot
 from trainer.pictures import sorted_out
-from trainer.reader import Arrays, Images, Lines, Table, Text, check_sample, even_rows
+from trainer.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
 from trainer.splits import Layout, select
 from trainer.suggest import did_you_mean
 
@@ -23,11 +26,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.dataset import Described, Draft
-    from trainer.files import Files
+    from trainer.files import Files as CachedFiles
     from trainer.store.folder import SourceFolder
 
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
+UNSEEN: Final = (
+    "columns and rows of its Parquet files are not looked up here, where pyarrow is not installed: they are checked where they are read, "
+    "before the first step"
+)
 
 
 class Bodies(Protocol):
@@ -42,6 +49,9 @@ class Bodies(Protocol):
 
     def part(self, path: str, start: int, length: int) -> bytes:
         """Some of them; fewer at the end."""
+
+    def view(self, path: str) -> memoryview:
+        """All of them, mapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +71,17 @@ class InFolder:
             file.seek(start)
             return file.read(length)
 
+    def view(self, path: str) -> memoryview:
+        """Map them."""
+        with (self.root / path).open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size(path) else b"")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InCache:
     """The bytes of a cached version, for people to be told about; not verified."""
 
-    files: Files
+    files: CachedFiles
 
     @property
     def paths(self) -> Sequence[str]:
@@ -80,6 +95,10 @@ class InCache:
     def part(self, path: str, start: int, length: int) -> bytes:
         """Copy them."""
         return bytes(self.files.view(path)[start : start + length])
+
+    def view(self, path: str) -> memoryview:
+        """They are mapped already."""
+        return self.files.view(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +117,22 @@ def check_dataset(draft: Draft, source: SourceFolder) -> Checked:
     if missing := next((path for path in draft.reader.needed if path not in here), None):
         sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         raise DatasetError(sentence, hint=did_you_mean(missing, bodies.paths))
+    if isinstance(draft.reader, Table) and not is_readable():
+        _check_unread(draft.reader, draft, bodies)
+        return Checked(samples=0, splits={}, notes=(*_unsaid(draft), *_unlike(draft, bodies), UNSEEN))
     count, chosen = _chosen(draft, bodies)
-    notes = [*_unsaid(draft), *_shared(chosen)]
+    notes = [*_unsaid(draft), *_unlike(draft, bodies), *_shared(chosen)]
     return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=tuple(notes))
 
 
-def count_samples(dataset: Described, files: Files) -> Checked:
+def _check_unread(table: Table, draft: Draft, bodies: Bodies) -> None:
+    """What can be known of a table without pyarrow: that its files are Parquet, and what its fields are."""
+    for file in table.files:
+        foot_start(bodies.view(file), where=file)
+    check_sample(draft.sample, _fields(table), dataset=draft.name)
+
+
+def count_samples(dataset: Described, files: CachedFiles) -> Checked:
     """How many samples the reader finds in a cached version, and how many each split has. Raises `DatasetError`."""
     count, chosen = _chosen(dataset, InCache(files=files))
     return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=())
@@ -123,6 +152,21 @@ def _unsaid(draft: Draft) -> list[str]:
         if missing
         else []
     )
+
+
+def _unlike(draft: Draft, bodies: Bodies) -> list[str]:
+    """What somebody should say who said nothing about how samples are read, or which are for what."""
+    if draft.splits:
+        return []
+    found = likeness(bodies.paths) if isinstance(draft.reader, Files) else None
+    if found:
+        what, options = found
+        return [
+            f"{draft.name}: {what}, but no reader is declared, so a sample is a file's bytes; say {options} {SPLITS}"
+        ]
+    return [
+        f"{draft.name}: no split is declared, so nothing can be trained on it; say which samples are for what: {SPLITS}"
+    ]
 
 
 def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
@@ -173,11 +217,7 @@ class _Look:
                 if name not in foot.columns:
                     sentence = f"{file} has no column {name!r} of plain values"
                     raise DatasetError(sentence, hint=did_you_mean(name, foot.columns))
-        found = {
-            field: (column.dtype, () if isinstance(column.column, str) else (len(column.column),))
-            for field, column in table.fields.items()
-        }
-        check_sample(self.draft.sample, found, dataset=self.draft.name)
+        check_sample(self.draft.sample, _fields(table), dataset=self.draft.name)
         return _stacked(table.files, lambda file: feet[file].rows)
 
     def _images(self, images: Images) -> Layout:
@@ -201,15 +241,20 @@ class _Look:
         return parse_head(self._bytes(file, 0, HEAD), size=self._size(file), where=file)
 
     def _foot(self, file: str) -> Foot:
-        size = self._size(file)
-        length = foot_size(self._bytes(file, max(size - TAIL, 0), TAIL), size=size, where=file)
-        return parse_foot(self._bytes(file, size - TAIL - length, length), where=file)
+        return read_foot(self.bodies.view(file), where=file)
 
     def _size(self, file: str) -> int:
         return self.bodies.size(file)
 
     def _bytes(self, file: str, start: int = 0, length: int | None = None) -> bytes:
         return self.bodies.part(file, start, self._size(file) if length is None else length)
+
+
+def _fields(table: Table) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {
+        field: (column.dtype, () if isinstance(column.column, str) else (len(column.column),))
+        for field, column in table.fields.items()
+    }
 
 
 def _stacked(files: Sequence[str], count: Callable[[str], int]) -> Layout:

@@ -134,7 +134,7 @@ def upload(
     files = {hashed.entry.path: hashed for hashed in _all_hashed(source, paths)}
     entries = [hashed.entry for hashed in files.values()]
     plan = lay(entries, known, most=source.part_bytes)
-    progress.begin(str(source.root), sum(part.length for slices in plan for part in slices))
+    progress.begin(f"what is new in {source.root}", sum(part.length for slices in plan for part in slices))
     try:
         packs = in_parallel(
             _Upload(store=store, source=source, files=files, progress=progress).one, plan, threads=_UPLOADS

@@ -139,18 +139,32 @@ def _reader(words: Namespace) -> dict[str, Any] | None:
         case ["images"]:
             return _images(words)
         case ["column"]:
-            files = words.table or [
-                path for path in SourceFolder(root=words.folder).paths() if path.endswith(".parquet")
-            ]
-            return {"kind": "table", "files": files, "fields": dict(map(_column, words.column))}
+            return {"kind": "table", "files": _tables(words), "fields": dict(map(_column, words.column))}
         case ["lines"]:
             return {"kind": "lines", "file": _one_or_more(words.lines)}
         case ["text"]:
             if words.window is None:
                 raise UsageError("--text needs --window", hint="how many bytes a sample has, as --window 128")
             return {"kind": "text", "file": _one_or_more(words.text), "window": words.window, "stride": words.stride}
+        case _ if words.table:
+            raise UsageError(
+                f"--table {words.table[0]} needs --column", hint="which columns a sample has, as --column y=price"
+            )
         case _:
             return None
+
+
+def _tables(words: Namespace) -> list[str]:
+    """The Parquet files that are named, or all of the folder."""
+    if words.table:
+        named: list[str] = words.table
+        return named
+    paths = SourceFolder(root=words.folder).paths()
+    if found := [path for path in paths if path.endswith(".parquet")]:
+        return found
+    text = next((path for path in paths if path.endswith((".csv", ".tsv"))), None)
+    hint = f"{text} is text: write it as Parquet, as pandas.read_csv(..).to_parquet(..) does" if text else None
+    raise DatasetError(f"{words.folder} has no .parquet file, from which --column is read", hint=hint)
 
 
 def _images(words: Namespace) -> dict[str, Any]:
@@ -224,6 +238,7 @@ def _tell(words: Namespace, published: Published) -> None:
         print(json.dumps(result))
         return
     what = "published" if published.is_new else "already published, nothing changed"
-    print(
-        f"{dataset.title}: {what}; {dataset.files:,} files, {readable(dataset.bytes)}, {readable(published.uploaded)} uploaded"
-    )
+    whole = f"{dataset.files:,} files of {readable(dataset.bytes)} together"
+    rest = dataset.bytes - published.uploaded
+    kept = f"; {readable(rest)} are twice in it, or were in the store" if published.uploaded and rest else ""
+    print(f"{dataset.title}: {what}; {whole}; {readable(published.uploaded)} uploaded{kept}")

@@ -14,6 +14,8 @@ from trainer.cli.progress import readable
 from trainer.cli.sample_picture import draw_samples
 from trainer.dataset import dataset_names, load_dataset
 from trainer.errors import RepriseError, StoreError
+from trainer.pictures import sorted_out
+from trainer.reader import Images
 from trainer.splits import worded
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def show(words: Namespace, places: Places) -> int:
     print(
         f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()
     )
+    if labels := _classes(dataset, cached):
+        print(f"  classes   {labels}")
     for name, kind in dataset.sample.items():
         print(f"  sample    {name}: {kind}")
     print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {folder or 'no'}")
@@ -109,6 +113,16 @@ def _counted(dataset: Dataset, cached: CachedDataset | None) -> dict[str, int]:
         return count_samples(dataset, cached).splits
     except RepriseError:
         return {}
+
+
+def _classes(dataset: Dataset, cached: CachedDataset | None) -> str:
+    """The classes of pictures that are here, and how many there are of each."""
+    if cached is None or not isinstance(reader := dataset.reader, Images):
+        return ""
+    table = None if reader.labels is None else bytes(cached.view(reader.labels)).decode(errors="replace")
+    found = sorted_out(reader, cached.paths, table, dataset=dataset.name)
+    counts = Counter(found.labels)
+    return ", ".join(f"{name or 'one, without a name'} {counts[number]:,}" for number, name in enumerate(found.classes))
 
 
 def _versions(name: str, places: Places) -> list[int] | str:

@@ -1,4 +1,4 @@
-"""A picture of samples: a row for each split, eight samples a row, with what is one number below each.
+"""A picture of samples: a row for each split with its classes' counts, eight samples a row, with what is one number below each.
 
 Knows how a sample looks to a person. Refuses to know what it means.
 """
@@ -6,6 +6,9 @@ Knows how a sample looks to a person. Refuses to know what it means.
 from __future__ import annotations
 
 import io
+from collections import Counter
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 
     from trainer.dataset import Dataset
     from trainer.files import Files
-    from trainer.training.readers import Sample
+    from trainer.training.readers import Sample, Samples
 
 EACH: Final = 8
 """Samples of a split."""
+_CLASSES: Final = 12
+"""Of so many classes, each one's count is told."""
 _CELL: Final = 112
 _GAP: Final = 8
 _CAPTION: Final = 14
@@ -34,27 +39,62 @@ _INK: Final = "black"
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
-    """A PNG of the first samples of each split, or of all samples where no split is declared."""
+    """A PNG of samples of each split, of every class in turn, or of all samples where no split is declared."""
     samples = open_samples(dataset, files)
     splits = {name: select(name, dataset.splits, samples.layout, dataset=dataset.name) for name in dataset.splits}
-    rows = {
-        f"{name}, {len(chosen):,} samples": [samples.sample(Pick(index=index)) for index in chosen[:EACH]]
-        for name, chosen in (splits or {dataset.title: range(len(samples))}).items()
-    }
+    rows = [_row(name, chosen, samples) for name, chosen in (splits or {dataset.title: range(len(samples))}).items()]
     return _drawn(rows)
 
 
-def _drawn(rows: dict[str, list[Sample]]) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    title: str
+    samples: list[Sample]
+    captions: list[str]
+
+
+def _row(name: str, chosen: Sequence[int], samples: Samples) -> _Row:
+    labels = samples.labels(chosen)
+    shown = chosen[:EACH] if labels is None else [chosen[at] for at in _in_turn(labels)]
+    drawn = [samples.sample(Pick(index=index)) for index in shown]
+    counts = "" if labels is None else f": {_counted(labels, samples.classes)}"
+    captions = [_caption(each, samples.classes) for each in drawn]
+    return _Row(title=f"{name}, {len(chosen):,} samples{counts}", samples=drawn, captions=captions)
+
+
+def _in_turn(labels: Sequence[int]) -> list[int]:
+    """Where the first samples are of each class in turn: the first of each, then the second of each."""
+    places: dict[int, list[int]] = {}
+    for at, label in enumerate(labels):
+        known = places.setdefault(label, [])
+        if len(known) < EACH:
+            known.append(at)
+    turns = zip_longest(*(places[label] for label in sorted(places)))
+    return [at for turn in turns for at in turn if at is not None][:EACH]
+
+
+def _counted(labels: Sequence[int], classes: Sequence[str]) -> str:
+    counts = Counter(labels)
+    if len(counts) > _CLASSES:
+        return f"{len(counts)} classes, {min(counts.values()):,} to {max(counts.values()):,} of each"
+    return ", ".join(f"{_named(label, classes)} {counts[label]:,}" for label in sorted(counts))
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    return (classes[label] if 0 <= label < len(classes) else "") or str(label)
+
+
+def _drawn(rows: Sequence[_Row]) -> bytes:
     height = _CAPTION + _CELL + _CAPTION + _GAP
     sheet = Image.new("RGB", (_GAP + EACH * (_CELL + _GAP), _GAP + len(rows) * height), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, (title, samples) in enumerate(rows.items()):
-        top = _GAP + row * height
-        pen.text((_GAP, top), title, fill=_INK)
-        for column, sample in enumerate(samples):
+    for number, row in enumerate(rows):
+        top = _GAP + number * height
+        pen.text((_GAP, top), row.title, fill=_INK)
+        for column, (sample, caption) in enumerate(zip(row.samples, row.captions, strict=True)):
             left = _GAP + column * (_CELL + _GAP)
             sheet.paste(_cell(sample), (left, top + _CAPTION))
-            pen.text((left, top + _CAPTION + _CELL), _caption(sample), fill=_INK)
+            pen.text((left, top + _CAPTION + _CELL), caption, fill=_INK)
     body = io.BytesIO()
     sheet.save(body, "PNG")
     return body.getvalue()
@@ -105,6 +145,9 @@ def _wrapped(text: str) -> list[str]:
     return [plain[at : at + _LETTERS] for at in range(0, len(plain), _LETTERS)]
 
 
-def _caption(sample: Sample) -> str:
-    numbers: Sequence[str] = [f"{name} {field.item():.4g}" for name, field in sample.items() if field.ndim == 0]
-    return ", ".join(numbers)
+def _caption(sample: Sample, classes: Sequence[str]) -> str:
+    numbers = {name: field for name, field in sample.items() if field.ndim == 0}
+    return ", ".join(
+        _named(int(field), classes) if name == "label" and classes else f"{name} {field.item():.4g}"
+        for name, field in numbers.items()
+    )

@@ -41,6 +41,11 @@ class ArrayRows(Samples):
         """One row of each."""
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
+    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
+        """What the one field of whole numbers says, where there is one such field."""
+        numbers = [each for each in self.fields.values() if each.is_a_whole_number]
+        return numbers[0].rows_at(rows).tolist() if len(numbers) == 1 else None
+
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Many rows, gathered in one step a field."""
         rows = [pick.index for pick in picks]
@@ -58,6 +63,10 @@ class _Array:
     @property
     def rows(self) -> int:
         return self._head.rows
+
+    @property
+    def is_a_whole_number(self) -> bool:
+        return len(self._head.shape) == 1 and np.issubdtype(self._head.dtype, np.integer)
 
     def rows_at(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
         head = self._head

@@ -23,6 +23,8 @@ from trainer.splits import Layout
 from trainer.training.readers.samples import Pick, Sample, Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainer.files import Files
     from trainer.reader import Images
 
@@ -44,6 +46,10 @@ class Pictures(Samples):
     def classes(self) -> tuple[str, ...]:
         """The classes' names, by number."""
         return self.found.classes
+
+    def labels(self, rows: Sequence[int]) -> Sequence[int]:
+        """As their folders say, or the table."""
+        return [self.found.labels[row] for row in rows]
 
     @property
     def layout(self) -> Layout:

@@ -69,6 +69,15 @@ class Samples(Dataset[Sample]):
         """How the samples lie in files; a reader whose splits are declared by files says it."""
         return Layout(count=len(self))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by number, where a reader knows them."""
+        return ()
+
+    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - a reader that knows overrides it
+        """The class numbers of these samples, where they can be told without reading whole samples."""
+        return None
+
     def __getitem__(self, index: int) -> Sample:
         """One sample, as in the first epoch."""
         if not 0 <= index < len(self):

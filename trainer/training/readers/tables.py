@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from trainer.errors import DatasetError
-from trainer.parquet import TAIL, foot_size, parse_foot
+from trainer.parquet import foot_start, read_foot
 from trainer.splits import Layout
 from trainer.suggest import did_you_mean
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
@@ -84,9 +84,8 @@ class TableRows(Samples):
     def _rows(self, path: str) -> int:
         """The rows of a file, from its foot, which also tells the columns."""
         view = self._files.view(path)
-        length = foot_size(bytes(view[-TAIL:]), size=len(view), where=path)
-        self._files.require(path, len(view) - TAIL - length)
-        foot = parse_foot(bytes(view[-TAIL - length : -TAIL]), where=path)
+        self._files.require(path, foot_start(view, where=path))
+        foot = read_foot(view, where=path)
         for name in (name for each in self._reader.fields.values() for name in each.names):
             if name not in foot.columns:
                 hint = did_you_mean(name, foot.columns)
