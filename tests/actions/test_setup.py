@@ -143,5 +143,23 @@ def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"port {port} on 127.0.0.1 is taken") as caught:
-            setup.check_port(port)
-    assert "REPRISE_STORE_PORT=" in str(caught.value.hint)
+            setup.check_port(port, again="scripts/train --exp digits")
+        given, _, again = str(caught.value.hint).removeprefix("REPRISE_STORE_PORT=").partition(" ")
+        assert again == "scripts/train --exp digits"
+        assert given.isdecimal()
+
+
+def test_an_image_that_is_gone_is_named_with_the_command_that_brings_it_back(tmp_path: Path) -> None:
+    """Before compose is asked, which could not say; a store that runs needs no image, a pinned one is pulled."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    here = {"REPRISE_IMAGE": built.reference, "COMPOSE_PROFILES": ""}
+    gone = here | {"REPRISE_IMAGE": built.reference[:-4] + "0000"}
+    setup.require_images(here, engine=engine)
+    setup.require_images(gone | {"REPRISE_PULL": "missing"}, engine=engine)
+    local = {**here, "COMPOSE_PROFILES": "store", "COMPOSE_PROJECT_NAME": "mine"}
+    setup.require_images(local, engine=replace(engine, running={"store"}))
+    for values, said in ((gone, "is not in the engine"), ({}, "was not built yet"), (local, "REPRISE_STORE_IMAGE")):
+        with pytest.raises(ImageMissingError, match=said) as caught:
+            setup.require_images(values, engine=engine)
+        assert str(caught.value.hint).startswith("scripts/setup --build")

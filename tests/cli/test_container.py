@@ -103,7 +103,15 @@ def test_a_block_as_setup_wrote_it_is_current(dotenv: Path) -> None:
 def test_a_block_edited_by_hand_is_refused(dotenv: Path) -> None:
     """Before anything is started; the remedy says what it replaces."""
     dotenv.write_text(dotenv.read_text().replace("REPRISE_GID=", "REPRISE_GID=7"))
-    with pytest.raises(DotenvError, match="edited by hand"):
+    with pytest.raises(DotenvError, match=r"edited by hand$"):
+        require_current(dotenv)
+
+
+def test_a_digest_that_was_mangled_by_hand_is_named(dotenv: Path) -> None:
+    """With what was found in its place."""
+    write_block(dotenv, {"REPRISE_BUILD_ID": digest_of_bytes(b"")})
+    dotenv.write_text(dotenv.read_text().replace("REPRISE_BUILD_ID=sha256:", "REPRISE_BUILD_ID=sha"))
+    with pytest.raises(DotenvError, match="edited by hand; REPRISE_BUILD_ID is no digest: 'sha"):
         require_current(dotenv)
 
 

@@ -55,7 +55,8 @@ def test_seen_from_the_host_and_agreeing_is_verified(baked: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"REPRISE_BUILD_ID": OTHER}, "stale"),
+        ({"REPRISE_BUILD_ID": OTHER}, f"is {OTHER} in .env; this image says {BUILD}: `scripts/setup`"),
+        ({"REPRISE_BUILD_ID": "sha256:12"}, f"is no digest but 'sha256:12' in .env; this image says {BUILD}"),
         ({"REPRISE_BUILD_ID": ""}, "nothing was handed in"),
         ({"REPRISE_IMAGE": ""}, "nothing was handed in"),
         ({"REPRISE_ENVIRONMENT": "cuda"}, "'cuda'"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.build_image import BASE_LABEL, current, plan
 from trainer.actions.pin import check_inputs, hold
 from trainer.environment import load_environment, load_pin
-from trainer.errors import PortTakenError, UsageError
+from trainer.errors import ImageMissingError, PortTakenError, UsageError
 from trainer.host.atomic import disk_faults
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ ROOTS_STAND_IN: Final = 1000
 """The uid and gid of containers where the host's user is root: nothing runs as root in them."""
 LOCAL_STORE: Final = "s3://reprise"
 STORE_PORT: Final = 8333
+_BUILD: Final = "scripts/setup --build"
 _IDENTITY: Final = ("REPRISE_IMAGE", "REPRISE_IMAGE_CONFIG", "REPRISE_IMAGE_LAYERS", "REPRISE_BUILD_ID")
 
 
@@ -184,12 +185,37 @@ def prepare_folders(root: Path, who: Owner) -> None:
             os.chown(runs, who.uid, who.gid)
 
 
-def check_port(port: int) -> None:
-    """Refuse a port that another program listens on. Raises `PortTakenError`."""
+def check_port(port: int, *, again: str = "scripts/setup") -> None:
+    """Refuse a port that another program listens on; the hint is `again`, with a free one. Raises `PortTakenError`."""
+    if _is_free(port):
+        return
+    said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs one"
+    other = next((near for near in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(near)), "PORT")
+    raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={other} {again}")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError as fault:
-            said = f"port {port} on 127.0.0.1 is taken by another program; the store needs one"
-            raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={port + 10} scripts/setup") from fault
+        except OSError:
+            return False
+        return True
+
+
+def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
+    """Refuse to start compose where the engine lacks an image that `.env` names, since compose could not say what to do.
+
+    A pinned image is pulled. The store's is asked for only where its server has still to be started. Raises `ImageMissingError`.
+    """
+    wanted = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
+    if values.get("COMPOSE_PROFILES") == "store" and not engine.serves(values.get("COMPOSE_PROJECT_NAME", ""), "store"):
+        wanted.append("REPRISE_STORE_IMAGE")
+    for name in wanted:
+        reference = values.get(name)
+        if not reference:
+            raise ImageMissingError(f"{name} is not in .env: that image was not built yet", hint=_BUILD)
+        if engine.image(reference) is None:
+            said = f"the image that .env names as {name} is not in the engine: {reference}"
+            raise ImageMissingError(said, hint=f"{_BUILD} brings it back")

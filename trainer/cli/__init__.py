@@ -99,6 +99,11 @@ HIDDEN: Final = {
         module="trainer.cli.fetch",
         summary="bring datasets into the cache for a run without network",
     ),
+    "_foresee": Command(
+        module="trainer.cli.foreseen",
+        summary="refuse words of train that are certainly wrong, before anything is built",
+        where="host",
+    ),
     "_observe": Command(
         module="trainer.cli.observing",
         summary="observe a few steps, for check --bits",

@@ -14,7 +14,7 @@ from trainer.engine.base import resolve_base
 from trainer.engine.docker import DockerEngine
 from trainer.environment import load_environment
 from trainer.errors import UsageError
-from trainer.host.dotenv import read_block, write_block
+from trainer.host.dotenv import outside, read_block, write_block
 from trainer.host.indexes import read_indexes
 
 if TYPE_CHECKING:
@@ -72,11 +72,31 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
     environment = setup.environment_name(choice, before, nvidia=nvidia)
     load_environment(environment, root=ROOT)
     who = setup.owner(os.getuid(), os.getgid())
-    port = _port(os.environ.get("REPRISE_STORE_PORT") or before.get("REPRISE_STORE_PORT") or str(setup.STORE_PORT))
+    port = store_port(before)
     values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
     values |= {"REPRISE_ENVIRONMENT": environment}
     values |= setup.store_values(choice, before, port=port)
     return values | setup.image_values(environment, engine=docker, root=ROOT)
+
+
+def compose_values() -> dict[str, str]:
+    """What compose reads: the block, then the file's own lines, then the environment, which wins."""
+    told = {**read_block(DOTENV).values, **outside(DOTENV)}
+    return told | {name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))}
+
+
+def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
+    """The local store's port on this machine: as the environment says, a line of `.env` outside of the block, the block, the default."""
+    told = (os.environ, outside(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
+    return _port(next(values["REPRISE_STORE_PORT"] for values in told if values.get("REPRISE_STORE_PORT")))
+
+
+def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -> None:
+    """Refuse a port that another program has, unless the local store of this checkout has it already. Raises `PortTakenError`."""
+    port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
+    unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
+    if not (unchanged and project and docker.serves(project, "store")):
+        setup.check_port(port, again=again)
 
 
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:

@@ -12,16 +12,17 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.actions.resume import set_aside_what_was_seen
 from trainer.actions.run import abandon, new_run
-from trainer.actions.setup import owner
+from trainer.actions.setup import owner, require_images
 from trainer.actions.watch import see, see_nothing
-from trainer.cli.checkout import engine
+from trainer.cli.checkout import check_store_port, compose_values, engine
 from trainer.cli.experiments import bring
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import runs_folder
+from trainer.cli.places import TYPED, runs_folder
+from trainer.digest import is_digest
 from trainer.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
     from trainer.cli.experiments import Place
     from trainer.engine import Engine
+
+
+_DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")
 
 
 class Process(Protocol):
@@ -53,7 +57,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
             "training needs torch or the image, and this checkout is not set up for one",
             hint="scripts/train does what is missing",
         )
-    require_current(checkout / ".env")
+    _require_ready(checkout)
     run, folder = new_run(runs_folder())
     bring(place, folder)
     hand_over(folder, checkout=checkout)
@@ -69,18 +73,33 @@ def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int
         raise DotenvError(
             "training needs torch or the image, and this checkout is not set up for one", hint="scripts/setup"
         )
-    require_current(checkout / ".env")
+    _require_ready(checkout)
     set_aside_what_was_seen(folder)
     hand_over(folder, checkout=checkout)
     return _watched(argv, folder.name, folder, checkout=checkout)
+
+
+def _require_ready(checkout: Path) -> None:
+    """Refuse what compose would fail of, in words that do not say what to do."""
+    require_current(checkout / ".env")
+    values = read_block(checkout / ".env").values
+    with closing(engine()) as host:
+        require_images(compose_values(), engine=host)
+        if values.get("COMPOSE_PROFILES") == "store":
+            check_store_port(host, values, again=os.environ.get(TYPED) or "scripts/setup, then type it again")
 
 
 def require_current(path: Path) -> None:
     """Refuse a `.env` that was edited by hand, or is another user's: compose would start a container that cannot write the run."""
     block, who = read_block(path), owner(os.getuid(), os.getgid())
     if block.edited:
+        wrong = [
+            f"; {name} is no digest: {told!r}"
+            for name in _DIGESTS
+            if (told := block.values.get(name)) and not is_digest(told)
+        ]
         raise DotenvError(
-            "the managed block in .env was edited by hand",
+            f"the managed block in .env was edited by hand{''.join(wrong)}",
             hint="scripts/setup writes it anew, and says what it replaces",
         )
     if block.exists and (uid := block.values.get("REPRISE_UID")) != str(who.uid):

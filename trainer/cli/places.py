@@ -10,10 +10,12 @@ import platform
 from pathlib import Path
 from typing import Final
 
-from trainer.host.dotenv import read_block
+from trainer.host.dotenv import outside, read_block
 from trainer.host.image_claim import BAKED
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+TYPED: Final = "REPRISE_TYPED"
+"""The command line that a script of ours was called with: what is to be typed again, once something was mended."""
 _ADOPTED: Final = ("REPRISE_STORE", "AWS_")
 
 
@@ -37,14 +39,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")
 
 
-def adopt_dotenv() -> None:
+def adopt_dotenv(checkout: Path = CHECKOUT) -> None:
     """On a host, let the managed block of `.env` say where the store is and with which key, where nothing else does.
 
     In an image compose has said it already, with the address that counts there. A file that this user cannot read says nothing.
     """
-    path = CHECKOUT / ".env"
+    path = checkout / ".env"
     if BAKED.exists() or not os.access(path, os.R_OK):
         return
-    for name, value in read_block(path).values.items():
+    told = {**read_block(path).values, **outside(path)}
+    if told.get("COMPOSE_PROFILES") == "store":  # its port may have been edited since setup wrote its address
+        port = os.environ.get("REPRISE_STORE_PORT") or told.get("REPRISE_STORE_PORT")
+        told |= {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"} if port else {}
+    for name, value in told.items():
         if name.startswith(_ADOPTED) and value:
             os.environ.setdefault(name, value)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions import setup
 from trainer.actions.build_image import current
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, engine, made, refresh, say
+from trainer.cli.checkout import DOTENV, ROOT, check_store_port, engine, made, refresh, say
+from trainer.cli.places import TYPED
 from trainer.environment import load_environment, load_pin
 from trainer.host.dotenv import read_block, shadowed
 
@@ -45,11 +48,12 @@ def main(argv: list[str]) -> int:
     before = read_block(DOTENV).values
     choice = setup.Choice(environment=asked.environment, store=asked.store, endpoint=asked.endpoint)
     name = setup.environment_name(choice, before, nvidia=docker.facts().nvidia)
+    local_store = _stays_local(asked.store, before)
+    if local_store:  # before what takes minutes
+        check_store_port(docker, before, again=os.environ.get(TYPED) or shlex.join(["scripts/setup", *argv]))
     if asked.build:
-        _build(name, local_store=_stays_local(asked.store, before), docker=docker)
+        _build(name, local_store=local_store, docker=docker)
     values = refresh(docker, choice)
-    if "REPRISE_STORE_PORT" in values and not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
-        setup.check_port(int(values["REPRISE_STORE_PORT"]))
     for shadow in shadowed(DOTENV):
         say(f".env says {shadow} outside of the managed block too: remove one of the two")
     shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values

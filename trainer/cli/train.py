@@ -23,7 +23,7 @@ from trainer.cli.foresight import refuse_early
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
 from trainer.cli.manual import OWN, launch_help
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.cli.spelling import is_composed
+from trainer.cli.spelling import is_composed, spelled
 from trainer.determinism import require_one_process, threads_at, variables
 from trainer.errors import ExperimentError, UsageError
 from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     began = monotonic()
     stop = Stop()
     stop.listen()
-    words = _taken_apart(argv)
+    words = taken_apart(argv)
     if "exp" not in words.options and "help" in words.options:
         print(launch_help(experiment_names(CHECKOUT)))
         return 0
@@ -76,7 +76,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     told = argv if going_on is None else going_on.argv
     root = CHECKOUT if going_on is None else going_on.source
     watched = os.environ.get(WATCHED)
-    asked = understood(told, _taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
+    asked = understood(told, taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
     if going_on is not None:
         from trainer.cli.resume import begin_unseen
 
@@ -102,6 +102,8 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     if asked.helps:
         _become(launch, asked, source=root)
     print(first_line(known, launch, asked.settings), file=sys.stderr)
+    if known.baked is not None and known.image.reason:
+        print(f"image unknown: {spelled(known.image.reason)}", file=sys.stderr)
     hold()
     if going_on is not None:
         _become(resumed(launch, going_on), asked, source=root)
@@ -150,7 +152,7 @@ def await_seen(runs: Path, run: str) -> Path:
     return runs / run
 
 
-def _taken_apart(argv: list[str]) -> Words:
+def taken_apart(argv: list[str]) -> Words:
     """The words as options; for who left `--exp` out, with the experiment that was meant."""
     try:
         return take_apart(["--help" if word == "-h" else word for word in argv])

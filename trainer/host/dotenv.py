@@ -69,15 +69,18 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
     return True
 
 
+def outside(path: Path) -> dict[str, str]:
+    """What the file's own lines say, outside of the block."""
+    return _values(_BLOCK.sub("", _read(path)))
+
+
 def shadowed(path: Path) -> list[str]:
     """Names of the block that stand outside of it too: which of the two counts depends on their order."""
-    text = _read(path)
-    outside = _values(_BLOCK.sub("", text))
-    return sorted(outside.keys() & read_block(path).values.keys())
+    return sorted(outside(path).keys() & read_block(path).values.keys())
 
 
 def _read(path: Path) -> str:
-    with disk_faults(path):
+    with disk_faults(path, done="read"):
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
 

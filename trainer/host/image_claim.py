@@ -101,8 +101,9 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
     if saw.build_id != itself.build_id:
         seen = f"a container of build {saw.build_id}" if saw.build_id else "an image without a build id"
         return _unknown(itself, handed, f"the engine saw {seen}, which is not this one")
-    if (told := _digest(handed, "REPRISE_BUILD_ID")) and told != itself.build_id:
-        return _unknown(itself, handed, _STALE)
+    told = _digest(handed, "REPRISE_BUILD_ID")
+    if handed.get("REPRISE_BUILD_ID") and told != itself.build_id:
+        return _unknown(itself, handed, _stale(itself, handed))
     image = Image(
         known=Knowledge.VERIFIED,
         environment=itself.environment,
@@ -116,9 +117,14 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
 
 
 _NAMELESS: Final = "this image does not know its build id: `reprise image build` makes images that do"
-_STALE: Final = (
-    "the build id handed in is not the one baked in the image: .env is stale; `scripts/setup` writes it anew"
-)
+
+
+def _stale(itself: Baked, handed: Mapping[str, str]) -> str:
+    """Say what a build id is, what stands in `.env`, what the image says, what to do."""
+    told = handed["REPRISE_BUILD_ID"]
+    found = told if is_digest(told) else f"no digest but {told[:80]!r}"
+    said = f"REPRISE_BUILD_ID, which names what an image was built from, is {found} in .env; this image says {itself.build_id}"
+    return f"{said}: `scripts/setup` writes .env anew"
 
 
 def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
@@ -129,7 +135,7 @@ def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
     if not told or not handed.get("REPRISE_IMAGE"):
         return "nothing was handed in: `scripts/setup` writes the image's identity into .env"
     if told != itself.build_id:
-        return _STALE
+        return _stale(itself, handed)
     if named and named != itself.environment:
         return f"the environment handed in is {named!r}, the image's is {itself.environment!r}"
     if not _manifest(handed["REPRISE_IMAGE"]) and not _digest(handed, "REPRISE_IMAGE_CONFIG"):
