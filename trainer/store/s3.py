@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import textwrap
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -29,6 +30,7 @@ from trainer.errors import (
     StoreMissingError,
     StoreUnreachableError,
 )
+from trainer.store import multipart
 from trainer.store.contract import AGAIN, BLOCK, checked, verify, whole
 
 if TYPE_CHECKING:
@@ -115,8 +117,13 @@ class S3Store:
                 yield from body.iter_chunks(BLOCK)
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store a verified object, unless it is there; the server verifies it too."""
+        """Store a verified object, unless it is there; the server verifies it too. A large one comes in parts."""
         if self._has(key):
+            return
+        if not isinstance(body, bytes) and (size := body.seek(0, io.SEEK_END)) > multipart.PART_BYTES:
+            target: multipart.Target = {"Bucket": self._bucket, "Key": self._name(key)}
+            with self._translated(key):
+                multipart.send_in_parts(self._client, target, body, sha256=sha256, part=multipart.part_bytes(size))
             return
         verify(body, key=key, sha256=sha256)
         self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")))
