@@ -43,3 +43,10 @@ def test_without_a_user_to_give_it_to_it_stays_whose_it_was(tmp_path: Path) -> N
     """A checkout that was never set up."""
     hand_over(run := folder(tmp_path), checkout=tmp_path)
     assert uids(run) == {os.getuid()}
+
+
+def test_who_can_give_nothing_away_does_not_ask_to_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the dev container `.env` may be that of the host's root, which this user cannot read."""
+    (tmp_path / ".env").mkdir()  # nobody reads that, root neither
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    hand_over(folder(tmp_path), checkout=tmp_path)

@@ -93,14 +93,10 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
         use_distributed_sampler=False,
         **{"max_epochs": 2, **how},
     )
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         machine.fit(net, loader, loader)
     except StoppedError:
         assert net.stop_in
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return net
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.training.conftest import Checkout
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 WORDS = ("--learning-rate", "0.02", "--max-epochs", "6", "--checkpoint-every", "5")
 RESULTS = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl")
 

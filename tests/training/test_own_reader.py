@@ -17,7 +17,7 @@ from trainer.store.folder import SourceFolder
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs/datasets.md"
 

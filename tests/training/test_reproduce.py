@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.training.conftest import Checkout
     from trainer.record import Record
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 def reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -123,8 +123,11 @@ def test_a_run_of_two_attempts_is_run_again_as_one(checkout: Checkout) -> None:
     while not process.stderr.readline().startswith("epoch 2/"):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     run = checkout.last()[1].run
+    assert f"go on      scripts/reprise train --resume {run}" in err
+    early = reproduce(checkout, run)
+    assert (early.returncode, f"--resume {run}" in early.stderr) == (30, True), early.stderr
     command = [sys.executable, "-m", "trainer", "train", "--resume", run]
     subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, check=True)
     said = reproduce(checkout, run)

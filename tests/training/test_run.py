@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.training.conftest import Checkout
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 
 @pytest.fixture(scope="module")

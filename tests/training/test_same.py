@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.training.conftest import Checkout
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
 NUDGED = """
 import numpy as np

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 def hand_over(folder: Path, *, checkout: Path) -> None:
     """Give a folder and all that is in it to the containers' user, where this one is root; links are not followed."""
+    if os.getuid() != 0:
+        return
     values = read_block(checkout / ".env").values
-    if os.getuid() != 0 or "REPRISE_UID" not in values:
+    if "REPRISE_UID" not in values:
         return
     uid, gid = int(values["REPRISE_UID"]), int(values["REPRISE_GID"])
     for path in (folder, *folder.rglob("*")):

@@ -64,20 +64,20 @@ def give_like(path: Path) -> None:
 
 
 @contextmanager
-def disk_faults(path: Path) -> Iterator[None]:
-    """Word what the system says about writing `path`."""
+def disk_faults(path: Path, *, done: str = "written") -> Iterator[None]:
+    """Word what the system says about `path`, which was to be written, or to be `done` something else to."""
     try:
         yield
     except OSError as fault:
-        raise _worded(fault, path) from fault
+        raise _worded(fault, path, done) from fault
 
 
-def _worded(fault: OSError, path: Path) -> MachineError:
+def _worded(fault: OSError, path: Path, done: str) -> MachineError:
     if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFullError(f"no space left to write {path}", hint="free space there, then run the command again")
     if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         who = f"uid {os.getuid()}, gid {os.getgid()}"
         return NotWritableError(
-            f"{path} cannot be written by {who}: {fault.strerror}", hint="change the owner of its folder"
+            f"{path} cannot be {done} by {who}: {fault.strerror}", hint="change its owner, or its folder's"
         )
-    return MachineError(f"{path} could not be written: {fault.strerror or fault}")
+    return MachineError(f"{path} could not be {done}: {fault.strerror or fault}")
