@@ -62,6 +62,10 @@ class Origin(StrEnum):
         return self in {Origin.FILE, Origin.ENVIRONMENT, Origin.COMMAND_LINE}
 
 
+GIVEN: Final = frozenset(origin for origin in Origin if origin.is_given) | {Origin.RECORD}
+"""Origins of a value that was given to this run, or to the one that it repeats."""
+
+
 class Source(PydanticBaseSettingsSource):
     """One origin's values, already read and every name known; `where` says in a message how each was given."""
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.actions.runs import begun, finished
 from trainer.actions.run import record_of
-from trainer.cli.run_page import COLUMNS
 from trainer.cli.runs import main
+from trainer.cli.runs_table import COLUMNS
 from trainer.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
 from trainer.record import Outcome, Status
 
@@ -104,6 +104,9 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert word in page
     assert run.record.identity in page
+    settings = page[page.index("\nsettings\n") :]
+    assert settings.index("learning_rate") < settings.index("seed"), "what was given comes first"
+    assert "image unknown: no digest is claimed" in page.splitlines()[-1]
 
 
 def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

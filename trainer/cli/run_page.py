@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
 from trainer.retest import summed_up
+from trainer.settings import GIVEN, Origin
+
+_KNOWN: Final = {
+    Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
+    Knowledge.ASSERTED: ".env named the image, and its own build id agrees; nobody looked from outside",
+    Knowledge.UNKNOWN: "no digest is claimed; the reason stands under `image`",
+}
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,25 +25,6 @@ if TYPE_CHECKING:
     from trainer.actions.list_runs import Listed
     from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
     from trainer.retest import Retest
-
-COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
-
-
-def row(listed: Listed) -> tuple[str, ...]:
-    """A run as the cells of `COLUMNS`."""
-    record = listed.record
-    if record is None:
-        return (listed.run, listed.where, "unreadable", "", printable(listed.fault or ""), "", "")
-    timing = record.circumstances.timing
-    return (
-        listed.run,
-        listed.where,
-        status(listed),
-        printable(record.ingredients.experiment),
-        "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
-        f"{timing.started:%Y-%m-%d %H:%M}",
-        duration(timing.seconds),
-    )
 
 
 def summary(listed: Listed) -> dict[str, Any]:
@@ -49,6 +37,8 @@ def summary(listed: Listed) -> dict[str, Any]:
         "status": record.outcome.status,
         "died": listed.died,
         "experiment": record.ingredients.experiment,
+        "settings": record.ingredients.settings,
+        "retest_of": record.circumstances.retest_of,
         "identity": record.identity,
         "metrics": record.outcome.metrics,
         "started": record.circumstances.timing.started.isoformat(),
@@ -99,6 +89,8 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("left out of the source", around.source.left_out)
     files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
+    yield ""
+    yield f"image {around.image.known}: {_KNOWN[around.image.known]}"
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
@@ -156,11 +148,11 @@ def _machine(around: Circumstances) -> list[tuple[str, str]]:
 
 
 def _settings(record: Record) -> Iterator[str]:
-    """Each setting with its value, where that came from, and who read it."""
+    """Each setting with its value, where that came from, and who read it: first what was given, then what the experiment says."""
     values = record.ingredients.settings | record.circumstances.execution
     ledger, origins = record.outcome.ledger, record.circumstances.origins
     cells = []
-    for name, value in sorted(values.items()):
+    for name, value in sorted(values.items(), key=lambda item: (_nearness(origins.get(item[0], "")), item[0])):
         readers = ", ".join(ledger[name].read) if name in ledger else ""
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
@@ -169,6 +161,11 @@ def _settings(record: Record) -> Iterator[str]:
         yield ""
         yield "settings"
         yield from (f"  {line}" for line in columns(cells))
+
+
+def _nearness(origin: str) -> int:
+    """How near to the person who typed: given for this run, then the experiment's, then everybody's default."""
+    return 0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else 2
 
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:

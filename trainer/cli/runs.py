@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.keep_retest import retests_here, retests_in_store
@@ -18,8 +19,10 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
-from trainer.cli.run_page import COLUMNS, columns, page, row, summary
+from trainer.cli.run_page import columns, page, summary
+from trainer.cli.runs_table import table
 from trainer.cli.spelling import spelled
+from trainer.document import read_json
 from trainer.errors import (
     AlteredError,
     DocumentError,
@@ -30,6 +33,8 @@ from trainer.errors import (
     StoreMissingError,
     UsageError,
 )
+from trainer.noise import FOLDER as NOISE
+from trainer.noise import Noise
 from trainer.record import Status
 from trainer.record_schema import record_schema
 from trainer.run_names import LATEST, resolve_run, whole_id
@@ -88,7 +93,7 @@ def _ls(words: Namespace) -> int:
     elif not rows:
         print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
     else:
-        _table([row(listed) for listed in rows])
+        _table(table(rows, measured=_measured()))
     return 0
 
 
@@ -104,21 +109,30 @@ def _with_store(address: str | None, most: int | None) -> list[Listed]:
         return list_runs(runs_folder(), most=most)
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
+def _measured() -> set[str]:
+    """The runs that a noise was measured by; a file that is no such document says nothing here."""
+    found: set[str] = set()
+    for path in (runs_folder() / NOISE).glob("*.json"):
+        with suppress(RepriseError):
+            found.update(read_json(path, Noise).runs)
+    return found
+
+
+def _table(lines: list[tuple[str, ...]]) -> None:
     if not sys.stdout.isatty():
-        print("\n".join(columns([COLUMNS, *rows])))
+        print("\n".join(columns(lines)))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
-    table = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, no_wrap=name not in {"result", "experiment"}, overflow="fold")
-    for cells in rows:
-        table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
-    Console().print(table)
+    shown = Table(box=None, pad_edge=False)
+    for name in lines[0]:
+        shown.add_column(name, no_wrap=name not in {"result", "experiment"}, overflow="fold")
+    for cells in lines[1:]:
+        shown.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
+    Console().print(shown)
 
 
 def _show(words: Namespace) -> int:
