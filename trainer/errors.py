@@ -49,6 +49,15 @@ class UsageError(RepriseError):
     code = 2
 
 
+# --- 10-39: verdicts
+
+
+class IncomparableError(RepriseError):
+    """A run without a result: running it again could say nothing."""
+
+    code = 30
+
+
 # --- 40-49: what was declared
 
 

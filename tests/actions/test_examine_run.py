@@ -99,11 +99,13 @@ def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Ben
 
 
 def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
-    """There is nothing to compare with yet; of one that failed that is said, and no fault."""
+    """There is nothing to compare with yet; one that failed has no result, and says what it died of."""
     bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})
     assert bench.look()["outcome"].state is State.FAULT
-    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED)})
-    assert bench.look()["outcome"].state is State.NOTE
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED, reason="odd")})
+    assert (bench.look()["outcome"].code, "is failed (odd)" in bench.look()["outcome"].found) == (30, True)
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.PREEMPTED)})
+    assert f"--resume {bench.record.run}" in str(bench.look()["outcome"].remedy)
 
 
 def test_an_edited_record_is_noticed(bench: Bench) -> None:

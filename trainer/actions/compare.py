@@ -13,7 +13,7 @@ from trainer.actions.compare_code import code_diff
 from trainer.actions.compare_datasets import dataset_diff
 from trainer.actions.compare_steps import Steps, compare_steps
 from trainer.actions.compare_weights import compare_weights
-from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
+from trainer.actions.run import ATTEMPTS, RECORD, load_record, recorded
 from trainer.candidates import Kind, candidates
 from trainer.errors import RunError, RunNotFoundError
 from trainer.host.source import ARCHIVE
@@ -97,7 +97,7 @@ def side(path: Path) -> Side:
     """A run by its folder, or by an attempt's. Raises `RunNotFoundError`, `RunError`, `DocumentError`."""
     place = path.absolute()
     if (place / ATTEMPTS).is_dir():
-        attempt = place / ATTEMPTS / str(max(attempts(place), default=1))
+        attempt = place / ATTEMPTS / str(max(recorded(place), default=1))
         return Side(record=load_record(attempt / RECORD), folder=place, attempt=attempt)
     if (place / RECORD).is_file():
         return Side(record=load_record(place / RECORD), folder=place.parent.parent, attempt=place)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.doctor import Finding, fault, looked, note, well
 from trainer.actions.find_image import REBUILD, find_image, obtainable
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
+from trainer.actions.verify_run import require_whole
 from trainer.dataset import Dataset
 from trainer.document import typed
 from trainer.errors import (
@@ -21,6 +22,7 @@ from trainer.errors import (
     DocumentError,
     DriftError,
     ImageMissingError,
+    IncomparableError,
     IrreproducibleError,
     ObjectMissingError,
     StoreError,
@@ -64,6 +66,7 @@ def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[F
     """Look at everything that running `record`, kept in `folder`, again needs."""
     yield looked("outcome", lambda: _outcome(record))
     yield looked("record", lambda: _words(record))
+    yield looked("files", lambda: _files(record, folder))
     yield looked("drift", lambda: _drift(record, folder, exact=machine.exact))
     if (engine := machine.engine) is not None:
         yield looked("image", lambda: _image(record, engine))
@@ -111,11 +114,19 @@ def _outcome(record: Record) -> Finding:
     status = record.outcome.status
     if status is Status.RUNNING:
         raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
-    if status is not Status.COMPLETED:
-        return note(
-            "outcome", f"the run is {status}: there is no result to compare with", "reproduce one that completed"
-        )
+    require_outcome(record)
     return well("outcome", f"completed after {record.outcome.steps} steps, {len(record.outcome.metrics)} metrics")
+
+
+def require_outcome(record: Record) -> None:
+    """Raises `IncomparableError` for a run that has no result: running it again could say nothing."""
+    status = record.outcome.status
+    if status is not Status.COMPLETED:
+        why = f" ({record.outcome.reason})" if record.outcome.reason else ""
+        said = f"not comparable: run {record.run} is {status}{why}, so it has no result to compare with"
+        if status is Status.FAILED:
+            raise IncomparableError(said, hint="name a run that completed: `reprise runs ls` lists them")
+        raise IncomparableError(said, hint=f"`reprise train --resume {record.run}` brings it to its end: do this first")
 
 
 def _words(record: Record) -> Finding:
@@ -124,6 +135,12 @@ def _words(record: Record) -> Finding:
         raise DocumentError(said, hint="the record was edited: pull the run again")
     again = rerun(record)
     return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
+
+
+def _files(record: Record, folder: Path) -> Finding:
+    """What came out of the run, to compare with."""
+    count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
+    return well("files", f"{count} files are what the record says")
 
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:

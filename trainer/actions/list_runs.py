@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.publish_run import published
-from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, recorded
 from trainer.actions.transfer import read_small
 from trainer.errors import RepriseError
 from trainer.record import RUN_ID, Record, Status, is_run_id
@@ -72,7 +72,7 @@ def remote_ids(store: Store) -> dict[str, int]:
 
 def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> Listed:
     """A run on this machine; `remote` is what is known to be in the store."""
-    number = max(attempts(runs / run), default=1)
+    number = max(recorded(runs / run) or attempts(runs / run), default=1)
     place = runs / run / ATTEMPTS / str(number)
     store, there = None, (remote or {}).get(run, 0) >= number
     try:

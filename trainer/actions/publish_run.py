@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record, record_of, recorded
 from trainer.actions.transfer import read_small
 from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.document import parse_json
@@ -39,7 +39,10 @@ def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> l
 
     Raises `RunError`, `AlteredError`, `StoreError` and its kinds; what was brought before that stays, and is not brought again.
     """
-    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in attempts(folder)]
+    known = recorded(folder)
+    for number in set(attempts(folder)[: max(known, default=0)]) - set(known):
+        _claim_empty(folder, number, store, record=record_of(folder))
+    return [publish_attempt(folder, store, attempt=number, progress=progress) for number in known]
 
 
 def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progress = SILENT) -> Published:
@@ -51,7 +54,7 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
         raise RunError(said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --dead`")
     _claim(place, record, store)
     sealed = Sealed(
-        record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=_source(folder)
+        record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=source_of(folder)
     )
     if (note := published(place)) and _stands(note, sealed, store, key=sealed_key(record.run, attempt)):
         return note
@@ -89,7 +92,16 @@ def _claim(place: Path, record: Record, store: Store) -> None:
         raise RunError(said, hint="it is another attempt of the same number: nothing was changed")
 
 
-def _source(folder: Path) -> File | None:
+def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> None:
+    """Claim the number of an attempt that was killed before it had a record: who probes 1, 2, ... goes on to the next."""
+    path = folder / ATTEMPTS / str(number) / CLAIM
+    host = record.circumstances.host.name
+    nobody = Claim(run=record.run, attempt=number, identity=record.identity, host=host, token="0" * 32)
+    store.create(claim_key(record.run, number), path.read_bytes() if path.exists() else nobody.to_json())
+
+
+def source_of(folder: Path) -> File | None:
+    """The run's source bundle, as a seal names it."""
     path = folder / ARCHIVE
     if not path.is_file():
         return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
 from trainer.actions.transfer import read_file, read_small
+from trainer.actions.verify_run import fault_of
 from trainer.digest import canonical, digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
@@ -52,7 +53,7 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
 def pull_run(
     run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
 ) -> list[Record]:
-    """Bring the attempts of `run` that are in `store` below the folder `runs`; those that are there already stay untouched.
+    """Bring the attempts of `run` that are in `store` below the folder `runs`; of those that are there, what was damaged.
 
     Raises `RunNotFoundError`, `AlteredError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
     """
@@ -64,8 +65,11 @@ def pull_run(
     with disk_faults(runs):
         runs.mkdir(parents=True, exist_ok=True)
     for sealed, record in found:
-        if not (runs / run / ATTEMPTS / str(record.attempt)).exists():
+        here = runs / run / ATTEMPTS / str(record.attempt)
+        if not here.exists():
             _pull(sealed, record, store, runs=runs, progress=progress)
+        elif (here / RECORD).exists() and (here / RECORD).read_bytes() == sealed.record_text():
+            _mend(sealed, store, here, progress=progress)
     return [record for _, record in found]
 
 
@@ -84,6 +88,18 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         write_whole(attempt / RECORD, sealed.record_text())
         _mark(runs / record.run, note)
         _appear(place, runs / record.run)
+
+
+def _mend(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
+    """Put back, whole or not at all, each file of an attempt that is gone or is not what the seal says."""
+    bad = [file for file in sealed.files if fault_of(here / file.path, file)]
+    with _aside(here.parents[2], here.parents[1].name) as place:
+        for file in bad:
+            _fetched(store, file, place)
+            with disk_faults(here):
+                (here / file.path).parent.mkdir(parents=True, exist_ok=True)
+                (place / file.path).replace(here / file.path)
+            progress.note(f"put back: {here / file.path}")
 
 
 def _mark(folder: Path, note: Published) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, attempts, close_dead, is_alive, load_record
+from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, attempts, close_dead, is_alive, load_record, record_of
 from trainer.candidates import Kind, candidates
 from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.image_claim import SEEN
@@ -60,8 +60,7 @@ def require_resumable(run: Path, *, here: str) -> Record:
 
 def last_record(run: Path) -> Record:
     """Give the record of the last attempt that has one: an attempt that was killed as it began has none."""
-    paths = [run / ATTEMPTS / str(number) / RECORD for number in reversed(attempts(run))]
-    return load_record(next((path for path in paths if path.exists()), paths[0]))
+    return record_of(run)
 
 
 def require_source(run: Path, record: Record) -> None:

@@ -80,9 +80,14 @@ def attempts(folder: Path) -> list[int]:
     return found
 
 
+def recorded(folder: Path) -> list[int]:
+    """The attempts that have a record: one that was killed as it began has none, and counts as an attempt nevertheless."""
+    return [number for number in attempts(folder) if (folder / ATTEMPTS / str(number) / RECORD).exists()]
+
+
 def record_of(folder: Path, attempt: int | None = None) -> Record:
-    """The record of an attempt, by default the last. Raises `DocumentError` where there is none that can be read."""
-    known = attempts(folder)
+    """The record of an attempt, by default the last that has one. Raises `DocumentError`, or `RunError` where there is none."""
+    known = recorded(folder)
     path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
     return load_record(path)
 

@@ -95,7 +95,12 @@ class Here:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
         )
-        return self._process.wait(), claim(os.environ).image.known
+        try:
+            return self._process.wait(), claim(os.environ).image.known
+        except BaseException:  # it closes its record
+            self._process.terminate()
+            self._process.wait()
+            raise
 
     def kill(self, ready: Prepared) -> None:
         """SIGKILL to the process that was started last."""

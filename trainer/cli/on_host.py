@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.actions.examine_run import Machine
 from trainer.actions.find_image import obtain_image
 from trainer.actions.hash_image import hashed
-from trainer.actions.reproduce import Place, Prepared, give, run_confined
+from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
 from trainer.cli.checkout import DOTENV, ROOT, engine
 from trainer.cli.places import host_name, runs_folder, store_address
@@ -86,9 +86,14 @@ class OnHost:
         """Run it in the recorded image, by digest."""
         image = obtain_image(image_name(ready.original), engine=self._engine)
         uid, gid = self._user()
+        inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
+
+        def say(line: str) -> None:
+            _say(line.replace(inside, outside))
+
         with closing(self._engine) as host:
             code = run_confined(
-                ready, place=Place(image=image, uid=uid, gid=gid, host=host_name()), engine=host, say=_say
+                ready, place=Place(image=image, uid=uid, gid=gid, host=host_name()), engine=host, say=say
             )
         return code, Knowledge.VERIFIED
 

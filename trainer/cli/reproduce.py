@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.compare import Places, compare
 from trainer.actions.compare import side as compared
-from trainer.actions.examine_run import examine_run, looked_up, require
+from trainer.actions.examine_run import examine_run, looked_up, require, require_outcome
 from trainer.actions.keep_retest import keep_retest, publish_retest
 from trainer.actions.publish_run import publish_run
 from trainer.actions.reproduce import left, prepared
+from trainer.actions.run import record_of, recorded
 from trainer.cli.arguments import Arguments
 from trainer.cli.on_host import wake_store
 from trainer.cli.original import Original, original
@@ -27,13 +28,15 @@ from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, s
 from trainer.cli.run_page import printable
 from trainer.cli.runner import runner
 from trainer.cli.same_page import headline, page
+from trainer.cli.spelling import spelled
 from trainer.cli.trust import ask, is_foreign
 from trainer.dataset import Dataset
 from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import DriftError, RepriseError, RunError, StoppedError
+from trainer.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
 from trainer.host.bundle import verified
 from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
+from trainer.record import Status
 from trainer.retest import Retest, device_class, side
 from trainer.store import open_store
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.actions.compare import Comparison
+    from trainer.actions.reproduce import Prepared
     from trainer.cli.runner import Runner
     from trainer.host.source import SourceBundle
     from trainer.record import Knowledge, Record
@@ -62,6 +66,8 @@ def main(argv: list[str]) -> int:
     if not BAKED.exists():
         wake_store()
     found = original(words.run)
+    if found.record.outcome.status is not Status.RUNNING:
+        require_outcome(found.record)
     say(f"reprise: run {found.record.run} again")
     there = runner(found.record, here=words.here)
     if is_foreign(
@@ -114,7 +120,7 @@ def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
     for finding in findings:
         say(f"  {finding.about:9} {finding.found}")
         if finding.remedy:
-            say(f"  {'':9} -> {finding.remedy}")
+            say(f"  {'':9} -> {spelled(finding.remedy)}")
     require(findings)
     return _source(found)
 
@@ -127,10 +133,23 @@ def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
     with prepared(found.record, bundle, runs=runs_folder()) as ready:
         say(f"  run       {ready.run}, {there.isolation}")
         there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
-        code, image = there.run(ready)
+        try:
+            code, image = there.run(ready)
+        except (KeyboardInterrupt, StoppedError) as stop:
+            raise _broken_off(ready, stop) from stop
         if code:
             raise RunError(f"the retest ended with exit code {code}", hint="the lines above say why")
         return Done(record=left(ready), folder=ready.folder, image=image)
+
+
+def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
+    """Name what a retest that was stopped has left, and what can be done with it."""
+    kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
+    if not recorded(ready.folder):
+        return kind(f"stopped by {by}: nothing is left of the retest", hint="the same command begins again")
+    run, said = ready.run, record_of(ready.folder).outcome.status
+    hint = f"`reprise train --resume {run}` brings it to its end, then `reprise same {ready.original.run} {run}`; or remove that folder"
+    return kind(f"stopped by {by}: the retest, run {run}, is {said} and kept in {ready.folder}", hint=hint)
 
 
 def _hashed(record: Record, there: Runner) -> int:

@@ -14,7 +14,8 @@ from trainer.actions.keep_retest import retests_here, retests_in_store
 from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import LARGEST, pull_run
-from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of
+from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recorded
+from trainer.actions.verify_run import require_whole
 from trainer.cli.arguments import Arguments
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
@@ -207,7 +208,7 @@ def _pull(words: Namespace) -> int:
             print(
                 f"pulled {run}: {count}, in {runs / run}"
                 if new
-                else f"{run} is here already, in {runs / run}: nothing was pulled"
+                else f"{run} is here already, in {runs / run}: its files are what was published"
             )
     if words.json:
         print(json.dumps(done, indent=1))
@@ -245,6 +246,8 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
     folder = runs_folder() / run
     if dead:
         _bury(run)
+    for number in recorded(folder):
+        require_whole(folder / ATTEMPTS / str(number), record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))
     files = record_of(folder).outcome.files
     if not quiet:
@@ -260,7 +263,7 @@ def _schema(_: Namespace) -> int:
 
 def _bury(run: str) -> None:
     folder = runs_folder() / run
-    for number in attempts(folder):
+    for number in recorded(folder):
         place = folder / ATTEMPTS / str(number)
         if record_of(folder, number).outcome.status is not Status.RUNNING:
             continue

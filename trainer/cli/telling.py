@@ -9,12 +9,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.actions.publish_run import publish_run
 from trainer.cli.spelling import spelled
 from trainer.digest import canonical
 from trainer.errors import RepriseError
+from trainer.record import Status
 from trainer.store import open_store
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.cli.session import Session
+
+
+_STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,11 @@ def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -
         f"record     {session.shown}",
         f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
         *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
+        *(
+            [f"go on      {spelled(f'reprise train --resume {record.run}')}"]
+            if record.outcome.status in _STOPPED
+            else []
+        ),
     ]
 
 

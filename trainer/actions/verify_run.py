@@ -1,0 +1,81 @@
+"""Whether an attempt's files are still what its record says: each held against its digest, the record against its seal.
+
+Knows what a closed attempt must hold. Refuses to mend: where a store has the good copies, `pull_run` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from trainer.actions.publish_run import published, source_of
+from trainer.actions.run import CLAIM, RECORD
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError
+from trainer.seal import Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.record import File, Record
+
+_BLOCK = 1 << 20
+
+
+def require_whole(attempt: Path, record: Record) -> int:
+    """Give how many files were looked at. Raises `AlteredError`, naming the first that is not what the record says."""
+    faults = list(damaged(attempt, record))
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise AlteredError(f"{faults[0]}{more}", hint=_remedy(attempt, record))
+    return len(record.outcome.files)
+
+
+def damaged(attempt: Path, record: Record) -> Iterator[str]:
+    """Say, a line each, what of an attempt's files is not what its record says."""
+    if not is_as_sealed(attempt, record):
+        yield f"{attempt / RECORD} is not the record that was published"
+    for file in record.outcome.files:
+        if (fault := fault_of(attempt / file.path, file)) is not None:
+            yield fault
+
+
+def fault_of(path: Path, file: File) -> str | None:
+    """Say what is wrong with one file; `None` where its first bytes are those that were recorded: a log may have grown."""
+    if not path.is_file() or path.is_symlink():
+        return f"{path} is gone; the record lists it"
+    found = _digest_of_start(path, file.size)
+    return None if found == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {found[:19]}"
+
+
+def is_as_sealed(attempt: Path, record: Record) -> bool:
+    """Whether record and list of files are those that were published; true where nothing was."""
+    note = published(attempt)
+    if note is None:
+        return True
+    written = json.loads((attempt / RECORD).read_bytes())
+    sealed = Sealed(record=written, files=record.outcome.files, source=source_of(attempt.parents[1]))
+    return digest_of_bytes(sealed.to_json()) == note.sealed or sealed.source is None
+
+
+def _remedy(attempt: Path, record: Record) -> str:
+    note = published(attempt)
+    if note is None:
+        return "it is in no store: put the file back from a copy, or train anew"
+    if not (attempt / CLAIM).exists() or not is_as_sealed(attempt, record):
+        hint = f"{note.store} has the good copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
+    else:
+        hint = f"{note.store} has the good copy: `reprise runs pull {record.run}` puts it back"
+    return hint
+
+
+def _digest_of_start(path: Path, size: int) -> str:
+    """The digest of a file's first `size` bytes."""
+    running = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (block := file.read(min(size, _BLOCK))):
+            running.update(block)
+            size -= len(block)
+    return f"sha256:{running.hexdigest()}"
