@@ -127,10 +127,13 @@ class Cache:
             raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
         return cached
 
-    def suspect(self, dataset: Dataset) -> None:
-        """Let this user's next start verify the dataset, byte for byte, and fetch what is wrong again."""
-        with suppress(OSError):
+    def suspect(self, dataset: Dataset) -> bool:
+        """Let this user's next start verify the dataset, byte for byte, and fetch what is wrong again; tell whether that can be done."""
+        try:
             own(self.place(dataset) / SUSPECT).touch()
+        except OSError:  # a cache that is another user's, or mounted to be read
+            return False
+        return True
 
     def is_suspect(self, dataset: Dataset) -> bool:
         """Whether this user met a wrong byte in it."""

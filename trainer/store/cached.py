@@ -36,6 +36,11 @@ MAPS: Final = 512
 """Objects mapped at once: each holds a file handle, of which a process usually has 1024."""
 AGAIN: Final = "type the same command again: it verifies all of the dataset and fetches what is wrong"
 
+NOT_OURS: Final = (
+    "this user cannot write to {root}: set REPRISE_CACHE to another folder; "
+    "its owner mends it: reprise data verify {name}, then reprise data fetch {name}"
+)
+
 
 class CachedDataset:
     """A dataset's files, read-only; nothing is handed on by `read` that was not verified in this process."""
@@ -165,8 +170,9 @@ class CachedDataset:
         return bytearray(len(self._listing))
 
     def _damaged(self, entry: Entry) -> AlteredError:
-        self._cache.suspect(self.dataset)
-        return AlteredError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=AGAIN)
+        can_be_mended = self._cache.suspect(self.dataset)
+        hint = AGAIN if can_be_mended else NOT_OURS.format(root=self._cache.root, name=self.dataset.name)
+        return AlteredError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=hint)
 
 
 def _opened(cache: Cache, dataset: Dataset) -> CachedDataset:

@@ -141,8 +141,18 @@ def make_shared(folder: Path, *, root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     mode = stat.S_IMODE(root.stat().st_mode)
     for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
-        try:
-            (root / each).mkdir()
-        except FileExistsError:
-            continue
-        (root / each).chmod(mode)
+        if not (root / each).is_dir():
+            _make_open(root / each, mode)
+
+
+def _make_open(folder: Path, mode: int) -> None:
+    """Make a folder that has its mode when it has its name: another user may be about to write into it."""
+    new = folder.with_name(f".new-{secrets.token_hex(8)}")
+    new.mkdir()
+    try:
+        new.chmod(mode)
+        new.rename(folder)
+    except OSError:  # another process was ready first
+        new.rmdir()
+        if not folder.is_dir():
+            raise

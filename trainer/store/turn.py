@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Event, Thread
@@ -87,9 +88,16 @@ def _opened(path: Path) -> int | None:
     """The lock's file, made for everybody. Opened before it is made: in a sticky folder O_CREAT on another's file is refused."""
     with suppress(OSError):
         return os.open(path, os.O_RDWR)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     with suppress(OSError):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):
-            os.fchmod(handle, 0o666)
-        return handle
+            os.fchmod(handle, 0o666)  # before it has its name: another user may be about to open it
+            os.link(new, path)
+        new.unlink(missing_ok=True)
+        os.close(handle)
+    with suppress(OSError):
+        return os.open(path, os.O_RDWR)
+    with suppress(OSError):  # a file system without hard links
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     return None
