@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
 from trainer.record import LedgerEntry
-from trainer.setting_faults import all_of, option
+from trainer.setting_faults import all_of, option, unused
 from trainer.settings import is_secret, written
 from trainer.suggest import did_you_mean, nearest
 
@@ -112,9 +112,7 @@ class Ledger:
         near = nearest(name, [other for other in self._origins if self._is_used(other)], most=1)
         also = f"did you mean {option(near[0])}? " if near else ""
         told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
-        return SettingError(
-            f"setting {name} is given ({self._origins[name]}), but nothing in this run uses it", hint=told
-        )
+        return unused(name, str(self._origins[name]), hint=told)
 
     def _is_used(self, name: str) -> bool:
         return name in self._bound or name in self._read

@@ -86,6 +86,11 @@ def _type_of(value: str) -> str | None:
     return None if found is None else type(found).__name__
 
 
+def unused(name: str, origin: str, *, hint: str) -> SettingError:
+    """Word a setting that would have no effect."""
+    return SettingError(f"setting {name} is given ({origin}), but nothing in this run uses it", hint=hint)
+
+
 def without_value(name: str) -> SettingError:
     """Word an option that needs a value and stands alone."""
     return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE")

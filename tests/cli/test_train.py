@@ -78,6 +78,7 @@ def test_train_without_an_experiment_lists_them() -> None:
     [
         (["--learning-rat", "1"], SettingError, "unknown setting --learning-rat"),
         (["--learning-rate", "abc"], SettingError, "expected a number, found 'abc'"),
+        (["--momentum", "0.5"], SettingError, "momentum is given .command line., but nothing in this run uses it"),
         (["--dataset", "digitz"], DatasetError, "dataset 'digitz' is not declared"),
         (["--dataset", "diabetes"], SettingError, "the fields of dataset diabetes are features, target"),
     ],
@@ -136,3 +137,18 @@ def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(
     assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
     assert place.outside is not None
     assert place.outside.read_text() == "x = 1\n"
+
+
+def test_a_parameter_that_is_no_setting_is_told_how_to_become_one(tmp_path: Path) -> None:
+    """Where it stands, and the line to write."""
+    mine = tmp_path / "idea.py"
+    mine.write_text(
+        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "class Settings(ClassificationSettings):\n    dataset = 'digits'\n    classes = 10\n"
+        "class Net(Classifier):\n    def __init__(self, *, dropout=0.1) -> None: ...\n"
+    )
+    with pytest.raises(SettingError, match="unknown setting --dropout") as caught:
+        main(["--exp", str(mine), "--dropout", "0.5"])
+    assert (
+        caught.value.hint == "idea.py:6 has a parameter of that name: declare it in Settings as `dropout: float = 0.1`"
+    )

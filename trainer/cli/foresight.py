@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from trainer import setting_faults
 from trainer.dataset import load_dataset
-from trainer.errors import ExperimentError
+from trainer.errors import ExperimentError, SettingError
 from trainer.origins import resolve
 from trainer.pairing import check_pairing
 from trainer.training.sketch import sketched, untyped
+from trainer.training.takers import parameter, untaken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,15 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     sketch = sketched(text)
     if sketch is None:
         return
+    for name in origins.words.options.keys() - sketch.settings.__pydantic_fields__.keys():
+        if taken := parameter(text, name):
+            raise SettingError(
+                f"unknown setting {setting_faults.option(name)}, given on the command line",
+                hint=f"{file.name}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
+            )
     resolved = resolve(sketch.settings, origins)
+    if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
+        raise setting_faults.all_of(faults)
     untold = {name for name in sketch.untold if not resolved.origins[name].is_given}
     if "dataset" in untold:
         return

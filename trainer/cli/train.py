@@ -114,6 +114,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
         rmtree(folder / BROUGHT, ignore_errors=True)
         _require_captured(folder / "source", asked.place)
         frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
+        print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
             print(f"not in the source: {line}", file=sys.stderr)
         _become(launch.model_copy(update={"frozen": frozen}), asked, source=folder / "source")

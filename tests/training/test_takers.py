@@ -1,0 +1,93 @@
+"""Which settings nothing would take, by the text alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.sketch import sketched
+from trainer.training.takers import parameter, untaken
+
+if TYPE_CHECKING:
+    from trainer.errors import SettingError
+
+PACKAGE = Path(__file__).parents[2] / "trainer" / "training"
+HEAD = """
+from torch import nn
+from trainer.training.classification import ClassificationSettings, Classifier
+"""
+SETTINGS = """
+class Settings(ClassificationSettings):
+    dataset = "digits"
+    classes = 10
+    width: int = 3
+    \"\"\"Units; not the width of a lamp.\"\"\"
+"""
+
+
+def refused(*words: str, before: str = "", after: str = "") -> list[SettingError]:
+    """What is certainly untaken of what the words give, in an experiment with these lines before and after its settings."""
+    text = f"{HEAD}{before}{SETTINGS}{after}"
+    sketch = sketched(text)
+    assert sketch is not None
+    resolved = resolve(sketch.settings, Origins(words=take_apart(words), environ={}))
+    return list(untaken(resolved, text, package=PACKAGE))
+
+
+def test_a_setting_of_its_own_that_nothing_mentions_is_untaken() -> None:
+    """What was not given is nobody's fault."""
+    (fault,) = refused("--width", "5")
+    assert fault.message == "setting width is given (command line), but nothing in this run uses it"
+    assert "no parameter in the experiment is called width" in str(fault.hint)
+    assert refused() == []
+
+
+def test_a_setting_of_a_choice_that_is_not_made_is_untaken() -> None:
+    """The hint is the choice, as the ledger would tell it later."""
+    (fault,) = refused("--momentum", "0.5")
+    assert fault.hint == "it is used with --optimizer sgd; otherwise leave it out"
+    assert refused("--momentum", "0.5", "--optimizer", "sgd") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "class Net(Classifier):\n    def __init__(self, width): pass"),
+        ("", "def make(settings): return settings.width"),
+        ("", "def make(settings): return getattr(settings, 'width')"),
+        ("import mine", ""),
+        ("from trainer.experiments.digits import Net", ""),
+        ("from . import mine", ""),
+    ],
+)
+def test_where_something_might_take_it_the_ledger_is_the_judge(before: str, after: str) -> None:
+    """A parameter, an attribute, a text of that name; code that is not in this file."""
+    assert refused("--width", "5", before=before, after=after) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--learning-rate", "0.1"),
+        ("--label-smoothing", "0.1"),
+        ("--seed", "3"),
+        ("--max-epochs", "1", "--max-steps", "3", "--accumulate", "2", "--clip-norm", "1", "--precision", "64-true"),
+        ("--warmup-steps", "3", "--schedule", "cosine", "--weight-decay", "0.1", "--batch-size", "4"),
+        ("--monitor", "val_loss", "--monitor-goal", "lowest"),
+        ("--no-progress", "--workers", "2", "--threads", "1", "--determinism", "off"),
+    ],
+)
+def test_what_a_run_uses_is_never_refused(words: tuple[str, ...]) -> None:
+    """Nor what bears on execution or launch alone, which others take."""
+    assert refused(*words) == []
+
+
+def test_a_parameter_that_is_no_setting_is_found_with_the_line_that_declares_it() -> None:
+    """With its type where it has one; a parameter without a default must be a setting already."""
+    text = "class Net:\n    def __init__(self, a, dropout=0.1, *, width: int = 3): pass"
+    assert parameter(text, "dropout") == ("dropout: float = 0.1", 2)
+    assert parameter(text, "width") == ("width: int = 3", 2)
+    assert parameter(text, "a") is None
