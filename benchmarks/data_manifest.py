@@ -1,4 +1,4 @@
-"""A manifest of a million files: made in a process of its own, then checked, planned and looked up here. Run by `benchmarks/data.py`."""
+"""A manifest of many files: made in a process of its own, then checked, planned and looked up here. Run by `benchmarks/data.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, ".")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.listing import Entry, Pack, Segment
 from trainer.manifest import Manifest, manifest_bytes, parse_manifest
@@ -22,14 +22,13 @@ from trainer.packing import PACK_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILES = 1_000_000
 SIZE = 8_000
 
 
-def make(path: str) -> None:
-    """Write the manifest of a dataset of 8 GB that nobody has."""
+def make(path: str, files: int) -> None:
+    """Write the manifest of a dataset that nobody has."""
     in_pack = PACK_BYTES // SIZE
-    packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(FILES // in_pack + 1)]
+    packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(files // in_pack + 1)]
     entries = (
         Entry(
             path=file_path(number),
@@ -37,7 +36,7 @@ def make(path: str) -> None:
             sha256=digest(str(number)),
             segments=(Segment(pack=packs[number // in_pack], offset=number % in_pack * SIZE, length=SIZE),),
         )
-        for number in range(FILES)
+        for number in range(files)
     )
     Path(path).write_bytes(manifest_bytes(Manifest(entries=tuple(entries))))
 
@@ -52,9 +51,9 @@ def digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def main(path: str) -> None:
+def main(path: str, files: int) -> None:
     """Print what each step took, as JSON."""
-    maker = multiprocessing.Process(target=make, args=(path,))
+    maker = multiprocessing.Process(target=make, args=(path, files))
     maker.start()
     maker.join()
     took: dict[str, tuple[float, float]] = {}
@@ -70,11 +69,11 @@ def main(path: str) -> None:
         step("digest, at each warm start", lambda: hashlib.sha256(raw).hexdigest())
         listing = step("checked, once, when it is fetched", lambda: parse_manifest(raw))
         step("planned, once", lambda: needs_of(listing))
-        step("first look-up in a process", lambda: listing.find(file_path(FILES // 2)))
-        step("1,000 look-ups", lambda: [listing.find(file_path(number)) for number in range(0, FILES, FILES // 1000)])
+        step("first look-up in a process", lambda: listing.find(file_path(files // 2)))
+        step("1,000 look-ups", lambda: [listing.find(file_path(number)) for number in range(0, files, files // 1000)])
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sys.stdout.write(json.dumps({"took": took, "size": len(raw), "rss": rss}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
