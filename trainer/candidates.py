@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DEVICE = "device"
     LOCK = "lock"
     LAYER = "image layer"
+    RESUMED = "changed when resumed"
     PYTHON = "Python"
     PACKAGE = "package"
     SYSTEM = "system package"
@@ -80,6 +81,7 @@ def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
     """What a run must not depend on, and does where a promise is broken; what is known on one side only tells nothing."""
     one, other = a.circumstances, b.circumstances
     stock, stock_b = one.inventory, other.inventory
+    yield from _around(Kind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
     yield from _around(Kind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
     if stock.distributions and stock_b.distributions:
         yield from _packages(stock.distributions, stock_b.distributions)

@@ -83,6 +83,19 @@ def take_apart(argv: Sequence[str]) -> Words:
     return Words(options=options)
 
 
+def asked(origins: Origins) -> dict[str, Any]:
+    """Give what was asked for, by name, without knowing any setting: of the command line and the environment that is text, or a flag.
+
+    >>> asked(Origins(words=take_apart(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
+    {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
+    """
+    told = _from_file(origins.file) | _from_environment(origins.environ)
+    for name, text in origins.words.options.items():
+        denied = text is None and name.startswith("no_")
+        told[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
+    return told
+
+
 def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
     """Make frozen settings of everything given. Raises `SettingError` naming every one that is wrong, each with its origin.
 

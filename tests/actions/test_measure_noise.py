@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.actions.runs import circumstances, ingredients
-from trainer.actions.measure_noise import keep_noise, made_before, noise_of, unlike
+from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
 from trainer.actions.run import new_run, open_run
 from trainer.digest import digest_of_bytes
 from trainer.errors import RunError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from trainer.record import Record
 
-TYPED = circumstances().command
 SOURCE = digest_of_bytes(b"source")
 
 
@@ -32,13 +32,15 @@ def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Stat
 
 
 def test_a_run_that_completed_is_not_made_again(tmp_path: Path) -> None:
-    """By the words it was typed with and its source; one that was stopped, or of other source, does not count."""
+    """By its source and what it was given, however that was typed; one that was stopped, or was given more, does not count."""
+    usual = Wanted(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
     trained(tmp_path, status=Status.FAILED)
-    assert made_before(TYPED, tmp_path, source=SOURCE) is None
-    record = trained(tmp_path)
-    assert made_before(TYPED, tmp_path, source=SOURCE) == record
-    assert made_before([*TYPED, "--seed", "1"], tmp_path, source=SOURCE) is None
-    assert made_before(TYPED, tmp_path, source=digest_of_bytes(b"edited")) is None
+    assert made_before(usual, tmp_path) is None
+    record = trained(tmp_path)  # its seed is a default
+    assert made_before(usual, tmp_path) == record
+    for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
+        assert made_before(replace(usual, settings=other), tmp_path) is None
+    assert made_before(replace(usual, source=digest_of_bytes(b"edited")), tmp_path) is None
 
 
 def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:

@@ -23,13 +23,12 @@ WORDS = ["digits", "--seeds", "3"]
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three runs of digits from this checkout's source, by the words that noise would type."""
+    """Three runs of digits from this checkout's source, with the defaults that noise would take."""
     runs = tmp_path / "runs"
     monkeypatch.setenv("REPRISE_RUNS", str(runs))
     source = capture(CHECKOUT, runs=runs).digest
     for seed, loss in enumerate((0.5, 0.6, 0.7)):
-        typed = ["reprise", "train", "--exp", "digits", "--seed", str(seed)]
-        around = circumstances().model_copy(update={"command": typed})
+        around = circumstances().model_copy(update={"origins": {"seed": "command line", "learning_rate": "experiment"}})
         made = ingredients(source=source, settings={"seed": seed, "learning_rate": 0.001})
         run = open_run(new_run(runs)[1], ingredients=made, circumstances=around)
         run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, steps=3))

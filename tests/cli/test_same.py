@@ -44,7 +44,7 @@ def test_the_verdict_comes_first_then_candidates_then_figures(runs: Path, capsys
         "not compared",
     ]
     assert "setting  seed  0 (default)  1 (default)" in out
-    assert "w       float32  2      1 of 2     4194304      0.333" in out
+    assert "w       float32  2      1 of 2     many         0.333" in out
     assert "because of" not in out
 
 

@@ -6,10 +6,13 @@ Refuses to start a run.
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.list_runs import local_ids
 from trainer.actions.run import record_of
@@ -20,26 +23,67 @@ from trainer.host.atomic import give_like, make_folder, write_whole
 from trainer.noise import FOLDER, SEED, Noise
 from trainer.record import Status
 from trainer.retest import device_class
+from trainer.settings import GIVEN, LaunchSettings
 from trainer.verdict import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from trainer.record import Record
 
+_LAUNCH: Final = frozenset(LaunchSettings.__pydantic_fields__) - {"environment"}
 _PLAIN: Final = re.compile(r"[^a-z0-9_-]+")
 
 
-def made_before(command: Sequence[str], runs: Path, *, source: str) -> Record | None:
-    """The latest run here that was typed like this, from this source, and completed; `None` where there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A run as it would be made: what is not among `settings` has the default of the source."""
+
+    experiment: str
+    source: str
+    settings: Mapping[str, Any]
+    """What is asked for, the seed too; text, where it was typed."""
+
+    def is_met_by(self, record: Record) -> bool:
+        """Whether a run is what would be made, however it was typed: what was asked for is equal, and nothing else was given."""
+        values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
+        bearing = (values.keys() & _LAUNCH) | record.ingredients.settings.keys()
+        given = {name for name in bearing if origins.get(name) in GIVEN} | {SEED}
+        return (
+            (record.ingredients.experiment, record.ingredients.source) == (self.experiment, self.source)
+            and not record.circumstances.changed
+            and all(name in values for name in self.settings)
+            and given <= self.settings.keys()
+            and all(means(text, values[name]) for name, text in self.settings.items() if name in bearing)
+        )
+
+
+def means(asked: object, value: object) -> bool:
+    """Tell whether what was asked for, perhaps as text, is a recorded value.
+
+    >>> means("1e-3", 0.001), means("none", None), means("true", True), means("2", 3)
+    (True, True, True, False)
+    """
+    if asked == value or str(asked) == value:
+        return True
+    if asked in ("none", "null"):
+        return value is None
+    with suppress(ValueError, TypeError):
+        return bool(json.loads(str(asked)) == value)
+    with suppress(ValueError):
+        return isinstance(value, float) and float(str(asked)) == value
+    return False
+
+
+def made_before(wanted: Wanted, runs: Path) -> Record | None:
+    """The latest run here that is what would be made, and completed; `None` where there is none."""
     for name in reversed(local_ids(runs)):
         try:
             record = record_of(runs / name)
         except RepriseError:
             continue
-        same = record.circumstances.command == [*command] and record.ingredients.source == source
-        if same and record.outcome.status is Status.COMPLETED:
+        if record.outcome.status is Status.COMPLETED and wanted.is_met_by(record):
             return record
     return None
 

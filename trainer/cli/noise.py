@@ -1,17 +1,20 @@
 """`reprise noise EXP --seeds N`: train with N seeds, and say how far results are apart when nothing else differs.
 
-Knows words and output. Each seed is an ordinary run with a record of its own; those that are here already, from this source and typed with
-the same words, are not made again. Refuses to mix runs of different things.
+Knows words and output. Each seed is an ordinary run with a record of its own; those that are here already, of this source and
+these settings however they were typed, are not made again. Refuses to mix runs of different things.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.measure_noise import keep_noise, made_before, noise_of, unlike
+from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
 from trainer.cli.arguments import Arguments
+from trainer.cli.manual import OWN
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
 from trainer.cli.spelling import spelled
@@ -20,7 +23,7 @@ from trainer.cli.trainings import completed
 from trainer.errors import RunError, UsageError
 from trainer.host.source import capture
 from trainer.noise import FEWEST, SEED
-from trainer.origins import take_apart
+from trainer.origins import Origins, asked, take_apart
 from trainer.spread import LEVEL, POWER, seeds_needed, spread
 
 if TYPE_CHECKING:
@@ -65,13 +68,15 @@ def _parser() -> Arguments:
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
     """A run for each seed, all of one thing."""
     typed = ["--exp", experiment, *settings]
-    place = understood(
-        typed, take_apart(typed)
-    ).place  # what is certainly wrong is said in one line, before anything is started
+    told = understood(typed, take_apart(typed))  # what is certainly wrong is said before anything is started
+    place, origins = told.place, Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=told.file)
     brought = {} if place.outside is None else {place.file.as_posix(): place.outside}
     source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
     words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}
-    found = {seed: made_before(["reprise", "train", *words[seed]], runs_folder(), source=source) for seed in seeds}
+    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins))
+    found = {
+        seed: made_before(replace(wanted, settings={**wanted.settings, SEED: seed}), runs_folder()) for seed in seeds
+    }
     records = {seed: record for seed, record in found.items() if record is not None}
     for seed in seeds:
         records[seed] = _told(seed, records.get(seed)) or _trained(seed, words[seed])

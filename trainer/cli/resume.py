@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.resume import kinds, require_resumable, require_source, set_aside_what_was_seen
 from trainer.cli.original import original
 from trainer.cli.places import host_name
-from trainer.errors import UsageError
+from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
 from trainer.rerun import going_on
@@ -59,6 +59,7 @@ def again(words: Words) -> Again:
     allowed = kinds(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name())
     require_source(folder, record)
+    _require_able(folder)
     given = going_on(record)
     write_whole(folder / _SETTINGS, given.file())
     anew = [
@@ -72,6 +73,14 @@ def again(words: Words) -> Again:
         argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
         allowed=allowed,
     )
+
+
+def _require_able(folder: Path) -> None:
+    """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
+    launch = folder / COPY / "trainer" / "launch.py"
+    if not launch.is_file() or "resumes:" not in launch.read_text(encoding="utf-8"):
+        said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
+        raise ResumeError(said, hint=f"start it anew: `reprise runs show {folder.name}` says with what it was begun")
 
 
 def begin_unseen(ready: Again, *, watched: bool) -> None:

@@ -85,6 +85,7 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
     if around.drift_at_end is not None and around.drift_at_end != around.drift:
         yield from _lines("drift when it ended", around.drift_at_end or ["none"])
+    yield from _lines("changed when it was resumed", around.changed)
     yield from _settings(record)
     yield from _lines("left out of the source", around.source.left_out)
     files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trainer.actions.compare import stronger
+from trainer.candidates import Kind
 from trainer.cli.run_page import columns, printable
 from trainer.trace import FILE
 from trainer.verdict import Rung
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 60
 """Characters of a value in a table."""
+_FEW = 1 << 20
+"""Numbers of a format that are worth counting: where more lie between two, they are simply different."""
 
 
 def headline(comparison: Comparison) -> str:
@@ -84,8 +87,8 @@ def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
     """What differs; where the results do not, nothing needs a cause."""
     found = comparison.candidates
     title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
-    ingredients = [candidate for candidate in found if candidate.ingredient]
-    around = [candidate for candidate in found if not candidate.ingredient]
+    ingredients = [each for each in found if each.ingredient or each.kind is Kind.RESUMED]
+    around = [each for each in found if each not in ingredients]
     if not found:
         yield from _block(title, ["nothing: all ingredients and circumstances are equal"])
     yield from _block(f"{title}: ingredients", _table(ingredients, most))
@@ -93,22 +96,19 @@ def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
 
 
 def _table(found: list[Candidate], most: int | None) -> Iterator[str]:
-    for _, group in groupby(found, key=lambda candidate: candidate.kind):
-        each = list(group)
-        cells = [
-            (
-                candidate.kind,
-                printable(candidate.name),
-                _value(candidate.a, candidate.from_a),
-                _value(candidate.b, candidate.from_b),
-            )
-            for candidate in each[:most]
-        ]
-        for candidate, line in zip(each, columns(cells), strict=False):
-            yield line
+    groups = [list(group) for _, group in groupby(found, key=lambda candidate: candidate.kind)]
+    aligned = columns([_cells(candidate) for each in groups for candidate in each[:most]]) if found else iter(())
+    for each in groups:
+        for candidate in each[:most]:
+            yield next(aligned)
             yield from (f"    {inner}" for inner in _cut(candidate.inside, None if most is None else 4 * most))
         if most is not None and len(each) > most:
             yield f"... and {len(each) - most} more of kind {each[0].kind}: --all shows them"
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    values = (_value(candidate.a, candidate.from_a), _value(candidate.b, candidate.from_b))
+    return (candidate.kind, printable(candidate.name), *values)
 
 
 def _value(value: str, origin: str | None) -> str:
@@ -124,16 +124,24 @@ def _cut(lines: tuple[str, ...], most: int | None) -> Iterator[str]:
 
 
 def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
-    head = ("metric", "A", "B", "B - A", "ulp", "tolerance", "noise")
+    head = ("metric", "A", "B", "B - A", "apart", "tolerance", "noise")
     yield from columns([head, *(_figure(figure) for figure in figures)])
 
 
 def _figure(figure: Figure) -> tuple[str, ...]:
     values = tuple("absent" if value is None else repr(value) for value in (figure.a, figure.b))
-    steps = "" if figure.ulp is None else str(figure.ulp)
-    apart = ("equal", "0") if figure.equal else (_number(figure.difference), steps)
+    apart = ("equal", "") if figure.equal else (_number(figure.difference), _apart(figure))
     tolerance = _number(figure.tolerance) or "not declared"
     return (printable(figure.name), *values, *apart, tolerance, _number(figure.noise) or "not measured")
+
+
+def _apart(figure: Figure) -> str:
+    """How far apart two values are: in numbers of their format where few lie between, else by their relation."""
+    if figure.ulp is not None and figure.ulp <= _FEW:
+        return f"{figure.ulp} ulp"
+    if not figure.difference or not isinstance(figure.a, float | int) or not isinstance(figure.b, float | int):
+        return ""
+    return f"{abs(figure.difference) / max(abs(figure.a), abs(figure.b)):.2g} relative"
 
 
 def _number(value: float | None) -> str:
@@ -169,7 +177,8 @@ def _tensor(found: TensorDifference) -> tuple[str, ...]:
     }
     special = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     differing = f"{apart.differing} of {found.elements}"
-    return (printable(found.name), dtype, shape, differing, str(apart.ulp), f"{apart.relative:.3g}", special)
+    steps = str(apart.ulp) if apart.ulp <= _FEW else "many"
+    return (printable(found.name), dtype, shape, differing, steps, f"{apart.relative:.3g}", special)
 
 
 def _both(pair: tuple[object, object]) -> str:
