@@ -61,9 +61,18 @@ def all_of(faults: Sequence[SettingError]) -> SettingError:
 def unknown(name: str, fields: Collection[str], *, origin: Origin, where: str) -> SettingError:
     """Word a name that no setting has, with the nearest ones, each as it would be typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
-    near = [typed(other) for other in nearest(name, fields)]
+    near = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
     hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
     return SettingError(f"unknown setting {typed(name)}, given {where}", hint=hint)
+
+
+def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
+    """The settings that `name` has the initials of, as people write them.
+
+    >>> _abbreviated("lr", ["learning_rate", "seed"])
+    ['learning_rate']
+    """
+    return [field for field in fields if "".join(word[0] for word in field.split("_") if word) == name]
 
 
 def untyped(name: str, value: str, *, place: str) -> ExperimentError:

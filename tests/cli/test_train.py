@@ -77,6 +77,7 @@ def test_train_without_an_experiment_lists_them() -> None:
     ("argv", "kind", "said"),
     [
         (["--learning-rat", "1"], SettingError, "unknown setting --learning-rat"),
+        (["--lr", "1"], SettingError, "unknown setting --lr"),
         (["--learning-rate", "abc"], SettingError, "expected a number, found 'abc'"),
         (["--momentum", "0.5"], SettingError, "momentum is given .command line., but nothing in this run uses it"),
         (["--dataset", "digitz"], DatasetError, "dataset 'digitz' is not declared"),

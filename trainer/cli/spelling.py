@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from typing import Final
 
 from trainer.cli import BAKED, COMMANDS
@@ -16,6 +17,7 @@ from trainer.cli.places import CHECKOUT
 from trainer.host.image_claim import WATCHED
 
 HOST: Final = "scripts/reprise"
+DOOR: Final = "scripts/train"
 COMPOSE: Final = "docker compose run --rm train"
 _NAMES: Final = "|".join(sorted(COMMANDS, key=len, reverse=True))
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
@@ -41,7 +43,12 @@ def is_composed() -> bool:
     return BAKED.exists() and WATCHED not in os.environ and not os.access(CHECKOUT, os.W_OK)
 
 
+def is_set_up() -> bool:
+    """Whether this checkout can start a container, or needs none; where it cannot, only one command does what is missing."""
+    return BAKED.exists() or (CHECKOUT / ".env").exists() or find_spec("torch") is not None
+
+
 def _spelled(command: str, *, inside: bool) -> str:
-    if not inside or COMMANDS[command].where == "host":
-        return f"{HOST} {command}"
-    return COMPOSE if command == "train" else f"{COMPOSE} {command}"
+    if inside and COMMANDS[command].where != "host":
+        return COMPOSE if command == "train" else f"{COMPOSE} {command}"
+    return DOOR if command == "train" and not is_set_up() else f"{HOST} {command}"

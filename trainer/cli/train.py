@@ -185,6 +185,11 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought:
     if given is None and "settings" in words.options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
     file = Path(given).absolute() if given else None
+    if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):
+        raise UsageError(
+            f"--settings {given} is not in this container, which sees the checkout only",
+            hint="copy it into the checkout",
+        )
     origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
     if "help" not in words.options:
         refuse_early(place, origins, checkout=root)
