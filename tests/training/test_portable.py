@@ -1,0 +1,139 @@
+"""Level `portable`: the same bits on other x86-64 CPUs, held by one committed value; also when killed on one and resumed on another.
+
+The other CPUs are emulated by qemu-user, instruction by instruction: slow, and without a bit of this machine's own instructions.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import torch
+
+from trainer.digest import digest_of_file
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+
+GOLDEN: Final = Path(__file__).parents[1] / "golden" / "portable.json"
+WORDS: Final = ("--determinism", "portable", "--max-epochs", "3", "--checkpoint-every", "5", "--no-publish")
+RESULTS: Final = ("metrics.jsonl", "tensors.json", "trace.jsonl", "weights.safetensors")
+CPUS: Final = ("Haswell-noTSX", "EPYC-Rome")
+EMULATOR: Final = "qemu-x86_64-static"
+UNTIL_S: Final = 300
+
+STARTER: Final = "import runpy, sys; sys.executable = sys.argv.pop(1); runpy.run_module('trainer', run_name='__main__', alter_sys=True)"
+"""The launcher itself needs no emulation; what it becomes, the training process, is started by the program given first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A CPU, this machine's or an emulated one."""
+
+    python: Path
+    checkout: Checkout
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Begin `reprise train`."""
+        command = [sys.executable, "-c", STARTER, str(self.python), "train", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.checkout.root, env=self.checkout.environ, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def run(self, *words: str) -> None:
+        """Train to the end."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=UNTIL_S)
+        assert process.returncode == 0, out + err
+
+    def killed(self) -> Path:
+        """Train until the second epoch is told, then die; give the run's folder."""
+        process = self.start("--exp", "dots.py", *WORDS)
+        assert process.stderr
+        while not process.stderr.readline().startswith("epoch 2/"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=UNTIL_S)
+        return newest(self.checkout)
+
+
+def newest(checkout: Checkout) -> Path:
+    """The latest run's folder."""
+    return max((each for each in (checkout.root / "runs").iterdir() if each.is_dir()), key=lambda each: each.name)
+
+
+def result(attempt: Path) -> dict[str, str]:
+    """What came out, by digest, and of which torch."""
+    return {"torch": torch.__version__, **{name: digest_of_file(attempt / name) for name in RESULTS}}
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """qemu-user: the one on the PATH, or Debian's, unpacked here and not installed."""
+    if found := shutil.which(EMULATOR) or shutil.which("qemu-x86_64"):
+        return found
+    if shutil.which("apt-get") is None:
+        pytest.skip("needs qemu-user: install it")
+    place = tmp_path_factory.mktemp("qemu")
+    subprocess.run(["apt-get", "download", "-qq", "qemu-user-static"], cwd=place, check=True)
+    (package,) = place.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, place], check=True)
+    return str(place / "usr/bin" / EMULATOR)
+
+
+@pytest.fixture
+def here(checkout: Checkout) -> Machine:
+    """This machine's own CPU."""
+    return Machine(python=Path(sys.executable), checkout=checkout)
+
+
+def emulated(cpu: str, emulator: str, checkout: Checkout) -> Machine:
+    """A machine with another CPU."""
+    python = checkout.root.parent / f"python-{cpu}"
+    python.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return Machine(python=python, checkout=checkout)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, str]:
+    """What came out when the value was committed."""
+    expected: dict[str, str] = json.loads(GOLDEN.read_text())
+    return expected
+
+
+def test_the_bits_are_those_that_are_committed(here: Machine, golden: dict[str, str]) -> None:
+    """After a change of torch, of the trace or of the metrics, look at what changed and commit what this prints."""
+    here.run("--exp", "dots.py", *WORDS)
+    assert result(newest(here.checkout) / "attempts/1") == golden
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpu", CPUS)
+def test_another_cpu_gives_the_same_bits(cpu: str, emulator: str, checkout: Checkout, golden: dict[str, str]) -> None:
+    """The whole run, emulated."""
+    emulated(cpu, emulator, checkout).run("--exp", "dots.py", *WORDS)
+    assert result(newest(checkout) / "attempts/1") == golden
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("first", "second"), [("", CPUS[0]), CPUS, (CPUS[1], "")])
+def test_killed_on_one_cpu_and_resumed_on_another_gives_the_same_bits(
+    first: str, second: str, emulator: str, checkout: Checkout, golden: dict[str, str]
+) -> None:
+    """SIGKILL in the second epoch; the empty name is this machine's CPU."""
+    here = Machine(python=Path(sys.executable), checkout=checkout)
+    one, other = (emulated(cpu, emulator, checkout) if cpu else here for cpu in (first, second))
+    run = one.killed()
+    other.run("--resume", run.name)
+    assert result(run / "attempts/2") == golden
