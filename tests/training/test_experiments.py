@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from trainer.dataset import load_dataset
-from trainer.errors import ExperimentError, ExperimentFailedError
+from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.ledger import Ledger, configured, kept
 from trainer.origins import Origins, resolve, take_apart
+from trainer.training.classification import cross_entropy
 from trainer.training.experiment import load_experiment, own_failure
 
 pytestmark = pytest.mark.torch
@@ -56,6 +57,13 @@ def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[
     file.write_text(text)
     with pytest.raises(kind, match=said):
         load_experiment("mine", file, root=ROOT)
+
+
+def test_a_label_beyond_the_classes_names_the_setting() -> None:
+    """Not torch's own words, which blame nobody."""
+    with pytest.raises(SettingError, match="has the label 9; the net gives scores for 5 classes") as caught:
+        cross_entropy(label_smoothing=0.0)(torch.zeros(2, 5), torch.tensor([1, 9]))
+    assert "set classes to 10 or more" in str(caught.value.hint)
 
 
 def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from trainer.errors import SettingError
 from trainer.ledger import configured
 from trainer.training.settings import ClassificationSettings
 from trainer.training.task import Task
@@ -33,10 +34,23 @@ class Classifier(Task):
         return measures()
 
 
+class _CrossEntropy(nn.CrossEntropyLoss):
+    """Cross entropy that says which setting a label does not fit; on a GPU such a label ends the process in CUDA's own words."""
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Give the loss. Raises `SettingError`."""
+        try:
+            return super().forward(scores, labels)
+        except IndexError as fault:
+            said = f"the dataset has the label {int(labels.max())}; the net gives scores for {scores.shape[1]} classes, 0 and up"
+            hint = f"set classes to {int(labels.max()) + 1} or more"
+            raise SettingError(said, hint=hint) from fault
+
+
 @configured
 def cross_entropy(*, label_smoothing: float) -> nn.CrossEntropyLoss:
     """Cross entropy of scores `[batch, classes]` and labels `[batch]`, a mean over the batch."""
-    return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    return _CrossEntropy(label_smoothing=label_smoothing)
 
 
 @configured

@@ -59,7 +59,7 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
         found = ", ".join(kind.__name__ for kind in nets) or "none"
         raise ExperimentError(
             f"experiment {name} has {found}; expected exactly one net that derives from Classifier or Regressor",
-            hint="keep one in the module",
+            hint="keep one in the module" if nets else "write `class Net(Classifier)` or `class Net(Regressor)`",
         )
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
 
@@ -76,6 +76,10 @@ def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | 
     lines = [f"{file.name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
     place = f"{file.name}:{frames[-1].lineno}"
     said = f"{place}: the experiment raised {type(fault).__name__}{_first_line(fault)}"
+    if isinstance(fault, ModuleNotFoundError):
+        lines.append(
+            "neither the environment nor the checkout has it: docs/environments.md tells how a package gets in"
+        )
     told = ExperimentFailedError(said, hint="\n     ".join(lines))
     told.place = place
     return told
