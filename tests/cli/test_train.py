@@ -123,8 +123,9 @@ def test_an_experiment_without_its_option_is_understood(argv: list[str], hint: s
 
 def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
     """As `docker compose run --rm train digits` types it; a misspelt command is still one."""
-    assert (cli.main(["digits"]), cli.main(["run"])) == (2, 2)
+    assert (cli.main(["digits"]), cli.main(["run"]), cli.main(["-e", "A=1"])) == (2, 2, 2)
     said = capsys.readouterr().err
+    assert "docker compose run -e NAME=VALUE --rm train" in said
     assert "train --exp digits`" in said
     assert "did you mean runs" in said
 

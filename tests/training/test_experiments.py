@@ -59,6 +59,17 @@ def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[
         load_experiment("mine", file, root=ROOT)
 
 
+@pytest.mark.parametrize(("beside", "said"), [(True, "as `from FOLDER import nope`"), (False, "docs/environments.md")])
+def test_what_cannot_be_imported_is_told_with_where_imports_begin(tmp_path: Path, said: str, *, beside: bool) -> None:
+    """A module that lies beside the experiment is the checkout's; a package is the environment's."""
+    (tmp_path / "mine.py").write_text("import nope")
+    if beside:
+        (tmp_path / "nope.py").touch()
+    with pytest.raises(ExperimentFailedError) as caught:
+        load_experiment("mine", tmp_path / "mine.py", root=ROOT)
+    assert said in str(caught.value.hint)
+
+
 def test_a_label_beyond_the_classes_names_the_setting() -> None:
     """Not torch's own words, which blame nobody."""
     with pytest.raises(SettingError, match="has the label 9; the net gives scores for 5 classes") as caught:

@@ -172,6 +172,11 @@ def _unknown(word: str) -> RepriseError:
     from trainer.errors import UsageError
     from trainer.suggest import did_you_mean, nearest
 
+    if word.startswith("-"):
+        said = f"found {word!r} where a command or an option that begins with `--` was expected"
+        return UsageError(
+            said, hint="options of compose stand before the service: docker compose run -e NAME=VALUE --rm train ..."
+        )
     experiment = None if nearest(word, COMMANDS) else meant(word, checkout=CHECKOUT)
     trains = f"an experiment is trained by `reprise train --exp {experiment}`"
     return UsageError(f"unknown command {word!r}", hint=trains if experiment else did_you_mean(word, COMMANDS))

@@ -77,12 +77,18 @@ def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | 
     place = f"{file.name}:{frames[-1].lineno}"
     said = f"{place}: the experiment raised {type(fault).__name__}{_first_line(fault)}"
     if isinstance(fault, ModuleNotFoundError):
-        lines.append(
-            "neither the environment nor the checkout has it: docs/environments.md tells how a package gets in"
-        )
+        lines.append(_how_to_import(str(fault.name), file))
     told = ExperimentFailedError(said, hint="\n     ".join(lines))
     told.place = place
     return told
+
+
+def _how_to_import(name: str, file: Path) -> str:
+    if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
+        return (
+            f"{name} lies beside the experiment; imports begin at the checkout's root, as `from FOLDER import {name}`"
+        )
+    return "neither the environment nor the run's source has it: docs/environments.md tells how a package gets in"
 
 
 def _first_line(fault: BaseException) -> str:
