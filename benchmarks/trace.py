@@ -22,6 +22,7 @@ if find_spec("torch") is None:
     python = ROOT / ".venv/bin/python"
     os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is wanted
 sys.path.insert(0, str(ROOT))
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as in a run: threads that wait sleep
 
 import lightning as L  # noqa: E402 - a Python that has them may have to be found first
 import torch  # noqa: E402
