@@ -1,0 +1,49 @@
+"""A training that was stopped goes on, by compose alone, to the bits of one that was not."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import RUN_ID
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import House
+
+pytestmark = pytest.mark.engine
+
+WORDS = ("--exp", "digits", "--max-epochs", "14", "--seed", "11")
+
+
+def stopped(house: House) -> str:
+    """Train until an epoch is over, `docker stop` the container, and give the run's id."""
+    name = f"{house.root.name}-resumed"
+    running = house.start("docker", "compose", "run", "--rm", "--name", name, "train", *WORDS)
+    assert running.stderr is not None
+    seen = ""
+    while "epoch 2/" not in seen.lower():
+        line = running.stderr.readline()
+        assert line, seen
+        seen += line
+    subprocess.run(["docker", "stop", name], capture_output=True, check=True)
+    _, rest = running.communicate(timeout=60)
+    assert running.returncode == 143, seen + rest
+    run: str = RUN_ID.findall(seen + rest)[-1]
+    assert f"train --resume {run}" in rest
+    return run
+
+
+def test_stopped_by_docker_and_resumed_is_identical_to_a_run_left_alone(house: House) -> None:
+    """Exit 143, `preempted`; resumed as attempt 2; `same` says so, typed on the host and typed in a container."""
+    run = stopped(house)
+    assert house.record(run)["outcome"]["status"] == "preempted"
+    resumed, twin = house.train("--resume", run), house.train(*WORDS)
+    assert resumed.code == 0, resumed.text
+    assert house.record(run)["attempt"] == 2
+    for said in (house.type("scripts/reprise", "same", run, twin.run), house.train("same", run, twin.run)):
+        assert said.code == 0, said.text
+        assert said.out.startswith("identical:")
+    again = house.train("--resume", run)
+    assert (again.code, "is completed" in again.text) == (88, True)
