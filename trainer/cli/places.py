@@ -39,12 +39,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")
 
 
-def adopt_dotenv(checkout: Path = CHECKOUT) -> None:
+def adopt_dotenv(checkout: Path | None = None) -> None:
     """On a host, let the managed block of `.env` say where the store is and with which key, where nothing else does.
 
     In an image compose has said it already, with the address that counts there. A file that this user cannot read says nothing.
     """
-    path = checkout / ".env"
+    path = (checkout or CHECKOUT) / ".env"
     if BAKED.exists() or not os.access(path, os.R_OK):
         return
     told = {**read_block(path).values, **outside(path)}
