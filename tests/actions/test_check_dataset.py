@@ -49,7 +49,8 @@ SAID = {"licence": "CC0-1.0", "source": "made here"}
 def check(folder: Path, **said: Any) -> Checked:
     """Check the folder of this file's files."""
     draft = typed({"name": "small", **SAID, **said}, Draft, where="test")
-    return check_dataset(draft, SourceFolder(root=fill(folder, FILES)))
+    source = SourceFolder(root=fill(folder, FILES))
+    return check_dataset(draft, source, source.paths())
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def check_dataset(draft: Draft, source: SourceFolder) -> Checked:
-    """Raises `DatasetError` where reader, splits or sample do not fit the folder's files, with both numbers."""
-    bodies = InFolder(root=source.root, paths=source.paths())
+def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> Checked:
+    """Raises `DatasetError` where reader, splits or sample do not fit these files of the folder, with both numbers."""
+    bodies = InFolder(root=source.root, paths=paths)
     here = set(bodies.paths) if draft.reader.needed else set()
     if missing := next((path for path in draft.reader.needed if path not in here), None):
         sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"

@@ -19,8 +19,8 @@ from trainer.dataset import Dataset, Draft, parse_dataset
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DatasetError, ObjectMissingError
 from trainer.file_names import check_paths
-from trainer.listing import Pack, Segment
-from trainer.manifest import Manifest, content_digest, manifest_bytes
+from trainer.listing import Listing, Pack, Segment
+from trainer.manifest import content_digest, manifest_bytes
 from trainer.packing import Slice, lay, place, segments_by_digest
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
@@ -48,6 +48,17 @@ class Published:
     """Whether this call named the version."""
     uploaded: int
     """Bytes that the store did not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A folder's files in the store: what names them, and how much had to be sent."""
+
+    manifest: str
+    content: str
+    files: int
+    bytes: int
+    uploaded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +101,16 @@ def publish_dataset(
 
     Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile, `StoreError` and its kinds.
     """
-    check_paths(source.paths())
-    for line in check_dataset(draft, source).notes:
+    paths = source.paths()
+    check_paths(paths)
+    for line in check_dataset(draft, source, paths).notes:
         progress.note(line)
     newest = newest_version(store, draft.name)
     known = segments_by_digest(read_manifest(store, newest)[0]) if newest else {}
-    manifest, uploaded = upload(source, store=store, known=known, progress=progress)
-    candidate = _candidate(draft, manifest)
+    stored = upload(source, paths, store=store, known=known, progress=progress)
+    candidate = _candidate(draft, stored)
     if newest and candidate == newest.model_copy(update={"version": 1}):
-        return Published(dataset=newest, is_new=False, uploaded=uploaded)
+        return Published(dataset=newest, is_new=False, uploaded=stored.uploaded)
     as_declared = declared and candidate == declared.model_copy(update={"version": 1})
     first = (
         declared.version
@@ -106,16 +118,17 @@ def publish_dataset(
         else max(each.version if each else 0 for each in (newest, declared)) + 1
     )
     dataset, is_new = name_version(store, candidate, first=first)
-    return Published(dataset=dataset, is_new=is_new, uploaded=uploaded)
+    return Published(dataset=dataset, is_new=is_new, uploaded=stored.uploaded)
 
 
 def publish_declared(
     declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT
 ) -> Published:
     """Publish the folder as exactly the version that is declared. Raises `DatasetError` with both digests when it is another one."""
-    _require(declared, "content", content_digest(hashed.entry for hashed in _all_hashed(source, source.paths())))
-    manifest, uploaded = upload(source, store=store, known={}, progress=progress)
-    _require(declared, "manifest", digest_of_bytes(manifest_bytes(manifest)))
+    paths = source.paths()
+    _require(declared, "content", content_digest(hashed.entry for hashed in _all_hashed(source, paths)))
+    stored = upload(source, paths, store=store, known={}, progress=progress)
+    _require(declared, "manifest", stored.manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (there := read_version(store, declared.name, declared.version)) != declared:
         sentence = f"{declared.title} in {store.address} is another one: manifest {there and there.manifest}"
@@ -123,14 +136,18 @@ def publish_declared(
             f"{sentence}; declared is {declared.manifest}",
             hint="a version is never replaced: publish under the next one",
         )
-    return Published(dataset=declared, is_new=is_new, uploaded=uploaded)
+    return Published(dataset=declared, is_new=is_new, uploaded=stored.uploaded)
 
 
 def upload(
-    source: SourceFolder, *, store: Store, known: Mapping[str, tuple[Segment, ...]], progress: Progress = SILENT
-) -> tuple[Manifest, int]:
-    """Bring what the store lacks of a folder's files into it, and the manifest that names them; the bytes that took."""
-    paths = source.paths()
+    source: SourceFolder,
+    paths: Sequence[str],
+    *,
+    store: Store,
+    known: Mapping[str, tuple[Segment, ...]],
+    progress: Progress = SILENT,
+) -> Stored:
+    """Bring what the store lacks of these files of a folder into it, and the manifest that names them."""
     files = {hashed.entry.path: hashed for hashed in _all_hashed(source, paths)}
     entries = [hashed.entry for hashed in files.values()]
     plan = lay(entries, known, most=source.part_bytes)
@@ -143,8 +160,10 @@ def upload(
         progress.end()
     manifest = place(entries, known, zip((pack for pack, _ in packs), plan, strict=True))
     raw = manifest_bytes(manifest)
-    store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))
-    return manifest, sum(size for _, size in packs)
+    digest, head = digest_of_bytes(raw), Listing(raw).head
+    store.write(object_key(digest), raw, sha256=digest)
+    uploaded = sum(size for _, size in packs)
+    return Stored(manifest=digest, content=head["content"], files=head["files"], bytes=head["bytes"], uploaded=uploaded)
 
 
 def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
@@ -215,12 +234,12 @@ def _require(declared: Dataset, what: str, found: str) -> None:
         )
 
 
-def _candidate(draft: Draft, manifest: Manifest) -> Dataset:
+def _candidate(draft: Draft, stored: Stored) -> Dataset:
     return Dataset(
         version=1,
-        manifest=digest_of_bytes(manifest_bytes(manifest)),
-        content=manifest.content,
-        files=len(manifest.entries),
-        bytes=manifest.bytes,
+        manifest=stored.manifest,
+        content=stored.content,
+        files=stored.files,
+        bytes=stored.bytes,
         **{key: getattr(draft, key) for key in Draft.model_fields},
     )

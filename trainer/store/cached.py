@@ -69,8 +69,10 @@ class CachedDataset:
 
     def read(self, path: str) -> memoryview:
         """The file's bytes, verified."""
-        self.require(path)
-        return self.view(path)
+        number = self._number(path)
+        entry = self._listing[number]
+        self._require(number, entry, 0, entry.size)
+        return self._view(entry)
 
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once a process: of a small file all of it, of a large one each part that is touched.
@@ -78,11 +80,15 @@ class CachedDataset:
         Raises `AlteredError`, after which the next start verifies all of the dataset and fetches what is wrong.
         """
         number = self._number(path)
+        if not self._verified[number]:
+            entry = self._listing[number]
+            self._require(number, entry, start, entry.size if stop is None else stop)
+
+    def _require(self, number: int, entry: Entry, start: int, stop: int) -> None:
         if self._verified[number]:
             return
-        entry = self._listing[number]
         if len(entry.segments) >= MANY and all(segment.is_whole for segment in entry.segments):
-            self._require_parts(number, entry, start, entry.size if stop is None else stop)
+            self._require_parts(number, entry, start, stop)
             return
         self._hold(entry, self._view(entry), entry.sha256)
         self._verified[number] = 1
