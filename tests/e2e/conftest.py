@@ -115,7 +115,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         (root / "runs" / ".first.json").write_text(json.dumps({"code": said.code, "text": said.text}))
         yield mine
     finally:
-        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans")
+        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1")
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.engine
 WORDS = ("--exp", "digits", "--max-epochs", "1")
 
 
-@pytest.mark.usefixtures("first")
-def test_a_later_call_prepares_nothing(house: House) -> None:
-    """Nothing is told but the command that it types."""
-    said = house.type("scripts/train", *WORDS)
+def test_a_later_call_prepares_nothing_wherever_it_is_typed(house: House, first: Said) -> None:
+    """Nothing is told but the command that it types; a path begins where it was typed, in any folder of the checkout."""
+    assert first.code == 0, first.text
+    said = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
     assert said.code == 0, said.text
     assert not [line for line in said.err.splitlines() if line.startswith(("train:", "engine:", "base:", "debian:"))]
     assert "reprise: docker compose run --rm train --exp digits --max-epochs 1" in said.err
@@ -48,17 +48,30 @@ def test_a_signal_to_it_alone_reaches_the_container(
     assert not house.type("docker", "ps", "--all", "--quiet", "--filter", f"name=reprise-{run}").out
 
 
-def test_a_path_begins_where_it_was_typed(house: House, first: Said) -> None:
-    """From any folder of the checkout."""
-    assert first.code == 0, first.text
-    said = house.type("sh", "-c", "cd trainer/experiments && ../../scripts/train --exp digits.py --max-epochs 1")
-    assert said.code == 0, said.text
-
-
 def test_its_exit_code_is_the_everyday_commands(house: House, first: Said) -> None:
-    """An experiment that does not exist is 42 here too."""
+    """An experiment that does not exist is 42 here too; where something is to be prepared, before that begins."""
     assert first.code == 0, first.text
     assert house.type("scripts/train", "--exp", "digitz").code == 42
+    prepared = house.root / ".reprise" / "prepared"
+    kept = prepared.read_text()
+    prepared.write_text("otherwise\n")
+    said = house.type("scripts/train", "--exp", "digitz")
+    prepared.write_text(kept)
+    assert (said.code, "preparing" in said.err) == (42, False), said.text
+
+
+def test_a_file_from_outside_of_the_checkout_is_brought_along(
+    house: House, first: Said, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It is trained, and is in the run's source; compose alone cannot see it, and says what to type."""
+    assert first.code == 0, first.text
+    mine = tmp_path_factory.mktemp("elsewhere") / "idea.py"
+    mine.write_bytes((house.root / "trainer/experiments/digits.py").read_bytes())
+    said = house.type("scripts/train", "--exp", str(mine), "--max-epochs", "1")
+    assert said.code == 0, said.text
+    assert (house.root / "runs" / said.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
+    alone = house.train("--exp", str(mine))
+    assert (alone.code, f"scripts/train --exp {mine} brings it along" in alone.err) == (42, True), alone.text
 
 
 @pytest.mark.parametrize(("forgotten", "stage"), [("prepared", "preparing"), ("published", "publishing")])
