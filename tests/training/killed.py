@@ -1,7 +1,7 @@
 """Run by the campaigns: trains a small net by the package's own `train`, killed where a line of standard input says, and goes on again.
 
-A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "settings": [..words..]}. Each is done by a forked child, so that torch is loaded once;
-the answer is a line of JSON: {"code": .., "places": [..]}.
+A line is JSON: {"run": FOLDER, "kill": NUMBER or 0, "skip": .., "settings": [..words..]}. Each is done by a forked child, so that torch is
+loaded once; the answer is a line of JSON: the child's exit code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.training.killing import begin
+from tests.training.killing import Skip, begin
 from trainer.actions.begin_again import begin_again
 from trainer.actions.run import ATTEMPTS, attempts
 from trainer.dataset import Dataset
@@ -109,7 +109,7 @@ def prepared(place: Path) -> Dataset:
 def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
     """Make the next attempt of a run, from where the last good checkpoint is; tell the places that it went through."""
     run = Path(order["run"])
-    places = begin(order["kill"])
+    places = begin(order["kill"], Skip(**order["skip"]))
     into = run / ATTEMPTS / str(len(attempts(run)) + 1)
     into.mkdir(parents=True)
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
