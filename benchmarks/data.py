@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -120,8 +121,11 @@ class Bench:
 
     def cold(self, name: str) -> None:
         """Fetch into nothing."""
+        cp = self.s5cmd("s5cmd cp, nothing verified", "cp", f"{self.store('up-' + name)}/*", "tree/")
+        hashed = f"{shlex.join(cp.command)} && find tree -type f -print0 | xargs -0 -P 2 -n {2 if name == 'large' else 500} sha256sum"
         cases = [
-            self.s5cmd("s5cmd cp, nothing verified", "cp", f"{self.store('up-' + name)}/*", "tree/"),
+            cp,
+            replace(cp, name="s5cmd cp, then sha256sum", command=["sh", "-c", hashed]),
             self.fetch("reprise, ready to train", name),
             self.fetch("reprise, with a tree", name, "--folder"),
             self.fetch("reprise, every byte read", name, "--read"),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROUND = ("off", "on", "full", "on", "off")
 """Kinds of steps, again and again: each `on` and `full` has an `off` of the same round to be held against."""
-ROUNDS = {"transformer": 1, "small net": 100}
+ROUNDS = {"transformer": 3, "small net": 100}
 """How many times as many rounds a net gets: enough for its steps to be told apart."""
 WARM = 2
 

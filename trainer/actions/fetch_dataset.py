@@ -45,7 +45,7 @@ def fetch_dataset(
     """
     lease = cache.lease(dataset)  # before anything is looked at: what is seen then is not collected
     try:
-        cached = cache.find(dataset) or _fetched(dataset, cache=cache, store=open_store(), progress=progress)
+        cached = cache.find(dataset) or _fetched(dataset, cache=cache, open_store=open_store, progress=progress)
     except BaseException:
         if lease:
             lease.end()
@@ -54,12 +54,12 @@ def fetch_dataset(
     return cached
 
 
-def _fetched(dataset: Dataset, *, cache: Cache, store: Store, progress: Progress) -> CachedDataset:
+def _fetched(dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress) -> CachedDataset:
     wait = f"another process is fetching {dataset.title}; waiting for it"
     with cache.turn(dataset, waiting=lambda: progress.note(wait)):
         if cached := cache.find(dataset):
             return cached
-        return _Fetch(store=store, cache=cache, dataset=dataset, progress=progress).all()
+        return _Fetch(store=open_store(), cache=cache, dataset=dataset, progress=progress).all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

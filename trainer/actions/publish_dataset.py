@@ -17,7 +17,7 @@ from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.dataset import Dataset, Draft, parse_dataset
 from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import DatasetError, ObjectMissingError
+from trainer.errors import AlteredError, DatasetError, ObjectMissingError
 from trainer.file_names import check_paths
 from trainer.listing import Listing, Pack, Segment
 from trainer.manifest import content_digest, manifest_bytes
@@ -26,7 +26,7 @@ from trainer.store.contract import object_key
 from trainer.store.folder import edited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trainer.actions.progress import Progress
     from trainer.store.contract import Store
@@ -71,18 +71,34 @@ class _Upload:
     def one(self, slices: Sequence[Slice], stop: Stop) -> tuple[Pack, int]:
         """Store a pack unless it is there; tell how many bytes that took."""
         stop.check()
+        if len(slices) == 1:
+            return self._alone(slices[0], stop)
         filling = io.BytesIO()  # which gives its bytes away uncopied; joining pieces would hold them twice
         for piece in slices:
             stop.check()
             filling.write(self._read(piece))
         body = filling.getvalue()
-        pack = Pack(sha256=self._expected(slices[0]) if len(slices) == 1 else digest_of_bytes(body), size=len(body))
+        pack = Pack(sha256=digest_of_bytes(body), size=len(body))
+        return pack, self._stored(pack, lambda: body, stop)
+
+    def _alone(self, piece: Slice, stop: Stop) -> tuple[Pack, int]:
+        """The same for a pack of one slice, whose digest is known: what is there is not read, what is not is hashed by `write` alone."""
+        pack = Pack(sha256=self._expected(piece), size=piece.length)
+        try:
+            return pack, self._stored(pack, lambda: self.source.read(piece), stop)
+        except AlteredError:
+            self._read(piece)  # says so where the file is not what it was
+            raise
+
+    def _stored(self, pack: Pack, body: Callable[[], bytes], stop: Stop) -> int:
+        """Bring a pack into the store; how many bytes that took."""
         key = object_key(pack.sha256)
         here = patiently(lambda: self.store.size(key), stop) == pack.size
         if not here:
-            patiently(lambda: self.store.write(key, body, sha256=pack.sha256), stop)
-        self.progress.advance(len(body))
-        return pack, 0 if here else len(body)
+            data = body()
+            patiently(lambda: self.store.write(key, data, sha256=pack.sha256), stop)
+        self.progress.advance(pack.size)
+        return 0 if here else pack.size
 
     def _read(self, piece: Slice) -> bytes:
         data = self.source.read(piece)
