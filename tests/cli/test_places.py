@@ -11,9 +11,12 @@ from trainer.cli.checkout import store_port
 from trainer.cli.places import adopt_dotenv
 from trainer.errors import UsageError
 from trainer.host.dotenv import write_block
+from trainer.host.image_claim import BAKED
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.skipif(BAKED.exists(), reason="is about hosts; this is an image")
 
 BLOCK = {
     "REPRISE_STORE": "s3://reprise",

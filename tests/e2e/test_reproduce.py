@@ -67,19 +67,23 @@ def run(house: House) -> str:
 
 @pytest.fixture
 def edited(house: House, run: str) -> Iterator[Callable[[Callable[[dict[str, Any]], None]], str]]:
-    """A way to change what a record says, its identity with it; as it was when the test ends."""
+    """A way to change what a record says, its identity with it, as if it had never been published; as it was when the test ends."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
     before = path.read_bytes()
+    note = path.with_name("published.json")
+    noted = note.read_bytes()
 
     def edit(change: Callable[[dict[str, Any]], None]) -> str:
         record = json.loads(before)
         change(record)
         record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
         path.write_text(json.dumps(record))
+        note.unlink()  # else it would be noticed by its seal alone
         return run
 
     yield edit
     path.write_bytes(before)
+    note.write_bytes(noted)
 
 
 def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, run: str) -> None:
