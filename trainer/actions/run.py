@@ -23,7 +23,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.digest import digest_of_file
-from trainer.errors import DiskFullError, RunError
+from trainer.errors import DiskFullError, ResumeError, RunError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.paths import path_fault
 from trainer.record import (
@@ -158,7 +158,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     """Claim the next attempt of the run in `folder` and write its record, status `running`.
 
     Two at once get two attempts or one refusal, never one folder. Raises `RunError` where an earlier attempt had other
-    ingredients, `DiskFullError`, `NotWritableError`.
+    ingredients, `ResumeError` where somebody else begins the same attempt, `DiskFullError`, `NotWritableError`.
     """
     identity = identity_of(ingredients)
     earlier = attempts(folder)
@@ -271,7 +271,7 @@ def _claim(place: Path) -> None:
         except FileExistsError as fault:
             owner = _owner(place)
             said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"
-            raise RunError(
+            raise ResumeError(
                 f"{said} {f'on host {owner}' if owner else 'by somebody else'}", hint="wait for it to end"
             ) from fault
 
