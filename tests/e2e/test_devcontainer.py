@@ -69,9 +69,15 @@ def test_it_is_the_environment_with_a_developers_tools(opened: House) -> None:
     assert [line.split()[0] for line in versions.splitlines()] == ["2.13.0+cpu", "ruff", "reprise"]
 
 
+@pytest.mark.long
 def test_the_fast_tests_pass_in_it(opened: House) -> None:
     """`devcontainer exec scripts/test --fast`: in a terminal of the editor it is the same."""
     assert " passed" in inside(opened, "scripts/test", "--fast")
+
+
+def test_those_that_meet_the_machine_pass_in_it(opened: House) -> None:
+    """Format, lint, types and lock, and the tests of commands, files and stores."""
+    assert " passed" in inside(opened, "scripts/test", "--fast", "--", "tests/cli", "tests/host", "tests/store")
 
 
 def test_the_hosts_environments_are_not_touched(opened: House) -> None:

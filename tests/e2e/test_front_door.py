@@ -46,6 +46,7 @@ def test_the_same_again_builds_and_downloads_nothing(house: House, first: Said) 
     assert "MB/s" not in said.text
 
 
+@pytest.mark.long  # test_reproduce says so of a run every day
 def test_the_same_settings_give_the_same_bits(house: House) -> None:
     """Two runs of one identity have equal tensors."""
     one, other = (house.train("--exp", "digits", *QUICK, "--seed", "7") for _ in range(2))

@@ -34,7 +34,7 @@ def public() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
-@pytest.mark.parametrize("uid", [1000, 4321])
+@pytest.mark.parametrize("uid", [pytest.param(1000, marks=pytest.mark.long), 4321])
 def test_a_user_without_a_name_trains_and_owns_the_run(public: Path, first: Said, uid: int) -> None:
     """No passwd entry, no home: set up, train, own the record; the cache is theirs to fill."""
     assert first.code == 0, first.text  # the images are built
