@@ -1,0 +1,70 @@
+"""Markup that cannot be broken out of: tags of HTML and SVG, with every plain text escaped on its way in.
+
+Knows tags and attributes. Refuses to let a string through as markup that no tag made: names, settings and figures of a record are a
+stranger's text.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_VOID: Final = frozenset({"br", "col", "hr", "img", "link", "meta"})
+
+
+class Markup(str):
+    """Text that is markup already: made by `tag`, `joined` or a constant of our own."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *inner: object, **attributes: object) -> Markup:
+    """Give an element; `class_` is `class`, `aria_label` is `aria-label`; what is None or False is left out.
+
+    >>> tag("p", "1 < 2 & ", tag("b", "so"), class_="x", title='"', hidden=False)
+    '<p class="x" title="&quot;">1 &lt; 2 &amp; <b>so</b></p>'
+    """
+    begun = f"<{name}{''.join(_attribute(*item) for item in attributes.items())}>"
+    return Markup(begun if name in _VOID else f"{begun}{joined(inner)}</{name}>")
+
+
+def joined(parts: Iterable[object], between: str = "") -> Markup:
+    """Give several parts in a row, each escaped where it is no markup; those that are None are left out."""
+    return Markup(escaped(between).join(escaped(part) for part in parts if part is not None))
+
+
+def escaped(value: object) -> Markup:
+    r"""Give a value as text of a page: escaped, numbers short, and what is no letter, as an order to turn the line around, written out.
+
+    >>> escaped("<b>\x00"), escaped(0.1 + 0.2)
+    ('&lt;b&gt;\\x00', '0.3')
+    """
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, float):
+        return Markup(f"{value:.6g}")
+    text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in str(value))
+    return Markup(escape(text))
+
+
+def cut(text: str, most: int) -> str:
+    """Give a text that is at most `most` letters long.
+
+    >>> cut("accuracy", 5)
+    'accu…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    spelled = name.rstrip("_").replace("_", "-")
+    return f" {spelled}" if value is True else f' {spelled}="{_short(value)}"'
+
+
+def _short(value: object) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else escaped(value)

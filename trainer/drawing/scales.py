@@ -1,0 +1,115 @@
+"""Scales: where a number is on an axis, and which round numbers are written beside it.
+
+Knows linear and logarithmic axes. Refuses to know pixels: a place is a part of the axis, from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LARGEST: Final = 1e300
+"""What is larger cannot be told from infinity on an axis: the distance of two such numbers overflows."""
+_SMALLEST: Final = 1e-100
+"""What is smaller is not drawn logarithmically."""
+_DECADES: Final = 2
+"""Positive numbers that span as many are drawn logarithmically."""
+_UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_NEAR: Final = 0.03
+"""What part of an axis is left free at either end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """An axis from `low` to `high`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Give the place of a value: 0 at `low`, 1 at `high`, never beyond."""
+        low, high, here = (self._placed(each) for each in (self.low, self.high, value))
+        return min(1.0, max(0.0, (here - low) / (high - low)))
+
+    def ticks(self, most: int = 6) -> list[tuple[float, str]]:
+        """Give round numbers, and how each is written."""
+        if self.log and (powers := _powers(self.low, self.high, most)):
+            return [(value, _power(value)) for value in powers]
+        step = _round_step((self.high - self.low) / most)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        values = [number * step for number in range(first, min(last, first + 2 * most) + 1)]
+        return list({text: (value, text) for value, text in zip(values, worded(values, step), strict=True)}.values())
+
+    def _placed(self, value: float) -> float:
+        return math.log10(max(value, _SMALLEST)) if self.log else value
+
+
+def drawable(value: float) -> bool:
+    """Tell whether a number has a place on an axis.
+
+    >>> [drawable(some) for some in (1.0, float("nan"), float("inf"))]
+    [True, False, False]
+    """
+    return math.isfinite(value) and abs(value) <= LARGEST
+
+
+def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = False, tight: bool = False) -> Scale:
+    """Give an axis for these values: logarithmic as `log` says, or where it is None, where all are positive and far apart.
+
+    `zero` has it begin at zero, as bars want it; `tight` leaves nothing free at its ends.
+    """
+    found = [value for value in values if drawable(value)] or [0.0, 1.0]
+    low, high = min(found), max(found)
+    if log is not False and low > _SMALLEST and high < 1 / _SMALLEST and (log or high / low >= 10**_DECADES):
+        free = 0.0 if tight else _NEAR * math.log10(high / low)
+        low, high = (low / 2, high * 2) if low == high else (low / 10**free, high * 10**free)
+        return Scale(low=low, high=high, log=True)
+    low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
+    if high - low <= abs(high) * 1e-12:
+        away = abs(high) * 0.05 or 0.5
+        return Scale(low=low - away, high=high + away)
+    free = 0.0 if tight else _NEAR * (high - low)
+    return Scale(low=low - (0.0 if zero and low == 0 else free), high=high + (0.0 if zero and high == 0 else free))
+
+
+def worded(values: Sequence[float], step: float) -> list[str]:
+    """Write the numbers of one axis, all to the same place; thousands as `k`, millions as `M`.
+
+    >>> worded([0.0, 0.5, 1.0], 0.5), worded([0.0, 20000.0], 20000.0), worded([-2e-5, 0.0], 1e-5)
+    (['0.0', '0.5', '1.0'], ['0', '20k'], ['-2e-5', '0'])
+    """
+    largest = max((abs(value) for value in values), default=0.0)
+    if largest and (largest < 1e-3 or largest >= 1e15):  # noqa: PLR2004 - as far as plain numbers are read at a glance
+        return [_power(round(value / step) * step) for value in values]
+    unit, letter = next(((size, name) for size, name in _UNITS if largest >= 10 * size), (1.0, ""))
+    places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return [f"{value / unit:.{places}f}{letter}" if value else f"{0:.{places}f}" for value in values]
+
+
+def _round_step(rough: float) -> float:
+    """One, two or five times a power of ten, hardly smaller than `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough * 0.75)
+
+
+def _powers(low: float, high: float, most: int) -> list[float]:
+    """Powers of ten between two numbers, with their doubles and fives where there are few; none where even these are too few."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    stride = max(1, math.ceil((last - first + 1) / most))
+    tens = [10.0**power for power in range(first, last + 1, stride)]
+    if last - first + 1 > most // 2:
+        return tens
+    finer = [nice * 10.0**power for power in range(first - 1, last + 1) for nice in (1, 2, 5)]
+    shown = [value for value in finer if low <= value <= high]
+    return shown if len(shown) > 1 else []
+
+
+def _power(value: float) -> str:
+    text = f"{value:.6g}"
+    number, _, power = text.partition("e")
+    return f"{number}e{int(power)}" if power else text
