@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from trainer.digest import Digest
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DatasetError
-from trainer.reader import Files, Reader, Typed
+from trainer.reader import Drawn, Files, Reader, Typed
 from trainer.splits import Split
 from trainer.suggest import did_you_mean
 
@@ -25,7 +25,7 @@ FOLDER: Final = "datasets"
 LONGEST_NAME: Final = 63
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
 SPELLING: Final = f"1 to {LONGEST_NAME} of a-z, 0-9, - and _, a letter or a digit first"
-_PAIR: Final = re.compile(r"\[\n +([\d.]+),\n +([\d.]+),\n\]")
+_NUMBERS: Final = re.compile(r"\[\n((?: +[-\d.]+,\n)+)\]")
 
 
 def _name(text: str) -> str:
@@ -48,6 +48,8 @@ class Described(Document):
     reader: Reader = Files()
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
     """What the fields of a sample are, where somebody said so."""
+    twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
+    """What the fields of its dummy twin are. It is no part of a published version: it can be said, and mended, afterwards."""
 
 
 class Draft(Described):
@@ -69,6 +71,11 @@ class Dataset(Described):
     def title(self) -> str:
         """Name and version, as they are typed: `digits@1`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def published(self) -> Dataset:
+        """What of it a store knows: all but the twin."""
+        return self.model_copy(update={"twin": {}})
 
 
 def declaration(name: str, *, root: Path) -> Path:
@@ -103,7 +110,7 @@ def declared(dataset: Dataset) -> str:
     """The text of `datasets/<name>.toml`; the same dataset always gives the same text."""
     said = dataset.model_dump(mode="json", exclude_none=True)
     body = tomli_w.dumps({key: said.pop(key) for key in _FIRST} | said)
-    return _HEAD + _PAIR.sub(r"[\1, \2]", body)
+    return _HEAD + _NUMBERS.sub(lambda found: f"[{', '.join(found[1].replace(',', '').split())}]", body)
 
 
 _FIRST: Final = ("name", "version", "manifest", "content", "files", "bytes")

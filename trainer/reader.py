@@ -58,6 +58,15 @@ class Typed(Document):
         return dtype == self.dtype and fits
 
 
+class Drawn(Typed):
+    """What a field of the dummy twin is: its values are drawn; real ones are held against it by `reprise check`."""
+
+    classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The values are whole numbers from 0 on, below this."""
+    range: tuple[float, float] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The lowest and the highest value, both included."""
+
+
 class Arrays(Document):
     """A sample is one row of each array; a row is along the first axis."""
 

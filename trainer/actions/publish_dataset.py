@@ -125,16 +125,16 @@ def publish_dataset(
     known = segments_by_digest(read_manifest(store, newest)[0]) if newest else {}
     stored = upload(source, paths, store=store, known=known, progress=progress)
     candidate = _candidate(draft, stored)
-    if newest and candidate == newest.model_copy(update={"version": 1}):
-        return Published(dataset=newest, is_new=False, uploaded=stored.uploaded)
-    as_declared = declared and candidate == declared.model_copy(update={"version": 1})
+    if newest and candidate.published == newest.model_copy(update={"version": 1}):
+        return Published(dataset=_with_twin(newest, draft), is_new=False, uploaded=stored.uploaded)
+    as_declared = declared and candidate.published == declared.published.model_copy(update={"version": 1})
     first = (
         declared.version
         if declared and as_declared
         else max(each.version if each else 0 for each in (newest, declared)) + 1
     )
     dataset, is_new = name_version(store, candidate, first=first)
-    return Published(dataset=dataset, is_new=is_new, uploaded=stored.uploaded)
+    return Published(dataset=_with_twin(dataset, draft), is_new=is_new, uploaded=stored.uploaded)
 
 
 def publish_declared(
@@ -146,7 +146,7 @@ def publish_declared(
     stored = upload(source, paths, store=store, known={}, progress=progress)
     _require(declared, "manifest", stored.manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
-    if not is_new and (there := read_version(store, declared.name, declared.version)) != declared:
+    if not is_new and (there := read_version(store, declared.name, declared.version)) != declared.published:
         sentence = f"{declared.title} in {store.address} is another one: manifest {there and there.manifest}"
         raise DatasetError(
             f"{sentence}; declared is {declared.manifest}",
@@ -188,7 +188,7 @@ def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Datas
         dataset = candidate.model_copy(update={"version": version})
         if store.create(version_key(dataset.name, version), version_document(dataset)):
             return dataset, True
-        if read_version(store, dataset.name, version) == dataset:
+        if read_version(store, dataset.name, version) == dataset.published:
             return dataset, False
     raise AssertionError("versions do not end")
 
@@ -225,7 +225,7 @@ def version_key(name: str, version: int) -> str:
 
 def version_document(dataset: Dataset) -> bytes:
     """A version as it is named in a store: what git declares, as canonical JSON."""
-    return canonical(dataset.model_dump(mode="json"))
+    return canonical(dataset.published.model_dump(mode="json"))
 
 
 def _all_hashed(source: SourceFolder, paths: Sequence[str]) -> list[Hashed]:
@@ -248,6 +248,10 @@ def _require(declared: Dataset, what: str, found: str) -> None:
             sentence,
             hint="it was made from other data than the declaration: compare the versions of what it was made from",
         )
+
+
+def _with_twin(dataset: Dataset, draft: Draft) -> Dataset:
+    return dataset.model_copy(update={"twin": draft.twin})
 
 
 def _candidate(draft: Draft, stored: Stored) -> Dataset:

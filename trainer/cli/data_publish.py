@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.cli.arguments import Verb
     from trainer.cli.data_places import Places
 
-_SAID: Final = ("licence", "source", "splits", "reader", "sample")
+_SAID: Final = ("licence", "source", "splits", "reader", "sample", "twin")
 
 
 def describe(publish: Verb) -> None:

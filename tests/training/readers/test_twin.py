@@ -1,0 +1,95 @@
+"""Dummy twins: each reader reads its own, and what it gives is what is declared."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.dataset import Dataset, dataset_names, load_dataset
+from trainer.document import typed
+from trainer.errors import DatasetError
+from trainer.splits import select
+from trainer.training.readers import Pick, open_samples
+from trainer.training.readers.twin import twin_of
+
+pytestmark = pytest.mark.torch
+ROOT = Path(__file__).parents[3]
+NOTHING = "sha256:" + "0" * 64
+ROWS = {"train": [0, 900], "val": [900, 950], "test": [950, 1000]}
+
+
+def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **said: Any) -> Dataset:
+    """A dataset of which nothing but the declaration is there."""
+    content = {"version": 1, "manifest": NOTHING, "content": NOTHING, "files": 1, "bytes": 1}
+    return typed({"name": "made", "reader": reader, "splits": splits or ROWS, **content, **said}, Dataset, where="test")
+
+
+READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
+    "folders": (
+        dataset({"kind": "images", "classes": ["cat", "dog"], "size": [9, 7], "mode": "L"}),
+        {"image": "float32[1,9,7]", "label": "int64[]"},
+    ),
+    "labels": (
+        dataset({"kind": "images", "labels": "all.csv"}, splits={name: {"prefix": f"{name}/"} for name in ROWS}),
+        {"image": "float32[3,32,32]", "label": "int64[]"},
+    ),
+    "table": (
+        dataset(
+            {
+                "kind": "table",
+                "files": ["a.parquet", "b.parquet"],
+                "fields": {"x": {"column": ["p", "q"]}, "y": {"column": "y", "dtype": "int64"}},
+            },
+            twin={"y": {"dtype": "int64", "classes": 3}},
+        ),
+        {"x": "float32[2]", "y": "int64[]"},
+    ),
+    "windows": (dataset({"kind": "text", "file": "a.txt", "window": 16}), {"text": "int64[16]", "next": "int64[16]"}),
+    "files": (dataset({"kind": "files"}), {"bytes": "uint8[64]", "length": "int64[]"}),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_reads_its_twin(name: str) -> None:
+    """Pictures by folder and by table, rows of tables, text, plain files: with samples in every split."""
+    twin, files = twin_of(READERS[name][0], rows=40)
+    samples = open_samples(twin, pickle.loads(pickle.dumps(files)))  # noqa: S301 - our own, as it goes to a worker
+    sizes = {split: len(select(split, twin.splits, samples.layout, dataset="made")) for split in ROWS}
+    assert sum(sizes.values()) <= 60
+    assert min(sizes.values()) >= 5
+    found = samples.batch([Pick(index=0), Pick(index=1)])
+    told = {
+        field: f"{str(each.dtype).removeprefix('torch.')}[{','.join(map(str, each.shape[1:]))}]"
+        for field, each in found.items()
+    }
+    assert told == READERS[name][1]
+
+
+@pytest.mark.parametrize("name", dataset_names(root=ROOT))
+def test_every_committed_dataset_has_a_twin(name: str) -> None:
+    """What it declares is enough; twice the same bytes; values within what is declared."""
+    declared = load_dataset(name, root=ROOT)
+    (twin, files), (_, again) = twin_of(declared, rows=64), twin_of(declared, rows=64)
+    assert [bytes(files.read(path)) for path in files.paths] == [bytes(again.read(path)) for path in again.paths]
+    batch = open_samples(twin, files).batch([Pick(index=index) for index in range(32)])
+    for field, said in declared.twin.items():
+        assert said.admits(str(batch[field].dtype).removeprefix("torch."), tuple(batch[field].shape[1:]))
+        low, high = said.range or (0, (said.classes or 1) - 1)
+        assert low <= batch[field].min() < batch[field].max() <= high
+
+
+def test_a_field_of_which_nothing_is_declared_has_no_twin() -> None:
+    """The refusal names the table to write."""
+    declared = dataset({"kind": "arrays", "fields": {"image": "images.npy"}})
+    with pytest.raises(DatasetError, match="does not declare what its field 'image' is") as caught:
+        twin_of(declared, rows=8)
+    assert "[twin.image]" in str(caught.value.hint)
+
+
+def test_a_twin_is_written_out_for_who_wants_paths() -> None:
+    """A library that opens files gets a folder."""
+    _, files = twin_of(READERS["windows"][0], rows=4)
+    assert [path.read_bytes() for path in files.folder().iterdir()] == [bytes(files.read("a.txt"))]
