@@ -58,6 +58,13 @@ def test_what_is_no_text_is_said_to_differ(tmp_path: Path) -> None:
     assert ["not text, or too long" in line for line in lines] == [False, True, True, True]
 
 
+def test_of_the_lock_only_that_it_is_another_is_told(tmp_path: Path) -> None:
+    """Hundreds of lines of it would hide what they come to: the packages, which are compared."""
+    assert diff(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
+        "uv.lock: other files of packages; those that were installed are compared as packages"
+    ]
+
+
 def test_a_file_that_became_executable_is_told(tmp_path: Path) -> None:
     """It is part of what names a source."""
     lines = diff(tmp_path, {"run.sh": b"x"}, {"run.sh": b"x"}, executable="run.sh")

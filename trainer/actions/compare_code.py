@@ -22,6 +22,7 @@ LARGEST: Final = 1 << 20
 """Bytes of a file that is compared line by line."""
 MOST_LINES: Final = 20_000
 """Lines of one: comparing takes the square of it at worst."""
+LOCK: Final = "uv.lock"
 _NAMED: Final = 8
 """Files that the first line names."""
 
@@ -66,6 +67,9 @@ def _between(path: str, a: SourceFile | None, b: SourceFile | None) -> Iterator[
         yield f"{path}: {modes[a.executable]} in A, {modes[b.executable]} in B"
         return
     one, other = _lines(a), _lines(b)
+    if a is not None and b is not None and path == LOCK:
+        yield f"{LOCK}: other files of packages; those that were installed are compared as packages"
+        return
     if one is None or other is None:
         sizes = (f"{len(file.data)} bytes" if file else "absent" for file in (a, b))
         yield f"{path}: not text, or too long to compare by lines: {' in A, '.join(sizes)} in B"
