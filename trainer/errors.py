@@ -68,9 +68,10 @@ class DocumentError(RepriseError):
 
 
 class SettingError(RepriseError):
-    """A setting that is unknown, of the wrong type, out of range, or without any effect."""
+    """A setting that is unknown, of the wrong type, out of range, or without any effect; `faults` are the parts of one that is several."""
 
     code = 41
+    faults: tuple[SettingError, ...] = ()
 
 
 class ExperimentError(RepriseError):
@@ -288,6 +289,12 @@ class DriftError(RunError):
     """A process that is not what its image was built with, where work must be exact."""
 
     code = 87
+
+
+class UnsoundError(RunError):
+    """An experiment that `reprise check` finds something wrong with."""
+
+    code = 89
 
 
 class StoppedError(RepriseError):

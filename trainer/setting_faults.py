@@ -55,7 +55,14 @@ def all_of(faults: Sequence[SettingError]) -> SettingError:
     if len(faults) == 1:
         return faults[0]
     lines = [f"{fault.message}{f' ({fault.hint})' if fault.hint else ''}" for fault in faults]
-    return SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
+    whole = SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
+    whole.faults = tuple(faults)
+    return whole
+
+
+def each_of(fault: SettingError) -> tuple[SettingError, ...]:
+    """Give the failures that one was made of."""
+    return fault.faults or (fault,)
 
 
 def unknown(name: str, fields: Collection[str], *, origin: Origin, where: str) -> SettingError:

@@ -49,7 +49,7 @@ class Wanted:
         """Whether a run is what would be made, however it was typed: what was asked for is equal, and nothing else was given."""
         values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
         bearing = (values.keys() & _LAUNCH) | record.ingredients.settings.keys()
-        given = {name for name in bearing if origins.get(name) in GIVEN} | {SEED}
+        given = {name for name in bearing if origins.get(name) in GIVEN}
         return (
             (record.ingredients.experiment, record.ingredients.source) == (self.experiment, self.source)
             and not record.circumstances.changed

@@ -39,6 +39,10 @@ COMMANDS: Final = {
         where="image",
     ),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
+    "report": Command(
+        module="trainer.cli.report",
+        summary="write one page of HTML about a run, or several side by side",
+    ),
     "reproduce": Command(
         module="trainer.cli.reproduce",
         summary="run a record again, and say whether the result is the same",
@@ -65,9 +69,13 @@ COMMANDS: Final = {
         module="trainer.cli.verify",
         summary="check a certificate",
     ),
+    "sweep": Command(
+        module="trainer.cli.sweep",
+        summary="train at every point of a grid, of one frozen source in one image",
+    ),
     "check": Command(
         module="trainer.cli.check",
-        summary="look where bits begin to differ when nothing does: --bits",
+        summary="check an experiment in a minute, before its hours begin",
         where="image",
     ),
     "data": Command(
@@ -95,6 +103,11 @@ COMMANDS: Final = {
     ),
 }
 HIDDEN: Final = {
+    "_check": Command(
+        module="trainer.cli.checking",
+        summary="check an experiment, for check",
+        where="image",
+    ),
     "_fetch": Command(
         module="trainer.cli.fetch",
         summary="bring datasets into the cache for a run without network",

@@ -52,12 +52,7 @@ class Process(Protocol):
 
 def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
     """Start the container, write into the run's folder which image it is, and end as it ends."""
-    if not (checkout / ".env").is_file():
-        raise DotenvError(
-            "training needs torch or the image, and this checkout is not set up for one",
-            hint="scripts/train does what is missing",
-        )
-    _require_ready(checkout)
+    require_set_up(checkout)
     run, folder = new_run(runs_folder())
     bring(place, folder)
     hand_over(folder, checkout=checkout)
@@ -69,18 +64,19 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
 
 def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int:
     """Have a run go on in the container, with the same words, and write which image that is."""
-    if not (checkout / ".env").is_file():
-        raise DotenvError(
-            "training needs torch or the image, and this checkout is not set up for one", hint="scripts/setup"
-        )
-    _require_ready(checkout)
+    require_set_up(checkout)
     set_aside_what_was_seen(folder)
     hand_over(folder, checkout=checkout)
     return _watched(argv, folder.name, folder, checkout=checkout)
 
 
-def _require_ready(checkout: Path) -> None:
+def require_set_up(checkout: Path) -> None:
     """Refuse what compose would fail of, in words that do not say what to do."""
+    if not (checkout / ".env").is_file():
+        raise DotenvError(
+            "training needs torch or the image, and this checkout is not set up for one",
+            hint="scripts/train does what is missing",
+        )
     require_current(checkout / ".env")
     values = read_block(checkout / ".env").values
     with closing(engine()) as host:

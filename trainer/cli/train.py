@@ -27,7 +27,7 @@ from trainer.cli.spelling import is_composed, spelled
 from trainer.determinism import require_one_process, threads_at, variables
 from trainer.errors import ExperimentError, UsageError
 from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
-from trainer.host.source import freeze
+from trainer.host.source import freeze, frozen_before
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
@@ -110,7 +110,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     run, folder = (watched, runs_folder() / watched) if watched else new_run(runs_folder())
     try:
         stop.listen()
-        bundle = freeze(CHECKOUT, folder, extra=_brought(asked.place))
+        bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=_brought(asked.place))
         rmtree(folder / BROUGHT, ignore_errors=True)
         _require_captured(folder / "source", asked.place)
         frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.digest import digest_of_bytes
+from trainer.document import read_json
 from trainer.errors import SourceError
 from trainer.host.archive import LARGEST, SourceBundle, SourceFile, archive, bundle_digest, size_text, thaw, unpack
 from trainer.host.atomic import write_whole
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
+CAPTURED: Final = "captured.json"
+"""Beside an archive that was put into a run's folder before the run began: what its record says of that source."""
 _WALKED: Final = (
     "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
 )
@@ -49,6 +52,19 @@ def freeze(
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
     write_whole(into / ARCHIVE, archive(bundle))
     unpack(bundle, into / COPY)
+    return bundle
+
+
+def frozen_before(into: Path) -> SourceBundle | None:
+    """The source that a sweep froze when it began, unpacked in the run folder `into`; none where the folder has none.
+
+    Raises `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
+    """
+    if not (into / CAPTURED).is_file():
+        return None
+    bundle = replace(thaw(into / ARCHIVE), source=read_json(into / CAPTURED, Source))
+    unpack(bundle, into / COPY)
+    (into / CAPTURED).unlink()
     return bundle
 
 
@@ -195,6 +211,7 @@ def _how(root: Path) -> Literal["mounted", "baked"]:
 
 __all__ = [
     "ARCHIVE",
+    "CAPTURED",
     "COPY",
     "LARGEST",
     "SourceBundle",
@@ -203,6 +220,7 @@ __all__ = [
     "bundle_digest",
     "capture",
     "freeze",
+    "frozen_before",
     "thaw",
     "unpack",
 ]

@@ -1,0 +1,198 @@
+"""A sweep on this machine's disk: begun, found again, held by one process at a time; and how each of its points stands.
+
+Knows the folder `runs/sweeps/<id>/`. How a point stands is read from its run's record, so that nothing has to be remembered of a process
+that was killed. Refuses to start anything.
+
+    sweep.json          what was frozen, and which runs the points have
+    source.tar.gz       the source, frozen; source/ is its copy, from which points start
+    settings.toml       the settings file, where one was given
+    logs/<n>.txt        what the processes of point n said; whoever writes there holds a lock on it for as long as it lives
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.run import ATTEMPTS, is_alive, record_of, recorded
+from trainer.digest import canonical
+from trainer.document import read_json
+from trainer.errors import RepriseError, RunError
+from trainer.host.atomic import disk_faults, give_like, make_folder, write_whole
+from trainer.host.source import ARCHIVE, CAPTURED, COPY, archive, unpack
+from trainer.record import Status, is_run_id
+from trainer.sweep import FILE, FOLDER, Point, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from trainer.actions.measure_noise import Wanted
+    from trainer.host.source import SourceBundle
+    from trainer.record import Record
+
+SETTINGS: Final = "settings.toml"
+LOGS: Final = "logs"
+_LOCK: Final = "lock"
+
+
+class Standing(StrEnum):
+    """How a point stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Its run ended before it was complete, and can be gone on with."""
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+_STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standing.FAILED}
+
+
+def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
+    """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
+    make_folder(runs / FOLDER)
+    folder = runs / FOLDER / sweep.id
+    make_folder(folder)
+    make_folder(folder / LOGS)
+    write_whole(folder / ARCHIVE, archive(bundle))
+    unpack(bundle, folder / COPY)
+    with disk_faults(folder):
+        (folder / COPY / "runs").mkdir(exist_ok=True)  # where a container finds the runs
+        for path in (folder / COPY, *(folder / COPY).rglob("*")):
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    if sweep.asked.file is not None:
+        write_whole(folder / SETTINGS, sweep.asked.file.encode())
+    save(sweep, folder)
+    return folder
+
+
+def save(sweep: Sweep, folder: Path) -> None:
+    """Write the document, whole or not at all."""
+    write_whole(folder / FILE, sweep.to_json())
+    give_like(folder / FILE)
+
+
+def load(folder: Path) -> Sweep:
+    """Read the document. Raises `DocumentError`."""
+    return read_json(folder / FILE, Sweep)
+
+
+def sweep_ids(runs: Path) -> list[str]:
+    """The sweeps on this machine, in order; one whose document was never written is none."""
+    folder = runs / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if is_run_id(path.name) and (path / FILE).is_file())
+
+
+def begun_before(digest: str, *, runs: Path) -> Sweep | None:
+    """The latest sweep here of the same request; one that cannot be read is passed over."""
+    for name in reversed(sweep_ids(runs)):
+        with suppress(RepriseError):
+            found = load(runs / FOLDER / name)
+            if found.asked.digest == digest:
+                return found
+    return None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Be the only process that works at a sweep. Raises `RunError` where another one is; its end, however it comes, lets go."""
+    with disk_faults(folder):
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if not _locked(handle):
+            said = f"another process is at sweep {folder.name}"
+            raise RunError(said, hint="wait for its end, or stop it: then this goes on")
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def log_of(folder: Path, number: int) -> Iterator[int]:
+    """A file to write into, of which every process that inherits it holds the lock."""
+    with disk_faults(folder):
+        handle = os.open(folder / LOGS / f"{number + 1}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        _locked(handle)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_written(folder: Path, number: int) -> bool:
+    """Tell whether a process of this point lives, whoever started it."""
+    path = folder / LOGS / f"{number + 1}.txt"
+    if not path.exists():
+        return False
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return not _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def record_at(point: Point, *, runs: Path) -> Record | None:
+    """The record of the run that counts."""
+    if point.run is None:
+        return None
+    with suppress(RepriseError):
+        return record_of(runs / point.run)
+    return None
+
+
+def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
+    """How a point stands, as its processes and its run's record say."""
+    run = sweep.points[number].run
+    if is_written(runs / FOLDER / sweep.id, number):
+        return Standing.RUNNING
+    if run is None:
+        return Standing.WAITING
+    if not (known := recorded(runs / run)):
+        return Standing.FAILED if sweep.points[number].code else Standing.WAITING
+    record = record_at(sweep.points[number], runs=runs)
+    status = record.outcome.status if record else Status.FAILED
+    if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
+        return Standing.RUNNING
+    return _STANDINGS.get(status, Standing.STOPPED)
+
+
+def equal_run(
+    wanted: Wanted, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
+) -> str | None:
+    """The latest of the records that is what a point would become: same source, settings, image and kind of device."""
+    for record in records:
+        mine = record.ingredients
+        if (
+            record.outcome.status is Status.COMPLETED
+            and mine.layers == (None if layers is None else list(layers))
+            and mine.device.accelerator == accelerator
+            and wanted.is_met_by(record)
+        ):
+            return record.run
+    return None
+
+
+def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
+    """Give a new run the frozen source and the settings file, where its launcher finds them."""
+    folder = runs / FOLDER / sweep.id
+    with disk_faults(run):
+        shutil.copyfile(folder / ARCHIVE, run / ARCHIVE)
+    write_whole(run / CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
+    if sweep.asked.file is not None:
+        write_whole(run / SETTINGS, sweep.asked.file.encode())

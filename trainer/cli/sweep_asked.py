@@ -1,0 +1,141 @@
+"""What a sweep is asked for: its words, its file and the environment as points, each of which is checked before anything is started.
+
+Knows how the words of `sweep` become those of `train`. Refuses to judge one: `train` does, in the same words, for every point.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.cli.train import understood
+from trainer.errors import DocumentError, RepriseError, SettingError, UsageError
+from trainer.origins import Words, take_apart
+from trainer.setting_faults import all_of, each_of
+from trainer.settings import ENVIRONMENT_PREFIX, is_secret
+from trainer.sweep import Asked, crossed, read_points, values
+from trainer.training.settings import TrainingSettings
+from trainer.training.sketch import sketched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trainer.cli.train import Asked as AskedOnce
+
+_OWN: Final = ("exp", "settings")
+_NONE: Final = "a sweep needs settings that differ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A sweep as it was asked for, and what a file from outside of the checkout is called in its source."""
+
+    asked: Asked
+    extra: dict[str, Path]
+
+
+def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> Told:
+    """Understand what was typed. Raises whatever `train` would for one of the points; of settings everything at once."""
+    words = take_apart(rest)
+    name = experiment or words.options.get("exp")
+    if name is None:
+        raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
+    if experiment is not None and "exp" in words.options:
+        raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
+    axes, fixed = _parted(words)
+    if not axes and points is None:
+        raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
+    made = crossed(read_points(Path(points)) if points else [{}], axes)
+    if both := sorted({other for point in made for other in point} & fixed.keys()):
+        raise UsageError(f"{both[0]} is given for every point and for single ones", hint="give it once")
+    file = words.options.get("settings")
+    typed = [*_written(fixed), *([f"--settings={file}"] if file else [])]
+    once = _checked(name, typed, made)
+    path = once.place.outside or Path(once.place.file)
+    known, hidden = _environment(os.environ, path)
+    return Told(
+        asked=Asked(
+            experiment=once.place.name,
+            words=_written(fixed),
+            environment=known,
+            secrets=hidden,
+            file=None if once.file is None else _text(once.file),
+            axes=list(axes),
+            points=made,
+        ),
+        extra={} if once.place.outside is None else {once.place.file.as_posix(): once.place.outside},
+    )
+
+
+def _parted(words: Words) -> tuple[dict[str, list[str]], dict[str, str | None]]:
+    """Settings with several values, and those with one."""
+    axes: dict[str, list[str]] = {}
+    fixed: dict[str, str | None] = {}
+    for name, text in words.without(*_OWN).options.items():
+        found = [] if text is None else values(name, text)
+        if len(found) > 1:
+            axes[name] = found
+        else:
+            fixed[name] = text
+    return axes, fixed
+
+
+def _written(fixed: Mapping[str, str | None]) -> list[str]:
+    return [
+        f"--{name.replace('_', '-')}" + ("" if text is None else f"={text}") for name, text in sorted(fixed.items())
+    ]
+
+
+def _checked(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> AskedOnce:
+    """Have `train` understand every point; each fault is told once, with a point that has it, where not all have."""
+    faults: dict[tuple[str, str | None], list[int]] = {}
+    known: AskedOnce | None = None
+    for number, point in enumerate(points):
+        argv = [f"--exp={name}", *typed, *(f"--{key.replace('_', '-')}={text}" for key, text in point.items())]
+        try:
+            known = understood(argv, take_apart(argv))
+        except SettingError as fault:
+            for each in each_of(fault):
+                faults.setdefault((each.message, each.hint), []).append(number)
+        except RepriseError as fault:
+            if len(points) == 1:
+                raise
+            faults.setdefault((fault.message, fault.hint), []).append(number)
+    if faults or known is None:
+        raise all_of(list(_told(faults, points)))
+    return known
+
+
+def _told(
+    faults: Mapping[tuple[str, str | None], Sequence[int]], points: Sequence[Mapping[str, str]]
+) -> Iterator[SettingError]:
+    for (message, hint), numbers in faults.items():
+        named = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
+        more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        where = "" if len(numbers) == len(points) else f" [point {named}{more}]"
+        yield SettingError(f"{message}{where}", hint=hint)
+
+
+def _environment(environ: Mapping[str, str], experiment: Path) -> tuple[dict[str, str], list[str]]:
+    """The settings of the environment that are certainly no secrets, and the names of the others."""
+    try:
+        sketch = sketched(experiment.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        sketch = None
+    fields = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__
+    given = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
+    plain = {
+        name
+        for name in given
+        if (info := fields.get(name.removeprefix(ENVIRONMENT_PREFIX).lower())) is not None and not is_secret(info)
+    }
+    return {name: given[name] for name in sorted(plain)}, sorted(given.keys() - plain)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DocumentError(f"settings file {file} cannot be read: {fault}", hint="check it") from fault

@@ -1,0 +1,167 @@
+"""How the results of a sweep are shown: a table, a plot, and both as JSON.
+
+Knows columns and a drawing. Refuses to sum up: `trainer.actions.sum_up_sweep` does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from math import log10
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.actions.sweep import Standing
+from trainer.cli.run_page import columns, printable
+from trainer.drawing import Line, as_file, draw, plot_lines
+from trainer.figure import Bars, Heights
+from trainer.host.atomic import write_whole
+from trainer.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.actions.sum_up_sweep import Results, Row
+    from trainer.sweep import Sweep
+
+PLOT: Final = "plot.svg"
+_SHOWN: Final = 4
+"""Metrics with a column of their own."""
+_DECADE: Final = 10.0
+
+
+def show(sweep: Sweep, folder: Path, results: Results, *, as_json: bool, by: str | None) -> None:
+    """Print what there is."""
+    plot = _plotted(sweep, folder, results)
+    if by is not None and results.metrics and results.metric != by:
+        near = nearest(by, results.metrics, most=1)
+        also = f"; did you mean {near[0]}?" if near else ""
+        print(f"reprise: no run measured {by}: sorted by {results.metric}{also}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(document(sweep, folder, results, plot)))
+    else:
+        print("\n".join(page(sweep, folder, results, plot)))
+
+
+def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
+    """Lines for a person."""
+    count = Counter(results.standings)
+    stands = ", ".join(f"{count[stand]} {stand}" for stand in Standing if count[stand])
+    yield f"sweep {sweep.id} of {printable(sweep.asked.experiment)}: {stands}"
+    if results.metric is not None:
+        yield ""
+        head = ("", *results.axes, *(["seeds"] if results.seeds else []), *results.metrics[:_SHOWN], "runs")
+        yield from columns([head, *(_cells(row, sweep, results) for row in results.rows)])
+        spread = ", mean and deviation over seeds" if results.seeds else ""
+        yield ""
+        yield f"* best: {results.goal} {printable(results.metric)}{spread}"
+    for number, stand in enumerate(results.standings):
+        if stand in {Standing.FAILED, Standing.STOPPED}:
+            yield f"{stand}: point {number + 1}, {printable(str(sweep.points[number]))} ({folder / 'logs' / f'{number + 1}.txt'})"
+    if plot is not None:
+        yield f"plot: {plot}"
+
+
+def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
+    runs = [sweep.points[number].run or "" for number in row.numbers]
+    stands = {results.standings[number] for number in row.numbers}
+    told = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
+    also = "" if stands == {Standing.FINISHED} else f" ({', '.join(sorted(stands - {Standing.FINISHED}))})"
+    return (
+        "*" if row is results.best else "",
+        *(printable(row.settings[name]) for name in results.axes),
+        *([str(row.finished)] if results.seeds else []),
+        *(_figure(row, name) for name in results.metrics[:_SHOWN]),
+        f"{told}{also}",
+    )
+
+
+def _figure(row: Row, metric: str) -> str:
+    mean, deviation = row.mean(metric), row.deviation(metric)
+    if mean is None:
+        return "not finite" if row.finished else "-"
+    return f"{mean:.6g}" if deviation is None else f"{mean:.5g} ± {deviation:.2g}"
+
+
+def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> dict[str, Any]:
+    """The same, and everything that has no room in a table, for scripts."""
+    points = [
+        {"settings": point.settings, "run": point.run, "status": str(stand), "code": point.code}
+        for point, stand in zip(sweep.points, results.standings, strict=True)
+    ]
+    rows = [
+        {
+            "settings": row.settings,
+            "points": [number + 1 for number in row.numbers],
+            "finished": row.finished,
+            "best": row is results.best,
+            "metrics": {
+                name: {"mean": row.mean(name), "deviation": row.deviation(name), "values": row.values.get(name, [])}
+                for name in results.metrics
+            },
+        }
+        for row in results.rows
+    ]
+    return {
+        "sweep": sweep.id,
+        "experiment": sweep.asked.experiment,
+        "source": sweep.source,
+        "folder": str(folder),
+        "sorted_by": results.metric,
+        "goal": results.goal,
+        "points": points,
+        "rows": rows,
+        "plot": None if plot is None else str(plot),
+    }
+
+
+def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
+    """Draw the metric that rows are sorted by; a plot of nothing is none."""
+    metric = results.metric
+    rows = [row for row in results.rows if metric and row.mean(metric) is not None]
+    if metric is None or not rows:
+        return None
+    axis = next((name for name in results.axes if _is_numeric(results, name)), None)
+    title = f"{metric} of {sweep.asked.experiment}" + (", mean over seeds" if results.seeds else "")
+    path = folder / PLOT
+    svg = _bars(rows, metric, title) if axis is None else _lines(rows, metric, title, axis=axis)
+    write_whole(path, as_file(svg).encode())
+    return path
+
+
+def _is_numeric(results: Results, name: str) -> bool:
+    texts = {row.settings[name] for row in results.rows}
+    return len(texts) > 1 and all(_number(text) is not None for text in texts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
+    """A line for each setting of the other axes, along the first numeric one; over decades by its logarithm."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        rest = " ".join(f"{name}={text}" for name, text in row.settings.items() if name != axis)
+        series.setdefault(rest or metric, []).append((float(row.settings[axis]), row.mean(metric) or 0.0))
+    places = [x for points in series.values() for x, _ in points]
+    decades = min(places) > 0 and max(places) >= _DECADE * min(places)
+    lines = [
+        Line(
+            name=name,
+            x=[log10(x) if decades else x for x, _ in sorted(points)],
+            y=[y for _, y in sorted(points)],
+        )
+        for name, points in series.items()
+    ]
+    return plot_lines(lines, title=title, x_label=f"log10({axis})" if decades else axis, y_label=metric)
+
+
+def _bars(rows: list[Row], metric: str, title: str) -> Any:
+    labels = tuple(" ".join(row.settings.values()) or "all" for row in rows)
+    heights = Heights(name=metric, y=tuple(row.mean(metric) or 0.0 for row in rows))
+    return draw(Bars(name="sweep", title=title, x_label="", y_label=metric, labels=labels, series=(heights,)))

@@ -1,0 +1,166 @@
+"""Where the points of a sweep run: containers of the frozen image, started from the host, or processes of the environment that is there.
+
+Knows how `train` is started so that it finds the frozen source and nothing newer. Refuses to know which point is whose turn.
+
+A point's process is its own session's leader and writes into a file: it outlives the sweep that started it, and Ctrl-C reaches it by the
+sweep alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trainer.actions.sweep import SETTINGS
+from trainer.actions.watch import see, see_nothing
+from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError
+from trainer.host.atomic import write_whole
+from trainer.host.image_claim import WATCHED
+from trainer.host.source import COPY
+from trainer.settings import ENVIRONMENT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from trainer.engine import Engine
+    from trainer.sweep import Sweep
+
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_RUNS: Final = "/project/runs"
+_OVERRIDE: Final = "compose.json"
+_TOLD: Final = (
+    "REPRISE_ENVIRONMENT",
+    "REPRISE_IMAGE",
+    "REPRISE_IMAGE_CONFIG",
+    "REPRISE_IMAGE_LAYERS",
+    "REPRISE_BUILD_ID",
+)
+IMAGE: Final = (*_TOLD, "REPRISE_PULL", "COMPOSE_FILE")
+"""What of `.env` says which image runs, and with which devices."""
+
+
+class Place(Protocol):
+    """What starts a point."""
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+        """Start `train` with these words, for the run in this folder; it may use these GPUs, and writes into `log`."""
+        ...
+
+    def settings(self, run: Path) -> str:
+        """The settings file in a run's folder, as the point sees it."""
+        ...
+
+    def watch(self, run: Path) -> bool:
+        """Write down which image the point runs in, as soon as that can be seen; True once it was."""
+        ...
+
+    def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
+        """Hand a signal on to a point."""
+        ...
+
+
+class Containers:
+    """Points are containers of the image that the sweep froze, with its source where a checkout would be."""
+
+    def __init__(self, sweep: Sweep, folder: Path, *, checkout: Path, engine: Engine) -> None:
+        """Write what compose is told beside the checkout's own file. Raises `ImageMissingError`."""
+        self._sweep, self._checkout, self._engine = sweep, checkout, engine
+        image = sweep.image["REPRISE_IMAGE"]
+        if not sweep.image.get("REPRISE_PULL") and engine.image(image) is None:
+            raise ImageMissingError(
+                f"the image that sweep {sweep.id} began in is not in the engine: {image}",
+                hint="build or pull it again, or --again to begin anew in the image of today",
+            )
+        mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
+        write_whole(folder / _OVERRIDE, json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1).encode())
+        files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
+        self._files = os.pathsep.join(map(str, [*files, folder / _OVERRIDE]))
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+        """Have compose start it: the checkout lends its `.env`, which has the store's key."""
+        told = {**self._sweep.asked.environment, WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
+        options = [f"--env={name}={value}" for name, value in told.items()]
+        options += [f"--env={name}" for name in secrets(os.environ, self._sweep)]
+        command = ["docker", "compose", "--project-directory", str(self._checkout), "run", "--rm", "-T"]
+        given = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
+        try:
+            return subprocess.Popen(
+                [*command, f"--name=reprise-{run.name}", *options, "train", "train", *words],
+                env=given,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        except FileNotFoundError as fault:
+            raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+
+    def settings(self, run: Path) -> str:
+        """Below the mounted runs."""
+        return f"{_RUNS}/{run.name}/{SETTINGS}"
+
+    def watch(self, run: Path) -> bool:
+        """Ask the engine."""
+        try:
+            return see(self._engine, f"reprise-{run.name}", folder=run) is not None
+        except RepriseError as fault:
+            see_nothing(f"reprise-{run.name}", folder=run, fault=fault.message)
+            return True
+
+    def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
+        """To the container; where there is none yet, compose gives up starting it."""
+        words = ["docker", "kill", f"--signal={signal.Signals(number).name}", f"reprise-{run}"]
+        done = subprocess.run(words, capture_output=True, check=False, start_new_session=True)
+        if done.returncode and process is not None:
+            process.terminate()
+            process.wait()
+            subprocess.run(["docker", "rm", "--force", f"reprise-{run}"], capture_output=True, check=False)
+
+
+class Processes:
+    """Points are processes of this Python, in the frozen source."""
+
+    def __init__(self, sweep: Sweep, folder: Path) -> None:
+        """Begin."""
+        self._sweep, self._source, self._runs = sweep, folder / COPY, folder.parents[1]
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+        """Start it with the environment that is there, but for settings that the sweep was not asked for."""
+        see_nothing("here", folder=run, fault="the points of this sweep are processes: no engine was asked")
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+        kept |= {name: os.environ[name] for name in secrets(os.environ, self._sweep)}
+        own = {"PYTHONPATH": str(self._source), "REPRISE_RUNS": str(self._runs), WATCHED: run.name}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "trainer", "train", *words],
+            cwd=self._source,
+            env=kept | self._sweep.asked.environment | own | ({VISIBLE: gpus} if gpus is not None else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
+
+    def settings(self, run: Path) -> str:
+        """Where it is."""
+        return str(run / SETTINGS)
+
+    def watch(self, run: Path) -> bool:
+        """There is nobody to ask."""
+        del run
+        return True
+
+    def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
+        """To the process; one that another sweep started is left to itself."""
+        del run
+        if process is not None:
+            process.send_signal(number)
+
+
+def secrets(environ: Mapping[str, str], sweep: Sweep) -> list[str]:
+    """Secret settings of the environment: the sweep keeps which of them there were, and not what they hold."""
+    return sorted(name for name in sweep.asked.secrets if name in environ)
