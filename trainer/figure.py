@@ -27,8 +27,8 @@ class _Shown(Document):
     name: Name
     """What tells it from the others of its file, as `confusion`."""
     title: str
-    split: Literal["train", "val", "test"] = "test"
-    """The samples it is of."""
+    split: Literal["train", "val", "test"] | None = "test"
+    """The samples it is of; none where it is of several splits, or of no sample."""
 
 
 class Series(Document):

@@ -55,7 +55,7 @@ class Picked(Dataset["Batch | Failed"]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
         """Read a batch; loaders prefer this to one call a sample."""
         try:
-            return self._checked([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+            return self.read(keys)
         except RepriseError as fault:
             if get_worker_info() is None:
                 raise
@@ -65,8 +65,9 @@ class Picked(Dataset["Batch | Failed"]):
         """Read a batch of one."""
         return self.__getitems__([key])
 
-    def _checked(self, picks: Sequence[Pick]) -> Batch:
-        batch = self._read(picks)
+    def read(self, keys: Sequence[Key]) -> Batch:
+        """Read a batch; raise what is wrong with it, as `DatasetError`, in this process."""
+        batch = self._read([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
         if self.said:
             found = {
                 name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
@@ -117,6 +118,10 @@ class RunData(L.LightningDataModule):
     def start_at(self, *, epoch: int, batch: int) -> None:
         """Have the training begin at a batch of an epoch: a resumed one."""
         self.start = (epoch, batch)
+
+    def example(self, count: int = 2) -> Batch:
+        """Give the first samples of the training split as a batch, as they are in the first epoch. Raises `DatasetError`."""
+        return self.picked.read([(0, row) for row in self._split("train")[:count]])
 
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""

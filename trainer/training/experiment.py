@@ -12,7 +12,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import PydanticUserError
 
@@ -24,6 +24,8 @@ from trainer.training.task import Task
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_PACKAGE: Final = "trainer.training."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Experiment:
     @property
     def reads_fields(self) -> bool:
         """Tell whether the package's own steps read the sample's fields: one that has steps of its own may not care for them."""
-        return all(getattr(self.net, name).__module__ == Task.__module__ for name in STEPS)
+        return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in STEPS)
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
@@ -47,7 +49,7 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
     settings = getattr(module, "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
         raise ExperimentError(
-            f"experiment {name} has no class Settings; expected one that derives from ClassificationSettings or RegressionSettings",
+            f"experiment {name} has no class Settings; expected one that derives from a task's, as ClassificationSettings",
             hint="trainer/experiments/digits.py shows one",
         )
     nets = [
@@ -58,8 +60,10 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
     if len(nets) != 1:
         found = ", ".join(kind.__name__ for kind in nets) or "none"
         raise ExperimentError(
-            f"experiment {name} has {found}; expected exactly one net that derives from Classifier or Regressor",
-            hint="keep one in the module" if nets else "write `class Net(Classifier)` or `class Net(Regressor)`",
+            f"experiment {name} has {found}; expected exactly one net that derives from a task, as Classifier",
+            hint="keep one in the module"
+            if nets
+            else "write `class Net(Classifier)`; docs/experiments.md names the tasks",
         )
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
 

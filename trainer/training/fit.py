@@ -23,6 +23,8 @@ from trainer.training.data import RunData
 from trainer.training.disk import WholeCheckpointIO
 from trainer.training.exactness import apply_level
 from trainer.training.finite import StopWhereNotFinite
+from trainer.training.fitting import CheckNet
+from trainer.training.gallery import Gallery
 from trainer.training.logs import METRICS, TellFirstStep, displays, finish, loggers
 from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
@@ -85,10 +87,13 @@ def train(job: Job) -> Trained:
         apply_level()
         _seed_start()
         net = configured(job.experiment.net)()
-        data = made(RunData, job.dataset, net.samples(job.dataset, job.data))
+        samples = net.samples(job.dataset, job.data)
+        net.class_names = samples.classes
+        data = made(RunData, job.dataset, samples)
+        shown = Gallery(job.into, job.say, dataset=job.dataset, samples=samples)
         clock, traced = StepClock(), tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        machine = _machine(job, checkpoints, [clock, *traced])
+        machine = _machine(job, checkpoints, [CheckNet(job.experiment, data), clock, *traced, shown])
         try:
             _fitted(job, machine, net, data, checkpoints)
             return _closed(job, machine, net, data, clock)

@@ -1,4 +1,4 @@
-"""A picture of samples: a row for each split with its classes' counts, eight samples a row, with what is one number below each.
+"""A picture of samples: rows of eight, each row with a title, each sample with a caption; of a dataset, a row for each split.
 
 Knows how a sample looks to a person. Refuses to know what it means.
 """
@@ -40,26 +40,41 @@ _INK: Final = "black"
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
     """A PNG of samples of each split, of every class in turn, or of all samples where no split is declared."""
-    samples = open_samples(dataset, files)
+    return picture_of_samples(dataset, open_samples(dataset, files))
+
+
+def picture_of_samples(dataset: Dataset, samples: Samples) -> bytes:
+    """The same, of samples that are open."""
     splits = {name: select(name, dataset.splits, samples.layout, dataset=dataset.name) for name in dataset.splits}
     rows = [_row(name, chosen, samples) for name, chosen in (splits or {dataset.title: range(len(samples))}).items()]
-    return _drawn(rows)
+    return drawn(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class Row:
+    """As many samples as fit side by side."""
+
     title: str
-    samples: list[Sample]
-    captions: list[str]
+    samples: Sequence[Sample]
+    captions: Sequence[str]
+
+    @classmethod
+    def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[Row]:
+        """Cut any number of samples into rows; the first has the title."""
+        starts = range(0, len(samples), EACH)
+        return [
+            cls(title="" if at else title, samples=samples[at : at + EACH], captions=captions[at : at + EACH])
+            for at in starts
+        ]
 
 
-def _row(name: str, chosen: Sequence[int], samples: Samples) -> _Row:
+def _row(name: str, chosen: Sequence[int], samples: Samples) -> Row:
     labels = samples.labels(chosen)
     shown = chosen[:EACH] if labels is None else [chosen[at] for at in _in_turn(labels)]
     drawn = [samples.sample(Pick(index=index)) for index in shown]
     counts = "" if labels is None else f": {_counted(labels, samples.classes)}"
     captions = [_caption(each, samples.classes) for each in drawn]
-    return _Row(title=f"{name}, {len(chosen):,} samples{counts}", samples=drawn, captions=captions)
+    return Row(title=f"{name}, {len(chosen):,} samples{counts}", samples=drawn, captions=captions)
 
 
 def _in_turn(labels: Sequence[int]) -> list[int]:
@@ -84,7 +99,8 @@ def _named(label: int, classes: Sequence[str]) -> str:
     return (classes[label] if 0 <= label < len(classes) else "") or str(label)
 
 
-def _drawn(rows: Sequence[_Row]) -> bytes:
+def drawn(rows: Sequence[Row]) -> bytes:
+    """Draw the rows: a PNG, whose bytes follow from the samples and captions alone."""
     height = _CAPTION + _CELL + _CAPTION + _GAP
     sheet = Image.new("RGB", (_GAP + EACH * (_CELL + _GAP), _GAP + len(rows) * height), "white")
     pen = ImageDraw.Draw(sheet)
@@ -102,7 +118,7 @@ def _drawn(rows: Sequence[_Row]) -> bytes:
 
 def _cell(sample: Sample) -> Image.Image:
     """The first field that is a picture; otherwise what the others say."""
-    shown = next((_shown(field) for field in sample.values() if _is_picture(field)), None)
+    shown = next((_shown(field) for field in sample.values() if is_picture(field)), None)
     cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
     if shown is None:
         ImageDraw.Draw(cell).multiline_text((4, 4), _words(sample), fill=_INK)
@@ -113,7 +129,8 @@ def _cell(sample: Sample) -> Image.Image:
     return cell
 
 
-def _is_picture(field: Tensor) -> bool:
+def is_picture(field: Tensor) -> bool:
+    """Tell whether a field of a sample is one: channels, height, width."""
     return field.ndim == 3 and field.shape[0] in {1, 3, 4} and min(field.shape[1:]) > 1  # noqa: PLR2004 - channels, height, width
 
 

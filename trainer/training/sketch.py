@@ -22,7 +22,9 @@ from trainer.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STEPS: Final = frozenset({"samples", "setup", "training_step", "validation_step", "test_step", "_parted"})
+STEPS: Final = frozenset(
+    {"samples", "setup", "training_step", "validation_step", "test_step", "parted", "_parted", "used_fields"}
+)
 """The methods of `Task` by which the fields of a sample are made and read."""
 _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")

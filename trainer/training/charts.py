@@ -1,0 +1,87 @@
+"""Charts: figures of what a test gave, from tensors on the CPU.
+
+Knows the charts that tasks share. Refuses to draw, and to know which task wants which. What is no finite number is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
+
+from trainer.figure import Bars, Heights, Lines, Matrix, Points, Series, chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+_EACH: Final = 200
+"""Points of one of many curves."""
+_BARS: Final = 30
+
+
+def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> Matrix:
+    """How often each class was taken for each: class numbers `[samples]`, twice."""
+    counts = multiclass_confusion_matrix(predicted, true, num_classes=len(names))
+    return Matrix(
+        name="confusion",
+        title="Confusion matrix",
+        row_label="true class",
+        column_label="predicted class",
+        rows=tuple(names),
+        columns=tuple(names),
+        counts=tuple(tuple(row) for row in counts.tolist()),
+    )
+
+
+def roc(curves: Mapping[str, tuple[Tensor, Tensor]], *, title: str) -> Lines | None:
+    """ROC curves by name, each of scores from 0 to 1 `[samples]` and of which samples are positive; None where no curve is one."""
+    drawn = [_roc(name, scores, positive.long()) for name, (scores, positive) in curves.items()]
+    series = tuple(line for line in drawn if line is not None)
+    if not series:
+        return None
+    labels = {"x_label": "false positive rate", "y_label": "true positive rate"}
+    return Lines(name="roc", title=title, series=series, diagonal=True, **labels)
+
+
+def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
+    fine = torch.isfinite(scores)
+    if len(set(positive[fine].tolist())) < 2:  # noqa: PLR2004 - a curve needs both
+        return None
+    x, y, _ = binary_roc(scores[fine].double(), positive[fine])
+    corners = _corners(x, y)
+    at = [corners[place] for place in chosen(len(corners), most=_EACH)]
+    return Series(name=name, x=tuple(x[at].tolist()), y=tuple(y[at].tolist()))
+
+
+def _corners(x: Tensor, y: Tensor) -> list[int]:
+    """The places where a line of steps turns: what lies between them draws nothing."""
+    flat = (x[1:] == x[:-1]).tolist(), (y[1:] == y[:-1]).tolist()
+    inner = [at for at in range(1, len(x) - 1) if not any(way[at - 1] and way[at] for way in flat)]
+    return [0, *inner, len(x) - 1]
+
+
+def parity(true: Tensor, predicted: Tensor) -> Points:
+    """What was predicted against what is true: `[samples]`, twice."""
+    at = chosen(len(true))
+    labels = {"title": "Predicted against true", "x_label": "true", "y_label": "predicted"}
+    x, y = tuple(true[at].tolist()), tuple(predicted[at].tolist())
+    return Points(name="parity", x=x, y=y, of=len(true), diagonal=True, **labels)
+
+
+def histogram(name: str, title: str, x_label: str, values: Mapping[str, Tensor]) -> Bars | None:
+    """How often each value occurs: sets of values `[samples]` by name, over the same bars; None where there is no value."""
+    finite = {key: value.double()[torch.isfinite(value)] for key, value in values.items()}
+    everything = torch.cat(list(finite.values()))
+    if not len(everything):
+        return None
+    low, high = float(everything.min()), float(everything.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = [low + (high - low) * at / _BARS for at in range(_BARS + 1)]
+    series = tuple(
+        Heights(name=key, y=tuple(torch.histc(value, _BARS, low, high).tolist())) for key, value in finite.items()
+    )
+    return Bars(name=name, title=title, x_label=x_label, y_label="samples", edges=tuple(edges), series=series)
