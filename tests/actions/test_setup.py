@@ -104,6 +104,18 @@ def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
     assert values["REPRISE_IMAGE_LAYERS"] == ",".join(built.layers)
 
 
+def test_what_an_editor_opens_is_told_its_own_image(tmp_path: Path) -> None:
+    """A run that is made in it is not recorded as one of the environment's image."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    wanted = plan("cpu", stage="development", base=BASE, root=root)
+    built = build(wanted, engine=engine, machine=MACHINE, root=root)
+    assert setup.image_values("cpu", engine=engine, root=root) == {
+        "REPRISE_DEV_IMAGE": built.reference,
+        "REPRISE_DEV_IMAGE_CONFIG": built.config,
+        "REPRISE_DEV_IMAGE_LAYERS": ",".join(built.layers),
+    }
+
+
 def test_until_this_locks_store_is_built_an_earlier_one_serves(tmp_path: Path) -> None:
     """The server only keeps bytes; once there is one of this lock, it is that one."""
     root, engine = checkout(tmp_path), MemoryEngine()

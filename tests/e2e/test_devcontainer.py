@@ -69,6 +69,17 @@ def test_it_is_the_environment_with_a_developers_tools(opened: House) -> None:
     assert [line.split()[0] for line in versions.splitlines()] == ["2.13.0+cpu", "ruff", "reprise"]
 
 
+def test_a_run_made_in_it_names_it_and_nothing_else(opened: House) -> None:
+    """The record has the development image's digest, and no drift: a developer's tools are part of that image."""
+    inside(opened, "scripts/reprise", "data", "publish-samples")
+    inside(opened, "scripts/reprise", "train", "--exp", "digits", "--max-epochs", "1")
+    record = opened.record("latest")
+    values = dict(line.split("=", 1) for line in (opened.root / ".env").read_text().splitlines() if "=" in line)
+    assert record["circumstances"]["image"]["reference"] == values["REPRISE_DEV_IMAGE"]
+    assert record["circumstances"]["image"]["known"] == "asserted"
+    assert record["circumstances"]["drift"] == []
+
+
 @pytest.mark.long
 def test_the_fast_tests_pass_in_it(opened: House) -> None:
     """`devcontainer exec scripts/test --fast`: in a terminal of the editor it is the same."""

@@ -242,11 +242,13 @@ def drifted(house: House, words: str) -> Said:
     values = dict(line.split("=", 1) for line in (house.root / ".env").read_text().splitlines() if "=" in line)
     script = DRIFTED.format(words=words, owner=f"{values['REPRISE_UID']}:{values['REPRISE_GID']}")
     command = ["docker", "compose", "--profile", "dev", "run", "--rm", "--no-deps", "-T", "--user", "0:0"]
-    house.env["REPRISE_DEV_IMAGE"] = values["REPRISE_IMAGE"]
+    same = ("IMAGE", "IMAGE_CONFIG", "IMAGE_LAYERS")
+    house.env.update({f"REPRISE_DEV_{name}": values[f"REPRISE_{name}"] for name in same})
     try:
         return house.type(*command, "--entrypoint", "sh", "dev", "-c", script)
     finally:
-        del house.env["REPRISE_DEV_IMAGE"]
+        for name in same:
+            del house.env[f"REPRISE_DEV_{name}"]
 
 
 def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: House, run: str) -> None:

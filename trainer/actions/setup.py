@@ -33,6 +33,7 @@ LOCAL_STORE: Final = "s3://reprise"
 STORE_PORT: Final = 8333
 _BUILD: Final = "scripts/setup --build"
 _IDENTITY: Final = ("REPRISE_IMAGE", "REPRISE_IMAGE_CONFIG", "REPRISE_IMAGE_LAYERS", "REPRISE_BUILD_ID")
+_DEVELOPMENT: Final = ("REPRISE_DEV_IMAGE", "REPRISE_DEV_IMAGE_CONFIG", "REPRISE_DEV_IMAGE_LAYERS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,8 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
     if store := store_image(engine=engine, root=root):
         values["REPRISE_STORE_IMAGE"] = store
     if development := current(environment, stage="development", engine=engine, root=root):
-        values["REPRISE_DEV_IMAGE"] = development.reference
+        own = zip(_DEVELOPMENT, (development.reference, development.config, ",".join(development.layers)), strict=True)
+        values.update(own)
     return values
 
 

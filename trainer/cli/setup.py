@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--endpoint", metavar="URL", help="the address of that store's server")
     parser.add_argument("--build", action="store_true", help="build the images that are missing")
+    parser.add_argument("--development", action="store_true", help="with --build: what an editor opens, too")
     parser.add_argument("--verbose", action="store_true", help="print every value of the block")
     parser.add_argument("--json", action="store_true", help="print the values as a document")
     asked = parser.parse_args(argv)
@@ -53,6 +54,8 @@ def main(argv: list[str]) -> int:
         check_store_port(docker, before, again=os.environ.get(TYPED) or shlex.join(["scripts/setup", *argv]))
     if asked.build:
         _build(name, local_store=local_store, docker=docker)
+        if asked.development:
+            made(name, stage="development", docker=docker)
     values = refresh(docker, choice)
     for shadow in shadowed(DOTENV):
         say(f".env says {shadow} outside of the managed block too: remove one of the two")
