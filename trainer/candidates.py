@@ -25,8 +25,8 @@ class Kind(StrEnum):
 
     EXPERIMENT = "experiment"
     SETTING = "setting"
-    CODE = "code"
     DATASET = "dataset"
+    CODE = "code"
     DETERMINISM = "determinism"
     DEVICE = "device"
     LOCK = "lock"
@@ -67,9 +67,9 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = a.ingredients, b.ingredients
     yield from _between(Kind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
     yield from _settings(a, b)
-    yield from _between(Kind.CODE, {"source": one.source}, {"source": other.source})
     yield from _between(Kind.DATASET, *({name: f"{each.content} (version {each.version})"
                         for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
+    yield from _between(Kind.CODE, {"source": one.source}, {"source": other.source})
     yield from _between(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
     devices = (side.device.model_dump(exclude_none=True) for side in (one, other))
     yield from _between(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
