@@ -29,45 +29,37 @@ def draw_samples(words: Namespace, dataset: Dataset, places: Places) -> int:
     """Write the picture to the file that was named, or to stdout where that is `-`."""
     if words.samples != "-" and not words.samples.endswith(".png"):
         raise UsageError(f"--samples {words.samples}: expected a file that ends in .png", hint="or - for stdout")
+    code, picture = picture_of_samples(dataset, places, named=words.name, typed=_typed(words))
+    return code or _kept(words, picture)
+
+
+def picture_of_samples(dataset: Dataset, places: Places, *, named: str, typed: str) -> tuple[int, bytes]:
+    """Draw samples here, or in the image; give the exit code of that and a PNG. `typed` draws them by hand. Raises `MachineError`."""
     if find_spec("torch") and find_spec("PIL"):
         from trainer.training.picture import picture_of
 
         cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
-        return _kept(words, picture_of(dataset, cached))
+        return 0, picture_of(dataset, cached)
     if BAKED.exists():
-        raise MachineError(
-            "samples are drawn with torch and Pillow, which this image does not have", hint=_typed(words)
-        )
-    return _in_image(words, places)
+        raise MachineError("samples are drawn with torch and Pillow, which this image does not have", hint=typed)
+    return _in_image(named, places, typed=typed)
 
 
-def _in_image(words: Namespace, places: Places) -> int:
+def _in_image(named: str, places: Places, *, typed: str) -> tuple[int, bytes]:
     if not (places.root / ".env").is_file():
         raise MachineError(
             "samples are drawn with torch and Pillow, or in the environment's image; this checkout is not set up for one",
-            hint=f"scripts/setup, then {_typed(words)}",
+            hint=f"scripts/setup, then {typed}",
         )
-    command = [
-        "docker",
-        "compose",
-        "run",
-        "--rm",
-        "--no-deps",
-        "-T",
-        "train",
-        "data",
-        "show",
-        words.name,
-        "--samples",
-        "-",
-    ]
+    words = ("data", "show", named, "--samples", "-")
+    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", *words]
     wake_store()
     print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
     try:
         done = subprocess.run(command, cwd=places.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
-    return done.returncode or _kept(words, done.stdout)
+    return done.returncode, done.stdout
 
 
 def _kept(words: Namespace, picture: bytes) -> int:

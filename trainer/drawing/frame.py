@@ -57,8 +57,9 @@ class Frame:
         yield from self._named(names) if names else self._numbered()
         middle = (self.left + self.right) / 2
         yield tag("text", _said(x_label, self.x), class_="label", x=middle, y=self.bottom + 33, text_anchor="middle")
-        turned = f"translate(11 {(self.top + self.bottom) / 2:.0f}) rotate(-90)"
-        yield tag("text", _said(y_label, self.y), class_="label", transform=turned, text_anchor="middle")
+        if y_label or self.y.log:
+            turned = f"translate(11 {(self.top + self.bottom) / 2:.0f}) rotate(-90)"
+            yield tag("text", _said(y_label, self.y), class_="label", transform=turned, text_anchor="middle")
 
     def _numbered(self) -> Iterator[Markup]:
         for value, text in self.x.ticks(6):
@@ -77,10 +78,10 @@ class Frame:
                 yield tag("text", shown, class_="tick", x=across, y=self.bottom + 17, text_anchor="middle")
 
 
-def frame_for(x: Scale, y: Scale, *, right: float = WIDTH - _RIGHT, bottom: float = HEIGHT - _BELOW) -> Frame:
-    """Give a frame whose left margin has room for the numbers of y."""
+def frame_for(x: Scale, y: Scale, *, y_label: str = "") -> Frame:
+    """Give a frame whose left margin has room for the numbers of y, and its label."""
     longest = max((len(text) for _, text in y.ticks(5)), default=1)
-    return Frame(x=x, y=y, left=30 + longest * LETTER, right=right, bottom=bottom)
+    return Frame(x=x, y=y, left=(30 if y_label or y.log else 10) + longest * LETTER)
 
 
 def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
@@ -121,7 +122,7 @@ def picture(parts: Iterable[object], *, title: str, said: str, height: float) ->
 
 
 def _said(label: str, scale: Scale) -> str:
-    return f"{cut(label, _NAME)}{', logarithmic' * scale.log}"
+    return ", ".join(filter(None, (cut(label, _NAME), "logarithmic" * scale.log)))
 
 
 _SVG: Final = Markup("http://www.w3.org/2000/svg")

@@ -55,13 +55,13 @@ def plot_lines(
     lines: Sequence[Line], *, title: str, x_label: str, y_label: str, log: bool | None = False, diagonal: bool = False
 ) -> Markup:
     """Draw lines; `log` None lets the numbers say whether y is logarithmic."""
-    frame = _frame(lines, log=log, diagonal=diagonal, tight=True)
+    frame = _frame(lines, y_label, log=log, diagonal=diagonal)
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     for number, line in enumerate(lines):
         parts += _drawn(line, frame, number)
     keys, end = legend([line.name for line in lines], HEIGHT)
     end, note = _noted(end, sum(line.gaps for line in lines))
-    said = f"{y_label} by {x_label}. {' '.join(_told(line) for line in lines[:20])}"
+    said = f"{y_label or title} by {x_label}. {' '.join(_told(line) for line in lines[:20])}"
     return picture([*parts, *keys, note], title=title, said=said, height=end)
 
 
@@ -69,7 +69,7 @@ def plot_points(
     points: Line, *, title: str, x_label: str, y_label: str, diagonal: bool = False, of: int | None = None
 ) -> Markup:
     """Draw points; `of` is how many there were before some were chosen."""
-    frame = _frame([points], log=False, diagonal=diagonal, tight=False)
+    frame = _frame([points], y_label, log=False, diagonal=diagonal, tight=False)
     shown = [point for stretch in points.stretches for point in stretch][:_SCATTERED]
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     parts += [tag("circle", class_="point c0", cx=x, cy=y, r=2.5) for x, y in (frame.place(*each) for each in shown)]
@@ -80,13 +80,13 @@ def plot_points(
     )
 
 
-def _frame(lines: Sequence[Line], *, log: bool | None, diagonal: bool, tight: bool) -> Frame:
+def _frame(lines: Sequence[Line], y_label: str, *, log: bool | None, diagonal: bool, tight: bool = True) -> Frame:
     points = [point for line in lines for stretch in line.stretches for point in stretch]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     if diagonal:
         both = scale_of([*xs, *ys])
-        return frame_for(both, both)
-    return frame_for(scale_of(xs, tight=tight), scale_of(ys, log=log))
+        return frame_for(both, both, y_label=y_label)
+    return frame_for(scale_of(xs, tight=tight), scale_of(ys, log=log), y_label=y_label)
 
 
 def _diagonal(frame: Frame, *, show: bool) -> Iterator[Markup]:

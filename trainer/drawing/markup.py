@@ -21,7 +21,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def tag(name: str, *inner: object, **attributes: object) -> Markup:
+def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
     """Give an element; `class_` is `class`, `aria_label` is `aria-label`; what is None or False is left out.
 
     >>> tag("p", "1 < 2 & ", tag("b", "so"), class_="x", title='"', hidden=False)

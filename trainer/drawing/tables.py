@@ -92,7 +92,7 @@ def plot_bars(figure: Bars) -> Markup:
     heights = [value for series in figure.series for value in series.y]
     edges = [float(edge) for edge in figure.edges]
     across = scale_of(edges, tight=True) if edges else Scale(low=0.0, high=float(len(figure.labels) or 1))
-    frame = frame_for(across, scale_of([*heights, 0.0], zero=True))
+    frame = frame_for(across, scale_of([*heights, 0.0], zero=True), y_label=figure.y_label)
     bars = [bar for number in range(len(figure.series)) for bar in _set(figure, number, frame)]
     keys, end = legend([series.name for series in figure.series], HEIGHT)
     said = " ".join(

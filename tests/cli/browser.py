@@ -1,0 +1,132 @@
+"""A real browser without a window, told by the DevTools protocol over two pipes: no driver and no package is needed.
+
+Needs Chromium or Chrome on the PATH (Debian: apt-get install chromium).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+BROWSER: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_WORDS: Final = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
+_WITH_PIPES: Final = (
+    "import os, sys; [os.dup2(int(sys.argv[at]), at + 2) for at in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
+)
+"""The browser reads from descriptor 3 and writes to 4."""
+
+
+class Page:
+    """A page in a tab of its own."""
+
+    def __init__(self, read: FileIO, write: FileIO) -> None:
+        """Open an empty one."""
+        self._read, self._write = read, write
+        self._rest, self._number, self._session = b"", 0, ""
+        self.events: list[dict[str, Any]] = []
+        """What the browser told meanwhile."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a method of the protocol."""
+        self._number += 1
+        asked = {"id": self._number, "method": method, "params": params}
+        self._write.write(json.dumps(asked | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        while (message := self._next()).get("id") != asked["id"]:
+            self.events.append(message)
+        assert "error" not in message, message
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            self._rest += self._read.read(1 << 16) or b'{"method": "closed", "id": null}\0'
+        message, _, self._rest = self._rest.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        assert found.get("method") != "closed", "the browser ended"
+        return found
+
+    def open(self, file: Path, *, width: int = 1200, dark: bool = False) -> None:
+        """Load a file, and wait until it is there."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.events.clear()
+        self.call("Page.navigate", url=file.as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def value(self, expression: str) -> Any:
+        """Evaluate JavaScript on the page."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def screenshot(self, path: Path) -> None:
+        """Take a picture of all of the page."""
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    @property
+    def requests(self) -> list[str]:
+        """The addresses that were asked for besides what is in the page itself."""
+        urls = [event["params"]["request"]["url"] for event in self.events if _is(event, "Network.requestWillBeSent")]
+        return [url for url in urls if not url.startswith("data:")]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What stands in the console."""
+        logged = [event["params"]["entry"]["text"] for event in self.events if _is(event, "Log.entryAdded")]
+        said = [str(event["params"]) for event in self.events if _is(event, "Runtime.consoleAPICalled")]
+        return logged + said + [str(event["params"]) for event in self.events if _is(event, "Runtime.exceptionThrown")]
+
+
+@contextmanager
+def page() -> Iterator[Page]:
+    """Start the browser; end it and forget its profile."""
+    assert BROWSER
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _WITH_PIPES,
+                str(theirs_in),
+                str(theirs_out),
+                BROWSER,
+                *_WORDS,
+                f"--user-data-dir={profile}",
+            ],
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        try:
+            with os.fdopen(ours_in, "rb", buffering=0) as read, os.fdopen(ours_out, "wb", buffering=0) as write:
+                yield Page(read, write)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _is(event: dict[str, Any], method: str) -> bool:
+    return event.get("method") == method

@@ -1,0 +1,139 @@
+"""Gathering what there is to show of a run: its record, what it logged, its figures, its code, what others found of it.
+
+Knows the files of a run's folder. Refuses to fail for one that is missing or damaged: what could not be read is a note. Everything it
+gives came from a record that may be a stranger's.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.compare import Side, side
+from trainer.actions.keep_retest import retests_here
+from trainer.actions.run import is_alive
+from trainer.certificate import FOLDER as CERTIFICATES
+from trainer.certificate import PAYLOAD_TYPE, read_statement
+from trainer.curves import TELEMETRY, read_curves, read_schedule
+from trainer.document import read_json
+from trainer.errors import RepriseError
+from trainer.figure import FILE as FIGURES
+from trainer.figure import Figures, Pictures
+from trainer.host.signing import is_envelope, opened
+from trainer.host.source import ARCHIVE, thaw
+from trainer.record import Status
+from trainer.trace import FILE as TRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.certificate import Statement
+    from trainer.curves import Curves
+    from trainer.figure import Figure
+    from trainer.retest import Retest
+
+METRICS: Final = "metrics.jsonl"
+_LARGEST: Final = 1 << 24
+"""Bytes of a document or a picture that is looked at."""
+_CODE: Final = 200_000
+"""Letters of an experiment's module that are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """A certificate beside a run: nobody has checked its signature."""
+
+    file: str
+    statement: Statement
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A run, and all there is to show of it."""
+
+    side: Side
+    died: bool = False
+    """Its record says `running`, and its process is gone."""
+    metrics: Curves = field(default_factory=dict)
+    schedule: Curves = field(default_factory=dict)
+    """Learning rate and gradient norm, at every step."""
+    telemetry: Curves = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """The files of the figures that are pictures, by name."""
+    code: tuple[str, str] | None = None
+    """The experiment's module: its path and its text."""
+    retests: tuple[Retest, ...] = ()
+    certificates: tuple[Certified, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def gather_run(folder: Path) -> Gathered:
+    """Gather what is in a run's folder. Raises what `side` raises where it has no record that can be read."""
+    found = side(folder)
+    if found.attempt is None or found.folder is None:
+        return Gathered(side=found)
+    attempt, notes = found.attempt, list[str]()
+    figures = Figures()
+    with _noted(notes, FIGURES):
+        if (attempt / FIGURES).is_file():
+            figures = read_json(attempt / FIGURES, Figures)
+    schedule = read_schedule(attempt / TRACE)
+    return Gathered(
+        side=found,
+        died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
+        metrics=read_curves(attempt / METRICS),
+        schedule=schedule,
+        telemetry=read_curves(attempt / TELEMETRY),
+        figures=figures.figures,
+        pictures=dict(_pictures(attempt, figures)),
+        code=_code(found, notes),
+        retests=tuple(retests_here(found.folder)),
+        certificates=tuple(_certificates(found.folder, notes)),
+        notes=tuple(notes),
+    )
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except RepriseError as fault:
+        notes.append(f"{what}: {fault.message}")
+    except OSError as fault:
+        notes.append(f"{what} cannot be read: {fault.strerror}")
+
+
+def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
+    for name in {figure.file for figure in figures.figures if isinstance(figure, Pictures)}:
+        path = attempt / name
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:
+            yield name, path.read_bytes()
+
+
+def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
+    """The module of the experiment as it was run, where it is one of the package's."""
+    wanted, text = f"trainer/experiments/{found.record.ingredients.experiment}.py", None
+    if found.folder is None or not (found.folder / ARCHIVE).is_file():
+        return None
+    with _noted(notes, ARCHIVE):
+        bundle = thaw(found.folder / ARCHIVE)
+        if bundle.digest == found.record.ingredients.source:
+            text = next((file.data for file in bundle.files if file.path == wanted), None)
+        else:
+            notes.append(f"{ARCHIVE} is the source {bundle.digest}; the record names another: its code is not shown")
+    return None if text is None else (wanted, text.decode(errors="replace")[:_CODE])
+
+
+def _certificates(folder: Path, notes: list[str]) -> Iterator[Certified]:
+    for path in sorted((folder / CERTIFICATES).glob("*.json")):
+        with _noted(notes, f"{CERTIFICATES}/{path.name}"):
+            text = path.read_bytes()[:_LARGEST]
+            signed = is_envelope(text)
+            payload = opened(text, kind=PAYLOAD_TYPE, where=str(path))[0] if signed else text
+            statement = read_statement(payload, where=str(path))
+            if folder.name in statement.runs:
+                yield Certified(file=f"{CERTIFICATES}/{path.name}", statement=statement, signed=signed)
