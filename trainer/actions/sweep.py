@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.run import ATTEMPTS, is_alive, record_of, recorded
 from trainer.digest import canonical
 from trainer.document import read_json
-from trainer.errors import RepriseError, RunError
+from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
 from trainer.host.atomic import disk_faults, give_like, make_folder, write_whole
 from trainer.host.source import ARCHIVE, CAPTURED, COPY, archive, unpack
 from trainer.record import Status, is_run_id
+from trainer.run_names import LATEST
 from trainer.sweep import FILE, FOLDER, Point, Sweep
 
 if TYPE_CHECKING:
@@ -89,6 +90,21 @@ def sweep_ids(runs: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if is_run_id(path.name) and (path / FILE).is_file())
+
+
+def resolve_sweep(word: str, ids: Sequence[str]) -> str:
+    """The one that `word` means: an id, the beginning of one, `latest`. Raises `RunNotFoundError`, `UsageError`."""
+    if word == LATEST and ids:
+        return ids[-1]
+    found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
+    if len(found) > 1:
+        raise UsageError(
+            f"{word!r} is the beginning of {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more of it"
+        )
+    if not found:
+        hint = f"the latest is {ids[-1]}" if ids else "there is none yet: reprise sweep digits --seed 1..5"
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint=hint)
+    return found[0]
 
 
 def begun_before(digest: str, *, runs: Path) -> Sweep | None:

@@ -15,6 +15,7 @@ from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, re
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import LARGEST, pull_run
 from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recorded
+from trainer.actions.sweep import load, resolve_sweep, sweep_ids
 from trainer.actions.verify_run import require_whole
 from trainer.cli.arguments import Arguments
 from trainer.cli.ownership import hand_over
@@ -40,6 +41,7 @@ from trainer.record import Status
 from trainer.record_schema import record_schema
 from trainer.run_names import LATEST, resolve_run, whole_id
 from trainer.store import open_store
+from trainer.sweep import FOLDER as SWEEPS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -66,6 +68,9 @@ def _parser() -> Arguments:
     ls = verbs.add_parser("ls", help="list runs, latest first")
     ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="at most N of them (default 20; 0 for all)")
     ls.add_argument("--local", action="store_true", help="do not ask the store")
+    ls.add_argument(
+        "--sweep", metavar="SWEEP", help="only the runs of a sweep: its id, the beginning of one, or `latest`"
+    )
     show = verbs.add_parser(
         "show", help="one run: result, ingredients, image, drift, settings with origins and readers"
     )
@@ -87,8 +92,10 @@ def _parser() -> Arguments:
 
 
 def _ls(words: Namespace) -> int:
-    most = words.most or None
+    most = None if words.sweep else words.most or None
+    mine = _of_sweep(words.sweep) if words.sweep else None
     rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
+    rows = rows if mine is None else [row for row in rows if row.run in mine]
     if words.json:
         print(json.dumps([summary(listed) for listed in rows], indent=1))
     elif not rows:
@@ -96,6 +103,12 @@ def _ls(words: Namespace) -> int:
     else:
         _table(table(rows, measured=_measured()))
     return 0
+
+
+def _of_sweep(word: str) -> set[str]:
+    """The runs of the points of a sweep."""
+    sweep = load(runs_folder() / SWEEPS / resolve_sweep(word, sweep_ids(runs_folder())))
+    return {point.run for point in sweep.points if point.run is not None}
 
 
 def _with_store(address: str | None, most: int | None) -> list[Listed]:

@@ -24,6 +24,7 @@ from trainer.actions.sweep import (
     held,
     load,
     record_at,
+    resolve_sweep,
     save,
     standing,
     sweep_ids,
@@ -38,7 +39,6 @@ from trainer.errors import RepriseError, RunError, UsageError
 from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import new_run_id
-from trainer.run_names import resolve_run
 from trainer.sweep import FOLDER, Point, Sweep
 
 if TYPE_CHECKING:
@@ -51,14 +51,15 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Check, freeze, train, sum up."""
-    words, rest = _parser().parse_known_args(argv)
+    experiment = argv[0] if argv and not argv[0].startswith("-") else None
+    words, rest = _parser().parse_known_args(argv[1:] if experiment else argv)
     if words.jobs is not None and words.jobs < 1:
         raise UsageError(f"--jobs is {words.jobs}; expected 1 or more", hint="--jobs 2")
     known = words.go_on or words.show
-    if known and (rest or words.experiment or words.points or words.again):
+    if known and (rest or experiment or words.points or words.again):
         hint = f"reprise sweep --{'continue' if words.go_on else 'show'} {known}"
         raise UsageError("a sweep that there is has its points already", hint=hint)
-    sweep = _named(known) if known else _begun(told(words.experiment, rest, points=words.points), again=words.again)
+    sweep = _named(known) if known else _begun(told(experiment, rest, points=words.points), again=words.again)
     folder = runs_folder() / FOLDER / sweep.id
     fault = None
     if not words.show:
@@ -88,7 +89,7 @@ def _parser() -> Arguments:
         "Train at every point of a grid, all of one source in one image. Further options are settings: one value for every point, "
         "a list (1e-4,3e-4) or a range (1..5) for a grid.",
     )
-    parser.add_argument("experiment", nargs="?", help="a name of trainer/experiments/, or a Python file")
+    parser.usage = "reprise sweep EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N] [--again] [--json]"
     parser.add_argument(
         "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
     )
@@ -112,10 +113,7 @@ def _parser() -> Arguments:
 
 
 def _named(word: str) -> Sweep:
-    ids = sweep_ids(runs_folder())
-    if not ids:
-        raise UsageError("there is no sweep here", hint="reprise sweep digits --seed 1..5")
-    return load(runs_folder() / FOLDER / resolve_run(word, ids))
+    return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
 
 
 def _begun(asked_for: Told, *, again: bool) -> Sweep:

@@ -20,7 +20,7 @@ from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import sketched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.cli.train import Asked as AskedOnce
 
@@ -90,32 +90,29 @@ def _written(fixed: Mapping[str, str | None]) -> list[str]:
 
 def _checked(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]]) -> AskedOnce:
     """Have `train` understand every point; each fault is told once, with a point that has it, where not all have."""
-    faults: dict[tuple[str, str | None], list[int]] = {}
+    found: dict[tuple[str, str | None], tuple[RepriseError, list[int]]] = {}
     known: AskedOnce | None = None
     for number, point in enumerate(points):
         argv = [f"--exp={name}", *typed, *(f"--{key.replace('_', '-')}={text}" for key, text in point.items())]
         try:
             known = understood(argv, take_apart(argv))
-        except SettingError as fault:
-            for each in each_of(fault):
-                faults.setdefault((each.message, each.hint), []).append(number)
         except RepriseError as fault:
-            if len(points) == 1:
-                raise
-            faults.setdefault((fault.message, fault.hint), []).append(number)
+            for each in each_of(fault) if isinstance(fault, SettingError) else [fault]:
+                found.setdefault((each.message, each.hint), (each, []))[1].append(number)
+    faults = list(found.values())
+    if len(faults) == 1 and len(faults[0][1]) == len(points):
+        raise faults[0][0]
     if faults or known is None:
-        raise all_of(list(_told(faults, points)))
+        raise all_of([_placed(fault, numbers, points) for fault, numbers in faults])
     return known
 
 
-def _told(
-    faults: Mapping[tuple[str, str | None], Sequence[int]], points: Sequence[Mapping[str, str]]
-) -> Iterator[SettingError]:
-    for (message, hint), numbers in faults.items():
-        named = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
-        more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-        where = "" if len(numbers) == len(points) else f" [point {named}{more}]"
-        yield SettingError(f"{message}{where}", hint=hint)
+def _placed(fault: RepriseError, numbers: Sequence[int], points: Sequence[Mapping[str, str]]) -> SettingError:
+    """The fault, with a point that has it, where not all have."""
+    named = " ".join(f"{name}={text}" for name, text in points[numbers[0]].items())
+    more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+    where = "" if len(numbers) == len(points) else f" [point {named}{more}]"
+    return SettingError(f"{fault.message}{where}", hint=fault.hint)
 
 
 def _environment(environ: Mapping[str, str], experiment: Path) -> tuple[dict[str, str], list[str]]:

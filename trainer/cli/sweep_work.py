@@ -170,7 +170,10 @@ class Work:
         if record is None:
             return f": no run came of it (exit code {each.process.returncode if each.process else '?'})"
         shown = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
-        return f": {', '.join(shown[:4]) or record.outcome.reason or f'run {each.run}'}"
+        code = each.process.returncode if each.process else 0
+        if code or not shown:
+            return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
+        return f": {', '.join(shown[:4])}"
 
     def _stands(self, number: int) -> Standing:
         return standing(self.sweep, number, runs=self.runs)

@@ -1,0 +1,85 @@
+"""`reprise sweep`, as it is typed: killed in the middle, gone on with, and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trainer.actions.run import attempts, record_of
+from trainer.record import Status
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+GRID = ("dots.py", "--learning-rate", "0.01,0.02", "--max-epochs", "12", "--checkpoint-every", "5", "--no-publish")
+
+
+def command(*words: str) -> list[str]:
+    """How `reprise sweep` is typed."""
+    return [sys.executable, "-m", "trainer", "sweep", *words]
+
+
+def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+    """Type it, and wait for its end."""
+    return subprocess.run(
+        command(*words), cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
+    )
+
+
+def children(process: int) -> list[int]:
+    """The processes that one has started."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def test_a_killed_sweep_goes_on_as_it_began(checkout: Checkout) -> None:
+    """What is finished is left alone, what was in the middle is resumed, of the source of the start; then nothing is left to do."""
+    process = subprocess.Popen(
+        command(*GRID), cwd=checkout.root, env=checkout.environ, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if "[2/2]   epoch 2/" in line:
+            (point,) = children(process.pid)
+            process.kill()
+            os.kill(point, signal.SIGKILL)
+            break
+    process.communicate()
+    experiment = checkout.root / "dots.py"
+    text = experiment.read_text()
+    experiment.write_text("raise SystemExit('the checkout was edited')")
+    try:
+        done = typed(checkout, "--continue", "latest", "--json")
+    finally:
+        experiment.write_text(text)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 points to do" in done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    first, second = (checkout.root / "runs" / point["run"] for point in told["points"])
+    assert (attempts(first), attempts(second)) == ([1], [1, 2])
+    assert [record_of(run).outcome.status for run in (first, second)] == [Status.COMPLETED] * 2
+    assert record_of(first).ingredients.source == record_of(second).ingredients.source == told["source"]
+    assert Path(told["plot"]).read_text().startswith("<?xml")
+    again = typed(checkout, *GRID, "--json")
+    assert (again.returncode, json.loads(again.stdout)["points"]) == (0, told["points"])
+    other = typed(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
+    assert other.stderr.count("is here already") == 2
+    assert [point["run"] for point in json.loads(other.stdout)["points"]] == [second.name, first.name]
+
+
+@pytest.mark.long
+def test_a_point_that_fails_stops_no_other(checkout: Checkout) -> None:
+    """The exit code tells, and the table has those that are finished."""
+    done = typed(
+        checkout, "dots.py", "--breaks", "true,false", "--max-steps", "2", "--no-publish", "--json", "--jobs", "2"
+    )
+    assert done.returncode == 80, done.stderr
+    assert [point["status"] for point in json.loads(done.stdout)["points"]] == ["failed", "finished"]
+    assert "1 of 2 points" in done.stderr
