@@ -1,0 +1,66 @@
+"""Checks made in the process of the tests, on dummy twins."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from trainer.dataset import load_dataset
+from trainer.determinism import Level, variables
+from trainer.finding import Finding, Status
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.checks import CHECKS, Subject, checked
+from trainer.training.experiment import load_experiment
+from trainer.training.readers.twin import twin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+THREADS: Final = 2
+STEPS: Final = 30
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """Be a process as the launcher starts one at determinism `off`; afterwards as many threads as before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def found(
+    file: Path, folder: Path, patch: pytest.MonkeyPatch, *, without: Collection[str] = (), to_first: bool = False
+) -> dict[str, Finding]:
+    """Check the experiment in `file` on its dataset's twin; `to_first`: until a check fails."""
+    for name, value in variables(Level.OFF, threads=THREADS).items():
+        patch.setenv(name, value)
+    experiment = load_experiment(file.stem, file, root=ROOT)
+    told = Origins(words=take_apart(["--determinism", "off"]), environ={})
+    resolved = resolve(experiment.settings, told)
+    dataset, data = twin_of(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
+    subject = Subject(
+        experiment=experiment,
+        resolved=resolved,
+        root=ROOT,
+        dataset=dataset,
+        data=data,
+        device="cpu",
+        folder=folder,
+        steps=STEPS,
+    )
+    checks = {name: check for name, check in CHECKS.items() if name not in without}
+    findings: dict[str, Finding] = {}
+    with launched():
+        for finding in checked(subject, checks):
+            findings[finding.check] = finding
+            if to_first and finding.status is Status.FAILED:
+                break
+    return findings

@@ -1,0 +1,24 @@
+"""Every experiment of `trainer/experiments/` passes `reprise check` on its dataset's dummy twin; one that is added is tested for free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checking import ROOT, found
+from trainer.finding import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_it_is_checked(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings, data, shapes, learning, evaluation, saving, resuming, export."""
+    findings = found(file, tmp_path, monkeypatch)
+    wrong = [finding for finding in findings.values() if finding.status is Status.FAILED]
+    assert not wrong, "\n".join(f"{each.check}: {each.said} (look at: {each.look})" for each in wrong)

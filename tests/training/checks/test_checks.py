@@ -1,0 +1,150 @@
+"""Wrong nets, each caught, and by the check that is named after what is wrong; the right one is not accused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.checking import found
+from trainer.finding import Status, failed
+from trainer.training.checks import CHECKS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+TEMPLATE: Final = """
+import itertools
+import torch
+from torch import Tensor, nn
+from trainer.ledger import configured
+from trainer.training.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "digits"
+    classes = {classes}
+    learning_rate = 1e-2
+
+class Net(Classifier):
+    {declared}
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear({inputs}, 16))
+        self.head = nn.Linear(16, classes)
+        {made}
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.body(images)
+        {passed}
+        scores = self.head(torch.relu(hidden))
+        {ended}
+        return scores
+    {more}
+"""
+RIGHT: Final = {
+    "classes": "10",
+    "inputs": "64",
+    "declared": "",
+    "made": "",
+    "passed": "",
+    "ended": "",
+    "more": "",
+}
+WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
+    "shape": ({"inputs": "65"}, "forward", "mat1 and mat2 shapes cannot be multiplied"),
+    "NaN": ({"passed": "hidden = hidden.log()"}, "finite", "NaN or infinity in"),
+    "frozen layer": ({"made": "self.body.requires_grad_(False)"}, "gradients", "body.1.weight, body.1.bias"),
+    "unused layer": ({"made": "self.spare = nn.Linear(2, 2)"}, "gradients", "spare.weight, spare.bias"),
+    "detached layer": (
+        {"passed": "hidden = hidden.detach()"},
+        "gradients",
+        "no gradient other than zero reaches body.1.weight",
+    ),
+    "optimizer that forgets": (
+        {"more": "def configure_optimizers(self): return torch.optim.SGD(self.head.parameters(), lr=1.0)"},
+        "gradients",
+        "gradients reach body.1.weight, body.1.bias, but no step changes it",
+    ),
+    "leak across the batch": (
+        {"ended": "scores = scores - scores.mean(0)"},
+        "batch order",
+        "another output when the others of its batch are replaced",
+    ),
+    "reshape across the batch": (
+        {"passed": "hidden = hidden.reshape(2, -1, 16).transpose(0, 1).reshape(-1, 16)"},
+        "batch order",
+        "",
+    ),
+    "train in eval": ({"passed": "hidden = nn.functional.dropout(hidden)"}, "evaluation", "different outputs"),
+    "train() in forward": ({"passed": "self.train()"}, "evaluation", "switches training on: the net"),
+    "buffer written in eval": (
+        {"made": "self.register_buffer('seen', torch.zeros(()))", "passed": "self.seen += 1"},
+        "evaluation",
+        "changes seen",
+    ),
+    "non-finite gradient": (
+        {"passed": "hidden = hidden + (hidden * 0).sqrt()"},
+        "finite gradients",
+        "the gradient of body.1.weight, body.1.bias is not finite at step 1",
+    ),
+    "mismatch of classes": ({"classes": "9"}, "targets", "setting classes is 9; 'label' of dataset digits has 10"),
+    "loss that does not fall": (
+        {"more": "def make_loss(self): return lambda scores, labels: (scores - scores.detach()).sum() + 1.0"},
+        "one batch",
+        "loss 1 to 1",
+    ),
+    "broken save": (
+        {"made": "self.basis = torch.randn(16)", "passed": "hidden = hidden * self.basis"},
+        "save and load",
+        "other outputs",
+    ),
+    "broken load": (
+        {"more": "def state_dict(self, **_): return {'head.bias': self.head.bias}"},
+        "save and load",
+        "cannot be loaded: Missing key(s)",
+    ),
+    "state in no checkpoint": (
+        {
+            "made": "self.steps = itertools.count(1)",
+            "passed": "hidden = hidden / next(self.steps) if self.training else hidden",
+        },
+        "resume",
+        "other bits in body.1.bias",
+    ),
+    "branch on values": (
+        {"passed": "hidden = hidden if hidden.sum() > 0 else -hidden"},
+        "export",
+        "torch.export refuses it",
+    ),
+}
+SLOW: Final = {"resume", "export"}
+
+
+def text(wrong: dict[str, str]) -> str:
+    """An experiment with this wrong in it."""
+    return TEMPLATE.format(**(RIGHT | wrong))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_net_is_caught_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check before it fails, and what it says tells more."""
+    wrong, check, said = WRONG[name]
+    file = tmp_path / "wrong.py"
+    file.write_text(text(wrong))
+    findings = found(file, tmp_path, monkeypatch, without=SLOW - {check}, to_first=True)
+    names = failed(list(findings.values()))
+    assert names == [check], findings
+    assert said in findings[check].said
+    assert findings[check].look
+
+
+def test_a_right_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is frozen on purpose is said in the net, and told."""
+    file = tmp_path / "right.py"
+    file.write_text(text({"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)"}))
+    findings = found(file, tmp_path, monkeypatch)
+    assert {finding.status for finding in findings.values()} == {Status.PASSED}, findings
+    assert list(findings) == list(CHECKS)
+    assert "body meant to be frozen" in findings["gradients"].said

@@ -1,0 +1,61 @@
+"""A process of its own for what a command needs torch for: started as a training is, it tells lines of JSON.
+
+Knows the variables of the level and how the lines are read. Refuses to know what they say. On a host without torch the command is typed
+again in the image (`in_image`), so this runs where torch is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from trainer.cli.machine import device_for, torch_version, visible_gpus
+from trainer.cli.places import CHECKOUT
+from trainer.determinism import threads_at, variables
+from trainer.errors import DocumentError, RunError
+from trainer.launch import Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trainer.cli.train import Asked
+
+
+def told(hidden: Sequence[str], asked: Asked) -> Iterator[Any]:
+    """Give each line that the hidden command tells, as it comes. Raises `RunError` where it fails: it has said why."""
+    level = asked.settings.determinism
+    device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
+    launch = Launch(
+        experiment=asked.place.name,
+        file=str(asked.place.outside or asked.place.file),
+        device=device,
+        command=["reprise", *hidden],
+        started=datetime.now(UTC),
+        monotonic=monotonic(),
+    )
+    own = {"PYTHONPATH": str(CHECKOUT), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = variables(level, threads=threads_at(level, asked.settings.threads)) | own | launch.variables()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainer", *hidden],
+        cwd=CHECKOUT,
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            try:
+                yield json.loads(line)
+            except ValueError as fault:
+                process.kill()
+                raise DocumentError(
+                    f"the process for {hidden[0].strip('_')} told {line[:80]!r}; expected JSON",
+                    hint="does the experiment write to file descriptor 1?",
+                ) from fault
+    if process.returncode:
+        raise RunError(f"it ended with exit code {process.returncode}", hint="the lines above say why")

@@ -1,0 +1,132 @@
+"""Checks of an experiment: minutes before hours. Which there are, in their order, and what is to be looked at where one fails.
+
+Knows which check means nothing where another failed. Refuses to know how a check is made: a module for each kind does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import RepriseError
+from trainer.finding import Finding, Status
+from trainer.ledger import kept
+from trainer.training.checks import evaluating, fitting, saving
+from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
+from trainer.training.checks.wrong import Nothing, Wrong
+from trainer.training.exactness import translated
+from trainer.training.experiment import own_failure
+from trainer.training.fit import quieten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["CHECKS", "LARGEST_BATCH", "Subject", "checked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check: what it does, what it needs to have passed, and what to look at where it fails."""
+
+    run: Callable[[Trial], str]
+    look: str
+    needs: tuple[str, ...] = ()
+
+
+CHECKS: Final = {
+    "settings": Check(run=fitting.settings, look="the experiment's Settings, and the constructor of its net"),
+    "data": Check(
+        run=fitting.data, needs=("settings",), look="reader and splits of the dataset; `samples`, where the net has it"
+    ),
+    "declared": Check(run=fitting.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"),
+    "forward": Check(run=fitting.forward, needs=("data",), look="forward: the sizes of its layers against the batch's"),
+    "targets": Check(
+        run=fitting.targets,
+        needs=("forward",),
+        look="the last layer's size, and the settings that say how many outputs there are",
+    ),
+    "finite": Check(
+        run=fitting.finite,
+        needs=("targets",),
+        look="divisions, logarithms and roots; initial weights; the learning rate",
+    ),
+    "finite gradients": Check(
+        run=fitting.finite_gradients,
+        needs=("targets", "finite"),
+        look="where a function has no slope: sqrt and norm at 0, log near 0, where() around one of them",
+    ),
+    "gradients": Check(
+        run=fitting.gradients,
+        needs=("targets", "finite", "finite gradients"),
+        look="requires_grad, detach, modules that forward does not call; name what is meant in the net's `frozen`",
+    ),
+    "one batch": Check(
+        run=fitting.overfits,
+        needs=("targets", "finite", "finite gradients"),
+        look="the loss, the optimizer's step, and whether the input reaches the output",
+    ),
+    "evaluation": Check(
+        run=evaluating.evaluation,
+        needs=("targets",),
+        look="functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
+    ),
+    "batch order": Check(
+        run=evaluating.order,
+        needs=("forward",),
+        look="means, softmax or reshapes over the first dimension; normalisation by the batch in eval mode",
+    ),
+    "save and load": Check(
+        run=saving.saving,
+        needs=("targets",),
+        look="tensors that are neither parameters nor buffers; an own state_dict",
+    ),
+    "resume": Check(
+        run=saving.resuming,
+        needs=("targets", "finite"),
+        look="what changes from step to step and is in no checkpoint: counters, caches, own generators",
+    ),
+    "export": Check(
+        run=saving.exporting, needs=("forward",), look="branches on values, and Python numbers made of tensors"
+    ),
+}
+
+
+def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
+    """Make all of these checks, in their order; whatever the experiment raises is a finding."""
+    quieten()
+    trial = Trial(subject)
+    done: dict[str, Status] = {}
+    for name, check in checks.items():
+        lacking = next((need for need in check.needs if done[need] is not Status.PASSED), None)
+        began = monotonic()
+        if lacking is not None:
+            finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {lacking!r} to pass")
+        else:
+            with kept(trial.ledger), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                finding = _found(name, check, trial)
+        done[name] = finding.status
+        yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})
+
+
+def _found(name: str, check: Check, trial: Trial) -> Finding:
+    try:
+        return Finding(check=name, status=Status.PASSED, said=check.run(trial))
+    except Nothing as fault:
+        return Finding(check=name, status=Status.SKIPPED, said=str(fault))
+    except Wrong as fault:
+        return Finding(check=name, status=Status.FAILED, said=fault.said, look=fault.look or check.look)
+    except RepriseError as fault:
+        return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint or check.look)
+    except Exception as fault:  # noqa: BLE001 - whatever her code raises is what was to be found
+        told = own_failure(fault, file=trial.subject.experiment.file)
+        exact = translated(fault) if isinstance(fault, RuntimeError) else None
+        said = (exact or told or RepriseError(f"{type(fault).__name__}: {str(fault).splitlines()[:1]}")).message
+        look = exact.hint if exact else "; ".join(filter(None, [check.look, _lines(told)]))
+        return Finding(check=name, status=Status.FAILED, said=said, look=look)
+
+
+def _lines(told: RepriseError | None) -> str:
+    return (told.hint or "").replace("\n", ";").replace("     ", " ") if told else ""

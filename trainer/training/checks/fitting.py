@@ -1,0 +1,192 @@
+"""Checks of data, shapes and learning: what a training needs before its first epoch is worth its time."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from trainer.errors import DatasetError
+from trainer.ledger import made
+from trainer.training.checks.trial import SPLITS, Trial
+from trainer.training.checks.watch import Watch
+from trainer.training.checks.wrong import Nothing, Wrong, listed, require
+from trainer.training.data import RunData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from trainer.training.readers import Batch
+    from trainer.training.task import Task
+
+_MARKEDLY: Final = 0.2
+"""By what part of itself the loss of one batch has to fall."""
+_FASTER: Final = 10
+
+
+def settings(trial: Trial) -> str:
+    """Make the net of them."""
+    net = trial.fresh()
+    sizes = [parameter.numel() for parameter in net.parameters()]
+    return f"{len(trial.subject.resolved.origins)} values; a net of {sum(sizes):,} parameters in {len(sizes)} tensors"
+
+
+def data(trial: Trial) -> str:
+    """Read a batch of each split."""
+    made(RunData, trial.subject.dataset, trial.samples)
+    counts = ", ".join(f"{name} {len(rows):,}" for name, rows in trial.rows.items())
+    for split in SPLITS:
+        require(trial.batches(split), f"the split {split} has no whole batch of {trial.batch_size}")
+    fields = ", ".join(f"{name} {_told(value)}" for name, value in trial.batch.items())
+    return f"{counts}; a batch: {fields}"
+
+
+def declared(trial: Trial) -> str:
+    """Hold a batch of each split against what the dataset declares."""
+    said = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
+    if not said:
+        raise Nothing(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
+    batches = [batch for split in SPLITS for batch in trial.batches(split)]
+    known = {name: typed for name, typed in said.items() if name in batches[0]}
+    if not known:
+        raise Nothing("no declared field is among those that this experiment's own reader gives")
+    for name, typed in known.items():
+        for batch in batches:
+            found = batch[name]
+            dtype = "float32" if trial.double and typed.dtype == "float32" else _dtype(found)
+            require(
+                typed.admits(dtype, tuple(found.shape[1:])),
+                f"{name!r} is {_dtype(found)}{list(found.shape[1:])}; declared is {typed}",
+            )
+            _require_within(name, found, typed)
+    return ", ".join(f"{name} {typed}" for name, typed in known.items())
+
+
+def _require_within(name: str, found: Tensor, typed: Any) -> None:
+    classes, bounds = getattr(typed, "classes", None), getattr(typed, "range", None)
+    low, high = (0, classes - 1) if classes else bounds or (None, None)
+    if low is not None and high is not None:
+        least, most = found.min().item(), found.max().item()
+        fits = low <= least and most <= high
+        require(fits, f"{name!r} has values from {least:g} to {most:g}; declared are {low:g} to {high:g}")
+
+
+def forward(trial: Trial) -> str:
+    """Give the net a batch."""
+    net = trial.fresh()
+    found = outputs(net, trial.given)
+    count = len(trial.given)
+    for output in found:
+        fits = output.dim() > 0 and len(output) == count
+        require(fits, f"of {count} samples the net makes {list(output.shape)}; expected [{count}, ...]")
+    return f"{list(trial.given.shape)} to {', '.join(str(list(output.shape)) for output in found)}"
+
+
+def targets(trial: Trial) -> str:
+    """Compute loss and metrics of the batches of each split."""
+    _require_classes(trial)
+    net = trial.fresh()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        losses = [_loss(net, batch) for batch in trial.batches("train")]
+        for split, step in (("val", net.validation_step), ("test", net.test_step)):
+            for batch in trial.batches(split):
+                step(batch, 0)
+    spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
+    require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
+    return f"loss {losses[0]:.4g}, and every metric of val and test"
+
+
+def _loss(net: Task, batch: Batch) -> float:
+    net.check_batch(*net._parted(batch))  # noqa: SLF001 - a task looks up its fields there
+    loss: Any = net.training_step(batch, 0)
+    single = isinstance(loss, torch.Tensor) and loss.dim() == 0
+    require(single, f"the loss of a batch is {_told(loss)}; expected a single number")
+    return float(loss.detach())
+
+
+def _require_classes(trial: Trial) -> None:
+    values: dict[str, Any] = trial.subject.resolved.settings.model_dump()
+    field = values.get("target_field")
+    typed = trial.subject.dataset.twin.get(str(field))
+    if typed and typed.classes and "classes" in values and values["classes"] != typed.classes:
+        raise Wrong(
+            f"setting classes is {values['classes']}; {field!r} of dataset {trial.subject.dataset.name} has {typed.classes}",
+            look=f"classes of the experiment, and [twin.{field}] of the dataset",
+        )
+
+
+def finite(trial: Trial) -> str:
+    """Look at outputs and losses for NaN and infinity."""
+    for output in outputs(trial.fresh(), trial.given):
+        require(bool(torch.isfinite(output).all()), f"{_bad(output)} of what a fresh net gives")
+    losses = trial.watched.losses
+    for step, loss in enumerate(losses, start=1):
+        require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
+    return f"outputs and {len(losses)} losses are finite"
+
+
+def finite_gradients(trial: Trial) -> str:
+    """Look at gradients for NaN and infinity."""
+    odd = trial.watched.odd
+    step = min(odd.values(), default=0)
+    require(not odd, f"the gradient of {listed(list(odd))} is not finite at step {step}")
+    return f"{len(trial.watched.reached)} gradients, at each of {len(trial.watched.losses)} steps"
+
+
+def gradients(trial: Trial) -> str:
+    """Look for parameters that are frozen, that nothing uses, that no gradient reaches, that no optimizer moves."""
+    watch = trial.watched
+    net = watch.net
+    meant = tuple(getattr(net, "frozen", ()))
+    names = {name: parameter for name, parameter in net.named_parameters() if not (meant and name.startswith(meant))}
+    frozen = [name for name, parameter in names.items() if not parameter.requires_grad]
+    require(not frozen, f"frozen (requires_grad is False): {listed(frozen)}")
+    unused = [name for name in names if name not in watch.reached and name not in watch.odd]
+    require(not unused, f"no gradient other than zero reaches {listed(unused)}")
+    still = [name for name in watch.still() if name in names]
+    require(not still, f"gradients reach {listed(still)}, but no step changes it", look="configure_optimizers")
+    left = f"; {listed(list(meant))} meant to be frozen" if meant else ""
+    return f"all {len(names)} parameters get gradients and move{left}"
+
+
+def overfits(trial: Trial) -> str:
+    """Train on one batch again and again."""
+    watch = trial.watched
+    told = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
+    if watch.fell(_MARKEDLY):
+        return told
+    faster = trial.fit(Watch(), faster=_FASTER)
+    rate = trial.subject.resolved.settings.value_of("learning_rate")
+    require(faster.fell(_MARKEDLY), f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate")
+    return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is a small one"
+
+
+def outputs(net: Task, given: Tensor) -> list[Tensor]:
+    """Give every tensor that the net gives."""
+    with torch.no_grad():
+        return list(_tensors(net(given)))
+
+
+def _tensors(gave: Any) -> Iterator[Tensor]:
+    found = [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
+    if not found:
+        raise DatasetError(f"forward gives {type(gave).__name__}; expected a tensor", hint="return what it computes")
+    yield from found
+
+
+def _bad(output: Tensor) -> str:
+    count = int((~torch.isfinite(output)).sum())
+    return f"NaN or infinity in {count:,} of {output.numel():,} values"
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _told(value: Any) -> str:
+    return f"{_dtype(value)}{list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

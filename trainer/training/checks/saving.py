@@ -1,0 +1,138 @@
+"""Checks of what is kept: weights, checkpoints and the exported program give what the net gave."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from trainer.document import read_json
+from trainer.ledger import Ledger
+from trainer.saved import FOLDER, PREVIOUS, Saved
+from trainer.training.checks.fitting import outputs
+from trainer.training.checks.wrong import Nothing, Wrong, listed, require
+from trainer.training.fit import Job, Trained, train
+from trainer.training.seeds import seed_all
+from trainer.training.stop import Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.training.checks.trial import Trial
+
+_HALF: Final = 3
+"""Steps before the checkpoint, and after it."""
+_CLOSE: Final = 1e-4
+
+
+def saving(trial: Trial) -> str:
+    """Load what was saved into a net that began otherwise."""
+    body = io.BytesIO()
+    torch.save(trial.net.state_dict(), body)
+    other = trial.fresh(seed=1)
+    try:
+        other.load_state_dict(torch.load(io.BytesIO(body.getvalue()), map_location=trial.device, weights_only=True))
+    except RuntimeError as fault:
+        raise Wrong(f"what was saved cannot be loaded: {_last_line(fault)}") from fault
+    seed_all(0)
+    before = outputs(trial.net.eval(), trial.given)
+    seed_all(0)
+    after = outputs(other.eval(), trial.given)
+    same = all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+    require(same, "loaded into a fresh net, the saved weights give other outputs")
+    return f"{len(body.getvalue()):,} bytes; a net that began otherwise gives equal bits with them"
+
+
+def resuming(trial: Trial) -> str:
+    """Train twice as many steps in one go, and once more from the checkpoint in the middle."""
+    whole, folder = _trained(trial, "whole"), trial.subject.folder
+    previous = folder / "whole" / FOLDER / PREVIOUS
+    if not previous.exists():
+        raise Nothing(f"{whole.steps} steps leave one checkpoint")
+    saved = read_json(previous, Saved)
+    again = folder / "again" / FOLDER
+    again.mkdir(parents=True)
+    (again / saved.path).hardlink_to(folder / "whole" / FOLDER / saved.path)
+    if saved.best and saved.best.path != saved.path:
+        (again / saved.best.path).hardlink_to(folder / "whole" / FOLDER / saved.best.path)
+    rest = _trained(trial, "again", saved=saved)
+    require(rest.steps == whole.steps, f"{rest.steps} steps were made instead of {whole.steps}")
+    odd = _differing(folder)
+    require(not odd, f"after step {saved.step} of {whole.steps}, resumed, other bits in {listed(odd)}")
+    return f"{saved.step} and {whole.steps - saved.step} steps give the bits of {whole.steps}, optimizer and all"
+
+
+def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
+    """Train a few steps as a run does."""
+    subject = trial.subject
+    declared, few = trial.few
+    own = {"samples": lambda net, dataset, files: few, "__module__": subject.experiment.net.__module__}  # noqa: ARG005 - the method's own parameters
+    told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1, "devices": 1}
+    quiet = {"progress": False, "tensorboard": False, "wandb": "off", "trace": "off", "terminate_on_nan": False}
+    settings = subject.resolved.settings.model_copy(update=told | quiet)
+    into = subject.folder / name
+    into.mkdir(exist_ok=True)
+    job = Job(
+        run="check",
+        experiment=replace(
+            subject.experiment, net=type(subject.experiment.net.__name__, (subject.experiment.net,), own)
+        ),
+        ledger=Ledger(replace(subject.resolved, settings=settings), root=subject.root),
+        dataset=declared,
+        data=subject.data,
+        into=into,
+        stop=Stop(),
+        say=lambda _: None,
+        on_first_step=lambda: None,
+        on_terminal=False,
+        device=subject.device,
+        started=monotonic(),
+        saved=saved,
+    )
+    return train(job)
+
+
+def _differing(folder: Path) -> list[str]:
+    one, other = (json.loads((folder / name / "tensors.json").read_bytes()) for name in ("whole", "again"))
+    return [
+        name
+        for part in ("weights", "optimizer")
+        for name in sorted(one[part].keys() | other[part].keys())
+        if one[part].get(name) != other[part].get(name)
+    ]
+
+
+def exporting(trial: Trial) -> str:
+    """Export the net as a program of torch's, for batches of any size, and hold what it gives against the net."""
+    net, given = trial.net.eval(), trial.given
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            shapes: Any = ({0: torch.export.Dim("batch")},)
+            program: Any = torch.export.export(net, (given,), dynamic_shapes=shapes).module()
+        except Exception as fault:
+            raise Wrong(f"torch.export refuses it: {type(fault).__name__}: {_first_line(fault)}") from fault
+        for count in dict.fromkeys((len(given), max(2, len(given) // 2))):
+            some = given[:count]
+            pairs = zip(_flat(program(some)), outputs(net, some), strict=True)
+            apart = max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-6)) for one, other in pairs)
+            require(apart <= _CLOSE, f"the exported program is up to {apart:.2g} apart, relatively, on {count} samples")
+    return f"torch.export's program gives the same within {_CLOSE:g}, in batches of other sizes too"
+
+
+def _flat(gave: Any) -> list[Any]:
+    return [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
+
+
+def _first_line(fault: BaseException) -> str:
+    return (str(fault).strip().splitlines() or [""])[0][:160]
+
+
+def _last_line(fault: BaseException) -> str:
+    return (str(fault).strip().splitlines() or [""])[-1].strip()[:200]

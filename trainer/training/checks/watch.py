@@ -1,0 +1,88 @@
+"""Watching a short fit: its losses, which gradients came, which values were no finite numbers, which weights moved.
+
+Knows where in a step each is seen. Refuses to change a step; it ends the fit once its loss has fallen by half.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    import lightning as L
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from trainer.training.task import Task
+
+_LAST: Final = 3
+"""Steps whose mean loss counts as the last: dropout makes single ones jump."""
+_HALF: Final = 0.5
+
+
+class Watch(Callback):
+    """What was seen of a fit."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.net: Task
+        self.losses: list[float] = []
+        self.reached: set[str] = set()
+        """Parameters that had a gradient other than zero at some step."""
+        self.odd: dict[str, int] = {}
+        """Parameters whose gradient was not finite, and the step, counted from 1."""
+        self.before: dict[str, Tensor] = {}
+
+    @property
+    def last(self) -> float:
+        """The mean of the last losses."""
+        losses = self.losses[-_LAST:]
+        return sum(losses) / len(losses)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all losses and gradients were finite."""
+        return not self.odd and bool(torch.isfinite(torch.tensor(self.losses)).all())
+
+    def fell(self, part: float) -> bool:
+        """Tell whether the loss fell by this part of what it was."""
+        return self.last <= self.losses[0] - part * abs(self.losses[0])
+
+    def still(self) -> list[str]:
+        """Name the parameters that no step changed."""
+        now = dict(self.net.named_parameters())
+        return [name for name, value in self.before.items() if torch.equal(value, now[name].detach().cpu())]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the weights as they are now."""
+        del trainer
+        self.before = {name: value.detach().cpu().clone() for name, value in pl_module.named_parameters()}
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Note the loss."""
+        del trainer, pl_module
+        self.losses.append(float(loss.detach()))
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Look at every gradient."""
+        del trainer, optimizer
+        self._look(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """End it where nothing is left to see."""
+        del pl_module, outputs, batch
+        enough = batch_idx + 1 >= _LAST and self.fell(_HALF)
+        trainer.should_stop = trainer.should_stop or enough or not self.is_sound
+
+    def _look(self, net: nn.Module) -> None:
+        for name, parameter in net.named_parameters():
+            if parameter.grad is None:
+                continue
+            if not bool(torch.isfinite(parameter.grad).all()):
+                self.odd.setdefault(name, len(self.losses))
+            elif name not in self.reached and bool(parameter.grad.count_nonzero()):
+                self.reached.add(name)
