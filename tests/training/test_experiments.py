@@ -17,7 +17,13 @@ from trainer.training.experiment import load_experiment, own_failure
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[2]
 HEAD = "from torch import nn\nfrom trainer.training.classification import *\n"
-SHAPES = {"digits": ((5, 1, 8, 8), (5, 10)), "faces": ((5, 1, 25, 25), (5, 2)), "diabetes": ((5, 10), (5,))}
+SHAPES = {
+    "digits": ((5, 1, 8, 8), (5, 10)),
+    "faces": ((5, 1, 25, 25), (5, 2)),
+    "diabetes": ((5, 10), (5,)),
+    "pairs": ((6, 1, 8, 8), (6, 16)),
+    "characters": ((5, 7), (5, 7, 256)),
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -29,7 +35,14 @@ def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
     assert {"train", "val", "test"} <= dataset.splits.keys()
     given, gives = SHAPES[name]
     with kept(Ledger(resolved)):
-        assert configured(experiment.net)()(torch.zeros(given)).shape == gives
+        kind = torch.int64 if name == "characters" else torch.float32
+        assert configured(experiment.net)()(torch.zeros(given, dtype=kind)).shape == gives
+
+
+def test_every_experiment_is_a_page() -> None:
+    """What repeats is in the package."""
+    for name in SHAPES:
+        assert len((ROOT / f"trainer/experiments/{name}.py").read_text().splitlines()) <= 60
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,17 @@ def described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int, ...], *, is_: str) -> None:
-    """Raise `ExperimentError` where `predicted` is no float tensor of the shape `expected`, which holds what `is_` says."""
-    fits = hasattr(predicted, "shape") and predicted.shape == expected
-    if not fits or not predicted.is_floating_point():
+def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None, ...], *, is_: str) -> None:
+    """Raise `ExperimentError` where `predicted` is no float tensor of the shape `expected`, with any size for None; `is_` says of what."""
+    if not _fits(predicted, expected):
         found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
-        said = f"{type(net).__name__}.forward gives {found}; expected float {list(expected)}, {is_}"
+        shape = ", ".join("any" if size is None else str(size) for size in expected)
+        said = f"{type(net).__name__}.forward gives {found}; expected float [{shape}], {is_}"
         raise ExperimentError(said, hint="mend what `forward` returns, or override `check_output`")
+
+
+def _fits(predicted: Tensor, expected: tuple[int | None, ...]) -> bool:
+    if not hasattr(predicted, "shape") or len(predicted.shape) != len(expected):
+        return False
+    sizes = zip(predicted.shape, expected, strict=True)
+    return predicted.is_floating_point() and all(size in {None, found} for found, size in sizes)

@@ -90,3 +90,23 @@ class RegressionSettings(TrainingSettings):
     """The dataset's field that the net is given."""
     target_field: str = "target"
     """The dataset's field that holds the number."""
+
+
+class VerificationSettings(TrainingSettings):
+    """What a verification can be given: whether two samples are of one class."""
+
+    input_field: str = "image"
+    """The dataset's field that the net is given."""
+    target_field: str = "label"
+    """The dataset's field that holds the class."""
+    margin: PositiveFloat = 1.0
+    """How far pairs of two classes are pushed apart: a squared distance."""
+
+
+class SequenceSettings(TrainingSettings):
+    """What a sequence model can be given: a text's next byte, from those before."""
+
+    input_field: str = "text"
+    """The dataset's field that holds the text: windows, or lines."""
+    context: PositiveInt = 128
+    """Bytes that the net sees at most; longer lines are cut."""

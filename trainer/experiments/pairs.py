@@ -1,0 +1,46 @@
+"""Whether two handwritten digits are the same one, by how near their embeddings are."""
+
+from __future__ import annotations
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from trainer.ledger import configured
+from trainer.training.verification import VerificationSettings, Verifier
+
+
+class Settings(VerificationSettings):
+    """Each digit is paired anew in every epoch, with one of its class or of another."""
+
+    dataset = "digits"
+    max_epochs = 20
+    learning_rate = 3e-3
+    schedule = "cosine"
+
+    channels: PositiveInt = 16
+    """Channels of the convolution."""
+    dimensions: PositiveInt = 16
+    """Numbers of an embedding."""
+
+
+@configured
+class Net(Verifier):
+    """One convolution, one pooling, two linear layers."""
+
+    def __init__(self, *, channels: int, dimensions: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(channels * 4 * 4, 64),
+            nn.ReLU(),
+            nn.Linear(64, dimensions),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give an embedding of each digit: `[batch, 1, 8, 8]` to `[batch, dimensions]`."""
+        embeddings: Tensor = self.layers(images)
+        return embeddings
