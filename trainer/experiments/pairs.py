@@ -37,7 +37,7 @@ class Net(Verifier):
             nn.Flatten(),
             nn.Linear(channels * 4 * 4, 64),
             nn.ReLU(),
-            nn.Linear(64, dimensions),
+            nn.Linear(64, dimensions, bias=False),  # it would cancel in every distance
         )
 
     def forward(self, images: Tensor) -> Tensor:
