@@ -108,6 +108,23 @@ def test_a_run_that_was_told_to_stop_goes_on_to_the_same_bits(runs: Runs, place:
     assert saved["step"] == {"step 0.2": 2, "epoch 0": 4, "stepped 0.6": 4, "validation 0.1": 4}.get(place, 8)
 
 
+AVERAGED: Final = ("--ema-decay", "0.8", "--patience", "1", "--min-delta", "9", "--max-epochs", "4")
+"""It averages its weights, and ends after the second of four epochs: nothing is better by so much."""
+
+
+@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "epoch 1", "trained"])
+def test_averaged_weights_and_an_early_end_come_out_the_same(runs: Runs, place: str) -> None:
+    """Killed, or told to stop, in a step, in a validation of the average, where the end is decided, and behind it."""
+    whole, places = runs.whole(*AVERAGED)
+    assert not any(one.startswith("step 2.") for one in places)
+    assert runs.attempt(f"averaged {place}", *AVERAGED, kill=places.index(place) + 1) == KILLED
+    assert runs.attempt(f"averaged {place}", *AVERAGED) == 0
+    assert runs.differing(f"averaged {place}", whole) == []
+    assert runs.attempt(f"ended {place}", *AVERAGED, "--stop-at", place) == 143
+    assert runs.attempt(f"ended {place}", *AVERAGED) == 0
+    assert runs.differing(f"ended {place}", whole) == []
+
+
 def test_a_run_that_ends_within_an_epoch_is_validated(runs: Runs) -> None:
     """Its record has val_ metrics of the weights that are tested, also when it was killed in that validation."""
     words = ("--max-steps", "9", "--monitor", "none")

@@ -18,9 +18,11 @@ from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
 from trainer.saved import FOLDER, Checkpoint, Saved
 from trainer.trace import FILE as TRACE
+from trainer.training.averaging import averaging
 from trainer.training.checkpoints import Checkpoints, read_saved, served
 from trainer.training.data import RunData
 from trainer.training.disk import WholeCheckpointIO
+from trainer.training.early import ending_early
 from trainer.training.exactness import apply_level
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.fitting import CheckNet
@@ -130,6 +132,8 @@ def _machine(job: Job, checkpoints: Checkpoints, parts: list[Any]) -> L.Trainer:
             TellFirstStep(job.on_first_step),
             made(StopWhereNotFinite),
             made(SeedEveryStep),
+            *made(averaging),
+            *made(ending_early, job.say),
             *parts,
             *shown,
         ],

@@ -1,18 +1,18 @@
-"""Optimizers by name, and how their learning rate goes on.
+"""Optimizers by name, each with the settings that it takes: another's are refused by the ledger.
 
-Knows which of torch's variants give equal bits on every x86-64 CPU: fused Adam does, un-fused Adam goes through MKL's square root,
-which does not. Refuses to know the net.
+Knows which of torch's variants give equal bits on every x86-64 CPU: fused ones do, the others go through MKL's square root, which does
+not. Refuses to know the net.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 
-from trainer.ledger import configured
+from trainer.determinism import Level
+from trainer.errors import SettingError
+from trainer.ledger import configured, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,45 +22,98 @@ if TYPE_CHECKING:
 
     Parameters = Iterable[nn.Parameter]
 
-
-@configured
-def make_optimizer(parameters: Parameters, *, optimizer: str) -> Optimizer:
-    """Make the optimizer of that name over `parameters`."""
-    made: Optimizer = _OPTIMIZERS[optimizer](parameters)
-    return made
+ANY_CPU: Final = ("adamw", "adam", "adagrad", "sgd")
+"""Those of equal bits on every x86-64 CPU."""
 
 
 @configured
-def make_schedule(over: Optimizer, *, steps: int, schedule: str, warmup_steps: int) -> LambdaLR:
-    """Let the learning rate of `over` rise during the warm-up, then go on as `schedule` says until `steps`."""
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        if schedule == "constant":
-            return 1.0
-        done = (step - warmup_steps) / max(1, steps - warmup_steps)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
-    return LambdaLR(over, factor)
+def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level) -> Optimizer:
+    """Make the optimizer of that name over `parameters`. Raises `SettingError` where it cannot hold the level of determinism."""
+    if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
+        said = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
+        raise SettingError(f"{said}: its square roots differ between CPUs", hint="or choose determinism machine")
+    chosen: Optimizer = _OPTIMIZERS[optimizer](list(parameters))
+    return chosen
 
 
 @configured
-def adamw(parameters: Parameters, *, learning_rate: float, weight_decay: float) -> Optimizer:
+def adamw(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
+) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
+    return torch.optim.AdamW(parameters, fused=made(may_fuse), **how)  # type: ignore[arg-type]
 
 
 @configured
-def adam(parameters: Parameters, *, learning_rate: float, weight_decay: float) -> Optimizer:
+def adam(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
+) -> Optimizer:
     """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
+    return torch.optim.Adam(parameters, fused=made(may_fuse), **how)  # type: ignore[arg-type]
 
 
 @configured
-def sgd(parameters: Parameters, *, learning_rate: float, weight_decay: float, momentum: float) -> Optimizer:
+def nadam(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
+) -> Optimizer:
+    """Adam with Nesterov momentum (Dozat, 2016)."""
+    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
+    return torch.optim.NAdam(parameters, **how)  # type: ignore[arg-type]
+
+
+@configured
+def radam(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
+) -> Optimizer:
+    """Adam with rectified variance: a warm-up of its own (Liu et al., 2020)."""
+    how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
+    return torch.optim.RAdam(parameters, **how)  # type: ignore[arg-type]
+
+
+@configured
+def rmsprop(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, beta2: float, epsilon: float
+) -> Optimizer:
+    """Gradients over the root of their mean square, which `beta2` smooths (Tieleman and Hinton, 2012)."""
+    return torch.optim.RMSprop(parameters, lr=learning_rate, weight_decay=weight_decay, alpha=beta2, eps=epsilon)
+
+
+@configured
+def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float, epsilon: float) -> Optimizer:
+    """Gradients over the root of the sum of their squares (Duchi et al., 2011)."""
+    parameters = list(parameters)
+    fused = all(parameter.device.type == "cpu" for parameter in parameters)  # torch has no other
+    return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
+
+
+@configured
+def sgd(
+    parameters: Parameters, *, learning_rate: float, weight_decay: float, momentum: float, nesterov: bool
+) -> Optimizer:
     """Gradient descent with momentum."""
-    return torch.optim.SGD(parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
+    if nesterov and not momentum:
+        raise SettingError(
+            "setting nesterov is on, and momentum is 0", hint="give --momentum 0.9, or leave nesterov out"
+        )
+    return torch.optim.SGD(
+        parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov
+    )
 
 
-_OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {"adamw": adamw, "adam": adam, "sgd": sgd}
+@configured
+def may_fuse(*, precision: str, clip_norm: float | None) -> bool:
+    """Whether Adam may be fused: in float16 it then undoes the loss's scale by itself, and what is clipped before would be scaled."""
+    return precision != "16-mixed" or clip_norm is None
+
+
+_OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
+    "adamw": adamw,
+    "adam": adam,
+    "nadam": nadam,
+    "radam": radam,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "sgd": sgd,
+}

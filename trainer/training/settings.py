@@ -27,7 +27,7 @@ class TrainingSettings(LaunchSettings):
     """Samples in a step, all devices together."""
     accumulate: PositiveInt = 1
     """Batches whose gradients are summed up before the optimizer steps."""
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] = "adamw"
     """What turns gradients into steps."""
     learning_rate: PositiveFloat = 1e-3
     """The optimizer's step size, after the warm-up."""
@@ -35,10 +35,26 @@ class TrainingSettings(LaunchSettings):
     """How strongly weights are pulled to zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """What part of the last step `sgd` carries on."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up: `cosine` ends at zero."""
+    nesterov: bool = False
+    """Have `sgd` look ahead along its momentum."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """How much of the gradients' average the Adams carry on."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """How much of the squared gradients' average the Adams and `rmsprop` carry on."""
+    epsilon: PositiveFloat = 1e-8
+    """What is added to a root before it divides: all optimizers but `sgd`."""
+    schedule: Literal["constant", "cosine", "linear", "drops", "one_cycle"] = "constant"
+    """How the learning rate goes on after the warm-up; `one_cycle` has a warm-up of its own."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises to its full size."""
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """What part of the learning rate `cosine` and `linear` end at."""
+    drop_every: PositiveInt = 1000
+    """Steps between two drops of the schedule `drops`."""
+    drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """What part of the learning rate each of the `drops` leaves."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Validate, test and keep an exponential moving average of the weights, of which each step leaves this part, as 0.999."""
     clip_norm: PositiveFloat | None = None
     """The largest gradient norm that is not scaled down."""
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -47,6 +63,10 @@ class TrainingSettings(LaunchSettings):
     """A validation metric, as `val_loss`: the weights that were best by it are kept and tested, instead of the last."""
     monitor_goal: Literal["lowest", "highest"] = "lowest"
     """Which value of `monitor` is the best."""
+    patience: PositiveInt | None = None
+    """End the training when `monitor` has not become better for so many epochs."""
+    min_delta: NonNegativeFloat = 0.0
+    """By how much `monitor` must be better for `patience` to count anew."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
     """End the run, as failed, at the step whose training loss is no finite number; it changes nothing of a run whose losses are finite."""

@@ -17,8 +17,9 @@ from torchmetrics import MeanMetric, MetricCollection
 from trainer.errors import DatasetError, ExperimentError
 from trainer.ledger import configured
 from trainer.suggest import did_you_mean
-from trainer.training.optimizers import make_optimizer, make_schedule
+from trainer.training.optimizers import make_optimizer
 from trainer.training.readers import open_samples
+from trainer.training.schedules import make_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
