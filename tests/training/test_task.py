@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.errors import DatasetError, ExperimentError
+from trainer.errors import DatasetError, ExperimentError, SettingError
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
 from trainer.training.classification import ClassificationSettings, Classifier
@@ -76,3 +76,12 @@ def test_a_net_that_is_tried_out_stays_as_it_was() -> None:
     try_out(net, {"image": IMAGES, "label": LABELS})
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert (net.training, body.training, body[0].training, body[2].training) == (True, True, False, True)
+
+
+def test_a_label_beyond_the_classes_is_found_before_the_first_step() -> None:
+    """Wherever in the dataset it is; the message names the setting."""
+    net = net_of(Classifier, lambda x: x)
+    net.check_labels([0, 2, 1])
+    with pytest.raises(SettingError, match="has the label 7; the net gives scores for 3 classes") as caught:
+        net.check_labels([0, 7, 1])
+    assert caught.value.hint == "set classes to 8 or more"

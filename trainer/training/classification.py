@@ -24,7 +24,7 @@ from trainer.training.settings import ClassificationSettings
 from trainer.training.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trainer.figure import Figure
 
@@ -61,6 +61,11 @@ class Classifier(Task):
         del given
         if wanted.dtype not in _NUMBERS:
             raise DatasetError(f"labels are {described(wanted)}; a classification expects int64 [batch]", hint=_KIND)
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise `SettingError` where a label has no score."""
+        if labels and max(labels) >= len(self._named):
+            raise beyond(max(labels), classes=len(self._named))
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not a score for each class."""
@@ -127,9 +132,13 @@ class _CrossEntropy(nn.CrossEntropyLoss):
         try:
             return super().forward(scores, labels)
         except IndexError as fault:
-            said = f"the dataset has the label {int(labels.max())}; the net gives scores for {scores.shape[1]} classes, 0 and up"
-            hint = f"set classes to {int(labels.max()) + 1} or more"
-            raise SettingError(said, hint=hint) from fault
+            raise beyond(int(labels.max()), classes=scores.shape[1]) from fault
+
+
+def beyond(label: int, *, classes: int) -> SettingError:
+    """Word a label that is no class of the net's."""
+    said = f"the dataset has the label {label}; the net gives scores for {classes} classes, 0 and up"
+    return SettingError(said, hint=f"set classes to {label + 1} or more")
 
 
 @configured

@@ -123,6 +123,13 @@ class RunData(L.LightningDataModule):
         """Give the first samples of the training split as a batch, as they are in the first epoch. Raises `DatasetError`."""
         return self.picked.read([(0, row) for row in self._split("train")[:count]])
 
+    def labels(self, count: int) -> tuple[list[int], list[int]]:
+        """Give the classes of the first `count` samples of the training split, and of all samples of all splits; none where unknown."""
+        rows = {name: self._split(name) for name in self.declared.splits}
+        known = [self.picked.samples.labels(each) or () for each in rows.values()]
+        first = self.picked.samples.labels(rows["train"][:count]) or ()
+        return list(first), [label for labels in known for label in labels]
+
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""
         batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trainer.training.data import RunData
     from trainer.training.experiment import Experiment
+    from trainer.training.readers import Batch
 
 
 class CheckNet(Callback):
@@ -33,10 +34,18 @@ class CheckNet(Callback):
             batch = trainer.strategy.batch_to_device(batch)
             with trainer.precision_plugin.forward_context():
                 try_out(pl_module, batch)
+            self._check_labels(pl_module, batch)
+
+    def _check_labels(self, net: Task, batch: Batch) -> None:
+        """Have every label looked at, where the reader tells what the net is to predict without reading whole samples."""
+        _, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
+        example, labels = self.data.labels(len(wanted))
+        if wanted.ndim == 1 and example == wanted.tolist():
+            net.check_labels(labels)
 
 
 @torch.no_grad()
-def try_out(net: Task, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def try_out(net: Task, batch: Batch) -> torch.Tensor:
     """Give what a net makes of a batch when it is not trained, and leave it as it was."""
     modes = {module: module.training for module in net.modules()}
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own

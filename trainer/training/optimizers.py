@@ -84,7 +84,7 @@ def rmsprop(
 def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float, epsilon: float) -> Optimizer:
     """Gradients over the root of the sum of their squares (Duchi et al., 2011)."""
     parameters = list(parameters)
-    fused = all(parameter.device.type == "cpu" for parameter in parameters)  # torch has no other
+    fused = made(may_fuse) and all(each.device.type == "cpu" for each in parameters)  # torch has no other
     return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
 
 
@@ -104,8 +104,8 @@ def sgd(
 
 @configured
 def may_fuse(*, precision: str, clip_norm: float | None) -> bool:
-    """Whether Adam may be fused: in float16 it then undoes the loss's scale by itself, and what is clipped before would be scaled."""
-    return precision != "16-mixed" or clip_norm is None
+    """Whether to step by one fused kernel: in mixed precision it undoes the loss's scale itself, so Lightning cannot clip before it."""
+    return clip_norm is None or not precision.endswith("-mixed")
 
 
 _OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {

@@ -75,6 +75,9 @@ class Task(L.LightningModule):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` where samples are not what this task is made for; asked before the first step."""
 
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise `SettingError` where there are classes that the net does not know; asked before the first step, of every split."""
+
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
 
