@@ -38,6 +38,7 @@ COMMANDS: Final = {
         summary="train an experiment, and leave a record",
         where="image",
     ),
+    "new": Command(module="trainer.cli.new", summary="begin an experiment as a copy of another"),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
     "report": Command(
         module="trainer.cli.report",

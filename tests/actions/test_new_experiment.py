@@ -1,0 +1,75 @@
+"""A page to begin with: it is the other's, but for its name, its comments and the dataset."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from trainer.actions.new_experiment import begun, new_experiment
+from trainer.dataset import load_dataset
+from trainer.errors import ExperimentError, NotWritableError
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
+
+
+def meaning(text: str) -> str:
+    """What a page does: its code without comments and without its first line."""
+    page = ast.parse(text)
+    return ast.dump(ast.Module(body=page.body[1:], type_ignores=[]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_copy_does_what_the_other_does(page: Path) -> None:
+    """Every experiment can be begun from; a copy of a copy has its comments once."""
+    text = page.read_text()
+    copy = begun(text, name="my_idea", like=page.stem)
+    assert meaning(copy) == meaning(text)
+    assert copy.startswith(
+        f'"""My idea: say in a sentence what is learned from what. Begun as a copy of {page.stem}."""'
+    )
+    assert copy.count("# ") > text.count("# ")
+    assert max(map(len, copy.splitlines())) <= 140
+    assert begun(copy, name="my_idea", like=page.stem) == copy
+
+
+def test_another_dataset_brings_its_name_and_its_classes() -> None:
+    """Faces has two of them; nothing else changes."""
+    text = (ROOT / "trainer/experiments/digits.py").read_text()
+    copy = begun(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
+    assert ('    dataset = "faces"\n' in copy, "    classes = 2\n" in copy, "1,437" in copy) == (True, True, False)
+    assert "    learning_rate = 3e-3\n" in copy
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("my-idea", "for example my_idea"),
+        ("Mine", "for example mine"),
+        ("class", "for example class_net"),
+        ("2d", "begin it"),
+    ],
+)
+def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str, hint: str) -> None:
+    """With one that it can."""
+    with pytest.raises(ExperimentError) as caught:
+        new_experiment(tmp_path / f"{name}.py", like=PAGES[0])
+    assert str(caught.value.hint).startswith(hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    """What is there stays as it is."""
+    (tmp_path / "mine.py").write_text("hers")
+    with pytest.raises(ExperimentError, match=r"mine\.py exists already"):
+        new_experiment(tmp_path / "mine.py", like=PAGES[0])
+    assert (tmp_path / "mine.py").read_text() == "hers"
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
+    """A folder that is a file stands for a checkout that is mounted read-only."""
+    (tmp_path / "folder").touch()
+    with pytest.raises((ExperimentError, NotWritableError)):
+        new_experiment(tmp_path / "folder" / "mine.py", like=PAGES[0])

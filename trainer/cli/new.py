@@ -1,0 +1,52 @@
+"""`reprise new NAME [--like EXPERIMENT] [--dataset NAME] [--into FOLDER]`: an experiment to begin with.
+
+Knows what is typed and where experiments lie. Refuses to import one: no torch, less than a second.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.new_experiment import Begun, new_experiment
+from trainer.cli.arguments import Arguments
+from trainer.cli.experiments import FOLDER, find_experiment
+from trainer.cli.places import CHECKOUT
+from trainer.dataset import load_dataset
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def main(argv: list[str]) -> int:
+    """Write the page; say what to type, and what to change."""
+    words = _parser().parse_args(argv)
+    here = Path.cwd()
+    like = find_experiment(words.like, checkout=CHECKOUT, here=here)
+    dataset = load_dataset(words.dataset, root=CHECKOUT) if words.dataset else None
+    folder = CHECKOUT / FOLDER if words.into is None else here / words.into
+    made = new_experiment(folder / f"{words.name}.py", like=like.outside or CHECKOUT / like.file, dataset=dataset)
+    print(_told(words, made))
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise new", "Begin an experiment as a copy of another: it trains without an edit.")
+    parser.add_argument("name", metavar="NAME", help="what it is called: a Python module's name")
+    parser.add_argument("--like", metavar="EXPERIMENT", default="digits", help="the one to begin as; otherwise digits")
+    parser.add_argument("--dataset", metavar="NAME", help="the dataset that it learns from; otherwise the other's")
+    parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"where to write it; otherwise {FOLDER}")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _told(words: Namespace, made: Begun) -> str:
+    place = find_experiment(str(made.file), checkout=CHECKOUT, here=Path.cwd())
+    inside = place.outside is None
+    shown, train = (place.file, "docker compose run --rm train") if inside else (made.file, "scripts/reprise train")
+    typed = f"{train} --exp {shlex.quote(place.name if inside else str(made.file.resolve()))}"
+    if words.json:
+        return json.dumps({"file": str(shown), "train": typed, "change": list(made.notes)})
+    return "\n".join([f"wrote   {shown}", f"train   {typed}", *(f"change  {note}" for note in made.notes)])
