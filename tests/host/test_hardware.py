@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from trainer.host.hardware import _devices, gpu_nodes, multiprocessors, read_host, usable_cores
+from trainer.host.hardware import _devices, _read_off, gauges, gpu_nodes, multiprocessors, read_host, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +112,32 @@ def test_gpus_are_described_by_the_drivers_own_library() -> None:
         ("GPU-0", 132, "9.0"),
         ("GPU-1", None, "9.0"),
     ]
+
+
+def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_left_out(tmp_path: Path) -> None:
+    """A machine without /proc tells nothing, and that is no error."""
+    found = gauges("GPU-none")
+    assert set(found) == {"memory_gib"}
+    assert 0.01 < found["memory_gib"] < 100
+    assert gauges(root=tmp_path) == {}
+
+
+def test_a_gpu_tells_each_gauge_that_it_has() -> None:
+    """One that refuses its power tells the rest."""
+
+    class Refused(Exception):  # noqa: N818 - NVML calls it so
+        """What NVML raises."""
+
+    def power(_: object) -> int:
+        raise Refused
+
+    nvml = SimpleNamespace(
+        NVMLError=Refused,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlDeviceGetUtilizationRates=lambda _: SimpleNamespace(gpu=75),
+        nvmlDeviceGetMemoryInfo=lambda _: SimpleNamespace(used=3 << 30),
+        nvmlDeviceGetTemperature=lambda _, __: 51,
+        nvmlDeviceGetPowerUsage=power,
+    )
+    told = {"gpu_utilisation": 0.75, "gpu_memory_gib": 3.0, "gpu_temperature_celsius": 51.0}
+    assert dict(_read_off(nvml, object())) == told

@@ -20,6 +20,7 @@ from trainer.cli.session import SOURCE
 from trainer.dataset import load_dataset
 from trainer.document import read_json
 from trainer.errors import StoreMissingError
+from trainer.host.hardware import gauges
 from trainer.ledger import Ledger
 from trainer.saved import FOLDER, LATEST, Saved
 from trainer.store import open_store
@@ -64,6 +65,7 @@ def work(session: Session) -> Trained:
         device=session.launch.device,
         started=session.launch.monotonic,
         saved=saved,
+        gauges=gauges,
     )
     with session.stage("train"):
         return train(job)

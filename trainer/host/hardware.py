@@ -6,15 +6,19 @@ opens no context. An absent library or driver is a fact (no GPU, no driver), nev
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.digest import digest_of_document
 from trainer.record import Gpu, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 try:
     import pynvml
@@ -45,6 +49,39 @@ def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
         driver=driver,
         cuda_driver=cuda,
     )
+
+
+def gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
+    """What can be read off now: the memory of this process, and of the GPU with this UUID what NVML tells; what is not told is left out."""
+    pages = _text(root / "proc/self/statm").split()
+    memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}
+    handle = None if uuid is None else _opened(uuid)
+    return memory if handle is None else memory | dict(_read_off(pynvml, handle))
+
+
+@functools.cache
+def _opened(uuid: str) -> Any:
+    """The GPU, looked up once; NVML stays open for as long as the process lives."""
+    if pynvml is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return None
+
+
+def _read_off(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
+    """Each gauge by itself: a GPU that is shared, or old, tells some of them only."""
+    gauge: dict[str, Callable[[], float]] = {
+        "gpu_utilisation": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+        "gpu_memory_gib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / (1 << 30),
+        "gpu_temperature_celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        "gpu_power_watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+    for name, read in gauge.items():
+        with suppress(nvml.NVMLError):
+            yield name, float(read())
 
 
 def gpu_nodes(root: Path = Path("/")) -> list[str]:

@@ -29,8 +29,9 @@ from trainer.training.fitting import CheckNet
 from trainer.training.gallery import Gallery
 from trainer.training.logs import METRICS, TellFirstStep, displays, finish, loggers
 from trainer.training.seeds import derived, seed_all
-from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep, StepClock
+from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.stopping import StopBetweenSteps
+from trainer.training.telemetry import Telemetry, Waits
 from trainer.training.tensors import write_tensors
 from trainer.training.trace import Tracer, tracers
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from trainer.training.experiment import Experiment
     from trainer.training.stop import Stop
     from trainer.training.task import Task
+    from trainer.training.telemetry import Gauges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class Job:
     """The monotonic clock when the command was typed."""
     saved: Saved | None = None
     """The checkpoint in the attempt's folder to go on from."""
+    gauges: Gauges = lambda _: {}
+    """What the machine tells of this process and of its GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +97,10 @@ def train(job: Job) -> Trained:
         net.class_names = samples.classes
         data = made(RunData, job.dataset, samples)
         shown = Gallery(job.into, job.say, dataset=job.dataset, samples=samples)
-        clock, traced = StepClock(), tracers(job.into)
+        clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
+        traced = tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        machine = _machine(job, checkpoints, [CheckNet(job.experiment, data), clock, *traced, shown])
+        machine = _machine(job, checkpoints, clock.waits, [CheckNet(job.experiment, data), clock, *traced, shown])
         try:
             _fitted(job, machine, net, data, checkpoints)
             return _closed(job, machine, net, data, clock)
@@ -119,7 +124,7 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
     machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
 
 
-def _machine(job: Job, checkpoints: Checkpoints, parts: list[Any]) -> L.Trainer:
+def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     return L.Trainer(
         **limits(),
@@ -138,6 +143,7 @@ def _machine(job: Job, checkpoints: Checkpoints, parts: list[Any]) -> L.Trainer:
             *shown,
         ],
         plugins=[WholeCheckpointIO()],
+        profiler=waits,
         default_root_dir=job.into,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -147,7 +153,7 @@ def _machine(job: Job, checkpoints: Checkpoints, parts: list[Any]) -> L.Trainer:
     )
 
 
-def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepClock) -> Trained:
+def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:
     mine: Any = served(job.into / FOLDER) if machine.is_global_zero else None
     saved: Checkpoint = machine.strategy.broadcast(mine)
     checkpoint = read_saved(job.into / FOLDER, saved)
@@ -159,7 +165,7 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: StepC
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
     metrics = {**checkpoint["reprise"]["results"], **net.results}
-    return Trained(metrics=metrics, telemetry=clock.telemetry(started=job.started), steps=steps, weights=weights)
+    return Trained(metrics=metrics, telemetry=clock.summary(started=job.started), steps=steps, weights=weights)
 
 
 @configured

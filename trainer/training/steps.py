@@ -1,11 +1,10 @@
-"""What happens around every step: the seed of the step, the check before the first, the clock.
+"""What happens around every step: the seed of the step, the check before the first.
 
 Knows that a step's randomness follows from its place alone. Refuses to know what a step computes.
 """
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
@@ -51,46 +50,13 @@ class CheckBeforeFirstStep(Callback):
     def __init__(self, ledger: Ledger) -> None:
         """Ask `ledger`."""
         self.ledger = ledger
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raise where a given setting is bound to nothing: by now everything is assembled."""
-        del trainer, pl_module
-        self.ledger.require_bound()
-
-
-class StepClock(Callback):
-    """When the first step began, how many there were, how long they took; by the monotonic clock."""
-
-    def __init__(self) -> None:
-        """Begin unset."""
-        self.first: float | None = None
-        self.last: float | None = None
-        self.batches = 0
+        self.asked = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Note the first."""
+        """Raise where a given setting is bound to nothing: by now everything is assembled, and a worker has read the first batch."""
         del trainer, pl_module, batch, batch_idx
-        if self.first is None:
-            self.first = monotonic()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        """Note the last."""
-        del trainer, pl_module, outputs, batch, batch_idx
-        self.last = monotonic()
-        self.batches += 1
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Have all ranks agree on the epoch's metrics now: reading them exchanges values, and the first rank alone would wait for ever."""
-        del pl_module
-        _ = trainer.callback_metrics
-
-    def telemetry(self, *, started: float) -> dict[str, float]:
-        """Give the seconds from `started` to the first step, and the batches in a second since."""
-        if self.first is None or self.last is None:
-            return {}
-        spent = max(self.last - self.first, 1e-9)
-        return {"seconds_to_first_step": self.first - started, "batches_per_second": self.batches / spent}
+        if not self.asked:
+            self.asked = True
+            self.ledger.require_bound()
