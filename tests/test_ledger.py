@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,3 +133,32 @@ def test_a_parameter_that_is_no_setting_is_named() -> None:
     with kept(opened()), pytest.raises(SettingError, match="lost needs 'widht'") as caught:
         made(lost)
     assert "width" in str(caught.value.hint)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn where there are threads
+def test_what_only_a_forked_process_reads_is_seen() -> None:
+    """As a loader's workers are: bound there or read there, it has an effect."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    ledger = Ledger(found)
+    with kept(ledger):
+        child = os.fork()
+        if child == 0:
+            used = made(area) + found.settings.depth
+            os._exit(0 if used == 16 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    ledger.require_bound()
+    entry = ledger.entries()["depth"]
+    assert entry.bound == [entry.read[0]]
+    assert "test_what_only_a_forked_process_reads_is_seen" in entry.read[1]
+
+
+def test_writing_settings_down_reads_none() -> None:
+    """Nor does looking at all of them, as a debugger or a logger does."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4"]), environ={}))
+    ledger = Ledger(found)
+    assert found.settings.model_dump()["depth"] == 4
+    assert '"depth":4' in found.settings.model_dump_json()
+    assert dict(found.settings)["depth"] == 4
+    assert "depth=4" in repr(found.settings)
+    assert ledger.entries()["depth"].read == []
+    assert ledger.unbound() == ["depth"]

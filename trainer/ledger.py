@@ -4,21 +4,22 @@ Knows how a function is bound to the settings of the run, and how a read is noti
 
 A function takes what it needs as parameters; `@configured` fills what its caller left out, by name, from the settings of the run,
 and notes it here. A setting that was given and that nothing is bound to would have no effect: that is an error before the first
-step. One that was bound and never read is listed at the end. Loader workers are other processes: what only they read is not seen.
+step. One that was bound and never read is listed at the end. What a loader worker or another forked process reads is seen too.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
+from trainer.notes import Notes
+from trainer.parameters import callers_of, fillable, loaded, register
 from trainer.record import LedgerEntry
 from trainer.setting_faults import all_of, option, unused
 from trainer.settings import is_secret, written
@@ -35,8 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
-_FILLABLE: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-_LOADS: Final = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF", "STORE_FAST_LOAD_FAST")
+_BOUND, _READ = "bound", "read"
 
 
 class Ledger:
@@ -47,8 +47,7 @@ class Ledger:
         self._settings = resolved.settings
         self._origins = resolved.origins
         self._root = root
-        self._bound: dict[str, list[str]] = {}
-        self._read: dict[str, list[str]] = {}
+        self._notes = Notes()
         self._settings.observe(self._on_read)
 
     def __contains__(self, name: str) -> bool:
@@ -58,18 +57,20 @@ class Ledger:
     def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:
         """Give a setting's value to the parameter of a function, and note whom it went to and whether it is used there."""
         place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
-        _note(self._bound, name, place)
+        self._notes.add(_BOUND, name, place)
         if read:
-            _note(self._read, name, place)
+            self._notes.add(_READ, name, place)
         return self._settings.value_of(name)
 
     def unbound(self) -> list[str]:
         """Name the settings that were given and that nothing assembled so far was bound to or has read."""
-        return [name for name, origin in self._origins.items() if origin.is_given and not self._is_used(name)]
+        used = self._used()
+        return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
 
     def unread(self) -> list[str]:
         """Name the settings that something was bound to and that nothing read."""
-        return [name for name in self._bound if name not in self._read]
+        read = self._notes.book(_READ)
+        return [name for name in self._notes.book(_BOUND) if name not in read]
 
     def require_bound(self) -> None:
         """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""
@@ -86,13 +87,13 @@ class Ledger:
     def entries(self) -> dict[str, LedgerEntry]:
         """Write the ledger as the record holds it, without secrets."""
         kinds = type(self._settings).__pydantic_fields__
-        values = written(self._settings)
+        values, bound, read = written(self._settings), self._notes.book(_BOUND), self._notes.book(_READ)
         return {
             name: LedgerEntry(
                 value="(secret)" if is_secret(kinds[name]) else values[name],
                 origin=str(origin),
-                bound=self._bound.get(name, []),
-                read=self._read.get(name, []),
+                bound=bound.get(name, []),
+                read=read.get(name, []),
             )
             for name, origin in sorted(self._origins.items())
         }
@@ -105,21 +106,22 @@ class Ledger:
         kinds = type(self._settings).__pydantic_fields__
         choices = [
             f"{option(other)} {taker}"
-            for taker in sorted(_takers.get(name, ()))
+            for taker in callers_of(name)
             for other, info in kinds.items()
             if taker in getattr(info.annotation, "__args__", ())
         ]
-        near = nearest(name, [other for other in self._origins if self._is_used(other)], most=1)
+        used = self._used()
+        near = nearest(name, [other for other in self._origins if other in used], most=1)
         also = f"did you mean {option(near[0])}? " if near else ""
         told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
         return unused(name, str(self._origins[name]), hint=told)
 
-    def _is_used(self, name: str) -> bool:
-        return name in self._bound or name in self._read
+    def _used(self) -> set[str]:
+        return {*self._notes.book(_BOUND), *self._notes.book(_READ)}
 
     def _on_read(self, name: str, frame: FrameType) -> None:
         code = frame.f_code
-        _note(self._read, name, f"{code.co_qualname} ({self._place(code.co_filename, frame.f_lineno)})")
+        self._notes.add(_READ, name, f"{code.co_qualname} ({self._place(code.co_filename, frame.f_lineno)})")
 
     def _place(self, file: str, line: int) -> str:
         path = Path(file)
@@ -129,8 +131,6 @@ class Ledger:
         return f"{tail}:{line}"
 
 
-_takers: Final[dict[str, set[str]]] = {}
-"""Who takes a setting, whether or not it is part of this run: the names of functions, by parameter."""
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 
@@ -173,11 +173,10 @@ def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
 
 def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
     signature = inspect.signature(function)
-    wanted = {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
+    wanted = fillable(signature)
     code = inspect.unwrap(function).__code__
-    used = _loaded(code)
-    for name in wanted:
-        _takers.setdefault(name, set()).add(called)
+    used = loaded(code)
+    register(function, called=called)
 
     @functools.wraps(function)
     def filling(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -191,21 +190,3 @@ def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return filling
-
-
-def _loaded(code: CodeType) -> set[str]:
-    names: set[str] = set()
-    for instruction in dis.get_instructions(code):
-        if instruction.opname.startswith(_LOADS):
-            found = instruction.argval
-            names.update(found if isinstance(found, tuple) else (found,))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _loaded(constant) & set(constant.co_freevars)
-    return names
-
-
-def _note(book: dict[str, list[str]], name: str, place: str) -> None:
-    places = book.setdefault(name, [])
-    if place not in places:
-        places.append(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ import torch
 from trainer.dataset import Dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
+from trainer.ledger import Ledger, configured, kept, made
+from trainer.origins import Origins, resolve, take_apart
+from trainer.settings import LaunchSettings as RunSettings
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
 from trainer.training.readers.folder import Folder
@@ -142,3 +146,45 @@ def test_what_a_worker_meets_is_told_as_if_it_were_met_here(
     assert caught.value.hint is not None
     if kind is ExperimentFailedError:
         assert "in sample: raise self.fault" in caught.value.hint
+
+
+class Shifting(RunSettings):
+    """Settings that only the reader's own function takes."""
+
+    seed: int = 0
+    """Ours."""
+    shift: int = 0
+    """How far."""
+
+
+@configured
+def shifted(value: int, *, shift: int) -> int:
+    """Use a setting where samples are read."""
+    return value + shift
+
+
+class Shifted(Samples):
+    """Ten samples, each shifted by a setting."""
+
+    def __len__(self) -> int:
+        """Ten."""
+        return 10
+
+    def sample(self, pick: Pick) -> Sample:
+        """A number."""
+        return {"x": torch.tensor(made(shifted, pick.index))}
+
+
+def test_a_setting_that_only_workers_take_is_filled_and_seen() -> None:
+    """Even where the worker was killed afterwards: it had said so at once."""
+    ledger = Ledger(resolve(Shifting, Origins(words=take_apart(["--shift", "100"]), environ={})))
+    with kept(ledger):
+        data = RunData(declared(splits=SPLITS), Shifted(), batch_size=2, workers=1, seed=5)
+        batches = iter(data.val_dataloader())
+        assert next(batches)["x"].tolist() == [108, 109]
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        ledger.require_bound()
+    assert [place.split(" ")[0] for place in ledger.entries()["shift"].bound] == ["shifted"]
+    assert ledger.unread() == []

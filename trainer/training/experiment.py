@@ -12,18 +12,17 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import FunctionType, ModuleType
+from typing import Final
 
 from pydantic import PydanticUserError
 
 from trainer import setting_faults
 from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
+from trainer.parameters import require_agreement, takers_in, takers_of
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.task import Task
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _PACKAGE: Final = "trainer.training."
 
@@ -65,7 +64,29 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
             if nets
             else "write `class Net(Classifier)`; docs/experiments.md names the tasks",
         )
+    made = vars(nets[0]).get("__init__")
+    own = [] if made is None or hasattr(made, "__wrapped__") else takers_of(made, called=nets[0].__qualname__)
+    require_agreement(settings, [*takers_in(_reached(module, root)), *own], root=root)
     return Experiment(name=name, file=file, settings=settings, net=nets[0])
+
+
+def _reached(module: ModuleType, root: Path) -> set[str]:
+    """The modules whose functions can take a setting of the experiment: its own, those that it uses, the package's trainings."""
+    found, waiting = {module.__name__}, [module]
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            if not isinstance(value, ModuleType | FunctionType | type):
+                continue
+            name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+            other = sys.modules.get(name)
+            if other is not None and name not in found and _is_source(getattr(other, "__file__", None), root):
+                found.add(name)
+                waiting.append(other)
+    return found | {name for name in sys.modules if name.startswith(_PACKAGE)}
+
+
+def _is_source(file: str | None, root: Path) -> bool:
+    return file is not None and Path(file).is_relative_to(root) and "site-packages" not in file
 
 
 def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | None:
