@@ -14,7 +14,6 @@ import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
@@ -27,7 +26,7 @@ from trainer.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from trainer.origins import Resolved
     from trainer.settings import Origin

@@ -1,6 +1,7 @@
 """Parameters of configured functions: which there are, of what type, and that one name has one type wherever it is taken.
 
-Knows where each is written, for a message names both places, and whether its function uses it. Refuses to compare types: `trainer.agreement` does.
+Knows where each is written, for a message names both places, and whether its function uses it. Refuses to compare
+types: `trainer.agreement` does.
 """
 
 from __future__ import annotations
