@@ -79,6 +79,11 @@ COMMANDS: Final = {
         summary="check an experiment in a minute, before its hours begin",
         where="image",
     ),
+    "bench": Command(
+        module="trainer.cli.bench",
+        summary="time an experiment's steps, part by part",
+        where="image",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",
@@ -104,6 +109,11 @@ COMMANDS: Final = {
     ),
 }
 HIDDEN: Final = {
+    "_bench": Command(
+        module="trainer.cli.benching",
+        summary="time steps, for bench",
+        where="image",
+    ),
     "_check": Command(
         module="trainer.cli.checking",
         summary="check an experiment, for check",

@@ -1,0 +1,62 @@
+"""`reprise bench`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.test_timing import BENCH
+from trainer.timing import PARTS, Told
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+FEW = ("--steps", "24", "--warmup", "2")
+
+
+def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+    """Type it in the checkout."""
+    command = [sys.executable, "-m", "trainer", "bench", "dots.py", *FEW, *words]
+    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+
+
+def test_a_step_is_told_in_parts_in_ratios_and_by_its_dearest_operations(checkout: Checkout) -> None:
+    """Against another one in a file; the parts make up the step; the profile is a trace that can be opened."""
+    (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
+    done = typed(checkout, "--json", "--profile", "--against", "before.json")
+    assert done.returncode == 0, done.stderr
+    told = Told.model_validate_json(done.stdout)
+    assert (told.bench.steps, told.bench.batch_size, told.bench.data) == (24, 8, "dots@1")
+    assert tuple(told.bench.parts) == PARTS
+    assert sum(part.median for part in told.bench.parts.values()) > 0
+    assert told.ratios
+    assert told.ratios["samples/s"]
+    assert "batch size: 8, against 32" in told.unlike
+    assert len(told.dearest) == 10
+    assert told.profile
+    trace = checkout.root / told.profile
+    assert json.loads(trace.read_text())["traceEvents"]
+    trace.unlink()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--steps", "3"), 2, "found 3 steps"),
+        (("--against", "nothing.json"), 40, "nothing.json does not exist"),
+        (("--against", "zzz"), 45, "no run is called 'zzz'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_torch(
+    checkout: Checkout, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """In a line, at once."""
+    done = typed(checkout, *words)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,291 @@
+"""The benchmark of an experiment: steps of its own training, timed as wholes and, in turns, in parts.
+
+Knows where Lightning begins and ends each part of a step. Refuses to choose what is trained, and to record anything.
+
+Even steps are timed as wholes, from the end of the step before to their own end; odd ones in parts. On a GPU each part's end is waited
+for, which steps that are timed as wholes do not pay: there only the end of the step is.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import defaultdict
+from dataclasses import dataclass
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
+from torch.profiler import ProfilerActivity, profile
+
+from trainer.ledger import Ledger, configured, kept, made
+from trainer.timing import PARTS, Bench, Dear, interval
+from trainer.training.data import RunData
+from trainer.training.exactness import apply_level
+from trainer.training.finite import StopWhereNotFinite
+from trainer.training.fit import limits, placement, quieten
+from trainer.training.logs import loggers
+from trainer.training.seeds import derived, seed_all
+from trainer.training.steps import SeedEveryStep
+from trainer.training.trace import tracers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.dataset import Dataset
+    from trainer.files import Files
+    from trainer.origins import Resolved
+    from trainer.training.experiment import Experiment
+
+DEAREST: Final = 10
+_PROFILED: Final = 10
+_WARM: Final = 3
+"""Steps before those that are profiled."""
+_QUIET: Final[dict[str, Any]] = {
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 0,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What is timed, and how long."""
+
+    experiment: Experiment
+    resolved: Resolved[Any]
+    dataset: Dataset
+    data: Files
+    said: str
+    """The data, for people."""
+    device: str
+    root: Path
+    folder: Path
+    """For what a training writes."""
+    warmup: int
+    steps: int
+    seconds: float
+    """After these no further step begins, once half of the steps are made."""
+
+
+def bench(course: Course) -> Bench:
+    """Time a training."""
+    watch = Stopwatch(course)
+    net = _trained(course, [watch], profiler=watch.parts, steps=course.warmup + course.steps)
+    settings = course.resolved.settings
+    size = int(settings.value_of("batch_size"))
+    whole = interval(watch.wholes)
+    return Bench(
+        experiment=course.experiment.name,
+        data=course.said,
+        device=torch.cuda.get_device_name() if course.device == "gpu" else "cpu",
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        determinism=str(settings.value_of("determinism")),
+        precision=str(settings.value_of("precision")),
+        batch_size=size,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        warmup=course.warmup,
+        steps=watch.counted,
+        samples_per_second=whole.inverse(size),
+        seconds_per_step=whole,
+        parts={name: interval([step[name] for step in watch.split]) for name in PARTS},
+        memory=_memory(course.device),
+    )
+
+
+def profiled(course: Course, path: Path) -> list[Dear]:
+    """Write a trace of a few steps for Chrome's viewer, or Perfetto; give the ten dearest operations."""
+    on_gpu = course.device == "gpu"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    window = Window(profile(activities=activities, acc_events=True))
+    _trained(course, [window], profiler=None, steps=_WARM + _PROFILED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    window.profile.export_chrome_trace(str(path))
+    own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    found = sorted(window.profile.key_averages(), key=lambda each: -float(getattr(each, own)))
+    total = sum(float(getattr(each, own)) for each in found) or 1.0
+    return [
+        Dear(
+            name=each.key,
+            calls=each.count / _PROFILED,
+            seconds=float(getattr(each, own)) / 1e6 / _PROFILED,
+            share=float(getattr(each, own)) / total,
+        )
+        for each in found[:DEAREST]
+    ]
+
+
+def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | None, steps: int) -> L.LightningModule:
+    """Train as a run does, without validations and checkpoints."""
+    quieten()
+    told = {"max_steps": steps, "accumulate": 1, "wandb": "off", "devices": 1}
+    settings = course.resolved.settings.model_copy(update=told)
+    resolved = type(course.resolved)(settings=settings, origins=course.resolved.origins)
+    with kept(Ledger(resolved, root=course.root)):
+        apply_level()
+        _seed_start()
+        net = configured(course.experiment.net)()
+        data = made(RunData, course.dataset, net.samples(course.dataset, course.data))
+        callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), *tracers(course.folder), *watching]
+        logged = loggers(course.folder)
+        limited = limits() | {"max_epochs": -1}
+        machine = L.Trainer(
+            **limited,
+            **placement(course.device),
+            **_QUIET,
+            logger=logged,
+            callbacks=callbacks,
+            profiler=profiler,
+            default_root_dir=course.folder,
+        )
+        machine.fit(net, datamodule=data)
+    return net
+
+
+class Parts(Profiler):
+    """Sums up what each part of a step takes, as Lightning names its parts; nothing while it is off."""
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        """Begin with nothing."""
+        super().__init__()
+        self.on = False
+        self.on_gpu = on_gpu
+        self.began: dict[str, float] = {}
+        self.sums: defaultdict[str, float] = defaultdict(float)
+
+    def start(self, action_name: str) -> None:
+        """Note when a part begins."""
+        if self.on and (part := _part(action_name)):
+            self.began[part] = self._now()
+
+    def stop(self, action_name: str) -> None:
+        """Add what it took."""
+        if self.on and (part := _part(action_name)) and part in self.began:
+            self.sums[part] += self._now() - self.began.pop(part)
+
+    def taken(self, whole: float) -> dict[str, float]:
+        """Give the parts of a step, and begin the next."""
+        sums, self.sums = self.sums, defaultdict(float)
+        self.began.clear()
+        within = sums["forward"] + sums["backward"] + sums["callbacks in it"]
+        found = {
+            "data": sums["data"],
+            "forward": sums["forward"],
+            "backward": max(0.0, sums["backward"] - sums["callbacks in backward"]),
+            "optimizer": max(0.0, sums["optimizer"] - within),
+            "callbacks": sums["callbacks"] + sums["callbacks in it"] + sums["callbacks in backward"],
+        }
+        return found | {"rest": max(0.0, whole - sum(found.values()))}
+
+    def _now(self) -> float:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return perf_counter()
+
+
+def _part(action: str) -> str | None:
+    """The part of a step that one of Lightning's actions is.
+
+    >>> _part("[Strategy]SingleDeviceStrategy.backward"), _part("[Callback]Tracer.on_train_batch_end")
+    ('backward', 'callbacks')
+    """
+    name = action.rpartition(".")[2]
+    if action.startswith("[Callback]"):
+        return _WITHIN.get(name, "callbacks")
+    return _NAMES.get(name)
+
+
+_NAMES: Final = {
+    "train_dataloader_next": "data",
+    "batch_to_device": "data",
+    "training_step": "forward",
+    "backward": "backward",
+    "optimizer_step": "optimizer",
+}
+_WITHIN: Final = {
+    "on_before_zero_grad": "callbacks in it",
+    "on_before_backward": "callbacks in backward",
+    "on_after_backward": "callbacks in backward",
+    "on_before_optimizer_step": "callbacks in it",
+}
+"""Hooks that Lightning calls within the optimizer's step, which calls the closure that computes the loss, and within its backward."""
+
+
+class Stopwatch(Callback):
+    """Times steps: even ones as wholes, odd ones in parts. Comes last, so that a step ends with all that others do in it."""
+
+    def __init__(self, course: Course) -> None:
+        """Time what is to be timed."""
+        self.course = course
+        self.parts = Parts(on_gpu=course.device == "gpu")
+        self.wholes: list[float] = []
+        self.split: list[dict[str, float]] = []
+        self.step = 0
+        self.ended = self.began = 0.0
+
+    @property
+    def counted(self) -> int:
+        """How many steps were timed."""
+        return len(self.wholes) + len(self.split)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """End a step, begin the next."""
+        del pl_module, outputs, batch, batch_idx
+        if self.parts.on_gpu:
+            torch.cuda.synchronize()
+        now = perf_counter()
+        self.step += 1
+        if self.step == self.course.warmup:
+            self.began = monotonic()
+            if self.parts.on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+        if self.step > self.course.warmup:
+            self._counted(now - self.ended)
+        enough = self.counted >= self.course.steps // 2 and monotonic() - self.began > self.course.seconds
+        trainer.should_stop = trainer.should_stop or enough
+        self.parts.on = self.step % 2 == 1
+        self.ended = perf_counter()
+
+    def _counted(self, whole: float) -> None:
+        if self.parts.on:
+            self.split.append(self.parts.taken(whole))
+        else:
+            self.wholes.append(whole)
+
+
+class Window(Callback):
+    """Has a few steps profiled, after some that are not."""
+
+    def __init__(self, watching: profile) -> None:
+        """Let this one watch."""
+        self.profile = watching
+        self.step = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Start after the warm-up, stop at the end."""
+        del trainer, pl_module, outputs, batch, batch_idx
+        self.step += 1
+        if self.step == _WARM:
+            self.profile.start()
+        elif self.step == _WARM + _PROFILED:
+            self.profile.stop()
+
+
+def _memory(device: str) -> dict[str, int]:
+    resident = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return resident | ({"allocated": torch.cuda.max_memory_allocated()} if device == "gpu" else {})
+
+
+@configured
+def _seed_start(*, seed: int) -> None:
+    seed_all(derived(seed, "init"))
