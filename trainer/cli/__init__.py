@@ -133,6 +133,11 @@ HIDDEN: Final = {
         summary="observe a few steps, for check --bits",
         where="image",
     ),
+    "_points": Command(
+        module="trainer.cli.sweep_points",
+        summary="resolve the settings of every point, for sweep",
+        where="image",
+    ),
     "_process": Command(
         module="trainer.cli.process",
         summary="the training process itself",

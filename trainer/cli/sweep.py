@@ -6,47 +6,30 @@ done again. Refuses to go on with a sweep in another image or from another sourc
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer.actions.list_runs import local_ids
-from trainer.actions.measure_noise import Wanted
-from trainer.actions.run import record_of
 from trainer.actions.sum_up_sweep import sum_up
 from trainer.actions.sweep import (
-    SETTINGS,
     Standing,
-    begin,
-    begun_before,
-    equal_run,
     held,
     load,
     record_at,
     resolve_sweep,
-    save,
     standing,
     sweep_ids,
 )
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep_asked import told
+from trainer.cli.sweep_begin import begun, say
 from trainer.cli.sweep_page import show
-from trainer.cli.sweep_start import frozen_image, gpus_for, place_for, slots_for
+from trainer.cli.sweep_start import gpus_for, place_for, slots_for
 from trainer.cli.sweep_work import Work
 from trainer.errors import RepriseError, RunError, UsageError
-from trainer.host.source import capture
-from trainer.origins import Origins, asked, take_apart
-from trainer.record import new_run_id
-from trainer.sweep import FOLDER, Point, Sweep
+from trainer.sweep import FOLDER, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from trainer.cli.sweep_asked import Told
-    from trainer.record import Record
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +42,7 @@ def main(argv: list[str]) -> int:
     if known and (rest or experiment or words.points or words.again):
         hint = f"reprise sweep --{'continue' if words.go_on else 'show'} {known}"
         raise UsageError("a sweep that there is has its points already", hint=hint)
-    sweep = _named(known) if known else _begun(told(experiment, rest, points=words.points), again=words.again)
+    sweep = _named(known) if known else begun(told(experiment, rest, points=words.points), again=words.again)
     folder = runs_folder() / FOLDER / sweep.id
     fault = None
     if not words.show:
@@ -116,83 +99,11 @@ def _named(word: str) -> Sweep:
     return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
 
 
-def _begun(asked_for: Told, *, again: bool) -> Sweep:
-    """The sweep of this request that there is, or a new one."""
-    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=asked_for.extra, runs=runs_folder())
-    earlier = None if again else begun_before(asked_for.asked.digest, runs=runs_folder())
-    if earlier is not None:
-        changed = [
-            *(["the source"] if earlier.source != bundle.digest else []),
-            *(["the image"] if (earlier.image, earlier.layers) != (image, layers) else []),
-        ]
-        if not changed:
-            _say(f"sweep {earlier.id} was begun by the same command: going on")
-            return earlier
-        _require_finished(earlier, changed)
-    for line in bundle.left_out:
-        _say(f"not in the source: {line}")
-    sweep = Sweep(
-        id=new_run_id(),
-        created=datetime.now(UTC),
-        asked=asked_for.asked,
-        source=bundle.digest,
-        captured=bundle.source,
-        image=image,
-        layers=layers,
-        points=[Point(settings=settings) for settings in asked_for.asked.points],
-    )
-    folder = begin(sweep, bundle, runs=runs_folder())
-    _say(
-        f"sweep {sweep.id}: {len(sweep.points)} points of {sweep.asked.experiment}; source and image are frozen, in {folder}"
-    )
-    if not again:
-        sweep = _with_equal_runs(sweep, folder)
-        save(sweep, folder)
-    return sweep
-
-
-def _require_finished(earlier: Sweep, changed: list[str]) -> None:
-    """Refuse to guess whether an unfinished sweep is meant, or one of the source of now."""
-    stands = [standing(earlier, number, runs=runs_folder()) for number in range(len(earlier.points))]
-    left = sum(stand is not Standing.FINISHED for stand in stands)
-    if left:
-        said = f"sweep {earlier.id} of the same points has {left} of {len(stands)} to do; since then {' and '.join(changed)} changed"
-        hint = f"`reprise sweep --continue {earlier.id}` goes on as it began; --again begins anew with what is here now"
-        raise RunError(said, hint=hint)
-
-
-def _with_equal_runs(sweep: Sweep, folder: Path) -> Sweep:
-    """The sweep with the runs that are here already and are what a point would become."""
-    records = list(_records())
-    file = folder / SETTINGS if sweep.asked.file is not None else None
-    accelerator = "cuda" if gpus_for(sweep, folder) else "cpu"
-    for number, point in enumerate(sweep.points):
-        words = take_apart([*sweep.asked.words, *point.words()])
-        given = asked(Origins(words=words.without("json"), environ=sweep.asked.environment, file=file))
-        wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given)
-        run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
-        if run is not None:
-            _say(f"point {number + 1}, {point}: run {run} is here already")
-            sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
-    return sweep
-
-
-def _records() -> Iterator[Record]:
-    """The records of all runs here, the latest first."""
-    for name in reversed(local_ids(runs_folder())):
-        with suppress(RepriseError):
-            yield record_of(runs_folder() / name)
-
-
 def _done(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
     stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
     if all(stand is Standing.FINISHED for stand in stands):
         return sweep
     place, slots = place_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
     done = sum(stand is Standing.FINISHED for stand in stands)
-    _say(f"{len(stands) - done} of {len(stands)} points to do, {len(slots)} at once")
+    say(f"{len(stands) - done} of {len(stands)} points to do, {len(slots)} at once")
     return Work(sweep=sweep, folder=folder, checkout=CHECKOUT, place=place, slots=slots).do()
-
-
-def _say(line: str) -> None:
-    print(f"reprise: {line}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.errors import DocumentError, RepriseError, SettingError, UsageError
 from trainer.origins import Words, take_apart
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.cli.train import Asked as AskedOnce
+    from trainer.training.sketch import Sketch
 
 _OWN: Final = ("exp", "settings")
 _NONE: Final = "a sweep needs settings that differ"
@@ -34,6 +36,8 @@ class Told:
 
     asked: Asked
     extra: dict[str, Path]
+    certain: bool
+    """Whether the experiment's text made certain that its settings are right; otherwise it must be imported."""
 
 
 def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> Told:
@@ -53,8 +57,9 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
     file = words.options.get("settings")
     typed = [*_written(fixed), *([f"--settings={file}"] if file else [])]
     once = _checked(name, typed, made)
-    path = once.place.outside or Path(once.place.file)
-    known, hidden = _environment(os.environ, path)
+    path = once.place.outside or CHECKOUT / once.place.file
+    sketch = _sketch(path)
+    known, hidden = _environment(os.environ, sketch)
     return Told(
         asked=Asked(
             experiment=once.place.name,
@@ -66,6 +71,7 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
             points=made,
         ),
         extra={} if once.place.outside is None else {once.place.file.as_posix(): once.place.outside},
+        certain=sketch is not None,
     )
 
 
@@ -99,12 +105,17 @@ def _checked(name: str, typed: Sequence[str], points: Sequence[Mapping[str, str]
         except RepriseError as fault:
             for each in each_of(fault) if isinstance(fault, SettingError) else [fault]:
                 found.setdefault((each.message, each.hint), (each, []))[1].append(number)
-    faults = list(found.values())
+    refuse(list(found.values()), points)
+    assert known is not None  # noqa: S101 - there is a point
+    return known
+
+
+def refuse(faults: Sequence[tuple[RepriseError, Sequence[int]]], points: Sequence[Mapping[str, str]]) -> None:
+    """Raise what is wrong with points, where something is: each fault once, with the numbers of those that have it."""
     if len(faults) == 1 and len(faults[0][1]) == len(points):
         raise faults[0][0]
-    if faults or known is None:
+    if faults:
         raise all_of([_placed(fault, numbers, points) for fault, numbers in faults])
-    return known
 
 
 def _placed(fault: RepriseError, numbers: Sequence[int], points: Sequence[Mapping[str, str]]) -> SettingError:
@@ -115,12 +126,15 @@ def _placed(fault: RepriseError, numbers: Sequence[int], points: Sequence[Mappin
     return SettingError(f"{fault.message}{where}", hint=fault.hint)
 
 
-def _environment(environ: Mapping[str, str], experiment: Path) -> tuple[dict[str, str], list[str]]:
-    """The settings of the environment that are certainly no secrets, and the names of the others."""
+def _sketch(experiment: Path) -> Sketch | None:
     try:
-        sketch = sketched(experiment.read_text(encoding="utf-8"))
+        return sketched(experiment.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        sketch = None
+        return None
+
+
+def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
+    """The settings of the environment that are certainly no secrets, and the names of the others."""
     fields = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__
     given = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
     plain = {

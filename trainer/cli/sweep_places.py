@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.actions.sweep import SETTINGS
 from trainer.actions.watch import see, see_nothing
-from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError
+from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
 from trainer.host.atomic import write_whole
 from trainer.host.image_claim import WATCHED
 from trainer.host.source import COPY
 from trainer.settings import ENVIRONMENT_PREFIX
+from trainer.sweep import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +50,10 @@ class Place(Protocol):
 
     def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
         """Start `train` with these words, for the run in this folder; it may use these GPUs, and writes into `log`."""
+        ...
+
+    def ask(self, log: int) -> bytes:
+        """What `_points` prints of the sweep. Raises `RunError` where it could not be asked."""
         ...
 
     def settings(self, run: Path) -> str:
@@ -86,16 +91,19 @@ class Containers:
         told = {**self._sweep.asked.environment, WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
         options = [f"--env={name}={value}" for name, value in told.items()]
         options += [f"--env={name}" for name in secrets(os.environ, self._sweep)]
-        command = ["docker", "compose", "--project-directory", str(self._checkout), "run", "--rm", "-T"]
+        return self._compose([f"--name=reprise-{run.name}", *options, "train", "train", *words], log=log)
+
+    def ask(self, log: int) -> bytes:
+        """In a container of its own."""
+        words = ["train", "_points", f"{_RUNS}/{FOLDER}/{self._sweep.id}"]
+        return _answered(self._compose(["--no-deps", *words], log=log, out=subprocess.PIPE))
+
+    def _compose(self, words: Sequence[str], *, log: int, out: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        command = ["docker", "compose", "--project-directory", str(self._checkout), "run", "--rm", "-T", *words]
         given = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
         try:
             return subprocess.Popen(
-                [*command, f"--name=reprise-{run.name}", *options, "train", "train", *words],
-                env=given,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
+                command, env=given, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
             )
         except FileNotFoundError as fault:
             raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
@@ -132,15 +140,26 @@ class Processes:
     def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
         """Start it with the environment that is there, but for settings that the sweep was not asked for."""
         see_nothing("here", folder=run, fault="the points of this sweep are processes: no engine was asked")
+        own = {WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
+        return self._python(["train", *words], own, log=log)
+
+    def ask(self, log: int) -> bytes:
+        """In a process of its own."""
+        words = ["_points", str(self._runs / FOLDER / self._sweep.id)]
+        return _answered(self._python(words, {}, log=log, out=subprocess.PIPE))
+
+    def _python(
+        self, words: Sequence[str], own: Mapping[str, str], *, log: int, out: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
         kept |= {name: os.environ[name] for name in secrets(os.environ, self._sweep)}
-        own = {"PYTHONPATH": str(self._source), "REPRISE_RUNS": str(self._runs), WATCHED: run.name}
+        places = {"PYTHONPATH": str(self._source), "REPRISE_RUNS": str(self._runs)}
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "trainer", "train", *words],
+            [sys.executable, "-P", "-m", "trainer", *words],
             cwd=self._source,
-            env=kept | self._sweep.asked.environment | own | ({VISIBLE: gpus} if gpus is not None else {}),
+            env={**kept, **self._sweep.asked.environment, **places, **own},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=out,
             stderr=log,
             start_new_session=True,
         )
@@ -159,6 +178,14 @@ class Processes:
         del run
         if process is not None:
             process.send_signal(number)
+
+
+def _answered(process: subprocess.Popen[bytes]) -> bytes:
+    out, _ = process.communicate()
+    if process.returncode:
+        said = f"the points could not be asked for their settings (exit code {process.returncode})"
+        raise RunError(said, hint="the lines above say why")
+    return out
 
 
 def secrets(environ: Mapping[str, str], sweep: Sweep) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
@@ -18,35 +17,16 @@ from trainer.actions.run import abandon, new_run, recorded
 from trainer.actions.sweep import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing
 from trainer.cli.ownership import hand_over
 from trainer.cli.run_page import printable
+from trainer.cli.sweep_running import Running
 from trainer.errors import InterruptedRunError, ResumeError, StoppedError
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.cli.sweep_places import Place
     from trainer.sweep import Point, Sweep
 
 _POLL: Final = 0.1
-_COMPOSE: Final = (" Container ", " Network ", " Volume ", "time=")
-"""How lines of compose's own begin."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """A point under way."""
-
-    number: int
-    run: str
-    process: subprocess.Popen[bytes] | None
-    """None where an earlier process of the sweep started it."""
-    slot: int | None
-    resumes: bool = False
-    seen: bool = False
-    read: int = 0
-    """How much of its log was passed on."""
-    began: float = field(default_factory=monotonic)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +78,11 @@ class Work:
             if stand is Standing.RUNNING and run is not None:
                 size = (self.folder / LOGS / f"{number + 1}.txt").stat().st_size if self._log(number).exists() else 0
                 slot = next(iter(set(range(len(self.slots))) - {each.slot for each in self.running}), None)
-                self.running.append(Running(number=number, run=run, process=None, slot=slot, seen=True, read=size))
+                self.running.append(
+                    Running(
+                        number=number, run=run, log=self._log(number), process=None, slot=slot, seen=True, read=size
+                    )
+                )
                 self._say(number, f"run {run} goes on from before: waiting for it")
         return [number for number, stand in enumerate(stands) if stand not in {Standing.FINISHED, Standing.RUNNING}]
 
@@ -119,7 +103,11 @@ class Work:
         begins = self._log(number).stat().st_size if self._log(number).exists() else 0
         with log_of(self.folder, number) as log:
             process = self.place.start(words, self.runs / run, log=log, gpus=self.slots[slot])
-        self.running.append(Running(number=number, run=run, process=process, slot=slot, resumes=goes_on, read=begins))
+        self.running.append(
+            Running(
+                number=number, run=run, log=self._log(number), process=process, slot=slot, resumes=goes_on, read=begins
+            )
+        )
 
     def _begun(self, number: int, point: Point) -> list[str]:
         """Name a new run for a point, before anything of it is started."""
@@ -141,7 +129,7 @@ class Work:
         return [f"--resume={point.run}"]
 
     def _is_over(self, each: Running) -> bool:
-        for line in self._lines(each):
+        for line in each.lines():
             self._tell(each.number, f"  {line}")
         if each.process is None:
             return not is_written(self.folder, each.number) and self._stands(each.number) is not Standing.RUNNING
@@ -151,7 +139,7 @@ class Work:
 
     def _close(self, each: Running) -> list[int]:
         """Write down how a point ended; give it back where it has to be begun anew."""
-        for line in self._lines(each):
+        for line in each.lines():
             self._tell(each.number, f"  {line}")
         code = None if each.process is None else each.process.returncode
         if each.resumes and code == ResumeError.code:
@@ -181,16 +169,6 @@ class Work:
     def _keep(self, number: int, point: Point) -> None:
         self.sweep = self.sweep.with_point(number, point)
         save(self.sweep, self.folder)
-
-    def _lines(self, each: Running) -> Iterator[str]:
-        """The whole lines that a point wrote since it was asked last."""
-        with suppress(OSError), self._log(each.number).open("rb") as log:
-            log.seek(each.read)
-            whole = log.read().rpartition(b"\n")
-            each.read += len(whole[0]) + len(whole[1])
-            for line in whole[0].decode(errors="replace").splitlines():
-                if line.strip() and not line.startswith(_COMPOSE):
-                    yield line.rstrip()
 
     def _note(self, number: int, _: object) -> None:
         self.signals.append(number)
