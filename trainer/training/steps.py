@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
+from trainer.errors import SettingError
 from trainer.ledger import configured
 from trainer.training.seeds import derived, seed_all
 
@@ -55,8 +56,23 @@ class CheckBeforeFirstStep(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Raise where a given setting is bound to nothing: by now everything is assembled, and a worker has read the first batch."""
-        del trainer, pl_module, batch, batch_idx
-        if not self.asked:
-            self.asked = True
+        """Raise where a given setting is bound to nothing: by now everything is assembled, and a worker has read the first batch.
+
+        The first rank judges for all: some settings, as `publish`, it alone reads.
+        """
+        del pl_module, batch, batch_idx
+        if self.asked:
+            return
+        self.asked = True
+        fault = self._fault() if trainer.is_global_zero else None
+        if trainer.world_size > 1:
+            fault = trainer.strategy.broadcast(fault)
+        if fault is not None:
+            raise fault
+
+    def _fault(self) -> SettingError | None:
+        try:
             self.ledger.require_bound()
+        except SettingError as fault:
+            return fault
+        return None

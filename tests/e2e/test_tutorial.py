@@ -1,0 +1,31 @@
+"""The tutorial, typed as it stands in a fresh clone on a real engine."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.training.test_tutorial import blocks
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import House, Said
+
+pytestmark = [pytest.mark.engine, pytest.mark.long]
+
+
+@pytest.mark.parametrize("section", ["Pictures", "A table"])
+def test_every_block_of_the_tutorial_does_what_it_says(house: House, first: Said, section: str) -> None:
+    """Each exits with 0; what it trains learns."""
+    assert first.code == 0, first.text
+    said = ""
+    try:
+        for block in blocks(section):
+            done = house.type("bash", "-euc", block)
+            assert done.code == 0, f"{block}\n{done.text}"
+            said += done.text
+    finally:
+        for name in ("shapes", "houses"):
+            shutil.rmtree(house.root.parent / name, ignore_errors=True)
+    assert "test accuracy" in said if section == "Pictures" else "test r2" in said
