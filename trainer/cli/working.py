@@ -65,6 +65,7 @@ def work(session: Session) -> Trained:
         device=session.launch.device,
         started=session.launch.monotonic,
         saved=saved,
+        record=session.opened.record,
         gauges=gauges,
     )
     with session.stage("train"):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trainer.dataset import Dataset
     from trainer.files import Files
     from trainer.ledger import Ledger
+    from trainer.record import Record
     from trainer.training.experiment import Experiment
     from trainer.training.stop import Stop
     from trainer.training.task import Task
@@ -71,6 +72,8 @@ class Job:
     """The monotonic clock when the command was typed."""
     saved: Saved | None = None
     """The checkpoint in the attempt's folder to go on from."""
+    record: Record | None = None
+    """What is known of the run, where this process keeps its record."""
     gauges: Gauges = lambda _: {}
     """What the machine tells of this process and of its GPU."""
 
@@ -129,7 +132,7 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any])
     return L.Trainer(
         **limits(),
         **placement(job.device),
-        logger=loggers(job.into),
+        logger=loggers(job.into, job.record),
         callbacks=[
             checkpoints,
             StopBetweenSteps(job.stop, checkpoints),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import lightning as L
 
+    from trainer.record import Record
+
     Say = Callable[[str], None]
 
 METRICS: Final = "metrics.jsonl"
@@ -56,17 +58,19 @@ class JsonLines(Logger):
 
 
 @configured
-def loggers(folder: Path, *, tensorboard: bool, wandb: str, wandb_project: str) -> list[Logger]:
-    """Make the loggers of an attempt's folder; each library is imported only if it is asked for."""
+def loggers(
+    folder: Path, record: Record | None = None, *, tensorboard: bool, wandb: str, wandb_project: str
+) -> list[Logger]:
+    """Make the loggers of an attempt's folder; each library is imported only if it is asked for. The page of a run tells its record."""
     made: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if wandb != "off":
-        from lightning.pytorch.loggers import WandbLogger
+        from trainer.training.weights_and_biases import page
 
-        made.append(WandbLogger(project=wandb_project, save_dir=folder, offline=wandb == "offline", log_model=False))
+        made.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
     return made
 
 
