@@ -1,0 +1,81 @@
+"""What Reprise costs a step: the same net through `train`, in a bare Lightning loop and in a bare torch loop, a container each, in turns.
+
+What is told of a pair is the median of the rounds' ratios, with its 95 % interval. Standard library only; needs scripts/setup.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from pairs import shown
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ("docker", "compose", "run", "--rm", "-T", "-e", "OMP_WAIT_POLICY=PASSIVE", "-e", "OMP_NUM_THREADS=2")
+BARE = (*RUN, "--entrypoint", "python", "train", "benchmarks/overhead_bare.py")
+TRAIN = (*RUN, "train", "--exp", "benchmarks/overhead_exp.py", "--no-publish", "--max-steps")
+NETS = {"transformer": ("transformer, 9.9 M parameters", "61"), "small": ("the digits' net, 0.01 M parameters", "171")}
+"""A net's title, and the steps to make: a second look at the clock is taken when the last one begins (`bodies.STEPS`)."""
+LOOPS = {
+    "bare torch": lambda net: [*BARE, "torch", net],
+    "bare Lightning": lambda net: [*BARE, "lightning", net],
+    "Reprise, as it comes": lambda net: [*TRAIN, NETS[net][1], "--body", net],
+    "Reprise, trace and determinism off": lambda net: [
+        *TRAIN,
+        NETS[net][1],
+        "--body",
+        net,
+        "--trace",
+        "off",
+        "--determinism",
+        "off",
+    ],
+}
+RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
+"""How a training names its run: what is timed here leaves none."""
+TOLD = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
+
+
+def seconds(loop: str, net: str) -> float:
+    """The time of a step. Ends the program where the loop fails, with what it said."""
+    done = subprocess.run(LOOPS[loop](net), cwd=ROOT, capture_output=True, text=True, check=False)
+    for run in RUN_ID.findall(done.stderr):
+        shutil.rmtree(ROOT / "runs" / run, ignore_errors=True)
+    found = TOLD.search(done.stdout)
+    if found is None:
+        sys.exit(f"overhead: {loop}, {net}: exit {done.returncode}: {(done.stdout + done.stderr)[-1000:]}")
+    return float(found[1])
+
+
+def measured(net: str, rounds: int) -> list[str]:
+    """The table's rows of one net; each round begins with another loop."""
+    times: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+    for round_ in range(rounds):
+        print(f"overhead: {net}, round {round_ + 1} of {rounds}", file=sys.stderr)
+        first = round_ % len(LOOPS)
+        for loop in [*LOOPS][first:] + [*LOOPS][:first]:
+            times[loop].append(seconds(loop, net))
+    return [row(NETS[net][0], loop, times) for loop in LOOPS]
+
+
+def row(net: str, loop: str, times: dict[str, list[float]]) -> str:
+    """A loop's line of the table."""
+    mine = times[loop]
+    over = ["" if loop == other else shown(mine, times[other]) for other in ("bare Lightning", "bare torch")]
+    return f"| {net} | {loop} | {1 / statistics.median(mine):.1f} | {1e3 * statistics.median(mine):.2f} ms | {over[0]} | {over[1]} |"
+
+
+def main(rounds: int) -> None:
+    """Print the table."""
+    print("| net | loop | steps a second | a step | time over bare Lightning | time over bare torch |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for net in NETS:
+        print(*measured(net, rounds), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""The loops that one would write without Reprise, over the same nets and as much data: torch's own, and Lightning's with nothing in it.
+
+For `scripts/bench overhead`: `overhead_bare.py torch|lightning transformer|small`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+import torch
+from bodies import BATCH, BODIES, STEPS
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Net(L.LightningModule):
+    """A body, and two looks at the clock."""
+
+    def __init__(self, name: str) -> None:
+        """Make the body."""
+        super().__init__()
+        self.body = BODIES[name]()
+        self.warm, self.timed = STEPS[name]
+        self.began = 0.0
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Give the cross entropy of a batch."""
+        images, labels = batch
+        return nn.functional.cross_entropy(self.body(images), labels)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step as Reprise does."""
+        return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Look when the warm-up is over, and at the end."""
+        if self.global_step == self.warm:
+            self.began = perf_counter()
+        if self.global_step == self.warm + self.timed:
+            told((perf_counter() - self.began) / self.timed)
+
+
+def told(seconds: float) -> None:
+    """Say what a step took."""
+    sys.stdout.write(f"seconds a step: {seconds:.9f}\n")
+    sys.stdout.flush()
+
+
+def by_lightning(name: str, batches: Any) -> None:
+    """Train by Lightning, without a logger, a bar, a checkpoint."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
+    )
+    net = Net(name)
+    steps = net.warm + net.timed + 1
+    L.Trainer(max_steps=steps, accelerator="cpu", default_root_dir="/tmp", **quiet).fit(net, batches)  # noqa: S108 - a container's own
+
+
+def by_torch(name: str, batches: Any) -> None:
+    """Train by a loop of six lines."""
+    net = BODIES[name]()
+    warm, counted = STEPS[name]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    began = 0.0
+    for step, (images, labels) in enumerate(islice(batches, warm + counted)):
+        if step == warm:
+            began = perf_counter()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call] # torch has no types here
+        optimizer.step()
+    told((perf_counter() - began) / counted)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    samples = TensorDataset(torch.rand(1437, 1, 8, 8), torch.randint(10, (1437,)))
+    loop = {"torch": by_torch, "lightning": by_lightning}[sys.argv[1]]
+    loop(sys.argv[2], DataLoader(samples, batch_size=BATCH, shuffle=True))
