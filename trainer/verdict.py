@@ -201,7 +201,7 @@ def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> s
 
 _UNMEASURED: Final = (
     "no spread of seeds was measured for this experiment with these settings, in this environment, on this device:"
-    " `scripts/reprise noise` measures one"
+    " `reprise noise` measures one"
 )
 _HELD: Final = {
     Rung.IDENTICAL: "final weights and all result metrics ({count}) are equal bit for bit",

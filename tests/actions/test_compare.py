@@ -89,7 +89,7 @@ def test_what_is_not_here_is_a_note(runs: Path) -> None:
     a, b = made(runs), made(runs, code="y\n", loss=0.25)
     remote = compared(a, Side(record=b.record), runs)
     assert remote.verdict.rung is Rung.DIFFERENT
-    assert f"`scripts/reprise runs pull {b.record.run}` first" in remote.notes[-1]
+    assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
     assert b.folder is not None
     assert b.attempt is not None
     for path in (b.folder / ARCHIVE, b.attempt / TENSORS):

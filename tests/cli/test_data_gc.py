@@ -30,6 +30,6 @@ def test_what_is_not_declared_goes_when_it_is_told_to(
     assert reprise("gc")[1].startswith("0 versions, 0 objects, ")
     (tmp_path / "datasets/small.toml").unlink()
     code, out, _ = reprise("gc")
-    assert (code, "1 versions, 1 objects" in out, "--apply" in out) == (0, True, True)
+    assert (code, "1 version, 1 object" in out, "--apply" in out) == (0, True, True)
     assert json.loads(reprise("gc", "--apply", "--json")[1])["objects"] == 1
     assert json.loads(reprise("gc", "--json")[1])["versions"] == []

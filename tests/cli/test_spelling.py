@@ -30,6 +30,8 @@ KNOWN: Final = {
     "trainer/cli/in_image.py": "the sentence names the command that was typed",
     "trainer/cli/spelling.py": "the speller's own examples",
     "trainer/actions/pin.py": "the first line of a file that is committed",
+    "trainer/actions/compare.py": "notes, kept in documents; the page spells them",
+    "trainer/actions/new_experiment.py": "a comment of the page that is written",
     "trainer/actions/find_image.py": "a finding's remedy, kept under a name",
 }
 

@@ -182,7 +182,7 @@ def _to_pull(a: Side, b: Side) -> Iterator[str]:
     for each in (a, b):
         if each.attempt is None:
             run = each.record.run
-            yield f"run {run} is in the store only: for code, steps and tensors, `scripts/reprise runs pull {run}` first"
+            yield f"run {run} is in the store only: for code, steps and tensors, `reprise runs pull {run}` first"
 
 
 def _named(side: Side) -> dict[str, Any]:

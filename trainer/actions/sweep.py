@@ -101,9 +101,12 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
         raise UsageError(
             f"{word!r} is the beginning of {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more of it"
         )
+    if not found and not ids:
+        raise RunNotFoundError(
+            f"no sweep is called {word!r}", hint="there is none yet: `reprise sweep digits --seed 1..5`"
+        )
     if not found:
-        hint = f"the latest is {ids[-1]}" if ids else "there is none yet: reprise sweep digits --seed 1..5"
-        raise RunNotFoundError(f"no sweep is called {word!r}", hint=hint)
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"the latest is {ids[-1]}")
     return found[0]
 
 

@@ -37,9 +37,8 @@ def collect(words: Namespace, places: Places) -> int:
     for version in found.versions:
         print(version)
     verb = "removed" if words.apply else "would go"
-    print(
-        f"{len(found.versions)} versions, {found.objects} objects, {readable(found.bytes)} {verb} from {places.cache.root}"
-    )
+    count = f"{_many(len(found.versions), 'version')}, {_many(found.objects, 'object')}, {readable(found.bytes)}"
+    print(f"{count} {verb} from {places.cache.root}")
     if found.of_others:
         print(f"{found.of_others} belong to other users: they can type the same command")
     if not words.apply and (found.versions or found.objects):
@@ -47,3 +46,12 @@ def collect(words: Namespace, places: Places) -> int:
             f"kept is what {places.root / 'datasets'} declares and what runs hold ({found.leases}); to remove the rest: --apply"
         )
     return 0
+
+
+def _many(count: int, name: str) -> str:
+    """Count things.
+
+    >>> _many(1, "version"), _many(2, "version"), _many(0, "object")
+    ('1 version', '2 versions', '0 objects')
+    """
+    return f"{count} {name}{'' if count == 1 else 's'}"

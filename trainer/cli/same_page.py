@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.compare import stronger
 from trainer.candidates import Kind
 from trainer.cli.run_page import columns, printable
+from trainer.cli.spelling import spelled
 from trainer.trace import FILE
 from trainer.verdict import Rung
 
@@ -34,7 +35,7 @@ _FEW = 1 << 20
 def headline(comparison: Comparison) -> str:
     """The verdict in one line."""
     same = "it is the same run; " if comparison.same_run else ""
-    return f"{comparison.verdict.rung}: {same}{printable(comparison.verdict.because)}"
+    return f"{comparison.verdict.rung}: {same}{spelled(printable(comparison.verdict.because))}"
 
 
 def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
@@ -49,9 +50,9 @@ def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
         yield from _block("result metrics", _figures(comparison.verdict.figures))
     if comparison.weights:
         yield from _block("weights", _weights(comparison.weights, most))
-    lacking = [(rung.value, reason) for rung, reason in stronger(comparison).items()]
+    lacking = [(rung.value, spelled(reason)) for rung, reason in stronger(comparison).items()]
     yield from _block("for a stronger verdict", columns(lacking) if lacking else ())
-    yield from _block("not compared", comparison.notes)
+    yield from _block("not compared", [spelled(note) for note in comparison.notes])
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from trainer.cli import BAKED, COMMANDS
@@ -19,6 +20,7 @@ from trainer.host.image_claim import WATCHED
 HOST: Final = "scripts/reprise"
 DOOR: Final = "scripts/train"
 COMPOSE: Final = "docker compose run --rm train"
+_PROJECT: Final = Path("/project")
 _NAMES: Final = "|".join(sorted(COMMANDS, key=len, reverse=True))
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
 
@@ -38,9 +40,14 @@ def spelled(text: str, *, by_compose: bool | None = None) -> str:
 def is_composed() -> bool:
     """Whether this is a container that somebody started by compose's own command: only then is that the way to the next one.
 
-    In a development container the checkout can be written, and its scripts run.
+    In a development container the checkout can be written, and its scripts run. A training runs from a copy in its run's folder, which
+    can be written everywhere: what counts is where images expect the checkout.
     """
-    return BAKED.exists() and WATCHED not in os.environ and not os.access(CHECKOUT, os.W_OK)
+    return BAKED.exists() and WATCHED not in os.environ and not os.access(_checkout(), os.W_OK)
+
+
+def _checkout() -> Path:
+    return _PROJECT if _PROJECT.is_dir() else CHECKOUT
 
 
 def is_set_up() -> bool:

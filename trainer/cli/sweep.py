@@ -72,7 +72,7 @@ def _parser() -> Arguments:
         "Train at every point of a grid, all of one source in one image. Further options are settings: one value for every point, "
         "a list (1e-4,3e-4) or a range (1..5) for a grid.",
     )
-    parser.usage = "reprise sweep EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N] [--again] [--json]"
+    parser.usage = "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N] [--again] [--json]"
     parser.add_argument(
         "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
     )
