@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tests.actions.compared import save_trace
-from trainer.curves import NORM, RATE, read_curves, read_schedule
+from trainer.curves import NORM, RATE, read_curves, read_schedule, read_telemetry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +45,13 @@ def test_a_trace_tells_learning_rate_and_gradient_norm(tmp_path: Path) -> None:
     assert list(found[RATE].y) == [0.1, 0.1, 0.05]
     assert list(found[NORM].y) == [1.0, 1.0, 1.0]
     assert read_schedule(tmp_path / "none") == {}
+
+
+def test_a_resumed_run_has_one_curve_of_telemetry(tmp_path: Path) -> None:
+    """What an earlier attempt told of steps that were made again is left out; an attempt without telemetry changes nothing."""
+    for number, steps in {1: (10, 20, 30), 3: (25, 35)}.items():
+        (tmp_path / str(number)).mkdir()
+        text = "".join(f'{{"step":{step},"seconds":1,"data_wait":{number}}}\n' for step in steps)
+        (tmp_path / str(number) / "telemetry.jsonl").write_text(text)
+    found = read_telemetry(tmp_path / str(number) for number in (1, 2, 3))["data_wait"]
+    assert (list(found.x), list(found.y)) == ([10, 20, 25, 35], [1, 1, 3, 3])

@@ -36,6 +36,20 @@ def read_curves(path: Path) -> Curves:
     )
 
 
+def read_telemetry(attempts: Iterable[Path]) -> Curves:
+    """Read the telemetry of a run's attempts, in their order: where a later one went over the same steps again, it counts."""
+    found: Curves = {}
+    for attempt in attempts:
+        for name, line in read_curves(attempt / TELEMETRY).items():
+            before = [point for point in _points(found.get(name)) if point[0] < line.x[0]]
+            found[name] = Line(name=name, x=[*(x for x, _ in before), *line.x], y=[*(y for _, y in before), *line.y])
+    return found
+
+
+def _points(line: Line | None) -> list[tuple[float, float]]:
+    return [] if line is None else list(zip(line.x, line.y, strict=True))
+
+
 def read_schedule(trace: Path) -> Curves:
     """Read from a trace the learning rate of each group of parameters, and the norm of the gradients, at every step."""
     rows = _rows(trace, marked='"loss"', header=True)

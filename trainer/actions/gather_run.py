@@ -15,7 +15,7 @@ from trainer.actions.keep_retest import retests_here
 from trainer.actions.run import is_alive
 from trainer.certificate import FOLDER as CERTIFICATES
 from trainer.certificate import PAYLOAD_TYPE, read_statement
-from trainer.curves import TELEMETRY, read_curves, read_schedule
+from trainer.curves import read_curves, read_schedule, read_telemetry
 from trainer.document import read_json
 from trainer.errors import RepriseError
 from trainer.figure import FILE as FIGURES
@@ -87,7 +87,7 @@ def gather_run(folder: Path) -> Gathered:
         died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
         metrics=read_curves(attempt / METRICS),
         schedule=schedule,
-        telemetry=read_curves(attempt / TELEMETRY),
+        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, found.record.attempt + 1)),
         figures=figures.figures,
         pictures=dict(_pictures(attempt, figures)),
         code=_code(found, notes),
