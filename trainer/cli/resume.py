@@ -6,9 +6,12 @@ the training process does, which knows all ingredients.
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.actions.measure_noise import means
 from trainer.actions.resume import kinds, require_resumable, require_source, set_aside_what_was_seen
 from trainer.cli.original import original
 from trainer.cli.places import host_name
@@ -16,8 +19,11 @@ from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
 from trainer.rerun import going_on
+from trainer.setting_faults import option
+from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from pathlib import Path
 
     from trainer.origins import Words
@@ -60,6 +66,8 @@ def again(words: Words) -> Again:
     record = require_resumable(folder, here=host_name())
     require_source(folder, record)
     _require_able(folder)
+    for line in set_aside_environment(record, os.environ):
+        print(line, file=sys.stderr)
     given = going_on(record)
     write_whole(folder / _SETTINGS, given.file())
     anew = [
@@ -73,6 +81,27 @@ def again(words: Words) -> Again:
         argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
         allowed=allowed,
     )
+
+
+def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> list[str]:
+    """Take from the environment what the run has a value for, and say, a line each, which of that is another one.
+
+    What a record does not hold stays: a secret, and a name that no setting has, which is refused later.
+    """
+    values = record.circumstances.execution | record.ingredients.settings
+    lines: list[str] = []
+    for variable in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name not in values:
+            continue
+        text = environ.pop(variable)
+        if not means(text, values[name]):
+            allowed = " --allow settings" if name in record.ingredients.settings else ""
+            lines.append(
+                f"{variable}={text} is not used: run {record.run} goes on with {values[name]};"
+                f" to change it: {option(name)} {text}{allowed}"
+            )
+    return lines
 
 
 def _require_able(folder: Path) -> None:
