@@ -10,7 +10,7 @@ import torch
 
 from trainer.dataset import Dataset
 from trainer.document import read_json
-from trainer.figure import FILE, Figure, Figures, Pictures
+from trainer.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
 from trainer.reader import Arrays
@@ -18,6 +18,8 @@ from trainer.training.classification import ClassificationSettings, Classifier
 from trainer.training.gallery import SAMPLES, Gallery
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.regression import Regressor
+from trainer.training.sequences import NOT_WANTED, SequenceModel
+from trainer.training.verification import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +36,12 @@ DATASET = Dataset(
 
 
 class Settings(ClassificationSettings):
-    """Three classes."""
+    """Three classes; what pairs and texts need."""
 
     dataset: str = "dots"
     classes: int = 3
+    margin: float = 1.0
+    context: int = 8
 
 
 class Dots(Samples):
@@ -66,6 +70,22 @@ class Number(Regressor):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """One number."""
         return images.flatten(1)[:, 0]
+
+
+class Pair(Verifier):
+    """Embeddings: the pictures themselves."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """All pixels."""
+        return images.flatten(1)
+
+
+class Text(SequenceModel):
+    """Every byte is as likely as any other."""
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """Scores of nothing."""
+        return torch.zeros(*text.shape, 256)
 
 
 class Broken(Net):
@@ -106,6 +126,33 @@ def test_a_regression_shows_parity_and_residuals(tmp_path: Path) -> None:
     """Also where the net gives no number for one sample."""
     assert end_test(Number(), tmp_path, torch.tensor([0.0, 1.0, float("nan")])) == []
     assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["parity", "residuals", "samples"]
+
+
+def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_path: Path) -> None:
+    """Two pairs of one class, one of two."""
+    assert end_test(Pair(), tmp_path, torch.tensor([1, 1, 0, 2, 3, 3])) == []
+    figures = read_json(tmp_path / FILE, Figures).figures
+    assert [figure.name for figure in figures] == ["roc", "distances", "most-wrong", "samples"]
+    distances = figures[1]
+    assert isinstance(distances, Bars)
+    assert [sum(each.y) for each in distances.series] == [2, 1]
+
+
+def test_a_sequence_model_shows_each_place_and_what_it_writes(tmp_path: Path) -> None:
+    """Eight bits a byte where nothing is known, at the places that occur."""
+    net = Text()
+    net.setup("test")
+    wanted = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
+    net.note(wanted, net(wanted), wanted)
+    gallery = Gallery(tmp_path, print, dataset=DATASET, samples=Dots())
+    machine: Any = SimpleNamespace(is_global_zero=True)
+    gallery.on_test_end(machine, net)
+    places, text, _ = read_json(tmp_path / FILE, Figures).figures
+    assert isinstance(places, Lines)
+    assert isinstance(text, Passage)
+    assert list(places.series[0].x) == [0, 1, 2]
+    assert list(places.series[0].y) == pytest.approx([8, 8, 8])
+    assert len(text.text) > 100
 
 
 def test_equal_tests_leave_equal_bytes(tmp_path: Path) -> None:
