@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from math import log10
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.sweep import Standing
@@ -151,14 +150,10 @@ def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
     places = [x for points in series.values() for x, _ in points]
     decades = min(places) > 0 and max(places) >= _DECADE * min(places)
     lines = [
-        Line(
-            name=name,
-            x=[log10(x) if decades else x for x, _ in sorted(points)],
-            y=[y for _, y in sorted(points)],
-        )
+        Line(name=name, x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
         for name, points in series.items()
     ]
-    return plot_lines(lines, title=title, x_label=f"log10({axis})" if decades else axis, y_label=metric)
+    return plot_lines(lines, title=title, x_label=axis, y_label=metric, log_x=decades)
 
 
 def _bars(rows: list[Row], metric: str, title: str) -> Any:

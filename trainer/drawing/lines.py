@@ -52,10 +52,17 @@ class Line:
 
 
 def plot_lines(
-    lines: Sequence[Line], *, title: str, x_label: str, y_label: str, log: bool | None = False, diagonal: bool = False
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool | None = False,
+    log_x: bool = False,
+    diagonal: bool = False,
 ) -> Markup:
     """Draw lines; `log` None lets the numbers say whether y is logarithmic."""
-    frame = _frame(lines, y_label, log=log, diagonal=diagonal)
+    frame = _frame(lines, y_label, log=log, diagonal=diagonal, log_x=log_x)
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     for number, line in enumerate(lines):
         parts += _drawn(line, frame, number)
@@ -80,13 +87,21 @@ def plot_points(
     )
 
 
-def _frame(lines: Sequence[Line], y_label: str, *, log: bool | None, diagonal: bool, tight: bool = True) -> Frame:
+def _frame(
+    lines: Sequence[Line],
+    y_label: str,
+    *,
+    log: bool | None,
+    diagonal: bool,
+    tight: bool = True,
+    log_x: bool = False,
+) -> Frame:
     points = [point for line in lines for stretch in line.stretches for point in stretch]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     if diagonal:
         both = scale_of([*xs, *ys])
         return frame_for(both, both, y_label=y_label)
-    return frame_for(scale_of(xs, tight=tight), scale_of(ys, log=log), y_label=y_label)
+    return frame_for(scale_of(xs, log=log_x, tight=tight), scale_of(ys, log=log), y_label=y_label)
 
 
 def _diagonal(frame: Frame, *, show: bool) -> Iterator[Markup]:
