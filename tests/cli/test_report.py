@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import certified
 from tests.actions.compared import made, save_trace
 from tests.cli import browser
+from tests.drawing.test_pictures import png
+from trainer.actions.certify import keep
+from trainer.actions.keep_retest import keep_retest
 from trainer.actions.publish_run import publish_run
+from trainer.certificate import PAYLOAD_TYPE
 from trainer.cli.report import main
+from trainer.digest import digest_of_bytes
 from trainer.errors import MachineError, RunNotFoundError
 from trainer.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.host.signing import sign
+from trainer.record import DatasetIngredient, Knowledge
+from trainer.retest import Retest, side
 from trainer.store import open_store
 
 if TYPE_CHECKING:
@@ -115,6 +124,23 @@ def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
     assert page.count("<svg") == 9
 
 
+def test_the_runs_own_picture_of_samples_stands_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once for all runs, and no container is started for it."""
+    datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}
+    ids = []
+    for seed in range(2):
+        one = made(runs, datasets=datasets, settings={"seed": seed})
+        assert one.attempt
+        figure = Pictures(name="samples", title="Samples", file="samples.png", split=None)
+        (one.attempt / FILE).write_bytes(Figures(figures=(figure,)).to_json())
+        (one.attempt / "samples.png").write_bytes(png())
+        ids.append(one.record.run)
+    assert main([*ids, "--output", "-"]) == 0
+    page = capsys.readouterr().out
+    assert page.count("data:image/png;base64,") == 1
+    assert "Figures</h2>" not in page
+
+
 def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A column each, curves in one plot, what differs marked, the code's difference in full."""
     a = shown(made(runs))
@@ -127,6 +153,36 @@ def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     marked = re.findall(r'<tr class="differs[^"]*"><th scope="row"><span[^>]*>≠</span>([^<]*)', page)
     assert {"run", "test_loss", "seed", "source"} <= set(marked)
     assert not {"status", "steps", "commit", "host"} & set(marked)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_certificates_and_retests_stand_under_sameness(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, signed: bool
+) -> None:
+    """That nobody checked the signature here is said."""
+    a, b = certified.traced(runs, 0.5), certified.traced(runs, 0.5)
+    assert a.folder
+    stated = certified.statement(a, b)
+    private = certified.keys(tmp_path)[0]
+    keep(stated, sign(stated.to_json(), kind=PAYLOAD_TYPE, key=private) if signed else None, runs=runs)
+    retest = Retest(
+        original=side(a.record),
+        retest=side(b.record),
+        when=a.record.circumstances.timing.started,
+        who="me",
+        host="h",
+        device="a CPU",
+        how="here",
+        image=Knowledge.UNKNOWN,
+        verdict="identical",
+        evidence=digest_of_bytes(b"{}"),
+    )
+    keep_retest(a.folder, retest, evidence=b"{}")
+    page = written([a.record.run], capsys)
+    assert "certificate: rerun " in page
+    assert ("the signature was not checked" in page) == signed
+    assert ("anybody could have written it" in page) != signed
+    assert f"run again</th><td><span class={chr(34)}badge good{chr(34)}>identical</span>" in page
 
 
 def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

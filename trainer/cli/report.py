@@ -74,10 +74,8 @@ def _parser() -> Arguments:
 
 
 def _page(runs: Sequence[Gathered], *, draw: bool) -> str:
-    records = [run.side.record for run in runs]
-    known = declared(records)
-    names = dict.fromkeys(name for record in records for name in record.ingredients.datasets)
-    return page(runs, _compared(runs), declared=known, samples=samples(names, known, draw=draw))
+    known = declared(run.side.record for run in runs)
+    return page(runs, _compared(runs), declared=known, samples=samples(runs, known, draw=draw))
 
 
 def _compared(runs: Sequence[Gathered]) -> list[Comparison]:

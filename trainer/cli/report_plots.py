@@ -101,26 +101,37 @@ def _plot(lines_: Sequence[Line], *, title: str, log: bool | None) -> Markup:
 
 
 def figures(shown: Sequence[Shown]) -> Markup | None:
-    """What the task has to show, run by run; the same figure of several runs side by side."""
-    names = list(dict.fromkeys(figure.name for each in shown for figure in each.run.figures))
-    found = [
-        _figure(each, figure)
-        for name in names[:_MOST]
-        for each in shown
-        for figure in each.run.figures
-        if figure.name == name
-    ]
+    """What the task has to show, the same figure of several runs side by side, and once where it is equal; samples stand with the data."""
+    names = list(dict.fromkeys(figure.name for each in shown for figure in each.run.figures if not is_of_data(figure)))
+    found = [part for name in names[:_MOST] for part in _named(name, shown)]
     return section("Figures", tag("div", *found, class_="plots") if found else None)
 
 
-def _figure(one: Shown, figure: Figure) -> Markup:
-    caption = tag("figcaption", one.prefix, figure.title, f" ({figure.split})")
+def is_of_data(figure: Figure) -> bool:
+    """Whether a figure shows the dataset and nothing of the run."""
+    return isinstance(figure, Pictures) and figure.split is None
+
+
+def _named(name: str, shown: Sequence[Shown]) -> Iterator[Markup]:
+    equal: dict[tuple[str, bytes], list[tuple[Shown, Figure]]] = {}
+    for each in shown:
+        for figure in each.run.figures:
+            if figure.name == name:
+                picture = each.run.pictures.get(figure.file, b"") if isinstance(figure, Pictures) else b""
+                equal.setdefault((figure.model_dump_json(), picture), []).append((each, figure))
+    for (_, picture), of in equal.items():
+        whose = "" if len(shown) == 1 else f"{', '.join(each.letter for each, _ in of)}: "
+        yield _figure(of[0][1], picture, whose=whose)
+
+
+def _figure(figure: Figure, picture: bytes, *, whose: str) -> Markup:
+    caption = tag("figcaption", whose, figure.title, f" ({figure.split})" if figure.split else None)
     if isinstance(figure, Passage):
         given = tag("span", figure.given, class_="given") if figure.given else None
         return tag("figure", caption, tag("pre", given, figure.text, class_="passage"), class_="wide")
     if isinstance(figure, Pictures):
-        image = embedded(one.run.pictures.get(figure.file, b""), said=figure.title)
+        image = embedded(picture, said=figure.title)
         absent = tag("p", f"{figure.file} is not here, or is no PNG of at most 2 MiB.", class_="quiet")
         told = fold("Captions", lines(figure.captions[:200]))
-        return tag("figure", caption, image or absent, told, class_="wide")
+        return tag("figure", caption, tag("div", image, class_="samples") if image else absent, told, class_="wide")
     return tag("figure", caption, draw(figure))

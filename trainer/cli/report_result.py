@@ -52,7 +52,7 @@ _RUNGS = {
     Rung.DIFFERENT: "bad",
     Rung.NOT_COMPARABLE: "plain",
 }
-_LABEL = 34
+_LABEL = 56
 _SHORT = 80
 """Lines of a difference that is shown unasked."""
 
@@ -195,16 +195,16 @@ def _compared(other: Shown, found: Comparison, *, first: Shown) -> Markup:
         tag("p", f"First difference: step {parting.step}, {parting.stream}", f", {parting.tensor}" if parting.tensor else None,
             f" ({parting.quantity or 'fingerprint'} {cut(parting.a, 40)} and {cut(parting.b, 40)})") if parting else None,
     ]  # fmt: skip
-    return tag("article", *said, _differs(found), lines(found.notes, kind="quiet"))
+    return tag("article", *said, _differs(found, (first.letter, other.letter)), lines(found.notes, kind="quiet"))
 
 
-def _differs(found: Comparison) -> Markup | None:
+def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
     """What goes in or lies around otherwise, the code's difference with it: candidates, not causes."""
     rows = [
         (each.kind.value, each.name, code(each.a), code(each.b), "" if each.ingredient else "circumstance")
         for each in found.candidates
     ]
-    listed = table(("what", "name", "A", "B", ""), rows[:200], said="what differs")
+    listed = table(("what", "name", *letters, ""), rows[:200], said="what differs")
     inside = [
         fold(
             f"{each.kind}: {cut(each.inside[0], 120)}",

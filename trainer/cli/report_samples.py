@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.cli.data_places import Places
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
+from trainer.cli.report_plots import is_of_data
 from trainer.cli.sample_picture import picture_of_samples
 from trainer.cli.spelling import spelled
 from trainer.dataset import load_dataset
+from trainer.drawing.pictures import is_png
 from trainer.errors import RepriseError
+from trainer.figure import Pictures
 from trainer.host.atomic import write_whole
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from trainer.actions.gather_run import Gathered
     from trainer.dataset import Dataset
     from trainer.record import Record
 
@@ -43,9 +47,21 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
     return found
 
 
-def samples(names: Iterable[str], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
-    """A picture of each dataset's samples, or why there is none; without `draw` only those that were drawn before."""
-    return {name: _samples(name, known.get(name), draw=draw) for name in names}
+def samples(runs: Sequence[Gathered], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
+    """A picture of each dataset's samples, or why there is none; without `draw` only what a run or an earlier page drew."""
+    found: dict[str, bytes | str] = {}
+    for run in runs:
+        for name in run.side.record.ingredients.datasets:
+            if name not in found:
+                found[name] = _of_run(run) or _samples(name, known.get(name), draw=draw)
+    return found
+
+
+def _of_run(run: Gathered) -> bytes | None:
+    """The picture that the run itself made of its dataset, where it has one."""
+    alone = len(run.side.record.ingredients.datasets) == 1
+    files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
+    return next((run.pictures[file] for file in files if alone and is_png(run.pictures.get(file, b""))), None)
 
 
 def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:

@@ -25,7 +25,7 @@ _TOP: Final = 12.0
 _RIGHT: Final = 14.0
 _BELOW: Final = 40.0
 _ROW: Final = 19.0
-_NAME: Final = 44
+_NAME: Final = 60
 """Letters of a name in the legend."""
 _MOST: Final = 16
 """Entries of a legend."""
