@@ -41,6 +41,12 @@ class Taker:
         written = self.parameter.annotation
         return Any if written is inspect.Parameter.empty else resolved(written, self.function.__globals__)
 
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the package's own code always gives it in its place: then no setting ever fills it."""
+        ours = str(self.function.__module__).startswith("trainer.training.")
+        return ours and self.parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+
     def told(self, root: Path) -> str:
         """Which type it takes, and where that is written."""
         code = self.function.__code__
@@ -104,7 +110,7 @@ def require_agreement(settings: type[LaunchSettings], takers: Sequence[Taker], *
 def _with_settings(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
     fields = settings.__pydantic_fields__
     for taker in takers:
-        info = fields.get(taker.name)
+        info = None if taker.is_handed_over else fields.get(taker.name)
         if info is not None and not agree(info.annotation, taker.kind):
             place = _declared_at(settings, taker.name, root)
             yield f"setting {taker.name} is declared {worded(info.annotation)} ({place}), and {taker.told(root)}"

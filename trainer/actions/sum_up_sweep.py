@@ -98,7 +98,7 @@ def sum_up(
 ) -> Results:
     """Sum up the points that are finished, sorted `by` a metric that one of them has; otherwise by what the runs monitor."""
     settings = [point.settings for point in sweep.points]
-    axes = _differing(settings)
+    axes = _differing(settings, sweep.asked.axes)
     shown = [name for name in axes if name != SEED]
     groups: dict[tuple[str | None, ...], list[int]] = {}
     for number, each in enumerate(settings):
@@ -124,9 +124,10 @@ def sum_up(
     )
 
 
-def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings that not every point has alike, in the order in which they were given."""
-    names = list(dict.fromkeys(name for each in settings for name in each))
+def _differing(settings: Sequence[Mapping[str, str]], typed: Sequence[str]) -> list[str]:
+    """The settings that not every point has alike: those that were typed in that order, after those of a file."""
+    named = dict.fromkeys(name for each in settings for name in each)
+    names = [*(name for name in named if name not in typed), *(name for name in typed if name in named)]
     return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
