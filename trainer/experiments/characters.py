@@ -14,7 +14,7 @@ class Settings(SequenceSettings):
     """9,172 lines to learn from, 1,146 to validate, 1,147 to test; 41 bytes each on average."""
 
     dataset = "topics"
-    max_epochs = 3
+    max_epochs = 2
     batch_size = 64
     learning_rate = 3e-3
     schedule = "cosine"
