@@ -84,6 +84,10 @@ COMMANDS: Final = {
         summary="time an experiment's steps, part by part",
         where="image",
     ),
+    "baseline": Command(
+        module="trainer.cli.baseline",
+        summary="hold experiments, trained small, against what they came to before",
+    ),
     "data": Command(
         module="trainer.cli.data",
         summary="publish, fetch, list, show and verify datasets",
@@ -109,6 +113,11 @@ COMMANDS: Final = {
     ),
 }
 HIDDEN: Final = {
+    "_baseline": Command(
+        module="trainer.cli.baselining",
+        summary="train small, for baseline",
+        where="image",
+    ),
     "_bench": Command(
         module="trainer.cli.benching",
         summary="time steps, for bench",

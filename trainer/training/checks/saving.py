@@ -6,25 +6,23 @@ import io
 import json
 import warnings
 from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from trainer.document import read_json
-from trainer.ledger import Ledger
 from trainer.saved import FOLDER, PREVIOUS, Saved
 from trainer.training.checks.fitting import outputs
+from trainer.training.checks.short import train_shortly
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require
-from trainer.training.fit import Job, Trained, train
 from trainer.training.seeds import seed_all
-from trainer.training.stop import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.training.checks.trial import Trial
+    from trainer.training.fit import Trained
 
 _HALF: Final = 3
 """Steps before the checkpoint, and after it."""
@@ -69,33 +67,14 @@ def resuming(trial: Trial) -> str:
 
 
 def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
-    """Train a few steps as a run does."""
+    """Train a few steps as a run does, on the few samples."""
     subject = trial.subject
     declared, few = trial.few
     own = {"samples": lambda net, dataset, files: few, "__module__": subject.experiment.net.__module__}  # noqa: ARG005 - the method's own parameters
-    told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1, "devices": 1}
-    quiet = {"progress": False, "tensorboard": False, "wandb": "off", "trace": "off", "terminate_on_nan": False}
-    settings = subject.resolved.settings.model_copy(update=told | quiet)
-    into = subject.folder / name
-    into.mkdir(exist_ok=True)
-    job = Job(
-        run="check",
-        experiment=replace(
-            subject.experiment, net=type(subject.experiment.net.__name__, (subject.experiment.net,), own)
-        ),
-        ledger=Ledger(replace(subject.resolved, settings=settings), root=subject.root),
-        dataset=declared,
-        data=subject.data,
-        into=into,
-        stop=Stop(),
-        say=lambda _: None,
-        on_first_step=lambda: None,
-        on_terminal=False,
-        device=subject.device,
-        started=monotonic(),
-        saved=saved,
-    )
-    return train(job)
+    net = type(subject.experiment.net.__name__, (subject.experiment.net,), own)
+    small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
+    told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
+    return train_shortly(small, subject.folder / name, saved=saved, **told)
 
 
 def _differing(folder: Path) -> list[str]:

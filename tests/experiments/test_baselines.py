@@ -1,0 +1,51 @@
+"""Every experiment, trained small on its dataset's dummy twin, still comes to what `tests/baselines/` says.
+
+Where it does not, the message tells whether the code has changed since, or the environment alone. `reprise baseline refresh` shows what
+moves, and writes it with a reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checking import ROOT, launched
+from trainer.baseline import FOLDER, Baseline, code_of, judged
+from trainer.cli.baselining import here
+from trainer.dataset import declaration, load_dataset
+from trainer.determinism import Level, variables
+from trainer.document import read_json
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.baseline import results, small
+from trainer.training.experiment import load_experiment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+FILES = sorted((ROOT / "trainer/experiments").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within what other seeds explain."""
+    path = ROOT / FOLDER / f"{file.stem}.json"
+    if not path.is_file():
+        pytest.skip(f"needs a baseline: reprise baseline refresh {file.stem} --why 'it is new'")
+    for name, value in variables(Level.OFF, threads=2).items():
+        monkeypatch.setenv(name, value)
+    experiment = load_experiment(file.stem, file, root=ROOT)
+    resolved = resolve(experiment.settings, Origins(words=take_apart(["--determinism", "off"]), environ={}))
+    declared = load_dataset(resolved.settings.dataset, root=ROOT)
+    key, code = here(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
+    entry = read_json(path, Baseline).nearest(key)
+    assert entry
+    with launched():
+        found = next(results(small(experiment, resolved, declared, root=ROOT, folder=tmp_path), seeds=1))
+    verdict = judged(entry, key=key, code=code, metrics=found)
+    lines = "\n".join([f"{file.stem}: {verdict.said}", *verdict.moved])
+    if verdict.moved:
+        sys.stdout.write(f"{lines}\n")
+    assert verdict.holds, lines

@@ -1,0 +1,90 @@
+"""Baselines: what holds, what has moved, and whether the environment or the code did it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from trainer.baseline import Baseline, Entry, Key, Level, code_of, judged, levels
+from trainer.document import parse_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE: Final = "sha256:" + "1" * 64
+TWO: Final = "sha256:" + "2" * 64
+KEY: Final = Key(lock=ONE, python="3.11", device="AMD EPYC")
+OTHER: Final = KEY.model_copy(update={"lock": TWO})
+ENTRY: Final = Entry(
+    key=KEY,
+    image=None,
+    code=ONE,
+    seeds=5,
+    metrics={"test_loss": Level(value=1.0, tolerance=0.1)},
+    why="the first",
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "code", "holds", "said"),
+    [
+        (1.0, KEY, ONE, True, "as it was, bit for bit; neither environment nor code has changed"),
+        (1.05, KEY, TWO, True, "within what seeds explain; the code has changed, the environment has not"),
+        (1.5, KEY, TWO, False, "beyond what seeds explain; the code has changed, the environment has not"),
+        (1.5, OTHER, ONE, False, "beyond what seeds explain; the environment alone has changed: lock"),
+        (1.05, OTHER, ONE, True, "within what seeds explain; the environment alone has changed: lock"),
+        (0.5, OTHER, TWO, False, "beyond what seeds explain; both have changed, the code and of the environment lock"),
+    ],
+)
+def test_a_change_of_environment_is_told_apart_from_one_of_code(
+    value: float, key: Key, code: str, said: str, *, holds: bool
+) -> None:
+    """Both may move a result; which of them has changed is known."""
+    verdict = judged(ENTRY, key=key, code=code, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.said) == (holds, said)
+    assert bool(verdict.moved) == (value != 1.0)
+
+
+def test_a_metric_that_is_gone_does_not_hold() -> None:
+    """And a new one is told."""
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})
+    assert not verdict.holds
+    assert verdict.moved == [
+        "! test_loss: 1 before, not measured now",
+        "test_error: 0.1 now, not measured before",
+    ]
+
+
+def test_tolerances_are_what_seeds_explain() -> None:
+    """Student's t for a difference of two; one in a hundred at least; a metric that is not finite has none."""
+    runs: list[dict[str, float]] = [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 2.0, "b": 1.0, "c": float("nan")}]
+    found = levels([*runs, {"a": 3.0, "b": 1.0, "c": 1.0}])
+    assert found.keys() == {"a", "b"}
+    assert found["a"].tolerance == pytest.approx(4.303 * 2**0.5)
+    assert found["b"] == Level(value=1.0, tolerance=0.01)
+
+
+def test_an_environment_has_one_entry_and_the_nearest_counts() -> None:
+    """A file holds several, a line each, and reads back as it was."""
+    mine = ENTRY.model_copy(update={"key": OTHER, "why": "a new torch"})
+    both = Baseline(experiment="digits", entries=[ENTRY]).with_entry(mine).with_entry(mine)
+    assert [entry.why for entry in both.entries] == ["the first", "a new torch"]
+    assert both.nearest(KEY) == ENTRY
+    assert both.nearest(OTHER.model_copy(update={"python": "3.12"})) == mine
+    assert parse_json(both.to_json(), Baseline, where="test") == both
+    assert len(both.to_json().splitlines()) == 4
+
+
+def test_the_code_is_what_trains(tmp_path: Path) -> None:
+    """The package's trainings and the files that are named; not the rest of the package."""
+    training: Any = tmp_path / "trainer/training"
+    training.mkdir(parents=True)
+    (training / "fit.py").write_text("a")
+    experiment = tmp_path / "mine.py"
+    experiment.write_text("b")
+    before = code_of(tmp_path, experiment)
+    (tmp_path / "trainer/cli.py").write_text("c")
+    assert code_of(tmp_path, experiment) == before
+    experiment.write_text("d")
+    assert code_of(tmp_path, experiment) != before

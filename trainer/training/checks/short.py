@@ -1,0 +1,49 @@
+"""A short training as a run makes it, of a subject under check: by the package's own `train`, into a folder, telling nobody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.ledger import Ledger
+from trainer.training.fit import Job, Trained, train
+from trainer.training.stop import Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.saved import Saved
+    from trainer.training.checks.trial import Subject
+
+_QUIET: Final[dict[str, Any]] = {
+    "progress": False,
+    "tensorboard": False,
+    "wandb": "off",
+    "trace": "off",
+    "terminate_on_nan": False,
+    "devices": 1,
+    "workers": 0,
+}
+
+
+def train_shortly(subject: Subject, into: Path, *, saved: Saved | None = None, **settings: object) -> Trained:
+    """Train into a folder of the subject's, with some settings otherwise; from a checkpoint there, where one is given."""
+    told = subject.resolved.settings.model_copy(update=_QUIET | settings)
+    into.mkdir(exist_ok=True)
+    job = Job(
+        run="check",
+        experiment=subject.experiment,
+        ledger=Ledger(replace(subject.resolved, settings=told), root=subject.root),
+        dataset=subject.dataset,
+        data=subject.data,
+        into=into,
+        stop=Stop(),
+        say=lambda _: None,
+        on_first_step=lambda: None,
+        on_terminal=False,
+        device=subject.device,
+        started=monotonic(),
+        saved=saved,
+    )
+    return train(job)
