@@ -75,3 +75,24 @@ def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch:
     assert (found.axes, found.environment) == (["seed"], {"REPRISE_SETTING_MAX_EPOCHS": "3"})
     with pytest.raises(UsageError, match="optimizer is given for every point"):
         told("digits", ["--optimizer", "sgd"], points=str(file))
+
+
+def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the environment its name alone; a settings file, which is kept, may hold none."""
+    experiment = tmp_path / "secretive.py"
+    experiment.write_text(
+        "from pydantic import SecretStr\n"
+        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "class Settings(ClassificationSettings):\n"
+        "    dataset = 'digits'\n    classes = 10\n    token: SecretStr | None = None\n"
+        "class Net(Classifier):\n"
+        "    def __init__(self, *, token): ...\n"
+    )
+    monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
+    found = told(str(experiment), ["--seed", "1..2"], points=None)
+    assert (found.asked.secrets, found.asked.environment) == (["REPRISE_SETTING_TOKEN"], {})
+    assert "hush" not in found.asked.model_dump_json()
+    (tmp_path / "settings.toml").write_text('token = "hush"\n')
+    with pytest.raises(SettingError, match="token is a secret") as caught:
+        told(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
+    assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)

@@ -6,9 +6,11 @@ Knows how the words of `sweep` become those of `train`. Refuses to judge one: `t
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
@@ -60,13 +62,14 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
     path = once.place.outside or CHECKOUT / once.place.file
     sketch = _sketch(path)
     known, hidden = _environment(os.environ, sketch)
+    text = None if once.file is None else _text(once.file, path, sketch)
     return Told(
         asked=Asked(
             experiment=once.place.name,
             words=_written(fixed),
             environment=known,
             secrets=hidden,
-            file=None if once.file is None else _text(once.file),
+            file=text,
             axes=list(axes),
             points=made,
         ),
@@ -135,18 +138,25 @@ def _sketch(experiment: Path) -> Sketch | None:
 
 def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
     """The settings of the environment that are certainly no secrets, and the names of the others."""
-    fields = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__
     given = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
-    plain = {
-        name
-        for name in given
-        if (info := fields.get(name.removeprefix(ENVIRONMENT_PREFIX).lower())) is not None and not is_secret(info)
-    }
+    plain = {name for name in given if _is_plain(name.removeprefix(ENVIRONMENT_PREFIX).lower(), sketch)}
     return {name: given[name] for name in sorted(plain)}, sorted(given.keys() - plain)
 
 
-def _text(file: Path) -> str:
+def _is_plain(name: str, sketch: Sketch | None) -> bool:
+    """Whether a setting is certainly no secret: its type is one that the text tells."""
+    info = (sketch.settings if sketch else TrainingSettings).__pydantic_fields__.get(name)
+    return info is not None and info.annotation is not Any and not is_secret(info)
+
+
+def _text(file: Path, experiment: Path, sketch: Sketch | None) -> str:
+    """The settings file, which the sweep keeps. Raises `SettingError` where it holds what the experiment calls a secret."""
     try:
-        return file.read_text(encoding="utf-8")
+        text, said = (each.read_text(encoding="utf-8") for each in (file, experiment))
     except (OSError, UnicodeDecodeError) as fault:
         raise DocumentError(f"settings file {file} cannot be read: {fault}", hint="check it") from fault
+    for name in tomllib.loads(text):
+        if not _is_plain(name, sketch) and re.search(rf"^\s+{name}\s*:.*Secret", said, re.MULTILINE):
+            told = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"
+            raise SettingError(told, hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")
+    return text
