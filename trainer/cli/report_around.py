@@ -124,7 +124,7 @@ def _packages(shown: Sequence[Shown]) -> Markup | None:
     ]
     names = sorted({name for stock in stocks for name in stock})
     if len(shown) == 1:
-        listed = " ".join(f"{name} {stocks[0][name]}\n" for name in names[:2000])
+        listed = "\n".join(f"{name} {stocks[0][name]}" for name in names[:2000])
         return fold(f"{len(names)} Python packages", tag("pre", listed, class_="packages")) if names else None
     rows = [Row(name=name, cells=tuple(stock.get(name, "none") for stock in stocks)) for name in names]
     apart = [row for row in rows if row.differs][:200]

@@ -29,8 +29,12 @@ _MOST: Final = 24
 _TELEMETRY: Final = {
     "samples_per_second": "samples a second",
     "data_wait": "waiting for data, part of the time",
-    "memory": "memory of the process, GiB",
-    "cuda_memory": "most GPU memory held by torch, GiB",
+    "memory_gib": "memory of the process, GiB",
+    "cuda_memory_gib": "most GPU memory held by torch, GiB",
+    "gpu_utilisation": "GPU at work, part of the time",
+    "gpu_memory_gib": "memory in use on the GPU, GiB",
+    "gpu_temperature_celsius": "temperature of the GPU, °C",
+    "gpu_power_watts": "power of the GPU, W",
 }
 
 
@@ -48,6 +52,7 @@ def telemetry(shown: Sequence[Shown]) -> Markup | None:
             _overlaid(shown, name, lambda run: run.telemetry),
             title=_TELEMETRY.get(name, name.replace("_", " ")),
             log=False,
+            zero=True,
         )
         for name in names
         if name not in {"seconds", "learning_rate"}
@@ -95,8 +100,8 @@ def _overlaid(shown: Sequence[Shown], name: str, of: Callable[[Gathered], Curves
     return [replace(of(each.run).get(name, absent), name=each.label) for each in shown]
 
 
-def _plot(lines_: Sequence[Line], *, title: str, log: bool | None) -> Markup:
-    svg = plot_lines(lines_, title=title, x_label="step", y_label="", log=log)
+def _plot(lines_: Sequence[Line], *, title: str, log: bool | None, zero: bool = False) -> Markup:
+    svg = plot_lines(lines_, title=title, x_label="step", y_label="", log=log, zero=zero)
     return tag("figure", tag("figcaption", title), svg)
 
 

@@ -95,7 +95,8 @@ def _readers(entry: LedgerEntry | None, *, never: bool) -> tuple[object, object]
     if entry is None:
         return "", ""
     read = badge("never read", "bad") if never else _places(entry.read)
-    return _places(entry.bound), "the same" if entry.read == entry.bound and entry.read else read
+    same = entry.read == entry.bound and entry.read
+    return _places(entry.bound), _places(["the same"]) if same else read
 
 
 def _places(names: Sequence[str]) -> Markup:

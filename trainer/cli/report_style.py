@@ -58,14 +58,16 @@ tbody th { font-weight: 400; white-space: nowrap; }
 .runs tbody tr:not(.differs) td { color: var(--quiet); }
 .sign { position: absolute; left: 0; color: var(--mark); font-weight: 700; }
 .place { display: block; white-space: nowrap; color: var(--quiet); font-size: .88em; margin-right: .6em; }
-details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); width: fit-content; max-width: 100%; }
+details { margin: .6rem 0; }
+details > .plots { margin: 1rem 0; }
+summary { cursor: pointer; color: var(--mark); width: fit-content; max-width: 100%; }
 pre { margin: .6rem 0; padding: .8rem 1rem; background: var(--soft); border-radius: 6px; overflow-x: auto; tab-size: 4; }
 .scroll pre { width: max-content; min-width: 100%; overflow: visible; }
 .diff { padding: .8rem 0; } .diff span { display: block; padding: 0 1rem; white-space: pre; min-height: 1.55em; }
 .diff .add { color: var(--add); background: var(--add-back); } .diff .cut { color: var(--cut); background: var(--cut-back); }
 .diff .file { font-weight: 650; } .diff .at { color: var(--quiet); }
 .passage { white-space: pre-wrap; } .given { color: var(--quiet); } tr.given { color: inherit; }
-.packages { columns: 3 15rem; max-height: 24rem; }
+.packages { columns: 3 17rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.5rem 2rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 550; font-size: .95rem; margin-bottom: .35rem; }
 .wide { grid-column: 1 / -1; }

@@ -60,9 +60,10 @@ def plot_lines(
     log: bool | None = False,
     log_x: bool = False,
     diagonal: bool = False,
+    zero: bool = False,
 ) -> Markup:
-    """Draw lines; `log` None lets the numbers say whether y is logarithmic."""
-    frame = _frame(lines, y_label, log=log, diagonal=diagonal, log_x=log_x)
+    """Draw lines; `log` None lets the numbers say whether y is logarithmic, `zero` has y begin there."""
+    frame = _frame(lines, y_label, log=log, log_x=log_x, diagonal=diagonal, zero=zero)
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     for number, line in enumerate(lines):
         parts += _drawn(line, frame, number)
@@ -92,16 +93,17 @@ def _frame(
     y_label: str,
     *,
     log: bool | None,
+    log_x: bool = False,
     diagonal: bool,
     tight: bool = True,
-    log_x: bool = False,
+    zero: bool = False,
 ) -> Frame:
     points = [point for line in lines for stretch in line.stretches for point in stretch]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     if diagonal:
         both = scale_of([*xs, *ys])
         return frame_for(both, both, y_label=y_label)
-    return frame_for(scale_of(xs, log=log_x, tight=tight), scale_of(ys, log=log), y_label=y_label)
+    return frame_for(scale_of(xs, log=log_x, tight=tight), scale_of(ys, log=log, zero=zero), y_label=y_label)
 
 
 def _diagonal(frame: Frame, *, show: bool) -> Iterator[Markup]:
