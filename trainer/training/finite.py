@@ -16,10 +16,13 @@ from trainer.errors import NotFiniteError
 from trainer.ledger import configured
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import lightning as L
     from torch import Tensor
 
 _NEVER: Final = -1.0
+_NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
 
 
 @configured
@@ -31,7 +34,9 @@ class StopWhereNotFinite(Callback):
         self.looks = terminate_on_nan
         self.every = log_every
         self.seen: Tensor | None = None
-        """On the device: the last finite loss and its step; the first that was not finite and its step."""
+        """On a GPU: the last finite loss and its step; the first that was not finite and its step."""
+        self.known: list[float] = [*_NOTHING]
+        """On a CPU the same, where it is a number at once: sixteen operations of torch a step are more than a small net's whole step."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
@@ -41,20 +46,24 @@ class StopWhereNotFinite(Callback):
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if not self.looks or not isinstance(loss, torch.Tensor):
             return
+        if pl_module.device.type == "cpu":
+            place = 0 if math.isfinite(value := loss.item() * trainer.accumulate_grad_batches) else 2
+            self.known[place : place + 2] = [value, trainer.global_step]
+            self._judge(trainer, self.known)
+            return
         self.seen = _noted(self.seen, loss.detach() * trainer.accumulate_grad_batches, trainer.global_step)
-        if pl_module.device.type == "cpu" or (batch_idx + 1) % self.every == 0:
-            self._judge(trainer)
+        if (batch_idx + 1) % self.every == 0:
+            self._judge(trainer, self.seen.tolist())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the device before the epoch's checkpoint is written."""
         del pl_module
         if self.seen is not None:
-            self._judge(trainer)
+            self._judge(trainer, self.seen.tolist())
 
-    def _judge(self, trainer: L.Trainer) -> None:
+    def _judge(self, trainer: L.Trainer, known: Sequence[float]) -> None:
         """Raise on every rank where it is so on one: a rank that goes on alone would wait for the others for ever."""
-        assert self.seen is not None  # noqa: S101 - for the type checker: a step was noted
-        good, good_step, bad, bad_step = self.seen.tolist()
+        good, good_step, bad, bad_step = known
         ends = bad_step != _NEVER
         if trainer.world_size > 1:
             ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
@@ -79,7 +88,7 @@ _REMEDY: Final = (
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:
     """Note a loss without leaving its device."""
     if seen is None:
-        seen = torch.tensor([0.0, _NEVER, 0.0, _NEVER], dtype=torch.float64, device=loss.device)
+        seen = torch.tensor(_NOTHING, dtype=torch.float64, device=loss.device)
     value = loss.to(torch.float64)
     place = torch.full_like(value, step)
     good, good_step, bad, bad_step = seen
