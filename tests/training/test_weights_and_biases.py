@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.actions.runs import begun
 from tests.training.conftest import EXPERIMENT, Checkout
 from trainer.actions.run import load_record
+from trainer.training.weights_and_biases import _named, facts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.record import Record
 
-pytestmark = [pytest.mark.torch, pytest.mark.trains]
+pytestmark = pytest.mark.torch
 
 PLANTED: Final = {
     "WANDB_API_KEY": "planted0wandb" + "0" * 27,
@@ -61,7 +63,10 @@ def written(attempt: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted((attempt / "wandb").rglob("*")) if path.is_file())
 
 
-@pytest.mark.parametrize(("asked", "mode"), [("offline", ""), ("online", "offline")])
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("asked", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
+)
 def test_its_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
     """With WANDB_MODE=offline `online` needs no server either; the run's own record has no secret in it."""
     done = trained(checkout, "--wandb", asked, WANDB_MODE=mode)
@@ -80,6 +85,7 @@ def test_its_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mo
         assert useless.encode() not in found, useless
 
 
+@pytest.mark.trains
 def test_online_without_a_key_is_refused_before_the_first_step(checkout: Checkout) -> None:
     """In a line that says what to do; no run is kept."""
     before = set((checkout.root / "runs").iterdir())
@@ -88,3 +94,16 @@ def test_online_without_a_key_is_refused_before_the_first_step(checkout: Checkou
     assert "reprise: --wandb online: " in done.stderr
     assert "WANDB_API_KEY" in done.stderr
     assert set((checkout.root / "runs").iterdir()) == before
+
+
+def test_a_page_holds_settings_by_name_and_the_rest_by_digest(tmp_path: Path) -> None:
+    """A resumed attempt has a page of its own, in one group with the first."""
+    first = begun(tmp_path / "runs").record
+    again = first.model_copy(update={"attempt": 2})
+    told = facts(first)
+    assert told["learning_rate"] == 0.001
+    assert told["reprise"]["identity"] == first.identity
+    assert told["reprise"]["ingredients"]["source"] == first.ingredients.source
+    assert "command" not in str(told)
+    assert [_named(each)["id"] for each in (first, again)] == [first.run, f"{first.run}-2"]
+    assert _named(first)["group"] == _named(again)["group"] == first.run
