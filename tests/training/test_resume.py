@@ -115,7 +115,12 @@ AVERAGED: Final = (
 """It averages its weights, has a schedule of torch's own, and ends after the second of four epochs: nothing is better by so much."""
 
 
-@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "epoch 1", "trained"])
+LONG: Final = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "place", ["validation 1.1", "trained", pytest.param("stepped 0.3", marks=LONG), pytest.param("epoch 1", marks=LONG)]
+)
 def test_averaged_weights_and_an_early_end_come_out_the_same(runs: Runs, place: str) -> None:
     """Killed, or told to stop, in a step, in a validation of the average, where the end is decided, and behind it."""
     whole, places = runs.whole(*AVERAGED)
