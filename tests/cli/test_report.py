@@ -149,6 +149,7 @@ def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     assert "2 runs of digits" in page
     assert page.count("A: seed 0") == page.count("B: seed 1") >= 3
     assert "different</span>" in page
+    assert "result metrics differ (1 of 1)" in page
     assert 'class="add">+x = 2' in page
     marked = re.findall(r'<tr class="differs[^"]*"><th scope="row"><span[^>]*>≠</span>([^<]*)', page)
     assert {"run", "test_loss", "seed", "source"} <= set(marked)

@@ -12,6 +12,7 @@ from trainer import __version__
 from trainer.cli import report_around as around
 from trainer.cli import report_plots as plots
 from trainer.cli import report_result as results
+from trainer.cli import report_sameness as sameness
 from trainer.cli import report_settings as chosen
 from trainer.cli.report_parts import lines, section
 from trainer.cli.report_style import STYLE
@@ -39,7 +40,7 @@ def page(
     body = [
         results.heading(shown),
         results.result(shown),
-        results.verdicts(shown, comparisons),
+        sameness.verdicts(shown, comparisons),
         plots.curves(shown),
         plots.figures(shown),
         chosen.settings(shown),

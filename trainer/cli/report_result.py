@@ -1,6 +1,6 @@
-"""The head of a report: what came out, how it stands, and what is known of its sameness.
+"""The head of a report: which runs, how they stand, and what came out.
 
-Knows verdicts, retests and certificates as a person weighs them. Refuses to call a signature good: nobody checked it here.
+Knows how runs are named on a page: by letters, and by the settings in which they differ. Refuses to say which is the better one.
 """
 
 from __future__ import annotations
@@ -8,35 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.candidates import Kind
-from trainer.cli.certificate_page import page as certificate_lines
-from trainer.cli.report_parts import (
-    Row,
-    badge,
-    code,
-    diff,
-    digest,
-    fold,
-    lines,
-    number,
-    pairs,
-    rows_table,
-    section,
-    table,
-)
+from trainer.cli.report_parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
 from trainer.cli.run_page import duration
 from trainer.drawing.markup import Markup, cut, joined, tag
 from trainer.record import Status
 from trainer.settings import GIVEN
-from trainer.verdict import Rung
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from trainer.actions.compare import Comparison
     from trainer.actions.gather_run import Gathered
     from trainer.record import Record
-    from trainer.retest import Retest
 
 _TONES = {
     Status.COMPLETED: "good",
@@ -45,16 +27,7 @@ _TONES = {
     Status.PREEMPTED: "fair",
     Status.RUNNING: "plain",
 }
-_RUNGS = {
-    Rung.IDENTICAL: "good",
-    Rung.WITHIN_TOLERANCE: "good",
-    Rung.WITHIN_NOISE: "fair",
-    Rung.DIFFERENT: "bad",
-    Rung.NOT_COMPARABLE: "plain",
-}
 _LABEL = 56
-_SHORT = 80
-"""Lines of a difference that is shown unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,70 +147,3 @@ def _also(record: Record) -> Markup | None:
     ]
     more = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]
     return fold("At full precision", pairs([*items, *more]))
-
-
-def verdicts(shown: Sequence[Shown], comparisons: Sequence[Comparison]) -> Markup | None:
-    """What comparing, running again and certifying said."""
-    compared = [_compared(other, found, first=shown[0]) for other, found in zip(shown[1:], comparisons, strict=True)]
-    confirmed = (part for each in shown for part in _confirmed(each))
-    body = [part for part in (*compared, *confirmed) if part is not None]
-    if not body and len(shown) == 1:
-        body = [tag("p", "It was not run again, and no certificate lies beside it.", class_="quiet")]
-    return section("Sameness", *body)
-
-
-def _compared(other: Shown, found: Comparison, *, first: Shown) -> Markup:
-    rung = found.verdict.rung
-    parting = found.parting
-    said = [
-        tag("h3", f"{first.letter} and {other.letter} ", badge(rung.value, _RUNGS[rung])),
-        tag("p", found.verdict.because),
-        tag("p", f"First difference: step {parting.step}, {parting.stream}", f", {parting.tensor}" if parting.tensor else None,
-            f" ({parting.quantity or 'fingerprint'} {cut(parting.a, 40)} and {cut(parting.b, 40)})") if parting else None,
-    ]  # fmt: skip
-    return tag("article", *said, _differs(found, (first.letter, other.letter)), lines(found.notes, kind="quiet"))
-
-
-def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
-    """What goes in or lies around otherwise, the code's difference with it: candidates, not causes."""
-    rows = [
-        (each.kind.value, each.name, code(each.a), code(each.b), "" if each.ingredient else "circumstance")
-        for each in found.candidates
-    ]
-    listed = table(("what", "name", *letters, ""), rows[:200], said="what differs")
-    inside = [
-        fold(
-            f"{each.kind}: {cut(each.inside[0], 120)}",
-            diff(each.inside),
-            opened=each.kind is Kind.CODE and len(each.inside) <= _SHORT,
-        )
-        for each in found.candidates
-        if each.inside
-    ]
-    nothing = tag("p", "All ingredients and circumstances are equal.", class_="quiet")
-    return joined([listed or nothing, *inside])
-
-
-def _confirmed(one: Shown) -> Iterator[Markup | None]:
-    rows = [_retest(each, of=one.prefix) for each in one.run.retests]
-    yield table(("retest", "verdict", "device", "image", "when", "run"), rows, said="retests")
-    for certified in one.run.certificates:
-        tested = certified.statement.predicate
-        tone = badge("holds" if tested.holds else "does not hold", "good" if tested.holds else "bad")
-        signed = (
-            "signed; the signature was not checked" if certified.signed else "unsigned: anybody could have written it"
-        )
-        text = "\n".join(certificate_lines(certified.statement))
-        place = f"runs/{one.record.run}/{certified.file}"
-        yield tag(
-            "article",
-            tag("h3", f"{one.prefix}certificate: {tested.claim} ", tone),
-            tag("p", tag("code", place), f", {signed}. ", tag("code", f"scripts/reprise verify {place}")),
-            fold("What it states", tag("pre", text)),
-        )
-
-
-def _retest(found: Retest, *, of: str) -> tuple[object, ...]:
-    verdict = badge(found.verdict, "good" if found.confirms else "bad")
-    when = f"{found.when:%Y-%m-%d %H:%M} UTC"
-    return f"{of}run again", verdict, found.device, found.image.value, when, tag("code", found.retest.run)
