@@ -72,50 +72,48 @@ class Classifier(Task):
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
 
     def make_kept(self) -> dict[str, Rows]:
-        """Keep scores and labels, and the samples with the largest loss."""
-        if len(self._named) > _TABLED:
-            return {}
-        worst = Rows("loss", "given", "scores", "label", by="loss", most=_WORST)
-        return {"scored": Rows("scores", "label"), "worst": worst}
+        """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""
+        kept = {"worst": Rows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
+        if len(self._named) <= _TABLED:
+            kept["table"] = Rows("said", "label")
+        if len(self._named) <= _CURVES:
+            kept["curves"] = Rows("scores", "label")
+        return kept
 
     def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep of a batch what its figures need."""
-        if not self.kept or wanted.ndim > 1:
+        if wanted.ndim > 1:
             return
-        scores = predicted.float().softmax(dim=1)
-        self.kept["scored"].update(scores=scores, label=wanted)  # type: ignore[operator]
-        if is_picture(given[0]):
-            loss = F.nll_loss(scores.log(), wanted.long(), reduction="none")
-            self.kept["worst"].update(loss=loss, given=given, scores=scores, label=wanted)  # type: ignore[operator]
+        scores, labels = predicted.float().log_softmax(dim=1), wanted.long()
+        sure, said = scores.exp().max(dim=1)
+        columns = {"said": said, "label": labels, "sure": sure, "scores": scores.exp(), "given": given}
+        columns["loss"] = F.nll_loss(scores, labels, reduction="none")
+        for name, rows in self.kept.items():
+            if name != "worst" or is_picture(given[0]):
+                rows.update(**columns)  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
         """Show the confusion matrix, the ROC curves, the most wrong samples."""
-        found: dict[str, Tensor] = self.kept["scored"].columns() if self.kept else {}  # type: ignore[operator]
-        if not found:
-            return []
-        scores, labels = found["scores"], found["label"].long()
-        shown = [confusion(scores.argmax(dim=1), labels, self._named), self._roc(scores, labels), self._worst()]
+        found: dict[str, dict[str, Tensor]] = {name: rows.columns() for name, rows in self.kept.items()}  # type: ignore[operator]
+        drawings = {"table": self._table, "curves": self._curves, "worst": self._worst}
+        shown = [draw(found[name]) for name, draw in drawings.items() if found.get(name)]
         return [figure for figure in shown if figure is not None]
 
-    def _roc(self, scores: Tensor, labels: Tensor) -> Figure | None:
-        if len(self._named) > _CURVES:
-            return None
+    def _table(self, columns: dict[str, Tensor]) -> Figure:
+        return confusion(columns["said"], columns["label"], self._named)
+
+    def _curves(self, columns: dict[str, Tensor]) -> Figure | None:
+        scores, labels = columns["scores"], columns["label"]
         if len(self._named) == 2:  # noqa: PLR2004 - one curve says it all
             return roc({self._named[1]: (scores[:, 1], labels == 1)}, title=f"ROC of {self._named[1]}")
         curves = {name: (scores[:, at], labels == at) for at, name in enumerate(self._named)}
         return roc(curves, title="ROC of each class against the others")
 
-    def _worst(self) -> Figure | None:
-        worst: dict[str, Tensor] = self.kept["worst"].columns()  # type: ignore[operator]
-        if not worst:
-            return None
-        said, sure = worst["scores"].argmax(dim=1).tolist(), worst["scores"].amax(dim=1).tolist()
-        captions = [
-            f"{self._named[label]} as {self._named[at]}, {100 * chance:.0f}%"
-            for label, at, chance in zip(worst["label"].tolist(), said, sure, strict=True)
-        ]
+    def _worst(self, columns: dict[str, Tensor]) -> Figure:
+        parts = zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True)
+        captions = [f"{self._named[label]} as {self._named[said]}, {100 * sure:.0f}%" for label, said, sure in parts]
         title = "Most wrong: the largest losses of the test"
-        rows = Row.several(title, [{"image": each} for each in worst["given"]], captions)
+        rows = Row.several(title, [{"image": each} for each in columns["given"]], captions)
         self.pictures["most-wrong.png"] = drawn(rows)
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
