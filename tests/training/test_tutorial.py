@@ -49,4 +49,5 @@ def test_the_tutorial_ends_with_a_net_that_knows_the_shapes(checkout: Checkout, 
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
     (record,) = [json.loads(path.read_bytes()) for path in (root / "runs").glob("*/attempts/1/record.json")]
     assert record["outcome"]["metrics"]["test_accuracy"] > 0.9
+    assert list((root / "runs").glob("*/attempts/1/figures.json"))
     assert list((root / "runs").glob("report-*.html"))
