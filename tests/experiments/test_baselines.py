@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checking import ROOT, launched
+from tests.checking import ROOT, THREADS, WORDS, launched
 from trainer.baseline import FOLDER, Baseline, code_of, judged
 from trainer.cli.baselining import here
 from trainer.dataset import declaration, load_dataset
@@ -34,10 +34,10 @@ def test_it_comes_to_what_it_came_to(file: Path, tmp_path: Path, monkeypatch: py
     path = ROOT / FOLDER / f"{file.stem}.json"
     if not path.is_file():
         pytest.skip(f"needs a baseline: reprise baseline refresh {file.stem} --why 'it is new'")
-    for name, value in variables(Level.OFF, threads=2).items():
+    for name, value in variables(Level.OFF, threads=THREADS).items():
         monkeypatch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    resolved = resolve(experiment.settings, Origins(words=take_apart(["--determinism", "off"]), environ={}))
+    resolved = resolve(experiment.settings, Origins(words=take_apart(WORDS), environ={}))
     declared = load_dataset(resolved.settings.dataset, root=ROOT)
     key, code = here(ROOT), code_of(ROOT, file, declaration(declared.name, root=ROOT))
     entry = read_json(path, Baseline).nearest(key)

@@ -127,7 +127,7 @@ def _measured(name: str, *, seeds: int) -> dict[str, Any]:
     """What a process with torch tells: here, or in the image."""
     if find_spec("torch") is None:
         return _in_image(name, seeds=seeds)
-    train = ["--exp", name]
+    train = ["--exp", name, "--threads", "1"]
     found: dict[str, Any] = next(iter(told(["_baseline", str(seeds), *train], understood(train, take_apart(train)))))
     return found
 
