@@ -43,6 +43,15 @@ def test_what_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     assert [note.split(":")[0].split(" ")[0] for note in notes] == [FILE, "source.tar.gz", "certificates/rerun.json"]
 
 
+def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
+    """A stranger's file is not read without end."""
+    one = made(tmp_path / "runs")
+    assert one.folder and one.attempt  # noqa: PT018 - for the types
+    with (one.attempt / FILE).open("wb") as file:
+        file.truncate(1 << 25)
+    assert gather_run(one.folder).notes == ("figures.json has 33,554,432 bytes: more than are looked at",)
+
+
 def test_the_code_is_the_experiments_module(tmp_path: Path) -> None:
     """As it was run, where it is one of the package's."""
     checkout = tmp_path / "checkout" / "trainer" / "experiments"

@@ -77,16 +77,12 @@ def gather_run(folder: Path) -> Gathered:
     if found.attempt is None or found.folder is None:
         return Gathered(side=found)
     attempt, notes = found.attempt, list[str]()
-    figures = Figures()
-    with _noted(notes, FIGURES):
-        if (attempt / FIGURES).is_file():
-            figures = read_json(attempt / FIGURES, Figures)
-    schedule = read_schedule(attempt / TRACE)
+    figures = _figures(attempt / FIGURES, notes)
     return Gathered(
         side=found,
         died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
         metrics=read_curves(attempt / METRICS),
-        schedule=schedule,
+        schedule=read_schedule(attempt / TRACE),
         telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, found.record.attempt + 1)),
         figures=figures.figures,
         pictures=dict(_pictures(attempt, figures)),
@@ -105,6 +101,15 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
         notes.append(f"{what}: {fault.message}")
     except OSError as fault:
         notes.append(f"{what} cannot be read: {fault.strerror}")
+
+
+def _figures(path: Path, notes: list[str]) -> Figures:
+    with _noted(notes, FIGURES):
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            notes.append(f"{FIGURES} has {path.stat().st_size:,} bytes: more than are looked at")
+        elif path.is_file():
+            return read_json(path, Figures)
+    return Figures()
 
 
 def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
