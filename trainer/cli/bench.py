@@ -106,9 +106,14 @@ def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled:
         bench=bench,
         ratios=None if other is None else _ratios(bench, other),
         unlike=unlike(bench, other) if isinstance(other, Bench) else [],
-        profile=None if profiled is None else str(profiled),
+        profile=None if profiled is None else _shown(profiled),
         dearest=[Dear.model_validate(each) for each in dearest or ()],
     )
+
+
+def _shown(path: Path) -> str:
+    """A path as it is typed in the checkout, wherever that is mounted."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
 def _ratios(bench: Bench, other: Bench | dict[str, Interval]) -> dict[str, Interval | None]:

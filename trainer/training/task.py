@@ -44,6 +44,8 @@ class Task(L.LightningModule):
     """Every metric of the last validation and of the test, at full precision."""
     tolerances: ClassVar[Mapping[str, float]] = {}
     """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
+    frozen: ClassVar[Sequence[str]] = ()
+    """What the names of parameters begin with that are meant not to be trained; `reprise check` accuses any other that is not."""
     class_names: Sequence[str] = ()
     """The names of the classes, by number, where the dataset's reader knows them."""
     kept: nn.ModuleDict

@@ -142,7 +142,7 @@ def gradients(trial: Trial) -> str:
     """Look for parameters that are frozen, that nothing uses, that no gradient reaches, that no optimizer moves."""
     watch = trial.watched
     net = watch.net
-    meant = tuple(getattr(net, "frozen", ()))
+    meant = tuple(net.frozen)
     names = {name: parameter for name, parameter in net.named_parameters() if not (meant and name.startswith(meant))}
     frozen = [name for name, parameter in names.items() if not parameter.requires_grad]
     require(not frozen, f"frozen (requires_grad is False): {listed(frozen)}")
