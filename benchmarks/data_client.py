@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft, parse_dataset
+from trainer.data.dataset import Draft, parse_dataset
 from trainer.store import open_store
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.listing import Entry, Pack, Segment
-from trainer.manifest import Manifest, manifest_bytes, parse_manifest
-from trainer.needs import needs_of
-from trainer.packing import PACK_BYTES
+from trainer.data.listing import Entry, Pack, Segment
+from trainer.data.manifest import Manifest, manifest_bytes, parse_manifest
+from trainer.data.needs import needs_of
+from trainer.data.packing import PACK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

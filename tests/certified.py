@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.actions.compare import Side
-    from trainer.certificate import Statement
+    from trainer.sameness.certificate import Statement
 
 
 def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:

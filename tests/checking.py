@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from trainer.dataset import load_dataset
+from trainer.data.dataset import load_dataset
 from trainer.determinism import Level, variables
 from trainer.finding import Finding, Status
 from trainer.origins import Origins, resolve, take_apart

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from trainer.dataset import load_dataset
+from trainer.data.dataset import load_dataset
+from trainer.data.reader import Files, Text
 from trainer.errors import SettingError
 from trainer.origins import Origins, resolve, take_apart
 from trainer.pairing import check_pairing, sample_fields
-from trainer.reader import Files, Text
 from trainer.training.settings import ClassificationSettings
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,6 @@ def test_a_dataset_of_another_task_is_told_as_one() -> None:
 
 
 def test_each_kind_of_reader_has_its_fields() -> None:
-    """Those that `trainer.reader` promises."""
+    """Those that `trainer.data.reader` promises."""
     assert sample_fields(Files()) == ("bytes", "length")
     assert sample_fields(Text(kind="text", file="a.txt", window=8)) == ("text", "next")

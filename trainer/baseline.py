@@ -3,8 +3,8 @@
 Knows how a result is held against a baseline, and what has changed since, environment or code. Refuses to train.
 
 An environment is named by its lock, its Python and its class of device: where one of these is another, another baseline counts. The image
-is evidence only. The tolerance of a metric is the largest difference that other seeds explain (`trainer.noise`): a change of code that
-draws other random numbers stays within it nineteen times of twenty.
+is evidence only. The tolerance of a metric is the largest difference that other seeds explain (`trainer.sameness.noise`): a change of
+code that draws other random numbers stays within it nineteen times of twenty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import FiniteFloat
 
 from trainer.digest import Digest, canonical, digest_of_document, digest_of_file
 from trainer.document import Document
-from trainer.noise import student
+from trainer.sameness.noise import student
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,8 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.drawing import Line
-from trainer.trace_lines import numbers_of
-from trainer.verdict import number_of
+from trainer.sameness.trace_lines import numbers_of
+from trainer.sameness.verdict import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.data.reader import Arrays, Table
 from trainer.errors import SettingError
-from trainer.reader import Arrays, Table
 from trainer.setting_faults import option
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
+    from trainer.data.reader import Reader
     from trainer.origins import Resolved
-    from trainer.reader import Reader
 
 ASKED: Final = ("input_field", "target_field")
 _FIELDS: Final = {

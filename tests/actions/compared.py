@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tests.actions.runs import circumstances, ingredients
 from trainer.actions.compare import Side, side
 from trainer.actions.run import new_run, open_run
-from trainer.bits import FORMATS
 from trainer.digest import canonical, digest_of_bytes
 from trainer.host.source import freeze
 from trainer.record import Outcome, Status
-from trainer.trace import FILE
-from trainer.trace_lines import Header, Step, bits_of, layout_of, prints_of
-from trainer.weights import TENSORS, WEIGHTS, read_tensors
+from trainer.sameness.bits import FORMATS
+from trainer.sameness.trace import FILE
+from trainer.sameness.trace_lines import Header, Step, bits_of, layout_of, prints_of
+from trainer.sameness.weights import TENSORS, WEIGHTS, read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore
@@ -17,7 +17,7 @@ from trainer.store.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 FILES = {
     "a.txt": b"first",

@@ -8,10 +8,10 @@ import pytest
 
 from tests.certified import statement, traced
 from trainer.actions.certify import LOG, Kill, keep
-from trainer.certificate import read_statement
 from trainer.errors import RunError
-from trainer.trace import FILE
-from trainer.verdict import Rung
+from trainer.sameness.certificate import read_statement
+from trainer.sameness.trace import FILE
+from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from tests.actions.conftest import fill
 from trainer.actions import check_dataset as check_dataset_module
 from trainer.actions.check_dataset import check_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.document import typed
 from trainer.errors import DatasetError
 from trainer.store.folder import SourceFolder

@@ -15,12 +15,12 @@ from tests.actions.conftest import FILES, Published, objects
 from trainer.actions.collect_cache import YOUNG_S, Collected, collect_cache
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.store import lease
 from trainer.store.lease import LONGEST_S
 
 if TYPE_CHECKING:
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.cached import CachedDataset
 
 LATER = time() + 2 * YOUNG_S

@@ -11,12 +11,12 @@ import pytest
 from tests.actions.compared import floats, made, save_trace, save_weights
 from trainer.actions.compare import Comparison, Places, Side, compare, side, stronger
 from trainer.actions.run import RECORD
-from trainer.candidates import Kind
 from trainer.digest import canonical
 from trainer.errors import AlteredError, DocumentError, RunError, RunNotFoundError
 from trainer.host.source import ARCHIVE
-from trainer.verdict import Rung
-from trainer.weights import TENSORS, WEIGHTS
+from trainer.sameness.candidates import Kind
+from trainer.sameness.verdict import Rung
+from trainer.sameness.weights import TENSORS, WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions.runs import circumstances, ingredients
-from tests.test_verdict import record
+from tests.sameness.test_verdict import record
 from trainer.actions.compare_datasets import dataset_diff
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.record import DatasetIngredient, Record
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder

@@ -9,7 +9,7 @@ import pytest
 from tests.actions.compared import save_trace
 from trainer.actions.compare_steps import METRICS, compare_steps
 from trainer.errors import DocumentError
-from trainer.trace import FILE
+from trainer.sameness.trace import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 
 from tests.actions.compared import Values, floats, save_weights
 from trainer.actions.compare_weights import WeightsCompared, compare_weights
-from trainer.bits import FORMATS, Apart
 from trainer.errors import AlteredError
-from trainer.weights import WEIGHTS
+from trainer.sameness.bits import FORMATS, Apart
+from trainer.sameness.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path

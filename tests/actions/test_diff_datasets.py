@@ -11,11 +11,11 @@ from hypothesis import strategies as some
 from tests.actions.conftest import Published, fill
 from trainer.actions.diff_datasets import Change, diff_datasets
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Dataset, Draft
+from trainer.data.dataset import Dataset, Draft
+from trainer.data.listing import Entry
+from trainer.data.manifest import Manifest, manifest_bytes
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
-from trainer.listing import Entry
-from trainer.manifest import Manifest, manifest_bytes
 from trainer.store.contract import object_key
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore

@@ -12,7 +12,7 @@ from tests.engine.memory import MemoryEngine
 from trainer.actions.doctor import State
 from trainer.actions.examine_run import Machine, examine_run, require
 from trainer.actions.run import new_run, open_run
-from trainer.dataset import Dataset, declared
+from trainer.data.dataset import Dataset, declared
 from trainer.digest import digest_of_bytes
 from trainer.engine import ImageFacts
 from trainer.errors import IrreproducibleError, StoreUnreachableError

@@ -13,7 +13,7 @@ from tests.actions import killed
 from tests.actions.conftest import FILES, contents, fill, leftovers, objects
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import newest_version, publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.digest import digest_of_file
 from trainer.store import open_store
 from trainer.store.cache import Cache
@@ -22,7 +22,7 @@ from trainer.store.folder import SourceFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 CUT = 8192
 """So small that one of the files is cut into parts."""

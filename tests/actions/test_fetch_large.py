@@ -12,9 +12,9 @@ from tests.actions.conftest import Published, contents, fill, leftovers, objects
 from trainer.actions import parallel
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
+from trainer.data.packing import PACK_BYTES
 from trainer.errors import AlteredError, StoreUnreachableError
-from trainer.packing import PACK_BYTES
 from trainer.store.cache import Cache
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore

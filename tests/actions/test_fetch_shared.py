@@ -17,7 +17,7 @@ import pytest
 from tests.actions.conftest import contents, damage, fill, objects
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.errors import RepriseError
 from trainer.store import open_store
 from trainer.store.cache import Cache
@@ -26,7 +26,7 @@ from trainer.store.folder import SourceFolder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.contract import Store
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="becomes other users, which root alone can")

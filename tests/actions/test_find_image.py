@@ -11,7 +11,7 @@ from trainer.actions.find_image import find_image, obtain_image, obtainable
 from trainer.digest import digest_of_bytes
 from trainer.engine import ImageFacts
 from trainer.errors import EngineError, ImageMissingError
-from trainer.rerun import ImageName
+from trainer.sameness.rerun import ImageName
 
 MANIFEST, CONFIG, LAYER = (digest_of_bytes(word) for word in (b"manifest", b"config", b"layer"))
 REFERENCE = f"registry.example/team/cpu@{MANIFEST}"

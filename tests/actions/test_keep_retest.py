@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_retest import AGAIN, RUN, a_retest
+from tests.sameness.test_retest import AGAIN, RUN, a_retest
 from trainer.actions.keep_retest import keep_retest, publish_retest, retests_here, retests_in_store
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
-from trainer.retest import retest_key
+from trainer.sameness.retest import retest_key
 from trainer.store.contract import object_key
 from trainer.store.memory import MemoryStore
 

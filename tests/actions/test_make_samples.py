@@ -14,9 +14,9 @@ pytest.importorskip("sklearn", reason="needs the extra `samples`")
 
 from trainer.actions.make_samples import SAMPLES, make_sample, npy, shuffled  # noqa: E402 - after what it needs
 from trainer.actions.publish_dataset import publish_declared  # noqa: E402
-from trainer.dataset import dataset_names, load_dataset  # noqa: E402
+from trainer.data.dataset import dataset_names, load_dataset  # noqa: E402
+from trainer.data.reader import Arrays  # noqa: E402
 from trainer.errors import DatasetError  # noqa: E402
-from trainer.reader import Arrays  # noqa: E402
 from trainer.store.folder import SourceFolder  # noqa: E402
 from trainer.store.memory import MemoryStore  # noqa: E402
 

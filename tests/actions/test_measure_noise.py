@@ -12,8 +12,8 @@ from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise
 from trainer.actions.run import new_run, open_run
 from trainer.digest import digest_of_bytes
 from trainer.errors import RunError
-from trainer.noise import FOLDER, measured_noise
 from trainer.record import Outcome, Status
+from trainer.sameness.noise import FOLDER, measured_noise
 
 if TYPE_CHECKING:
     from pathlib import Path

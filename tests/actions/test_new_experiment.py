@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.actions.new_experiment import begun, new_experiment
-from trainer.dataset import load_dataset
+from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, NotWritableError
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ import pytest
 from tests.actions.conftest import FILES, Published, contents, fill
 from trainer.actions.fetch_dataset import fetch_dataset, read_manifest
 from trainer.actions.publish_dataset import newest_version, publish_dataset, publish_declared, version_document
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
+from trainer.data.packing import PACK_BYTES
+from trainer.data.reader import Arrays
 from trainer.digest import digest_of_bytes
 from trainer.errors import DatasetError, ManifestError
-from trainer.packing import PACK_BYTES
-from trainer.reader import Arrays
 from trainer.store.contract import object_key
 from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore
@@ -22,7 +22,7 @@ from trainer.store.memory import MemoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.packing import Slice
+    from trainer.data.packing import Slice
 
 DRAFT = Draft(name="small")
 

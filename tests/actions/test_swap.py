@@ -8,12 +8,12 @@ import pytest
 
 from tests.actions.compared import made
 from trainer.actions.swap import Made, hybrid, swaps, unswappable
-from trainer.attribution import NONE, Swap
 from trainer.digest import digest_of_bytes
 from trainer.errors import RunError
 from trainer.host.bundle import verified
 from trainer.host.source import ARCHIVE
 from trainer.record import DatasetIngredient, Determinism, Device, identity_of
+from trainer.sameness.attribution import NONE, Swap
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ NOT_FOLLOWED: Final = {"Arguments", "ArgumentParser", "add_argument", "add_parse
 """What a manual is made of: it names the command, which is typed already."""
 KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
-    "trainer/cli/manual.py": "the manual",
+    "trainer/cli/train/manual.py": "the manual",
     "trainer/cli/in_image.py": "the sentence names the command that was typed",
     "trainer/cli/spelling.py": "the speller's own examples",
     "trainer/actions/pin.py": "the first line of a file that is committed",

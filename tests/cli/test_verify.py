@@ -10,10 +10,10 @@ import pytest
 
 from tests.certified import keys, statement, traced
 from trainer.actions.certify import Kill, keep
-from trainer.certificate import PAYLOAD_TYPE
 from trainer.cli.verify import main
 from trainer.errors import CertificateError
 from trainer.host.signing import sign
+from trainer.sameness.certificate import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ import pytest
 
 from tests.checking import ROOT, THREADS, WORDS, launched
 from trainer.baseline import FOLDER, Baseline, code_of, judged
-from trainer.cli.baselining import here
-from trainer.dataset import declaration, load_dataset
+from trainer.cli.baseline.baselining import here
+from trainer.data.dataset import declaration, load_dataset
 from trainer.determinism import Level, variables
 from trainer.document import read_json
 from trainer.origins import Origins, resolve, take_apart

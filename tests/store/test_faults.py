@@ -14,7 +14,7 @@ from tests.store.proxy import Plan, spoiling
 from trainer.actions import parallel
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.errors import AlteredError, RepriseError, StoreUnreachableError
 from trainer.store import open_store, s3
 from trainer.store.cache import Cache
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.store.proxy import Fault
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.s3
 

@@ -18,7 +18,7 @@ from tests.actions.conftest import FILES, contents, fill, leftovers
 from tests.store.server import BUCKET, serving
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
 from trainer.store import cache, open_store
 from trainer.store.cache import Cache
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.s3
 

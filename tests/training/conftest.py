@@ -15,8 +15,8 @@ import pytest
 
 from trainer.actions.publish_dataset import publish_dataset
 from trainer.actions.run import load_record
-from trainer.dataset import Draft, declared
-from trainer.reader import Arrays
+from trainer.data.dataset import Draft, declared
+from trainer.data.reader import Arrays
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder
 

@@ -20,11 +20,11 @@ import numpy as np
 from tests.training.killing import Skip, begin
 from trainer.actions.begin_again import begin_again
 from trainer.actions.run import ATTEMPTS, attempts
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
 from trainer.errors import StoppedError
 from trainer.ledger import Ledger
 from trainer.origins import Origins, resolve, take_apart
-from trainer.reader import Arrays
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
 from trainer.training.readers.folder import Folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
 from trainer.ledger import Ledger, configured, kept, made

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.dataset import load_dataset
+from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.ledger import Ledger, configured, kept
 from trainer.origins import Origins, resolve, take_apart

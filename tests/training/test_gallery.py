@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
 from trainer.document import read_json
 from trainer.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
-from trainer.reader import Arrays
 from trainer.training.classification import ClassificationSettings, Classifier
 from trainer.training.gallery import SAMPLES, Gallery
 from trainer.training.readers import Pick, Sample, Samples

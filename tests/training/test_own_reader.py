@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft, declared
-from trainer.reader import Lines
+from trainer.data.dataset import Draft, declared
+from trainer.data.reader import Lines
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
 from trainer.errors import DatasetError
-from trainer.reader import Arrays
 from trainer.training.pairs import Pairs
 from trainer.training.readers import Pick, Sample, Samples
 

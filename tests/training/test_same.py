@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft, declared, load_dataset
+from trainer.data.dataset import Draft, declared, load_dataset
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder
 

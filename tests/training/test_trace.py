@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from trainer.trace import FILE, Stream, Trace, first_difference, read_trace
-from trainer.trace_lines import Evaluation, Step, numbers_of
+from trainer.sameness.trace import FILE, Stream, Trace, first_difference, read_trace
+from trainer.sameness.trace_lines import Evaluation, Step, numbers_of
 from trainer.training.sensing import OnDevice
 from trainer.training.trace import Tracer, norm_of
 

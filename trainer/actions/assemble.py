@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from trainer.actions.progress import Progress
-    from trainer.listing import Entry, Segment
+    from trainer.data.listing import Entry, Segment
     from trainer.store.contract import Store
     from trainer.store.objects import Incoming
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
 from trainer.actions.run import RECORD
-from trainer.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.errors import RunError
 from trainer.host.atomic import give_like, make_folder, write_whole
-from trainer.retest import device_class
-from trainer.trace import FILE as TRACE
-from trainer.verdict import Rung
+from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
+from trainer.sameness.retest import device_class
+from trainer.sameness.trace import FILE as TRACE
+from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final, Protocol
 
+from trainer.data.likeness import SPLITS, likeness
+from trainer.data.npy import HEAD, ArrayHead, parse_head
+from trainer.data.parquet import Foot, foot_start, is_readable, read_foot
+from trainer.data.pictures import sorted_out
+from trainer.data.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
+from trainer.data.splits import Layout, select
 from trainer.errors import DatasetError
-from trainer.likeness import SPLITS, likeness
-from trainer.npy import HEAD, ArrayHead, parse_head
-from trainer.parquet import Foot, foot_start, is_readable, read_foot
-from trainer.pictures import sorted_out
-from trainer.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
-from trainer.splits import Layout, select
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from trainer.dataset import Described, Draft
-    from trainer.files import Files as CachedFiles
+    from trainer.data.dataset import Described, Draft
+    from trainer.data.files import Files as CachedFiles
     from trainer.store.folder import SourceFolder
 
 _BLOCK: Final = 1 << 20

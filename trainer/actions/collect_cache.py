@@ -26,7 +26,7 @@ from trainer.store.objects import FOLDER as OBJECTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.cache import Cache
 
 YOUNG_S: Final = 3600.0

@@ -14,12 +14,12 @@ from trainer.actions.compare_datasets import dataset_diff
 from trainer.actions.compare_steps import Steps, compare_steps
 from trainer.actions.compare_weights import compare_weights
 from trainer.actions.run import ATTEMPTS, RECORD, load_record, recorded
-from trainer.candidates import Kind, candidates
 from trainer.errors import RunError, RunNotFoundError
 from trainer.host.source import ARCHIVE
-from trainer.noise import FOLDER, measured_noise
-from trainer.verdict import Rung, Verdict, judge
-from trainer.weights import TENSORS
+from trainer.sameness.candidates import Kind, candidates
+from trainer.sameness.noise import FOLDER, measured_noise
+from trainer.sameness.verdict import Rung, Verdict, judge
+from trainer.sameness.weights import TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from trainer.actions.compare_steps import Parting
     from trainer.actions.compare_weights import WeightsCompared
-    from trainer.candidates import Candidate
     from trainer.record import Record
+    from trainer.sameness.candidates import Candidate
     from trainer.store.contract import Store
 
 FORMAT: Final = "reprise.same/1"

@@ -11,16 +11,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.transfer import read_small
-from trainer.dataset import NAME
+from trainer.data.dataset import NAME
+from trainer.data.manifest import content_digest, parse_manifest
 from trainer.errors import RepriseError
-from trainer.manifest import content_digest, parse_manifest
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.listing import Entry, Listing
+    from trainer.data.listing import Entry, Listing
     from trainer.record import Record
     from trainer.store.contract import Store
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.errors import DocumentError
-from trainer.trace import FILE, Stream, compared, read_trace
-from trainer.trace import first_difference as first_in_traces
-from trainer.verdict import number_of
+from trainer.sameness.trace import FILE, Stream, compared, read_trace
+from trainer.sameness.trace import first_difference as first_in_traces
+from trainer.sameness.verdict import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from trainer.bits import Apart, apart
 from trainer.errors import AlteredError, DocumentError
-from trainer.weights import TENSORS, WEIGHTS, read_header, read_tensors
+from trainer.sameness.bits import Apart, apart
+from trainer.sameness.weights import TENSORS, WEIGHTS, read_header, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
 
-    from trainer.weights import Described, Tensor, Tensors
+    from trainer.sameness.weights import Described, Tensor, Tensors
 
 _BLOCK: Final = 1 << 16
 """Bytes compared at once: whole numbers of any format; blocks that are equal are never looked into."""

@@ -10,14 +10,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from trainer.data.listing import ROW, damaged, unescaped
 from trainer.errors import ManifestError
-from trainer.listing import ROW, damaged, unescaped
 from trainer.store.contract import altered, object_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.contract import Store
 
 

@@ -13,7 +13,7 @@ from trainer.actions.doctor import Finding, fault, looked, note, well
 from trainer.actions.find_image import REBUILD, find_image, obtainable
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.actions.verify_run import require_whole
-from trainer.dataset import Dataset
+from trainer.data.dataset import Dataset
 from trainer.document import typed
 from trainer.errors import (
     DatasetError,
@@ -30,7 +30,7 @@ from trainer.errors import (
 from trainer.host.bundle import verified
 from trainer.host.source import ARCHIVE
 from trainer.record import Status, identity_of
-from trainer.rerun import image_name, rerun
+from trainer.sameness.rerun import image_name, rerun
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from trainer.actions.assemble import Assembly
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.actions.verify_dataset import is_right
+from trainer.data.manifest import parse_manifest
+from trainer.data.needs import LargeFile, SparsePack, WholePack, needs_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DiskFullError, ManifestError, ObjectMissingError
-from trainer.manifest import parse_manifest
-from trainer.needs import LargeFile, SparsePack, WholePack, needs_of
 from trainer.store.cache import Held
 from trainer.store.contract import altered, object_key, whole
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trainer.actions.progress import Progress
-    from trainer.dataset import Dataset
-    from trainer.listing import Entry, Listing
-    from trainer.needs import Need
+    from trainer.data.dataset import Dataset
+    from trainer.data.listing import Entry, Listing
+    from trainer.data.needs import Need
     from trainer.store.cache import Cache
     from trainer.store.cached import CachedDataset
     from trainer.store.contract import Store

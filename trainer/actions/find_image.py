@@ -11,7 +11,7 @@ from trainer.errors import EngineError, ImageMissingError
 
 if TYPE_CHECKING:
     from trainer.engine import Engine, ImageFacts
-    from trainer.rerun import ImageName
+    from trainer.sameness.rerun import ImageName
 
 LOCAL = "localhost/"
 """A repository that is no registry: images that were built on the machine."""

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.compare import Side, side
 from trainer.actions.keep_retest import retests_here
 from trainer.actions.run import is_alive
-from trainer.certificate import FOLDER as CERTIFICATES
-from trainer.certificate import PAYLOAD_TYPE, read_statement
 from trainer.curves import read_curves, read_schedule, read_telemetry
 from trainer.document import read_json
 from trainer.errors import RepriseError
@@ -23,16 +21,18 @@ from trainer.figure import Figures, Pictures
 from trainer.host.signing import is_envelope, opened
 from trainer.host.source import ARCHIVE, thaw
 from trainer.record import Status
-from trainer.trace import FILE as TRACE
+from trainer.sameness.certificate import FOLDER as CERTIFICATES
+from trainer.sameness.certificate import PAYLOAD_TYPE, read_statement
+from trainer.sameness.trace import FILE as TRACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.certificate import Statement
     from trainer.curves import Curves
     from trainer.figure import Figure
-    from trainer.retest import Retest
+    from trainer.sameness.certificate import Statement
+    from trainer.sameness.retest import Retest
 
 METRICS: Final = "metrics.jsonl"
 _LARGEST: Final = 1 << 24

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.host.image_claim import Claim
     from trainer.host.inventory import Found
     from trainer.launch import Frozen, Launch

@@ -12,13 +12,13 @@ from trainer.actions.transfer import read_small
 from trainer.errors import AlteredError, RepriseError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.record import is_run_id
-from trainer.retest import FOLDER, read_retest, retest_key, retest_of_key
+from trainer.sameness.retest import FOLDER, read_retest, retest_key, retest_of_key
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.retest import Retest
+    from trainer.sameness.retest import Retest
     from trainer.store.contract import Store
 
 _LARGEST = 1 << 20

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from trainer.listing import Pack
+    from trainer.data.listing import Pack
     from trainer.store.cached import CachedDataset
 
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.list_runs import local_ids
 from trainer.actions.run import record_of
-from trainer.candidates import Kind, candidates
 from trainer.digest import canonical, digest_of_document
 from trainer.errors import RepriseError, RunError
 from trainer.host.atomic import give_like, make_folder, write_whole
-from trainer.noise import FOLDER, SEED, Noise
 from trainer.record import Status
-from trainer.retest import device_class
+from trainer.sameness.candidates import Kind, candidates
+from trainer.sameness.noise import FOLDER, SEED, Noise
+from trainer.sameness.retest import device_class
+from trainer.sameness.verdict import number_of
 from trainer.settings import GIVEN, LaunchSettings
-from trainer.verdict import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainer.data.reader import Images
 from trainer.errors import ExperimentError, NotWritableError
-from trainer.reader import Images
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 _SETTINGS: Final = """\
 # Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value

@@ -15,13 +15,13 @@ from trainer.actions.check_dataset import check_dataset
 from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
-from trainer.dataset import Dataset, Draft, parse_dataset
+from trainer.data.dataset import Dataset, Draft, parse_dataset
+from trainer.data.file_names import check_paths
+from trainer.data.listing import Listing, Pack, Segment
+from trainer.data.manifest import content_digest, manifest_bytes
+from trainer.data.packing import Slice, lay, place, segments_by_digest
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ObjectMissingError
-from trainer.file_names import check_paths
-from trainer.listing import Listing, Pack, Segment
-from trainer.manifest import content_digest, manifest_bytes
-from trainer.packing import Slice, lay, place, segments_by_digest
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
 

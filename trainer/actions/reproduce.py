@@ -22,8 +22,8 @@ from trainer.errors import AlteredError, RunError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.bundle import lay_out
 from trainer.host.image_claim import WATCHED, Seen, write_seen
-from trainer.rerun import Rerun
-from trainer.rerun import rerun as words_of
+from trainer.sameness.rerun import Rerun
+from trainer.sameness.rerun import rerun as words_of
 from trainer.settings import RETEST
 
 if TYPE_CHECKING:

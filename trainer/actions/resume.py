@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, attempts, close_dead, is_alive, load_record, record_of
-from trainer.candidates import Kind, candidates
 from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, thaw
 from trainer.origins import take_apart
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
+from trainer.sameness.candidates import Kind, candidates
 from trainer.seal import read_claim
 from trainer.settings import Origin
 from trainer.suggest import did_you_mean

@@ -11,9 +11,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.sweep import Standing
-from trainer.noise import SEED
-from trainer.spread import spread
-from trainer.verdict import number_of
+from trainer.sameness.noise import SEED
+from trainer.sameness.spread import spread
+from trainer.sameness.verdict import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,20 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.attribution import Swap
 from trainer.errors import RunError
 from trainer.host.source import SourceBundle, bundle_digest
 from trainer.record import Source, identity_of
-from trainer.rerun import rerun
+from trainer.sameness.attribution import Swap
+from trainer.sameness.rerun import rerun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import JsonValue
 
-    from trainer.attribution import Swaps
     from trainer.host.source import SourceFile
     from trainer.record import Record
+    from trainer.sameness.attribution import Swaps
 
 LOCK: Final = "uv.lock"
 _LAUNCH: Final = ("determinism", "threads")

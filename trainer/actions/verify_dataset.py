@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.parallel import Stop, in_parallel
 from trainer.actions.progress import SILENT
+from trainer.data.needs import LargeFile, WholePack
 from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, DatasetError
-from trainer.needs import LargeFile, WholePack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.actions.progress import Progress
-    from trainer.dataset import Dataset
-    from trainer.needs import Need
+    from trainer.data.dataset import Dataset
+    from trainer.data.needs import Need
     from trainer.store.cache import Cache
 
 _FILES: Final = 256

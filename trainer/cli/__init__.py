@@ -108,23 +108,23 @@ COMMANDS: Final = {
         where="host",
     ),
     "doctor store": Command(
-        module="trainer.cli.doctor_store",
+        module="trainer.cli.doctor.store",
         summary="try out what a store may be trusted with",
     ),
 }
 HIDDEN: Final = {
     "_baseline": Command(
-        module="trainer.cli.baselining",
+        module="trainer.cli.baseline.baselining",
         summary="train small, for baseline",
         where="image",
     ),
     "_bench": Command(
-        module="trainer.cli.benching",
+        module="trainer.cli.bench.benching",
         summary="time steps, for bench",
         where="image",
     ),
     "_check": Command(
-        module="trainer.cli.checking",
+        module="trainer.cli.check.checking",
         summary="check an experiment, for check",
         where="image",
     ),
@@ -133,17 +133,17 @@ HIDDEN: Final = {
         summary="bring datasets into the cache for a run without network",
     ),
     "_foresee": Command(
-        module="trainer.cli.foreseen",
+        module="trainer.cli.train.foreseen",
         summary="refuse words of train that are certainly wrong, before anything is built",
         where="host",
     ),
     "_observe": Command(
-        module="trainer.cli.observing",
+        module="trainer.cli.check.observing",
         summary="observe a few steps, for check --bits",
         where="image",
     ),
     "_points": Command(
-        module="trainer.cli.sweep_points",
+        module="trainer.cli.sweep.points",
         summary="resolve the settings of every point, for sweep",
         where="image",
     ),

@@ -14,7 +14,7 @@ from trainer.actions.lend_dataset import lend_dataset
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder
 from trainer.cli.progress import transfer_progress
-from trainer.dataset import parse_dataset
+from trainer.data.dataset import parse_dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, StoreMissingError
 from trainer.store import open_store
@@ -24,7 +24,7 @@ from trainer.store.objects import own
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.contract import Store
 
 

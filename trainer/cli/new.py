@@ -14,7 +14,7 @@ from trainer.actions.new_experiment import Begun, new_experiment
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.cli.places import CHECKOUT
-from trainer.dataset import load_dataset
+from trainer.data.dataset import load_dataset
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
 from trainer.cli.arguments import Arguments
-from trainer.cli.manual import OWN
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
 from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
+from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed
 from trainer.errors import RunError, UsageError
 from trainer.host.source import capture
-from trainer.noise import FEWEST, SEED
 from trainer.origins import Origins, asked, take_apart
-from trainer.spread import LEVEL, POWER, seeds_needed, spread
+from trainer.sameness.noise import FEWEST, SEED
+from trainer.sameness.spread import LEVEL, POWER, seeds_needed, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from trainer.noise import Noise
     from trainer.record import Record
+    from trainer.sameness.noise import Noise
 
 _SIZES = (0.5, 1.0, 2.0)
 """Gains that seeds are counted for, in standard deviations."""

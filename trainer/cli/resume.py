@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import kinds, require_resumable, require_source, set_aside_what_was_seen
-from trainer.cli.original import original
 from trainer.cli.places import host_name
+from trainer.cli.reproduce.original import original
 from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
-from trainer.rerun import going_on
+from trainer.sameness.rerun import going_on
 from trainer.setting_faults import option
 from trainer.settings import ENVIRONMENT_PREFIX
 

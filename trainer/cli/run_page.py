@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
-from trainer.retest import summed_up
+from trainer.sameness.retest import summed_up
 from trainer.settings import GIVEN, Origin
 
 _KNOWN: Final = {
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from trainer.actions.list_runs import Listed
     from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
-    from trainer.retest import Retest
+    from trainer.sameness.retest import Retest
 
 
 def summary(listed: Listed) -> dict[str, Any]:

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.run import load_record
-from trainer.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
 from trainer.cli.arguments import Arguments
-from trainer.cli.certificate_page import page
+from trainer.cli.certify.page import page
 from trainer.cli.places import runs_folder
 from trainer.errors import CertificateError, DocumentError
 from trainer.host.signing import is_envelope, opened, verified
 from trainer.record import is_run_id
+from trainer.sameness.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
 
 if TYPE_CHECKING:
-    from trainer.certificate import Statement
     from trainer.record import Record
+    from trainer.sameness.certificate import Statement
 
 _LARGEST = 1 << 24
 """Bytes of a certificate."""

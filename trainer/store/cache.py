@@ -22,11 +22,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from trainer.data.listing import Listing
 from trainer.digest import Digest, canonical
 from trainer.document import Document, parse_json
 from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineError, ManifestError, NotWritableError
 from trainer.host.atomic import disk_faults, write_whole
-from trainer.listing import Listing
 from trainer.store.cached import AGAIN, CachedDataset
 from trainer.store.lease import Lease, take
 from trainer.store.objects import Objects, make_shared, own
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
 
 VERSIONS: Final = "versions"
 MANIFEST: Final = "manifest.jsonl"

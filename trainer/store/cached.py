@@ -16,8 +16,8 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from trainer.data.listing import Paths
 from trainer.errors import AlteredError, DatasetError
-from trainer.listing import Paths
 from trainer.store.tree import tree
 from trainer.suggest import did_you_mean
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trainer.dataset import Dataset
-    from trainer.listing import Entry, Listing, Segment
+    from trainer.data.dataset import Dataset
+    from trainer.data.listing import Entry, Listing, Segment
     from trainer.store.cache import Cache
     from trainer.store.lease import Lease
 

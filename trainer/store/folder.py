@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trainer.data.listing import Entry
+from trainer.data.packing import PACK_BYTES, Slice
 from trainer.errors import DatasetError
-from trainer.listing import Entry
-from trainer.packing import PACK_BYTES, Slice
 
 _BLOCK: Final = 1 << 20
 

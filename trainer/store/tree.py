@@ -23,7 +23,7 @@ from trainer.store.objects import own
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trainer.listing import Entry
+    from trainer.data.listing import Entry
     from trainer.store.cached import CachedDataset
 
 FILES: Final = "files"

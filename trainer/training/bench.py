@@ -34,8 +34,8 @@ from trainer.training.trace import tracers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.dataset import Dataset
-    from trainer.files import Files
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.origins import Resolved
     from trainer.training.experiment import Experiment
 

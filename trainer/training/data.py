@@ -15,10 +15,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from trainer.data.reader import check_sample
+from trainer.data.splits import select
 from trainer.errors import DatasetError, RepriseError
 from trainer.ledger import configured
-from trainer.reader import check_sample
-from trainer.splits import select
 from trainer.training.exactness import warm_up
 from trainer.training.experiment import own_failure
 from trainer.training.order import Key, PlainBatches, Share, ShuffledBatches
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from torch.utils.data import Sampler
 
-    from trainer.dataset import Dataset as Declared
-    from trainer.reader import Typed
+    from trainer.data.dataset import Dataset as Declared
+    from trainer.data.reader import Typed
     from trainer.training.readers import Samples
 
 

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
+from trainer.sameness.trace import FILE as TRACE
 from trainer.saved import FOLDER, Checkpoint, Saved
-from trainer.trace import FILE as TRACE
 from trainer.training.averaging import averaging
 from trainer.training.checkpoints import Checkpoints, read_saved, served
 from trainer.training.data import RunData
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trainer.dataset import Dataset
-    from trainer.files import Files
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.ledger import Ledger
     from trainer.record import Record
     from trainer.training.experiment import Experiment

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.training.readers import Samples
     from trainer.training.task import Task
 

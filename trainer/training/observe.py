@@ -1,7 +1,7 @@
 """Observing a few steps: hooks on every module, hashes of everything that passes, operations where one must be named.
 
-Knows where in a step a value can be looked at. Refuses to change one, and to compare: `trainer.observed` does. It looks at every bit, and
-is slow: a few steps tell.
+Knows where in a step a value can be looked at. Refuses to change one, and to compare: `trainer.sameness.observed` does. It looks at every
+bit, and is slow: a few steps tell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from xxhash import xxh3_64_hexdigest
 
 from trainer.ledger import configured, kept, made
-from trainer.observed import Kind, Op, Sight
+from trainer.sameness.observed import Kind, Op, Sight
 from trainer.training.data import RunData
 from trainer.training.exactness import apply_level
 from trainer.training.fingerprints import memory_of, tensors_in
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from trainer.dataset import Dataset
-    from trainer.files import Files
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.ledger import Ledger
     from trainer.training.experiment import Experiment
 

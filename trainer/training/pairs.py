@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.data.splits import select
 from trainer.errors import DatasetError
-from trainer.splits import select
 from trainer.training.readers import Batch, Pick, Sample, Samples
 from trainer.training.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.dataset import Dataset
-    from trainer.splits import Layout
+    from trainer.data.dataset import Dataset
+    from trainer.data.splits import Layout
 
 TRAIN = "train"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from PIL import Image, ImageDraw
 
-from trainer.splits import select
+from trainer.data.splits import select
 from trainer.training.readers import Pick, open_samples
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.dataset import Dataset
-    from trainer.files import Files
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.training.readers import Sample, Samples
 
 EACH: Final = 8

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.figure import Figure
-    from trainer.files import Files
     from trainer.training.readers import Batch, Samples
     from trainer.training.rows import Rows
 

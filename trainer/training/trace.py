@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from xxhash import xxh3_64_hexdigest
 
 from trainer.ledger import configured
-from trainer.trace import FILE
-from trainer.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.sameness.trace import FILE
+from trainer.sameness.trace_lines import Evaluation, Header, Step, layout_of, prints_of
 from trainer.training.fingerprints import tensors_in
 from trainer.training.sensing import OnDevice, OnHost, state_of_generators, weights_of
 

@@ -30,9 +30,9 @@ from trainer.training.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.figure import Figure
-    from trainer.files import Files
     from trainer.training.readers import Samples
 
 __all__ = ["VerificationSettings", "Verifier"]

@@ -10,7 +10,7 @@ import torch
 from tests.training.readers.test_readers import KINDS, folder
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.document import typed
 from trainer.errors import AlteredError
 from trainer.store.cache import Cache
@@ -23,7 +23,7 @@ from trainer.training.readers.folder import Folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.dataset import Dataset
+    from trainer.data.dataset import Dataset
     from trainer.store.cached import CachedDataset
 
 pytestmark = pytest.mark.torch

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.dataset import Draft
+from trainer.data.dataset import Draft
 from trainer.document import typed
 from trainer.errors import DatasetError
 from trainer.training.readers import Pick, Samples, open_samples

@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from trainer.data.splits import select
 from trainer.ledger import Ledger, configured, kept, made
-from trainer.splits import select
 from trainer.training.checks.few import few_of
 from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.dataset import Dataset
-    from trainer.files import Files
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
     from trainer.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Samples

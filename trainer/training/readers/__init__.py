@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.reader import Arrays, Images, Lines, Table, Text
+from trainer.data.reader import Arrays, Images, Lines, Table, Text
 from trainer.training.readers.arrays import ArrayRows
 from trainer.training.readers.images import Pictures
 from trainer.training.readers.raw import WholeFiles
@@ -13,8 +13,8 @@ from trainer.training.readers.tables import TableRows
 from trainer.training.readers.text import TextLines, Windows
 
 if TYPE_CHECKING:
-    from trainer.dataset import Described
-    from trainer.files import Files
+    from trainer.data.dataset import Described
+    from trainer.data.files import Files
 
 
 def open_samples(declared: Described, files: Files) -> Samples:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from trainer.npy import HEAD, parse_head
-from trainer.reader import even_rows
+from trainer.data.npy import HEAD, parse_head
+from trainer.data.reader import even_rows
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.files import Files
-    from trainer.reader import Arrays
+    from trainer.data.files import Files
+    from trainer.data.reader import Arrays
 
 _STRETCH: Final = 8 << 20
 """Bytes that are required at once, where a row in them is first touched: asking again for each row would cost more than reading it."""

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from trainer.data.pictures import sorted_out
+from trainer.data.splits import Layout
 from trainer.errors import DatasetError
-from trainer.pictures import sorted_out
-from trainer.splits import Layout
 from trainer.training.readers.samples import Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.files import Files
-    from trainer.reader import Images
+    from trainer.data.files import Files
+    from trainer.data.reader import Images
 
 
 class Pictures(Samples):

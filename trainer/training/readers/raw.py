@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.splits import Layout
+from trainer.data.splits import Layout
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples, padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.files import Files
+    from trainer.data.files import Files
 
 
 class WholeFiles(Samples):

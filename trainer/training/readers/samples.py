@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.data.splits import Layout
 from trainer.errors import DatasetError
-from trainer.splits import Layout
 from trainer.training.seeds import derived
 
 if TYPE_CHECKING:

@@ -19,17 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from trainer.data.parquet import foot_start, read_foot
+from trainer.data.splits import Layout
 from trainer.errors import DatasetError
-from trainer.parquet import foot_start, read_foot
-from trainer.splits import Layout
 from trainer.suggest import did_you_mean
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.files import Files
-    from trainer.reader import Column, Table
+    from trainer.data.files import Files
+    from trainer.data.reader import Column, Table
 
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from trainer.splits import Layout
+from trainer.data.splits import Layout
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples, padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.files import Files
-    from trainer.reader import Text
+    from trainer.data.files import Files
+    from trainer.data.reader import Text
 
 _NEWLINE: Final = 10
 _BLOCK: Final = 16 << 20

@@ -1,0 +1,244 @@
+"""`reprise data` as it is typed: a checkout, a directory store, a cache, and the lines that come out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.conftest import FILES, contents, damage, fill, leftovers, objects
+from tests.actions.fakes import FaultyStore
+from trainer import cli
+from trainer.cli import data, places
+from trainer.cli.data import places as data_places
+from trainer.store import open_store
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Type = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """Type a command in a checkout with an empty store; its exit code, results and the rest."""
+    for module in (data, places):  # neither this checkout's datasets nor its .env
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    for folder in ("store", "datasets"):
+        (tmp_path / folder).mkdir()
+    fill(tmp_path / "source", FILES)
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        code = cli.main(["data", *words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, tmp_path: Path) -> None:
+    """The declaration is written once; what was said about the dataset stays when nothing new is said."""
+    words = ("--licence", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
+    code, out, _ = reprise("publish", "small", str(tmp_path / "source"), *words)
+    told = "6 files of 28.2 kB together; 17.9 kB uploaded; 10.2 kB are twice in it, or were in the store"
+    assert (code, out) == (0, f"small@1: published; {told}\n")
+    text = (tmp_path / "datasets/small.toml").read_text()
+    assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
+    assert (tmp_path / "datasets/small.toml").read_text() == text
+    assert 'licence = "CC0-1.0"' in text
+    assert "test = [4, 6]" in text
+
+
+def test_fetch_prints_the_folder_and_nothing_else_on_stdout(reprise: Type, tmp_path: Path) -> None:
+    """A script can use what comes out; progress is on stderr."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    code, out, err = reprise("fetch", "small", "--folder")
+    assert code == 0
+    assert contents(tmp_path / out.strip()) == FILES
+    assert err.startswith("fetching small@1: 17.9 kB\n")
+    assert reprise("fetch", "small")[2] == ""
+    assert json.loads(reprise("fetch", "small", "--json")[1])["was_cached"]
+
+
+def test_a_version_is_fetched_by_its_number(reprise: Type, tmp_path: Path) -> None:
+    """An earlier version is what it was, whatever is declared now."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    (tmp_path / "source/a.txt").write_bytes(b"second")
+    assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@2: published")
+    first, second = (reprise("fetch", name, "--folder")[1].strip() for name in ("small@1", "small"))
+    assert (tmp_path / first / "a.txt").read_bytes() == b"first"
+    assert (tmp_path / second / "a.txt").read_bytes() == b"second"
+
+
+def test_ls_and_show_tell_what_is_declared(reprise: Type, tmp_path: Path) -> None:
+    """Counts, sizes, splits, and whether it is cached."""
+    reprise("publish", "small", str(tmp_path / "source"), "--split", "train=0:4")
+    assert reprise("ls")[1].splitlines()[1].split()[:5] == ["small", "1", "6", "28.2", "kB"]
+    assert "4 samples, rows 0 to 3" in reprise("show", "small")[1]
+    shown = json.loads(reprise("show", "small", "--json")[1])
+    assert (shown["splits"], shown["cached"]) == ({"train": [0, 4]}, None)
+    assert json.loads(reprise("ls", "--json")[1])[0]["name"] == "small"
+
+
+def test_verify_finds_damage_and_says_what_to_type(reprise: Type, tmp_path: Path) -> None:
+    """Exit code 55, the file's name, and the command that replaces it."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    reprise("fetch", "small")
+    assert reprise("verify", "small")[:2] == (0, "small@1: 6 files, 28.2 kB, all as published\n")
+    damage(objects(Cache(root=tmp_path / "cache"))[0])
+    code, _, err = reprise("verify", "small")
+    assert (code, "'a.txt'" in err, "reprise data fetch small" in err) == (55, True, True)
+    assert reprise("fetch", "small")[0] == 0
+    assert reprise("verify", "small")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("fetch", "smal"), 44, "did you mean small?"),
+        (("fetch", "small@2"), 44, "small is declared as small@1"),
+        (("fetch", "small@two"), 2, "expected NAME or NAME@VERSION"),
+        (("fetch", "small", "--store", "/nowhere/at/all"), 53, "does not exist"),
+        (("fetch", "small", "--store", "ftp://x"), 2, "unknown kind 'ftp'"),
+        (("verify", "small"), 44, "is not in the cache"),
+        (("publish", "small", "/nowhere"), 44, "is not a folder"),
+        (("publish", "small", ".", "--split", "train=5:1"), 40, "one past the last"),
+        (("publish", "small", ".", "--split", "train"), 2, "expected NAME=FIRST:END"),
+        (("publish", "No Good", "."), 40, "name"),
+        (("publish-samples", "digitz"), 44, "digitz"),
+        (("fecth",), 2, "did you mean fetch?"),
+    ],
+)
+def test_what_is_typed_wrongly_gets_a_line_and_a_code(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, line: str
+) -> None:
+    """No traceback, the documented exit code, and what to do."""
+    pytest.importorskip("skimage", reason="publish-samples needs the extra `samples`")
+    reprise("publish", "small", str(tmp_path / "source"))
+    found, out, err = reprise(*words)
+    assert (found, out) == (code, "")
+    assert line in err
+    assert "Traceback" not in err
+
+
+def test_no_store_is_said_so(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing names a store, the variable is named."""
+    monkeypatch.delenv("REPRISE_STORE")
+    code, _, err = reprise("publish", "small", str(tmp_path / "source"))
+    assert (code, "REPRISE_STORE" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """Ctrl-C and SIGTERM: one line, the documented code, no temporary file, and the same command ends well."""
+
+    def stopping(body: Iterator[bytes]) -> Iterator[bytes]:
+        os.kill(os.getpid(), number)
+        for block in body:
+            for byte in block:
+                Event().wait(0.01)
+                yield bytes([byte])
+
+    reprise("publish", "small", str(tmp_path / "source"))
+    with monkeypatch.context() as patched:
+        patched.setattr(data_places, "open_store", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        found, out, err = reprise("fetch", "small")
+    assert (found, out) == (code, "")
+    assert "stopped by" in err
+    assert not leftovers(Cache(root=tmp_path / "cache"))
+    assert reprise("fetch", "small")[0] == 0
+
+
+def test_diff_tells_what_changed_without_fetching(reprise: Type, tmp_path: Path) -> None:
+    """Each file once, the sums, and nothing in the cache."""
+    source = tmp_path / "source"
+    reprise("publish", "small", str(source))
+    (source / "a.txt").write_bytes(b"other")
+    (source / "new.txt").write_bytes(b"new")
+    (source / "empty").unlink()
+    reprise("publish", "small", str(source))
+    code, out, err = reprise("diff", "small@1", "small@2")
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert lines[:3] == [
+        ["changed", "a.txt", "5", "B", "->", "5", "B"],
+        ["removed", "empty", "0", "B"],
+        ["added", "new.txt", "3", "B"],
+    ]
+    assert out.splitlines()[-1] == "small@1 -> small@2: 1 added (3 B), 1 removed (0 B), 1 changed (5 B)"
+    told = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
+    assert told["files"] == {"added": 1, "removed": 1, "changed": 1}
+    assert [change["path"] for change in told["changes"]] == ["a.txt", "empty", "new.txt"]
+    assert reprise("diff", "small@2", "small")[1] == "small@2 -> small@2: the same files\n"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_show_tells_which_versions_there_are(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the store; where that is away, everything else is told all the same."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    (tmp_path / "source/new").write_bytes(b"new")
+    reprise("publish", "small", str(tmp_path / "source"))
+    assert f"  versions  1, 2 in {tmp_path / 'store'}\n" in reprise("show", "small")[1]
+    assert json.loads(reprise("show", "small@1", "--json")[1])["versions"] == [1, 2]
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "away"))
+    code, out, _ = reprise("show", "small")
+    assert (code, "  versions  unknown: " in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--lines", "a.txt", "--split", "train=0%:100%", "--split-seed", "4"), "seed = 4"),
+        (("--images", "images", "--size", "8x8", "--resize", "--classes", ",x"), 'folder = "images/"'),
+        (("--split", "train=images/"), 'prefix = "images/"'),
+        (("--split", "train=@list"), '"images/0001.png"'),
+        (("--text", "a.txt", "--window", "2"), "window = 2"),
+        (("--sample", "bytes=uint8[any]"), '"any"'),
+    ],
+)
+def test_readers_and_splits_are_declared_as_typed(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+) -> None:
+    """What is typed stands in the file, which reads back as it was."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
+    code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--licence", "CC0-1.0", *words)
+    assert (code, "--source TEXT" in err, "--licence" in err) == (0, True, False)
+    assert expected in (tmp_path / "datasets/small.toml").read_text()
+    assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("No_Good!",), 40, "1 to 63 of a-z, 0-9, - and _, a letter or a digit first: no_good"),
+        (("small", "--split", "train=0:7"), 44, "split 'train' of small ends at row 7; its reader finds 6 samples"),
+        (("small", "--array", "x=a.txt"), 44, "a.txt is no plain array"),
+        (("small", "--lines", "a.txt", "--images", "."), 2, "two readers"),
+        (("small", "--text", "a.txt"), 2, "--text needs --window"),
+        (("small", "--sample", "x"), 2, "expected FIELD=TYPE[SHAPE]"),
+        (("small", "--sample", "x=uint8[many]"), 2, "expected FIELD=TYPE[SHAPE]"),
+        (("small", "--split", "val=@nowhere.txt"), 2, "nowhere.txt cannot be read as a list of files"),
+        (("small", "--images", ".", "--size", "8"), 40, "reader.images.size"),
+        (("small", "--sample", "x=float31"), 40, "float31"),
+    ],
+)
+def test_what_is_said_about_a_folder_is_checked(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, line: str
+) -> None:
+    """Before anything is uploaded; no expression for machines is shown."""
+    found, out, err = reprise("publish", words[0], str(tmp_path / "source"), *words[1:])
+    assert (found, out) == (code, "")
+    assert line in err
+    assert "^[" not in err
+    assert not any((tmp_path / "store").iterdir())

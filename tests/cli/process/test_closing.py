@@ -1,0 +1,76 @@
+"""How an attempt ends: what its log keeps, and what its record says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tests.actions.runs import begun
+from trainer.actions.run import record_of
+from trainer.cli.process.closing import closing
+from trainer.cli.process.session import LOG, Session
+from trainer.errors import ExperimentFailedError
+from trainer.launch import Frozen
+from trainer.ledger import Ledger
+from trainer.origins import Origins, resolve, take_apart
+from trainer.settings import LaunchSettings
+from trainer.training.stop import Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+
+
+class Experiment:
+    """As much of one as an end needs."""
+
+    def __init__(self, file: Path) -> None:
+        """Lie in `file`."""
+        self.file = file
+
+
+def session(tmp_path: Path) -> Session:
+    """An attempt that is under way, of the experiment `idea.py`."""
+    run = begun(tmp_path / "runs")
+    resolved = resolve(LaunchSettings, Origins(words=take_apart([]), environ={}))
+    folder = run.folder.parents[1]
+    return Session(
+        launch=cast("Any", type("Launched", (), {"monotonic": 0.0})),
+        frozen=Frozen(
+            run=run.record.run,
+            folder=str(folder),
+            shown=f"runs/{folder.name}",
+            digest=run.record.ingredients.source,
+            source=run.record.circumstances.source,
+        ),
+        experiment=cast("Any", Experiment(tmp_path / "idea.py")),
+        resolved=resolved,
+        ledger=Ledger(resolved),
+        dataset=cast("Any", None),
+        stop=Stop(),
+        opened=run,
+    )
+
+
+def test_what_the_experiment_raised_is_a_line_for_the_reader_and_a_traceback_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line names the experiment's file and line, in the record too; the screen says where the traceback is."""
+    mine = session(tmp_path)
+    file = tmp_path / "idea.py"
+    file.write_text("def forward(x):\n    raise ValueError('first\\nsecond')\n")
+    space: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - the experiment's code
+    with pytest.raises(ExperimentFailedError) as caught, closing(mine):
+        space["forward"](1)
+    assert caught.value.message == "idea.py:2: the experiment raised ValueError: first ..."
+    folder = tmp_path / "runs" / mine.frozen.run
+    assert record_of(folder).outcome.reason == caught.value.message
+    log = (folder / "attempts" / "1" / LOG).read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "ValueError: first\nsecond" in log
+    said = capsys.readouterr().err
+    assert f"traceback  {mine.shown_log}" in said
+    assert "second" not in said

@@ -1,0 +1,302 @@
+"""`reprise report`, as it is typed: the page holds what the run recorded, and nothing that a record can make it do."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import certified
+from tests.actions.compared import made, save_trace
+from tests.cli import browser
+from tests.drawing.test_pictures import png
+from trainer.actions.certify import keep
+from trainer.actions.keep_retest import keep_retest
+from trainer.actions.publish_run import publish_run
+from trainer.cli.report import main
+from trainer.digest import digest_of_bytes
+from trainer.errors import MachineError, RunNotFoundError
+from trainer.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.host.signing import sign
+from trainer.record import DatasetIngredient, Knowledge
+from trainer.sameness.certificate import PAYLOAD_TYPE
+from trainer.sameness.retest import Retest, side
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.compare import Side
+
+EVIL = "</td></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' style=x:y\u202e\x00"
+
+
+class Tags(HTMLParser):
+    """Every tag of a page."""
+
+    def __init__(self, page: str) -> None:
+        """Read all of it."""
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Keep it."""
+        self.found.append((name, dict(attributes)))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's runs; no store is configured."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    return tmp_path / "runs"
+
+
+def shown(one: Side, *, name: str = "loss") -> Side:
+    """A run with curves, and a figure of every kind."""
+    assert one.attempt
+    rows = [{"step": step, name: 1 / step, f"val_{name}": 2 / step} for step in range(1, 60)]
+    (one.attempt / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (one.attempt / "telemetry.jsonl").write_text('{"step": 10, "samples_per_second": 900.5, "seconds": 1}\n')
+    save_trace(one.attempt, 0.5, 0.4)
+    figures = (
+        Lines(name="roc", title=name, x_label=name, y_label=name, series=(Series(name=name, x=(0, 1), y=(0, 1)),)),
+        Points(name="parity", title=name, x_label=name, y_label=name, x=(1,), y=(1,), of=9, diagonal=True),
+        Matrix(name="m", title=name, row_label=name, column_label=name, rows=(name,), columns=(name,), counts=((1,),)),
+        Bars(name="b", title=name, x_label=name, y_label=name, labels=(name,), series=(Heights(name=name, y=(1,)),)),
+        Pictures(name="p", title=name, file="p.png", captions=(name,)),
+        Passage(name="t", title=name, given=name, text=name),
+    )
+    (one.attempt / FILE).write_bytes(Figures(figures=figures).to_json())
+    (one.attempt / "p.png").write_text(EVIL)
+    return one
+
+
+def written(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command writes to stdout."""
+    assert main([*argv, "--no-samples", "--output", "-"]) == 0
+    return capsys.readouterr().out
+
+
+def edited(one: Side, **changes: Any) -> None:
+    """Make a record say something else, as a stranger can."""
+    assert one.attempt
+    path = one.attempt / "record.json"
+    document = json.loads(path.read_text())
+    for part, values in changes.items():
+        document[part] |= values
+    path.write_text(json.dumps(document))
+
+
+def test_the_page_lies_among_the_runs_and_its_name_is_printed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file; as JSON with its size."""
+    run = made(runs).record.run
+    assert main([run, "--no-samples"]) == 0
+    assert capsys.readouterr().out.strip().endswith(f"runs/report-{run}.html")
+    assert (runs / f"report-{run}.html").read_text().startswith("<!doctype html>\n<html")
+    assert main(["latest", "--no-samples", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["runs"], told["bytes"]) == ([run], (runs / f"report-{run}.html").stat().st_size)
+
+
+def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Section by section, in the order in which they are asked for."""
+    page = written([shown(made(runs)).record.run], capsys)
+    titles = re.findall(r"<h2 id=[^>]*>([^<]*)", page)
+    said = "Result Sameness Curves Figures Settings Code Environment Machine Files"
+    assert [title.split()[0] for title in titles] == said.split()
+    for text in (
+        "0.5000",
+        "gradient norm",
+        "samples a second",
+        "distribution numpy: 2.0 here",
+        "command line",
+        "12.5 s",
+    ):
+        assert text in page
+    assert page.count("<svg") == 9
+
+
+def test_the_runs_own_picture_of_samples_stands_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once for all runs, and no container is started for it."""
+    datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}
+    ids = []
+    for seed in range(2):
+        one = made(runs, datasets=datasets, settings={"seed": seed})
+        assert one.attempt
+        figure = Pictures(name="samples", title="Samples", file="samples.png", split=None)
+        (one.attempt / FILE).write_bytes(Figures(figures=(figure,)).to_json())
+        (one.attempt / "samples.png").write_bytes(png())
+        ids.append(one.record.run)
+    assert main([*ids, "--output", "-"]) == 0
+    page = capsys.readouterr().out
+    assert page.count("data:image/png;base64,") == 1
+    assert "Figures</h2>" not in page
+
+
+def test_several_runs_stand_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column each, curves in one plot, what differs marked, the code's difference in full."""
+    a = shown(made(runs))
+    b = shown(made(runs, loss=0.25, code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}))
+    page = written([a.record.run, b.record.run], capsys)
+    assert "2 runs of digits" in page
+    assert page.count("A: seed 0") == page.count("B: seed 1") >= 3
+    assert "different</span>" in page
+    assert "result metrics differ (1 of 1)" in page
+    assert 'class="add">+x = 2' in page
+    marked = re.findall(r'<tr class="differs[^"]*"><th scope="row"><span[^>]*>≠</span>([^<]*)', page)
+    assert {"run", "test_loss", "seed", "source"} <= set(marked)
+    assert not {"status", "steps", "commit", "host"} & set(marked)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_certificates_and_retests_stand_under_sameness(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, signed: bool
+) -> None:
+    """That nobody checked the signature here is said."""
+    a, b = certified.traced(runs, 0.5), certified.traced(runs, 0.5)
+    assert a.folder
+    stated = certified.statement(a, b)
+    private = certified.keys(tmp_path)[0]
+    keep(stated, sign(stated.to_json(), kind=PAYLOAD_TYPE, key=private) if signed else None, runs=runs)
+    retest = Retest(
+        original=side(a.record),
+        retest=side(b.record),
+        when=a.record.circumstances.timing.started,
+        who="me",
+        host="h",
+        device="a CPU",
+        how="here",
+        image=Knowledge.UNKNOWN,
+        verdict="identical",
+        evidence=digest_of_bytes(b"{}"),
+    )
+    keep_retest(a.folder, retest, evidence=b"{}")
+    page = written([a.record.run], capsys)
+    assert "certificate: rerun " in page
+    assert ("the signature was not checked" in page) == signed
+    assert ("anybody could have written it" in page) != signed
+    assert f"run again</th><td><span class={chr(34)}badge good{chr(34)}>identical</span>" in page
+
+
+def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a result; one whose process is gone is called killed."""
+    one = shown(made(runs))
+    edited(one, outcome={"status": "running", "metrics": {}, "weights": None})
+    page = written([one.record.run], capsys)
+    assert "There is no result." in page
+    assert 'class="badge bad">killed' in page
+
+
+def test_a_record_is_a_strangers_text(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is in names, values, logs, figures and code: no tag, no attribute and no address comes of it."""
+    hostile = [shown(made(runs, code=f"# {number} {EVIL}\n", experiment=EVIL), name=EVIL) for number in range(2)]
+    for number, one in enumerate(hostile):
+        values = {EVIL: EVIL, "learning_rate": number}
+        metrics = {f"test_{EVIL}": 0.5 + number, EVIL: EVIL}
+        entry = {"value": EVIL, "origin": EVIL, "bound": [EVIL], "read": [EVIL]}
+        record = one.record.model_dump(mode="json")
+        edited(
+            one,
+            ingredients={"settings": values},
+            outcome={
+                "metrics": metrics,
+                "reason": EVIL,
+                "ledger": {EVIL: entry},
+                "unread": [EVIL],
+                "telemetry": {EVIL: 1},
+            },
+            circumstances={
+                "command": [EVIL],
+                "origins": {EVIL: EVIL, "learning_rate": "command line"},
+                "drift": [EVIL],
+                "host": record["circumstances"]["host"] | {"name": EVIL, "cpu": EVIL},
+                "inventory": {"python": EVIL, "distributions": {f"{EVIL}{number}": {"version": EVIL}}},
+                "image": {"known": "unknown", "reason": EVIL, "reference": EVIL},
+                "source": {"how": "mounted", "commit": EVIL, "left_out": [EVIL]},
+                "execution": {f"x{EVIL}": EVIL},
+            },
+        )
+    for words in ([hostile[0].record.run], [each.record.run for each in hostile]):
+        page = written(words, capsys)
+        assert page.count("alert(1)") > 20
+        check_harmless(page)
+
+
+def check_harmless(page: str) -> None:
+    """No script, no event, no address, no control character; the policy stands before anything else."""
+    found = Tags(page).found
+    assert {name for name, _ in found}.isdisjoint(
+        {"script", "iframe", "object", "link", "a", "form", "base", "foreignobject"}
+    )
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+    sources = [value for _, attributes in found for name, value in attributes.items() if name in {"src", "href"}]
+    assert all(str(source).startswith("data:image/png;base64,") for source in sources)
+    policies = [each.get("content") or "" for name, each in found if name == "meta" and "http-equiv" in each]
+    assert [policy.startswith("default-src 'none';") for policy in policies] == [True]
+    assert all(letter.isprintable() or letter == "\n" for letter in page)
+    assert "url(" not in page.replace("alert", "")
+
+
+def test_a_run_that_is_only_in_the_store_is_pulled(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `reproduce` does; where it is nowhere, that is said."""
+    (tmp_path / "store").mkdir()
+    one = made(tmp_path / "elsewhere")
+    assert one.folder
+    publish_run(one.folder, open_store(str(tmp_path / "store")))
+    with pytest.raises(RunNotFoundError):
+        main([one.record.run])
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    assert one.record.run in written([one.record.run], capsys)
+    assert (runs / one.record.run).is_dir()
+
+
+def test_a_file_that_cannot_be_written_is_said_in_a_line(runs: Path) -> None:
+    """With its name."""
+    run = made(runs).record.run
+    with pytest.raises(MachineError, match="nowhere"):
+        main([run, "--no-samples", "--output", str(runs / "nowhere" / "r.html")])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(browser.BROWSER is None, reason="needs a browser: apt-get install chromium")
+def test_a_browser_shows_it_in_light_and_dark_wide_and_narrow(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No complaint, no request, nothing wider than a phone, and what is written can be read: its ink is not its paper."""
+    a, b = shown(made(runs)), shown(made(runs, loss=0.25, code="x = 2\n"), name=f"loss {EVIL}")
+    c = shown(made(runs, settings={"seed": 2, "learning_rate": 0.1, "note": "word" * 200}))
+    pages = []
+    for number, words in enumerate([[a], [b], [a, b, c]]):
+        pages.append(tmp_path / f"{number}.html")
+        pages[-1].write_text(written([each.record.run for each in words], capsys))
+    papers = set()
+    with browser.page() as page:
+        for file in pages:
+            for width, dark in ((1200, False), (390, False), (390, True)):
+                page.open(file, width=width, dark=dark)
+                assert page.requests == [file.as_uri()]
+                assert page.complaints == []
+                assert page.value("document.documentElement.scrollWidth") <= width
+                page.value("document.querySelectorAll('details').forEach(each => each.open = true)")
+                assert page.value("document.documentElement.scrollWidth") <= width
+                ink, paper = (
+                    page.value(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor")
+                )
+                assert abs(brightness(ink) - brightness(paper)) > 150
+                papers.add(paper)
+    assert len(papers) == 2
+
+
+def brightness(colour: str) -> float:
+    """How bright a colour is, of 255."""
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3

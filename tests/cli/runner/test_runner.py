@@ -1,0 +1,74 @@
+"""Which process may run a record again: one of the recorded image, and one that is still what its image was built with."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sameness.test_rerun import MANIFEST, a_record
+from trainer.cli.runner import check_drift, check_image, is_recorded
+from trainer.digest import digest_of_bytes
+from trainer.errors import DriftError, OtherImageError
+from trainer.record import Image, Knowledge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.record import Record
+
+BUILD, CONFIG, LAYER = (digest_of_bytes(word) for word in (b"build", b"config", b"layer"))
+REFERENCE = f"registry.example/cpu@{MANIFEST}"
+HANDED = {
+    "REPRISE_ENVIRONMENT": "cpu",
+    "REPRISE_IMAGE": REFERENCE,
+    "REPRISE_IMAGE_CONFIG": CONFIG,
+    "REPRISE_IMAGE_LAYERS": LAYER,
+    "REPRISE_BUILD_ID": BUILD,
+}
+
+
+@pytest.fixture
+def record() -> Record:
+    """A run in an image that is known."""
+    image = Image(known=Knowledge.ASSERTED, reference=REFERENCE, manifest=MANIFEST, config=CONFIG, build_id=BUILD)
+    return a_record(image=image)
+
+
+@pytest.fixture
+def baked(tmp_path: Path) -> Path:
+    """What the image says of itself."""
+    path = tmp_path / "image.json"
+    said = {"format": "reprise.image/1", "environment": "cpu", "build_id": BUILD, "lock": digest_of_bytes(b"lock")}
+    path.write_text(json.dumps(said))
+    return path
+
+
+def test_the_recorded_image_is_known_by_its_layers(record: Record, baked: Path) -> None:
+    """As .env hands them in, and the image's own build id agrees."""
+    assert is_recorded(record, HANDED, baked=baked)
+    assert not is_recorded(record, HANDED | {"REPRISE_IMAGE_LAYERS": BUILD}, baked=baked)
+
+
+def test_a_digest_that_was_typed_is_enough_where_the_image_agrees(record: Record, baked: Path) -> None:
+    """The rest of what is handed in is then about the image that .env names."""
+    typed = {"REPRISE_IMAGE": REFERENCE, "REPRISE_BUILD_ID": LAYER, "REPRISE_IMAGE_LAYERS": LAYER}
+    assert is_recorded(record, typed, baked=baked)
+    assert not is_recorded(record, typed | {"REPRISE_IMAGE": f"registry.example/cpu@{LAYER}"}, baked=baked)
+    baked.write_text(baked.read_text().replace(BUILD, CONFIG))
+    assert not is_recorded(record, typed, baked=baked)
+
+
+def test_another_image_is_refused_with_the_line_to_type(record: Record) -> None:
+    """It names the image by digest."""
+    with pytest.raises(OtherImageError) as caught:
+        check_image(record)
+    assert f"REPRISE_IMAGE={REFERENCE} docker compose run --rm train reproduce {record.run}" in str(caught.value.hint)
+
+
+def test_a_process_that_drifted_is_refused_by_what_was_found() -> None:
+    """The first is named, the others are counted."""
+    check_drift([])
+    with pytest.raises(DriftError, match=r"extra 1\.0 \(and 1 more\)"):
+        check_drift(["distributions here and not in the image: extra 1.0", "more"])

@@ -1,0 +1,258 @@
+"""`reprise runs`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.actions.runs import begun, finished
+from trainer.actions.run import record_of
+from trainer.cli.runs import main
+from trainer.cli.runs.table import COLUMNS
+from trainer.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
+from trainer.record import Outcome, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's runs; no store is configured."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("REPRISE_STORE", raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store, configured for the machine that has `runs`."""
+    assert not runs.exists()
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    """What `runs ls --json` says."""
+    capsys.readouterr()
+    assert main(["ls", "--json", *words]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_is_local_then_published_then_remote(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The three states, as one run goes through them; pulling it on another machine makes it published there too."""
+    run = finished(runs).record.run
+    assert [row["where"] for row in listed(capsys)] == ["local only"]
+    assert main(["publish", run]) == 0
+    assert [row["where"] for row in listed(capsys)] == ["published"]
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
+    assert [(row["run"], row["where"]) for row in listed(capsys)] == [(run, "remote only")]
+    assert main(["pull", run[:20]]) == 0
+    assert [row["where"] for row in listed(capsys)] == ["published"]
+
+
+def test_the_store_away_lists_what_is_here_and_says_so(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 0, the table on stdout, a line on stderr; the same with none configured."""
+    finished(runs)
+    for address in ("", str(tmp_path / "not-mounted")):
+        monkeypatch.setenv("REPRISE_STORE", address)
+        assert main(["ls"]) == 0
+        said = capsys.readouterr()
+        assert "local only" in said.out
+        assert "only local runs are listed" in said.err
+
+
+def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A header and a line a run, latest first; no colours, no boxes."""
+    finished(runs)
+    main(["ls"])
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.startswith(COLUMNS[0])
+    assert "completed" in line
+    assert "test_accuracy 0.3" in line
+
+
+def test_show_json_is_the_record(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At full precision, as it was written."""
+    run = finished(runs)
+    main(["show", "latest", "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(run.record.to_json())
+
+
+def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status, result, ingredients, how the image is known, drift, origins."""
+    run = finished(runs)
+    main(["show", str(run.folder.parents[1])])
+    page = capsys.readouterr().out
+    for word in (
+        "completed",
+        "0.30000000000000004",
+        "runs in no image",
+        "numpy: 2.0 here",
+        "command line",
+        "last.ckpt",
+    ):
+        assert word in page
+    assert run.record.identity in page
+    settings = page[page.index("\nsettings\n") :]
+    assert settings.index("learning_rate") < settings.index("seed"), "what was given comes first"
+    assert "image unknown: no digest is claimed" in page.splitlines()[-1]
+
+
+def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences in a record are written out."""
+    begun(runs).close(Outcome(status=Status.FAILED, reason="\x1b[2J\x07gone"))
+    main(["show", "latest"])
+    main(["ls"])
+    page = capsys.readouterr().out
+    assert "\x1b" not in page
+    assert "\\x1b[2J" in page
+
+
+@pytest.mark.usefixtures("store")
+def test_an_unknown_run_is_answered_with_the_nearest(runs: Path) -> None:
+    """By name, with what it could have been; several are named too."""
+    first, second = finished(runs).record.run, finished(runs).record.run
+    with pytest.raises(RunNotFoundError) as fault:
+        main(["show", first[:-1] + "1"])
+    assert first in str(fault.value.hint)
+    with pytest.raises(UsageError, match="beginning of 2 runs") as several:
+        main(["show", first[:8]])
+    assert second in several.value.message
+
+
+def test_nothing_yet_is_said_and_is_no_error(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty list for scripts, a line for people; `latest` of nothing is an error."""
+    assert not runs.exists()
+    assert listed(capsys) == []
+    assert main(["ls"]) == 0
+    assert "no runs yet" in capsys.readouterr().err
+    with pytest.raises(RunNotFoundError):
+        main(["show", "latest"])
+
+
+def test_one_damaged_record_does_not_hide_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is listed as unreadable, with the reason."""
+    good, bad = finished(runs).record.run, finished(runs)
+    (bad.folder / "record.json").write_text("{")
+    rows = {row["run"]: row for row in listed(capsys)}
+    assert rows[good]["status"] == "completed"
+    assert "not valid JSON" in rows[bad.record.run]["fault"]
+    with pytest.raises(RunError):
+        main(["show", bad.record.run])
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_whose_process_was_killed_can_be_closed_and_published(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it lives it is refused; when it is gone it is listed as killed, and published as interrupted on request."""
+    run = begun(runs)
+    monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
+    with pytest.raises(RunError, match="alive"):
+        main(["publish", run.record.run, "--dead"])
+    run.let_go()
+    assert [(row["status"], row["died"]) for row in listed(capsys)] == [("running", True)]
+    with pytest.raises(RunError, match="still running"):
+        main(["publish", run.record.run])
+    assert main(["publish", run.record.run, "--dead"]) == 0
+    assert [row["status"] for row in listed(capsys)] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its process lives cannot be seen from here; the host is named, and how to say that it is gone."""
+    run = begun(runs)
+    run.let_go()
+    monkeypatch.setenv("REPRISE_HOST", "elsewhere")
+    with pytest.raises(RunError, match="was begun on host h; this is elsewhere") as fault:
+        main(["publish", run.record.run, "--dead"])
+    assert "REPRISE_HOST=h" in str(fault.value.hint)
+    assert run.record == record_of(runs / run.record.run)
+
+
+@pytest.mark.usefixtures("store")
+def test_publish_all_takes_what_is_over_and_only_here(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not what is under way; a second time there is nothing left to do."""
+    begun(runs)
+    done = {finished(runs).record.run for _ in range(2)}
+    main(["publish", "--all", "--json"])
+    assert {item["run"] for item in json.loads(capsys.readouterr().out)} == done
+    main(["publish", "--all", "--json"])
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.usefixtures("store")
+def test_one_run_that_cannot_be_published_does_not_keep_the_others_here(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, the others are published, and the exit says that something is left."""
+    good, bad = finished(runs), finished(runs)
+    (bad.folder / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match="1 of 2 runs"):
+        main(["publish", "--all"])
+    said = capsys.readouterr()
+    assert good.record.run in said.out
+    assert "metrics.jsonl is gone" in said.err
+
+
+@pytest.mark.usefixtures("store")
+def test_a_log_that_grew_after_the_end_does_not_keep_a_run_here(runs: Path, tmp_path: Path) -> None:
+    """What was recorded is what is published."""
+    run = finished(runs)
+    with (run.folder / "metrics.jsonl").open("a") as log:
+        log.write("a late line")
+    assert main(["publish", "latest"]) == 0
+    found = list((tmp_path / "store").rglob("*"))
+    assert any(path.is_file() and path.read_bytes() == b'{"step":1}\n' for path in found)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ([], UsageError),
+        (["sho"], UsageError),
+        (["ls", "--loca"], UsageError),
+        (["publish"], StoreMissingError),
+        (["pull", "20260301t120000-aaaaaa"], StoreMissingError),
+    ],
+)
+def test_bad_input_has_a_name_and_a_hint(words: list[str], kind: type[RepriseError]) -> None:
+    """Never a traceback."""
+    with pytest.raises(kind) as fault:
+        main(words)
+    assert fault.value.hint
+
+
+@pytest.mark.usefixtures("store")
+def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is pulled twice; `latest` is the latest that is known, for `pull` as for `show`."""
+    run = finished(runs).record.run
+    assert main(["publish", run]) == 0
+    assert main(["pull", "latest"]) == 0
+    assert f"{run} is here already" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("store")
+def test_the_latest_may_be_in_the_store_alone(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`show` and `pull` mean the same run by it; with the store away it is the latest that is here."""
+    older, newer = sorted(finished(runs).record.run for _ in range(2))
+    assert main(["publish", newer]) == 0
+    shutil.rmtree(runs / newer)
+    for words in (["show", "latest"], ["pull", "latest"]):
+        assert main(words) == 0
+        assert newer in capsys.readouterr().out
+    shutil.rmtree(runs / newer)
+    assert main(["show", "latest", "--store", str(tmp_path / "away")]) == 0
+    assert older in capsys.readouterr().out

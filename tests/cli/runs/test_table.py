@@ -1,0 +1,68 @@
+"""Runs as a table: the settings that differ, and what a run was made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.actions.runs import circumstances, ingredients
+from trainer.actions.list_runs import Listed, Where
+from trainer.cli.runs.table import COLUMNS, differing, table
+from trainer.record import Outcome, Record, Status, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUNS = [f"20260301t12000{place}-aaaaaa" for place in range(4)]
+
+
+def listed(place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any) -> Listed:
+    """A run with these settings, each typed on the command line."""
+    made = ingredients(experiment=experiment, settings={"seed": 0, **settings})
+    origins: Mapping[str, str] = dict.fromkeys(settings, "command line")
+    around = circumstances().model_copy(update={"origins": {"seed": "default", **origins}, "retest_of": retest_of})
+    record = Record(
+        run=RUNS[place],
+        attempt=1,
+        identity=identity_of(made),
+        ingredients=made,
+        circumstances=around,
+        outcome=Outcome(status=Status.COMPLETED),
+    )
+    return Listed(run=RUNS[place], where=Where.LOCAL, attempt=1, record=record)
+
+
+def cells(rows: list[Listed], **more: Any) -> list[dict[str, str]]:
+    """The table's lines by column."""
+    head, *lines = table(rows, **more)
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def test_a_setting_that_differs_has_a_column() -> None:
+    """What is equal has none."""
+    first, second = cells([listed(0, width=8, depth=2), listed(1, width=16, depth=2)])
+    assert (first["width"], second["width"]) == ("8", "16")
+    assert set(first) == {*COLUMNS, "width"}
+
+
+def test_two_experiments_of_their_own_settings_differ_in_none() -> None:
+    """Each has defaults of its own; a setting that one lacks stays empty."""
+    rows = [listed(0, width=8), listed(1, width=16), listed(2, experiment="faces", lamp="on")]
+    assert [line.get("width") for line in cells(rows)] == ["8", "16", ""]
+    assert "lamp" not in cells(rows)[0]
+
+
+def test_three_columns_at_most_those_that_were_given_most_often_first() -> None:
+    """A line has room for three."""
+    rows = [listed(place, a=place, b=place, c=place, z=place) for place in range(3)]
+    records = [row.record for row in rows if row.record]
+    assert differing(records) == ["a", "b", "c"]
+    records[0].circumstances.origins["a"] = "default"
+    assert differing(records) == ["b", "c", "z"]
+
+
+def test_retests_and_runs_of_a_noise_are_marked() -> None:
+    """Beside the experiment; a run without a record has no mark and spoils no line."""
+    broken = Listed(run=RUNS[3], where=Where.LOCAL, attempt=1, record=None, fault="not valid JSON")
+    rows = [listed(0), listed(1, retest_of=RUNS[0]), listed(2), broken]
+    found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
+    assert found == ["digits", "digits (retest)", "digits (noise)", ""]

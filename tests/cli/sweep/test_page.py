@@ -1,0 +1,91 @@
+"""How the results of a sweep are shown."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from trainer.actions.sum_up_sweep import Results, Row
+from trainer.actions.sweep import Standing
+from trainer.cli.sweep.page import PLOT, show
+from trainer.record import Source
+from trainer.sweep import Asked, Point, Sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+RUN = "20260301t120005-abcdef"
+
+
+def shown(folder: Path, results: Results, *, as_json: bool = False, by: str | None = None) -> None:
+    """Show a sweep of as many points as the results stand for."""
+    points = [{"seed": str(number)} for number in range(len(results.standings))]
+    sweep = Sweep(
+        id=RUN,
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", points=points),
+        source="sha256:" + "0" * 64,
+        captured=Source(how="mounted"),
+        points=[Point(settings=each, runs=[RUN]) for each in points],
+    )
+    show(sweep, folder, results, as_json=as_json, by=by)
+
+
+def results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
+    """Finished points, all but the last."""
+    count = sum(len(row.numbers) for row in rows)
+    stands = [Standing.FINISHED] * (count - 1) + [Standing.FAILED]
+    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], goal="lowest", rows=rows, standings=stands)
+
+
+def row(numbers: list[int], values: list[float], **settings: str) -> Row:
+    """A row of finished runs."""
+    return Row(settings=settings, numbers=numbers, values={"val_loss": values}, finished=len(values))
+
+
+def test_the_table_marks_the_best_and_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not finished is said in its row, and where its words are."""
+    shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3"), row([2, 3], [5.0], lr="1e-4")], ["lr"], seeds=2))
+    out = capsys.readouterr().out
+    assert f"sweep {RUN} of digits: 1 failed, 3 finished" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["*", "1e-3", "2", "1.5", "±", "0.71", "2", "runs"] in lines
+    assert ["1e-4", "1", "5", "2", "runs", "(failed)"] in lines
+    assert f"failed: point 4, seed=3 ({tmp_path / 'logs' / '4.txt'})" in out
+
+
+def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With every value; a metric that nobody measured is said beside it, with the nearest."""
+    shown(tmp_path, results([row([0, 1], [1.0, 2.0], lr="1e-3")], ["lr"], seeds=2), as_json=True, by="val_los")
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["rows"][0]["metrics"]["val_loss"] == {
+        "mean": 1.5,
+        "deviation": 0.7071067811865476,
+        "values": [1.0, 2.0],
+    }
+    assert [point["status"] for point in told["points"]] == ["finished", "failed"]
+    assert "no run measured val_los: sorted by val_loss; did you mean val_loss?" in err
+
+
+def test_the_plot_is_along_the_first_axis_of_numbers(tmp_path: Path) -> None:
+    """Over decades by the logarithm; a line for each setting of the other axes; bars where no axis is of numbers."""
+    rows = [row([0], [1.0], lr="1e-4", optimizer="sgd"), row([1], [2.0], lr="1e-2", optimizer="sgd")]
+    shown(tmp_path, results(rows, ["lr", "optimizer"]))
+    lines = (tmp_path / PLOT).read_text()
+    assert "lr, logarithmic" in lines
+    assert "optimizer=sgd" in lines
+    shown(tmp_path, results([row([0], [1.0], optimizer="sgd"), row([1], [2.0], optimizer="adamw")], ["optimizer"]))
+    bars = (tmp_path / PLOT).read_text()
+    assert ">adamw<" in bars
+
+
+def test_nothing_finished_has_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And no table."""
+    none = Results(axes=["lr"], seeds=0, metrics=[], goal="lowest", rows=[], standings=[Standing.WAITING])
+    shown(tmp_path, none)
+    assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"
+    assert not (tmp_path / PLOT).exists()

@@ -1,0 +1,153 @@
+"""What the points of a sweep are started with, by a `docker` that writes down what it was told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.memory import MemoryEngine
+from trainer.actions.sweep import begin
+from trainer.cli.sweep.places import Containers, Processes
+from trainer.cli.sweep.start import slots_for
+from trainer.digest import digest_of_bytes
+from trainer.engine import ImageFacts
+from trainer.errors import ImageMissingError
+from trainer.host.source import capture
+from trainer.record import new_run_id
+from trainer.sweep import Asked, Point, Sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE = digest_of_bytes(b"an image")
+DOCKER = '#!/bin/sh\nprintf "%s\\n" "$@" > "$TOLD.words"\nenv > "$TOLD.env"\n'
+
+
+def started(tmp_path: Path) -> tuple[Sweep, Path]:
+    """A sweep whose image and compose file were frozen."""
+    project, runs = tmp_path / "project", tmp_path / "runs"
+    (project / "trainer").mkdir(parents=True)
+    (project / "compose.yaml").write_text("services: {}\n")
+    (project / "trainer" / "__init__.py").touch()
+    (project / "trainer" / "__main__.py").write_text(
+        "import json, os, sys\nprint(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]), file=sys.stderr)\n"
+    )
+    runs.mkdir()
+    bundle = capture(project, runs=runs)
+    sweep = Sweep(
+        id=new_run_id(),
+        created=datetime.now(UTC),
+        asked=Asked(
+            experiment="digits",
+            environment={"REPRISE_SETTING_WORKERS": "2"},
+            secrets=["REPRISE_SETTING_TOKEN", "REPRISE_SETTING_GONE"],
+            points=[{"seed": "1"}],
+        ),
+        source=bundle.digest,
+        captured=bundle.source,
+        image={"REPRISE_IMAGE": IMAGE, "COMPOSE_FILE": "compose.yaml:compose.gpu.yaml"},
+        points=[Point(settings={"seed": "1"})],
+    )
+    return sweep, begin(sweep, bundle, runs=runs)
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where what is started writes; today's shell says other things than the sweep's."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text(DOCKER)
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("REPRISE_IMAGE", "localhost/of/today")
+    monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
+    monkeypatch.setenv("REPRISE_SETTING_SEED", "9")
+    return tmp_path / "told"
+
+
+def begun(place: Containers | Processes, run: Path, log: Path, *, gpus: str | None = None) -> str:
+    """Start a point and wait for its end; give what it wrote into its log."""
+    run.mkdir()
+    with log.open("wb") as file:
+        process = place.start(["--exp=digits"], run, log=file.fileno(), gpus=gpus)
+    assert process.wait() == 0
+    return log.read_text()
+
+
+def facts() -> ImageFacts:
+    """The image that the engine has."""
+    return ImageFacts(id=IMAGE, tags=(), references=(), layers=(), size=1, created="2026")
+
+
+def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_path: Path, told: Path) -> None:
+    """The image, the compose files, the source in place of the checkout; a secret by its name alone."""
+    sweep, folder = started(tmp_path)
+    engine = MemoryEngine(held={IMAGE: facts()})
+    place = Containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
+    run = tmp_path / "runs" / new_run_id()
+    begun(place, run, tmp_path / "log", gpus="1")
+    words = told.with_suffix(".words").read_text().splitlines()
+    environ = told.with_suffix(".env").read_text().splitlines()
+    assert f"REPRISE_IMAGE={IMAGE}" in environ
+    source = folder / "source"
+    assert f"COMPOSE_FILE={source / 'compose.yaml'}:{source / 'compose.gpu.yaml'}:{folder / 'compose.json'}" in environ
+    assert f"{source}:/project:ro" in (folder / "compose.json").read_text()
+    assert {f"--env=REPRISE_WATCHED_RUN={run.name}", "--env=CUDA_VISIBLE_DEVICES=1"} <= set(words)
+    assert {"--env=REPRISE_SETTING_WORKERS=2", "--env=REPRISE_SETTING_TOKEN"} <= set(words)
+    assert not [word for word in words if "SEED" in word or "GONE" in word or "hush" in word]
+    assert words[-3:] == ["train", "train", "--exp=digits"]
+    assert place.settings(run) == f"/project/runs/{run.name}/settings.toml"
+
+
+def test_a_sweep_whose_image_is_gone_says_so(tmp_path: Path) -> None:
+    """Before a point is started in another one."""
+    sweep, folder = started(tmp_path)
+    with pytest.raises(ImageMissingError, match=f"the image that sweep {sweep.id} began in is not in the engine"):
+        Containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
+
+
+def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None:
+    """With the settings of the environment that the sweep was asked for, and secrets; no others."""
+    del told
+    sweep, folder = started(tmp_path)
+    (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
+    said = begun(Processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
+    assert '["train", "--exp=digits"]' in said
+    assert f'"PYTHONPATH": "{folder / "source"}"' in said
+    assert '"CUDA_VISIBLE_DEVICES": "0,1"' in said
+    assert '"REPRISE_SETTING_WORKERS": "2"' in said
+    assert '"REPRISE_SETTING_TOKEN": "hush"' in said
+    assert "REPRISE_SETTING_SEED" not in said
+
+
+def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:
+    """One of an earlier sweep is left to itself."""
+    sweep, folder = started(tmp_path)
+    place = Processes(sweep, folder)
+    (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "log").open("wb") as log:
+        process = place.start([], tmp_path / "run", log=log.fileno(), gpus=None)
+    place.hand_on(signal.SIGKILL, "run", None)
+    assert process.poll() is None
+    place.hand_on(signal.SIGKILL, "run", process)
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("gpus", "jobs", "slots"),
+    [
+        ([], None, [None]),
+        ([], 3, [None] * 3),
+        (["0", "1"], None, ["0", "1"]),
+        (["0", "1"], 1, ["0"]),
+        (["0,1", "2,3"], 3, ["0,1", "2,3", "0,1"]),
+    ],
+)
+def test_there_is_a_place_for_each_point_at_once(gpus: list[str], jobs: int | None, slots: list[str | None]) -> None:
+    """One on the CPU, one on each GPU; as many as are asked for."""
+    assert slots_for(gpus, jobs=jobs) == slots

@@ -1,0 +1,98 @@
+"""`reprise sweep`, as it is typed: what is refused before anything is frozen or started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.sweep import main
+from trainer.cli.sweep.asked import told
+from trainer.errors import ExperimentError, RunNotFoundError, SettingError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where nothing was run yet."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (["digits"], UsageError, "settings that differ"),
+        (["digits", "--seed", "3"], UsageError, "settings that differ"),
+        (["--seed", "1..3"], UsageError, "needs an experiment"),
+        (["digits", "--exp", "faces", "--seed", "1..3"], UsageError, "named twice"),
+        (["digitz", "--seed", "1..3"], ExperimentError, "digitz"),
+        (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
+        (["digits", "--seed", "1..3", "--goal", "best"], UsageError, "invalid choice"),
+        (["digits", "--seed", "3..1"], UsageError, "holds nothing"),
+        (["--continue", "latest", "--seed", "1..3"], UsageError, "has its points already"),
+        (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),
+        (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(runs: Path, words: list[str], kind: type[Exception], said: str) -> None:
+    """In one line, and nothing is written."""
+    with pytest.raises(kind, match=said):
+        main(words)
+    assert not (runs / "sweeps").exists()
+
+
+def test_everything_that_is_wrong_with_any_point_is_told_at_once(runs: Path) -> None:
+    """Names with the nearest, values with what was expected; a fault of some points says of which."""
+    with pytest.raises(SettingError, match="4 settings are wrong") as caught:
+        main(["digits", "--weight-decya", "0.1", "--seed", "1,x", "--learning-rate", "-1,1e-3", "--optimizer", "adamv"])
+    hint = str(caught.value.hint)
+    assert "did you mean --weight-decay?" in hint
+    assert "expected more than 0.0, found '-1' [point seed=1 learning_rate=-1 and 1 more]" in hint
+    assert "found 'x' [point seed=x learning_rate=-1 and 1 more]" in hint
+    assert "found 'adamv' (" in hint
+    assert not (runs / "sweeps").exists()
+
+
+def test_a_setting_that_nothing_reads_at_some_points_is_refused(runs: Path) -> None:
+    """Momentum is sgd's: the points with adamw would all be one."""
+    with pytest.raises(SettingError, match="momentum is given") as caught:
+        main(["digits", "--optimizer", "adamw,sgd", "--momentum", "0.5,0.9"])
+    assert "[point optimizer=adamw momentum=0.5 and 1 more]" in caught.value.message
+    assert not (runs / "sweeps").exists()
+
+
+def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is the same for all stays one option; the environment is frozen, but for what may be a secret."""
+    file = tmp_path / "points.toml"
+    file.write_text("[[points]]\nlearning_rate = 1e-4\n[[points]]\noptimizer = 'sgd'\nmomentum = 0.5\n")
+    monkeypatch.setenv("REPRISE_SETTING_MAX_EPOCHS", "3")
+    found = told("digits", ["--seed", "1..2", "--no-publish", "--batch-size", "16"], points=str(file)).asked
+    assert found.words == ["--batch-size=16", "--no-publish"]
+    assert [point.get("optimizer") for point in found.points] == [None, None, "sgd", "sgd"]
+    assert (found.axes, found.environment) == (["seed"], {"REPRISE_SETTING_MAX_EPOCHS": "3"})
+    with pytest.raises(UsageError, match="optimizer is given for every point"):
+        told("digits", ["--optimizer", "sgd"], points=str(file))
+
+
+def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the environment its name alone; a settings file, which is kept, may hold none."""
+    experiment = tmp_path / "secretive.py"
+    experiment.write_text(
+        "from pydantic import SecretStr\n"
+        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "class Settings(ClassificationSettings):\n"
+        "    dataset = 'digits'\n    classes = 10\n    token: SecretStr | None = None\n"
+        "class Net(Classifier):\n"
+        "    def __init__(self, *, token): ...\n"
+    )
+    monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
+    found = told(str(experiment), ["--seed", "1..2"], points=None)
+    assert (found.asked.secrets, found.asked.environment) == (["REPRISE_SETTING_TOKEN"], {})
+    assert "hush" not in found.asked.model_dump_json()
+    (tmp_path / "settings.toml").write_text('token = "hush"\n')
+    with pytest.raises(SettingError, match="token is a secret") as caught:
+        told(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
+    assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)

@@ -1,0 +1,152 @@
+"""Working at a sweep, with processes that do next to nothing in place of trainings."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import circumstances, ingredients
+from trainer.actions.run import open_run
+from trainer.actions.sweep import Standing, begin, load, standing
+from trainer.cli.sweep.work import Work
+from trainer.errors import InterruptedRunError
+from trainer.host.source import capture
+from trainer.record import Outcome, Status, new_run_id
+from trainer.sweep import Asked, Point, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_WAITS = "import sys, time; print('epoch 1/9', file=sys.stderr, flush=True); time.sleep(60)"
+
+
+class Pretending:
+    """Starts processes that end with a code; a point whose code is 0 leaves a finished run."""
+
+    def __init__(self, codes: dict[str, int], *, waits: bool = False) -> None:
+        """`codes` by seed."""
+        self.codes, self.waits = codes, waits
+        self.started: list[tuple[str, str | None]] = []
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+        """Start one."""
+        self.started.append((words[-1], gpus))
+        code = self.codes[words[-1].partition("=")[2]]
+        if not code and not self.waits:
+            opened = open_run(run, ingredients=ingredients(), circumstances=circumstances())
+            opened.close(Outcome(status=Status.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
+        program = _WAITS if self.waits else f"import sys; sys.exit({code})"
+        return subprocess.Popen([sys.executable, "-c", program], stderr=log, start_new_session=True)
+
+    def ask(self, log: int) -> bytes:
+        """Nothing is wrong."""
+        del log
+        return b"[]"
+
+    def settings(self, run: Path) -> str:
+        """Not asked for here."""
+        return str(run)
+
+    def watch(self, run: Path) -> bool:
+        """Nothing to see."""
+        del run
+        return True
+
+    def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
+        """To the process."""
+        del run
+        assert process
+        process.send_signal(number)
+
+
+def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Work:
+    """A sweep over those seeds, about to be done."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "code.py").write_text("x = 1\n")
+    (tmp_path / "runs").mkdir()
+    bundle = capture(tmp_path / "project")
+    points = [{"seed": seed} for seed in place.codes]
+    sweep = Sweep(
+        id=new_run_id(),
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", axes=["seed"], points=points),
+        source=bundle.digest,
+        captured=bundle.source,
+        points=[Point(settings=each) for each in points],
+    )
+    folder = begin(sweep, bundle, runs=tmp_path / "runs")
+    return Work(sweep=sweep, folder=folder, checkout=tmp_path / "project", place=place, slots=slots)
+
+
+def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each ends as it ends; the document says which run and how; a run without a record leaves no folder."""
+    busy = work(tmp_path, Pretending({"1": 0, "2": 82, "3": 0}), [None])
+    done = busy.do()
+    assert load(busy.folder) == done
+    assert [standing(done, number, runs=busy.runs) for number in range(3)] == [
+        Standing.FINISHED,
+        Standing.FAILED,
+        Standing.FINISHED,
+    ]
+    assert [point.code for point in done.points] == [0, 82, 0]
+    assert not (busy.runs / str(done.points[1].run)).exists()
+    said = capsys.readouterr().err
+    assert "[2/3] seed=2: failed after" in said
+    assert "no run came of it (exit code 82)" in said
+
+
+def test_what_is_finished_is_not_started_again(tmp_path: Path) -> None:
+    """What failed is, as a new run."""
+    place = Pretending({"1": 0, "2": 82})
+    busy = work(tmp_path, place, [None])
+    busy.sweep = busy.do()
+    first = busy.sweep.points[1].run
+    place.codes["2"] = 0
+    done = busy.do()
+    assert [words for words, _ in place.started] == ["--seed=1", "--seed=2", "--seed=2"]
+    assert len(done.points[1].runs) == 1
+    assert done.points[1].run != first
+
+
+def test_points_share_out_the_gpus(tmp_path: Path) -> None:
+    """One on each; the next goes where a place gets free."""
+    place = Pretending({"1": 0, "2": 0, "3": 0})
+    work(tmp_path, place, ["0", "1"]).do()
+    assert [gpus for _, gpus in place.started[:2]] == ["0", "1"]
+    assert place.started[2][1] in {"0", "1"}
+
+
+def test_ctrl_c_stops_what_runs_and_starts_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says how to go on."""
+    place = Pretending({"1": 0, "2": 0}, waits=True)
+    busy = work(tmp_path, place, [None])
+    busy.place = _Interrupting(place)
+    with pytest.raises(InterruptedRunError, match="0 of 2 points are finished") as caught:
+        busy.do()
+    assert f"reprise sweep --continue {busy.sweep.id}" in str(caught.value.hint)
+    assert len(place.started) == 1
+    assert "epoch 1/9" in capsys.readouterr().err
+
+
+class _Interrupting(Pretending):
+    """Presses Ctrl-C once the first point has said something."""
+
+    def __init__(self, place: Pretending) -> None:
+        """Start as the other does."""
+        super().__init__(place.codes, waits=True)
+        self.other = place
+
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+        """Start one, and have a signal come."""
+        process = self.other.start(words, run, log=log, gpus=gpus)
+        file = run.parent / "sweeps" / next((run.parent / "sweeps").iterdir()).name / "logs" / "1.txt"
+        while not file.read_bytes():
+            assert process.poll() is None
+        signal.raise_signal(signal.SIGINT)
+        return process

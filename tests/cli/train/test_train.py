@@ -1,0 +1,156 @@
+"""The launcher: what is refused before torch or any experiment is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainer import cli
+from trainer.cli.experiments import bring, experiment_names, find_experiment
+from trainer.cli.train import from_checkout, main, understood
+from trainer.errors import (
+    DatasetError,
+    ExperimentError,
+    RepriseError,
+    SettingError,
+    UsageError,
+)
+from trainer.origins import take_apart
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_an_unknown_experiment_is_told_the_nearest() -> None:
+    """Before anything is imported or written."""
+    with pytest.raises(ExperimentError, match="unknown experiment 'digitz'") as caught:
+        find_experiment("digitz", checkout=ROOT, here=ROOT)
+    assert caught.value.hint == "did you mean digits?"
+
+
+def test_the_launcher_imports_no_torch() -> None:
+    """An unknown experiment fails in a process that never loaded it."""
+    code = "import sys, trainer.cli.train; print(sorted({'torch', 'lightning', 'numpy', 'boto3'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_file_is_an_experiment(tmp_path: Path) -> None:
+    """Inside of the checkout by its path there; from outside it is brought into the source."""
+    mine = tmp_path / "mine.py"
+    mine.touch()
+    place = find_experiment("mine.py", checkout=ROOT, here=tmp_path)
+    assert (place.name, place.outside) == ("experiment/mine.py", mine)
+    assert find_experiment("trainer/experiments/digits.py", checkout=ROOT, here=ROOT).name == "digits"
+
+
+def test_words_are_read_from_the_checkouts_root_in_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that was typed in another folder is told as it is there; the other words stay as they were, in their order."""
+    monkeypatch.chdir(ROOT / "trainer" / "experiments")
+    words = ["--seed", "2", "--exp", "digits.py", "--settings=../../pyproject.toml"]
+    asked = replace(understood([*words, "--help"], take_apart([*words, "--help"])), argv=words)
+    assert from_checkout(asked) == ["--seed", "2", "--exp", "digits", "--settings=pyproject.toml"]
+    with pytest.raises(UsageError, match="outside of the checkout"):
+        from_checkout(replace(asked, file=tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("text", ["none.py", "docs/", "README.md/x"])
+def test_what_is_no_file_is_no_experiment(text: str) -> None:
+    """A path that leads nowhere is said to."""
+    with pytest.raises(ExperimentError, match="is no"):
+        find_experiment(text, checkout=ROOT, here=ROOT)
+
+
+def test_train_without_an_experiment_lists_them() -> None:
+    """The hint is the list."""
+    with pytest.raises(UsageError, match="--exp NAME") as caught:
+        main([])
+    assert all(name in str(caught.value.hint) for name in experiment_names(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "said"),
+    [
+        (["--learning-rat", "1"], SettingError, "unknown setting --learning-rat"),
+        (["--lr", "1"], SettingError, "unknown setting --lr"),
+        (["--learning-rate", "abc"], SettingError, "expected a number, found 'abc'"),
+        (["--momentum", "0.5"], SettingError, "momentum is given .command line., but nothing in this run uses it"),
+        (["--dataset", "digitz"], DatasetError, "dataset 'digitz' is not declared"),
+        (["--dataset", "diabetes"], SettingError, "the fields of dataset diabetes are features, target"),
+    ],
+)
+def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
+    argv: list[str], kind: type[RepriseError], said: str
+) -> None:
+    """Without importing torch or the experiment, and before any folder is made."""
+    with pytest.raises(kind, match=said):
+        main(["--exp", "digits", *argv])
+
+
+def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Path) -> None:
+    """At once, with file and line."""
+    mine = tmp_path / "idea.py"
+    mine.write_text(
+        "from trainer.training.classification import ClassificationSettings\n"
+        "class Settings(ClassificationSettings):\n    dropout = 0.1\n"
+    )
+    with pytest.raises(ExperimentError, match=r"^idea\.py:3: setting dropout has no type") as caught:
+        main(["--exp", str(mine)])
+    assert caught.value.hint == "give `dropout` a type, e.g. `dropout: float = 0.1`"
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["digits"], "did you mean --exp digits?"),
+        (["digitz", "--max-epochs", "1"], "did you mean --exp digits?"),
+        (["--max-epochs", "1", "my/idea.py"], "did you mean --exp my/idea.py?"),
+        (["--exp", "digits", "digits"], "options are written --name value: --digits"),
+        (["qqq"], "options are written --name value: --qqq"),
+    ],
+)
+def test_an_experiment_without_its_option_is_understood(argv: list[str], hint: str) -> None:
+    """The hint is what to type."""
+    with pytest.raises(UsageError, match="where an option was expected") as caught:
+        main(argv)
+    assert caught.value.hint == hint
+
+
+def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `docker compose run --rm train digits` types it; a misspelt command is still one."""
+    assert (cli.main(["digits"]), cli.main(["run"]), cli.main(["-e", "A=1"])) == (2, 2, 2)
+    said = capsys.readouterr().err
+    assert "docker compose run -e NAME=VALUE --rm train" in said
+    assert "train --exp digits`" in said
+    assert "did you mean runs" in said
+
+
+def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(tmp_path: Path) -> None:
+    """It is found there by the word that is given, and is from outside there too: the source gets it."""
+    mine, run = tmp_path / "idea.py", tmp_path / "run"
+    mine.write_text("x = 1\n")
+    word = bring(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
+    place = find_experiment(word, checkout=ROOT, here=ROOT, brought=run)
+    assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
+    assert place.outside is not None
+    assert place.outside.read_text() == "x = 1\n"
+
+
+def test_a_parameter_that_is_no_setting_is_told_how_to_become_one(tmp_path: Path) -> None:
+    """Where it stands, and the line to write."""
+    mine = tmp_path / "idea.py"
+    mine.write_text(
+        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "class Settings(ClassificationSettings):\n    dataset = 'digits'\n    classes = 10\n"
+        "class Net(Classifier):\n    def __init__(self, *, dropout=0.1) -> None: ...\n"
+    )
+    with pytest.raises(SettingError, match="unknown setting --dropout") as caught:
+        main(["--exp", str(mine), "--dropout", "0.5"])
+    assert (
+        caught.value.hint == "idea.py:6 has a parameter of that name: declare it in Settings as `dropout: float = 0.1`"
+    )

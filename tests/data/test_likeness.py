@@ -1,0 +1,31 @@
+"""What a folder's names tell to somebody who did not say how its samples are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.data.likeness import likeness
+
+
+@pytest.mark.parametrize(
+    ("paths", "found", "options"),
+    [
+        (["cats/1.png", "cats/2.PNG", "dogs/1.png"], "3 PNG files in 2 folders (cats, dogs): it looks", "--images ."),
+        (["1.jpg", "2.jpg"], "2 JPG files: pictures, without folders", "--images . --labels FILE.csv"),
+        (["x.npy", "y.npy"], "2 NumPy files (x.npy, y.npy)", "--array FIELD=x.npy"),
+        (["a/t.parquet"], "1 Parquet files (a/t.parquet)", "--column FIELD=COLUMN"),
+        (["t.csv"], "1 CSV files (t.csv)", "written as Parquet"),
+        (["t.txt"], "1 text files (t.txt)", "--lines t.txt"),
+    ],
+)
+def test_names_suggest_options(paths: list[str], found: str, options: str) -> None:
+    """What was found comes with what to type."""
+    told = likeness(paths)
+    assert told is not None
+    assert told[0].startswith(found)
+    assert options in told[1]
+
+
+def test_other_names_suggest_nothing() -> None:
+    """No guess is better than a wrong one."""
+    assert likeness(["model.bin", "README", ".hidden"]) is None

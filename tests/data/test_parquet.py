@@ -1,0 +1,66 @@
+"""What a Parquet file holds, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from trainer.data.parquet import Foot, foot_start, read_foot
+from trainer.errors import DatasetError
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
+
+
+def written(columns: dict[str, Any], **how: Any) -> bytes:
+    """A file as pyarrow writes it."""
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **how)
+    return file.getvalue()
+
+
+def read(data: bytes) -> Foot:
+    """The foot of a file."""
+    return read_foot(memoryview(data), where="x.parquet")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+@pytest.mark.parametrize("columns", [1, 20])
+def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -> None:
+    """Whatever the number of row groups; long lists have another head."""
+    table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
+    assert read(written(table, row_group_size=30)) == Foot(rows=rows, columns=dict.fromkeys(table, "int32"))
+
+
+def test_nested_columns_are_no_plain_values() -> None:
+    """Only what can be a number of a sample counts."""
+    columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
+    assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
+
+
+def test_a_file_of_another_kind_is_refused() -> None:
+    """By its name, with what to do."""
+    with pytest.raises(DatasetError, match=r"x\.parquet is no Parquet file"):
+        read(b"a,b\n1,2\n3,4\n")
+    with pytest.raises(DatasetError, match=r"t\.csv is text; a table is read from Parquet files") as caught:
+        foot_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
+    assert "to_parquet" in (caught.value.hint or "")
+
+
+def test_a_file_that_is_cut_anywhere_is_refused() -> None:
+    """Never a traceback, never an answer made of nothing."""
+    data = written({"a": [1, 2, 3]})
+    for length in range(len(data)):
+        with pytest.raises(DatasetError):
+            read(data[:length])
+
+
+def test_a_damaged_foot_is_refused() -> None:
+    """Whatever its bytes say."""
+    data = written({"a": [1, 2, 3]})
+    start = foot_start(memoryview(data), where="x.parquet")
+    for spoilt in (b"\xff", b"\x00"):
+        with pytest.raises(DatasetError):
+            read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])

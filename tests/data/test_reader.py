@@ -1,0 +1,100 @@
+"""How samples are declared to be read: what is written is read again, and what cannot be is refused by its key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from trainer.data.dataset import Dataset, declared, load_dataset
+from trainer.data.reader import Text, Typed, check_sample
+from trainer.digest import digest_of_bytes
+from trainer.document import typed
+from trainer.errors import DatasetError, DocumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+READERS: list[dict[str, Any]] = [
+    {"kind": "arrays", "fields": {"x": "x.npy"}},
+    {"kind": "images"},
+    {
+        "kind": "images",
+        "folder": "a/",
+        "classes": ["x"],
+        "labels": "l.csv",
+        "size": [2, 3],
+        "resize": True,
+        "mode": "L",
+    },
+    {
+        "kind": "table",
+        "files": ["t.parquet"],
+        "fields": {"x": {"column": ["a", "b"]}, "y": {"column": "y", "dtype": "int64"}},
+    },
+    {"kind": "lines", "file": "a.txt"},
+    {"kind": "lines", "file": ["a.txt", "b.txt"]},
+    {"kind": "text", "file": "a.txt", "window": 8},
+    {"kind": "text", "file": ["a.txt"], "window": 8, "stride": 2},
+    {"kind": "files"},
+]
+SPLITS: dict[str, Any] = {
+    "rows": [0, 8],
+    "part": {"percent": [0, 92.5], "seed": 3},
+    "below": {"prefix": "train/"},
+    "listed": {"files": ["a", "b"]},
+}
+
+
+def dataset(**said: Any) -> Dataset:
+    """A declaration."""
+    digest = digest_of_bytes(b"")
+    usual = {"name": "small", "version": 1, "manifest": digest, "content": digest, "files": 1, "bytes": 1}
+    return typed(usual | said, Dataset, where="small.toml")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dict[str, Any]) -> None:
+    """With every kind of split, and what a sample is."""
+    (tmp_path / "datasets").mkdir()
+    before = dataset(reader=reader, splits=SPLITS, sample={"x": {"dtype": "float32", "shape": [3, "any"]}})
+    (tmp_path / "datasets/small.toml").write_text(declared(before), encoding="utf-8")
+    assert load_dataset("small", root=tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"reader": {"kind": "images", "resize": True}}, "resize needs size"),
+        ({"reader": {"kind": "images", "labels": "../l.csv"}}, "not a path inside a dataset"),
+        ({"reader": {"kind": "text", "file": "a", "window": 0}}, "window"),
+        ({"reader": {"kind": "table", "files": ["t"], "fields": {}}}, "fields"),
+        ({"splits": {"train": {"percent": [80, 20]}}}, r"expected \[from, to\], from 0 to 100"),
+        ({"splits": {"train": {"percnt": [0, 20]}}}, "splits.train"),
+        ({"splits": {"train": {"prefix": "../x/"}}}, "not the beginning of a path"),
+        ({"sample": {"x": {"dtype": "float31"}}}, "float31"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_key(said: dict[str, Any], line: str) -> None:
+    """In one line."""
+    with pytest.raises(DocumentError, match=line) as caught:
+        dataset(**said)
+    assert "\n" not in caught.value.message
+
+
+@given(some.integers(0, 60), some.integers(1, 9), some.integers(1, 9))
+def test_windows_are_as_many_as_fit(size: int, window: int, stride: int) -> None:
+    """Law: each has the byte that comes next, and one more would not."""
+    reader = Text(kind="text", file="a", window=window, stride=stride)
+    assert reader.count(size) == sum(start + window < size for start in range(0, size, stride))
+
+
+def test_a_sample_is_held_against_its_declaration() -> None:
+    """Type, number of axes, lengths; `any` is any."""
+    said = {"x": Typed(dtype="float32", shape=(3, "any"))}
+    check_sample(said, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
+    for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
+        with pytest.raises(DatasetError, match=r"declared is float32\[3,any\]"):
+            check_sample(said, {"x": found}, dataset="small")

@@ -1,0 +1,83 @@
+"""Splits: which samples are whose, and what is said where a declaration does not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.data.splits import Below, Layout, Listed, Percent, Split, select, worded
+from trainer.errors import DatasetError
+
+FOLDERS = Layout(count=4, files=("test/a", "train/a", "train/b", "val/a"))
+STACKED = Layout(count=7, files=("a", "b"), ends=(3, 7))
+
+
+def chosen(split: Split, layout: Layout) -> list[int]:
+    """What a split of these samples holds."""
+    return list(select("train", {"train": split}, layout, dataset="small"))
+
+
+@pytest.mark.parametrize(
+    ("split", "layout", "expected"),
+    [
+        ((1, 3), Layout(count=3), [1, 2]),
+        (Below(prefix="train/"), FOLDERS, [1, 2]),
+        (Listed(files=("val/a", "test/a")), FOLDERS, [0, 3]),
+        (Listed(files=("b",)), STACKED, [3, 4, 5, 6]),
+        (Below(prefix="a"), STACKED, [0, 1, 2]),
+    ],
+)
+def test_a_split_is_its_samples_in_the_datasets_order(split: Split, layout: Layout, expected: list[int]) -> None:
+    """By rows, by the beginning of paths, by files; a file may hold many samples."""
+    assert chosen(split, layout) == expected
+
+
+def test_percentages_part_the_samples_for_ever() -> None:
+    """Each sample is in one part; the parts are what they were when this was written; another seed parts otherwise."""
+    layout = Layout(count=1000)
+    parts = [chosen(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
+    assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - three
+    assert [len(part) for part in parts] == [813, 71, 116]
+    assert parts[2][:4] == [3, 19, 20, 30]
+    assert chosen(Percent(percent=(0, 80), seed=1), layout) != parts[0]
+
+
+def test_a_sample_keeps_its_part_when_files_are_added() -> None:
+    """No version moves a picture from the training to the test."""
+    before = Layout(count=50, files=[f"{number:03}.png" for number in range(0, 100, 2)])
+    after = Layout(count=100, files=[f"{number:03}.png" for number in range(100)])
+    train = Percent(percent=(0, 60), seed=3)
+    assert {before.files[i] for i in chosen(train, before)} <= {after.files[i] for i in chosen(train, after)}
+
+
+@pytest.mark.parametrize(
+    ("split", "layout", "line"),
+    [
+        ((0, 6), Layout(count=5), "split 'train' of small ends at row 6; its reader finds 5 samples"),
+        ((0, 0), Layout(count=5), "holds none of its 5 samples"),
+        (Below(prefix="trian/"), FOLDERS, "holds none of its 4 samples"),
+        (Listed(files=("val/b",)), FOLDERS, "names 'val/b', of which its reader makes no sample"),
+        (Below(prefix="train/"), Layout(count=5), "holds none of its 5 samples"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_refused_with_numbers(split: Split, layout: Layout, line: str) -> None:
+    """Both numbers, or the file that is meant."""
+    with pytest.raises(DatasetError, match=line):
+        chosen(split, layout)
+
+
+def test_a_missing_split_is_told_with_those_there_are() -> None:
+    """A typing error shows itself."""
+    with pytest.raises(DatasetError, match="has no split 'test'; it has train"):
+        select("test", {"train": (0, 1)}, Layout(count=1), dataset="small")
+
+
+def test_a_place_is_file_and_row() -> None:
+    """Of samples that lie in several files, one after the other."""
+    assert [STACKED.place(index) for index in (0, 2, 3, 6)] == [(0, 0), (0, 2), (1, 0), (1, 3)]
+    assert (FOLDERS.place(2), list(STACKED.span(1))) == ((2, 0), [3, 4, 5, 6])
+
+
+def test_every_split_can_be_worded() -> None:
+    """For people."""
+    assert worded((0, 8)) == "8 samples, rows 0 to 7"
+    assert worded(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"

@@ -1,0 +1,157 @@
+"""Running a record again: what is typed, and what a hostile record cannot have typed."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trainer.digest import digest_of_bytes
+from trainer.errors import DocumentError, IrreproducibleError
+from trainer.record import (
+    Circumstances,
+    Determinism,
+    Device,
+    Host,
+    Image,
+    Ingredients,
+    Inventory,
+    Knowledge,
+    Outcome,
+    Record,
+    Source,
+    Status,
+    Timing,
+    identity_of,
+)
+from trainer.sameness.rerun import going_on, image_name, rerun
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+MANIFEST = digest_of_bytes(b"manifest")
+
+
+def a_record(
+    *, settings: dict[str, JsonValue] | None = None, origins: dict[str, str] | None = None, **other: Any
+) -> Record:
+    """A record of a small run; `image` and `execution` go into its circumstances, other words into its ingredients."""
+    image = other.pop(
+        "image", Image(known=Knowledge.ASSERTED, reference=f"registry.example/cpu@{MANIFEST}", manifest=MANIFEST)
+    )
+    execution = other.pop("execution", {})
+    usual: dict[str, Any] = {
+        "experiment": "digits",
+        "settings": settings or {},
+        "source": digest_of_bytes(b"source"),
+        "lock": None,
+        "layers": [digest_of_bytes(b"layer")],
+        "datasets": {},
+        "determinism": Determinism(level="machine", threads=2),
+        "device": Device(accelerator="cpu", world_size=1, precision="32-true"),
+    }
+    ingredients = Ingredients(**usual | other)
+    around = Circumstances(
+        command=["reprise"],
+        source=Source(how="mounted"),
+        image=image,
+        host=Host(name="h", system="Debian", kernel="6", cpu="a CPU", cores=2, memory=1),
+        inventory=Inventory(python="3.11.2"),
+        origins=origins or {},
+        execution=execution,
+        timing=Timing(started=datetime(2026, 3, 1, tzinfo=UTC)),
+    )
+    return Record(
+        run="20260301t120000-abcdef",
+        identity=identity_of(ingredients),
+        ingredients=ingredients,
+        circumstances=around,
+        outcome=Outcome(status=Status.COMPLETED),
+    )
+
+
+def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> None:
+    """Values travel in a file, at full precision."""
+    values: dict[str, JsonValue] = {"learning_rate": 0.1 + 0.2, "seed": 0, "name": "a'b\n\"$(c)"}
+    again = rerun(
+        a_record(settings=values, origins={"learning_rate": "command line", "name": "file", "seed": "default"})
+    )
+    said = tomllib.loads(again.file().decode())
+    assert said == {"learning_rate": 0.1 + 0.2, "name": "a'b\n\"$(c)", "accelerator": "cpu", "publish": False}
+    assert again.words("/s.toml") == ["train", "--exp=digits", "--settings=/s.toml"]
+
+
+def test_a_setting_that_was_set_to_nothing_is_said_by_a_word() -> None:
+    """A settings file has no word for nothing; a default that is nothing needs none."""
+    values: dict[str, JsonValue] = {"clip_norm": None, "max_steps": None}
+    again = rerun(a_record(settings=values, origins={"clip_norm": "command line", "max_steps": "default"}))
+    assert again.words("f")[3:] == ["--clip-norm=none"]
+
+
+def test_the_device_is_the_one_that_was_found() -> None:
+    """`auto` is not asked again: on a machine with a GPU it would answer something else."""
+    device = Device(accelerator="cuda", world_size=1, precision="32-true")
+    again = rerun(a_record(device=device, execution={"accelerator": "auto"}, origins={"accelerator": "default"}))
+    assert again.settings["accelerator"] == "gpu"
+
+
+def test_a_run_that_goes_on_is_given_what_it_was_given() -> None:
+    """`auto` stays the default that it was, and it publishes and logs as it did."""
+    execution: dict[str, JsonValue] = {"accelerator": "auto", "wandb": "offline", "publish": True}
+    again = going_on(a_record(execution=execution, origins={"accelerator": "default", "wandb": "command line"}))
+    assert again.settings == {"wandb": "offline"}
+
+
+def test_nothing_is_published_and_nothing_logged_from_inside() -> None:
+    """There is neither network nor credential."""
+    again = rerun(a_record(execution={"wandb": "online", "publish": True}, origins={"wandb": "command line"}))
+    assert (again.settings["wandb"], again.settings["publish"]) == ("off", False)
+
+
+@pytest.mark.parametrize("name", ["a b", "--x", "", "X", "a=b", "settings\n", "é", "_a", "a" * 200])
+def test_a_setting_with_an_odd_name_is_refused(name: str) -> None:
+    """A name becomes an option: it is held to the form of one."""
+    with pytest.raises(DocumentError, match="names a setting named"):
+        rerun(a_record(settings={name: 1}, origins={name: "command line"}))
+
+
+@pytest.mark.parametrize("experiment", ["../../etc/x.py", "/abs.py", "a/../b.py", "a\nb", ""])
+def test_an_experiment_out_of_the_source_is_refused(experiment: str) -> None:
+    """It is a path below the source, or a name."""
+    with pytest.raises(DocumentError, match="the experiment"):
+        rerun(a_record(experiment=experiment))
+
+
+def test_an_experiment_that_looks_like_an_option_stays_a_value() -> None:
+    """One word holds the option and its value."""
+    assert rerun(a_record(experiment="--trust")).words("f")[1] == "--exp=--trust"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "cpu:latest",
+        f"x;touch /tmp/owned@{MANIFEST}",
+        f"$(id)@{MANIFEST}",
+        f"--privileged@{MANIFEST}",
+        f"a b@{MANIFEST}",
+        f"../x@{MANIFEST}",
+        f"registry.example/cpu@{digest_of_bytes(b'other')}",
+        f"registry.example/cpu@{MANIFEST}\n",
+    ],
+)
+def test_an_image_is_named_by_digest_or_not_at_all(reference: str) -> None:
+    """A tag, a word of a shell, another manifest's digest: none of them is run."""
+    image = Image(known=Knowledge.ASSERTED, reference=reference, manifest=MANIFEST)
+    with pytest.raises(DocumentError, match="which is no repository@digest"):
+        image_name(a_record(image=image))
+
+
+def test_a_record_without_an_image_says_what_to_do() -> None:
+    """It ran in none that is known: only `--here` is left."""
+    image = Image(known=Knowledge.UNKNOWN, reason="nothing was handed in")
+    with pytest.raises(IrreproducibleError, match="nothing was handed in") as caught:
+        image_name(a_record(image=image, layers=None))
+    assert "--here" in str(caught.value.hint)

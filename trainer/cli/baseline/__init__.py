@@ -1,0 +1,162 @@
+"""`reprise baseline`: does an experiment, trained small, still come to what it came to?
+
+Knows words, output and the files of `tests/baselines/`. Refuses to write one that nobody agreed to, or without a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.baseline import FOLDER, Baseline, Entry, Key, judged, levels
+from trainer.cli.arguments import Arguments
+from trainer.cli.experiments import experiment_names
+from trainer.cli.in_image import run_in_image
+from trainer.cli.machine import check_lock
+from trainer.cli.places import CHECKOUT
+from trainer.cli.run_page import printable
+from trainer.cli.same.apart import told
+from trainer.cli.train import understood
+from trainer.document import read_json
+from trainer.errors import DocumentError, NotWritableError, RunError, UsageError
+from trainer.host.atomic import write_whole
+from trainer.host.image_claim import claim
+from trainer.origins import take_apart
+from trainer.sameness.noise import FEWEST
+from trainer.sameness.verdict import Rung
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from pathlib import Path
+
+ALL: Final = "all"
+
+
+def main(argv: list[str]) -> int:
+    """Do what the verb says."""
+    words = _parser().parse_args(argv)
+    if words.verb == "refresh" and words.seeds < FEWEST:
+        raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
+    if words.verb == "refresh" and not (words.yes or sys.stdin.isatty()):
+        raise UsageError("a baseline is written only if somebody agrees, and nobody can be asked here", hint="--yes")
+    known = claim(os.environ, run=None)
+    if words.verb != "refresh" and known.baked is None and find_spec("torch") is None:
+        return run_in_image(["baseline", *argv])
+    check_lock(known, CHECKOUT)
+    names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
+    code: int = max(words.run(words, name) for name in names)
+    return code
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise baseline", "Hold experiments, trained small, against what they came to before.")
+    verbs = parser.commands(dest="verb")
+    check = verbs.add_parser("check", help="train with one seed, and say whether it is as it was")
+    check.set_defaults(run=_check)
+    refresh = verbs.add_parser("refresh", help="train with several seeds, show what moves, ask, write it")
+    refresh.add_argument("--why", required=True, metavar="TEXT", help="why it moves; it is kept in the file")
+    refresh.add_argument("--yes", action="store_true", help="write it without asking")
+    refresh.set_defaults(run=_refresh)
+    measure = verbs.add_parser("measure", help="train with several seeds, and print what they came to, as JSON")
+    measure.set_defaults(run=_measure)
+    for verb in (check, refresh, measure):
+        verb.add_argument("experiment", help=f"a name of trainer/experiments/, or {ALL}")
+    for verb in (refresh, measure):
+        verb.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default 5)")
+    check.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _check(words: Namespace, name: str) -> int:
+    """Judge; 0 where it holds, 20 where it does not."""
+    entry, found = _kept(name), _measured(name, seeds=1)
+    near = entry.nearest(Key.model_validate(found["key"])) if entry else None
+    if near is None:
+        raise DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
+    verdict = judged(near, key=Key.model_validate(found["key"]), code=found["code"], metrics=found["results"][0])
+    if words.json:
+        said = {"experiment": name, "holds": verdict.holds, "said": verdict.said, "moved": verdict.moved}
+        print(json.dumps(said))
+    else:
+        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *verdict.moved])))
+    return 0 if verdict.holds else Rung.DIFFERENT.code
+
+
+def _refresh(words: Namespace, name: str) -> int:
+    """Show, ask, write."""
+    before = _kept(name) or Baseline(experiment=name, entries=[])
+    found = _measured(name, seeds=words.seeds)
+    key = Key.model_validate(found["key"])
+    entry = Entry(
+        key=key,
+        image=found["image"],
+        code=found["code"],
+        seeds=words.seeds,
+        metrics=levels(found["results"]),
+        why=words.why,
+    )
+    print(f"{name}, {key.device}, Python {key.python}, lock {key.lock[7:19]}:")
+    near = before.nearest(key)
+    if near is None:
+        lines = [
+            f"new: {metric} {each.value:.6g}, seeds explain {each.tolerance:.3g}"
+            for metric, each in entry.metrics.items()
+        ]
+    else:
+        verdict = judged(near, key=key, code=found["code"], metrics=found["results"][0])
+        lines = [verdict.said, *verdict.moved]
+    print("\n".join(f"  {printable(line)}" for line in lines))
+    if not words.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
+        print("nothing was written")
+        return 0
+    _write(_path(name), before.with_entry(entry))
+    print(f"written: {FOLDER}/{name}.json; commit it: git tells the rest")
+    return 0
+
+
+def _measure(words: Namespace, name: str) -> int:
+    print(json.dumps(_measured(name, seeds=words.seeds)))
+    return 0
+
+
+def _measured(name: str, *, seeds: int) -> dict[str, Any]:
+    """What a process with torch tells: here, or in the image."""
+    if find_spec("torch") is None:
+        return _in_image(name, seeds=seeds)
+    train = ["--exp", name, "--threads", "1"]
+    found: dict[str, Any] = next(iter(told(["_baseline", str(seeds), *train], understood(train, take_apart(train)))))
+    return found
+
+
+def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
+    words = ["baseline", "measure", name, "--seeds", str(seeds)]
+    command = ["docker", "compose", "run", "--rm", "-T", "train", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RunError(f"it ended with exit code {done.returncode}", hint="the lines above say why")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _path(name: str) -> Path:
+    return CHECKOUT / FOLDER / f"{name}.json"
+
+
+def _kept(name: str) -> Baseline | None:
+    path = _path(name)
+    return read_json(path, Baseline) if path.is_file() else None
+
+
+def _write(path: Path, baseline: Baseline) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, baseline.to_json())
+    except OSError as fault:
+        raise NotWritableError(
+            f"{path} cannot be written: {fault.strerror}",
+            hint="type it on the host: the image sees the checkout read-only",
+        ) from fault

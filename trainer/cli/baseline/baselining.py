@@ -1,0 +1,50 @@
+"""The process that trains for `reprise baseline`; a hidden command.
+
+Knows what it is told by, as the training process is, and what names the environment it is in. Refuses to write a baseline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from trainer.baseline import Key, code_of
+from trainer.cli.process.opening import imported, resolved_for
+from trainer.data.dataset import declaration, load_dataset
+from trainer.digest import digest_of_file
+from trainer.host.hardware import read_host
+from trainer.host.image_claim import claim
+from trainer.launch import launched
+
+
+def main(argv: list[str]) -> int:
+    """Train with `argv[0]` seeds; print the environment, the code's digest and each seed's metrics as one line of JSON."""
+    seeds, *words = argv
+    out = sys.stdout
+    with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-baseline-") as folder:
+        from trainer.training.baseline import results, small
+
+        root = Path.cwd()
+        experiment = imported(launched(os.environ))
+        resolved = resolved_for(experiment, words)
+        declared = load_dataset(resolved.settings.value_of("dataset"), root=root)
+        subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
+        told = {
+            "key": here(root).model_dump(),
+            "image": claim(os.environ, run=None).image.manifest,
+            "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
+            "results": list(results(subject, seeds=int(seeds))),
+        }
+    print(json.dumps(told), file=out, flush=True)
+    return 0
+
+
+def here(root: Path) -> Key:
+    """This environment: the checkout's lock, this Python, this CPU."""
+    version = ".".join(platform.python_version_tuple()[:2])
+    return Key(lock=digest_of_file(root / "uv.lock"), python=version, device=read_host().cpu)

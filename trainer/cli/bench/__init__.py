@@ -1,0 +1,139 @@
+"""`reprise bench EXP`: the same benchmark for every experiment; with --against as ratios, with --profile the dearest operations.
+
+Knows words and output. Nothing is recorded but a profile that is asked for: it is a measurement, not a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.list_runs import local_ids
+from trainer.actions.run import record_of
+from trainer.cli.arguments import Arguments
+from trainer.cli.in_image import run_in_image
+from trainer.cli.machine import check_environment, check_lock
+from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.run_page import columns, printable
+from trainer.cli.same.apart import told
+from trainer.cli.train import understood
+from trainer.document import read_json
+from trainer.errors import DocumentError, UsageError
+from trainer.host.image_claim import claim
+from trainer.origins import take_apart
+from trainer.run_names import resolve_run
+from trainer.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LEAST = 20
+
+
+def main(argv: list[str]) -> int:
+    """Time, print."""
+    words, settings = _parser().parse_known_args(argv)
+    if words.steps < _LEAST or words.warmup < 1 or not words.seconds > 0:
+        raise UsageError(
+            f"found {words.steps} steps, {words.warmup} of warm-up, {words.seconds:g} s; expected {_LEAST} or more, 1 or more, above 0",
+            hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
+        )
+    train = ["--exp", words.experiment, *settings]
+    asked = understood(train, take_apart(train))
+    other = _other(words.against) if words.against else None
+    known = claim(os.environ, run=None)
+    if known.baked is None and find_spec("torch") is None:
+        return run_in_image(["bench", *argv])
+    check_lock(known, CHECKOUT)
+    check_environment(known, asked.settings)
+    path = _profile(asked.place.name) if words.profile else None
+    how = {"dummy": words.dummy, "profile": str(path or "")}
+    how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
+    bench, *dearest = told(["_bench", json.dumps(how), *train], asked)
+    found = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
+    print(found.model_dump_json() if words.json else "\n".join(map(printable, _page(found, words.against))))
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise bench", "Time an experiment's steps. Further options are settings.")
+    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
+    parser.add_argument("--dummy", action="store_true", help="use the dataset's dummy twin: no data, no store")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps that are timed (default 200)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="steps before those (default 20)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        metavar="S",
+        help="after S seconds half as many steps are enough (default 60)",
+    )
+    parser.add_argument(
+        "--against", metavar="RUN|FILE", help="as ratios to what --json wrote, or to a run's throughput"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="profile a few steps: a trace, and the ten dearest operations"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _profile(name: str) -> Path:
+    stem = Path(name).stem
+    return runs_folder() / "profiles" / f"{stem}-{datetime.now(UTC):%Y%m%d%H%M%S}.json"
+
+
+def _other(named: str) -> Bench | dict[str, Interval]:
+    """What is compared with: a benchmark in a file, or what a run's record tells of its throughput. Raises `RunNotFoundError`."""
+    if Path(named).is_file():
+        return read_json(Path(named), Told).bench
+    if named.endswith(".json") or "/" in named.removeprefix("runs/"):
+        raise DocumentError(f"{named} does not exist", hint="reprise bench digits --json > FILE writes one")
+    record = record_of(runs_folder() / resolve_run(named, local_ids(runs_folder())))
+    batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
+    if not isinstance(batches, int | float) or not isinstance(size, int):
+        raise DocumentError(f"run {record.run} tells no throughput", hint="one that was completed does")
+    rate = float(batches) * size
+    return {"samples/s": Interval(median=rate, low=rate, high=rate)}
+
+
+def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled: Path | None, dearest: Any) -> Told:
+    return Told(
+        bench=bench,
+        ratios=None if other is None else _ratios(bench, other),
+        unlike=unlike(bench, other) if isinstance(other, Bench) else [],
+        profile=None if profiled is None else _shown(profiled),
+        dearest=[Dear.model_validate(each) for each in dearest or ()],
+    )
+
+
+def _shown(path: Path) -> str:
+    """A path as it is typed in the checkout, wherever that is mounted."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
+
+
+def _ratios(bench: Bench, other: Bench | dict[str, Interval]) -> dict[str, Interval | None]:
+    if isinstance(other, Bench):
+        return ratios(bench, other)
+    return {name: bench.samples_per_second.over(value) for name, value in other.items()}
+
+
+def _page(told: Told, against: str | None) -> Iterator[str]:
+    yield from page(told.bench)
+    if told.ratios is not None:
+        yield ""
+        yield f"over {against}:"
+        yield from compared(told.ratios)
+        if len(told.ratios) == 1:
+            yield "  a run's throughput is over all its time, validations too"
+        yield from (f"  not equal: {line}" for line in told.unlike)
+    if told.profile is not None:
+        yield ""
+        yield f"the dearest operations, by their own time; the trace is {told.profile} (chrome://tracing, ui.perfetto.dev)"
+        rows = [("operation", "calls a step", "ms a step", "share")]
+        rows += [(e.name, f"{e.calls:g}", f"{1e3 * e.seconds:.3f}", f"{e.share:.1%}") for e in told.dearest]
+        yield from (f"  {line}" for line in columns(rows))

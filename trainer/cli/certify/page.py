@@ -1,0 +1,68 @@
+"""How a certificate is shown to a person. Knows order and wording; refuses to print: it gives lines.
+
+A certificate may come from a stranger: control characters are written out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.cli.run_page import columns, printable
+from trainer.record import Knowledge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.sameness.certificate import Lost, Statement, Tested
+
+
+def page(statement: Statement) -> Iterator[str]:
+    """What was tested, what came of it, of what."""
+    tested = statement.predicate
+    yield f"{tested.claim} {'holds' if tested.holds else 'does not hold'}: {_summary(tested)}"
+    if tested.lost:
+        yield f"  first not the same: {printable(_lost(tested, tested.lost))}"
+    made = tested.ingredients
+    rows = [
+        ("experiment", made.experiment),
+        ("runs", ", ".join(statement.runs)),
+        ("identity", tested.identity),
+        ("level", f"{made.determinism.level}, {made.determinism.threads} thread(s)"),
+        ("device", f"{tested.device}, {made.device.precision}"),
+        ("image", _image(tested)),
+        ("code", f"{made.source}, commit {tested.commit}"),
+        ("datasets", ", ".join(f"{name}@{each.version} {each.content[:19]}" for name, each in made.datasets.items())),
+        (
+            "settings",
+            ", ".join(f"{name}={value}" for name, value in sorted(made.settings.items()) if value is not None),
+        ),
+        ("tested", f"{tested.when:%Y-%m-%d %H:%M} UTC, by Reprise {tested.reprise}"),
+    ]
+    yield from (f"  {line}" for line in columns([(name, printable(value)) for name, value in rows]))
+
+
+def _summary(tested: Tested) -> str:
+    how = (
+        f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, {tested.steps} steps in all"
+        if tested.claim == "resume"
+        else f"twice from nothing, {tested.steps} steps"
+    )
+    came = f"equal bit for bit: {', '.join(tested.compared)}" if tested.holds else f"the verdict is {tested.verdict}"
+    return f"{how}; {came}"
+
+
+def _lost(tested: Tested, lost: Lost) -> str:
+    where = f", at step {lost.step}, stream {lost.stream}" if lost.step is not None else ""
+    tensor = f", tensor {lost.tensor}" if lost.tensor else ""
+    one, other = ("without the stop", "with it") if tested.claim == "resume" else ("first", "then")
+    values = f": {lost.a} {one}, {lost.b} {other}" if lost.a is not None else ""
+    return f"{lost.what}{where}{tensor}{values}"
+
+
+def _image(tested: Tested) -> str:
+    image = tested.image
+    if image.known is Knowledge.UNKNOWN:
+        return f"unknown: {image.reason or 'nothing was handed in'}"
+    return (
+        f"{image.environment or 'no environment'}, {image.reference or image.manifest or image.config} ({image.known})"
+    )

@@ -1,0 +1,106 @@
+"""`reprise check EXP`: minutes before hours. What is wrong with an experiment, by name; with --bits, where its bits begin to differ.
+
+Knows words and output. Nothing is recorded: it is a look, not a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.cli.arguments import Arguments
+from trainer.cli.check.bits import look
+from trainer.cli.experiments import experiment_names
+from trainer.cli.in_image import run_in_image
+from trainer.cli.machine import check_environment, check_lock
+from trainer.cli.places import CHECKOUT
+from trainer.cli.run_page import printable
+from trainer.cli.same.apart import told
+from trainer.cli.train import understood
+from trainer.errors import UnsoundError, UsageError
+from trainer.finding import Finding, failed, lines
+from trainer.host.image_claim import claim
+from trainer.origins import take_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.cli.train import Asked
+
+ALL: Final = "all"
+STEPS: Final = 100
+
+
+def main(argv: list[str]) -> int:
+    """Check, print; exit 0 where all is well, 89 where a check failed; with --bits 20 where a bit is not the same."""
+    words, settings = _parser().parse_known_args(argv)
+    steps = words.steps or (3 if words.bits else STEPS)
+    if steps < 1:
+        raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
+    if words.bits and (words.dummy or words.experiment == ALL):
+        raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
+    names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
+    lists = [["--exp", name, *settings] for name in names]
+    everything = [(understood(each, take_apart(each)), each) for each in lists]
+    known = claim(os.environ, run=None)
+    if known.baked is None and find_spec("torch") is None:
+        return run_in_image(["check", *argv])
+    check_lock(known, CHECKOUT)
+    for asked, _ in everything:
+        check_environment(known, asked.settings)
+    if words.bits:
+        return look(*everything[0], steps=steps, as_json=words.json)
+    how = [str(steps), "dummy" if words.dummy else "data"]
+    found = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
+    if words.json:
+        print(json.dumps(found if words.experiment == ALL else found[0]))
+    return 0 if all(each["passed"] for each in found) else UnsoundError.code
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise check", "Check an experiment before its hours begin. Further options are settings.")
+    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file; `all` for all of them")
+    parser.add_argument("--dummy", action="store_true", help="use the dataset's dummy twin: no data, no store")
+    parser.add_argument("--bits", action="store_true", help="look at every bit of every module's output and gradient")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help=f"steps on one batch, at most (default {STEPS}; of --bits 3)"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
+    """What the checking process tells: first what it checks with, then each finding as it comes."""
+    findings: list[Finding] = []
+    data = ""
+    for line in told(["_check", *hidden], asked):
+        if "data" in line:
+            data = line["data"]
+            _say(f"{asked.place.name} on {data}", aloud=aloud)
+            continue
+        findings.append(Finding.model_validate(line))
+        for text in lines(findings[-1]):
+            _say(f"  {printable(text)}", aloud=aloud)
+    wrong = failed(findings)
+    well = (
+        f"{len(findings)} checks, none failed"
+        if not wrong
+        else f"{len(wrong)} of {len(findings)} checks failed: {', '.join(wrong)}"
+    )
+    _say(f"{asked.place.name}: {well}", aloud=aloud)
+    return {
+        "experiment": asked.place.name,
+        "data": data,
+        "passed": not wrong,
+        "failed": wrong,
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+    }
+
+
+def _say(line: str, *, aloud: bool) -> None:
+    if aloud:
+        print(line)
+        sys.stdout.flush()

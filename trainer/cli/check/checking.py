@@ -1,0 +1,72 @@
+"""The process that checks an experiment for `reprise check`; a hidden command.
+
+Knows what it is told by, as the training process is, and which data there is. Refuses to record anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from trainer.cli.places import cache_folder, store_address
+from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.working import fetched
+from trainer.data.dataset import load_dataset
+from trainer.launch import launched
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
+
+
+def main(argv: list[str]) -> int:
+    """Make at most `argv[0]` steps, with `argv[1]`, `dummy` or `data`; print a line of JSON for each check, and nothing else."""
+    steps, how, *words = argv
+    out = sys.stdout
+    with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-check-") as folder:
+        for line in _told(words, steps=int(steps), dummy=how == "dummy", folder=Path(folder)):
+            print(json.dumps(line), file=out, flush=True)
+    return 0
+
+
+def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterator[dict[str, Any]]:
+    from trainer.training.checks import LARGEST_BATCH, Subject, checked
+
+    launch = launched(os.environ)
+    experiment = imported(launch)
+    resolved = resolved_for(experiment, words)
+    declared = load_dataset(resolved.settings.value_of("dataset"), root=Path.cwd())
+    rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
+    dataset, data, said = chosen(declared, dummy=dummy, rows=rows)
+    yield {"data": f"{said}, {launch.device}"}
+    subject = Subject(
+        experiment=experiment,
+        resolved=resolved,
+        root=Path.cwd(),
+        dataset=dataset,
+        data=data,
+        device=launch.device,
+        folder=folder,
+        steps=steps,
+    )
+    for finding in checked(subject):
+        yield finding.model_dump(mode="json")
+
+
+def chosen(declared: Dataset, *, dummy: bool, rows: int) -> tuple[Dataset, Files, str]:
+    """The data: the twin where it is asked for, or where the cache lacks the dataset and there is no store; else the dataset."""
+    from trainer.training.readers.twin import twin_of
+
+    if not dummy and (store_address() or Cache(root=cache_folder()).find(declared)):
+        return declared, fetched(declared, say=lambda line: print(line, file=sys.stderr)), declared.title
+    dataset, files = twin_of(declared, rows=rows)
+    why = "" if dummy else ": it is not in the cache, and no store is configured"
+    return dataset, files, f"the dummy twin of {declared.title}{why}"

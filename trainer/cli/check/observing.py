@@ -1,0 +1,81 @@
+"""The process that observes a few steps for `reprise check --bits`; a hidden command.
+
+Knows what it is told by, as the training process is. Refuses to record anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.working import fetched
+from trainer.data.dataset import load_dataset
+from trainer.errors import RepriseError
+from trainer.launch import launched
+from trainer.ledger import Ledger
+from trainer.sameness.observed import Kind, blamed, parted, parted_op
+
+if TYPE_CHECKING:
+    from trainer.sameness.observed import Sight
+    from trainer.training.observe import Subject
+
+
+def main(argv: list[str]) -> int:
+    """Observe `argv[0]` steps `argv[1]` times; print what was seen as one line of JSON, and nothing else."""
+    steps, times, *words = argv
+    with redirect_stdout(sys.stderr), TemporaryDirectory() as folder:
+        subject = _subject(words, steps=int(steps), folder=Path(folder))
+        told = _told(subject, times=int(times))
+    print(json.dumps(told))
+    return 0
+
+
+def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
+    from trainer.training.observe import Subject
+
+    launch = launched(os.environ)
+    experiment, root = imported(launch), Path.cwd()
+    resolved = resolved_for(experiment, words)
+    dataset = load_dataset(resolved.settings.value_of("dataset"), root=root)
+    return Subject(
+        experiment=experiment,
+        ledger=Ledger(resolved, root=root),
+        dataset=dataset,
+        data=fetched(dataset, say=lambda line: print(line, file=sys.stderr)),
+        device=launch.device,
+        steps=steps,
+        folder=folder,
+    )
+
+
+def _told(subject: Subject, *, times: int) -> dict[str, object]:
+    from trainer.training.exactness import translated
+    from trainer.training.observe import observe
+
+    try:
+        seen = [observe(subject).sights for _ in range(times)]
+        first = parted(seen[0], seen[-1])
+        return {"sights": seen[0], "parted": first, "op": _operation(subject, first) if first else None}
+    except RuntimeError as fault:
+        if not isinstance(fault, RepriseError) and (exact := translated(fault)):
+            raise exact from fault
+        raise
+
+
+def _operation(subject: Subject, first: Sight) -> str | None:
+    """The operation that makes the difference, looked for in two more rounds; `None` where it does not show again."""
+    from trainer.training.observe import Window, observe
+
+    if first.kind in {Kind.START, Kind.BATCH}:
+        return None
+    if first.kind in {Kind.BACKWARD, Kind.GRADIENT, Kind.WEIGHT}:
+        window = Window(step=first.step, part="optimizer" if first.kind is Kind.WEIGHT else "backward")
+    else:
+        window = Window(step=first.step, name=blamed(first), call=first.call if first.kind is Kind.OUTPUT else 1)
+    return parted_op(*(observe(subject, window=window).ops for _ in range(2)))

@@ -1,0 +1,50 @@
+"""What all verbs of `reprise data` share: where datasets are declared, stored and cached, and how one is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.actions.publish_dataset import read_version
+from trainer.data.dataset import Dataset, load_dataset
+from trainer.errors import DatasetError, UsageError
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.store.cache import Cache
+    from trainer.store.contract import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where datasets are declared, stored and cached."""
+
+    root: Path
+    store: str
+    cache: Cache
+
+    def open(self) -> Store:
+        """The store; a missing address is said as such."""
+        if not self.store:
+            raise UsageError(
+                "no store is named",
+                hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)",
+            )
+        return open_store(self.store)
+
+    def dataset(self, word: str) -> Dataset:
+        """The dataset `NAME` as git declares it, or `NAME@VERSION` as the store names it."""
+        name, at, version = word.partition("@")
+        dataset = load_dataset(name, root=self.root)
+        if not at or version == str(dataset.version):
+            return dataset
+        if not version.isdecimal():
+            raise UsageError(
+                f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
+            )
+        found = read_version(self.open(), name, int(version))
+        if found is None:
+            raise DatasetError(f"{word} is not in store {self.store}", hint=f"{name} is declared as {dataset.title}")
+        return found

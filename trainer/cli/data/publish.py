@@ -1,0 +1,244 @@
+"""`reprise data publish` and `publish-samples`: what a person types about a dataset, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared
+from trainer.cli.progress import readable, transfer_progress
+from trainer.data.dataset import Dataset, Draft, declaration, declared, load_dataset
+from trainer.document import typed
+from trainer.errors import DatasetError, MachineError, UsageError
+from trainer.host.atomic import write_whole
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.cli.arguments import Verb
+    from trainer.cli.data.places import Places
+
+_SAID: Final = ("licence", "source", "splits", "reader", "sample", "twin")
+
+
+def describe(publish: Verb) -> None:
+    """Declare the options of `publish`."""
+    publish.add_argument("name", metavar="NAME")
+    publish.add_argument("folder", metavar="DIR", type=Path)
+    add = publish.add_argument
+    add("--licence", metavar="TEXT", help="the licence; what was declared stays where nothing is given, here and below")
+    add("--source", metavar="TEXT", help="where the data is from")
+    add(
+        "--split",
+        metavar="NAME=SAMPLES",
+        action="append",
+        help="samples of the split NAME: rows as 0:800; a lasting part as 0%%:80%%; a folder's files as train/; the files that a "
+        "text file lists, as @FILE; repeat it",
+    )
+    add("--split-seed", metavar="N", type=int, default=0, help="another lasting choice for parts given in %%")
+    add("--array", metavar="FIELD=FILE", action="append", help="a sample's FIELD is a row of FILE (.npy); repeat it")
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="a sample is a picture below FOLDER (. for all), its class the folder it is in",
+    )
+    add("--size", metavar="HxW", help="what size all pictures have, or with --resize shall have")
+    add("--resize", action="store_true", help="bring pictures to --size")
+    add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures; otherwise RGB")
+    add("--pixels", choices=("float32", "uint8"), help="the pixels' type; otherwise float32 from 0 to 1")
+    add("--classes", metavar="A,B", help="the pictures' classes by number; otherwise the folders, sorted")
+    add("--labels", metavar="FILE", help="a CSV file (columns file, class) that tells each picture's class")
+    add(
+        "--column",
+        metavar="FIELD=COLUMN[,COLUMN..][:TYPE]",
+        action="append",
+        help="a sample is a row of Parquet files, its FIELD one column or several; TYPE is float32 otherwise; repeat it",
+    )
+    add(
+        "--table",
+        metavar="FILE",
+        action="append",
+        help="a Parquet file; otherwise all of DIR, in the order of their paths",
+    )
+    add("--lines", metavar="FILE", action="append", help="a sample is a line of the text FILE; repeat it")
+    add("--text", metavar="FILE", action="append", help="a sample is a window of the text FILE's bytes; repeat it")
+    add("--window", metavar="N", type=int, help="bytes of a window of --text")
+    add("--stride", metavar="N", type=int, help="bytes from one window to the next; otherwise --window")
+    add(
+        "--sample",
+        metavar="FIELD=TYPE[SHAPE]",
+        action="append",
+        help="what a sample's FIELD is, as image=float32[1,8,8]; repeat it",
+    )
+
+
+def publish(words: Namespace, places: Places) -> int:
+    """Check, upload, name, declare."""
+    is_declared = declaration(words.name, root=places.root).is_file()
+    before = load_dataset(words.name, root=places.root) if is_declared else None
+    draft = _draft(words, before)
+    if not os.access(places.root / "datasets", os.W_OK):
+        raise MachineError(
+            f"{places.root / 'datasets'} cannot be written",
+            hint="publish from a checkout: scripts/reprise data publish",
+        )
+    progress = transfer_progress("publishing")
+    source = SourceFolder(root=words.folder)
+    published = publish_dataset(draft, source=source, store=places.open(), declared=before, progress=progress)
+    if published.dataset != before:
+        write_whole(declaration(words.name, root=places.root), declared(published.dataset).encode())
+    _tell(words, published)
+    return 0
+
+
+def publish_samples(words: Namespace, places: Places) -> int:
+    """Make the sample datasets, and publish them as they are declared."""
+    try:
+        from trainer.actions.make_samples import SAMPLES, make_sample
+    except ImportError as fault:
+        hint = "docker compose run --rm samples, or install the lock's extra `samples`"
+        raise MachineError(
+            f"the sample datasets are made from packages that are not installed here: {fault.name}", hint=hint
+        ) from fault
+    if unknown := next((name for name in words.names if name not in SAMPLES), None):
+        raise DatasetError(f"no sample dataset is called {unknown!r}", hint=f"known: {', '.join(SAMPLES)}")
+    for name in words.names or SAMPLES:
+        dataset = load_dataset(name, root=places.root)
+        with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
+            make_sample(name, Path(folder))
+            _tell(words, publish_declared(dataset, source=SourceFolder(root=Path(folder)), store=places.open()))
+    return 0
+
+
+def _draft(words: Namespace, before: Dataset | None) -> Draft:
+    said: dict[str, Any] = {} if before is None else before.model_dump(include=set(_SAID))
+    said |= {key: getattr(words, key) for key in ("licence", "source") if getattr(words, key)}
+    if words.split:
+        said["splits"] = dict(_split(word, seed=words.split_seed) for word in words.split)
+    if words.sample:
+        said["sample"] = dict(map(_typed, words.sample))
+    if reader := _reader(words):
+        said["reader"] = reader
+    return typed({"name": words.name, **said}, Draft, where="command line")
+
+
+def _reader(words: Namespace) -> dict[str, Any] | None:
+    chosen = [kind for kind in ("array", "images", "column", "lines", "text") if getattr(words, kind)]
+    if len(chosen) > 1:
+        raise UsageError(
+            f"--{chosen[0]} and --{chosen[1]} are two readers; a dataset has one", hint="publish two datasets"
+        )
+    match chosen:
+        case ["array"]:
+            return {"kind": "arrays", "fields": dict(_pair(word, "FIELD=FILE") for word in words.array)}
+        case ["images"]:
+            return _images(words)
+        case ["column"]:
+            return {"kind": "table", "files": _tables(words), "fields": dict(map(_column, words.column))}
+        case ["lines"]:
+            return {"kind": "lines", "file": _one_or_more(words.lines)}
+        case ["text"]:
+            if words.window is None:
+                raise UsageError("--text needs --window", hint="how many bytes a sample has, as --window 128")
+            return {"kind": "text", "file": _one_or_more(words.text), "window": words.window, "stride": words.stride}
+        case _ if words.table:
+            raise UsageError(
+                f"--table {words.table[0]} needs --column", hint="which columns a sample has, as --column y=price"
+            )
+        case _:
+            return None
+
+
+def _tables(words: Namespace) -> list[str]:
+    """The Parquet files that are named, or all of the folder."""
+    if words.table:
+        named: list[str] = words.table
+        return named
+    paths = SourceFolder(root=words.folder).paths()
+    if found := [path for path in paths if path.endswith(".parquet")]:
+        return found
+    text = next((path for path in paths if path.endswith((".csv", ".tsv"))), None)
+    hint = f"{text} is text: write it as Parquet, as pandas.read_csv(..).to_parquet(..) does" if text else None
+    raise DatasetError(f"{words.folder} has no .parquet file, from which --column is read", hint=hint)
+
+
+def _images(words: Namespace) -> dict[str, Any]:
+    folder = words.images.strip("/").removeprefix("./")
+    size = None if words.size is None else words.size.lower().split("x")
+    given = {"mode": words.mode, "dtype": words.pixels, "labels": words.labels, "size": size}
+    return {
+        "kind": "images",
+        "folder": "" if folder in {"", "."} else f"{folder}/",
+        "resize": words.resize,
+        "classes": words.classes.split(",") if words.classes else [],
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def _split(word: str, *, seed: int) -> tuple[str, Any]:
+    name, samples = _pair(word, "NAME=FIRST:END")
+    if samples.startswith("@"):
+        return name, {"files": _listed(Path(samples[1:]))}
+    if samples.endswith("/"):
+        return name, {"prefix": samples}
+    span = samples.split(":")
+    if all(part.endswith("%") for part in span):
+        return name, {"percent": [part[:-1] for part in span], "seed": seed}
+    return name, span
+
+
+def _column(word: str) -> tuple[str, dict[str, Any]]:
+    field, said = _pair(word, "FIELD=COLUMN")
+    columns, _, dtype = said.partition(":")
+    names = columns.split(",")
+    return field, {"column": names[0] if len(names) == 1 else names, **({"dtype": dtype} if dtype else {})}
+
+
+def _typed(word: str) -> tuple[str, dict[str, Any]]:
+    field, said = _pair(word, "FIELD=TYPE[SHAPE]")
+    found = re.fullmatch(r"(\w+)(?:\[((?:any|\d+)(?:,(?:any|\d+))*)?\])?", said)
+    if found is None:
+        raise UsageError(
+            f"expected FIELD=TYPE[SHAPE], found {word!r}", hint="as image=float32[1,8,8] or text=uint8[any]"
+        )
+    shape = [part if part == "any" else int(part) for part in (found[2] or "").split(",") if part]
+    return field, {"dtype": found[1], "shape": shape}
+
+
+def _listed(path: Path) -> list[str]:
+    """The files that a text file names, one a line."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UsageError(
+            f"--split: {path} cannot be read as a list of files: {fault}", hint="one path a line, in UTF-8"
+        ) from fault
+
+
+def _pair(word: str, form: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"expected {form}, found {word!r}")
+    return name, value
+
+
+def _one_or_more(words: list[str]) -> str | list[str]:
+    return words[0] if len(words) == 1 else words
+
+
+def _tell(words: Namespace, published: Published) -> None:
+    dataset = published.dataset
+    if words.json:
+        result = {**dataset.model_dump(mode="json"), "is_new": published.is_new, "uploaded": published.uploaded}
+        print(json.dumps(result))
+        return
+    what = "published" if published.is_new else "already published, nothing changed"
+    whole = f"{dataset.files:,} files of {readable(dataset.bytes)} together"
+    rest = dataset.bytes - published.uploaded
+    kept = f"; {readable(rest)} are twice in it, or were in the store" if published.uploaded and rest else ""
+    print(f"{dataset.title}: {what}; {whole}; {readable(published.uploaded)} uploaded{kept}")

@@ -1,0 +1,160 @@
+"""`reprise data ls`, `show` and `diff`: what is declared, where it is, what changed. Only a picture of samples fetches."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.check_dataset import count_samples
+from trainer.actions.diff_datasets import diff_datasets
+from trainer.actions.publish_dataset import versions
+from trainer.cli.data.container_cache import Hidden, container_cache
+from trainer.cli.data.sample_picture import draw_samples
+from trainer.cli.progress import readable
+from trainer.data.dataset import dataset_names, load_dataset
+from trainer.data.pictures import sorted_out
+from trainer.data.reader import Images
+from trainer.data.splits import worded
+from trainer.errors import RepriseError, StoreError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.cli.data.places import Places
+    from trainer.data.dataset import Dataset
+    from trainer.store.cached import CachedDataset
+
+
+def ls(words: Namespace, places: Places) -> int:
+    """List what is declared, and which caches have it."""
+    theirs = container_cache(places.root)
+    rows = []
+    for dataset in (load_dataset(name, root=places.root) for name in dataset_names(root=places.root)):
+        found: dict[str, Any] = {"cached": places.cache.find(dataset) is not None}
+        if not isinstance(theirs, Hidden | None):
+            found["cached_for_containers"] = theirs.find(dataset) is not None
+        rows.append((dataset, found))
+    if words.json:
+        print(json.dumps([{**dataset.model_dump(mode="json"), **found} for dataset, found in rows]))
+        return 0
+    _print_table(rows)
+    if isinstance(theirs, Hidden):
+        print(
+            f"\ncontainers have a cache of their own, {theirs.why}; it is seen by: docker compose run --rm train data ls"
+        )
+    return 0
+
+
+def _print_table(rows: list[tuple[Dataset, dict[str, Any]]]) -> None:
+    both = any("cached_for_containers" in found for _, found in rows)
+    table = [("NAME", "VERSION", "FILES", "SIZE", "CACHED", *(("IN CONTAINERS",) if both else ()), "LICENCE")]
+    for dataset, found in rows:
+        cached = ("yes" if each else "no" for each in found.values())
+        table.append(
+            (
+                dataset.name,
+                str(dataset.version),
+                f"{dataset.files:,}",
+                readable(dataset.bytes),
+                *cached,
+                dataset.licence,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def show(words: Namespace, places: Places) -> int:
+    """Print what is declared about one, where it is cached, which versions the store has; or a picture of its samples."""
+    dataset = places.dataset(words.name)
+    if words.samples:
+        return draw_samples(words, dataset, places)
+    cached = places.cache.find(dataset)
+    folder = places.cache.place(dataset) if cached else None
+    counts = _counted(dataset, cached)
+    there = _versions(dataset.name, places)
+    if words.json:
+        stored = there if isinstance(there, list) else None
+        print(
+            json.dumps(
+                {**dataset.model_dump(mode="json"), "cached": str(folder) if folder else None, "versions": stored}
+            )
+        )
+        return 0
+    reader = dataset.reader.model_dump(exclude_defaults=True)
+    print(f"{dataset.title}: {dataset.files:,} files, {readable(dataset.bytes)}")
+    print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
+    for name, split in dataset.splits.items():
+        exact = f"{counts[name]:,} samples: " if name in counts and not isinstance(split, tuple) else ""
+        print(f"  {name:<9} {exact}{worded(split)}")
+    print(
+        f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()
+    )
+    if labels := _classes(dataset, cached):
+        print(f"  classes   {labels}")
+    for name, kind in dataset.sample.items():
+        print(f"  sample    {name}: {kind}")
+    print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {folder or 'no'}")
+    print(
+        f"  versions  {', '.join(map(str, there)) or 'none'} in {places.store}"
+        if isinstance(there, list)
+        else f"  versions  {there}"
+    )
+    return 0
+
+
+def _counted(dataset: Dataset, cached: CachedDataset | None) -> dict[str, int]:
+    """The samples of each split, where the files are here to be counted; rows that are declared need none."""
+    if cached is None or all(isinstance(split, tuple) for split in dataset.splits.values()):
+        return {}
+    try:
+        return count_samples(dataset, cached).splits
+    except RepriseError:
+        return {}
+
+
+def _classes(dataset: Dataset, cached: CachedDataset | None) -> str:
+    """The classes of pictures that are here, and how many there are of each."""
+    if cached is None or not isinstance(reader := dataset.reader, Images):
+        return ""
+    table = None if reader.labels is None else bytes(cached.view(reader.labels)).decode(errors="replace")
+    found = sorted_out(reader, cached.paths, table, dataset=dataset.name)
+    counts = Counter(found.labels)
+    return ", ".join(f"{name or 'one, without a name'} {counts[number]:,}" for number, name in enumerate(found.classes))
+
+
+def _versions(name: str, places: Places) -> list[int] | str:
+    if not places.store:
+        return "unknown: no store is named"
+    try:
+        return versions(places.open(), name)
+    except StoreError as fault:
+        return f"unknown: {fault.message}"
+
+
+def diff(words: Namespace, places: Places) -> int:
+    """Print each file that differs, as it is found, and the sums."""
+    before, after = places.dataset(words.before), places.dataset(words.after)
+    files: Counter[str] = Counter()
+    moved: Counter[str] = Counter()
+    if words.json:
+        print(f'{{"before": {json.dumps(before.title)}, "after": {json.dumps(after.title)}, "changes": [', end="")
+    for change in diff_datasets(before, after, store=places.open()):
+        if words.json:
+            told = {"path": change.path, "change": change.kind, "before": change.before, "after": change.after}
+            print(f"{',' if files else ''}\n{json.dumps(told)}", end="")
+        elif not words.stat:
+            sizes = " -> ".join(readable(size) for size in (change.before, change.after) if size is not None)
+            print(f"{change.kind:8}  {change.path}  {sizes}")
+        files[change.kind] += 1
+        moved[change.kind] += change.before or 0 if change.after is None else change.after
+    if words.json:
+        print(f'], "files": {json.dumps(files)}, "bytes": {json.dumps(moved)}}}')
+        return 0
+    sums = (
+        f"{files[kind]:,} {kind} ({readable(moved[kind])})" for kind in ("added", "removed", "changed") if files[kind]
+    )
+    print(f"{before.title} -> {after.title}: {', '.join(sums) or 'the same files'}")
+    return 0

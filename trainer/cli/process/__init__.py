@@ -1,0 +1,53 @@
+"""The training process: it opens the record, fetches, trains, closes, publishes; whatever happens, the record says so.
+
+Knows the order of a run's steps. Refuses to be started by hand: the launcher has set the variables that libraries read when they are
+loaded. How an attempt begins, goes on, ends and is told: `opening`, `working`, `closing`, `telling`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.run import abandon
+from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
+from trainer.cli.process.closing import closing
+from trainer.cli.process.opening import imported, opened
+from trainer.cli.process.telling import finish
+from trainer.cli.process.working import follow, work
+from trainer.cli.train.manual import experiment_help
+from trainer.launch import launched
+from trainer.origins import take_apart
+from trainer.training.stop import Stop
+
+if TYPE_CHECKING:
+    from trainer.cli.process.session import Session
+    from trainer.launch import Frozen, Launch
+
+
+def main(argv: list[str]) -> int:
+    """Run the experiment that the launcher froze, or describe it."""
+    stop = Stop()
+    launch = launched(os.environ)
+    if launch.frozen is None:
+        stop.listen()
+        experiment = imported(launch)
+        print(experiment_help(experiment.name, experiment.settings))
+        return 0
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        return follow(launch, launch.frozen, argv, stop)
+    session = _begun(launch, launch.frozen, argv, stop)
+    with closing(session):
+        session.trained = work(session)
+    return finish(session, as_json="json" in take_apart(argv).options)
+
+
+def _begun(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+    try:
+        stop.listen()
+        return opened(launch, frozen, argv, stop)
+    except BaseException:
+        stop.ignore()
+        abandon(Path(frozen.folder))
+        raise

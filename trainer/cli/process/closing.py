@@ -1,0 +1,128 @@
+"""How an attempt ends: its record is closed, however its block ends, and a failure is told as what it is.
+
+Knows which status each failure stands for. Refuses to print the result of a run that went well: `trainer.cli.process.telling` does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, ENOSPC
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.identify import drifted
+from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
+from trainer.cli.process.telling import Where, block, published
+from trainer.errors import (
+    DatasetError,
+    DeviceError,
+    DiskFullError,
+    ExperimentError,
+    ExperimentFailedError,
+    InterruptedRunError,
+    RepriseError,
+    SettingError,
+    StoppedError,
+    UsageError,
+)
+from trainer.host.inventory import live
+from trainer.record import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.cli.process.session import Session
+
+REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
+"""What says that something was asked for wrongly: where it comes before the first step, there was no run."""
+
+
+@contextmanager
+def closing(session: Session) -> Iterator[None]:
+    """Close the record, however the block ends; what the experiment raised is told as hers."""
+    os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
+    try:
+        session.stop.release()
+        yield
+    except BaseException as fault:
+        session.stop.ignore()
+        told = _told(fault, session)
+        if isinstance(told, REFUSALS) and not session.has_stepped:
+            session.opened.withdraw()
+            print("no step was made, so no run is kept", file=sys.stderr)
+            raise told from (None if told is fault else fault)
+        known = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(fault, ExperimentFailedError)
+        traced = told is not fault or not known
+        if traced:
+            _keep_traceback(session, fault)
+        status = _status_of(told)
+        _close(session, status, reason=_reason(told))
+        left_here = Where(fault=f"a run that is {status} is published when you say so")
+        where = published(session) if status is Status.PREEMPTED else left_here
+        lines = [*block(session, where, metrics={}), *([f"traceback  {session.shown_log}"] if traced else [])]
+        print("\n".join(lines), file=sys.stderr)
+        if told is fault:
+            raise
+        raise told from fault
+    session.stop.ignore()
+    _close(session, Status.COMPLETED)
+
+
+def _keep_traceback(session: Session, fault: BaseException) -> None:
+    """Write all of what was raised into the log, with paths as they are in the checkout; on a full disk there is none."""
+    text = "".join(traceback.format_exception(fault)).rstrip("\n")
+    with suppress(OSError):
+        session.note(text.replace(f"{SOURCE}/", ""))
+
+
+def _told(fault: BaseException, session: Session) -> BaseException:
+    from trainer.training.exactness import translated
+    from trainer.training.experiment import own_failure
+
+    if isinstance(fault, RepriseError | KeyboardInterrupt):
+        return fault
+    if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
+        return DiskFullError(
+            f"no space left in the run folder {session.frozen.shown}", hint="free space, then run again"
+        )
+    own = own_failure(fault, file=session.experiment.file)
+    if isinstance(fault, RuntimeError) and (exact := translated(fault)):
+        return type(exact)(f"{exact.message}: {own.place}", hint=exact.hint) if own else exact
+    return own or fault
+
+
+def _status_of(fault: BaseException) -> Status:
+    if isinstance(fault, InterruptedRunError | KeyboardInterrupt):
+        return Status.INTERRUPTED
+    return Status.PREEMPTED if isinstance(fault, StoppedError) else Status.FAILED
+
+
+def _reason(fault: BaseException) -> str:
+    return fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
+
+
+def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
+    began = monotonic()
+    trained = session.trained
+    ledger = session.ledger
+    outcome = Outcome(
+        status=status,
+        reason=reason,
+        metrics=dict(trained.metrics) if trained else {},
+        telemetry=dict(trained.telemetry) if trained else {},
+        steps=trained.steps if trained else None,
+        ledger=ledger.entries(),
+        unread=ledger.unread(),
+        tolerances=dict(session.experiment.net.tolerances) if trained else {},
+        weights=trained.weights if trained else None,
+    )
+    around = session.opened.record.circumstances
+    session.stages["close"] = monotonic() - began
+    timing = around.timing.model_copy(
+        update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
+    )
+    drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
+    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing, "drift_at_end": drift}))

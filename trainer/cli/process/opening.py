@@ -1,0 +1,94 @@
+"""How an attempt begins: the experiment imported, its settings resolved, what determines the run identified, its record opened.
+
+Knows the order of these. Refuses to train. A run is begun as attempt 1; a folder that has attempts already gets the next one, which is
+where one that is resumed enters: `open_run` counts, and holds it to the ingredients of those before it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.identify import Facts, identify
+from trainer.actions.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
+from trainer.actions.run import attempts, open_run
+from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
+from trainer.cli.train.manual import OWN
+from trainer.data.dataset import load_dataset
+from trainer.ledger import Ledger
+from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.pairing import check_pairing
+
+if TYPE_CHECKING:
+    from trainer.launch import Frozen, Launch
+    from trainer.training.experiment import Experiment
+    from trainer.training.stop import Stop
+
+
+def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+    """Open the next attempt of the run that the launcher froze. What is wrong with what was given is refused before."""
+    began = monotonic()
+    with stop.patient():
+        experiment = imported(launch)
+    resolved = resolved_for(experiment, argv)
+    folder = Path(frozen.folder)
+    if launch.resumes:
+        resolved = replace(resolved, origins=origins_of(last_record(folder), resolved.origins, command=launch.command))
+    dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
+    if experiment.reads_fields:
+        check_pairing(resolved, dataset)
+    ledger = Ledger(resolved, root=SOURCE)
+    facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
+    known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
+    around, ingredients = known.circumstances, known.ingredients
+    if launch.resumes:
+        before = last_record(folder)
+        lines = held_to(before, ingredients, around, allowed=launch.allowed)
+        ingredients, around = (
+            before.ingredients,
+            around.model_copy(
+                update={
+                    "changed": [*before.circumstances.changed, *lines],
+                    "retest_of": before.circumstances.retest_of,
+                }
+            ),
+        )
+    stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
+    number = len(attempts(folder)) + 1
+    if launch.resumes:
+        require_resumable(folder, here=around.host.name)  # once more: somebody may have begun since the launcher looked
+    attempt = open_run(folder, ingredients=ingredients, circumstances=around)
+    if launch.resumes and attempt.record.attempt != number:
+        attempt.withdraw()
+        raise begun_by_another(folder, number)
+    return Session(
+        launch=launch,
+        frozen=frozen,
+        experiment=experiment,
+        resolved=resolved,
+        ledger=ledger,
+        dataset=dataset,
+        stop=stop,
+        opened=attempt,
+        stages={"identify": monotonic() - began},
+        publishes=resolved.settings.publish,
+    )
+
+
+def imported(launch: Launch) -> Experiment:
+    """Import the experiment from the frozen source, and torch with it."""
+    from trainer.training.experiment import load_experiment
+
+    return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def resolved_for(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
+    """Give the experiment's settings, of everything that was given. Raises `SettingError`."""
+    words = take_apart(argv)
+    file = words.options.get("settings")
+    return resolve(
+        experiment.settings, Origins(words=words.without(*OWN), environ=os.environ, file=Path(file) if file else None)
+    )

@@ -1,0 +1,95 @@
+"""What a run's end is told as: its result, its record, where it was published.
+
+Knows the lines that a person reads and the document that a script does. Publishes, since what it tells is where the run is now.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.publish_run import publish_run
+from trainer.cli.spelling import spelled
+from trainer.digest import canonical
+from trainer.errors import RepriseError
+from trainer.record import Status
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from trainer.cli.process.session import Session
+
+
+_STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a run is: in the store at an address, or here alone for a reason."""
+
+    address: str | None = None
+    fault: str | None = None
+
+
+def finish(session: Session, *, as_json: bool) -> int:
+    """Publish a run that went well, and print its result."""
+    record = session.opened.record
+    if unread := record.outcome.unread:
+        print(f"bound, but never read: {', '.join(unread)}", file=sys.stderr)
+    where = published(session)
+    if as_json:
+        told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
+        place = {"record": session.shown, "published": where.address, "local_because": where.fault}
+        print(canonical({**told, **place}).decode())
+        return 0
+    tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
+    print("\n".join(block(session, where, metrics=tested)))
+    return 0
+
+
+def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -> list[str]:
+    """The lines that a person reads: the run, its metrics, its record, where it is."""
+    record = session.opened.record
+    endpoint = os.environ.get("REPRISE_STORE_ON_HOST")
+    there = f"{where.address} at {endpoint}" if endpoint and str(where.address).startswith("s3://") else where.address
+    return [
+        f"run        {record.run} ({record.outcome.status})",
+        *(f"{name.replace('_', ' '):10} {value:.4f}" for name, value in sorted(metrics.items())),
+        f"record     {session.shown}",
+        f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
+        *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
+        *(
+            [f"go on      {spelled(f'reprise train --resume {record.run}')}"]
+            if record.outcome.status in _STOPPED
+            else []
+        ),
+    ]
+
+
+def published(session: Session) -> Where:
+    """Publish the run, if it shall be. What keeps it from the store keeps it here, and is told."""
+    address = os.environ.get("REPRISE_STORE")
+    if not session.publishes:
+        return Where(fault="the setting publish is off")
+    if not address:
+        return Where(fault="no store is configured")
+    session.stop.listen()
+    try:
+        publish_run(Path(session.frozen.folder), open_store(address))
+    except RepriseError as fault:
+        return Where(fault=fault.message)
+    finally:
+        session.stop.ignore()
+    return Where(address=address)
+
+
+def as_on_host(text: str) -> str:
+    """A sentence with the store's server as the host's programs reach it: in containers the local one has a name of its own."""
+    inside, outside = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
+    return text.replace(inside, outside) if inside and outside else text

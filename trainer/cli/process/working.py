@@ -1,0 +1,121 @@
+"""The work of an attempt: its dataset fetched, its experiment trained; by the first rank, and by those that follow it.
+
+Knows what a training is handed. Refuses to know what it does with that, and what comes before and after.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from trainer.actions.begin_again import begin_again
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.cli.places import cache_folder
+from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.session import SOURCE
+from trainer.cli.progress import transfer_progress
+from trainer.data.dataset import load_dataset
+from trainer.document import read_json
+from trainer.errors import StoreMissingError
+from trainer.host.hardware import gauges
+from trainer.ledger import Ledger
+from trainer.saved import FOLDER, LATEST, Saved
+from trainer.store import open_store
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.cli.process.session import Session
+    from trainer.data.dataset import Dataset
+    from trainer.launch import Frozen, Launch
+    from trainer.store.cached import CachedDataset
+    from trainer.store.contract import Store
+    from trainer.training.fit import Trained
+    from trainer.training.stop import Stop
+
+
+def work(session: Session) -> Trained:
+    """Fetch and train, each a stage that the record keeps."""
+    place = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
+    with session.stop.patient():
+        title = f"{session.launch.experiment} on {session.dataset.title}"
+        session.say(f"run {session.frozen.run}: {title}{f' in {place}' if place else ''}")
+        from trainer.training.fit import Job, train
+
+    with session.stage("fetch"):
+        data = fetched(session.dataset, say=session.say)
+    saved = begin_again(session.opened.folder, say=session.say) if session.launch.resumes else None
+    if session.launch.resumes:
+        session.say(f"going on from step {saved.step}" if saved else "no checkpoint was saved: it begins anew")
+    job = Job(
+        run=session.frozen.run,
+        experiment=session.experiment,
+        ledger=session.ledger,
+        dataset=session.dataset,
+        data=data,
+        into=session.opened.folder,
+        stop=session.stop,
+        say=session.say,
+        on_first_step=session.stepping,
+        on_terminal=sys.stderr.isatty(),
+        device=session.launch.device,
+        started=session.launch.monotonic,
+        saved=saved,
+        record=session.opened.record,
+        gauges=gauges,
+    )
+    with session.stage("train"):
+        return train(job)
+
+
+def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
+    """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
+    from trainer.training.fit import Job, train
+
+    stop.listen()
+    experiment = imported(launch)
+    resolved = resolved_for(experiment, argv)
+    dataset = load_dataset(resolved.settings.dataset, root=Path())
+    latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
+    train(
+        Job(
+            run=frozen.run,
+            experiment=experiment,
+            ledger=Ledger(resolved, root=SOURCE),
+            dataset=dataset,
+            data=fetched(dataset, say=lambda _: None),
+            into=Path(os.environ["REPRISE_ATTEMPT"]),
+            stop=stop,
+            say=lambda _: None,
+            on_first_step=lambda: None,
+            on_terminal=False,
+            device=launch.device,
+            started=launch.monotonic,
+            saved=read_json(latest, Saved) if launch.resumes and latest.exists() else None,
+        )
+    )
+    return 0
+
+
+def fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
+    """The dataset's files, whole; one line says what that cost."""
+    began, cache = monotonic(), Cache(root=cache_folder())
+    cached = cache.find(dataset)
+    how = "in the cache, nothing fetched" if cached else "fetched and verified"
+    found = cached or fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+    say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
+    return found
+
+
+def _store() -> Store:
+    address = os.environ.get("REPRISE_STORE")
+    if not address:
+        raise StoreMissingError(
+            "the dataset is not in the cache, and no store is configured",
+            hint="set REPRISE_STORE, or run scripts/setup",
+        )
+    return open_store(address)

@@ -1,0 +1,99 @@
+"""`reprise report RUN...`: one page of HTML that tells everything of a run, or of several side by side. Needs neither torch nor an engine.
+
+Knows words, output and where the page is written. A run is named by its id, the beginning of one, `latest`, or its folder; one that is
+only in the store is pulled first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.compare import Places, compare
+from trainer.actions.gather_run import gather_run
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import cache_folder, runs_folder, store_address
+from trainer.cli.report.page import page
+from trainer.cli.report.samples import declared, samples
+from trainer.cli.reproduce.original import original
+from trainer.errors import RepriseError, UsageError
+from trainer.host.atomic import give_like, write_whole
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.actions.compare import Comparison
+    from trainer.actions.gather_run import Gathered
+    from trainer.store.contract import Store
+
+MOST = 64
+"""Runs of one page."""
+
+
+def main(argv: list[str]) -> int:
+    """Gather, compare, draw, write; the file's name on stdout."""
+    words = _parser().parse_args(argv)
+    if len(words.run) > MOST:
+        raise UsageError(f"{len(words.run)} runs were named; a page has room for {MOST}", hint="name fewer")
+    folders = list(dict.fromkeys(original(word).folder for word in words.run))
+    runs = [gather_run(folder) for folder in folders]
+    text = _page(runs, draw=not words.no_samples)
+    if words.output == "-":
+        sys.stdout.write(text)
+        return 0
+    path = Path(words.output) if words.output else runs_folder() / _name(runs)
+    write_whole(path, text.encode())
+    give_like(path)
+    shown = path.absolute()
+    place = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
+    told = {"report": str(place), "runs": [run.side.record.run for run in runs], "bytes": len(text.encode())}
+    print(json.dumps(told) if words.json else place)
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise report",
+        "Write one self-contained page of HTML about a run, or about several side by side: result, sameness, curves, figures,"
+        " settings, code, data, environment, machine.",
+    )
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="an id, the beginning of one, `latest`, or a run's folder"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write it (default runs/report-ID.html; - for stdout)"
+    )
+    parser.add_argument(
+        "--no-samples", action="store_true", help="do not draw samples of the datasets, which may start a container"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts: the file's name and size")
+    return parser
+
+
+def _page(runs: Sequence[Gathered], *, draw: bool) -> str:
+    known = declared(run.side.record for run in runs)
+    return page(runs, _compared(runs), declared=known, samples=samples(runs, known, draw=draw))
+
+
+def _compared(runs: Sequence[Gathered]) -> list[Comparison]:
+    """The first run with each other one."""
+    if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
+        return []
+    places = Places(runs=runs_folder(), cache=cache_folder(), store=_store())
+    return [compare(runs[0].side, other.side, places=places) for other in runs[1:]]
+
+
+def _store() -> Store | None:
+    address = store_address()
+    try:
+        return open_store(address) if address else None
+    except RepriseError:
+        return None
+
+
+def _name(runs: Sequence[Gathered]) -> str:
+    more = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
+    return f"report-{runs[0].side.record.run}{more}.html"

@@ -1,0 +1,76 @@
+"""The page of a report: its sections in order, in one file that asks nothing of a network and runs nothing.
+
+Knows the order in which a person wants to know things. Refuses every script, by the page's own policy: even what a mistake of ours let
+through would not run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer import __version__
+from trainer.cli.report import around, plots, sameness
+from trainer.cli.report import result as results
+from trainer.cli.report import settings as chosen
+from trainer.cli.report.parts import lines, section
+from trainer.cli.report.style import STYLE
+from trainer.drawing.markup import Markup, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.actions.compare import Comparison
+    from trainer.actions.gather_run import Gathered
+    from trainer.data.dataset import Dataset
+
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def page(
+    runs: Sequence[Gathered],
+    comparisons: Sequence[Comparison],
+    *,
+    declared: Mapping[str, Dataset],
+    samples: Mapping[str, bytes | str],
+) -> str:
+    """Give the report of these runs as HTML; `comparisons` are of the first with each other one."""
+    shown = results.lettered(runs)
+    body = [
+        results.heading(shown),
+        results.result(shown),
+        sameness.verdicts(shown, comparisons),
+        plots.curves(shown),
+        plots.figures(shown),
+        chosen.settings(shown),
+        chosen.source(shown),
+        around.data(shown, declared, samples),
+        around.environment(shown),
+        around.machine(shown, plots.telemetry(shown)),
+        around.files(shown),
+        section("Not shown", lines(f"{each.prefix}{note}" for each in shown for note in each.run.notes)),
+        _footer(shown),
+    ]
+    return f"<!doctype html>\n{tag('html', _head(shown), tag('body', *body), lang='en')}\n"
+
+
+def _head(shown: Sequence[results.Shown]) -> Markup:
+    named = " ".join(each.record.run for each in shown[:4])
+    experiments = ", ".join(dict.fromkeys(each.record.ingredients.experiment for each in shown))
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", f"{experiments} {named}"),
+        tag("style", Markup(STYLE)),
+    )
+
+
+def _footer(shown: Sequence[results.Shown]) -> Markup:
+    asked = tag("code", f"scripts/reprise runs show {shown[0].record.run}")
+    several = tag("span", " ≠ marks what differs between the runs.") if len(shown) > 1 else None
+    return tag(
+        "footer", f"Made by Reprise {__version__} from what the runs recorded; every digest is whole when copied.", several,
+        " The records in full: ", asked, ".",
+    )  # fmt: skip

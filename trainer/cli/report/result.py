@@ -1,0 +1,149 @@
+"""The head of a report: which runs, how they stand, and what came out.
+
+Knows how runs are named on a page: by letters, and by the settings in which they differ. Refuses to say which is the better one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.cli.report.parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
+from trainer.cli.run_page import duration
+from trainer.drawing.markup import Markup, cut, joined, tag
+from trainer.record import Status
+from trainer.settings import GIVEN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.actions.gather_run import Gathered
+    from trainer.record import Record
+
+_TONES = {
+    Status.COMPLETED: "good",
+    Status.FAILED: "bad",
+    Status.INTERRUPTED: "fair",
+    Status.PREEMPTED: "fair",
+    Status.RUNNING: "plain",
+}
+_LABEL = 56
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A run on a page, and the letter that it goes by there."""
+
+    letter: str
+    run: Gathered
+    label: str
+    """The letter, and what is told about it in a legend."""
+    alone: bool = False
+    """Whether it is the page's only run."""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before a heading that is of this run, where there are several."""
+        return "" if self.alone else f"{self.letter}: "
+
+    @property
+    def record(self) -> Record:
+        """Its record."""
+        return self.run.side.record
+
+
+def lettered(runs: Sequence[Gathered]) -> list[Shown]:
+    """Give each run a letter, and the settings in which it differs from others; where it differs in none, the end of its id."""
+    records = [run.side.record for run in runs]
+    values = [record.ingredients.settings for record in records]
+    names = sorted({name for each in values for name in each})
+    apart = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
+    given = [name for name in apart if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
+    shown = []
+    for place, (run, record, each) in enumerate(zip(runs, records, values, strict=True)):
+        letter = chr(65 + place) if place < 26 else f"#{place + 1}"  # noqa: PLR2004 - letters
+        told = ", ".join(f"{name} {number(each.get(name))}" for name in (given or apart)[:3]) or record.run[-6:]
+        shown.append(Shown(letter=letter, run=run, alone=len(runs) == 1, label=f"{letter}: {cut(told, _LABEL)}"))
+    return shown
+
+
+def state(run: Gathered) -> Markup:
+    """How a run stands."""
+    status = run.side.record.outcome.status
+    return badge("killed", "bad") if run.died else badge(status.value, _TONES[status])
+
+
+def heading(shown: Sequence[Shown]) -> Markup:
+    """The page's title: what was trained, how it stands, and which runs."""
+    experiments = list(dict.fromkeys(each.record.ingredients.experiment for each in shown))
+    title = ", ".join(experiments[:4])
+    if len(shown) == 1:
+        return tag("header", tag("h1", title, " ", state(shown[0].run)), _under(shown[0]))
+    return tag("header", tag("h1", f"{len(shown)} runs of {title}"))
+
+
+def _under(one: Shown) -> Markup:
+    record, timing = one.record, one.record.circumstances.timing
+    attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
+    took = f", took {duration(timing.seconds)}" if timing.seconds else ""
+    when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{took}"
+    reason = record.outcome.reason
+    return joined(
+        [
+            tag("p", tag("code", record.run), attempt, " · ", when, class_="under"),
+            tag("p", code(" ".join(record.circumstances.command)), class_="command"),
+            tag("p", reason, class_="reason") if reason else None,
+        ]
+    )
+
+
+def result(shown: Sequence[Shown]) -> Markup | None:
+    """What came out: large for one run, a column each for several."""
+    if len(shown) == 1:
+        return section("Result", _tiles(shown[0].record), _also(shown[0].record))
+    names = sorted({name for each in shown for name in each.record.outcome.metrics}, key=_order)
+    rows = [
+        Row(name="run", cells=tuple(tag("code", each.record.run) for each in shown)),
+        Row(name="status", cells=tuple(state(each.run) for each in shown)),
+        *(Row(name=name, cells=tuple(_metric(each.record, name) for each in shown)) for name in names),
+        Row(name="steps", cells=tuple(each.record.outcome.steps or "" for each in shown)),
+        Row(name="took", cells=tuple(duration(each.record.circumstances.timing.seconds) for each in shown)),
+        Row(name="weights", cells=tuple(digest(each.record.outcome.weights) or "" for each in shown)),
+        Row(name="identity", cells=tuple(digest(each.record.identity) or "" for each in shown)),
+        Row(name="reason", cells=tuple(each.record.outcome.reason or "" for each in shown)),
+    ]
+    kept = [row for row in rows if any(str(cell) for cell in row.cells)]
+    return section("Result", rows_table(kept, [each.letter for each in shown], corner="result"))
+
+
+def _order(name: str) -> tuple[bool, str]:
+    return not name.startswith("test"), name
+
+
+def _metric(record: Record, name: str) -> str:
+    found = record.outcome.metrics.get(name)
+    return "" if found is None else number(found)
+
+
+def _tiles(record: Record) -> Markup | None:
+    metrics = record.outcome.metrics
+    tested = {name: metric for name, metric in metrics.items() if name.startswith("test")} or metrics
+    tiles = [
+        tag(
+            "div",
+            tag("dt", name.replace("_", " ")),
+            tag("dd", f"{found:.4f}" if isinstance(found, float) else number(found)),
+        )
+        for name, found in sorted(tested.items())[:8]
+    ]
+    return tag("dl", *tiles, class_="tiles") if tiles else tag("p", "There is no result.", class_="quiet")
+
+
+def _also(record: Record) -> Markup | None:
+    outcome = record.outcome
+    items: list[tuple[str, object]] = [
+        (name, tag("code", repr(found) if isinstance(found, float) else number(found)))
+        for name, found in sorted(outcome.metrics.items(), key=lambda item: _order(item[0]))
+    ]
+    more = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]
+    return fold("At full precision", pairs([*items, *more]))

@@ -1,0 +1,92 @@
+"""The picture of each dataset's samples for a report: kept from before, or drawn now where that is possible.
+
+Knows that a picture belongs to a content's digest, so that it is drawn once. Refuses to let a report fail for it: what keeps it away is
+said in its place.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from trainer.cli.data.places import Places
+from trainer.cli.data.sample_picture import picture_of_samples
+from trainer.cli.places import CHECKOUT, cache_folder, store_address
+from trainer.cli.report.plots import is_of_data
+from trainer.cli.spelling import spelled
+from trainer.data.dataset import load_dataset
+from trainer.drawing.pictures import is_png
+from trainer.errors import RepriseError
+from trainer.figure import Pictures
+from trainer.host.atomic import write_whole
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from trainer.actions.gather_run import Gathered
+    from trainer.data.dataset import Dataset
+    from trainer.record import Record
+
+_KEPT: Final = "pictures"
+"""In the cache, beside what it keeps for trainings."""
+
+
+def declared(records: Iterable[Record]) -> dict[str, Dataset]:
+    """The datasets of these records that this checkout declares with the content that a record names."""
+    found: dict[str, Dataset] = {}
+    for record in records:
+        for name, ingredient in record.ingredients.datasets.items():
+            try:
+                dataset = load_dataset(name, root=CHECKOUT)
+            except RepriseError:
+                continue
+            if dataset.content == ingredient.content:
+                found[name] = dataset
+    return found
+
+
+def samples(runs: Sequence[Gathered], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
+    """A picture of each dataset's samples, or why there is none; without `draw` only what a run or an earlier page drew."""
+    found: dict[str, bytes | str] = {}
+    for run in runs:
+        for name in run.side.record.ingredients.datasets:
+            if name not in found:
+                found[name] = _of_run(run) or _samples(name, known.get(name), draw=draw)
+    return found
+
+
+def _of_run(run: Gathered) -> bytes | None:
+    """The picture that the run itself made of its dataset, where it has one."""
+    alone = len(run.side.record.ingredients.datasets) == 1
+    files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
+    return next((run.pictures[file] for file in files if alone and is_png(run.pictures.get(file, b""))), None)
+
+
+def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
+    if dataset is None:
+        return f"this checkout declares no dataset {name} with that content"
+    kept = cache_folder() / _KEPT / f"{dataset.content.removeprefix('sha256:')}.png"
+    if kept.is_file():
+        return kept.read_bytes()
+    if not draw:
+        return "they were not asked for"
+    places = Places(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
+    typed = spelled(f"reprise data show {name} --samples {name}.png")
+    try:
+        code, picture = picture_of_samples(dataset, places, named=dataset.title, typed=typed)
+    except RepriseError as fault:
+        return f"{fault.message} ({fault.hint})"
+    if code:
+        return f"drawing them in the image ended with exit code {code}: {typed}"
+    _keep(kept, picture)
+    return picture
+
+
+def _keep(kept: Path, picture: bytes) -> None:
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, picture)
+    except (OSError, RepriseError) as fault:
+        print(f"reprise: the picture of the samples is not kept for next time: {fault}", file=sys.stderr)

@@ -1,0 +1,235 @@
+"""`reprise reproduce RUN`: run a record again, from its own source, in its own image, and say whether the result is the same.
+
+Knows the order: is it still possible, whose code is it, fetch, run, compare, keep. Refuses to run in any image but the recorded one,
+unless `--here` says that the difference is accepted; what is therefore not equal is said and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from trainer.actions.compare import Places, compare
+from trainer.actions.compare import side as compared
+from trainer.actions.examine_run import examine_run, looked_up, require, require_outcome
+from trainer.actions.keep_retest import keep_retest, publish_retest
+from trainer.actions.publish_run import publish_run
+from trainer.actions.reproduce import left, prepared
+from trainer.actions.run import record_of, recorded
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.reproduce.original import Original, original
+from trainer.cli.reproduce.trust import ask, is_foreign
+from trainer.cli.run_page import printable
+from trainer.cli.runner import runner
+from trainer.cli.runner.on_host import wake_store
+from trainer.cli.same.page import headline, page
+from trainer.cli.spelling import spelled
+from trainer.data.dataset import Dataset
+from trainer.digest import canonical, digest_of_bytes
+from trainer.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
+from trainer.host.bundle import verified
+from trainer.host.image_claim import BAKED
+from trainer.host.source import ARCHIVE
+from trainer.record import Status
+from trainer.sameness.retest import Retest, device_class, side
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.compare import Comparison
+    from trainer.actions.reproduce import Prepared
+    from trainer.cli.runner import Runner
+    from trainer.host.source import SourceBundle
+    from trainer.record import Knowledge, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What came of running a record again."""
+
+    record: Record
+    folder: Path
+    image: Knowledge
+
+
+def main(argv: list[str]) -> int:
+    """Run a record again; exit with the verdict."""
+    words = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    if not BAKED.exists():
+        wake_store()
+    found = original(words.run)
+    if found.record.outcome.status is not Status.RUNNING:
+        require_outcome(found.record)
+    say(f"reprise: run {found.record.run} again")
+    there = runner(found.record, here=words.here)
+    if is_foreign(
+        found.folder, runs=runs_folder()
+    ):  # before anything of the record is asked for, at a registry of its choosing too
+        ask(found.record, _source(found), checkout=CHECKOUT, trusted=words.trust, isolation=there.isolation)
+    bundle = _possible(found, there, exact=not (words.here or words.despite_drift))
+    unequal = there.not_equal(found.record)
+    for line in unequal:
+        say(f"not equal: {line}")
+    hashed = _hashed(found.record, there) if words.deep else None
+    done = _again(found, bundle, there)
+    comparison = _compared(found, done)
+    retest = _retest(found, done, comparison, there=there)
+    changed = differing(found.record, done.record)
+    retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
+    _keep(found, done, retest, document(comparison))
+    _show(retest, comparison, as_json=words.json)
+    return comparison.verdict.rung.code
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError("stopped by SIGTERM", hint="the same command begins again")
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise reproduce", "Run a record again and say whether the result is the same.")
+    parser.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder; here or in the store")
+    parser.add_argument("--trust", "--yes", action="store_true", help="run somebody else's code without being asked")
+    parser.add_argument(
+        "--here", action="store_true", help="run it in this environment, and say what is therefore not equal"
+    )
+    parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
+    parser.add_argument(
+        "--despite-drift", action="store_true", help="even if what ran was not what its image was built with"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def say(line: str) -> None:
+    """Tell a person, beside the results; the line may hold a stranger's words."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
+    """The verified source of a run for which nothing is missing. Raises `IrreproducibleError`."""
+    machine = replace(there.machine(), exact=exact)
+    findings = list(examine_run(found.record, found.folder, machine=machine))
+    for finding in findings:
+        say(f"  {finding.about:9} {finding.found}")
+        if finding.remedy:
+            say(f"  {'':9} -> {spelled(finding.remedy)}")
+    require(findings)
+    return _source(found)
+
+
+def _source(found: Original) -> SourceBundle:
+    return verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+
+
+def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
+    with prepared(found.record, bundle, runs=runs_folder()) as ready:
+        say(f"  run       {ready.run}, {there.isolation}")
+        there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
+        try:
+            code, image = there.run(ready)
+        except (KeyboardInterrupt, StoppedError) as stop:
+            raise _broken_off(ready, stop) from stop
+        if code:
+            raise RunError(f"the retest ended with exit code {code}", hint="the lines above say why")
+        return Done(record=left(ready), folder=ready.folder, image=image)
+
+
+def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
+    """Name what a retest that was stopped has left, and what can be done with it."""
+    kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
+    if not recorded(ready.folder):
+        return kind(f"stopped by {by}: nothing is left of the retest", hint="the same command begins again")
+    run, said = ready.run, record_of(ready.folder).outcome.status
+    hint = f"`reprise train --resume {run}` brings it to its end, then `reprise same {ready.original.run} {run}`; or remove that folder"
+    return kind(f"stopped by {by}: the retest, run {run}, is {said} and kept in {ready.folder}", hint=hint)
+
+
+def _hashed(record: Record, there: Runner) -> int:
+    right, altered = there.altered(record)
+    if altered:
+        raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
+    say(f"  hashed    {right} installed files are what their distributions say")
+    return right
+
+
+def differing(one: Record, other: Record) -> list[str]:
+    """Which ingredients of a retest are not the original's, a line each: none, if all is well."""
+    if one.identity == other.identity:
+        return []
+    before, after = (each.ingredients.model_dump(mode="json") for each in (one, other))
+    return [
+        f"ingredient {name}: {before[name]} was recorded, the retest has {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]
+
+
+def _compared(found: Original, done: Done) -> Comparison:
+    places = Places(runs=runs_folder(), cache=cache_folder())
+    return compare(compared(found.folder), compared(done.folder), places=places)
+
+
+def document(comparison: Comparison) -> bytes:
+    """The evidence, as a store keeps it."""
+    return canonical(comparison.document())
+
+
+def _retest(found: Original, done: Done, comparison: Comparison, *, there: Runner) -> Retest:
+    around = done.record.circumstances
+    return Retest(
+        original=side(found.record),
+        retest=side(done.record),
+        when=datetime.now(UTC),
+        who=_who(),
+        host=host_name(),
+        device=device_class(done.record),
+        how=there.how,
+        image=done.image,
+        drift=list(dict.fromkeys([*around.drift, *(around.drift_at_end or [])])),
+        verdict=comparison.verdict.rung,
+        evidence=digest_of_bytes(document(comparison)),
+    )
+
+
+def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
+    """Write it down beside the original; bring both into the store, where the original is. What fails is said, and spoils no verdict."""
+    try:
+        say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
+    except RepriseError as fault:
+        say(f"  not kept: {fault.message}")
+    address = store_address()
+    if address is None or not found.published:
+        return
+    try:
+        store = open_store(address)
+        publish_run(done.folder, store)
+        publish_retest(retest, store, evidence=evidence)
+        say(f"  published {address}")
+    except RepriseError as fault:
+        say(f"  not published: {fault.message}")
+
+
+def _show(retest: Retest, comparison: Comparison, *, as_json: bool) -> None:
+    if as_json:
+        told = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
+        print(canonical(told).decode())
+        return
+    print("\n".join([headline(comparison), *page(comparison, most=12)]))
+    if retest.not_equal:
+        print("\nnot equal to what was recorded")
+        print("\n".join(f"  {printable(line)}" for line in retest.not_equal))
+
+
+def _who() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

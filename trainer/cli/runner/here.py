@@ -1,0 +1,167 @@
+"""Running a record again in the environment of this process: an image that is there, or a machine's own Python.
+
+Knows what of it is not the recorded one, and says so. Refuses to call it isolated: the recorded code is this user's process here, with
+this machine's network; of credentials it is given none.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from shutil import disk_usage
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.actions.examine_run import Machine
+from trainer.actions.identify import drifted
+from trainer.actions.watch import see_nothing
+from trainer.cli.fetch import lend
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.process.session import BAKED_INVENTORY
+from trainer.errors import StoreMissingError
+from trainer.host import guard
+from trainer.host.hardware import read_host
+from trainer.host.image_claim import WATCHED, claim
+from trainer.host.inventory import distributions, import_roots, live
+from trainer.settings import RETEST
+from trainer.store import open_store
+from trainer.store.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trainer.actions.reproduce import Prepared
+    from trainer.data.dataset import Dataset
+    from trainer.record import Knowledge, Record
+    from trainer.store.contract import Store
+
+_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_IMAGE: Final = (
+    "REPRISE_ENVIRONMENT",
+    "REPRISE_IMAGE",
+    "REPRISE_IMAGE_CONFIG",
+    "REPRISE_IMAGE_LAYERS",
+    "REPRISE_BUILD_ID",
+)
+
+
+class Here:
+    """This process's own environment."""
+
+    how: Literal["container", "here"] = "here"
+    isolation = "this user's own process: it can reach this machine's network and this user's files"
+
+    def __init__(self, *, recorded: bool = False) -> None:
+        """Run in this process's environment; `recorded` says that it is the recorded image."""
+        self._recorded = recorded
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def machine(self) -> Machine:
+        """What is here."""
+        runs = runs_folder()
+        runs.mkdir(parents=True, exist_ok=True)
+        return Machine(
+            engine=None,
+            open_store=_store,
+            cached=lambda dataset: Cache(root=cache_folder()).find(dataset) is not None,
+            host=read_host(name=host_name()),
+            free=disk_usage(runs).free,
+        )
+
+    def not_equal(self, record: Record) -> list[str]:
+        """What of image and packages is not the recorded one, and how this process is not what it was built with."""
+        return [*_differences(record), *drift_here()]
+
+    def altered(self, record: Record) -> tuple[int, list[str]]:
+        """Hash every file that is installed here."""
+        del record
+        return guard.altered(import_roots())
+
+    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+        """Fetch in this process."""
+        lend(datasets, into=ready.store)
+
+    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+        """Run it with this Python, told nothing but what a run needs."""
+        see_nothing(
+            "here", folder=ready.folder, fault="no engine was asked: the run goes on in the process that is there"
+        )
+        words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
+        self._process = subprocess.Popen(
+            words,
+            cwd=ready.source,
+            env=_variables(ready, os.environ, recorded=self._recorded),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+        )
+        try:
+            return self._process.wait(), claim(os.environ).image.known
+        except BaseException:  # it closes its record
+            self._process.terminate()
+            self._process.wait()
+            raise
+
+    def kill(self, ready: Prepared) -> None:
+        """SIGKILL to the process that was started last."""
+        del ready
+        if self._process is not None:
+            self._process.kill()
+
+
+def drift_here() -> list[str]:
+    """How this process is not what its image was built with, a line each."""
+    return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
+
+
+def _variables(ready: Prepared, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
+    """What the process is told: of the image, where it is the recorded one, what the record says of it."""
+    kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
+    return (
+        kept
+        | (_identity(ready.original) if recorded else {})
+        | {
+            "PYTHONPATH": str(ready.source),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "REPRISE_RUNS": str(ready.folder.parent),
+            "REPRISE_CACHE": str(ready.cache),
+            "REPRISE_STORE": str(ready.store),
+            "REPRISE_HOST": host_name(),
+            WATCHED: ready.run,
+            RETEST: ready.original.run,
+        }
+    )
+
+
+def _identity(record: Record) -> dict[str, str]:
+    image = record.circumstances.image
+    values = (
+        image.environment,
+        image.reference,
+        image.config,
+        ",".join(record.ingredients.layers or []),
+        image.build_id,
+    )
+    return {name: value for name, value in zip(_IMAGE, values, strict=True) if value}
+
+
+def _differences(record: Record) -> Iterator[str]:
+    mine, around = claim(os.environ), record.circumstances
+    if record.ingredients.layers is None:
+        yield f"image: the record does not say which it was; this is {mine.image.reference or 'none that is known'}"
+    elif mine.layers != record.ingredients.layers:
+        yield f"image: recorded was {around.image.reference or around.image.config}; this is {mine.image.reference or 'none that is known'}"
+    if platform.python_version() != around.inventory.python:
+        yield f"Python: recorded was {around.inventory.python}; this is {platform.python_version()}"
+    recorded = {name: item.version for name, item in around.inventory.distributions.items()}
+    found = {name: item["version"] for name, item in distributions(import_roots()).items()}
+    for name in sorted(recorded.keys() | found.keys()):
+        if recorded.get(name) != found.get(name):
+            yield f"distribution {name}: recorded was {recorded.get(name, 'none')}; here is {found.get(name, 'none')}"
+
+
+def _store() -> Store:
+    address = store_address()
+    if address is None:
+        raise StoreMissingError("no store is configured", hint="set REPRISE_STORE")
+    return open_store(address)

@@ -1,0 +1,143 @@
+"""Running a record again from the host: in a container of its image, without network and credentials.
+
+Knows which of this machine's folders and volumes a container is given. Refuses to start without a checkout that is set up: the user,
+the cache's volume and the store are what `.env` says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing, suppress
+from shutil import disk_usage
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.actions.examine_run import Machine
+from trainer.actions.find_image import obtain_image
+from trainer.actions.hash_image import hashed
+from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
+from trainer.actions.setup import owner
+from trainer.cli.checkout import DOTENV, ROOT, engine
+from trainer.cli.places import host_name, runs_folder, store_address
+from trainer.cli.run_page import printable
+from trainer.errors import DotenvError, EngineAbsentError, EngineError, StoreMissingError
+from trainer.host.dotenv import read_block
+from trainer.host.hardware import read_host
+from trainer.record import Knowledge
+from trainer.sameness.rerun import image_name
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.data.dataset import Dataset
+    from trainer.record import Record
+    from trainer.store.contract import Store
+
+
+_LENT: Final = "/lent"
+
+
+class OnHost:
+    """A container on this machine."""
+
+    how: Literal["container", "here"] = "container"
+    isolation = "no network, no credentials, nothing writable but its own new run folder"
+
+    def __init__(self) -> None:
+        """Read what `.env` says. Raises `DotenvError` where the checkout is not set up."""
+        self._values: Mapping[str, str] = read_block(DOTENV).values if DOTENV.is_file() else {}
+        if "COMPOSE_PROJECT_NAME" not in self._values:
+            raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
+        self._engine = engine()
+
+    def machine(self) -> Machine:
+        """What is here."""
+        runs = runs_folder()
+        return Machine(
+            engine=self._engine,
+            open_store=_store,
+            cached=self._cached,
+            host=read_host(name=host_name()),
+            free=disk_usage(runs if runs.is_dir() else ROOT).free,
+        )
+
+    def not_equal(self, record: Record) -> list[str]:
+        """Nothing that an image can hold: the image is the recorded one."""
+        del record
+        return []
+
+    def altered(self, record: Record) -> tuple[int, list[str]]:
+        """Hash every installed file of the recorded image, by our own script in a container of it."""
+        image = obtain_image(image_name(record), engine=self._engine)
+        uid, gid = self._user()
+        return hashed(image, user=f"{uid}:{gid}", engine=self._engine)
+
+    def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
+        """Fetch in a container of our own image, which has the network and the key of the store."""
+        uid, gid = self._user()
+        give(ready, uid=uid, gid=gid)
+        lent = ("--volume", f"{ready.store}:{_LENT}")
+        if datasets and (code := self._compose("--into", _LENT, *_documents(datasets), options=lent)):
+            raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
+
+    def run(self, ready: Prepared) -> tuple[int, Knowledge]:
+        """Run it in the recorded image, by digest."""
+        image = obtain_image(image_name(ready.original), engine=self._engine)
+        uid, gid = self._user()
+        inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
+
+        def say(line: str) -> None:
+            _say(line.replace(inside, outside))
+
+        with closing(self._engine) as host:
+            code = run_confined(
+                ready, place=Place(image=image, uid=uid, gid=gid, host=host_name()), engine=host, say=say
+            )
+        return code, Knowledge.VERIFIED
+
+    def kill(self, ready: Prepared) -> None:
+        """SIGKILL to all of its container."""
+        subprocess.run(["docker", "kill", f"reprise-{ready.run}"], capture_output=True, check=False)
+
+    def _user(self) -> tuple[int, int]:
+        who = owner(os.getuid(), os.getgid())
+        return int(self._values.get("REPRISE_UID", who.uid)), int(self._values.get("REPRISE_GID", who.gid))
+
+    def _cached(self, dataset: Dataset) -> bool:
+        return self._compose("--look", *_documents([dataset]), options=("--no-deps",)) == 0
+
+    def _compose(self, *words: str, options: tuple[str, ...]) -> int:
+        command = ["docker", "compose", "run", "--rm", "-T", *options, "train", "_fetch", *words]
+        try:
+            done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        except FileNotFoundError as fault:
+            raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+        return done.returncode
+
+
+def wake_store() -> None:
+    """Start the local store, where that is the one and it is not running; one that stays away is a finding."""
+    values = read_block(DOTENV).values if DOTENV.is_file() else {}
+    if values.get("COMPOSE_PROFILES") != "store":
+        return
+    with suppress(EngineError), closing(engine()) as docker:
+        if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
+            command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
+            subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+
+
+def _documents(datasets: Sequence[Dataset]) -> list[str]:
+    return [dataset.model_dump_json(exclude_none=True) for dataset in datasets]
+
+
+def _store() -> Store:
+    address = store_address()
+    if address is None:
+        raise StoreMissingError("no store is configured", hint="scripts/setup")
+    return open_store(address)
+
+
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)

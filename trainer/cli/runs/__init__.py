@@ -1,0 +1,289 @@
+"""`reprise runs`: list, show, pull and publish runs. Runs anywhere, without torch, and with the store away.
+
+Knows words and output. A run is named by its id, the beginning of one, `latest`, or its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.keep_retest import retests_here, retests_in_store
+from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
+from trainer.actions.publish_run import publish_run
+from trainer.actions.pull_run import LARGEST, pull_run
+from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recorded
+from trainer.actions.sweep import load, resolve_sweep, sweep_ids
+from trainer.actions.verify_run import require_whole
+from trainer.cli.arguments import Arguments
+from trainer.cli.ownership import hand_over
+from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
+from trainer.cli.progress import readable, transfer_progress
+from trainer.cli.run_page import columns, page, summary
+from trainer.cli.runs.table import table
+from trainer.cli.spelling import spelled
+from trainer.document import read_json
+from trainer.errors import (
+    AlteredError,
+    DocumentError,
+    RepriseError,
+    RunError,
+    RunNotFoundError,
+    StoreError,
+    StoreMissingError,
+    UsageError,
+)
+from trainer.record import Status
+from trainer.record_schema import record_schema
+from trainer.run_names import LATEST, resolve_run, whole_id
+from trainer.sameness.noise import FOLDER as NOISE
+from trainer.sameness.noise import Noise
+from trainer.store import open_store
+from trainer.sweep import FOLDER as SWEEPS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Collection
+
+    from trainer.actions.list_runs import Listed
+    from trainer.sameness.retest import Retest
+    from trainer.store.contract import Store
+
+_AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb."""
+    words = _parser().parse_args(argv)
+    words.store = words.store or store_address()
+    code: int = words.verb(words)
+    return code
+
+
+def _parser() -> Arguments:
+    parser = Arguments("reprise runs", "Runs: here, in the store, or both.")
+    verbs = parser.commands()
+    ls = verbs.add_parser("ls", help="list runs, latest first")
+    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="at most N of them (default 20; 0 for all)")
+    ls.add_argument("--local", action="store_true", help="do not ask the store")
+    ls.add_argument(
+        "--sweep", metavar="SWEEP", help="only the runs of a sweep: its id, the beginning of one, or `latest`"
+    )
+    show = verbs.add_parser(
+        "show", help="one run: result, ingredients, image, drift, settings with origins and readers"
+    )
+    show.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder")
+    pull = verbs.add_parser("pull", help="bring runs from the store to this machine, verified")
+    pull.add_argument("run", nargs="+", help="an id, the beginning of one, or `latest`")
+    pull.add_argument("--at-most", type=float, metavar="GIB", help=f"size to accept (default {LARGEST >> 30})")
+    publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
+    publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
+    publish.add_argument("--all", action="store_true", help="every run that is over and only here")
+    publish.add_argument("--dead", action="store_true", help="close a run whose process was killed, as interrupted")
+    for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish}.items():
+        each.set_defaults(verb=verb)
+        each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
+        each.add_argument("--json", action="store_true", help="for scripts")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, which is what `show --json` prints")
+    schema.set_defaults(verb=_schema, store=None)
+    return parser
+
+
+def _ls(words: Namespace) -> int:
+    most = None if words.sweep else words.most or None
+    mine = _of_sweep(words.sweep) if words.sweep else None
+    rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
+    rows = rows if mine is None else [row for row in rows if row.run in mine]
+    if words.json:
+        print(json.dumps([summary(listed) for listed in rows], indent=1))
+    elif not rows:
+        print(spelled("no runs yet: `reprise train --exp digits` makes one"), file=sys.stderr)
+    else:
+        _table(table(rows, measured=_measured()))
+    return 0
+
+
+def _of_sweep(word: str) -> set[str]:
+    """The runs of the points of a sweep."""
+    sweep = load(runs_folder() / SWEEPS / resolve_sweep(word, sweep_ids(runs_folder())))
+    return {point.run for point in sweep.points if point.run is not None}
+
+
+def _with_store(address: str | None, most: int | None) -> list[Listed]:
+    """Every run there is; where the store is away, what is here, and a line that says so."""
+    if address is None:
+        print("only local runs are listed: no store is configured", file=sys.stderr)
+        return list_runs(runs_folder(), most=most)
+    try:
+        return list_runs(runs_folder(), store=open_store(address), most=most)
+    except StoreError as fault:
+        print(f"only local runs are listed: {fault.message}", file=sys.stderr)
+        return list_runs(runs_folder(), most=most)
+
+
+def _measured() -> set[str]:
+    """The runs that a noise was measured by; a file that is no such document says nothing here."""
+    found: set[str] = set()
+    for path in (runs_folder() / NOISE).glob("*.json"):
+        with suppress(RepriseError):
+            found.update(read_json(path, Noise).runs)
+    return found
+
+
+def _table(lines: list[tuple[str, ...]]) -> None:
+    if not sys.stdout.isatty():
+        print("\n".join(columns(lines)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
+    shown = Table(box=None, pad_edge=False)
+    for name in lines[0]:
+        shown.add_column(name, no_wrap=name not in {"result", "experiment"}, overflow="fold")
+    for cells in lines[1:]:
+        shown.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
+    Console().print(shown)
+
+
+def _show(words: Namespace) -> int:
+    listed = _found(words.run, words.store)
+    if listed.record is None:
+        raise RunError(f"run {listed.run} has no record that can be read: {listed.fault}", hint="it ended too early")
+    if words.json:
+        print(json.dumps(listed.record.model_dump(mode="json"), indent=1))
+    else:
+        print("\n".join(page(listed, listed.record, retests=_retests(listed, words.store))))
+    return 0
+
+
+def _retests(listed: Listed, address: str | None) -> list[Retest]:
+    """What running it again gave, here and, for a published run, as others told the store; one that is away is passed over."""
+    found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
+    if address and listed.where is not Where.LOCAL:
+        try:
+            found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, open_store(address))}
+        except StoreError as fault:
+            print(f"only local retests are shown: {fault.message}", file=sys.stderr)
+    return list(found.values())
+
+
+def _found(word: str, address: str | None) -> Listed:
+    """The run that `word` names: here, else in the store; where that is away, it is said beside what is known here."""
+    runs = runs_folder()
+    here = local_ids(runs)
+    try:
+        if word == LATEST and (newest := _newest(here, address)) not in here:
+            word = newest
+        return local_run(runs, resolve_run(word, here))
+    except RunNotFoundError as fault:
+        if address is None:
+            raise
+        not_here = fault
+    store = open_store(address)
+    try:
+        there = remote_ids(store)
+    except StoreError as fault:
+        said = f"{not_here.message} on this machine, and {fault.message}"
+        raise RunNotFoundError(said, hint=not_here.hint) from fault
+    run = resolve_run(word, {*here, *there})
+    return remote_run(store, run, there[run])
+
+
+def _newest(here: Collection[str], address: str | None) -> str:
+    """The latest run that is known, here or in the store; where that is away, the latest here."""
+    try:
+        there = remote_ids(open_store(address)) if address else {}
+    except StoreError:
+        there = {}
+    return resolve_run(LATEST, {*here, *there})
+
+
+def _pull(words: Namespace) -> int:
+    store, runs = _store(words.store), runs_folder()
+    largest = LARGEST if words.at_most is None else int(words.at_most * (1 << 30))
+    done: list[dict[str, Any]] = []
+    for word in words.run:
+        here = local_ids(runs)
+        named = _newest(here, words.store) if word == LATEST else word
+        run = whole_id(named) or resolve_run(named, remote_ids(store))
+        before = attempts(runs / run)
+        records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
+        done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
+        new = [record.attempt for record in records if record.attempt not in before]
+        if new:
+            hand_over(runs / run, checkout=CHECKOUT)
+        if not words.json:
+            count = f"{len(new)} attempt{'s' * (len(new) > 1)}"
+            print(
+                f"pulled {run}: {count}, in {runs / run}"
+                if new
+                else f"{run} is here already, in {runs / run}: its files are what was published"
+            )
+    if words.json:
+        print(json.dumps(done, indent=1))
+    return 0
+
+
+def _publish(words: Namespace) -> int:
+    """Publish each run that was named; one that cannot be is told at once, and does not keep the others here."""
+    runs, store = runs_folder(), _store(words.store)
+    here = local_ids(runs)
+    chosen = [resolve_run(word, here) for word in words.run]
+    if words.all:
+        chosen += unpublished(list_runs(runs))
+    elif not chosen:
+        raise UsageError("no run was named", hint="name one, `latest`, or --all")
+    done: list[dict[str, Any]] = []
+    faults: list[RepriseError] = []
+    for run in chosen:
+        try:
+            done.append(_published(run, store, dead=words.dead, quiet=words.json))
+        except (RunError, DocumentError, AlteredError) as fault:
+            faults.append(fault)
+            if len(chosen) > 1:
+                print(f"not published: {fault.message}", file=sys.stderr)
+    if words.json:
+        print(json.dumps(done, indent=1))
+    if faults and len(chosen) > 1:
+        raise RunError(f"{len(faults)} of {len(chosen)} runs were not published", hint=faults[0].hint)
+    if faults:
+        raise faults[0]
+    return 0
+
+
+def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
+    folder = runs_folder() / run
+    if dead:
+        _bury(run)
+    for number in recorded(folder):
+        require_whole(folder / ATTEMPTS / str(number), record_of(folder, number))
+    notes = publish_run(folder, store, progress=transfer_progress("publishing"))
+    files = record_of(folder).outcome.files
+    if not quiet:
+        total = readable(sum(file.size for file in files))
+        print(f"published {run}: {len(files)} files, {total}, in {store.address}")
+    return {"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [note.sealed for note in notes]}
+
+
+def _schema(_: Namespace) -> int:
+    print(record_schema(), end="")
+    return 0
+
+
+def _bury(run: str) -> None:
+    folder = runs_folder() / run
+    for number in recorded(folder):
+        place = folder / ATTEMPTS / str(number)
+        if record_of(folder, number).outcome.status is not Status.RUNNING:
+            continue
+        close_dead(place, here=host_name())
+
+
+def _store(address: str | None) -> Store:
+    if address is None:
+        raise StoreMissingError("no store is configured", hint=_AWAY)
+    return open_store(address)

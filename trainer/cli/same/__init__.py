@@ -1,0 +1,128 @@
+"""`reprise same`: compare two runs, and say how sure it is that they are the same. Needs neither torch nor an engine.
+
+Knows words, output and exit codes. A run is named by its id, the beginning of one, `latest`, or its folder; one that is in the store only
+is compared by its record.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.compare import Places, Side, compare, side
+from trainer.actions.list_runs import local_ids, remote_ids, remote_run
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import cache_folder, runs_folder, store_address
+from trainer.cli.same.page import headline, page
+from trainer.digest import canonical
+from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
+from trainer.run_names import resolve_run
+from trainer.sameness.verdict import Rung
+from trainer.store import open_store
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from trainer.actions.compare import Comparison
+    from trainer.store.contract import Store
+
+_RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Rung.NOT_COMPARABLE}
+
+
+def main(argv: list[str]) -> int:
+    """Compare, print, and give the verdict's exit code."""
+    words = _parser().parse_args(argv)
+    rung = _rung(words.at_least) if words.at_least else None
+    store = _store(words.store or store_address())
+    places = Places(runs=runs_folder(), cache=cache_folder(), store=store)
+    comparison = compare(_side(words.a, store), _side(words.b, store), places=places)
+    if words.json:
+        print(canonical(comparison.document()).decode())
+    else:
+        _show(comparison, most=None if words.all else words.most)
+    found = comparison.verdict.rung
+    return found.code if rung is None else int(not found.reaches(rung))
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise same",
+        "Compare two runs. Exit codes: 0 identical, 10 within tolerance, 11 within noise, 20 different, 30 not comparable.",
+    )
+    parser.add_argument("a", metavar="A", help="a run: an id, the beginning of one, `latest`, or a folder")
+    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument(
+        "--at-least", metavar="RUNG", help=f"exit 0 if the verdict is at least this, else 1: {', '.join(_RUNGS)}"
+    )
+    parser.add_argument(
+        "-n", "--most", type=int, default=12, metavar="N", help="lines to show of each long list (default 12)"
+    )
+    parser.add_argument("--all", action="store_true", help="show all of them")
+    parser.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _rung(word: str) -> Rung:
+    name = word.strip().lower().replace(" ", "-")
+    if name not in _RUNGS:
+        raise UsageError(f"--at-least {word!r} is no rung of the ladder", hint=did_you_mean(name, _RUNGS))
+    return _RUNGS[name]
+
+
+def _store(address: str | None) -> Store | None:
+    """The store, where one is configured; one that cannot even be opened matters only to a run that is not here."""
+    try:
+        return open_store(address) if address else None
+    except RepriseError as fault:
+        print(f"only local runs are compared: {fault.message}", file=sys.stderr)
+        return None
+
+
+def _side(word: str, store: Store | None) -> Side:
+    """The run that `word` names: a folder, else one of this machine's, else one in the store."""
+    path = Path(word)
+    if path.is_dir():
+        return side(path)
+    runs = runs_folder()
+    here = local_ids(runs)
+    try:
+        return side(runs / resolve_run(word, here))
+    except RunNotFoundError as fault:
+        if store is None:
+            raise
+        return _remote(word, store, here, fault)
+
+
+def _remote(word: str, store: Store, here: list[str], not_here: RunNotFoundError) -> Side:
+    try:
+        there = remote_ids(store)
+    except RepriseError as fault:
+        said = f"{not_here.message} on this machine, and {fault.message}"
+        raise RunNotFoundError(said, hint=not_here.hint) from fault
+    run = resolve_run(word, {*here, *there})
+    listed = remote_run(store, run, there[run])
+    if listed.record is None:
+        raise RunError(f"run {run} has no record that can be read: {listed.fault}", hint="do not use it")
+    return Side(record=listed.record)
+
+
+def _show(comparison: Comparison, *, most: int | None) -> None:
+    first, *rest = [headline(comparison), *page(comparison, most=most)]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(Text(first, style=_COLOURS[comparison.verdict.rung]), soft_wrap=True)
+    else:
+        print(first)
+    print("\n".join(rest))
+
+
+_COLOURS = {
+    Rung.IDENTICAL: "bold green",
+    Rung.WITHIN_TOLERANCE: "bold green",
+    Rung.WITHIN_NOISE: "bold yellow",
+    Rung.DIFFERENT: "bold red",
+    Rung.NOT_COMPARABLE: "bold magenta",
+}

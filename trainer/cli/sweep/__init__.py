@@ -1,0 +1,109 @@
+"""`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, all of one source in one image.
+
+Knows words, and the order: everything is checked, then frozen, then done. What is here already, of this sweep or of any other run, is not
+done again. Refuses to go on with a sweep in another image or from another source than it began with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.actions.sum_up_sweep import sum_up
+from trainer.actions.sweep import (
+    Standing,
+    held,
+    load,
+    record_at,
+    resolve_sweep,
+    standing,
+    sweep_ids,
+)
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.sweep.asked import told
+from trainer.cli.sweep.begin import begun, say
+from trainer.cli.sweep.page import show
+from trainer.cli.sweep.start import gpus_for, place_for, slots_for
+from trainer.cli.sweep.work import Work
+from trainer.errors import RepriseError, RunError, UsageError
+from trainer.sweep import FOLDER, Sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    """Check, freeze, train, sum up."""
+    experiment = argv[0] if argv and not argv[0].startswith("-") else None
+    words, rest = _parser().parse_known_args(argv[1:] if experiment else argv)
+    if words.jobs is not None and words.jobs < 1:
+        raise UsageError(f"--jobs is {words.jobs}; expected 1 or more", hint="--jobs 2")
+    known = words.go_on or words.show
+    if known and (rest or experiment or words.points or words.again):
+        hint = f"reprise sweep --{'continue' if words.go_on else 'show'} {known}"
+        raise UsageError("a sweep that there is has its points already", hint=hint)
+    sweep = _named(known) if known else begun(told(experiment, rest, points=words.points), again=words.again)
+    folder = runs_folder() / FOLDER / sweep.id
+    fault = None
+    if not words.show:
+        try:
+            with held(folder):
+                sweep = _done(load(folder), folder, jobs=words.jobs)
+        except RepriseError as stopped:
+            sweep, fault = load(folder), stopped
+    stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
+    records = {
+        number: found for number, point in enumerate(sweep.points) if (found := record_at(point, runs=runs_folder()))
+    }
+    show(
+        sweep, folder, sum_up(sweep, stands, records, by=words.sort, goal=words.goal), as_json=words.json, by=words.sort
+    )
+    if fault is not None:
+        raise fault
+    if not words.show and (left := sum(stand is not Standing.FINISHED for stand in stands)):
+        hint = f"runs/{FOLDER}/{sweep.id}/logs/ says why; the same command tries them again"
+        raise RunError(f"{left} of {len(stands)} points of sweep {sweep.id} are not finished", hint=hint)
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise sweep",
+        "Train at every point of a grid, all of one source in one image. Further options are settings: one value for every point, "
+        "a list (1e-4,3e-4) or a range (1..5) for a grid.",
+    )
+    parser.usage = "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N] [--again] [--json]"
+    parser.add_argument(
+        "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="points at once (default 1, with GPUs one on each)")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        metavar="SWEEP",
+        help="go on with a sweep: its id, the beginning of one, or `latest`",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="run every point anew, from the source and in the image of now"
+    )
+    parser.add_argument("--show", metavar="SWEEP", help="only show what a sweep gave so far")
+    parser.add_argument(
+        "--sort", metavar="METRIC", help="the metric to sort by (default: what the runs monitor, else val_loss)"
+    )
+    parser.add_argument("--goal", choices=("lowest", "highest"), help="which value of it is the best")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _named(word: str) -> Sweep:
+    return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
+
+
+def _done(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
+    stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
+    if all(stand is Standing.FINISHED for stand in stands):
+        return sweep
+    place, slots = place_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
+    done = sum(stand is Standing.FINISHED for stand in stands)
+    say(f"{len(stands) - done} of {len(stands)} points to do, {len(slots)} at once")
+    return Work(sweep=sweep, folder=folder, checkout=CHECKOUT, place=place, slots=slots).do()

@@ -1,0 +1,56 @@
+"""`reprise _points FOLDER`: resolve the settings of every point of a sweep, in the image and from the source that it froze.
+
+Knows that an experiment whose text does not make certain which settings it has must be imported to be asked. Refuses to train.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.actions.sweep import SETTINGS, load
+from trainer.cli.experiments import find_experiment
+from trainer.cli.places import CHECKOUT
+from trainer.cli.train.manual import OWN
+from trainer.data.dataset import load_dataset
+from trainer.errors import RepriseError, SettingError
+from trainer.origins import Origins, resolve, take_apart
+from trainer.setting_faults import each_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.sweep import Point, Sweep
+    from trainer.training.settings import TrainingSettings
+
+
+def main(argv: list[str]) -> int:
+    """Print what is wrong with each point, as JSON: its number, a message, a hint."""
+    from trainer.training.experiment import load_experiment
+
+    folder = Path(argv[0])
+    sweep = load(folder)
+    place = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
+    settings = load_experiment(place.name, CHECKOUT / place.file, root=CHECKOUT).settings
+    found = [
+        [number, fault.message, fault.hint]
+        for number, point in enumerate(sweep.points)
+        for fault in _faults(settings, sweep, point, folder)
+    ]
+    print(json.dumps(found))
+    return 0
+
+
+def _faults(settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path) -> Iterator[RepriseError]:
+    file = None if sweep.asked.file is None else folder / SETTINGS
+    words = take_apart([*sweep.asked.words, *point.words()])
+    try:
+        made = resolve(
+            settings, Origins(words=words.without(*OWN), environ=sweep.asked.environment, file=file)
+        ).settings
+        load_dataset(made.dataset, root=CHECKOUT)
+    except SettingError as fault:
+        yield from each_of(fault)
+    except RepriseError as fault:
+        yield fault

@@ -1,0 +1,99 @@
+"""What a sweep starts with: the image that is frozen, who starts its points, and how many of them at once.
+
+Knows the two ways: on a host without torch containers, elsewhere processes. Refuses to go on in another image than the sweep's.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from trainer.actions.sweep import SETTINGS
+from trainer.cli.machine import check_lock, device_for, torch_version, visible_gpus
+from trainer.cli.places import CHECKOUT
+from trainer.cli.sweep.places import IMAGE, VISIBLE, Containers, Place, Processes
+from trainer.determinism import Level
+from trainer.errors import OtherImageError
+from trainer.host.hardware import gpu_nodes
+from trainer.host.image_claim import BAKED, claim
+from trainer.origins import Origins, resolve, take_apart
+from trainer.settings import LaunchSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trainer.sweep import Sweep
+
+
+def frozen_image() -> tuple[dict[str, str], list[str] | None]:
+    """What containers are to be told of today's image, and its layers. Raises what `train` raises where none can be started."""
+    if _is_here():
+        known = claim(os.environ)
+        check_lock(known, CHECKOUT)
+        return {}, known.layers
+    from trainer.cli.checkout import compose_values
+    from trainer.cli.train.container import require_set_up
+
+    require_set_up(CHECKOUT)
+    values = compose_values()
+    layers = [layer for layer in values.get("REPRISE_IMAGE_LAYERS", "").split(",") if layer]
+    return {name: values[name] for name in IMAGE if values.get(name)}, layers or None
+
+
+def place_for(sweep: Sweep, folder: Path) -> Place:
+    """Who starts the points. Raises `OtherImageError` where that could only be in another image than the sweep's."""
+    if _is_here():
+        if claim(os.environ).layers != sweep.layers:
+            raise OtherImageError(
+                f"sweep {sweep.id} began in another image than this one",
+                hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
+            )
+        return Processes(sweep, folder)
+    if not sweep.image:
+        raise OtherImageError(
+            f"sweep {sweep.id} began inside of a container or an environment with torch",
+            hint=f"go on there: docker compose run --rm train sweep --continue {sweep.id}",
+        )
+    from trainer.cli.checkout import engine
+    from trainer.cli.runner.on_host import wake_store
+    from trainer.cli.train.container import require_set_up
+
+    require_set_up(CHECKOUT)
+    wake_store()
+    return Containers(sweep, folder, checkout=CHECKOUT, engine=engine())
+
+
+def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
+    """The GPUs that points may have, an entry for each point at once; none where they train on the CPU."""
+    words = take_apart([*sweep.asked.words, *sweep.points[0].words()])
+    file = folder / SETTINGS if sweep.asked.file is not None else None
+    origins = Origins(words=words.without("json"), environ=sweep.asked.environment, file=file)
+    settings = resolve(LaunchSettings, origins, partly=True).settings
+    if _is_here():
+        found = visible_gpus()
+        if device_for(settings.accelerator, gpus=found, torch=torch_version(), level=settings.determinism) == "cpu":
+            return []
+    else:
+        served = "gpu" in sweep.image.get("COMPOSE_FILE", "")
+        found = gpu_nodes() if served else []
+        if settings.accelerator == "cpu" or settings.determinism is Level.PORTABLE:
+            return []
+    named = os.environ.get(VISIBLE, "").split(",") if os.environ.get(VISIBLE) else [str(n) for n in range(len(found))]
+    each = settings.devices
+    return [",".join(named[place : place + each]) for place in range(0, len(named) - each + 1, each)]
+
+
+def slots_for(gpus: Sequence[str], *, jobs: int | None) -> list[str | None]:
+    """A place for each point that may run at once; more of them than GPUs share these.
+
+    >>> slots_for([], jobs=None), slots_for(["0", "1"], jobs=None), slots_for(["0"], jobs=2)
+    ([None], ['0', '1'], ['0', '0'])
+    """
+    return list(islice(cycle(gpus or [None]), jobs or len(gpus) or 1))
+
+
+def _is_here() -> bool:
+    return BAKED.exists() or find_spec("torch") is not None

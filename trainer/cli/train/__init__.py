@@ -1,0 +1,260 @@
+"""`reprise train`: the launcher. It finds out what must be known before anything is imported, freezes the source, and gives way.
+
+Knows what can be refused at once: an unknown experiment, setting or dataset, a value of the wrong type, a lock that is not the image's,
+a device this image cannot use, a folder that cannot be written. Refuses to import torch or the experiment: the training process, which
+takes this one's place, does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import cache_from_source, find_spec
+from pathlib import Path
+from shutil import rmtree
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from trainer.actions.run import abandon, new_run
+from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
+from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
+from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.spelling import is_composed, spelled
+from trainer.cli.train.foresight import refuse_early
+from trainer.cli.train.manual import OWN, launch_help
+from trainer.determinism import require_one_process, threads_at, variables
+from trainer.errors import ExperimentError, UsageError
+from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
+from trainer.host.source import freeze, frozen_before
+from trainer.launch import Frozen, Launch
+from trainer.origins import Origins, Words, resolve, take_apart
+from trainer.record import is_run_id
+from trainer.settings import LaunchSettings
+from trainer.training.stop import Stop, hold
+
+if TYPE_CHECKING:
+    from trainer.cli.resume import Again
+
+_PATIENCE: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A command line, understood as far as the launcher must."""
+
+    argv: list[str]
+    place: Place
+    settings: LaunchSettings
+    file: Path | None
+    helps: bool
+
+
+def main(argv: list[str]) -> int:
+    """Check, freeze, and become the training process; return only where there is nothing to run."""
+    began = monotonic()
+    stop = Stop()
+    stop.listen()
+    words = taken_apart(argv)
+    if "exp" not in words.options and "help" in words.options:
+        print(launch_help(experiment_names(CHECKOUT)))
+        return 0
+    going_on = None
+    if "resume" in words.options:
+        from trainer.cli.resume import again, found
+
+        if not BAKED.exists() and find_spec("torch") is None:
+            from trainer.cli.train.container import resume_in_container
+
+            return resume_in_container(argv, found(words), checkout=CHECKOUT)
+        going_on = again(words)
+    return _launched(argv, began=began, stop=stop, going_on=going_on)
+
+
+def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | None) -> int:
+    told = argv if going_on is None else going_on.argv
+    root = CHECKOUT if going_on is None else going_on.source
+    watched = os.environ.get(WATCHED)
+    asked = understood(told, taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
+    if going_on is not None:
+        from trainer.cli.resume import begin_unseen
+
+        begin_unseen(going_on, watched=watched is not None)
+    known = claim(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
+    if known.baked is None and find_spec("torch") is None:
+        from trainer.cli.train.container import train_in_container
+
+        return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT)
+    check_lock(known, root)
+    check_environment(known, asked.settings)
+    device = device_for(
+        asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=asked.settings.determinism
+    )
+    launch = Launch(
+        experiment=asked.place.name,
+        file=(asked.place.outside if asked.helps and asked.place.outside else asked.place.file).as_posix(),
+        device=device,
+        command=["reprise", "train", *argv],
+        started=datetime.now(UTC),
+        monotonic=began,
+    )
+    if asked.helps:
+        _become(launch, asked, source=root)
+    print(first_line(known, launch, asked.settings), file=sys.stderr)
+    if known.baked is not None and known.image.reason:
+        print(f"image unknown: {spelled(known.image.reason)}", file=sys.stderr)
+    hold()
+    if going_on is not None:
+        _become(resumed(launch, going_on), asked, source=root)
+    run, folder = (watched, runs_folder() / watched) if watched else new_run(runs_folder())
+    try:
+        stop.listen()
+        bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=_brought(asked.place))
+        rmtree(folder / BROUGHT, ignore_errors=True)
+        _require_captured(folder / "source", asked.place)
+        frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
+        print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
+        for line in bundle.left_out:
+            print(f"not in the source: {line}", file=sys.stderr)
+        _become(launch.model_copy(update={"frozen": frozen}), asked, source=folder / "source")
+    except BaseException:
+        abandon(folder)
+        raise
+
+
+def resumed(launch: Launch, going_on: Again) -> Launch:
+    """What the training process is told of a run that goes on: its own source, and what may be otherwise than before."""
+    record = going_on.record
+    frozen = Frozen(
+        run=record.run,
+        folder=str(going_on.folder),
+        shown=_shown(going_on.folder),
+        digest=record.ingredients.source,
+        source=record.circumstances.source,
+    )
+    more = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True, "allowed": going_on.allowed}
+    return launch.model_copy(update=more)
+
+
+def _shown(folder: Path) -> str:
+    return str(folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder)
+
+
+def await_seen(runs: Path, run: str) -> Path:
+    """The folder of a run that a launcher on the host watches, once it has written what it saw; it has ten seconds for that."""
+    if not is_run_id(run) or not (runs / run).is_dir():
+        raise UsageError(
+            f"{WATCHED} is {run!r}, which is no run of {runs}", hint=f"leave {WATCHED} unset: the host sets it"
+        )
+    until = monotonic() + _PATIENCE
+    while not (runs / run / SEEN).exists() and monotonic() < until:
+        sleep(0.02)
+    return runs / run
+
+
+def taken_apart(argv: list[str]) -> Words:
+    """The words as options; for who left `--exp` out, with the experiment that was meant."""
+    try:
+        return take_apart(["--help" if word == "-h" else word for word in argv])
+    except UsageError as fault:
+        near = next((found for word in argv if (found := meant(word, checkout=CHECKOUT))), None)
+        if near is None or any(word.partition("=")[0] == "--exp" for word in argv):
+            raise
+        raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
+
+
+def _found(name: str, *, root: Path, brought: Path | None) -> Place:
+    here = Path.cwd() if root == CHECKOUT else root
+    if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
+        raise ExperimentError(
+            f"experiment {name} is not in this container, which sees the checkout only",
+            hint=f"scripts/train --exp {name} brings it along; or copy it into the checkout",
+        )
+    return find_experiment(name, checkout=root, here=here, brought=brought)
+
+
+def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought: Path | None = None) -> Asked:
+    """Understand a command line, of the source in `root`. Raises `UsageError`, `ExperimentError`, `SettingError`."""
+    name = words.options.get("exp")
+    known = ", ".join(experiment_names(root))
+    if name is None:
+        raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
+    place = _found(name, root=root, brought=brought)
+    given = words.options.get("settings")
+    if given is None and "settings" in words.options:
+        raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
+    file = Path(given).absolute() if given else None
+    if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):
+        raise UsageError(
+            f"--settings {given} is not in this container, which sees the checkout only",
+            hint="copy it into the checkout",
+        )
+    origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
+    if "help" not in words.options:
+        refuse_early(place, origins, checkout=root)
+    settings = resolve(LaunchSettings, origins, partly=True).settings
+    require_one_process(settings.determinism, settings.devices)
+    return Asked(argv=argv, place=place, settings=settings, file=file, helps="help" in words.options)
+
+
+def from_checkout(asked: Asked) -> list[str]:
+    """The words as they are read where the container starts, in the checkout's root. Raises `UsageError`."""
+    argv = _with(asked.argv, "exp", asked.place.name)
+    if asked.file is None:
+        return argv
+    file = asked.file.resolve()
+    if not file.is_relative_to(CHECKOUT):
+        raise UsageError(
+            f"--settings {file} is outside of the checkout, which is all that the image sees",
+            hint="copy it into the checkout",
+        )
+    return _with(argv, "settings", file.relative_to(CHECKOUT).as_posix())
+
+
+def _brought(place: Place) -> dict[str, Path]:
+    return {} if place.outside is None else {place.file.as_posix(): place.outside}
+
+
+def _require_captured(source: Path, place: Place) -> None:
+    if not (source / place.file).is_file():
+        raise ExperimentError(
+            f"experiment {place.name} is ignored by git, so it is not in the run's source",
+            hint="take it out of .gitignore",
+        )
+
+
+def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
+    level = asked.settings.determinism
+    settings = variables(level, threads=threads_at(level, asked.settings.threads))
+    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    if _is_compiled():
+        own["PYTHONDONTWRITEBYTECODE"] = "1"
+    argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
+    hold()
+    os.chdir(source)
+    told = argv if asked.file is None else _with(argv, "settings", str(asked.file))  # it runs in another folder
+    command = [sys.executable, "-P", "-m", "trainer", "_process", *told]
+    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
+
+
+def _is_compiled() -> bool:
+    """Tell whether torch's bytecode is there: then none is written, and the frozen source stays as it was captured.
+
+    Where it is not, the first run writes it: compiling torch and Lightning takes ten seconds, each time.
+    """
+    found = find_spec("torch")
+    return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
+
+
+def _with(argv: list[str], option: str, value: str) -> list[str]:
+    """Give an option that is among the words another value, in its place."""
+    told: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == f"--{option}":
+            next(words)
+            told += [word, value]
+        else:
+            told.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
+    return told

@@ -1,0 +1,53 @@
+"""What is refused before the experiment is imported, and torch with it: what its text and the declarations make certain.
+
+Knows what to hold against what. Refuses to judge where the text leaves a doubt: the training process does, seconds later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer import setting_faults
+from trainer.data.dataset import load_dataset
+from trainer.errors import ExperimentError, SettingError
+from trainer.origins import resolve
+from trainer.pairing import check_pairing
+from trainer.training.sketch import sketched, untyped
+from trainer.training.takers import parameter, untaken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.cli.experiments import Place
+    from trainer.origins import Origins
+
+
+def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
+    """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
+    file = place.outside or checkout / place.file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint="check its mode") from fault
+    except UnicodeDecodeError:
+        return
+    if found := untyped(text):
+        raise setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}")
+    sketch = sketched(text)
+    if sketch is None:
+        return
+    for name in origins.words.options.keys() - sketch.settings.__pydantic_fields__.keys():
+        if taken := parameter(text, name):
+            raise SettingError(
+                f"unknown setting {setting_faults.option(name)}, given on the command line",
+                hint=f"{file.name}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
+            )
+    resolved = resolve(sketch.settings, origins)
+    if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
+        raise setting_faults.all_of(faults)
+    untold = {name for name in sketch.untold if not resolved.origins[name].is_given}
+    if "dataset" in untold:
+        return
+    dataset = load_dataset(resolved.settings.dataset, root=checkout)
+    if sketch.reads_fields:
+        check_pairing(resolved, dataset, untold=untold)

@@ -1,0 +1,212 @@
+"""`reprise why A B`: which of the ingredients that differ makes two runs part.
+
+Knows the order: where they part, what differs and can be swapped, short runs that swap it, what these allow to say. The short runs are made
+as `reprise reproduce` makes them, in the recorded images, without network; each is ended, and removed, once it is past the step in
+question. Refuses to name a cause that was not seen in both directions without saying so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.examine_run import examine_run, looked_up, require
+from trainer.actions.reproduce import prepared
+from trainer.actions.run import ATTEMPTS
+from trainer.actions.swap import Made, hybrid, swaps, unswappable
+from trainer.cli.arguments import Arguments
+from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.reproduce.original import original
+from trainer.cli.reproduce.trust import ask, is_foreign
+from trainer.cli.run_page import printable
+from trainer.cli.runner import runner
+from trainer.cli.why.page import document, page
+from trainer.data.dataset import Dataset
+from trainer.errors import RepriseError, RunError, UsageError
+from trainer.host.bundle import verified
+from trainer.host.image_claim import BAKED
+from trainer.host.source import ARCHIVE
+from trainer.sameness.attribution import NONE, Way, attribute
+from trainer.sameness.trace import FILE, Trace, first_difference, read_trace
+from trainer.sameness.verdict import Rung
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.reproduce import Prepared
+    from trainer.cli.runner import Runner
+    from trainer.sameness.attribution import Swaps
+    from trainer.sameness.trace import Difference
+
+_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A run to explain: what it was made of, and its trace."""
+
+    made: Made
+    trace: Trace
+    folder: Path
+
+
+def main(argv: list[str]) -> int:
+    """Explain, print; exit 0 where a cause was found, 30 where none could be."""
+    words = _parser().parse_args(argv)
+    a, b = (_side(word, here=words.here, trusted=words.trust) for word in (words.a, words.b))
+    parting = _parting(a, b)
+    if parting is None:
+        print(
+            json.dumps({"attributed": None, "parting": None})
+            if words.json
+            else "nothing to explain: A and B go the same way, step by step"
+        )
+        return Rung.IDENTICAL.code
+    through = max(parting.step, words.steps or 0)
+    images = not (words.here or BAKED.exists())
+    found = [*swaps(a.made, b.made, images=images)]
+    rest = [*unswappable(a.made, b.made, images=images)]
+    if not found:
+        raise RunError(
+            "nothing that differs between A and B can be swapped",
+            hint="; ".join(rest) or "reprise same A B says what differs around them",
+        )
+    probes = Probes(a=a, b=b, through=through, here=words.here, notes=[])
+    say(
+        f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {len(found)} ingredient(s) can be swapped"
+    )
+    attribution = attribute(found, probes.go)
+    if words.json:
+        print(json.dumps(document(attribution, parting, through=through, rest=rest, notes=probes.notes)))
+    else:
+        print("\n".join(page(attribution, parting, through=through, rest=rest, notes=probes.notes)))
+    return 0 if attribution.sets else Rung.NOT_COMPARABLE.code
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "reprise why", "Find which ingredient makes two runs part, by short runs that swap one at a time."
+    )
+    parser.add_argument(
+        "a", metavar="A", help="a run: an id, the beginning of one, `latest`, or a folder; here or in the store"
+    )
+    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("--steps", type=int, metavar="N", help="look at N steps, if they part earlier")
+    parser.add_argument("--trust", "--yes", action="store_true", help="run somebody else's code without being asked")
+    parser.add_argument("--here", action="store_true", help="run in this environment, whatever the recorded one was")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def say(line: str) -> None:
+    """Tell a person, beside the results; the line may hold a stranger's words."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def _side(word: str, *, here: bool, trusted: bool) -> Side:
+    """A run for which nothing is missing. Raises `RepriseError` where something is, or its code may not be run."""
+    found = original(word)
+    attempt = found.folder / ATTEMPTS / str(found.record.attempt)
+    trace = read_trace(attempt / FILE)
+    there = runner(found.record, here=here)
+    findings = examine_run(found.record, found.folder, machine=replace(there.machine(), exact=False))
+    require([finding for finding in findings if finding.about != "outcome"])
+    bundle = verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+    if is_foreign(found.folder, runs=runs_folder()):
+        ask(found.record, bundle, checkout=CHECKOUT, trusted=trusted, isolation=there.isolation)
+    return Side(made=Made(record=found.record, bundle=bundle), trace=trace, folder=found.folder)
+
+
+def _parting(a: Side, b: Side) -> Difference | None:
+    if a.folder == b.folder:
+        raise UsageError("A and B are the same run", hint="name two")
+    return first_difference(a.trace, b.trace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """The short runs: A with some of B's ingredients, as far as `through`."""
+
+    a: Side
+    b: Side
+    through: int
+    here: bool
+    notes: list[str]
+
+    def go(self, swapped: Swaps) -> Way:
+        """Make a run, and tell whose way it goes."""
+        what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
+        say(f"reprise: a run of A with {what} of B, {self.through} step(s)")
+        try:
+            trace = self._trace(hybrid(self.a.made, self.b.made, swapped))
+        except RepriseError as fault:
+            if swapped == NONE:
+                raise
+            self.notes.append(f"A with {what} of B could not be run: {fault.message}")
+            return Way.OTHER
+        for way, side in ((Way.A, self.a), (Way.B, self.b)):
+            difference = first_difference(side.trace, trace)
+            if trace.header.layout == side.trace.header.layout and (
+                difference is None or difference.step > self.through
+            ):
+                say(f"  goes {way}")
+                return way
+            if difference is not None and (way is Way.A) == (swapped == NONE):
+                self.notes.append(
+                    f"A with {what} of B parts from {way.name} at step {difference.step}, stream {difference.stream}"
+                )
+        say(f"  goes {Way.OTHER}")
+        return Way.OTHER
+
+    def _trace(self, made: Made) -> Trace:
+        there = runner(made.record, here=self.here)
+        with prepared(made.record, made.bundle, runs=runs_folder()) as ready:
+            there.lend([item for item in looked_up(made.record, made.bundle) if isinstance(item, Dataset)], ready)
+            try:
+                code = _run(there, ready, through=self.through)
+                path = ready.folder / ATTEMPTS / "1" / FILE
+                if not path.is_file():
+                    raise RunError(
+                        f"it ended with exit code {code} before its first step", hint="the lines above say why"
+                    )
+                return read_trace(path)
+            finally:
+                shutil.rmtree(ready.folder, ignore_errors=True)
+
+
+def _run(there: Runner, ready: Prepared, *, through: int) -> int:
+    """Run until the trace is past a step, or the run is over; return how it ended."""
+    codes: list[Any] = []
+
+    def work() -> None:
+        try:
+            codes.append(there.run(ready)[0])
+        except RepriseError as fault:
+            codes.append(fault)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    path = ready.folder / ATTEMPTS / "1" / FILE
+    try:
+        while thread.is_alive() and not _past(path, through):
+            thread.join(_POLL)
+    finally:
+        if thread.is_alive():
+            there.kill(ready)
+        thread.join()
+    if isinstance(codes[0], RepriseError):
+        raise codes[0]
+    return int(codes[0])
+
+
+def _past(path: Path, step: int) -> bool:
+    """Tell whether a trace tells of a step after this one, so that all of this one is told."""
+    try:
+        lines = path.read_bytes().count(b'\n{"step":')
+    except OSError:
+        return False
+    return lines > step

@@ -1,0 +1,84 @@
+"""How an attribution is shown. Knows order and wording; refuses to print: it gives lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from trainer.cli.run_page import columns, printable
+from trainer.sameness.attribution import Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trainer.sameness.attribution import Attribution, Swaps
+    from trainer.sameness.trace import Difference
+
+
+def page(
+    found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
+) -> Iterator[str]:
+    """The attribution first, then what it rests on."""
+    yield headline(found, parting)
+    if found.sets and found.confirmed:
+        yield f"  confirmed: with that taken back, B goes A's way through step {through}"
+    elif found.sets:
+        yield f"  not confirmed: with that taken back, B does not go A's way through step {through}; something else bears on it too"
+    what = printable(parting.tensor or parting.quantity or "fingerprint")
+    values = f"{printable(parting.a)} in A, {printable(parting.b)} in B"
+    yield f"  A and B part at step {parting.step}, stream {parting.stream}, {what}: {values}"
+    if found.ways:
+        yield ""
+        yield f"A with one ingredient of B, through step {through}"
+        yield from (
+            f"  {line}" for line in columns([(printable(str(swap)), f"goes {way}") for swap, way in found.ways.items()])
+        )
+    if rest or notes:
+        yield ""
+        yield "also"
+        yield from (f"  not swapped: {printable(line)}" for line in rest)
+        yield from (f"  {printable(line)}" for line in notes)
+
+
+def headline(found: Attribution, parting: Difference) -> str:
+    """What may be said, in one line."""
+    if found.failed == "A":
+        return "not attributed: A does not come out again here, so that what differs cannot be told from what does not hold still"
+    if found.failed == "B":
+        return "not attributed: A with everything of B that can be swapped does not go B's way"
+    step = f"makes the difference from step {parting.step} on"
+    if len(found.sets) > 1:
+        return f"attributed: {' or '.join(named(each) for each in found.sets)}: each of them alone {step}"
+    if len(found.sets[0]) == 1:
+        return f"attributed: {named(found.sets[0])} alone {step}"
+    changing = [swap for swap in found.sets[0] if found.ways.get(swap) is not Way.A]
+    alone = (
+        "each alone goes a third way"
+        if len(changing) == len(found.sets[0])
+        else "none alone"
+        if not changing
+        else "not all of them alone"
+    )
+    return f"attributed: {alone}; together {named(found.sets[0])} make the difference from step {parting.step} on"
+
+
+def named(swapped: Swaps) -> str:
+    """Some ingredients, for a person."""
+    return printable(" and ".join(map(str, sorted(swapped))))
+
+
+def document(
+    found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
+) -> dict[str, Any]:
+    """The attribution for a script."""
+    return {
+        "attributed": [sorted(map(str, each)) for each in found.sets] or None,
+        "confirmed": found.confirmed,
+        "failed": found.failed,
+        "said": headline(found, parting),
+        "parting": asdict(parting),
+        "through": through,
+        "ways": {str(swap): way for swap, way in found.ways.items()},
+        "not_swapped": list(rest),
+        "notes": list(notes),
+    }

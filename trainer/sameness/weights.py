@@ -1,0 +1,158 @@
+"""A run's weights as files: `weights.safetensors`, which holds the numbers, and `tensors.json`, which names them by digest.
+
+Knows both formats as far as a reader without torch needs them. Refuses what the format's own reader would refuse, since a file may come
+from a stranger: a header that lies, offsets outside of the file, tensors that overlap, gaps between them.
+
+Format: 8 bytes, the header's length, little-endian; the header, JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`; the data.
+https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Never
+
+from pydantic import Field
+
+from trainer.digest import Digest, digest_of_document
+from trainer.document import Document, parse_json, typed
+from trainer.errors import DocumentError
+from trainer.sameness.bits import FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.sameness.bits import NumberFormat
+
+WEIGHTS: Final = "weights.safetensors"
+TENSORS: Final = "tensors.json"
+LARGEST_HEADER: Final = 32 << 20
+"""Bytes: a hundred thousand tensors."""
+BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
+    "C64": 64,
+    "F8_E8M0": 8,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F4": 4,
+}
+"""What an element of each dtype takes."""
+_DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
+_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class _Entry(Document):
+    """A tensor, as the header writes it."""
+
+    dtype: str
+    shape: Annotated[list[_Count], Field(max_length=64)]
+    data_offsets: tuple[_Count, _Count]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A tensor in a file: its bytes are those from `start` to `stop`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def number(self) -> NumberFormat | None:
+        """How its numbers are written; `None` for formats that are compared as bytes only."""
+        return FORMATS.get({"C64": "F32", "F8_E8M0": "U8"}.get(self.dtype, self.dtype))
+
+
+class Described(Document):
+    """A tensor, as `tensors.json` names it."""
+
+    dtype: str
+    shape: list[int]
+    sha256: Digest
+
+
+class Tensors(Document):
+    """`tensors.json`."""
+
+    format: Literal["reprise.tensors/1"]
+    step: int
+    weights: dict[str, Described]
+    optimizer: dict[str, Described] = {}
+
+    @property
+    def digest(self) -> str:
+        """What a record calls `weights`."""
+        return digest_of_document({name: tensor.model_dump() for name, tensor in self.weights.items()})
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read `tensors.json`. Raises `DocumentError`."""
+    with path.open("rb") as file:
+        text = file.read(LARGEST_HEADER + 1)
+    if len(text) > LARGEST_HEADER:
+        raise DocumentError(f"{path} is larger than {LARGEST_HEADER} bytes, which no such document is", hint=_DAMAGED)
+    return parse_json(text, Tensors, where=str(path))
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
+            said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
+            _refuse(path, said)
+        entries = _entries(path, file.read(length))
+    tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in entries.items()}
+    _check_cover(path, tensors, start=8 + length, stop=size)
+    return tensors
+
+
+def _entries(path: Path, text: bytes) -> dict[str, _Entry]:
+    try:
+        header = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as fault:
+        raise DocumentError(f"{path}: its header is not valid JSON: {fault}", hint=_DAMAGED) from fault
+    if not isinstance(header, dict):
+        _refuse(path, f"its header is a {type(header).__name__}; expected an object")
+    header.pop("__metadata__", None)
+    return {name: typed(entry, _Entry, where=f"{path}, tensor {name!a}") for name, entry in header.items()}
+
+
+def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:
+    start, stop = entry.data_offsets
+    bits = BITS.get(entry.dtype)
+    if bits is None:
+        _refuse(path, f"tensor {name!a} is of dtype {entry.dtype!a}; known: {', '.join(BITS)}")
+    wanted = prod(entry.shape) * bits
+    if start > stop or 8 * (stop - start) != wanted:
+        shown = f"{entry.dtype} of shape {entry.shape}"
+        _refuse(path, f"tensor {name!a} has {stop - start} bytes; {shown} takes {wanted / 8:.16g}")
+    return Tensor(dtype=entry.dtype, shape=tuple(entry.shape), start=offset + start, stop=offset + stop)
+
+
+def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: int) -> None:
+    """Hold the tensors to what the format demands: one after the other, from the header's end to the file's."""
+    reached = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if tensor.stop > stop:
+            _refuse(path, f"tensor {name!a} ends at byte {tensor.stop}; the file has {stop}")
+        if tensor.start != reached:
+            how = "overlaps another" if tensor.start < reached else "leaves a gap"
+            _refuse(path, f"tensor {name!a} {how}: it begins at byte {tensor.start}, expected {reached}")
+        reached = tensor.stop
+    if reached != stop:
+        _refuse(path, f"{stop - reached} bytes after its last tensor belong to none")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
+
+
+def _refuse(path: Path, said: str) -> Never:
+    raise DocumentError(f"{path} is no safetensors file: {said}", hint=_DAMAGED)
