@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -139,15 +140,19 @@ def test_folders_named_like_libraries_hold_no_python() -> None:
 
 
 def _typing_only(path: Path, target: str) -> bool:
+    return target in _imported_for_types(path)
+
+
+@functools.cache
+def _imported_for_types(path: Path) -> set[str]:
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            names = {
+            found |= {
                 f"{inner.module}.{alias.name}"
                 for inner in node.body
                 if isinstance(inner, ast.ImportFrom)
                 for alias in inner.names
             }
-            names |= {inner.module for inner in node.body if isinstance(inner, ast.ImportFrom) and inner.module}
-            if target in names:
-                return True
-    return False
+            found |= {inner.module for inner in node.body if isinstance(inner, ast.ImportFrom) and inner.module}
+    return found

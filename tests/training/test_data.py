@@ -71,7 +71,9 @@ def two_epochs(workers: int, method: str | None = None) -> list[Batch]:
     return seen + list(data.val_dataloader())
 
 
-@pytest.mark.parametrize(("workers", "method"), [(0, None), (1, None), (2, None), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "method"), [(0, None), (1, None), (2, None), pytest.param(2, "spawn", marks=pytest.mark.trains)]
+)
 def test_no_number_of_workers_changes_a_bit(workers: int, method: str | None) -> None:
     """Order and augmentation are the same, forked or spawned, and differ between epochs."""
     expected, found = two_epochs(0), two_epochs(workers, method)

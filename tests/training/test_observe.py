@@ -89,7 +89,9 @@ def test_a_deterministic_net_is_clean(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("kind", "module", "operation"),
     [
-        ("urandom", "layers.2", "another tensor, which no operation of torch made"),
+        pytest.param(
+            "urandom", "layers.2", "another tensor, which no operation of torch made", marks=pytest.mark.trains
+        ),
         pytest.param("counter", "layers.2", "aten.mul.Tensor", marks=pytest.mark.long),
         pytest.param("generator", "layers.2", "aten.rand.generator", marks=pytest.mark.long),
         pytest.param("around", "", "aten.add.Tensor", marks=pytest.mark.long),

@@ -87,6 +87,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "disk.py:33 flush"])
 def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
     """After a step, in a validation, while a checkpoint is written: three of the places of the campaign."""
@@ -118,6 +119,7 @@ AVERAGED: Final = (
 LONG: Final = pytest.mark.long
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "place", ["validation 1.1", "trained", pytest.param("stepped 0.3", marks=LONG), pytest.param("epoch 1", marks=LONG)]
 )

@@ -50,7 +50,9 @@ def test_samples_from_packs_are_those_of_the_folder(folder: Path, tmp_path: Path
     assert all(torch.equal(one[field], other[field]) for field in one)
 
 
-@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (1, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "method"), [(1, "fork"), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.trains)]
+)
 def test_workers_read_the_same_from_the_cache(
     folder: Path,
     tmp_path: Path,
