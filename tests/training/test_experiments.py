@@ -9,7 +9,7 @@ import torch
 
 from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
-from trainer.ledger import Ledger, configured, kept
+from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
 from trainer.training.classification import cross_entropy
 from trainer.training.experiment import load_experiment, own_failure
@@ -36,7 +36,7 @@ def test_the_net_takes_what_the_dataset_gives(name: str) -> None:
     given, gives = SHAPES[name]
     with kept(Ledger(resolved)):
         kind = torch.int64 if name == "characters" else torch.float32
-        assert configured(experiment.net)()(torch.zeros(given, dtype=kind)).shape == gives
+        assert experiment.make_net()(torch.zeros(given, dtype=kind)).shape == gives
 
 
 def test_every_experiment_is_a_page() -> None:
@@ -103,3 +103,21 @@ def test_a_failure_of_her_code_shows_her_lines_only(tmp_path: Path) -> None:
     assert told.message.startswith("mine.py:2: the experiment raised AttributeError: ")
     assert "mine.py:2, in forward" in str(told.hint)
     assert own_failure(ValueError("ours"), file=file) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("self.counted = 3", "self.counted, which is a name of its task"),
+        ("self.loss = nn.MSELoss()", "override make_loss"),
+        ("self.samples = nn.Linear(1, 1)", "self.samples"),
+    ],
+)
+def test_a_net_that_hides_what_its_task_needs_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    """By name; it would be overwritten, or end as a failure that is nobody's."""
+    file = tmp_path / "mine.py"
+    text = f"class Net(Classifier):\n    def __init__(self):\n        super().__init__()\n        {line}\n"
+    file.write_text(f"{HEAD}class Settings(ClassificationSettings):\n    classes = 2\n    dataset = 'd'\n{text}")
+    with pytest.raises(ExperimentError) as told:
+        load_experiment("mine", file, root=tmp_path).make_net()
+    assert said in f"{told.value.message} {told.value.hint}"

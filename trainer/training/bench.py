@@ -130,7 +130,7 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
     with kept(Ledger(resolved, root=course.root)):
         apply_level()
         _seed_start()
-        net = configured(course.experiment.net)()
+        net = course.experiment.make_net()
         data = made(RunData, course.dataset, net.samples(course.dataset, course.data))
         callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), *tracers(course.folder), *watching]
         logged = loggers(course.folder)

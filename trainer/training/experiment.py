@@ -19,10 +19,11 @@ from pydantic import PydanticUserError
 
 from trainer import setting_faults
 from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
+from trainer.ledger import configured
 from trainer.parameters import require_agreement, takers_in, takers_of
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import STEPS, untyped_named
-from trainer.training.task import Task
+from trainer.training.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."
 
@@ -40,6 +41,17 @@ class Experiment:
     def reads_fields(self) -> bool:
         """Tell whether the package's own steps read the sample's fields: one that has steps of its own may not care for them."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in STEPS)
+
+    def make_net(self) -> Task:
+        """Make the net, its parameters filled from the settings. Raises `ExperimentError` where it hides what its task needs."""
+        net: Task = configured(self.net)()
+        if hidden := sorted(_kept_by(net) & _names_of_task(type(net))):
+            said = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
+            hint = "give it another name"
+            if hasattr(Task, f"make_{hidden[0]}"):
+                hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
+            raise ExperimentError(said, hint=hint)
+        return net
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
@@ -87,6 +99,17 @@ def _reached(module: ModuleType, root: Path) -> set[str]:
 
 def _is_source(file: str | None, root: Path) -> bool:
     return file is not None and Path(file).is_relative_to(root) and "site-packages" not in file
+
+
+def _kept_by(net: Task) -> set[str]:
+    """What the net's constructor left in it."""
+    return {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
+
+
+def _names_of_task(kind: type[Task]) -> set[str]:
+    """The methods of its task, and what the task keeps in the net once a training is set up."""
+    ours = [base for base in kind.__mro__ if base.__module__.startswith(_PACKAGE)]
+    return {*MADE_AT_SETUP, *(name for base in ours for name, value in vars(base).items() if callable(value))}
 
 
 def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | None:

@@ -95,7 +95,7 @@ def train(job: Job) -> Trained:
     with kept(job.ledger):
         apply_level()
         _seed_start()
-        net = configured(job.experiment.net)()
+        net = job.experiment.make_net()
         samples = net.samples(job.dataset, job.data)
         net.class_names = samples.classes
         data = made(RunData, job.dataset, samples)

@@ -77,7 +77,7 @@ def observe(subject: Subject, *, window: Window | None = None) -> Seen:
     with kept(subject.ledger):
         apply_level()
         _seed_start()
-        net = configured(subject.experiment.net)()
+        net = subject.experiment.make_net()
         data = made(RunData, subject.dataset, net.samples(subject.dataset, subject.data))
         observer = Observer(window)
         limited = limits() | {"max_steps": subject.steps}

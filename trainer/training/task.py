@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from trainer.training.rows import Rows
 
 SPLITS: Final = ("val", "test")
+MADE_AT_SETUP: Final = ("loss", "losses", "measured", "kept", "results", "pictures", "_used")
+"""What a net has once it is set up, and none may have before."""
 
 
 class Task(L.LightningModule):

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
-from trainer.ledger import Ledger, configured, kept, made
+from trainer.ledger import Ledger, kept, made
 from trainer.training.checks.few import few_of
 from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
@@ -83,14 +83,14 @@ class Trial:
     def fresh(self, *, seed: int = 0) -> Task:
         """Make the net from nothing, ready for steps."""
         seed_all(derived(seed, "init"))
-        net: Task = configured(self.subject.experiment.net)()
+        net = self.subject.experiment.make_net()
         net.setup("fit")
         return self._placed(net)
 
     @cached_property
     def samples(self) -> Samples:
         """Open the dataset's samples, as the net has them read."""
-        net: Task = configured(self.subject.experiment.net)()
+        net = self.subject.experiment.make_net()
         return net.samples(self.subject.dataset, self.subject.data)
 
     @cached_property
