@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from trainer.digest import digest_of_file
+from trainer.record import is_run_id
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -69,7 +70,7 @@ class Machine:
 
 def newest(checkout: Checkout) -> Path:
     """The latest run's folder."""
-    return max((each for each in (checkout.root / "runs").iterdir() if each.is_dir()), key=lambda each: each.name)
+    return max((each for each in (checkout.root / "runs").iterdir() if is_run_id(each.name)), key=lambda each: each.name)
 
 
 def result(attempt: Path) -> dict[str, str]:
