@@ -70,7 +70,9 @@ class Machine:
 
 def newest(checkout: Checkout) -> Path:
     """The latest run's folder."""
-    return max((each for each in (checkout.root / "runs").iterdir() if is_run_id(each.name)), key=lambda each: each.name)
+    return max(
+        (each for each in (checkout.root / "runs").iterdir() if is_run_id(each.name)), key=lambda each: each.name
+    )
 
 
 def result(attempt: Path) -> dict[str, str]:
