@@ -107,7 +107,8 @@ def test_bound_and_never_loaded_is_never_read() -> None:
     ledger = opened()
     with kept(ledger):
         made(careless)
-    assert ledger.unread() == ["momentum"]
+    assert ledger.unread() == ["momentum", "depth"]
+    assert ledger.idle() == ["depth"]  # of the settings' own, and nothing was bound to it
 
 
 def test_given_and_bound_to_nothing_is_an_error() -> None:

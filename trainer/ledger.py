@@ -21,7 +21,7 @@ from trainer.notes import Notes
 from trainer.parameters import callers_of, fillable, loaded, register
 from trainer.record import LedgerEntry
 from trainer.setting_faults import all_of, option, unused
-from trainer.settings import is_secret, written
+from trainer.settings import is_new, is_secret, written
 from trainer.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -67,9 +67,14 @@ class Ledger:
         return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
 
     def unread(self) -> list[str]:
-        """Name the settings that something was bound to and that nothing read."""
+        """Name the settings that something was bound to and that nothing read, and those of the experiment's own that nothing used."""
         read = self._notes.book(_READ)
-        return [name for name in self._notes.book(_BOUND) if name not in read]
+        return [*(name for name in self._notes.book(_BOUND) if name not in read), *self.idle()]
+
+    def idle(self) -> list[str]:
+        """Name the settings of the experiment's own that nothing was bound to or has read so far."""
+        used, kind = self._used(), type(self._settings)
+        return [name for name in self._origins if is_new(kind, name) and name not in used]
 
     def require_bound(self) -> None:
         """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""

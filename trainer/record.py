@@ -244,7 +244,7 @@ class Outcome(Document):
     """Optimizer steps taken."""
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
-    """Settings that were bound and never read."""
+    """Settings that were bound and never read, and those of the experiment's own that nothing used."""
     tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default={}, exclude_if=lambda found: not found)
     """The largest difference of a result metric that the experiment declares to be none."""
     weights: Digest | None = None

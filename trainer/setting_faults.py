@@ -82,10 +82,13 @@ def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
     return [field for field in fields if "".join(word[0] for word in field.split("_") if word) == name]
 
 
-def untyped(name: str, value: str, *, place: str) -> ExperimentError:
-    """Word a setting that an experiment declares by a value alone; `place` is file and line."""
+def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> ExperimentError:
+    """Word a setting that an experiment declares by a value alone: misspelt, or without its type; `place` is file and line."""
     kind = _type_of(value)
     shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
+    if near := nearest(name, known, most=1):
+        said = f"{place}: there is no setting {name} to override, and one of your own has a type"
+        return ExperimentError(said, hint=f"did you mean {near[0]}? A new one would be `{shown}`")
     return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{shown}`")
 
 
@@ -129,7 +132,7 @@ def misfit(fault: ErrorDetails, settings: type[LaunchSettings], sources: Sequenc
         return SettingError(
             f"setting {name} has no value", hint=f"set it in the experiment, or give {option(name)}: {meaning}"
         )
-    where = next((f"given {source.where}" for source in sources if name in source.values), "by its default")
+    where = next((f"given {source.where}" for source in sources if name in source.values), "as the experiment has it")
     found = "a secret" if info is not None and is_secret(info) else repr(fault["input"])[:80]
     return SettingError(
         f"setting {name}, {where}: expected {_expectation(fault)}, found {found}",

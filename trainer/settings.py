@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 else:
     ModelMetaclass = type(BaseSettings)  # it has no public name
 
+_PACKAGE: Final = ("trainer.settings", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
 """Names the run that this one is a retest of: what is given then comes from that run's record."""
@@ -205,10 +206,16 @@ def roles(settings: type[LaunchSettings]) -> dict[str, Role]:
     return found
 
 
+def is_new(settings: type[LaunchSettings], name: str) -> bool:
+    """Tell whether a setting is the experiment's own, rather than one of the package's that it may override."""
+    declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
+    return bool(declared) and not declared[-1].__module__.startswith(_PACKAGE)
+
+
 def author_of(settings: type[LaunchSettings], name: str) -> Origin:
     """Tell whose default a setting has: the package's, or the experiment's in place of it."""
     declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
-    ours = declared[0].__module__.startswith(("trainer.settings", "trainer.training."))
+    ours = declared[0].__module__.startswith(_PACKAGE)
     return Origin.EXPERIMENT if len(declared) > 1 and not ours else Origin.DEFAULT
 
 

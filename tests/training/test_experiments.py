@@ -62,6 +62,11 @@ def test_every_experiment_is_a_page() -> None:
             ExperimentError,
             r"mine\.py:\d+: setting dropout has no type",
         ),
+        (
+            HEAD + "class Settings(ClassificationSettings):\n    learning_rat = 1e-3\n",
+            ExperimentError,
+            r"mine\.py:\d+: there is no setting learning_rat to override",
+        ),
     ],
 )
 def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[Exception], said: str) -> None:

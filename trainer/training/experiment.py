@@ -167,7 +167,9 @@ def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:
     if fault.code != "model-field-missing-annotation" or named is None:
         return None
     found = untyped_named(file.read_text(encoding="utf-8"), named[1])
-    return setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}") if found else None
+    if found is None:
+        return None
+    return setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}", known=found.known)
 
 
 def _from_path(file: Path) -> ModuleType:

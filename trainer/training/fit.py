@@ -136,7 +136,7 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any])
         callbacks=[
             checkpoints,
             StopBetweenSteps(job.stop, checkpoints),
-            CheckBeforeFirstStep(job.ledger),
+            CheckBeforeFirstStep(job.ledger, job.say),
             TellFirstStep(job.on_first_step),
             made(StopWhereNotFinite),
             made(SeedEveryStep),

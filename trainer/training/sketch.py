@@ -57,6 +57,8 @@ class Untyped:
     value: str
     """Its source."""
     line: int
+    known: frozenset[str] = frozenset(TrainingSettings.__pydantic_fields__)
+    """Settings that could have been meant."""
 
 
 class _Declared(NamedTuple):
@@ -87,7 +89,8 @@ def untyped(text: str) -> Untyped | None:
                 and name != "model_config"
                 and _literal(given) is not _UNKNOWN
             ):
-                return Untyped(name=name, value=ast.unparse(given), line=line.lineno)
+                known = frozenset(declared.base.__pydantic_fields__)
+                return Untyped(name=name, value=ast.unparse(given), line=line.lineno, known=known)
     return None
 
 

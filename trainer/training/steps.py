@@ -11,9 +11,12 @@ from lightning.pytorch.callbacks import Callback
 
 from trainer.errors import SettingError
 from trainer.ledger import configured
+from trainer.suggest import nearest
 from trainer.training.seeds import derived, seed_all
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import lightning as L
 
     from trainer.ledger import Ledger
@@ -48,9 +51,9 @@ class SeedEveryStep(Callback):
 class CheckBeforeFirstStep(Callback):
     """Lets no step be made where a setting that was given has no effect."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        """Ask `ledger`."""
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
+        """Ask `ledger`; what is no fault and odd all the same is said."""
+        self.ledger, self.say = ledger, say
         self.asked = False
 
     def on_train_batch_start(
@@ -69,6 +72,11 @@ class CheckBeforeFirstStep(Callback):
             fault = trainer.strategy.broadcast(fault)
         if fault is not None:
             raise fault
+        if trainer.is_global_zero:
+            for name in self.ledger.idle():
+                near = nearest(name, self.ledger.origins().keys() - {name}, most=1)
+                also = f" (did you mean {near[0]}?)" if near else ""
+                self.say(f"setting {name} of the experiment is used by nothing so far{also}")
 
     def _fault(self) -> SettingError | None:
         try:

@@ -41,7 +41,7 @@ def finish(session: Session, *, as_json: bool) -> int:
     """Publish a run that went well, and print its result."""
     record = session.opened.record
     if unread := record.outcome.unread:
-        print(f"bound, but never read: {', '.join(unread)}", file=sys.stderr)
+        print(f"settings that nothing read: {', '.join(unread)}", file=sys.stderr)
     where = published(session)
     if as_json:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}

@@ -32,7 +32,8 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     except UnicodeDecodeError:
         return
     if found := untyped(text):
-        raise setting_faults.untyped(found.name, found.value, place=f"{file.name}:{found.line}")
+        where = f"{file.name}:{found.line}"
+        raise setting_faults.untyped(found.name, found.value, place=where, known=found.known)
     sketch = sketched(text)
     if sketch is None:
         return
