@@ -40,13 +40,10 @@ def require_resumable(run: Path, *, here: str) -> Record:
 
     Raises `ResumeError` for a run that is completed, or that somebody is at.
     """
+    require_left(run)
     records: list[Record] = []
     for number in attempts(run):
         place = run / ATTEMPTS / str(number)
-        if is_alive(place):
-            raise ResumeError(
-                f"attempt {number} of run {run.name} is alive{_where(place)}", hint="stop it, or wait for its end"
-            )
         if (place / RECORD).exists():
             record = load_record(place / RECORD)
             running = record.outcome.status is Status.RUNNING
@@ -56,6 +53,14 @@ def require_resumable(run: Path, *, here: str) -> Record:
     if any(record.outcome.status is Status.COMPLETED for record in records):
         raise ResumeError(f"run {run.name} is completed: there is nothing to go on with", hint="start a new run")
     return records[-1]
+
+
+def require_left(run: Path) -> None:
+    """Raise `ResumeError` where somebody on this machine is at a run."""
+    for number in attempts(run):
+        if is_alive(place := run / ATTEMPTS / str(number)):
+            said = f"attempt {number} of run {run.name} is alive{_where(place)}"
+            raise ResumeError(said, hint="stop it, or wait for its end")
 
 
 def last_record(run: Path) -> Record:

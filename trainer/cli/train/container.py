@@ -14,7 +14,7 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainer.actions.resume import set_aside_what_was_seen
+from trainer.actions.resume import require_left, set_aside_what_was_seen
 from trainer.actions.run import abandon, new_run
 from trainer.actions.setup import owner, require_images
 from trainer.actions.watch import see, see_nothing
@@ -65,6 +65,7 @@ def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
 def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int:
     """Have a run go on in the container, with the same words, and write which image that is."""
     require_set_up(checkout)
+    require_left(folder)  # its container has the name that this one would have, and what was seen of it is needed
     set_aside_what_was_seen(folder)
     hand_over(folder, checkout=checkout)
     return _watched(argv, folder.name, folder, checkout=checkout)
