@@ -3,7 +3,8 @@
 Knows which sets to try, and what the answers together allow to say. Refuses to run anything, and to call a cause what was only found beside
 the difference: what is said was seen in runs that swap it, in both directions.
 
-A set of swaps is tried by a run of A with these ingredients of B. It goes A's way, B's way, or another one, as far as it is looked at.
+A set of swaps is tried by a run of A with these ingredients of B. It goes A's way, B's way, or another one, as far as it is
+looked at; or it cannot be run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Way(StrEnum):
     A = "as A"
     B = "as B"
     OTHER = "another way"
+    NONE = "nowhere: it cannot be run"
+    """A setting of B without the source that has it, say: that is no evidence, for nothing was seen."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

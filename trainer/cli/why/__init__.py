@@ -147,7 +147,7 @@ class Probes:
             if swapped == NONE:
                 raise
             self.notes.append(f"A with {what} of B could not be run: {fault.message}")
-            return Way.OTHER
+            return Way.NONE
         for way, side in ((Way.A, self.a), (Way.B, self.b)):
             difference = first_difference(side.trace, trace)
             if trace.header.layout == side.trace.header.layout and (

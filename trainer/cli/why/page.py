@@ -52,13 +52,13 @@ def headline(found: Attribution, parting: Difference) -> str:
     if len(found.sets[0]) == 1:
         return f"attributed: {named(found.sets[0])} alone {step}"
     changing = [swap for swap in found.sets[0] if found.ways.get(swap) is not Way.A]
-    alone = (
-        "each alone goes a third way"
-        if len(changing) == len(found.sets[0])
-        else "none alone"
-        if not changing
-        else "not all of them alone"
-    )
+    ways = {found.ways.get(swap) for swap in found.sets[0]}
+    if Way.NONE in ways:
+        alone = "not all of them can be run alone"
+    elif not changing:
+        alone = "none alone"
+    else:
+        alone = "each alone goes a third way" if len(changing) == len(found.sets[0]) else "not all of them alone"
     return f"attributed: {alone}; together {named(found.sets[0])} make the difference from step {parting.step} on"
 
 
