@@ -60,25 +60,30 @@ def zone(module: str) -> str:
 
 def imported(path: Path, *, nested: bool) -> set[str]:
     """Modules that a file imports: at its top level (type-checking blocks included), or inside functions."""
-    tree = ast.parse(path.read_text())
-    inside = {
-        id(node)
-        for scope in ast.walk(tree)
-        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(scope)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if (id(node) in inside) != nested:
-            continue
+    return set(_imports(path)[nested])
+
+
+@functools.cache
+def _imports(path: Path) -> tuple[set[str], set[str]]:
+    """Those of the top level and those inside functions, found by one look at the file."""
+    found: tuple[set[str], set[str]] = (set(), set())
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
+    while waiting:
+        node, inside = waiting.pop()
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found[inside].update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {
-                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
-                for alias in node.names
-            }
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found[inside].update(name if name in MODULES else node.module for name in names)
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        waiting.extend((child, inside) for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt))
+        waiting.extend((child, inside) for child in _handlers(node))
     return found
+
+
+def _handlers(node: ast.AST) -> list[ast.AST]:
+    """What holds statements and is none itself."""
+    return [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ExceptHandler | ast.match_case)]
 
 
 @pytest.mark.parametrize("module", MODULES)

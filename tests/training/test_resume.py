@@ -22,7 +22,7 @@ from trainer.determinism import Level, variables
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ("tensors.json", "weights.safetensors", "metrics.jsonl", "trace.jsonl", "metrics.json")
 """Weights and optimizer state by tensor, what was logged, the trace, what the record would say."""
@@ -87,7 +87,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
 
 
-@pytest.mark.trains
 @pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", "disk.py:33 flush"])
 def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
     """After a step, in a validation, while a checkpoint is written: three of the places of the campaign."""
@@ -119,7 +118,6 @@ AVERAGED: Final = (
 LONG: Final = pytest.mark.long
 
 
-@pytest.mark.trains
 @pytest.mark.parametrize(
     "place", ["validation 1.1", "trained", pytest.param("stepped 0.3", marks=LONG), pytest.param("epoch 1", marks=LONG)]
 )
