@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = ROOT / "scripts"
@@ -88,6 +93,43 @@ def test_a_base_without_a_digest_is_refused() -> None:
     assert said.returncode == 2
     assert "debian:bookworm-slim" in said.stderr
     assert "sha256" in said.stderr
+
+
+FAKES: Final = {  # a machine whose dockerd meets ${END} the first ${TIMES} times that it is started, and then answers
+    "id": "echo 0",
+    "systemctl": "exit 1",
+    "docker": '[ "$1" != version ] || { [ -e "$0.up" ] && echo 26.1.5; }',
+    "dockerd": 'echo started >>"$0.starts"; echo "a last word" >&2\n'
+    '[ "$(wc -l <"$0.starts")" -gt "$TIMES" ] || eval "$END"\n'
+    'touch "${0%d}.up"; exec sleep 60',
+}
+
+
+@pytest.fixture
+def fake_engine(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What makes `scripts/engine` see such a machine; TIMES and END are the test's. What it started is stopped."""
+    for name, body in FAKES.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    yield {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REPRISE_ENGINE_STATE": str(tmp_path), "DOCKER_HOST": ""}
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_dockerd_that_was_killed_while_it_started_is_started_again(fake_engine: dict[str, str]) -> None:
+    """By whom is not known, so that the second one may live; the signal is named."""
+    said = call("engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
+    assert said.returncode == 0, said.stderr
+    assert "dockerd was killed by signal 9 while it started; again in 2 s" in said.stderr
+
+
+def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str]) -> None:
+    """Its own last words are shown, and no time is spent waiting for it."""
+    said = call("engine", "start", TIMES="9", END="exit 3", **fake_engine)
+    assert said.returncode == 61
+    assert "a last word" in said.stderr
+    assert "dockerd ended with exit code 3" in said.stderr
+    assert Path(fake_engine["REPRISE_ENGINE_STATE"], "dockerd.starts").read_text() == "started\n"
 
 
 @pytest.mark.engine
