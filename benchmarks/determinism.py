@@ -60,7 +60,7 @@ def steps(name: str, level: str, threads: int) -> None:
     """Be such a process: a number on a line is answered with the seconds of so many steps."""
     from nets import NETS, Net
 
-    from trainer.training.exactness import apply_level
+    from trainer.training.determinism.exactness import apply_level
 
     apply_level(determinism=Level(level), threads=threads, precision="32-true")
     body, batch = NETS[name]()

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.ledger import configured
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,7 +32,7 @@ from pairs import shown  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from trainer.training.fit import quieten  # noqa: E402
-from trainer.training.trace import Tracer  # noqa: E402
+from trainer.training.tracing.trace import Tracer  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Determinism: how far a rerun is equal bit for bit, and the environment variables that make it so.
 
-Knows each level's variables. Refuses to know torch: what is switched in code is in `trainer.training.exactness`.
+Knows each level's variables. Refuses to know torch: what is switched in code is in `trainer.training.determinism.exactness`.
 
 Libraries read these variables when they are loaded, so a launcher sets them and only then starts the process that loads torch.
 What was measured to change bits, and on which machines, is in docs/determinism.md.

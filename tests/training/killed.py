@@ -28,14 +28,14 @@ from trainer.origins import Origins, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
 from trainer.training.readers.folder import Folder
-from trainer.training.stop import Stop
+from trainer.training.resuming.stop import Stop
 
 EXPERIMENT = """
 import os, signal
 import torch
 from torch import Tensor, nn
 from tests.training.killing import tick
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
     dataset = "dots"

@@ -11,12 +11,12 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
-from trainer.training.classification import cross_entropy
 from trainer.training.experiment import load_experiment, own_failure
+from trainer.training.tasks.classification import cross_entropy
 
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[2]
-HEAD = "from torch import nn\nfrom trainer.training.classification import *\n"
+HEAD = "from torch import nn\nfrom trainer.training.tasks.classification import *\n"
 SHAPES = {
     "digits": ((5, 1, 8, 8), (5, 10)),
     "faces": ((5, 1, 25, 25), (5, 2)),

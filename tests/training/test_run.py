@@ -58,7 +58,11 @@ def test_the_record_says_what_ran(finished: tuple[str, str, Path, Record]) -> No
     assert {"workers", "progress", "threads"}.isdisjoint(record.ingredients.settings)
     assert record.circumstances.origins["learning_rate"] == "command line"
     assert record.circumstances.origins["classes"] == "experiment"
-    assert record.outcome.ledger["learning_rate"].bound[0].startswith("adamw (trainer/training/optimizers.py:")
+    assert (
+        record.outcome.ledger["learning_rate"]
+        .bound[0]
+        .startswith("adamw (trainer/training/optimization/optimizers.py:")
+    )
     assert record.outcome.ledger["classes"].bound[0].startswith("Net (dots.py:")
     assert {"test_accuracy", "test_loss", "val_loss"} <= record.outcome.metrics.keys()
     assert record.outcome.steps == 14

@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 NUDGED = """
 import numpy as np
 from torch import Tensor, nn
-from trainer.training.classification import ClassificationSettings, Classifier
-from trainer.training.trace import Tracer
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+from trainer.training.tracing.trace import Tracer
 
 class Settings(ClassificationSettings):
     dataset = "dots"

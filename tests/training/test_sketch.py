@@ -13,7 +13,7 @@ from trainer.training.sketch import Sketch, sketched, untyped
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("trainer/experiments/[!_]*.py"))
 HEAD = """
 from pydantic import PositiveInt
-from trainer.training.classification import ClassificationSettings as Base
+from trainer.training.tasks.classification import ClassificationSettings as Base
 """
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[2] / "trainer" / "training"
 HEAD = """
 from torch import nn
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 """
 SETTINGS = """
 class Settings(ClassificationSettings):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.long]
 NET: Final = """
 from torch import Tensor, nn
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
     dataset = "dots"

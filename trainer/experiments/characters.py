@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from trainer.ledger import configured
-from trainer.training.sequences import BYTES, SequenceModel, SequenceSettings
+from trainer.training.tasks.sequences import BYTES, SequenceModel, SequenceSettings
 
 
 class Settings(SequenceSettings):

@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from trainer.ledger import configured
-from trainer.training.regression import RegressionSettings, Regressor
+from trainer.training.tasks.regression import RegressionSettings, Regressor
 
 
 class Settings(RegressionSettings):

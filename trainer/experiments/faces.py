@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from trainer.ledger import configured
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 
 class Settings(ClassificationSettings):

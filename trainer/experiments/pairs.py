@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from trainer.ledger import configured
-from trainer.training.verification import VerificationSettings, Verifier
+from trainer.training.tasks.verification import VerificationSettings, Verifier
 
 
 class Settings(VerificationSettings):

@@ -1,7 +1,7 @@
 """What was observed of a few steps: a fingerprint of every value that passed, in the order in which it did.
 
 Knows how two observations of one training are held against each other, down to the first value that is not the same. Refuses to know torch:
-`trainer.training.observe` takes them.
+`trainer.training.tracing.observe` takes them.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from torch.profiler import ProfilerActivity, profile
 from trainer.ledger import Ledger, configured, kept, made
 from trainer.timing import PARTS, Bench, Dear, interval
 from trainer.training.data import RunData
-from trainer.training.exactness import apply_level
+from trainer.training.determinism.exactness import apply_level
+from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.fit import limits, placement, quieten
-from trainer.training.logs import loggers
-from trainer.training.seeds import derived, seed_all
+from trainer.training.logs.loggers import loggers
 from trainer.training.steps import SeedEveryStep
-from trainer.training.trace import tracers
+from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
     from pathlib import Path

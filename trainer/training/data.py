@@ -19,11 +19,11 @@ from trainer.data.reader import check_sample
 from trainer.data.splits import select
 from trainer.errors import DatasetError, RepriseError
 from trainer.ledger import configured
-from trainer.training.exactness import warm_up
+from trainer.training.determinism.exactness import warm_up
+from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
+from trainer.training.determinism.seeds import derived
 from trainer.training.experiment import own_failure
-from trainer.training.order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.readers import Batch, Pick
-from trainer.training.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -23,7 +23,7 @@ from trainer.ledger import configured
 from trainer.parameters import require_agreement, takers_in, takers_of
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import STEPS, untyped_named
-from trainer.training.task import MADE_AT_SETUP, Task
+from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."
 

@@ -18,22 +18,22 @@ from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
 from trainer.sameness.trace import FILE as TRACE
 from trainer.saved import FOLDER, Checkpoint, Saved
-from trainer.training.averaging import averaging
-from trainer.training.checkpoints import Checkpoints, read_saved, served
 from trainer.training.data import RunData
+from trainer.training.determinism.exactness import apply_level
+from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.disk import WholeCheckpointIO
-from trainer.training.early import ending_early
-from trainer.training.exactness import apply_level
+from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
-from trainer.training.fitting import CheckNet
-from trainer.training.gallery import Gallery
-from trainer.training.logs import METRICS, TellFirstStep, displays, finish, loggers
-from trainer.training.seeds import derived, seed_all
+from trainer.training.logs.loggers import METRICS, TellFirstStep, displays, finish, loggers
+from trainer.training.logs.telemetry import Telemetry, Waits
+from trainer.training.optimization.averaging import averaging
+from trainer.training.optimization.early import ending_early
+from trainer.training.resuming.checkpoints import Checkpoints, read_saved, served
+from trainer.training.resuming.stopping import StopBetweenSteps
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep
-from trainer.training.stopping import StopBetweenSteps
-from trainer.training.telemetry import Telemetry, Waits
-from trainer.training.tensors import write_tensors
-from trainer.training.trace import Tracer, tracers
+from trainer.training.tasks.fitting import CheckNet
+from trainer.training.tracing.tensors import write_tensors
+from trainer.training.tracing.trace import Tracer, tracers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from trainer.ledger import Ledger
     from trainer.record import Record
     from trainer.training.experiment import Experiment
-    from trainer.training.stop import Stop
-    from trainer.training.task import Task
-    from trainer.training.telemetry import Gauges
+    from trainer.training.logs.telemetry import Gauges
+    from trainer.training.resuming.stop import Stop
+    from trainer.training.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from trainer.errors import SettingError
 from trainer.ledger import configured
 from trainer.suggest import nearest
-from trainer.training.seeds import derived, seed_all
+from trainer.training.determinism.seeds import derived, seed_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable

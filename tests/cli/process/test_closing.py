@@ -15,7 +15,7 @@ from trainer.launch import Frozen
 from trainer.ledger import Ledger
 from trainer.origins import Origins, resolve, take_apart
 from trainer.settings import LaunchSettings
-from trainer.training.stop import Stop
+from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path

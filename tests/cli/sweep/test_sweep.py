@@ -82,7 +82,7 @@ def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     experiment = tmp_path / "secretive.py"
     experiment.write_text(
         "from pydantic import SecretStr\n"
-        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "from trainer.training.tasks.classification import ClassificationSettings, Classifier\n"
         "class Settings(ClassificationSettings):\n"
         "    dataset = 'digits'\n    classes = 10\n    token: SecretStr | None = None\n"
         "class Net(Classifier):\n"

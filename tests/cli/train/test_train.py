@@ -96,7 +96,7 @@ def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Pa
     """At once, with file and line."""
     mine = tmp_path / "idea.py"
     mine.write_text(
-        "from trainer.training.classification import ClassificationSettings\n"
+        "from trainer.training.tasks.classification import ClassificationSettings\n"
         "class Settings(ClassificationSettings):\n    dropout = 0.1\n"
     )
     with pytest.raises(ExperimentError, match=r"^idea\.py:3: setting dropout has no type") as caught:
@@ -145,7 +145,7 @@ def test_a_parameter_that_is_no_setting_is_told_how_to_become_one(tmp_path: Path
     """Where it stands, and the line to write."""
     mine = tmp_path / "idea.py"
     mine.write_text(
-        "from trainer.training.classification import ClassificationSettings, Classifier\n"
+        "from trainer.training.tasks.classification import ClassificationSettings, Classifier\n"
         "class Settings(ClassificationSettings):\n    dataset = 'digits'\n    classes = 10\n"
         "class Net(Classifier):\n    def __init__(self, *, dropout=0.1) -> None: ...\n"
     )

@@ -19,7 +19,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 from trainer.ledger import configured
-from trainer.training.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
     dataset = "digits"

@@ -23,7 +23,7 @@ from trainer.sameness.observed import Kind, blamed, parted, parted_op
 
 if TYPE_CHECKING:
     from trainer.sameness.observed import Sight
-    from trainer.training.observe import Subject
+    from trainer.training.tracing.observe import Subject
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
-    from trainer.training.observe import Subject
+    from trainer.training.tracing.observe import Subject
 
     launch = launched(os.environ)
     experiment, root = imported(launch), Path.cwd()
@@ -55,8 +55,8 @@ def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
 
 
 def _told(subject: Subject, *, times: int) -> dict[str, object]:
-    from trainer.training.exactness import translated
-    from trainer.training.observe import observe
+    from trainer.training.determinism.exactness import translated
+    from trainer.training.tracing.observe import observe
 
     try:
         seen = [observe(subject).sights for _ in range(times)]
@@ -70,7 +70,7 @@ def _told(subject: Subject, *, times: int) -> dict[str, object]:
 
 def _operation(subject: Subject, first: Sight) -> str | None:
     """The operation that makes the difference, looked for in two more rounds; `None` where it does not show again."""
-    from trainer.training.observe import Window, observe
+    from trainer.training.tracing.observe import Window, observe
 
     if first.kind in {Kind.START, Kind.BATCH}:
         return None

@@ -36,7 +36,7 @@ def draw_samples(words: Namespace, dataset: Dataset, places: Places) -> int:
 def picture_of_samples(dataset: Dataset, places: Places, *, named: str, typed: str) -> tuple[int, bytes]:
     """Draw samples here, or in the image; give the exit code of that and a PNG. `typed` draws them by hand. Raises `MachineError`."""
     if find_spec("torch") and find_spec("PIL"):
-        from trainer.training.picture import picture_of
+        from trainer.training.figures.picture import picture_of
 
         cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
         return 0, picture_of(dataset, cached)

@@ -19,7 +19,7 @@ from trainer.cli.process.working import follow, work
 from trainer.cli.train.manual import experiment_help
 from trainer.launch import launched
 from trainer.origins import take_apart
-from trainer.training.stop import Stop
+from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from trainer.cli.process.session import Session

@@ -79,7 +79,7 @@ def _keep_traceback(session: Session, fault: BaseException) -> None:
 
 
 def _told(fault: BaseException, session: Session) -> BaseException:
-    from trainer.training.exactness import translated
+    from trainer.training.determinism.exactness import translated
     from trainer.training.experiment import own_failure
 
     if isinstance(fault, RepriseError | KeyboardInterrupt):

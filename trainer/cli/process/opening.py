@@ -25,7 +25,7 @@ from trainer.pairing import check_pairing
 if TYPE_CHECKING:
     from trainer.launch import Frozen, Launch
     from trainer.training.experiment import Experiment
-    from trainer.training.stop import Stop
+    from trainer.training.resuming.stop import Stop
 
 
 def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:

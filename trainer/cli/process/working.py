@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trainer.store.cached import CachedDataset
     from trainer.store.contract import Store
     from trainer.training.fit import Trained
-    from trainer.training.stop import Stop
+    from trainer.training.resuming.stop import Stop
 
 
 def work(session: Session) -> Trained:

@@ -32,7 +32,7 @@ from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
 from trainer.settings import LaunchSettings
-from trainer.training.stop import Stop, hold
+from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Again

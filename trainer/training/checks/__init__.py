@@ -16,7 +16,7 @@ from trainer.ledger import kept
 from trainer.training.checks import evaluating, fitting, saving
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Wrong
-from trainer.training.exactness import translated
+from trainer.training.determinism.exactness import translated
 from trainer.training.experiment import own_failure
 from trainer.training.fit import quieten
 

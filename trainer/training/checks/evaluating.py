@@ -8,7 +8,7 @@ import torch
 
 from trainer.training.checks.fitting import outputs
 from trainer.training.checks.wrong import Nothing, listed, require
-from trainer.training.seeds import seed_all
+from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.training.checks.trial import Trial
-    from trainer.training.task import Task
+    from trainer.training.tasks.task import Task
 
 _CLOSE: Final = 1e-4
 """Kernels for other batch sizes add in another order: how far apart outputs may be, relative to the largest of them."""

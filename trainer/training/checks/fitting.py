@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.training.readers import Batch
-    from trainer.training.task import Task
+    from trainer.training.tasks.task import Task
 
 _MARKEDLY: Final = 0.2
 """By what part of itself the loss of one batch has to fall."""

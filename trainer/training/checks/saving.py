@@ -16,7 +16,7 @@ from trainer.saved import FOLDER, PREVIOUS, Saved
 from trainer.training.checks.fitting import outputs
 from trainer.training.checks.short import train_shortly
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require
-from trainer.training.seeds import seed_all
+from trainer.training.determinism.seeds import seed_all
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.ledger import Ledger
 from trainer.training.fit import Job, Trained, train
-from trainer.training.stop import Stop
+from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path

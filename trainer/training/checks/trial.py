@@ -19,8 +19,8 @@ from trainer.ledger import Ledger, kept, made
 from trainer.training.checks.few import few_of
 from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
+from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.fit import limits, placement
-from trainer.training.seeds import derived, seed_all
 from trainer.training.steps import SeedEveryStep
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Samples
-    from trainer.training.task import Task
+    from trainer.training.tasks.task import Task
 
 LARGEST_BATCH: Final = 32
 BATCHES: Final = 8

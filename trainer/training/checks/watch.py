@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from trainer.training.task import Task
+    from trainer.training.tasks.task import Task
 
 _LAST: Final = 3
 """Steps whose mean loss counts as the last: dropout makes single ones jump."""

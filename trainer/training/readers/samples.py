@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from trainer.data.splits import Layout
 from trainer.errors import DatasetError
-from trainer.training.seeds import derived
+from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from PIL import Image
 from trainer.data.reader import Arrays, Drawn, Images, Lines, Table, Text
 from trainer.data.splits import Below, Percent
 from trainer.errors import DatasetError
-from trainer.training.seeds import derived
+from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

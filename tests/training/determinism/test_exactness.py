@@ -1,0 +1,79 @@
+"""Exactness: what torch refuses is told by name."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.determinism import Level
+from trainer.errors import MachineError
+from trainer.training.determinism.exactness import apply_level, require_avx2, translated, warm_up
+from trainer.training.determinism.seeds import derived, seed_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Have torch refuse what is not deterministic, for one test."""
+    torch.use_deterministic_algorithms(mode=True)
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.usefixtures("strict")
+def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
+    """With what can be done instead of it."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
+    told = translated(caught.value)
+    assert told is not None
+    assert told.message == "put_ has no deterministic kernel, and determinism is on"
+    assert "--determinism off" in str(told.hint)
+
+
+def test_other_failures_are_left_alone() -> None:
+    """A wrong shape is not about determinism."""
+    assert translated(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_a_process_without_the_variables_is_refused() -> None:
+    """Libraries may have read them already: setting them now would be a lie."""
+    with pytest.raises(MachineError, match="was not started for determinism machine"):
+        apply_level(determinism=Level.MACHINE, threads=97, precision="32-true")
+
+
+def test_the_warm_up_changes_nothing() -> None:
+    """It draws no random number."""
+    before = torch.random.get_rng_state()
+    warm_up()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_place_names_its_seed() -> None:
+    """Equal on every machine and for ever: this number is part of the format of a run."""
+    assert derived(0, "step", 1, 2, 0) == 7611477399854959732
+
+
+def test_all_generators_follow_the_seed() -> None:
+    """torch's, NumPy's and Python's."""
+
+    def drawn() -> tuple[float, float, float]:
+        seed_all(derived(1, "here"))
+        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002, S311 - the global ones are meant
+
+    assert drawn() == drawn()
+
+
+def test_a_cpu_without_avx2_is_not_portable() -> None:
+    """Its bits would differ: it is told, not passed over."""
+    require_avx2("AVX2")
+    with pytest.raises(MachineError, match="expects AVX2"):
+        require_avx2("DEFAULT")

@@ -1,0 +1,70 @@
+"""The order of samples: a function of seed and epoch alone."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+
+from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
+
+pytestmark = pytest.mark.torch
+
+
+def batches(
+    rows: range, *, size: int = 4, seed: int = 0, epoch: int = 0, share: Share | None = None
+) -> list[list[Key]]:
+    """Give all batches of an epoch."""
+    sampler = ShuffledBatches(rows, batch_size=size, seed=seed, share=share or Share())
+    sampler.set_epoch(epoch)
+    assert len(list(sampler)) == len(sampler)
+    return list(sampler)
+
+
+@given(some.integers(1, 60), some.integers(1, 9), some.integers(0, 9))
+def test_every_sample_is_seen_once_an_epoch(count: int, size: int, epoch: int) -> None:
+    """Law: the batches of an epoch are a permutation of the split."""
+    seen = [key for batch in batches(range(5, 5 + count), size=size, epoch=epoch) for key in batch]
+    assert sorted(seen) == [(epoch, index) for index in range(5, 5 + count)]
+
+
+def test_seed_and_epoch_alone_decide() -> None:
+    """The same twice, another for another seed or epoch."""
+    assert batches(range(40)) == batches(range(40))
+    assert batches(range(40)) != batches(range(40), seed=1)
+    indices = [[index for _, index in batches(range(40), epoch=epoch)[0]] for epoch in (0, 1)]
+    assert indices[0] != indices[1]
+
+
+def test_the_global_generator_is_not_touched() -> None:
+    """Making and reading the order draws nothing from it."""
+    before = torch.random.get_rng_state()
+    batches(range(40))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_any_batch_can_be_started_at() -> None:
+    """A resumed epoch goes on with what the uninterrupted one would have seen."""
+    sampler = ShuffledBatches(range(40), batch_size=4, seed=0, share=Share())
+    sampler.start_at(epoch=3, batch=6)
+    assert list(sampler) == list(islice(batches(range(40), epoch=3), 6, None))
+
+
+def test_ranks_share_a_batch() -> None:
+    """Together they see what one would, and each has equally many batches; the incomplete last one is left out."""
+    alone = batches(range(42), size=4)
+    shares = [batches(range(42), size=4, share=Share(rank=rank, world=2)) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1]) == 10
+    assert [sorted(left + right) for left, right in zip(*shares, strict=True)] == [
+        sorted(batch) for batch in alone[:10]
+    ]
+
+
+def test_evaluation_goes_in_order() -> None:
+    """Every sample once, shared among ranks without repeats."""
+    parts = [list(PlainBatches(range(3, 10), batch_size=2, share=Share(rank=rank, world=2))) for rank in (0, 1)]
+    assert parts[0] == [[(0, 3), (0, 5)], [(0, 7), (0, 9)]]
+    assert parts[1] == [[(0, 4), (0, 6)], [(0, 8)]]

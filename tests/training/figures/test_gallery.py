@@ -1,0 +1,180 @@
+"""What a run leaves to look at: written once, the same bytes each time, and never the reason why a run fails."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
+from trainer.document import read_json
+from trainer.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
+from trainer.ledger import Ledger, kept
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.figures.gallery import SAMPLES, Gallery
+from trainer.training.readers import Pick, Sample, Samples
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.regression import Regressor
+from trainer.training.tasks.sequences import NOT_WANTED, SequenceModel
+from trainer.training.tasks.verification import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.training.tasks.task import Task
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
+NOTHING = f"sha256:{'0' * 64}"
+READER = Arrays(kind="arrays", fields={"image": "x.npy"})
+DATASET = Dataset(
+    name="dots", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits={"train": (0, 4)}, reader=READER
+)
+
+
+class Settings(ClassificationSettings):
+    """Three classes; what pairs and texts need."""
+
+    dataset: str = "dots"
+    classes: int = 3
+    margin: float = 1.0
+    context: int = 8
+
+
+class Dots(Samples):
+    """Four pictures."""
+
+    def __len__(self) -> int:
+        """Four."""
+        return 4
+
+    def sample(self, pick: Pick) -> Sample:
+        """A grey picture."""
+        return {"image": torch.full((1, 4, 4), pick.index / 4)}
+
+
+class Net(Classifier):
+    """Scores from the first pixels."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Three scores."""
+        return images.flatten(1)[:, :3]
+
+
+class Number(Regressor):
+    """The first pixel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """One number."""
+        return images.flatten(1)[:, 0]
+
+
+class Pair(Verifier):
+    """Embeddings: the pictures themselves."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """All pixels."""
+        return images.flatten(1)
+
+
+class Text(SequenceModel):
+    """Every byte is as likely as any other."""
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """Scores of nothing."""
+        return torch.zeros(*text.shape, 256)
+
+
+class Broken(Net):
+    """Figures that raise."""
+
+    def figures(self) -> list[Figure]:
+        """Raise."""
+        raise KeyError("no such thing")
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    with kept(Ledger(resolve(Settings, Origins(words=take_apart([]), environ={})))):
+        yield
+
+
+def end_test(net: Task, folder: Path, wanted: torch.Tensor) -> list[str]:
+    """Note a batch and end the test; give what was said."""
+    said: list[str] = []
+    net.setup("test")
+    given = torch.linspace(0, 1, len(wanted) * 16).reshape(-1, 1, 4, 4)
+    net.note(given, net(given), wanted)
+    gallery = Gallery(folder, said.append, dataset=DATASET, samples=Dots())
+    machine: Any = SimpleNamespace(is_global_zero=True)
+    gallery.on_test_end(machine, net)
+    return said
+
+
+def test_a_classification_shows_confusion_curves_and_its_worst(tmp_path: Path) -> None:
+    """And samples of the dataset; every file that is named is there."""
+    assert end_test(Net(), tmp_path, torch.tensor([0, 1, 2, 1])) == []
+    figures = read_json(tmp_path / FILE, Figures).figures
+    assert [figure.name for figure in figures] == ["confusion", "roc", "most-wrong", "samples"]
+    assert all((tmp_path / figure.file).is_file() for figure in figures if isinstance(figure, Pictures))
+
+
+def test_a_regression_shows_parity_and_residuals(tmp_path: Path) -> None:
+    """Also where the net gives no number for one sample."""
+    assert end_test(Number(), tmp_path, torch.tensor([0.0, 1.0, float("nan")])) == []
+    assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["parity", "residuals", "samples"]
+
+
+def test_a_verification_shows_its_curve_the_distances_and_its_worst_pairs(tmp_path: Path) -> None:
+    """Two pairs of one class, one of two."""
+    assert end_test(Pair(), tmp_path, torch.tensor([1, 1, 0, 2, 3, 3])) == []
+    figures = read_json(tmp_path / FILE, Figures).figures
+    assert [figure.name for figure in figures] == ["roc", "distances", "most-wrong", "samples"]
+    distances = figures[1]
+    assert isinstance(distances, Bars)
+    assert [sum(each.y) for each in distances.series] == [2, 1]
+
+
+def test_a_sequence_model_shows_each_place_and_what_it_writes(tmp_path: Path) -> None:
+    """Eight bits a byte where nothing is known, at the places that occur."""
+    net = Text()
+    net.setup("test")
+    wanted = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
+    net.note(wanted, net(wanted), wanted)
+    gallery = Gallery(tmp_path, print, dataset=DATASET, samples=Dots())
+    machine: Any = SimpleNamespace(is_global_zero=True)
+    gallery.on_test_end(machine, net)
+    places, text, _ = read_json(tmp_path / FILE, Figures).figures
+    assert isinstance(places, Lines)
+    assert isinstance(text, Passage)
+    assert list(places.series[0].x) == [0, 1, 2]
+    assert list(places.series[0].y) == pytest.approx([8, 8, 8])
+    assert len(text.text) > 100
+
+
+def test_equal_tests_leave_equal_bytes(tmp_path: Path) -> None:
+    """Figures and pictures."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        end_test(Net(), tmp_path / name, torch.tensor([0, 1, 2, 1]))
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == sorted([FILE, "most-wrong.png", SAMPLES])
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+
+
+def test_figures_that_raise_are_left_out_and_told(tmp_path: Path) -> None:
+    """The run went well: its weights and metrics are not lost for a drawing."""
+    (said,) = end_test(Broken(), tmp_path, torch.tensor([0, 1]))
+    assert said.startswith("figures left out: test_gallery.py:")
+    assert "raised KeyError: 'no such thing'" in said
+    assert [figure.name for figure in read_json(tmp_path / FILE, Figures).figures] == ["samples"]
+
+
+def test_a_net_that_diverged_has_figures_all_the_same(tmp_path: Path) -> None:
+    """What is no number is left out."""
+    net = Net()
+    net.forward = lambda images: torch.full((len(images), 3), float("nan"))  # type: ignore[method-assign]
+    assert end_test(net, tmp_path, torch.tensor([0, 1])) == []

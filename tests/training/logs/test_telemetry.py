@@ -1,0 +1,145 @@
+"""Telemetry: what it counts, where it goes, and that no result knows of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.training.logs.loggers import METRICS, JsonLines
+from trainer.training.logs.telemetry import Telemetry, Waits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+class Clock:
+    """Seconds that pass when somebody works."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+class Slow(Dataset[dict[str, Tensor]]):
+    """Twenty samples, each of which takes a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Take time off `clock`."""
+        self.clock = clock
+
+    def __len__(self) -> int:
+        """Enough for five batches of four."""
+        return 20
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Give ones, late."""
+        self.clock.now += 1
+        return {"x": torch.ones(3)}
+
+
+class Net(L.LightningModule):
+    """One layer, a step of which takes two seconds, and a validation a hundred."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Make it."""
+        super().__init__()
+        self.layer, self.clock = nn.Linear(3, 1), clock
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Give a loss."""
+        del index
+        self.clock.now += 2
+        loss: Tensor = self.layer(batch["x"]).square().mean()
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Take time."""
+        del batch, index
+        self.clock.now += 100
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step plainly."""
+        return torch.optim.SGD(self.parameters(), lr=0.25)
+
+
+def told(folder: Path) -> tuple[list[dict[str, Any]], Telemetry]:
+    """Train two epochs; give the lines and what wrote them."""
+    clock = Clock()
+    asked: list[str | None] = []
+
+    def gauges(uuid: str | None) -> dict[str, float]:
+        asked.append(uuid)
+        return {"memory_gib": 0.5}
+
+    telemetry = Telemetry(folder, waits=Waits(clock), gauges=gauges)
+    trainer = L.Trainer(
+        max_epochs=2,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+        logger=[JsonLines(folder / METRICS), CSVLogger(folder, name="csv", version="")],
+        callbacks=[telemetry],
+        profiler=telemetry.waits,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(Net(clock), DataLoader(Slow(clock), batch_size=4), DataLoader(Slow(clock), batch_size=20))
+    assert asked == [None] * len(asked), "a CPU has no UUID"
+    return [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()], telemetry
+
+
+def test_a_line_tells_of_speed_waiting_learning_rate_and_memory(tmp_path: Path) -> None:
+    """At the step at which it was measured."""
+    lines, _ = told(tmp_path)
+    assert set(lines[-1]) == {"step", "seconds", "samples_per_second", "data_wait", "learning_rate", "memory_gib"}
+    assert (lines[-1]["step"], lines[-1]["learning_rate"], lines[-1]["memory_gib"]) == (10, 0.25, 0.5)
+
+
+def test_waiting_for_data_is_told_from_computing_and_validations_do_not_count(tmp_path: Path) -> None:
+    """Four samples take four seconds to come and two to learn from."""
+    _, telemetry = told(tmp_path)
+    found = telemetry.summary(started=90.0)
+    assert (telemetry.samples, telemetry.batches, telemetry.busy) == (40, 10, 60)
+    assert found["data_wait"] == pytest.approx(2 / 3)
+    assert found["samples_per_second"] == pytest.approx(40 / 60) == 4 * found["batches_per_second"]
+
+
+def test_it_goes_to_every_logger_but_not_into_metrics(tmp_path: Path) -> None:
+    """Of metrics.jsonl equal runs write equal bytes."""
+    told(tmp_path)
+    assert "telemetry/samples_per_second" in (tmp_path / "csv" / "metrics.csv").read_text()
+    names = {name for line in (tmp_path / METRICS).read_text().splitlines() for name in json.loads(line)}
+    assert names == {"epoch", "step", "train_loss"}
+
+
+def test_lines_become_rare(tmp_path: Path) -> None:
+    """Two a second at first; after an hour one in eighteen seconds; never more than a minute apart."""
+    telemetry = Telemetry(tmp_path, waits=Waits(), gauges=lambda _: {})
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    apart = []
+    for after in (1.0, 3600.0, 1e6):
+        telemetry._tell(trainer, Net(Clock()), after)
+        apart.append(telemetry.next - after)
+    assert apart == pytest.approx([0.5, 18.0, 60.0])
+
+
+def test_a_training_that_made_no_step_tells_nothing(tmp_path: Path) -> None:
+    """No file, no numbers."""
+    assert Telemetry(tmp_path, waits=Waits(), gauges=lambda _: {}).summary(started=0.0) == {}
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,109 @@
+"""Weights & Biases, the real library without its server: what its files hold, and what they do not."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.actions.runs import begun
+from tests.training.conftest import EXPERIMENT, Checkout
+from trainer.actions.run import load_record
+from trainer.training.logs.weights_and_biases import _named, facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.record import Record
+
+pytestmark = pytest.mark.torch
+
+PLANTED: Final = {
+    "WANDB_API_KEY": "planted0wandb" + "0" * 27,
+    "AWS_ACCESS_KEY_ID": "planted1aws",
+    "AWS_SECRET_ACCESS_KEY": "planted2aws",
+    "AWS_SESSION_TOKEN": "planted3aws",
+    "REPRISE_SETTING_TOKEN": "planted4setting",
+    "MY_COMPANY_PASSWORD": "planted5other",
+}
+SECRETIVE: Final = (
+    EXPERIMENT.replace("from torch import", "from trainer.settings import SecretStr\nfrom torch import", 1)
+    .replace("    breaks: bool = False", '    breaks: bool = False\n    token: SecretStr = SecretStr("")')
+    .replace("breaks: bool) -> None:", "breaks: bool, token: SecretStr) -> None:")
+    .replace("self.breaks = breaks", "self.breaks = breaks and not token.get_secret_value()")
+)
+
+
+def trained(checkout: Checkout, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Train with planted secrets, in a process of its own."""
+    (checkout.root / "secretive.py").write_text(SECRETIVE)
+    planted = checkout.environ | PLANTED | {"HOME": str(checkout.root.parent)} | environ
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", "train", "--exp", "secretive.py", "--max-epochs", "1", *words],
+        cwd=checkout.root,
+        env={name: value for name, value in planted.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def newest(checkout: Checkout) -> tuple[Path, Record]:
+    """The attempt that was made last."""
+    attempt = max((checkout.root / "runs").glob("*/attempts/1"))
+    return attempt, load_record(attempt / "record.json")
+
+
+def written(attempt: Path) -> bytes:
+    """Everything that the library wrote, its own logs too."""
+    return b"".join(path.read_bytes() for path in sorted((attempt / "wandb").rglob("*")) if path.is_file())
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("asked", "mode"), [("offline", ""), pytest.param("online", "offline", marks=pytest.mark.long)]
+)
+def test_its_files_hold_digests_and_no_secret(checkout: Checkout, asked: str, mode: str) -> None:
+    """With WANDB_MODE=offline `online` needs no server either; the run's own record has no secret in it."""
+    done = trained(checkout, "--wandb", asked, WANDB_MODE=mode)
+    assert done.returncode == 0, done.stderr
+    attempt, record = newest(checkout)
+    found = written(attempt)
+    made = record.ingredients
+    digests = [record.identity, made.source, made.datasets["dots"].content, record.circumstances.manifests["dots"]]
+    digests += [digest for digest in (made.lock, record.circumstances.image.config) if digest]
+    for text in (record.run, *digests, "learning_rate", "val_accuracy", "telemetry/samples_per_second"):
+        assert text.encode() in found, text
+    everything = found + b"".join(path.read_bytes() for path in attempt.rglob("*") if path.is_file())
+    for secret in PLANTED.values():
+        assert secret.encode() not in everything, secret
+    for useless in (platform.node(), "requirements.txt", "wandb-metadata.json", "--max-epochs"):
+        assert useless.encode() not in found, useless
+
+
+@pytest.mark.trains
+def test_online_without_a_key_is_refused_before_the_first_step(checkout: Checkout) -> None:
+    """In a line that says what to do; no run is kept."""
+    before = set((checkout.root / "runs").iterdir())
+    done = trained(checkout, "--wandb", "online", WANDB_API_KEY="", WANDB_MODE="")
+    assert done.returncode != 0
+    assert "reprise: --wandb online: " in done.stderr
+    assert "WANDB_API_KEY" in done.stderr
+    assert set((checkout.root / "runs").iterdir()) == before
+
+
+def test_a_page_holds_settings_by_name_and_the_rest_by_digest(tmp_path: Path) -> None:
+    """A resumed attempt has a page of its own, in one group with the first."""
+    first = begun(tmp_path / "runs").record
+    again = first.model_copy(update={"attempt": 2})
+    told = facts(first)
+    assert told["learning_rate"] == 0.001
+    assert told["reprise"]["identity"] == first.identity
+    assert told["reprise"]["ingredients"]["source"] == first.ingredients.source
+    assert "command" not in str(told)
+    assert [_named(each)["id"] for each in (first, again)] == [first.run, f"{first.run}-2"]
+    assert _named(first)["group"] == _named(again)["group"] == first.run

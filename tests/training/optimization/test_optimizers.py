@@ -1,0 +1,110 @@
+"""Optimizers and schedules by name: each steps, each takes its own settings and refuses another's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+import torch
+
+from trainer.errors import SettingError
+from trainer.ledger import Ledger, kept, made
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer
+from trainer.training.optimization.schedules import make_schedule
+from trainer.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")]
+OPTIMIZERS = get_args(TrainingSettings.__pydantic_fields__["optimizer"].annotation)
+SCHEDULES = get_args(TrainingSettings.__pydantic_fields__["schedule"].annotation)
+
+
+def ledger_of(*words: str) -> Ledger:
+    """The ledger of a run with these words."""
+    return Ledger(resolve(TrainingSettings, Origins(words=take_apart(["--dataset", "d", *words]), environ={})))
+
+
+def stepped(*words: str) -> tuple[Optimizer, list[float], Ledger]:
+    """Make ten steps down a bowl; give the rates."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    with kept(ledger_of(*words)) as ledger:
+        optimizer = made(make_optimizer, [weight])
+        schedule = made(make_schedule, optimizer, steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.zero_grad()
+        torch.autograd.backward(weight.square().sum())
+        optimizer.step()
+        schedule.step()
+    assert weight.square().sum() < 5
+    return optimizer, rates, ledger
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_down(name: str) -> None:
+    """With the package's defaults."""
+    stepped("--optimizer", name, "--learning-rate", "0.01")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words", "rates"),
+    [
+        ("constant", (), [1.0] * 10),
+        ("linear", (), [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        ("linear", ("--final-rate", "0.5"), [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55]),
+        ("cosine", ("--warmup-steps", "2"), [0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]),
+        ("drops", ("--drop-every", "4", "--drop-factor", "0.5"), [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ("one_cycle", (), [0.04, 0.52, 1.0, 0.95, 0.811, 0.611, 0.389, 0.188, 0.05, 0.0]),
+    ],
+)
+def test_a_schedule_goes_as_its_name_says(schedule: str, words: tuple[str, ...], rates: list[float]) -> None:
+    """The learning rate of each of ten steps, as a part of the full one."""
+    found = stepped("--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", schedule, *words)[1]
+    assert [rate / 0.01 for rate in found] == pytest.approx(rates, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "hint"),
+    [
+        (("--momentum", "0.5"), "momentum", "it is used with --optimizer sgd"),
+        (("--optimizer", "sgd", "--beta1", "0.5"), "beta1", "--optimizer adam or --optimizer adamw"),
+        (("--final-rate", "0.5"), "final_rate", "it is used with --schedule cosine or --schedule linear"),
+        (
+            ("--schedule", "one_cycle", "--warmup-steps", "5"),
+            "warmup_steps",
+            "--schedule constant or --schedule cosine",
+        ),
+        (("--schedule", "cosine", "--drop-every", "5"), "drop_every", "it is used with --schedule drops"),
+    ],
+)
+def test_a_setting_that_the_chosen_one_does_not_take_is_refused(words: tuple[str, ...], name: str, hint: str) -> None:
+    """By the ledger, which names what would take it."""
+    ledger = stepped("--learning-rate", "0.01", *words)[2]
+    assert [one for one in ledger.unbound() if one not in {"dataset", "learning_rate"}] == [name]
+    with pytest.raises(SettingError) as caught:
+        ledger.require_bound()
+    assert hint in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - set(ANY_CPU)))
+def test_what_differs_between_cpus_is_refused_where_it_must_not(name: str) -> None:
+    """At determinism portable; the message names those that do."""
+    words = ("--optimizer", name, "--learning-rate", "0.01", "--determinism", "portable")
+    with pytest.raises(SettingError, match="expected adamw, adam, adagrad, sgd"):
+        stepped(*words)
+
+
+def test_nesterov_needs_momentum() -> None:
+    """Told as settings, not as torch's parameters."""
+    with pytest.raises(SettingError, match="nesterov is on, and momentum is 0"):
+        stepped("--optimizer", "sgd", "--nesterov", "--momentum", "0")
+    assert stepped("--optimizer", "sgd", "--nesterov", "--learning-rate", "0.01")[0].param_groups[0]["nesterov"]
+
+
+def test_schedules_are_all_tried() -> None:
+    """None is added without a test of its rates."""
+    assert set(SCHEDULES) == {"constant", "linear", "cosine", "drops", "one_cycle"}

@@ -1,0 +1,72 @@
+"""Checkpoints: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from typing import IO, TYPE_CHECKING
+
+import pytest
+import torch
+
+from trainer.errors import AlteredError, DiskFullError, NotWritableError
+from trainer.saved import Checkpoint, Saved
+from trainer.training.disk import WholeCheckpointIO, write_whole
+from trainer.training.resuming.checkpoints import read_saved, served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+DIGEST = "sha256:" + "0" * 64
+
+
+def failing(number: int) -> object:
+    """Write half, then fail."""
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise OSError(number, "told by the system")
+
+    return write
+
+
+def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
+    """What was saved is what is loaded, and nothing else is left in the folder."""
+    disk = WholeCheckpointIO()
+    disk.save_checkpoint({"weights": torch.arange(3)}, tmp_path / "a.ckpt")
+    assert torch.equal(disk.load_checkpoint(tmp_path / "a.ckpt")["weights"], torch.arange(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, NotWritableError)])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, number: int, kind: type[Exception]) -> None:
+    """The old bytes stand under the name, no half file beside them, and the failure is told by name."""
+    path = tmp_path / "latest.json"
+    path.write_bytes(b"old")
+    with pytest.raises(kind, match=r"latest\.json"):
+        write_whole(path, failing(number))  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
+    """Else the last."""
+    last = Saved(path="last.ckpt", sha256=DIGEST, step=1, epoch=0, batch=1)
+    (tmp_path / "latest.json").write_bytes(last.to_json())
+    assert served(tmp_path) == last
+    (tmp_path / "best.json").write_text(Checkpoint(path="best.ckpt", sha256=DIGEST, step=1).model_dump_json())
+    assert served(tmp_path).path == "best.ckpt"
+
+
+def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
+    """Its digest is compared before anything in it can run."""
+    (tmp_path / "a.ckpt").write_bytes(b"other")
+    with pytest.raises(AlteredError, match=r"a\.ckpt"):
+        read_saved(tmp_path, Checkpoint(path="a.ckpt", sha256=DIGEST, step=1))
+
+
+def test_a_file_that_is_being_written_is_named_so(tmp_path: Path) -> None:
+    """What a kill leaves is no file of the run."""
+    names: list[str] = []
+    write_whole(tmp_path / "a", lambda _: names.extend(path.name for path in tmp_path.iterdir()))
+    assert names[0].endswith(".partial")

@@ -1,0 +1,145 @@
+"""A real fit by Lightning: the samples that each epoch sees, and the place that each checkpoint names."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from trainer.digest import digest_of_file
+from trainer.errors import StoppedError
+from trainer.training.data import Picked
+from trainer.training.determinism.order import Share, ShuffledBatches
+from trainer.training.disk import WholeCheckpointIO
+from trainer.training.readers import Pick, Sample, Samples
+from trainer.training.resuming.checkpoints import Checkpoints
+from trainer.training.resuming.stop import Stop
+from trainer.training.resuming.stopping import StopBetweenSteps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+class Net(L.LightningModule):
+    """One weight; notes what it sees, and asks to stop in batch `stop_in`, counted from 1 over all epochs."""
+
+    def __init__(self, stop: Stop, *, stop_in: int = 0, validated: tuple[float, ...]) -> None:
+        """Validate to the values of `validated`, one an epoch."""
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.stop = stop
+        self.stop_in = stop_in
+        self.values = validated
+        self.validated = ["val_loss"]
+        self.results: dict[str, float] = {}
+        self.seen: list[list[float]] = []
+
+    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        """Note the batch."""
+        del index
+        self.seen.append(batch["x"].flatten().tolist())
+        if len(self.seen) == self.stop_in:
+            self.stop.asked = signal.SIGTERM
+        loss: torch.Tensor = self.layer(batch["x"]).mean()
+        return loss
+
+    def validation_step(self, batch: object, index: int) -> None:
+        """Measure nothing."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Give the epoch's value."""
+        self.results = {"val_loss": self.values[self.current_epoch]}
+        self.log_dict(self.results)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step plainly."""
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class Numbers(Samples):
+    """Twelve samples, each its own number."""
+
+    def __len__(self) -> int:
+        """Twelve."""
+        return 12
+
+    def sample(self, pick: Pick) -> Sample:
+        """Give its number."""
+        return {"x": torch.tensor([float(pick.index)])}
+
+
+def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, **how: Any) -> Net:
+    """Train on 12 rows in batches of 2, with the callbacks of a run."""
+    stop = Stop()
+    net = Net(stop, stop_in=how.pop("stop_in", 0), validated=how.pop("validated", (0.0, 0.0)))
+    rows = Picked(Numbers(), seed=0, said={}, dataset="numbers")
+    order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())
+    loader: DataLoader[Any] = DataLoader(rows, batch_sampler=order, collate_fn=lambda batch: batch)
+    checkpoints = Checkpoints(folder, dict, run="run", checkpoint_every=every, monitor=monitor, monitor_goal="lowest")
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    machine = L.Trainer(
+        **quiet,  # type: ignore[arg-type]
+        accelerator="cpu",
+        callbacks=[checkpoints, StopBetweenSteps(stop, checkpoints)],
+        plugins=[WholeCheckpointIO()],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **{"max_epochs": 2, **how},
+    )
+    try:
+        machine.fit(net, loader, loader)
+    except StoppedError:
+        assert net.stop_in
+    return net
+
+
+def test_each_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
+    """And all of the samples."""
+    seen = fit(tmp_path).seen
+    assert seen[:6] != seen[6:]
+    assert sorted(sum(seen[:6], [])) == sorted(sum(seen[6:], [])) == list(range(12))  # noqa: RUF017 - twelve
+
+
+def latest(folder: Path) -> dict[str, Any]:
+    """Read what `latest.json` names."""
+    told: dict[str, Any] = json.loads((folder / "latest.json").read_bytes())
+    return told
+
+
+def test_a_stop_names_the_batch_that_was_finished(tmp_path: Path) -> None:
+    """In the pointer and in the checkpoint: going on there repeats no batch."""
+    fit(tmp_path, stop_in=3)
+    told = latest(tmp_path)
+    assert (told["step"], told["epoch"], told["batch"]) == (3, 0, 3)
+    inside = torch.load(tmp_path / told["path"], weights_only=False)["reprise"]
+    assert (inside["step"], inside["batch"]) == (3, 3)
+
+
+def test_a_stop_waits_for_the_optimizer(tmp_path: Path) -> None:
+    """A checkpoint within a window of accumulation would lose the gradients summed up so far."""
+    fit(tmp_path, stop_in=3, accumulate_grad_batches=2)
+    told = latest(tmp_path)
+    assert (told["step"], told["batch"]) == (2, 4)
+
+
+def test_the_best_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+    """Its digest stays true in the batches after it, which are of the same step until the optimizer steps again."""
+    fit(tmp_path, every=1, monitor="val_loss", validated=(1.0, 2.0), accumulate_grad_batches=4, stop_in=8)
+    best = json.loads((tmp_path / "best.json").read_bytes())
+    assert best["step"] == 2
+    assert digest_of_file(tmp_path / best["path"]) == best["sha256"]
+
+
+def test_a_checkpoint_has_the_validation_of_its_weights(tmp_path: Path) -> None:
+    """So a record's val_ and test_ metrics are of the same weights, also where the best is not the last."""
+    fit(tmp_path, monitor="val_loss", validated=(1.0, 2.0))
+    best = json.loads((tmp_path / "best.json").read_bytes())
+    inside = torch.load(tmp_path / best["path"], weights_only=False)["reprise"]
+    assert inside["results"] == {"val_loss": 1.0}

@@ -1,0 +1,103 @@
+"""Pairs: within a split, of one class or of two, told by their place alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
+from trainer.errors import DatasetError
+from trainer.training.readers import Pick, Sample, Samples
+from trainer.training.tasks.pairs import Pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.torch
+NOTHING = f"sha256:{'0' * 64}"
+READER = Arrays(kind="arrays", fields={"label": "y.npy"})
+
+
+class Labelled(Samples):
+    """Samples that are their own number and class."""
+
+    def __init__(self, labels: Sequence[int], *, tells: bool = True) -> None:
+        """Have these classes."""
+        self.kinds, self.tells = list(labels), tells
+
+    def __len__(self) -> int:
+        """All."""
+        return len(self.kinds)
+
+    def sample(self, pick: Pick) -> Sample:
+        """Number and class."""
+        return {"number": torch.tensor(pick.index), "label": torch.tensor(self.kinds[pick.index])}
+
+    def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
+        """The classes."""
+        return [self.kinds[row] for row in rows] if self.tells else None
+
+
+def paired(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
+    """The first `train` are for training, the others for the test."""
+    splits = {"train": (0, train), "test": (train, len(labels))}
+    dataset = Dataset(
+        name="a", version=1, manifest=NOTHING, content=NOTHING, files=1, bytes=1, splits=splits, reader=READER
+    )
+    return Pairs(Labelled(labels, tells=tells), dataset)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=40), st.data())
+def test_no_pair_crosses_a_split_and_each_is_of_two_samples(labels: list[int], data: st.DataObject) -> None:
+    """Whatever classes a split has; a sample that is alone in its split goes with itself."""
+    train = data.draw(st.integers(1, len(labels) - 1))
+    index = data.draw(st.integers(0, len(labels) - 1))
+    pick = Pick(index=index, epoch=data.draw(st.integers(0, 9)), run=data.draw(st.integers(0, 9)))
+    second = paired(labels, train).second(pick)
+    assert (index < train) == (second.index < train)
+    alone = (train if index < train else len(labels) - train) == 1
+    assert (second.index == index) == alone
+    assert (second.epoch, second.run) == (pick.epoch, pick.run)
+
+
+def test_half_of_the_pairs_are_the_same_class_and_all_others_come_up() -> None:
+    """Over many epochs, for one sample of a class of four."""
+    pairs = paired([0] * 4 + [1] * 8 + [0, 1], 12)
+    found = [pairs.second(Pick(index=1, epoch=epoch)).index for epoch in range(2000)]
+    assert set(found) == set(range(12)) - {1}
+    assert 0.45 < sum(index < 4 for index in found) / len(found) < 0.55
+
+
+def test_a_split_of_one_class_has_pairs_of_that_class() -> None:
+    """There are no others."""
+    pairs = paired([5, 5, 5, 1, 2], 3)
+    assert {pairs.second(Pick(index=0, epoch=epoch)).index for epoch in range(50)} == {1, 2}
+    assert {pairs.second(Pick(index=4, epoch=epoch)).index for epoch in range(5)} == {3}
+
+
+def test_training_pairs_change_with_epoch_and_seed_and_others_never() -> None:
+    """Every run is measured on the same pairs."""
+    pairs = paired([0, 1] * 20, 20)
+    train = {pairs.second(Pick(index=3, epoch=epoch, run=run)).index for epoch in range(9) for run in range(2)}
+    test = {pairs.second(Pick(index=30, run=run)).index for run in range(9)}
+    assert (len(train) > 4, len(test)) == (True, 1)
+    assert pairs.second(Pick(index=3, epoch=2)) == paired([0, 1] * 20, 20).second(Pick(index=3, epoch=2))
+
+
+def test_a_batch_has_the_two_of_a_pair_as_neighbours() -> None:
+    """Twice as many samples as pairs."""
+    pairs = paired([0, 1] * 20, 20)
+    picks = [Pick(index=3), Pick(index=7)]
+    assert pairs.batch(picks)["number"].tolist() == [3, pairs.second(picks[0]).index, 7, pairs.second(picks[1]).index]
+
+
+def test_without_classes_there_are_no_pairs() -> None:
+    """A reader that would have to read every sample is refused by name."""
+    with pytest.raises(DatasetError, match="the reader of a@1 does not tell classes"):
+        paired([0, 1], 1, tells=False)

@@ -1,0 +1,34 @@
+"""Rows kept of a test: all of them, or those with the largest value, whatever the batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.training.tasks.rows import Rows
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
+def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -> None:
+    """The first of equal ones, in the order in which they came."""
+    rows = Rows("loss", "number", by="loss", most=3)
+    for at in range(0, len(values), batch):
+        part = torch.tensor(values[at : at + batch])
+        rows.update(loss=part, number=torch.arange(at, at + len(part)))
+    best = sorted(range(len(values)), key=lambda at: -values[at])[:3]
+    assert rows.columns()["number"].tolist() == best
+
+
+def test_all_are_kept_in_order() -> None:
+    """And begun anew after a reset; of none there are no columns."""
+    rows = Rows("x")
+    rows.update(x=torch.tensor([1, 2]))
+    rows.update(x=torch.tensor([3]))
+    assert rows.columns()["x"].tolist() == [1, 2, 3]
+    rows.reset()
+    assert rows.columns() == {}

@@ -1,0 +1,58 @@
+"""Lines and windows as sequences, and what a byte costs: on texts whose answers are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from trainer.training.readers.samples import padded
+from trainer.training.tasks.sequences import NOT_WANTED, BitsPerByte, SequenceModel, next_byte_loss, of_lines, written
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
+
+
+def test_a_line_is_learned_from_its_beginning_to_its_end() -> None:
+    r"""Given is "\n" and the line, wanted the line and "\n"; nothing is wanted behind it."""
+    text, lengths = padded([b"ab", b"", b"c"])
+    given, wanted = of_lines(text.long(), lengths)
+    assert given.tolist() == [[10, 97, 98], [10, 0, 0], [10, 99, 0]]
+    assert wanted.tolist() == [[97, 98, 10], [10, NOT_WANTED, NOT_WANTED], [99, 10, NOT_WANTED]]
+
+
+def test_bits_per_byte_count_wanted_bytes_alone_whatever_the_batches() -> None:
+    """Scores that know nothing cost 8 bits; so does a mean over batches of any sizes."""
+    whole, parts = BitsPerByte(), BitsPerByte()
+    scores, wanted = torch.randn(9, 256), torch.tensor([1, 2, 3, 4, NOT_WANTED, 5, NOT_WANTED, 6, 7])
+    whole.update(scores, wanted)
+    for at in (slice(0, 1), slice(1, 7), slice(7, 9)):
+        parts.update(scores[at], wanted[at])
+    assert parts.compute().item() == pytest.approx(whole.compute().item(), rel=1e-12)
+    assert whole.compute().item() == pytest.approx(next_byte_loss(scores[None], wanted[None]).item() / math.log(2))
+    whole.reset()
+    whole.update(torch.zeros(9, 256), wanted)
+    assert whole.compute().item() == pytest.approx(8.0)
+
+
+class Counting(SequenceModel):
+    """Knows that "ab" and a line's end follow each other."""
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """Be sure."""
+        follows = torch.zeros(256, dtype=torch.int64)
+        follows[torch.tensor([10, 97, 98])] = torch.tensor([97, 98, 10])
+        return torch.nn.functional.one_hot(follows[text], 256) * 1e3
+
+
+def test_what_a_net_writes_is_what_it_learned() -> None:
+    """Byte by byte; the same each time."""
+    net = Counting()
+    assert written(net, 7, context=2) == b"ab\nab\na"
+
+
+def test_a_net_without_a_number_writes_something() -> None:
+    """One that diverged is shown too."""
+    net = Counting()
+    net.forward = lambda text: torch.full((*text.shape, 256), float("nan"))  # type: ignore[method-assign]
+    assert len(written(net, 5, context=2)) == 5

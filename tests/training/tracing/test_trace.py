@@ -1,0 +1,182 @@
+"""The tracer in a real fit: a line a step, every bit of it, in order, on any device, and none of it changes the training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from trainer.sameness.trace import FILE, Stream, Trace, first_difference, read_trace
+from trainer.sameness.trace_lines import Evaluation, Step, numbers_of
+from trainer.training.tracing.sensing import OnDevice
+from trainer.training.tracing.trace import Tracer, norm_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainer.training.tracing.sensing import Sense
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+class Net(L.LightningModule):
+    """Two layers and a norm; `meddle` may change something after a step."""
+
+    def __init__(self, meddle: Callable[[Net, int], None]) -> None:
+        """Call `meddle` with the net and the number of each batch, before its step."""
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout())
+        self.head = nn.Linear(4, 1)
+        self.meddle = meddle
+        self.results: dict[str, float] = {}
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        """Give a loss."""
+        self.meddle(self, index)
+        found: Tensor = self.head(self.body(batch)).square().mean()
+        return found
+
+    def validation_step(self, batch: Tensor, index: int) -> None:
+        """Measure nothing."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Give a value."""
+        self.results = {"val_loss": 0.25}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step plainly."""
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+def traced(folder: Path, meddle: Callable[[Net, int], None] = lambda *_: None, **how: Any) -> tuple[Trace, Net]:
+    """Train six batches of two, and read the trace."""
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    net = Net(meddle)
+    loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
+    tracer = Tracer(folder, full=how.pop("full", False), sense=how.pop("sense", None))
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, "accelerator": "cpu", **quiet, **how}
+    L.Trainer(**options, callbacks=[tracer]).fit(net, loader, loader)
+    return read_trace(folder / FILE), net
+
+
+@pytest.mark.parametrize("sense", [None, OnDevice()])
+def test_each_step_has_a_line_and_the_validation_one(tmp_path: Path, sense: Sense | None) -> None:
+    """In the order in which they happened; the numbers are the ones that the optimizer was told."""
+    trace, net = traced(tmp_path, sense=sense)
+    *steps, last = trace.entries()
+    assert [entry.step for entry in steps] == [1, 2, 3, 4, 5, 6]
+    assert last == Evaluation(evaluation="val", step=6, values={"val_loss": 0.25})
+    told = [entry for entry in steps if isinstance(entry, Step)]
+    assert dict(zip(trace.header.schedule, told[0].schedule, strict=True))["0.lr"] == 0.1
+    assert trace.header.tensors == list(net.state_dict())
+    assert all(len(numbers_of(step.loss)) == len(numbers_of(step.gradient)) == 1 for step in told)
+    assert len({step.data for step in told}) == len({step.weights for step in told}) == 6
+
+
+def test_a_step_of_several_batches_has_all_their_losses(tmp_path: Path) -> None:
+    """And is one line, which says how many batches of the epoch were seen; an incomplete last one too."""
+    trace, _ = traced(tmp_path, accumulate_grad_batches=4)
+    first, second, *_ = [entry for entry in trace.entries() if isinstance(entry, Step)]
+    assert (first.batch, len(numbers_of(first.loss))) == (4, 4)
+    assert (second.batch, len(numbers_of(second.loss))) == (6, 2)
+
+
+@pytest.mark.parametrize("sense", [None, OnDevice()])
+def test_equal_trainings_have_equal_bytes(tmp_path: Path, sense: Sense | None) -> None:
+    """And tracing changes nothing."""
+    _, net = traced(tmp_path / "a", sense=sense)
+    _, same = traced(tmp_path / "b", sense=sense)
+    assert (tmp_path / "a" / FILE).read_bytes() == (tmp_path / "b" / FILE).read_bytes()
+    assert all(map(torch.equal, net.state_dict().values(), same.state_dict().values()))
+
+
+def one_ulp(net: Net, index: int) -> None:
+    """Change one weight in its last place before the fourth step."""
+    if index == 3:
+        with torch.no_grad():
+            net.head.weight.view(torch.int32)[0, 1] += 1
+
+
+def faster(net: Net, index: int) -> None:
+    """Change the learning rate before the fourth step."""
+    if index == 3:
+        net.trainer.optimizers[0].param_groups[0]["lr"] = 0.2
+
+
+def drawing(net: Net, index: int) -> None:
+    """Draw one random number more before the fourth step."""
+    del net
+    if index == 3:
+        torch.rand(1)
+
+
+@pytest.mark.parametrize("sense", [None, OnDevice()])
+@pytest.mark.parametrize(
+    ("meddle", "streams"),
+    [
+        (drawing, {Stream.RANDOM}),
+        (faster, {Stream.SCHEDULE}),
+        (one_ulp, {Stream.FORWARD, Stream.BACKWARD, Stream.WEIGHTS}),
+    ],
+)
+def test_what_was_meddled_with_is_named(
+    tmp_path: Path, meddle: Callable[[Net, int], None], streams: set[Stream], sense: Sense | None
+) -> None:
+    """At its step, in its stream; one last place of one weight at the first stream that it reaches."""
+    found = first_difference(traced(tmp_path / "a", sense=sense)[0], traced(tmp_path / "b", meddle, sense=sense)[0])
+    assert found is not None
+    assert found.step == 4
+    assert found.stream in streams
+
+
+def test_a_full_trace_names_the_first_gradient_that_differs(tmp_path: Path) -> None:
+    """One that a norm would hide."""
+
+    def turned(net: Net, index: int) -> None:
+        if index == 3:
+            net.head.bias.register_hook(lambda gradient: -gradient)  # type: ignore[no-untyped-call]
+
+    found = first_difference(traced(tmp_path / "a", full=True)[0], traced(tmp_path / "b", turned, full=True)[0])
+    assert found is not None
+    assert (found.step, found.stream, found.tensor) == (4, Stream.BACKWARD, "head.bias")
+
+
+def test_the_norm_is_torchs_own() -> None:
+    """Bit for bit, of large and of empty lists."""
+    given = [torch.randn(3), torch.randn(1000, 320), torch.randn(7, 7)]
+    assert torch.equal(norm_of(given), torch.nn.utils.get_total_norm(given))
+    assert norm_of([]) == 0.0
+
+
+class Sparse(Net):
+    """Has an embedding whose gradients are sparse."""
+
+    def __init__(self) -> None:
+        """Begin with ones."""
+        super().__init__(lambda *_: None)
+        self.words = nn.Embedding(10, 3, sparse=True)
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        """Look up a word for each sample."""
+        found: Tensor = self.words(torch.full((len(batch),), index)).square().mean()
+        return found
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_sparse_gradients_are_traced(tmp_path: Path, full: bool) -> None:  # noqa: FBT001 - a case
+    """Their norm is that of what they hold."""
+    net = Sparse()
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    loader: DataLoader[Any] = DataLoader(torch.randn(12, 3), batch_size=2)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu", **quiet}
+    L.Trainer(**options, callbacks=[Tracer(tmp_path, full=full)]).fit(net, loader)
+    steps = [entry for entry in read_trace(tmp_path / FILE).entries() if isinstance(entry, Step)]
+    assert all(numbers_of(step.gradient)[0] > 0 for step in steps)
+    assert len(steps) == 6

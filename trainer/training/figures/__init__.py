@@ -1,0 +1,1 @@
+"""Figures: what a training leaves to look at."""

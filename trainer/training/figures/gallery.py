@@ -1,0 +1,70 @@
+"""What a run leaves to look at: `figures.json`, the pictures that belong to it, and `samples.png` of its dataset.
+
+Knows when they are made and where they go. Refuses to end a run for one that cannot be made: it says so, and goes on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from lightning.pytorch.callbacks import Callback
+
+from trainer.figure import FILE, Figure, Figures, Pictures
+from trainer.training.disk import write_whole
+from trainer.training.figures.picture import picture_of_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import IO
+
+    import lightning as L
+
+    from trainer.data.dataset import Dataset
+    from trainer.training.readers import Samples
+    from trainer.training.tasks.task import Task
+
+SAMPLES: Final = "samples.png"
+
+
+class Gallery(Callback):
+    """Writes the figures of a test when it ends, on the first rank alone, once every rank has handed over what it kept."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None], *, dataset: Dataset, samples: Samples) -> None:
+        """Write into the attempt's folder."""
+        self.folder, self.say = folder, say
+        self.dataset, self.samples = dataset, samples
+        self.files: dict[str, bytes] = {}
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write them all; on the device, while nothing is differentiated."""
+        net: Task = pl_module  # type: ignore[assignment] # a run trains nothing else
+        for rows in net.kept.values():
+            rows.compute()  # type: ignore[operator]
+        if not trainer.is_global_zero:
+            return
+        figures = [*self._made(net.figures, "figures"), *self._made(self._sampled, SAMPLES)]
+        for name, body in (net.pictures | self.files).items():
+            write_whole(self.folder / name, _writing(body))
+        write_whole(self.folder / FILE, _writing(Figures(figures=tuple(figures)).to_json()))
+
+    def _made(self, make: Callable[[], list[Figure]], what: str) -> list[Figure]:
+        """Make figures; what they raise is told in a line with its place, for the run itself went well."""
+        try:
+            return list(Figures(figures=tuple(make())).figures)
+        except Exception as fault:  # noqa: BLE001 - whatever an experiment's own figures raise
+            at = traceback.extract_tb(fault.__traceback__)[-1]
+            place = f"{at.filename.rpartition('/')[2]}:{at.lineno}"
+            said = str(fault).strip().partition("\n")[0]
+            self.say(f"{what} left out: {place} raised {type(fault).__name__}: {said}")
+            return []
+
+    def _sampled(self) -> list[Figure]:
+        title = f"Samples of {self.dataset.title}"
+        self.files[SAMPLES] = picture_of_samples(self.dataset, self.samples)
+        return [Pictures(name="samples", title=title, split=None, file=SAMPLES)]
+
+
+def _writing(body: bytes) -> Callable[[IO[bytes]], object]:
+    return lambda file: file.write(body)

@@ -1,0 +1,1 @@
+"""Logs: what a training tells while it goes on, and to whom."""

@@ -1,0 +1,146 @@
+"""What a training tells while it goes on: metrics.jsonl at full precision, TensorBoard, a bar or a line an epoch.
+
+Knows where each metric goes. Refuses to print: what is said goes to whoever was handed in.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from trainer.digest import canonical
+from trainer.ledger import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    import lightning as L
+
+    from trainer.record import Record
+
+    Say = Callable[[str], None]
+
+METRICS: Final = "metrics.jsonl"
+
+
+class JsonLines(Logger):
+    """A line of JSON for each logged step: no times in it, so that two equal runs write equal bytes."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to the file `path`."""
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Lightning's name for this logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Lightning's version of this logger."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Keep nothing: the record holds the settings."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a line."""
+        with self.path.open("ab") as file:
+            file.write(canonical({"step": step, **metrics}) + b"\n")
+
+
+@configured
+def loggers(
+    folder: Path, record: Record | None = None, *, tensorboard: bool, wandb: str, wandb_project: str
+) -> list[Logger]:
+    """Make the loggers of an attempt's folder; each library is imported only if it is asked for. The page of a run tells its record."""
+    made: list[Logger] = [JsonLines(folder / METRICS)]
+    if tensorboard:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    if wandb != "off":
+        from trainer.training.logs.weights_and_biases import page
+
+        made.append(page(folder, record, project=wandb_project, offline=wandb == "offline"))
+    return made
+
+
+def finish(made: Iterable[Logger]) -> None:
+    """Have every logger end its writing now, Weights & Biases too: the record is about to name every file by its digest.
+
+    One that never wrote is left alone: asking it for its `experiment` would start it.
+    """
+    for logger in made:
+        end = getattr(getattr(logger, "_experiment", None), "finish", None)
+        if end is not None:
+            end()
+
+
+@configured
+def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
+    """Make what shows progress: a bar on a terminal, lines in a pipe."""
+    if not progress:
+        return []
+    return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1, as everywhere else."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+class EpochLines(Callback):
+    """A plain line an epoch."""
+
+    def __init__(self, say: Say) -> None:
+        """Tell `say`."""
+        self.say = say
+        self.began = monotonic()
+        """When this process began with the epoch: a resumed one may have been under way."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        del trainer, pl_module
+        self.began = monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what the epoch came to."""
+        del pl_module
+        if not trainer.is_global_zero:
+            return
+        shown = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train_loss_mean", "val_"))
+        }
+        metrics = "  ".join(
+            f"{name.replace('train_loss_mean', 'train_loss')} {value:.4f}" for name, value in sorted(shown.items())
+        )
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
+        self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
+
+
+class TellFirstStep(Callback):
+    """Tells when the first step begins."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        """Call `tell`."""
+        self.tell = tell
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Tell it; once said, it stays so."""
+        del trainer, pl_module, batch, batch_idx
+        self.tell()

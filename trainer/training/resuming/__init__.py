@@ -1,0 +1,1 @@
+"""Resuming: what lets a training be stopped anywhere and go on as if it had not been."""

@@ -1,0 +1,1 @@
+"""Tasks: what a net is trained for. One module a kind; `task` is what they share."""

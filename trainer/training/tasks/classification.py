@@ -1,0 +1,162 @@
+"""Classification: one of several classes for each sample.
+
+Knows the loss (cross entropy), the metrics, the checks and the figures of a classifier. Refuses to know its net.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from trainer.errors import DatasetError, SettingError
+from trainer.figure import Pictures
+from trainer.ledger import configured
+from trainer.training.figures.charts import confusion, roc
+from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trainer.figure import Figure
+
+__all__ = ["ClassificationSettings", "Classifier"]
+
+_TABLED: Final = 100
+"""More classes make a table that nobody reads."""
+_CURVES: Final = 12
+"""More curves cannot be told apart."""
+_WORST: Final = 16
+
+
+class Classifier(Task):
+    """A net whose `forward` gives scores, float `[batch, classes]`; labels are whole numbers, `[batch]`, below `classes`.
+
+    Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC of each class, the most wrong samples.
+    """
+
+    def setup(self, stage: str) -> None:
+        """Know what the classes are called."""
+        self._named = class_names(tuple(self.class_names))
+        super().setup(stage)
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the cross entropy."""
+        return cross_entropy()
+
+    def make_metrics(self) -> MetricCollection:
+        """Make accuracy and F1."""
+        return measures()
+
+    def check_batch(self, given: Tensor, wanted: Tensor) -> None:
+        """Raise `DatasetError` where labels are no class numbers."""
+        del given
+        if wanted.dtype not in _NUMBERS:
+            raise DatasetError(f"labels are {described(wanted)}; a classification expects int64 [batch]", hint=_KIND)
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise `SettingError` where a label has no score."""
+        if labels and max(labels) >= len(self._named):
+            raise beyond(max(labels), classes=len(self._named))
+
+    def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Raise `ExperimentError` where there is not a score for each class."""
+        require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
+
+    def make_kept(self) -> dict[str, Rows]:
+        """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""
+        kept = {"worst": Rows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
+        if len(self._named) <= _TABLED:
+            kept["table"] = Rows("said", "label")
+        if len(self._named) <= _CURVES:
+            kept["curves"] = Rows("scores", "label")
+        return kept
+
+    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+        """Keep of a batch what its figures need."""
+        if wanted.ndim > 1:
+            return
+        scores, labels = predicted.float().log_softmax(dim=1), wanted.long()
+        sure, said = scores.exp().max(dim=1)
+        columns = {"said": said, "label": labels, "sure": sure, "scores": scores.exp(), "given": given}
+        columns["loss"] = F.nll_loss(scores, labels, reduction="none")
+        for name, rows in self.kept.items():
+            if name != "worst" or is_picture(given[0]):
+                rows.update(**columns)  # type: ignore[operator]
+
+    def figures(self) -> list[Figure]:
+        """Show the confusion matrix, the ROC curves, the most wrong samples."""
+        found: dict[str, dict[str, Tensor]] = {name: rows.columns() for name, rows in self.kept.items()}  # type: ignore[operator]
+        drawings = {"table": self._table, "curves": self._curves, "worst": self._worst}
+        shown = [draw(found[name]) for name, draw in drawings.items() if found.get(name)]
+        return [figure for figure in shown if figure is not None]
+
+    def _table(self, columns: dict[str, Tensor]) -> Figure:
+        return confusion(columns["said"], columns["label"], self._named)
+
+    def _curves(self, columns: dict[str, Tensor]) -> Figure | None:
+        scores, labels = columns["scores"], columns["label"]
+        if len(self._named) == 2:  # noqa: PLR2004 - one curve says it all
+            return roc({self._named[1]: (scores[:, 1], labels == 1)}, title=f"ROC of {self._named[1]}")
+        curves = {name: (scores[:, at], labels == at) for at, name in enumerate(self._named)}
+        return roc(curves, title="ROC of each class against the others")
+
+    def _worst(self, columns: dict[str, Tensor]) -> Figure:
+        parts = zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True)
+        captions = [f"{self._named[label]} as {self._named[said]}, {100 * sure:.0f}%" for label, said, sure in parts]
+        title = "Most wrong: the largest losses of the test"
+        rows = Row.several(title, [{"image": each} for each in columns["given"]], captions)
+        self.pictures["most-wrong.png"] = drawn(rows)
+        return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
+
+
+_NUMBERS: Final = (torch.int64, torch.uint8)
+_KIND: Final = "give --target-field the field of the class number, or choose another kind of task"
+
+
+class _CrossEntropy(nn.CrossEntropyLoss):
+    """Cross entropy that says which setting a label does not fit; on a GPU such a label ends the process in CUDA's own words."""
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Give the loss. Raises `SettingError`."""
+        try:
+            return super().forward(scores, labels)
+        except IndexError as fault:
+            raise beyond(int(labels.max()), classes=scores.shape[1]) from fault
+
+
+def beyond(label: int, *, classes: int) -> SettingError:
+    """Word a label that is no class of the net's."""
+    said = f"the dataset has the label {label}; the net gives scores for {classes} classes, 0 and up"
+    return SettingError(said, hint=f"set classes to {label + 1} or more")
+
+
+@configured
+def cross_entropy(*, label_smoothing: float) -> nn.CrossEntropyLoss:
+    """Cross entropy of scores `[batch, classes]` and labels `[batch]`, a mean over the batch."""
+    return _CrossEntropy(label_smoothing=label_smoothing)
+
+
+@configured
+def class_names(known: tuple[str, ...], *, classes: int) -> list[str]:
+    """Name each of `classes`: as the dataset does, else by its number."""
+    return [known[at] if at < len(known) else str(at) for at in range(classes)]
+
+
+@configured
+def measures(*, classes: int) -> MetricCollection:
+    """Accuracy and F1 over `classes`."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
+            "f1": MulticlassF1Score(num_classes=classes, average="macro"),
+        }
+    )

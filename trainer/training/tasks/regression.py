@@ -1,0 +1,72 @@
+"""Regression: a number for each sample.
+
+Knows the loss (squared error), the metrics, the checks and the figures. Refuses to know the net.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, MetricCollection, R2Score
+
+from trainer.errors import DatasetError
+from trainer.training.figures.charts import histogram, parity
+from trainer.training.settings import RegressionSettings
+from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.figure import Figure
+
+__all__ = ["RegressionSettings", "Regressor"]
+
+_KIND: Final = "have the dataset declare the field as float32, or give --target-field another"
+
+
+class Regressor(Task):
+    """A net whose `forward` gives a number for each sample, float `[batch]`; so are the targets.
+
+    Metrics: mean absolute error, and R2, the share of variance explained. Figures: predicted against true, and the residuals.
+    """
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the mean squared error."""
+        return nn.MSELoss()
+
+    def make_metrics(self) -> MetricCollection:
+        """Make mean absolute error and R2."""
+        return MetricCollection({"mae": MeanAbsoluteError(), "r2": R2Score()})
+
+    def check_batch(self, given: Tensor, wanted: Tensor) -> None:
+        """Raise `DatasetError` where targets are no fractions: torch has no gradient for whole numbers."""
+        del given
+        if not wanted.is_floating_point():
+            raise DatasetError(f"targets are {described(wanted)}; a regression expects float32 [batch]", hint=_KIND)
+
+    def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""
+        require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
+
+    def make_kept(self) -> dict[str, Rows]:
+        """Keep what was predicted and what is true."""
+        return {"numbers": Rows("predicted", "true")}
+
+    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+        """Keep of a batch what its figures need."""
+        del given
+        self.kept["numbers"].update(predicted=predicted.float().flatten(), true=wanted.float().flatten())  # type: ignore[operator]
+
+    def figures(self) -> list[Figure]:
+        """Show predicted against true, and how far they are apart."""
+        found: dict[str, Tensor] = self.kept["numbers"].columns()  # type: ignore[operator]
+        finite = torch.isfinite(found["predicted"]) & torch.isfinite(found["true"]) if found else torch.zeros(0)
+        if not finite.any():
+            return []
+        predicted, true = found["predicted"][finite], found["true"][finite]
+        away = histogram("residuals", "Residuals", "predicted - true", {"test": predicted - true})
+        return [parity(true, predicted), *([away] if away else [])]

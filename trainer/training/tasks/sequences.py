@@ -1,0 +1,191 @@
+r"""Sequence modelling: the next byte of a text, from those before it.
+
+Knows how windows and lines become sequences, the loss, the metrics and the figures. Refuses to know the net.
+
+A window is given with the same bytes one further on (reader `text`). A line is given as "\n" and the line, and wanted is the line and "\n"
+(reader `lines`): so a net learns where lines end, and to begin one from nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from trainer.errors import DatasetError
+from trainer.figure import Lines, Passage, Series
+from trainer.ledger import configured
+from trainer.training.determinism.seeds import derived
+from trainer.training.settings import SequenceSettings
+from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.figure import Figure
+    from trainer.training.readers import Batch
+
+__all__ = ["BYTES", "SequenceModel", "SequenceSettings"]
+
+BYTES: Final = 256
+NOT_WANTED: Final = -100
+"""What stands for no target, behind a line's end: the number that torch's cross entropy passes over."""
+_NEWLINE: Final = 10
+_WRITTEN: Final = 240
+"""Bytes of the text that a net writes to show what it learned."""
+
+
+class SequenceModel(Task):
+    """A net whose `forward` is given bytes, int64 `[batch, time]`, and gives for each place a score of each byte that may come next.
+
+    That is float `[batch, time, 256]`; at a place it must not see what comes later. `time` is `context` at most. Metrics: bits per byte,
+    and accuracy. Figures: bits per byte at each place, and a text that the net writes.
+    """
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the cross entropy over all bytes of the batch."""
+        return next_byte_loss
+
+    def make_metrics(self) -> MetricCollection:
+        """Make bits per byte, and accuracy."""
+        accuracy = MulticlassAccuracy(num_classes=BYTES, average="micro", ignore_index=NOT_WANTED)
+        return MetricCollection({"bits_per_byte": BitsPerByte(), "accuracy": accuracy})
+
+    def used_fields(self) -> tuple[str, ...]:
+        """Name the text's field, by the setting `input_field`; its reader gives what else is needed."""
+        self._context = longest()
+        return text_field()
+
+    def parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give bytes, and for each the one that comes next: int64 `[batch, time]`, twice."""
+        text = batch[self._used[0]]
+        if "next" in batch:
+            given, wanted = text.long(), batch["next"].long()
+        elif "length" in batch:
+            given, wanted = of_lines(text.long(), batch["length"])
+        else:
+            raise DatasetError(
+                "samples have neither `next` nor `length`; expected windows or lines of text", hint=_READ
+            )
+        return given[:, : self._context], wanted[:, : self._context]
+
+    def check_batch(self, given: Tensor, wanted: Tensor) -> None:
+        """Raise `DatasetError` where samples are not bytes."""
+        del wanted
+        if given.ndim != 2 or int(given.max()) >= BYTES:  # noqa: PLR2004 - batch and time
+            raise DatasetError(f"texts are {described(given)}; expected bytes [batch, time]", hint=_READ)
+
+    def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Raise `ExperimentError` where there is not a score of each byte at each place."""
+        require_float(self, predicted, (*wanted.shape, BYTES), is_="a score of each byte, at each place")
+
+    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Give scores and bytes place by place: `[places, 256]` and `[places]`."""
+        return predicted.flatten(0, 1), wanted.flatten()
+
+    def counted(self, wanted: Tensor) -> Tensor:
+        """Count the bytes that are wanted."""
+        return (wanted != NOT_WANTED).sum()
+
+    def make_kept(self) -> dict[str, Rows]:
+        """Keep what each batch's bytes cost at each place."""
+        return {"places": Rows("bits", "count")}
+
+    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+        """Keep sums over the batch, of every place up to `context`."""
+        del given
+        bits = costs(*self.judged(predicted, wanted)).reshape(wanted.shape) / math.log(2)
+        missing = self._context - wanted.shape[1]
+        count = (wanted != NOT_WANTED).double()
+        sums = {"bits": bits.sum(dim=0), "count": count.sum(dim=0)}
+        self.kept["places"].update(**{name: F.pad(row, (0, missing))[None] for name, row in sums.items()})  # type: ignore[operator]
+
+    def figures(self) -> list[Figure]:
+        """Show bits per byte at each place, and what the net writes."""
+        found: dict[str, Tensor] = self.kept["places"].columns()  # type: ignore[operator]
+        if not found:
+            return []
+        bits, count = found["bits"].sum(dim=0), found["count"].sum(dim=0)
+        at = [place for place in range(len(count)) if count[place] and torch.isfinite(bits[place])]
+        line = Series(name="test", x=tuple(map(float, at)), y=tuple((bits[at] / count[at]).tolist()))
+        labels = {"title": "Bits per byte at each place", "x_label": "bytes before", "y_label": "bits per byte"}
+        return [Lines(name="places", series=(line,), **labels), self._written()]
+
+    def _written(self) -> Passage:
+        text = written(self, _WRITTEN, context=self._context).decode(errors="replace")
+        return Passage(name="written", title="What the net writes", text=text, split=None)
+
+
+_READ: Final = "its reader is to be `text` or `lines`"
+
+
+def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Make of padded lines `[batch, longest]` what is given ("\n" and the line) and wanted (the line and "\n"): `[batch, longest + 1]`."""
+    places = torch.arange(text.shape[1] + 1, device=text.device)
+    ends = lengths[:, None]
+    wanted = torch.where(places == ends, _NEWLINE, F.pad(text, (0, 1)))
+    return F.pad(text, (1, 0), value=_NEWLINE), wanted.masked_fill(places > ends, NOT_WANTED)
+
+
+def costs(scores: Tensor, wanted: Tensor) -> Tensor:
+    """What each byte costs, in nats: `[places]`, float64; none where none is wanted."""
+    return F.cross_entropy(scores.float(), wanted, ignore_index=NOT_WANTED, reduction="none").double()
+
+
+def next_byte_loss(scores: Tensor, wanted: Tensor) -> Tensor:
+    """Cross entropy of scores `[batch, time, 256]` and bytes `[batch, time]`, a mean over the bytes."""
+    return F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=NOT_WANTED)
+
+
+def written(net: Task, count: int, *, context: int) -> bytes:
+    """Have the net write: each byte is drawn as its scores say, by a generator of its own, and each line begins anew."""
+    generator = torch.Generator().manual_seed(derived(0, "written"))
+    found = bytearray([_NEWLINE])
+    for _ in range(count):
+        line = found[found.rindex(_NEWLINE) :][-context:]
+        scores = net(torch.tensor([list(line)], device=net.device))[0, -1]
+        chances = scores.detach().cpu().double().softmax(dim=0).nan_to_num(1 / BYTES)
+        found.append(int(torch.multinomial(chances, 1, generator=generator)))
+    return bytes(found[1:])
+
+
+class BitsPerByte(Metric):
+    """What a byte costs on average, in bits: 8 for a net that knows nothing."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, wanted: Tensor) -> None:
+        """Add places: scores `[places, 256]`, bytes `[places]`."""
+        self.total += costs(scores, wanted).sum()
+        self.count += (wanted != NOT_WANTED).sum()
+
+    def compute(self) -> Tensor:
+        """Give the average."""
+        return self.total / self.count / math.log(2)
+
+
+@configured
+def text_field(*, input_field: str) -> tuple[str]:
+    """Name the field of the text."""
+    return (input_field,)
+
+
+@configured
+def longest(*, context: int) -> int:
+    """How many bytes a net sees at most."""
+    return context

@@ -1,0 +1,210 @@
+"""A task: what a net is trained for. It brings loss, metrics, checks, figures and optimizer, so that an experiment's net is a `forward`.
+
+Knows how a step, a validation and a test go for any net. Refuses to know which loss, which metrics and which figures: its kinds do
+(`classification`, `regression`, `verification`, `sequences`). An experiment may override whatever has no underscore before its name.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from trainer.errors import DatasetError, ExperimentError
+from trainer.ledger import configured
+from trainer.suggest import did_you_mean
+from trainer.training.optimization.optimizers import make_optimizer
+from trainer.training.optimization.schedules import make_schedule
+from trainer.training.readers import open_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
+    from trainer.figure import Figure
+    from trainer.training.readers import Batch, Samples
+    from trainer.training.tasks.rows import Rows
+
+SPLITS: Final = ("val", "test")
+MADE_AT_SETUP: Final = ("loss", "losses", "measured", "kept", "results", "pictures", "_used")
+"""What a net has once it is set up, and none may have before."""
+
+
+class Task(L.LightningModule):
+    """The base of nets: a subclass has a constructor and `forward`, and takes its sizes as parameters named like settings."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    measured: nn.ModuleDict
+    results: dict[str, float]
+    """Every metric of the last validation and of the test, at full precision."""
+    tolerances: ClassVar[Mapping[str, float]] = {}
+    """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
+    frozen: ClassVar[Sequence[str]] = ()
+    """What the names of parameters begin with that are meant not to be trained; `reprise check` accuses any other that is not."""
+    class_names: Sequence[str] = ()
+    """The names of the classes, by number, where the dataset's reader knows them."""
+    kept: nn.ModuleDict
+    """What `note` keeps of the test for `figures`."""
+    pictures: dict[str, bytes]
+    """PNG files, by name, that go with `figures`."""
+
+    @abstractmethod
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the loss of predictions and targets, a mean over the batch."""
+
+    @abstractmethod
+    def make_metrics(self) -> MetricCollection:
+        """Make the metrics of what `judged` gives."""
+
+    def samples(self, declared: Dataset, files: Files) -> Samples:
+        """Say how a sample is read: as the dataset declares. An experiment with a reader of its own returns that."""
+        return open_samples(declared, files)
+
+    def used_fields(self) -> tuple[str, ...]:
+        """Name the fields of a sample that are used: those of the settings `input_field` and `target_field`."""
+        return fields()
+
+    def parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give of a batch what the net is given, and what it shall predict."""
+        given, wanted = self._used
+        return batch[given], batch[wanted]
+
+    def check_batch(self, given: Tensor, wanted: Tensor) -> None:
+        """Raise `DatasetError` where samples are not what this task is made for; asked before the first step."""
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise `SettingError` where there are classes that the net does not know; asked before the first step, of every split."""
+
+    def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
+
+    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what the metrics are given."""
+        return predicted, wanted
+
+    def counted(self, wanted: Tensor) -> Tensor | int:
+        """Say over how many things the loss is a mean, so that the loss of a whole split is one too."""
+        return len(wanted)
+
+    def make_kept(self) -> dict[str, Rows]:
+        """Make what `note` fills."""
+        return {}
+
+    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+        """Keep of a batch of the test what `figures` needs."""
+
+    def figures(self) -> list[Figure]:
+        """Show what the test came to; `pictures` gets the files. Asked at the end of the test, of the first rank alone."""
+        return []
+
+    @property
+    def validated(self) -> list[str]:
+        """Name what a validation measures."""
+        metrics = self.measured["val"]
+        return ["val_loss", *(str(name) for name in metrics)] if isinstance(metrics, MetricCollection) else []
+
+    def setup(self, stage: str) -> None:
+        """Make what a step needs; Lightning calls this before it moves the net to its device."""
+        if stage == "fit" or not hasattr(self, "measured"):
+            self.results, self.pictures = {}, {}
+            self.loss = self.make_loss()
+            self._used = self.used_fields()
+            metrics = self.make_metrics()
+            self.measured = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in SPLITS})
+            self.losses = nn.ModuleDict({split: MeanMetric().set_dtype(torch.float64) for split in SPLITS})
+            self.kept = nn.ModuleDict(self.make_kept())
+            _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Give the loss of a batch."""
+        del index
+        given, wanted = self._parted(batch)
+        predicted = self(given)
+        self.check_output(predicted, wanted)
+        loss = self.loss(predicted, wanted)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(wanted))
+        self.log("train_loss_mean", loss, on_step=False, on_epoch=True, batch_size=len(wanted), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Measure a batch of the validation split."""
+        del index
+        self._measure(batch, "val")
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        """Measure a batch of the test split, and keep what figures need of it."""
+        del index
+        self.note(*self._measure(batch, "test"))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin with nothing: a validation that was broken off is made anew."""
+        self._open("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with nothing."""
+        self._open("test")
+        for rows in self.kept.values():
+            rows.reset()  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the validation's metrics."""
+        self._close("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Close the test's metrics."""
+        self._close("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer and its schedule, both by name."""
+        optimizer = make_optimizer(self.parameters())
+        schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _open(self, split: str) -> None:
+        self.losses[split].reset()  # type: ignore[operator]
+        self.measured[split].reset()  # type: ignore[operator]
+
+    def _measure(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        given, wanted = self._parted(batch)
+        predicted = self(given)
+        self.check_output(predicted, wanted)
+        self.losses[split].update(self.loss(predicted, wanted).double(), self.counted(wanted))  # type: ignore[operator]
+        self.measured[split].update(*self.judged(predicted, wanted))  # type: ignore[operator]
+        return given, predicted, wanted
+
+    def _close(self, split: str) -> None:
+        found: dict[str, Any] = {f"{split}_loss": self.losses[split].compute(), **self.measured[split].compute()}  # type: ignore[operator]
+        self._open(split)
+        values = {name: float(value.item()) for name, value in found.items()}
+        self.results |= values
+        self.log_dict({name: value.float() for name, value in found.items()}, logger=False, sync_dist=True)
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.trainer.global_step)
+
+    def _parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        for name in self._used:
+            if name not in batch:
+                raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
+        return self.parted(batch)
+
+
+def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
+    for name, value in tolerances.items():
+        if name not in measured:
+            said = f"the net declares a tolerance for {name!r}, which this task does not measure"
+            raise ExperimentError(said, hint=did_you_mean(name, measured))
+        if not 0 <= value < float("inf"):
+            raise ExperimentError(f"the tolerance for {name} is {value}; expected a number from 0", hint="correct it")
+
+
+@configured
+def fields(*, input_field: str, target_field: str) -> tuple[str, str]:
+    """Name the fields of a sample that the net is given and that it shall predict."""
+    return input_field, target_field

@@ -1,0 +1,158 @@
+"""Verification: whether two samples are of one class, told by how near their embeddings are (metric learning).
+
+Knows how pairs come about, the loss, the metrics and the figures. Refuses to know the net, and how many classes there are: those of the
+test need not be those of the training.
+
+No square root is taken anywhere: torch's differs between CPUs in its last bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryEER
+
+from trainer.errors import DatasetError
+from trainer.figure import Pictures
+from trainer.ledger import configured
+from trainer.training.figures.charts import histogram, roc
+from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.settings import VerificationSettings
+from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.pairs import Pairs
+from trainer.training.tasks.rows import Rows
+from trainer.training.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
+    from trainer.figure import Figure
+    from trainer.training.readers import Samples
+
+__all__ = ["VerificationSettings", "Verifier"]
+
+_WORST: Final = 16
+_KIND: Final = "give --target-field the field of the class number"
+
+
+class Verifier(Task):
+    """A net whose `forward` gives an embedding of each sample, float `[batch, any]`; labels are whole numbers, `[batch]`.
+
+    A batch holds pairs, neighbours: samples 0 and 1, samples 2 and 3; `batch_size` counts pairs. Metrics: area under the ROC curve, equal
+    error rate, accuracy at the loss's own threshold. Figures: ROC, how far pairs are apart, the most wrong pairs.
+    """
+
+    def samples(self, declared: Dataset, files: Files) -> Samples:
+        """Read samples as the dataset declares, in pairs."""
+        return Pairs(super().samples(declared, files), declared)
+
+    def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Make the contrastive loss."""
+        return contrastive()
+
+    def make_metrics(self) -> MetricCollection:
+        """Make area, equal error rate and accuracy."""
+        return measures()
+
+    def check_batch(self, given: Tensor, wanted: Tensor) -> None:
+        """Raise `DatasetError` where labels are no class numbers."""
+        del given
+        if wanted.is_floating_point() or wanted.ndim != 1:
+            raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
+
+    def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Raise `ExperimentError` where there is not an embedding for each sample."""
+        require_float(self, predicted, (len(wanted), None), is_="an embedding of each sample")
+
+    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Give of each pair how near it is, from 0 to 1, and whether it is the same class: `[pairs]`, twice."""
+        return nearness(predicted), same(wanted)
+
+    def counted(self, wanted: Tensor) -> int:
+        """Count the pairs."""
+        return len(wanted) // 2
+
+    def make_kept(self) -> dict[str, Rows]:
+        """Keep how near each pair is, and the pairs with the largest loss."""
+        return {"pairs": Rows("near", "same"), "worst": Rows("loss", "given", "same", by="loss", most=_WORST)}
+
+    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+        """Keep of a batch what its figures need."""
+        near, equal = nearness(predicted.float()), same(wanted)
+        self.kept["pairs"].update(near=near, same=equal)  # type: ignore[operator]
+        if is_picture(given[0]):
+            loss = torch.where(equal == 1, 1 - near, near)
+            self.kept["worst"].update(loss=loss, given=torch.cat([given[0::2], given[1::2]], dim=-1), same=equal)  # type: ignore[operator]
+
+    def figures(self) -> list[Figure]:
+        """Show the ROC curve, how far pairs are apart, and the most wrong ones."""
+        found: dict[str, Tensor] = self.kept["pairs"].columns()  # type: ignore[operator]
+        if not found:
+            return []
+        near, equal = found["near"].double(), found["same"]
+        apart = {name: (1 / near - 1)[equal == value] for name, value in (("same", 1), ("not the same", 0))}
+        shown = [
+            roc({"same": (near, equal)}, title="ROC of the pairs"),
+            histogram("distances", "How far pairs are apart", "squared distance", apart),
+            self._worst(),
+        ]
+        return [figure for figure in shown if figure is not None]
+
+    def _worst(self) -> Figure | None:
+        worst: dict[str, Tensor] = self.kept["worst"].columns()  # type: ignore[operator]
+        if not worst:
+            return None
+        captions = ["same, yet far" if equal else "not same, yet near" for equal in worst["same"].tolist()]
+        title = "Most wrong: the same and farthest apart, or not the same and nearest"
+        self.pictures["most-wrong.png"] = drawn(
+            Row.several(title, [{"image": each} for each in worst["given"]], captions)
+        )
+        return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
+
+
+def squared_distance(embeddings: Tensor) -> Tensor:
+    """How far the two of each pair are apart, squared: `[2 * pairs, any]` to `[pairs]`."""
+    return (embeddings[0::2] - embeddings[1::2]).square().sum(dim=1)
+
+
+def nearness(embeddings: Tensor) -> Tensor:
+    """1 where the two of a pair are the same, towards 0 the farther they are apart: `[pairs]`."""
+    return 1 / (1 + squared_distance(embeddings))
+
+
+def same(labels: Tensor) -> Tensor:
+    """1 where the two of a pair are of one class: `[pairs]`, int64."""
+    return (labels[0::2] == labels[1::2]).long()
+
+
+class Contrastive(nn.Module):
+    """Draws pairs of one class together, and others apart until their squared distance is `margin` (after Hadsell et al., 2006)."""
+
+    def __init__(self, margin: float) -> None:
+        """Push apart up to `margin`."""
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Give the mean over the pairs."""
+        apart = squared_distance(embeddings)
+        return torch.where(same(labels) == 1, apart, F.relu(self.margin - apart)).mean()
+
+
+@configured
+def contrastive(*, margin: float) -> Contrastive:
+    """Contrastive loss of embeddings `[2 * pairs, any]` and labels `[2 * pairs]`, a mean over the pairs."""
+    return Contrastive(margin)
+
+
+@configured
+def measures(*, margin: float) -> MetricCollection:
+    """AUC and EER over all thresholds; accuracy where pairs within half the margin are called the same."""
+    middle = 1 / (1 + margin / 2)
+    return MetricCollection({"auc": BinaryAUROC(), "eer": BinaryEER(), "accuracy": BinaryAccuracy(threshold=middle)})

@@ -1,0 +1,234 @@
+"""Observing a few steps: hooks on every module, hashes of everything that passes, operations where one must be named.
+
+Knows where in a step a value can be looked at. Refuses to change one, and to compare: `trainer.sameness.observed` does. It looks at every
+bit, and is slow: a few steps tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+from xxhash import xxh3_64_hexdigest
+
+from trainer.ledger import configured, kept, made
+from trainer.sameness.observed import Kind, Op, Sight
+from trainer.training.data import RunData
+from trainer.training.determinism.exactness import apply_level
+from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.fit import limits, placement, quieten
+from trainer.training.steps import SeedEveryStep
+from trainer.training.tracing.fingerprints import memory_of, tensors_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from trainer.data.dataset import Dataset
+    from trainer.data.files import Files
+    from trainer.ledger import Ledger
+    from trainer.training.experiment import Experiment
+
+_LONGEST: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is observed."""
+
+    experiment: Experiment
+    ledger: Ledger
+    dataset: Dataset
+    data: Files
+    device: str
+    steps: int
+    folder: Path
+    """For what Lightning may write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where operations are noted: in one call of one module, or, with no name, in a part of a step."""
+
+    step: int
+    name: str | None = None
+    call: int = 1
+    part: Literal["forward", "backward", "optimizer"] = "forward"
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What one observation gave."""
+
+    sights: list[Sight] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+
+
+def observe(subject: Subject, *, window: Window | None = None) -> Seen:
+    """Make a net from nothing, train a few steps, and note what passes."""
+    quieten()
+    with kept(subject.ledger):
+        apply_level()
+        _seed_start()
+        net = subject.experiment.make_net()
+        data = made(RunData, subject.dataset, net.samples(subject.dataset, subject.data))
+        observer = Observer(window)
+        limited = limits() | {"max_steps": subject.steps}
+        machine = L.Trainer(
+            **limited,
+            **placement(subject.device),
+            logger=False,
+            callbacks=[made(SeedEveryStep), observer],
+            default_root_dir=subject.folder,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+        )
+        machine.fit(net, datamodule=data)
+    return observer.seen
+
+
+class Observer(Callback):
+    """Notes every value that passes, and, within `window`, every operation."""
+
+    def __init__(self, window: Window | None = None) -> None:
+        """Begin with nothing seen."""
+        self.seen = Seen()
+        self.window = window
+        self.step = 0
+        self.calls: Counter[str] = Counter()
+        self.mode: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at what training begins with; hook every module."""
+        del trainer
+        self._state(Kind.START, pl_module)
+        for name, module in pl_module.named_modules():
+            module.register_forward_pre_hook(self._entering(name), with_kwargs=True)
+            module.register_forward_hook(self._leaving(name))
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Look at what the step is given."""
+        del trainer, pl_module, batch_idx
+        self.step += 1
+        self.calls.clear()
+        self._note(Kind.BATCH, "", 1, *tensors_in(batch))
+        self._part("forward")
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Leave the forward pass."""
+        del trainer, pl_module, loss
+        self._part("backward")
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: object) -> None:
+        """Look at every whole gradient."""
+        del trainer, optimizer
+        for name, parameter in pl_module.named_parameters():
+            if parameter.grad is not None:
+                self._note(Kind.GRADIENT, name, 1, parameter.grad)
+        self._part("optimizer")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Look at every weight and buffer."""
+        del trainer, outputs, batch, batch_idx
+        self._shut()
+        self._state(Kind.WEIGHT, pl_module)
+
+    def _state(self, kind: Kind, net: nn.Module) -> None:
+        for name, value in [*net.named_parameters(), *net.named_buffers()]:
+            self._note(kind, name, 1, value)
+
+    def _entering(self, name: str) -> Any:
+        def hook(module: nn.Module, given: Any, named: Any) -> None:
+            del module
+            self.calls[name] += 1
+            self._note(Kind.INPUT, name, self.calls[name], *tensors_in([given, named]))
+            if self.window == Window(step=self.step, name=name, call=self.calls[name]):
+                self._open()
+
+        return hook
+
+    def _leaving(self, name: str) -> Any:
+        def hook(module: nn.Module, given: Any, gave: Any) -> None:
+            del module, given
+            call, step = self.calls[name], self.step
+            if self.window == Window(step=step, name=name, call=call):
+                self._shut()
+            outputs = list(tensors_in(gave))
+            self._note(Kind.OUTPUT, name, call, *outputs)
+            for output in outputs:
+                if output.requires_grad:
+                    cast("Any", output).register_hook(lambda gradient: self._note(Kind.BACKWARD, name, call, gradient))
+
+        return hook
+
+    def _note(self, kind: Kind, name: str, call: int, *tensors: Tensor) -> None:
+        self.seen.sights.append(Sight(self.step, kind, name, call, prints(tensors)))
+
+    def _part(self, part: Literal["forward", "backward", "optimizer"]) -> None:
+        if self.window is None or self.window.name is None:
+            self._shut()
+            if self.window == Window(step=self.step, part=part):
+                self._open()
+
+    def _open(self) -> None:
+        self.mode = Operations(self.seen.ops)
+        self.mode.__enter__()
+
+    def _shut(self) -> None:
+        if self.mode is not None:
+            self.mode.__exit__(None, None, None)
+            self.mode = None
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
+    """Notes each operation that torch carries out: what it was given, what it gave."""
+
+    def __init__(self, into: list[Op]) -> None:
+        """Note into this list."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.into = into
+        self.raw: set[int] = set()
+        """Where memory lies that was made and not yet written: what is in it means nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry it out, between two looks."""
+        del types
+        leaves = tree_leaves([args, kwargs or {}])
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        given = prints([one for one in tensors if one.data_ptr() not in self.raw])
+        numbers = repr([leaf for leaf in leaves if isinstance(leaf, bool | int | float | complex)])
+        gave = func(*args, **(kwargs or {}))
+        made_now = [leaf for leaf in tree_leaves(gave) if isinstance(leaf, torch.Tensor)]
+        if "empty" in str(func) or "aten.set_" in str(func):
+            self.raw |= {one.data_ptr() for one in made_now}
+            return gave
+        self.raw -= {one.data_ptr() for one in made_now}
+        self.into.append(Op(str(func), given, prints(made_now), numbers[:_LONGEST]))
+        return gave
+
+
+def prints(tensors: Any) -> str:
+    """One fingerprint of every bit of these tensors, and of their shapes and types."""
+    with _disable_current_modes():
+        parts = [f"{tuple(one.shape)}{one.dtype}{xxh3_64_hexdigest(memory_of(one.detach().cpu()))}" for one in tensors]
+    return xxh3_64_hexdigest("".join(parts).encode())
+
+
+@configured
+def _seed_start(*, seed: int) -> None:
+    seed_all(derived(seed, "init"))

@@ -1,0 +1,208 @@
+"""The tracer: writes a line of the trace for each step of the optimizer and each evaluation, while the training goes on.
+
+Knows when each stream's value is there. Refuses to change a training: it draws no random number, and waits for no device within a step.
+
+On a CPU a line is written when its step ends, one write and no more, so that a killed run has it. On a GPU what was computed stays there,
+is fetched for many steps at once, and is written before a checkpoint is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from xxhash import xxh3_64_hexdigest
+
+from trainer.ledger import configured
+from trainer.sameness.trace import FILE
+from trainer.sameness.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.training.tracing.fingerprints import tensors_in
+from trainer.training.tracing.sensing import OnDevice, OnHost, state_of_generators, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import lightning as L
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from trainer.training.tracing.sensing import Part, Sense
+
+_ZERO: Final = torch.zeros(())
+
+
+@dataclass(slots=True, kw_only=True)
+class Making:
+    """A step's line while its values come in; some may still be on the device."""
+
+    data: list[Part] = field(default_factory=list)
+    losses: list[Part] = field(default_factory=list)
+    norm: list[Part] = field(default_factory=list)
+    weights: list[Part] = field(default_factory=list)
+    gradients: list[Part] = field(default_factory=list)
+    known: dict[str, Any] = field(default_factory=lambda: {"schedule": []})
+    """What no device has to be asked for."""
+
+    def parts(self) -> list[Part]:
+        """Give every part, in the order in which `line` takes them."""
+        return [*self.data, *self.losses, *self.norm, *self.weights, *self.gradients]
+
+    def line(self, fetched: Iterator[list[int]]) -> Step:
+        """Word the step."""
+        data, losses, norm, weights, gradients = (
+            [value for _ in kind for value in next(fetched)]
+            for kind in (self.data, self.losses, self.norm, self.weights, self.gradients)
+        )
+        return Step(
+            data=xxh3_64_hexdigest(_packed(data)),
+            loss=_packed(losses).hex(),
+            gradient=_packed(norm).hex(),
+            weights=xxh3_64_hexdigest(_packed(weights)),
+            tensors=prints_of(weights),
+            gradients=prints_of(gradients) if self.gradients else None,
+            **self.known,
+        )
+
+
+class Tracer(Callback):
+    """Writes `trace.jsonl` into the attempt's folder; with `full`, each gradient's fingerprint too."""
+
+    sense: Sense
+
+    def __init__(self, folder: Path, *, full: bool = False, sense: Sense | None = None) -> None:
+        """Append to the trace in `folder`, by `sense` or the device's own: a resumed attempt has the lines before its checkpoint there."""
+        self.path = folder / FILE
+        self.full = full
+        self.asked = sense
+        self.making = Making()
+        self.held: list[Making] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Name the tensors that are traced; begin the file with them."""
+        self.sense = self.asked or (OnHost() if pl_module.device.type == "cpu" else OnDevice())
+        self.weights = list(weights_of(pl_module))
+        self.parameters = [value for _, value in pl_module.named_parameters()]
+        self.before = trainer.global_step
+        if trainer.is_global_zero and not (self.path.exists() and self.path.stat().st_size):
+            self._write(self._header(trainer, pl_module).to_line())
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Fingerprint what the step is given, before anything can change it."""
+        del pl_module, batch_idx
+        given = list(tensors_in(batch))
+        if given and trainer.is_global_zero:
+            self.making.data.append(self.sense.prints(given))
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Note the gradients before they are clipped, and what the optimizer was told."""
+        del pl_module
+        if not trainer.is_global_zero:
+            return
+        given = [_filled(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        self.making.norm = [self.sense.number(norm_of(given))]
+        self.making.known["schedule"] = [value for _, value in scheduled(optimizer)]
+        if self.full:
+            self.making.gradients = [
+                self.sense.prints(
+                    [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters]
+                )
+            ]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
+    ) -> None:
+        """Note the loss; where the optimizer stepped, the weights, and the line is whole."""
+        del batch
+        if not trainer.is_global_zero:
+            return
+        if outputs and outputs.get("loss") is not None:
+            self.making.losses.append(self.sense.number(outputs["loss"]))
+        if trainer.global_step == self.before:
+            return
+        self.before = trainer.global_step
+        made, self.making = self.making, Making()
+        made.weights = [self.sense.weights([owner[name] for _, owner, name in self.weights])]
+        made.known |= {"step": self.before, "epoch": trainer.current_epoch, "batch": batch_idx + 1}
+        made.known["random"] = f"{state_of_generators(pl_module.device):016x}"
+        self.held.append(made)
+        if len(self.held) >= self.sense.held:
+            self.flush()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what a validation measured."""
+        self._evaluated("val", trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what the test measured."""
+        self._evaluated("test", trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what is held."""
+        del trainer, pl_module
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines of all whole steps now."""
+        if self.held:
+            held, self.held = self.held, []
+            fetched = iter(self.sense.fetched([part for made in held for part in made.parts()]))
+            self._write(b"".join(made.line(fetched).to_line() for made in held))
+
+    def _header(self, trainer: L.Trainer, net: nn.Module) -> Header:
+        return Header(
+            algorithm=cast("Any", self.sense.algorithm),
+            layout=layout_of((name, _kind(owner[key]), owner[key].shape) for name, owner, key in self.weights),
+            tensors=[name for name, _, _ in self.weights],
+            gradients=[name for name, _ in net.named_parameters()] if self.full else None,
+            schedule=[name for optimizer in trainer.optimizers for name, _ in scheduled(optimizer)],
+        )
+
+    def _evaluated(self, split: Literal["val", "test"], trainer: L.Trainer, net: L.LightningModule) -> None:
+        found: dict[str, float] = getattr(net, "results", {})
+        values = {name: value for name, value in sorted(found.items()) if name.startswith(f"{split}_")}
+        self.flush()
+        if trainer.is_global_zero and values:
+            self._write(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
+
+    def _write(self, lines: bytes) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            file.write(lines)
+
+
+@configured
+def tracers(folder: Path, *, trace: str) -> list[Tracer]:
+    """Make what traces a training into `folder`, as the setting says."""
+    return [] if trace == "off" else [Tracer(folder, full=trace == "full")]
+
+
+def scheduled(optimizer: Optimizer) -> Iterator[tuple[str, float]]:
+    """Name the numbers that an optimizer is told, group by group: `0.lr`, `0.betas.1`, `0.weight_decay`."""
+    for place, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            several = value if isinstance(value, tuple) else (value,)
+            for number, one in enumerate(several):
+                if isinstance(one, int | float) and not isinstance(one, bool):
+                    yield f"{place}.{name}.{number}" if isinstance(value, tuple) else f"{place}.{name}", float(one)
+
+
+def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """Give the norm of all gradients together, by one call for all: the bits of torch's `get_total_norm`, sooner."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else _ZERO  # noqa: SLF001 - it has no public name
+
+
+def _filled(gradient: torch.Tensor) -> torch.Tensor:
+    """Give what a gradient holds: a sparse one knows no norm."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _packed(values: list[int]) -> bytes:
+    return b"".join(value.to_bytes(8, "big") for value in values)
