@@ -1,4 +1,4 @@
-"""What a check of an experiment found: passed, failed or skipped, a line about it, and what to look at.
+"""What a check of an experiment found: passed, odd, failed or skipped, a line about it, and what to look at.
 
 Knows how findings are told. Refuses to know how anything is checked: `trainer.training.checks` does.
 """
@@ -18,6 +18,8 @@ class Status(StrEnum):
     """What came of a check."""
 
     PASSED = "passed"
+    NOTED = "noted"
+    """Passed, with something that is worth knowing and may be meant."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -29,12 +31,12 @@ class Finding(Document):
     status: Status
     said: str
     look: str | None = None
-    """Of a failure: what to look at."""
+    """Of a failure, or of what is odd: what to look at."""
     seconds: float = 0.0
 
 
 _WIDE: Final = len("finite gradients")
-_MARKS: Final = {Status.PASSED: "ok", Status.FAILED: "FAILED", Status.SKIPPED: "skipped"}
+_MARKS: Final = {Status.PASSED: "ok", Status.NOTED: "note", Status.FAILED: "FAILED", Status.SKIPPED: "skipped"}
 
 
 def failed(findings: Sequence[Finding]) -> list[str]:
@@ -42,8 +44,13 @@ def failed(findings: Sequence[Finding]) -> list[str]:
     return [finding.check for finding in findings if finding.status is Status.FAILED]
 
 
+def noted(findings: Sequence[Finding]) -> list[str]:
+    """Name the checks that found something odd."""
+    return [finding.check for finding in findings if finding.status is Status.NOTED]
+
+
 def lines(finding: Finding) -> Iterator[str]:
-    """Tell one: a line, and under a failure what to look at.
+    """Tell one: a line, and under it what to look at, where there is something.
 
     >>> list(lines(Finding(check="forward", status=Status.PASSED, said="[32, 1, 8, 8] to [32, 10]")))
     ['forward           ok       [32, 1, 8, 8] to [32, 10]']

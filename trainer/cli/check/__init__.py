@@ -21,7 +21,7 @@ from trainer.cli.run_page import printable
 from trainer.cli.same.apart import told
 from trainer.cli.train import understood
 from trainer.errors import UnsoundError, UsageError
-from trainer.finding import Finding, failed, lines
+from trainer.finding import Finding, failed, lines, noted
 from trainer.host.image_claim import claim
 from trainer.origins import take_apart
 
@@ -85,8 +85,9 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         for text in lines(findings[-1]):
             _say(f"  {printable(text)}", aloud=aloud)
     wrong = failed(findings)
+    odd = f"; look at {', '.join(noted(findings))}" if noted(findings) else ""
     well = (
-        f"{len(findings)} checks, none failed"
+        f"{len(findings)} checks, none failed{odd}"
         if not wrong
         else f"{len(wrong)} of {len(findings)} checks failed: {', '.join(wrong)}"
     )

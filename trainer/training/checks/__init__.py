@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from trainer.errors import RepriseError
 from trainer.finding import Finding, Status
 from trainer.ledger import kept
-from trainer.training.checks import evaluating, fitting, saving
+from trainer.training.checks import causality, evaluating, fitting, saving
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
-from trainer.training.checks.wrong import Nothing, Wrong
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.determinism.exactness import translated
 from trainer.training.experiment import own_failure
 from trainer.training.fit import quieten
@@ -77,6 +77,11 @@ CHECKS: Final = {
         needs=("forward",),
         look="means, softmax or reshapes over the first dimension; normalisation by the batch in eval mode",
     ),
+    "causality": Check(
+        run=causality.causality,
+        needs=("forward",),
+        look="a causal mask; padding of convolutions, on the left alone; means and normalisation over time; nets that go both ways",
+    ),
     "save and load": Check(
         run=saving.saving,
         needs=("targets",),
@@ -93,13 +98,16 @@ CHECKS: Final = {
 }
 
 
+_HOLDS: Final = {Status.PASSED, Status.NOTED}
+
+
 def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
     """Make all of these checks, in their order; whatever the experiment raises is a finding."""
     quieten()
     trial = Trial(subject)
     done: dict[str, Status] = {}
     for name, check in checks.items():
-        lacking = next((need for need in check.needs if done[need] is not Status.PASSED), None)
+        lacking = next((need for need in check.needs if done[need] not in _HOLDS), None)
         began = monotonic()
         if lacking is not None:
             finding = Finding(check=name, status=Status.SKIPPED, said=f"needs {lacking!r} to pass")
@@ -116,6 +124,8 @@ def _found(name: str, check: Check, trial: Trial) -> Finding:
         return Finding(check=name, status=Status.PASSED, said=check.run(trial))
     except Nothing as fault:
         return Finding(check=name, status=Status.SKIPPED, said=str(fault))
+    except Odd as fault:
+        return Finding(check=name, status=Status.NOTED, said=fault.said, look=fault.look)
     except Wrong as fault:
         return Finding(check=name, status=Status.FAILED, said=fault.said, look=fault.look or check.look)
     except RepriseError as fault:
@@ -124,6 +134,7 @@ def _found(name: str, check: Check, trial: Trial) -> Finding:
         told = own_failure(fault, file=trial.subject.experiment.file)
         exact = translated(fault) if isinstance(fault, RuntimeError) else None
         said = (exact or told or RepriseError(f"{type(fault).__name__}: {str(fault).splitlines()[:1]}")).message
+        said = ", ".join([said, *getattr(fault, "__notes__", ())])
         look = exact.hint if exact else "; ".join(filter(None, [check.look, _lines(told)]))
         return Finding(check=name, status=Status.FAILED, said=said, look=look)
 

@@ -10,8 +10,10 @@ from torch.utils._pytree import tree_leaves
 
 from trainer.errors import DatasetError
 from trainer.ledger import made
+from trainer.training.checks import where
 from trainer.training.checks.trial import SPLITS, Trial
 from trainer.training.checks.watch import Watch
+from trainer.training.checks.where import grouped
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require
 from trainer.training.data import RunData
 
@@ -122,8 +124,10 @@ def _require_classes(trial: Trial) -> None:
 
 def finite(trial: Trial) -> str:
     """Look at outputs and losses for NaN and infinity."""
-    for output in outputs(trial.fresh(), trial.given):
-        require(bool(torch.isfinite(output).all()), f"{_bad(output)} of what a fresh net gives")
+    net = trial.fresh()
+    for output in outputs(net, trial.given):
+        if not bool(torch.isfinite(output).all()):
+            raise Wrong(f"{_bad(output)} of what a fresh net gives{_first_odd(net, trial.given)}")
     losses = trial.watched.losses
     for step, loss in enumerate(losses, start=1):
         require(torch.isfinite(torch.tensor(loss)), f"the loss is {loss} at step {step} on one batch")
@@ -134,7 +138,7 @@ def finite_gradients(trial: Trial) -> str:
     """Look at gradients for NaN and infinity."""
     odd = trial.watched.odd
     step = min(odd.values(), default=0)
-    require(not odd, f"the gradient of {listed(list(odd))} is not finite at step {step}")
+    require(not odd, f"the gradient of {grouped(trial.watched.net, list(odd))} is not finite at step {step}")
     return f"{len(trial.watched.reached)} gradients, at each of {len(trial.watched.losses)} steps"
 
 
@@ -145,11 +149,11 @@ def gradients(trial: Trial) -> str:
     meant = tuple(net.frozen)
     names = {name: parameter for name, parameter in net.named_parameters() if not (meant and name.startswith(meant))}
     frozen = [name for name, parameter in names.items() if not parameter.requires_grad]
-    require(not frozen, f"frozen (requires_grad is False): {listed(frozen)}")
+    require(not frozen, f"frozen (requires_grad is False): {grouped(net, frozen)}")
     unused = [name for name in names if name not in watch.reached and name not in watch.odd]
-    require(not unused, f"no gradient other than zero reaches {listed(unused)}")
+    require(not unused, f"no gradient other than zero reaches {grouped(net, unused)}")
     still = [name for name in watch.still() if name in names]
-    require(not still, f"gradients reach {listed(still)}, but no step changes it", look="configure_optimizers")
+    require(not still, f"gradients reach {grouped(net, still)}, but no step changes it", look="configure_optimizers")
     left = f"; {listed(list(meant))} meant to be frozen" if meant else ""
     return f"all {len(names)} parameters get gradients and move{left}"
 
@@ -167,9 +171,21 @@ def overfits(trial: Trial) -> str:
 
 
 def outputs(net: Task, given: Tensor) -> list[Tensor]:
-    """Give every tensor that the net gives."""
+    """Give every tensor that the net gives; where a module raises, its fault is noted with the module's name."""
     with torch.no_grad():
-        return list(_tensors(net(given)))
+        try:
+            return list(_tensors(net(given)))
+        except Exception:
+            with where.watched(net):
+                net(given)
+            raise
+
+
+def _first_odd(net: Task, given: Tensor) -> str:
+    call = where.first_odd(
+        where.passed(net, given), lambda value: value.is_floating_point() and not bool(torch.isfinite(value).all())
+    )
+    return f", first in {where.told(call.name, call.module)}" if call else ""
 
 
 def _tensors(gave: Any) -> Iterator[Tensor]:

@@ -1,10 +1,19 @@
-"""How a check says that something is wrong, or that there is nothing to check."""
+"""How a check says that something is wrong, that something is odd and no fault, or that there is nothing to check."""
 
 from __future__ import annotations
 
 
 class Wrong(Exception):  # noqa: N818 - it is a finding, not a fault of this program
     """What a check found wrong; `look` says more precisely than the check itself what to look at."""
+
+    def __init__(self, said: str, *, look: str | None = None) -> None:
+        """Keep the line."""
+        super().__init__(said)
+        self.said, self.look = said, look
+
+
+class Odd(Exception):  # noqa: N818 - it is a finding, not a fault of this program
+    """What a check found that is worth knowing and may be meant; `look` says what to look at."""
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
         """Keep the line."""

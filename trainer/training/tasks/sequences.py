@@ -49,6 +49,8 @@ class SequenceModel(Task):
     and accuracy. Figures: bits per byte at each place, and a text that the net writes.
     """
 
+    causal = True
+
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Make the cross entropy over all bytes of the batch."""
         return next_byte_loss

@@ -48,6 +48,8 @@ class Task(L.LightningModule):
     """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
     """What the names of parameters begin with that are meant not to be trained; `reprise check` accuses any other that is not."""
+    causal: ClassVar[bool] = False
+    """Whether `forward` is given and gives `[batch, time, ...]`, and what it gives at a place may depend on inputs up to there alone."""
     class_names: Sequence[str] = ()
     """The names of the classes, by number, where the dataset's reader knows them."""
     kept: nn.ModuleDict

@@ -1,0 +1,192 @@
+"""Nets that look ahead, each caught, with how far it looks and the module that does; those that do not are not accused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.training.checks.causality import causality
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.tasks.classification import Classifier
+from trainer.training.tasks.sequences import BYTES, SequenceModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.torch
+WIDTH, TIME = 8, 12
+
+
+class Net(SequenceModel):
+    """Bytes, embedded; layers over `[batch, time, width]`; scores."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        """Put these between."""
+        super().__init__()
+        self.bytes, self.layers, self.scores = nn.Embedding(BYTES, WIDTH), layers, nn.Linear(WIDTH, BYTES)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Give scores."""
+        scores: Tensor = self.scores(self.layers(self.bytes(text)))
+        return scores
+
+
+class Through(nn.Module):
+    """A layer of a function over time: of `[batch, width, time]`, as a convolution takes it."""
+
+    def __init__(self, inner: nn.Module, *, left: int = 0) -> None:
+        """Put so many zeros on the left."""
+        super().__init__()
+        self.inner, self.left = inner, left
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn, pad, and turn back."""
+        turned: Tensor = self.inner(F.pad(values.transpose(1, 2), (self.left, 0))).transpose(1, 2)
+        return turned
+
+
+class Attending(nn.Module):
+    """Attention, by torch's module, that looks at no place `beyond` its own or more."""
+
+    def __init__(self, beyond: int) -> None:
+        """Make it."""
+        super().__init__()
+        self.beyond, self.heads = beyond, nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Attend."""
+        time = values.shape[1]
+        hidden = torch.ones(time, time, dtype=torch.bool).triu(self.beyond)
+        found: Tensor = self.heads(values, values, values, attn_mask=hidden)[0]
+        return values + found
+
+
+class Own(nn.Module):
+    """A function of one's own, `[batch, time, width]`."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Take it."""
+        super().__init__()
+        self.function = function
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Call it."""
+        return self.function(values)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer."""
+
+    def __init__(self, *, both: bool) -> None:
+        """One way, or both."""
+        super().__init__()
+        self.inner = nn.GRU(WIDTH, WIDTH // (2 if both else 1), batch_first=True, bidirectional=both)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Give what it says at each place."""
+        found: Tensor = self.inner(values)[0]
+        return found
+
+
+def look(layers: nn.Module) -> str:
+    """Check a net of these layers."""
+    torch.manual_seed(0)
+    for parameter in layers.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    given = torch.randint(BYTES, (4, TIME))
+    trial: Any = SimpleNamespace(net=Net(layers), given=given)
+    return causality(trial)
+
+
+WRONG: Final[dict[str, tuple[Callable[[], nn.Module], int, int, str, str | None]]] = {
+    "attention without a mask": (
+        lambda: Attending(TIME),
+        0,
+        TIME - 1,
+        "layers.heads (MultiheadAttention)",
+        "attn_mask",
+    ),
+    "a mask one place too wide": (lambda: Attending(2), 0, 1, "layers.heads (MultiheadAttention)", "attn_mask"),
+    "a centred convolution": (
+        lambda: nn.Sequential(nn.ReLU(), Through(nn.Conv1d(WIDTH, WIDTH, 5, padding=2))),
+        0,
+        2,
+        "layers.1.inner (Conv1d)",
+        "on the left alone",
+    ),
+    "normalisation over time": (
+        lambda: Through(nn.InstanceNorm1d(WIDTH)),
+        0,
+        TIME - 1,
+        "layers.inner (InstanceNorm1d)",
+        "each place alone",
+    ),
+    "a batch norm that keeps no average": (
+        lambda: Through(nn.BatchNorm1d(WIDTH, track_running_stats=False)),
+        0,
+        TIME - 1,
+        "layers.inner (BatchNorm1d)",
+        "each place alone",
+    ),
+    "both directions": (lambda: Recurrent(both=True), 0, TIME - 1, "layers.inner (GRU)", "bidirectional=False"),
+    "a mean of all places": (
+        lambda: Own(lambda values: values - values.mean(dim=1, keepdim=True)),
+        0,
+        TIME - 1,
+        "layers (Own)",
+        None,
+    ),
+    "the end alone": (
+        lambda: Own(lambda values: torch.cat([values[:, :-2], values[:, -1:], values[:, -1:]], dim=1)),
+        TIME - 2,
+        TIME - 1,
+        "layers (Own)",
+        None,
+    ),
+}
+RIGHT: Final[dict[str, Callable[[], nn.Module]]] = {
+    "attention with a mask": lambda: Attending(1),
+    "a convolution padded on the left": lambda: Through(nn.Conv1d(WIDTH, WIDTH, 5), left=4),
+    "one direction": lambda: Recurrent(both=False),
+    "dropout": lambda: nn.Dropout(0.5),
+    "layer norm of each place": lambda: nn.LayerNorm(WIDTH),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_look_ahead_is_caught(name: str) -> None:
+    """The first place, the furthest that it sees, and the innermost module that does it."""
+    layers, place, ahead, module, advice = WRONG[name]
+    with pytest.raises(Wrong) as caught:
+        look(layers())
+    assert caught.value.said.startswith(f"the output at place {place} depends on the input at place {ahead} (")
+    assert caught.value.said.endswith(f", first in {module}")
+    assert advice is None or advice in str(caught.value.look)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_net_that_looks_back_alone_passes(name: str) -> None:
+    """Also where passes draw random numbers in training."""
+    assert look(RIGHT[name]()).startswith(f"{TIME} places: none changes")
+
+
+def test_what_looks_ahead_in_training_alone_is_told_and_no_fault() -> None:
+    """A batch norm's own statistics see every place; those that it keeps see none, and it is as it was afterwards."""
+    norm = nn.BatchNorm1d(WIDTH)
+    before = {name: value.clone() for name, value in norm.state_dict().items() if "running" in name}
+    with pytest.raises(Odd, match=r"in training mode the output at place 0 .* layers.inner \(BatchNorm1d\)"):
+        look(Through(norm))
+    assert all(torch.equal(value, norm.state_dict()[name]) for name, value in before.items())
+    assert norm.training
+
+
+def test_a_task_without_places_is_not_asked() -> None:
+    """What a net gives of an image has no order."""
+    trial: Any = SimpleNamespace(net=type("Other", (Classifier,), {})(), given=torch.zeros(4, 1, 8, 8))
+    with pytest.raises(Nothing, match="no sequence"):
+        causality(trial)

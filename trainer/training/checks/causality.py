@@ -1,0 +1,158 @@
+"""Check of sequence models: what is told at a place depends on inputs up to there alone.
+
+Knows how a look ahead is found, how far it reaches and which module does it. Refuses to know tasks: each says
+whether it is causal.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from trainer.training.checks import where
+from trainer.training.checks.close import far
+from trainer.training.checks.fitting import outputs
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.determinism.seeds import seed_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.training.checks.trial import Trial
+    from trainer.training.tasks.task import Task
+
+_NORMS: Final = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_LOOK: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...]] = (
+    (_ConvNd, "pad on the left alone, as F.pad(values, (kernel - 1, 0)), with padding=0"),
+    (_NORMS, "normalise each place alone, not over time"),
+    (nn.RNNBase, "bidirectional=False"),
+    (nn.MultiheadAttention, "give it a causal mask: attn_mask, with True where a place must not look"),
+    ((nn.TransformerEncoder, nn.TransformerEncoderLayer), "give it a causal mask: mask=..., is_causal=True"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """An output that depends on a later input: its place, that input's place (the furthest), and what was changed when it was seen."""
+
+    place: int
+    ahead: int
+    changed: Tensor
+
+    def told(self, places: int) -> str:
+        """Say it."""
+        return f"the output at place {self.place} depends on the input at place {self.ahead} (places are 0 to {places - 1})"
+
+
+def causality(trial: Trial) -> str:
+    """Change the inputs after a place, and look at the outputs up to it; in eval mode, then in training."""
+    net, given = trial.net, trial.given
+    if not type(net).causal:
+        raise Nothing("its task predicts no sequence (`causal` is False)")
+    if given.dim() < 2 or given.shape[1] < 2:  # noqa: PLR2004 - batch and time
+        raise Nothing(f"a batch is {list(given.shape)}: it has no two places")
+    places = given.shape[1]
+    with _as_it_was(net):
+        if leak := _leak(net.eval(), given):
+            module = _module(net, given, leak)
+            raise Wrong(f"{leak.told(places)}{_told(module)}", look=_look(module))
+        if leak := _leak(net.train(), given):
+            module = _module(net, given, leak)
+            said = (
+                f"in eval mode no output depends on later inputs; in training mode {leak.told(places)}{_told(module)}"
+            )
+            raise Odd(
+                said, look="the training's loss is lower than what the net can do; metrics of val and test are right"
+            )
+    return f"{places} places: none changes, in eval mode and in training, when only the inputs after it do"
+
+
+def _leak(net: Task, given: Tensor) -> Leak | None:
+    """Find the first output that depends on a later input. Raises `Nothing` where that cannot be told."""
+    before = _places(net, given)
+    if any(bool(output.isnan().any()) for output in before):
+        raise Nothing("what the net gives is not finite")
+    if not all(torch.equal(one, two) for one, two in zip(before, _places(net, given), strict=True)):
+        raise Nothing("two passes of one batch give different outputs")
+    last = given.shape[1] - 1
+    for cut in sorted({0, last // 4, last // 2, 3 * last // 4, last - 1}):
+        changed = _changed(given, cut + 1)
+        apart = [_apart_at(one, two) for one, two in zip(before, _places(net, changed), strict=True)]
+        found = [int(each[: cut + 1].nonzero()[0]) for each in apart if bool(each[: cut + 1].any())]
+        if found:
+            place = min(found)
+            return Leak(place=place, ahead=_furthest(net, given, place, sees=cut + 1), changed=changed)
+    return None
+
+
+def _furthest(net: Task, given: Tensor, place: int, *, sees: int) -> int:
+    """The last input that the output at `place` depends on; it depends on those from `sees` on."""
+    before, none = _places(net, given), given.shape[1]
+    while none - sees > 1:
+        middle = (sees + none) // 2
+        after = _places(net, _changed(given, middle))
+        seen = any(bool(_apart_at(one, two)[place]) for one, two in zip(before, after, strict=True))
+        sees, none = (middle, none) if seen else (sees, middle)
+    return sees
+
+
+def _changed(given: Tensor, first: int) -> Tensor:
+    """The same up to `first`; from there on what other samples have, backwards."""
+    return torch.cat([given[:, :first], given.roll(1, dims=0).flip(1)[:, first:]], dim=1)
+
+
+def _places(net: Task, given: Tensor) -> list[Tensor]:
+    """What the net gives at each place: `[batch, time, ...]`."""
+    seed_all(0)
+    found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
+    if not found:
+        raise Nothing(f"what the net gives is not [{given.shape[0]}, {given.shape[1]}, ...]: places cannot be told")
+    return found
+
+
+def _apart_at(one: Tensor, other: Tensor) -> Tensor:
+    """At which places `[time]` two outputs are apart."""
+    return far(one, other).flatten(2).any(dim=2).any(dim=0)
+
+
+def _module(net: Task, given: Tensor, leak: Leak) -> where.Call | None:
+    """The innermost module that is given nothing of later places and gives something of them."""
+    time, kept = given.shape[1], leak.place + 1
+
+    def leaks(one: Tensor, other: Tensor, *, unknown: bool = False) -> bool:
+        axes = [axis for axis, size in enumerate(one.shape) if size == time]
+        if not axes:
+            return unknown and not torch.equal(one, other)
+        return all(bool(far(one.narrow(axis, 0, kept), other.narrow(axis, 0, kept)).any()) for axis in axes)
+
+    before, after = where.passed(net, given), where.passed(net, leak.changed)
+    return where.first_apart(before, after, leaks, given=lambda one, other: leaks(one, other, unknown=True))
+
+
+def _told(call: where.Call | None) -> str:
+    return f", first in {where.told(call.name, call.module)}" if call else ""
+
+
+def _look(call: where.Call | None) -> str | None:
+    return next((told for kinds, told in _LOOK if call and isinstance(call.module, kinds)), None)
+
+
+@contextmanager
+def _as_it_was(net: Task) -> Iterator[None]:
+    """Put back what passes in training mode write into buffers, and the modes of its modules."""
+    modes = {module: module.training for module in net.modules()}
+    buffers = {buffer: buffer.clone() for buffer in net.buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
+        for module, training in modes.items():
+            module.training = training
