@@ -46,3 +46,10 @@ def test_only_a_whole_id_can_be_known_elsewhere() -> None:
     """A beginning is looked up."""
     assert whole_id(KNOWN[0]) == KNOWN[0]
     assert whole_id(KNOWN[0][:-1]) is None
+
+
+def test_latest_passes_over_the_idle_unless_all_are() -> None:
+    """A name means what it names, idle or not."""
+    assert resolve_run("latest", KNOWN, idle=lambda run: run == KNOWN[2]) == KNOWN[1]
+    assert resolve_run("latest", KNOWN, idle=lambda _: True) == KNOWN[2]
+    assert resolve_run(KNOWN[2], KNOWN, idle=lambda _: True) == KNOWN[2]

@@ -12,13 +12,15 @@ from trainer.record import is_run_id
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 LATEST: Final = "latest"
 
 
-def resolve_run(word: str, known: Collection[str]) -> str:
-    """The one of the `known` ids that `word` means. Raises `RunNotFoundError` with the nearest, `UsageError` for several.
+def resolve_run(word: str, known: Collection[str], *, idle: Callable[[str], bool] | None = None) -> str:
+    """The one of the `known` ids that `word` means; `latest` passes over those that are `idle`, unless all are.
+
+    Raises `RunNotFoundError` with the nearest, `UsageError` for several.
 
     >>> resolve_run("2026", ["20260301t120005-abcdef"])
     '20260301t120005-abcdef'
@@ -26,7 +28,7 @@ def resolve_run(word: str, known: Collection[str]) -> str:
     name = word.rstrip("/").rpartition("/")[2]
     ids = sorted(known)
     if name == LATEST and ids:
-        return ids[-1]
+        return next((run for run in reversed(ids) if idle is None or not idle(run)), ids[-1])
     found = [run for run in ids if run.startswith(name)] if name else []
     if len(found) > 1:
         shown = ", ".join(found[-3:])

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
-from trainer.cli.resume import again, set_aside_environment
+from tests.actions.runs import begun, circumstances, finished
+from trainer.actions.resume import as_it_was, held_to
+from trainer.actions.run import open_run, record_of
+from trainer.cli.resume import again, set_aside_environment, told
 from trainer.errors import ResumeError
 from trainer.origins import take_apart
-from trainer.record import Status
+from trainer.record import Outcome, Record, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,3 +41,43 @@ def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> N
     assert line.startswith(f"REPRISE_SETTING_LEARNING_RATE=0.5 is not used: run {record.run} goes on with 0.001")
     assert line.endswith("--learning-rate 0.5 --allow settings")
     assert environ == {"PATH": "/bin", "REPRISE_SETTING_TOKEN": "hidden"}
+
+
+def test_that_the_last_attempt_failed_is_said_with_its_reason_and_what_to_do_instead(tmp_path: Path) -> None:
+    """The same source would fail the same way; of an attempt that was stopped nothing is said."""
+    run = begun(tmp_path / "runs")
+    assert list(told(run.record, run.record, given=())) == []
+    record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
+    first, second = told(record, record, given=())
+    assert first == "attempt 1 failed: idea.py:2: the experiment raised NameError"
+    assert "frozen source" in second
+    assert "train --exp digits" in second
+
+
+def changed(tmp_path: Path) -> tuple[Path, Record, Record]:
+    """A run whose second attempt was allowed another learning rate: its folder, its record as it is, and with what holds."""
+    first = begun(tmp_path / "runs")
+    first.close(Outcome(status=Status.PREEMPTED))
+    around = circumstances().model_copy(update={"changed": ["setting learning_rate: 0.001 -> 0.5"]})
+    folder = first.folder.parents[1]
+    open_run(folder, ingredients=first.record.ingredients, circumstances=around).close(Outcome(status=Status.PREEMPTED))
+    return folder, record_of(folder), as_it_was(folder)
+
+
+def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) -> None:
+    """The next attempt has it too, and says so unless it is given anew; what the run began with stays in the record."""
+    _, record, was = changed(tmp_path)
+    assert (record.ingredients.settings["learning_rate"], was.ingredients.settings["learning_rate"]) == (0.001, 0.5)
+    (line,) = told(record, was, given=())
+    assert line == "setting learning_rate is 0.5, as attempt 2 had it; the run began with 0.001"
+    assert list(told(record, was, given={"learning_rate"})) == []
+
+
+def test_the_same_change_needs_no_second_word_and_another_one_does(tmp_path: Path) -> None:
+    """It is recorded each time."""
+    _, record, was = changed(tmp_path)
+    same = held_to(record, was.ingredients, record.circumstances, allowed=())
+    assert same == ["setting learning_rate: 0.001 -> 0.5"]
+    other = was.ingredients.model_copy(update={"settings": {"seed": 0, "learning_rate": 0.7}})
+    with pytest.raises(ResumeError, match=r"0\.001 -> 0\.7"):
+        held_to(record, other, record.circumstances, allowed=())

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.publish_run import published
-from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, recorded
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, record_of, recorded
 from trainer.actions.transfer import read_small
 from trainer.errors import RepriseError
 from trainer.record import RUN_ID, Record, Status, is_run_id
 from trainer.seal import read_sealed, sealed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from trainer.store.contract import Store
@@ -52,6 +54,13 @@ class Listed:
     """Its record says `running`, and its process is gone."""
     fault: str | None = None
     """Why there is no record."""
+    earlier: tuple[Record, ...] = ()
+    """Of the attempts before, in order; one that has none, or none that can be read, is left out."""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Of all attempts, in order."""
+        return self.earlier if self.record is None else (*self.earlier, self.record)
 
 
 def local_ids(runs: Path) -> list[str]:
@@ -72,7 +81,8 @@ def remote_ids(store: Store) -> dict[str, int]:
 
 def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> Listed:
     """A run on this machine; `remote` is what is known to be in the store."""
-    number = max(recorded(runs / run) or attempts(runs / run), default=1)
+    numbers = recorded(runs / run) or attempts(runs / run)
+    number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
     store, there = None, (remote or {}).get(run, 0) >= number
     try:
@@ -82,20 +92,41 @@ def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> 
         fault = None
     except RepriseError as failure:
         record, fault = None, failure.message
-    died = record is not None and record.outcome.status is Status.RUNNING and not is_alive(place)
-    where = Where.PUBLISHED if there or store else Where.LOCAL
-    return Listed(run=run, where=where, attempt=number, record=record, store=store, died=died, fault=fault)
+    return Listed(
+        run=run,
+        where=Where.PUBLISHED if there or store else Where.LOCAL,
+        attempt=number,
+        record=record,
+        store=store,
+        died=record is not None and record.outcome.status is Status.RUNNING and not is_alive(place),
+        fault=fault,
+        earlier=_readable(partial(record_of, runs / run, earlier) for earlier in numbers[:-1]),
+    )
 
 
 def remote_run(store: Store, run: str, attempt: int) -> Listed:
     """A run that is in the store and not here."""
-    key = sealed_key(run, attempt)
     try:
-        _, record = read_sealed(read_small(store, key), run=run, attempt=attempt, where=key)
+        record = _sealed(store, run, attempt)
     except RepriseError as failure:
         fault = failure.message
         return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.address, fault=fault)
-    return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=record, store=store.address)
+    earlier = _readable(partial(_sealed, store, run, number) for number in range(1, attempt))
+    where, address = Where.REMOTE, store.address
+    return Listed(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
+
+
+def _sealed(store: Store, run: str, attempt: int) -> Record:
+    key = sealed_key(run, attempt)
+    return read_sealed(read_small(store, key), run=run, attempt=attempt, where=key)[1]
+
+
+def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
+    found: list[Record] = []
+    for reader in readers:
+        with suppress(RepriseError):
+            found.append(reader())
+    return tuple(found)
 
 
 def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[Listed]:

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, attempts, close_dead, is_alive, load_record, record_of
+from trainer.actions.run import (
+    ATTEMPTS,
+    CLAIM,
+    RECORD,
+    attempts,
+    close_dead,
+    is_alive,
+    load_record,
+    record_of,
+    recorded,
+)
+from trainer.attempts import settings_now, worded
 from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, thaw
@@ -63,6 +74,14 @@ def require_left(run: Path) -> None:
             raise ResumeError(said, hint="stop it, or wait for its end")
 
 
+def as_it_was(run: Path) -> Record:
+    """Give the record of the last attempt, with the settings that it had: what was allowed for it holds until it is taken back."""
+    records = [record_of(run, number) for number in recorded(run)]
+    last = records[-1]
+    ingredients = last.ingredients.model_copy(update={"settings": settings_now(records)})
+    return last.model_copy(update={"ingredients": ingredients})
+
+
 def last_record(run: Path) -> Record:
     """Give the record of the last attempt that has one: an attempt that was killed as it began has none."""
     return record_of(run)
@@ -100,13 +119,17 @@ def kinds(words: str) -> list[str]:
 def held_to(
     record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
 ) -> list[str]:
-    """Say, a line each, how an attempt's ingredients differ from its run's. Raises `ResumeError` unless each kind was allowed."""
+    """Say, a line each, how an attempt's ingredients differ from its run's.
+
+    Raises `ResumeError` unless each kind was allowed; what was allowed for an earlier attempt and is the same again needs no second word.
+    """
     made = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
     now = read_record(made.to_json(), where="this attempt")  # spelled as the other is: 0.0 is written 0
     covered = {kind for name in allowed for kind in KINDS[name]}
     found = [one for one in candidates(record, now) if one.ingredient]
-    lines = [f"{one.kind} {one.name}: {one.a} -> {one.b}" for one in found]
-    refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered]
+    lines = [worded(one.kind, one.name, one.a, one.b) for one in found]
+    known = set(record.circumstances.changed)
+    refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered and line not in known]
     if refused:
         names = {name for name, covers in KINDS.items() for one in found if one.kind in covers} | set(allowed)
         said = "\n  ".join([f"run {record.run} cannot go on: what determines it has changed", *refused])

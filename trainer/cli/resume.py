@@ -6,24 +6,29 @@ the training process does, which knows all ingredients.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
-from trainer.actions.resume import kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.cli.experiments import BROUGHT
 from trainer.cli.places import host_name
 from trainer.cli.reproduce.original import original
+from trainer.cli.run_page import printable
+from trainer.cli.spelling import spelled
 from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
+from trainer.record import Status
 from trainer.sameness.rerun import going_on
 from trainer.setting_faults import option
 from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Collection, Iterator, MutableMapping
     from pathlib import Path
 
     from trainer.origins import Words
@@ -66,9 +71,10 @@ def again(words: Words) -> Again:
     record = require_resumable(folder, here=host_name())
     require_source(folder, record)
     _require_able(folder)
-    for line in set_aside_environment(record, os.environ):
+    was = as_it_was(folder)
+    for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
-    given = going_on(record)
+    given = going_on(was)
     write_whole(folder / _SETTINGS, given.file())
     anew = [
         f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
@@ -81,6 +87,23 @@ def again(words: Words) -> Again:
         argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
         allowed=allowed,
     )
+
+
+def told(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
+    """Say what a person who types --resume may not expect: how the last attempt failed, and which settings are not the run's first."""
+    outcome, name = record.outcome, printable(record.ingredients.experiment)
+    experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
+    if outcome.status is Status.FAILED:
+        yield f"attempt {record.attempt} failed: {printable(outcome.reason or 'its record does not say why')}"
+        yield (
+            "  -> it goes on with the run's own frozen source: what was edited since is not in it;"
+            f" for that, a new run: {spelled(f'reprise train --exp {experiment}')}"
+        )
+    began = record.ingredients.settings
+    for setting, value in was.ingredients.settings.items():
+        if value != began[setting] and setting not in given:
+            first, now = (json.dumps(each, ensure_ascii=False) for each in (began[setting], value))
+            yield f"setting {setting} is {now}, as attempt {record.attempt} had it; the run began with {first}"
 
 
 def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.attempts import changes, settings_now, took
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
 from trainer.sameness.retest import summed_up
@@ -20,7 +21,9 @@ _KNOWN: Final = {
 }
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pydantic import JsonValue
 
     from trainer.actions.list_runs import Listed
     from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
@@ -43,7 +46,16 @@ def summary(listed: Listed) -> dict[str, Any]:
         "metrics": record.outcome.metrics,
         "started": record.circumstances.timing.started.isoformat(),
         "seconds": record.circumstances.timing.seconds,
+        "attempts": [_attempt(each) for each in listed.records],
+        "changed": [line for _, lines in changes(listed.records) for line in lines],
+        "settings_now": settings_now(listed.records),
     }
+
+
+def _attempt(record: Record) -> dict[str, Any]:
+    timing = record.circumstances.timing
+    status, started = record.outcome.status, timing.started.isoformat()
+    return {"attempt": record.attempt, "status": status, "started": started, "seconds": timing.seconds}
 
 
 def status(listed: Listed) -> str:
@@ -63,7 +75,6 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     """One run on a page, with what running it again gave."""
     ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
     where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
-    started = f"{around.timing.started:%Y-%m-%d %H:%M:%S} UTC"
     yield from _block(
         "run",
         [
@@ -71,12 +82,14 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
             ("where", where),
             ("experiment", ingredients.experiment),
-            ("started", f"{started}, took {duration(around.timing.seconds) or '?'}"),
+            ("started", f"{_moment(listed.records[0])}, took {spent(listed) or '?'}"),
             ("command", " ".join(around.command)),
             ("identity", record.identity),
             *_present(("retest of", around.retest_of)),
         ],
     )
+    yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())
+    yield from _lines("changed when it was resumed", _changes(listed))
     yield from _block("result", _result(outcome))
     yield from _lines("retests", summed_up(retests))
     yield from _block("ingredients", _ingredients(ingredients, around))
@@ -85,13 +98,35 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
     if around.drift_at_end is not None and around.drift_at_end != around.drift:
         yield from _lines("drift when it ended", around.drift_at_end or ["none"])
-    yield from _lines("changed when it was resumed", around.changed)
-    yield from _settings(record)
+    yield from _settings(record, settings_now(listed.records))
     yield from _lines("left out of the source", around.source.left_out)
     files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
     yield ""
     yield f"image {around.image.known}: {_KNOWN[around.image.known]}"
+
+
+def _attempts(listed: Listed) -> Iterator[str]:
+    """Each attempt: when, how long, how it ended."""
+    rows = []
+    for record in listed.records:
+        ended = record.outcome.status.value if record is not listed.record else status(listed)
+        reason = f": {record.outcome.reason}" if record.outcome.reason else ""
+        span = duration(record.circumstances.timing.seconds)
+        rows.append((str(record.attempt), _moment(record), f"took {span}" if span else "", f"{ended}{reason}"))
+    return columns(rows)
+
+
+def _changes(listed: Listed) -> Iterator[str]:
+    """What attempts had otherwise than the ingredients say: these are what the run began with."""
+    found = changes(listed.records)
+    yield from (f"attempt {number}: {line}" for number, lines in found for line in lines)
+    if found:
+        yield "ingredients and identity are those of its beginning; under settings stands what the last attempt has"
+
+
+def _moment(record: Record) -> str:
+    return f"{record.circumstances.timing.started:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
@@ -148,16 +183,18 @@ def _machine(around: Circumstances) -> list[tuple[str, str]]:
     ]
 
 
-def _settings(record: Record) -> Iterator[str]:
+def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
     """Each setting with its value, where that came from, and who read it: first what was given, then what the experiment says."""
-    values = record.ingredients.settings | record.circumstances.execution
+    began = record.ingredients.settings
+    values = {**now, **record.circumstances.execution}
     ledger, origins = record.outcome.ledger, record.circumstances.origins
     cells = []
     for name, value in sorted(values.items(), key=lambda item: (_nearness(origins.get(item[0], "")), item[0])):
         readers = ", ".join(ledger[name].read) if name in ledger else ""
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
-        cells.append(tuple(map(printable, (name, short(value), origins.get(name, ""), read))))
+        before = f" (began with {short(began[name])})" if name in began and began[name] != value else ""
+        cells.append(tuple(map(printable, (name, short(value) + before, origins.get(name, ""), read))))
     if cells:
         yield ""
         yield "settings"
@@ -202,6 +239,16 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
+
+
+def spent(listed: Listed) -> str:
+    """How long all attempts of a run took together; which these are, where there are several."""
+    if not listed.records:
+        return ""
+    found = took(listed.records, died=listed.died)
+    if found.attempts == 1:
+        return duration(listed.records[-1].circumstances.timing.seconds)
+    return f"{'' if found.known else 'over '}{duration(found.seconds)} in {found.attempts} attempts"
 
 
 def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:

@@ -74,3 +74,16 @@ def test_what_the_experiment_raised_is_a_line_for_the_reader_and_a_traceback_in_
     said = capsys.readouterr().err
     assert f"traceback  {mine.shown_log}" in said
     assert "second" not in said
+
+
+@pytest.mark.parametrize(("stepped", "began_at", "steps"), [(False, 0, 0), (False, 45, 45), (True, 0, None)])
+def test_a_failure_before_the_first_step_says_that_there_was_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, stepped: bool, began_at: int, steps: int | None
+) -> None:
+    """Later, how many were made is not known; an attempt that went on has those before it."""
+    mine = session(tmp_path)
+    mine.has_stepped, mine.began_at = stepped, began_at
+    with pytest.raises(ValueError, match="made up"), closing(mine):
+        raise ValueError("made up")
+    assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.steps == steps
+    assert ("steps      none" in capsys.readouterr().err) is (steps == 0)

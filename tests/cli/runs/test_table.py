@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.actions.runs import circumstances, ingredients
 from trainer.actions.list_runs import Listed, Where
+from trainer.cli.run_page import page as run_page
+from trainer.cli.run_page import summary
 from trainer.cli.runs.table import COLUMNS, differing, table
 from trainer.record import Outcome, Record, Status, identity_of
 
@@ -54,10 +56,9 @@ def test_two_experiments_of_their_own_settings_differ_in_none() -> None:
 def test_three_columns_at_most_those_that_were_given_most_often_first() -> None:
     """A line has room for three."""
     rows = [listed(place, a=place, b=place, c=place, z=place) for place in range(3)]
-    records = [row.record for row in rows if row.record]
-    assert differing(records) == ["a", "b", "c"]
-    records[0].circumstances.origins["a"] = "default"
-    assert differing(records) == ["b", "c", "z"]
+    assert differing(rows) == ["a", "b", "c"]
+    rows[0].records[0].circumstances.origins["a"] = "default"
+    assert differing(rows) == ["b", "c", "z"]
 
 
 def test_retests_and_runs_of_a_noise_are_marked() -> None:
@@ -66,3 +67,21 @@ def test_retests_and_runs_of_a_noise_are_marked() -> None:
     rows = [listed(0), listed(1, retest_of=RUNS[0]), listed(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
     assert found == ["digits", "digits (retest)", "digits (noise)", ""]
+
+
+def test_what_a_resumed_run_was_allowed_stands_beside_what_it_began_with() -> None:
+    """Its time is that of all attempts, its start the first one's."""
+    first, last = listed(0, rate=0.3).record, listed(0, rate=0.3).record
+    assert first is not None
+    assert last is not None
+    last.circumstances.changed.append("setting rate: 0.3 -> 0.1")
+    second = last.model_copy(update={"attempt": 2})
+    resumed = Listed(run=RUNS[0], where=Where.LOCAL, attempt=2, record=second, earlier=(first,))
+    (line,) = cells([resumed])
+    assert line["rate"] == "0.3 -> 0.1"
+    assert line["took"] == "25.0 s in 2 attempts"
+    page = "\n".join(run_page(resumed, second))
+    assert "attempt 2: setting rate: 0.3 -> 0.1" in page
+    assert "0.1 (began with 0.3)" in page
+    assert page.count("took 12.5 s") == len(resumed.records)
+    assert summary(resumed)["settings_now"] == {"seed": 0, "rate": 0.1}

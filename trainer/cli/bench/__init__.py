@@ -16,6 +16,7 @@ from trainer.actions.list_runs import local_ids
 from trainer.actions.run import record_of
 from trainer.cli.arguments import Arguments
 from trainer.cli.in_image import run_in_image
+from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
@@ -25,7 +26,6 @@ from trainer.document import read_json
 from trainer.errors import DocumentError, UsageError
 from trainer.host.image_claim import claim
 from trainer.origins import take_apart
-from trainer.run_names import resolve_run
 from trainer.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def _profile(name: str) -> Path:
     return runs_folder() / "profiles" / f"{stem}-{datetime.now(UTC):%Y%m%d%H%M%S}.json"
 
 
-def _other(named: str) -> Bench | dict[str, Interval]:
+def _other(word: str) -> Bench | dict[str, Interval]:
     """What is compared with: a benchmark in a file, or what a run's record tells of its throughput. Raises `RunNotFoundError`."""
-    if Path(named).is_file():
-        return read_json(Path(named), Told).bench
-    if named.endswith(".json") or "/" in named.removeprefix("runs/"):
-        raise DocumentError(f"{named} does not exist", hint="reprise bench digits --json > FILE writes one")
-    record = record_of(runs_folder() / resolve_run(named, local_ids(runs_folder())))
+    if Path(word).is_file():
+        return read_json(Path(word), Told).bench
+    if word.endswith(".json") or "/" in word.removeprefix("runs/"):
+        raise DocumentError(f"{word} does not exist", hint="reprise bench digits --json > FILE writes one")
+    record = record_of(runs_folder() / named(word, local_ids(runs_folder())))
     batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
     if not isinstance(batches, int | float) or not isinstance(size, int):
         raise DocumentError(f"run {record.run} tells no throughput", hint="one that was completed does")

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.identify import drifted
+from trainer.attempts import made_no_step
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
 from trainer.cli.process.telling import Where, block, published
 from trainer.errors import (
@@ -63,6 +64,8 @@ def closing(session: Session) -> Iterator[None]:
         left_here = Where(fault=f"a run that is {status} is published when you say so")
         where = published(session) if status is Status.PREEMPTED else left_here
         lines = [*block(session, where, metrics={}), *([f"traceback  {session.shown_log}"] if traced else [])]
+        if made_no_step(session.opened.record):
+            lines.append("steps      none: kept for its traceback; `latest` goes on naming the run before it")
         print("\n".join(lines), file=sys.stderr)
         if told is fault:
             raise
@@ -113,7 +116,7 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         reason=reason,
         metrics=dict(trained.metrics) if trained else {},
         telemetry=dict(trained.telemetry) if trained else {},
-        steps=trained.steps if trained else None,
+        steps=session.steps,
         ledger=ledger.entries(),
         unread=ledger.unread(),
         tolerances=dict(session.experiment.net.tolerances) if trained else {},

@@ -49,6 +49,16 @@ class Session:
     has_stepped: bool = False
     """Whether a first step was begun: before it, what was given can still be refused, and then there was no run."""
 
+    began_at: int = 0
+    """The step that this attempt went on from."""
+
+    @property
+    def steps(self) -> int | None:
+        """The optimizer steps of this run and those before, as far as that is known of an attempt that was not finished."""
+        if self.trained is not None:
+            return self.trained.steps
+        return None if self.has_stepped else self.began_at
+
     def stepping(self) -> None:
         """Note that a step begins."""
         self.has_stepped = True

@@ -19,7 +19,7 @@ from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import load_dataset
 from trainer.document import read_json
-from trainer.errors import StoreMissingError
+from trainer.errors import SettingError, StoreMissingError
 from trainer.host.hardware import gauges
 from trainer.ledger import Ledger
 from trainer.saved import FOLDER, LATEST, Saved
@@ -51,6 +51,9 @@ def work(session: Session) -> Trained:
     saved = begin_again(session.opened.folder, say=session.say) if session.launch.resumes else None
     if session.launch.resumes:
         session.say(f"going on from step {saved.step}" if saved else "no checkpoint was saved: it begins anew")
+    if saved is not None:
+        session.began_at = saved.step
+        require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
@@ -70,6 +73,15 @@ def work(session: Session) -> Trained:
     )
     with session.stage("train"):
         return train(job)
+
+
+def require_left_to_do(saved: Saved, *, epochs: int) -> None:
+    """Raise `SettingError` where a run is to end before the place where it goes on."""
+    if saved.epoch > epochs:
+        raise SettingError(
+            f"setting max_epochs is {epochs}, and the run has made {saved.epoch} epochs already",
+            hint=f"give --max-epochs {saved.epoch} or more; or leave it out",
+        )
 
 
 def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:

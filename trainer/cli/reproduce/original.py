@@ -13,6 +13,7 @@ from trainer.actions.list_runs import local_ids, remote_ids
 from trainer.actions.publish_run import published
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import ATTEMPTS, record_of
+from trainer.cli.latest import named
 from trainer.cli.places import runs_folder, store_address
 from trainer.cli.progress import transfer_progress
 from trainer.errors import RunNotFoundError, StoreUnreachableError
@@ -47,7 +48,7 @@ def _folder(word: str) -> Path:
         return given.absolute()
     runs = runs_folder()
     try:
-        return runs / resolve_run(word, local_ids(runs))
+        return runs / named(word, local_ids(runs))
     except RunNotFoundError as fault:
         address = store_address()
         if address is None:

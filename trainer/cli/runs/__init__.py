@@ -18,6 +18,7 @@ from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recor
 from trainer.actions.sweep import load, resolve_sweep, sweep_ids
 from trainer.actions.verify_run import require_whole
 from trainer.cli.arguments import Arguments
+from trainer.cli.latest import named
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
@@ -176,8 +177,7 @@ def _found(word: str, address: str | None) -> Listed:
     runs = runs_folder()
     here = local_ids(runs)
     try:
-        if word == LATEST and (newest := _newest(here, address)) not in here:
-            word = newest
+        word = _newest(here, address) if word == LATEST else word
         return local_run(runs, resolve_run(word, here))
     except RunNotFoundError as fault:
         if address is None:
@@ -199,7 +199,7 @@ def _newest(here: Collection[str], address: str | None) -> str:
         there = remote_ids(open_store(address)) if address else {}
     except StoreError:
         there = {}
-    return resolve_run(LATEST, {*here, *there})
+    return named(LATEST, {*here, *there})
 
 
 def _pull(words: Namespace) -> int:
@@ -208,8 +208,8 @@ def _pull(words: Namespace) -> int:
     done: list[dict[str, Any]] = []
     for word in words.run:
         here = local_ids(runs)
-        named = _newest(here, words.store) if word == LATEST else word
-        run = whole_id(named) or resolve_run(named, remote_ids(store))
+        meant = _newest(here, words.store) if word == LATEST else word
+        run = whole_id(meant) or resolve_run(meant, remote_ids(store))
         before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
         done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})
@@ -232,7 +232,7 @@ def _publish(words: Namespace) -> int:
     """Publish each run that was named; one that cannot be is told at once, and does not keep the others here."""
     runs, store = runs_folder(), _store(words.store)
     here = local_ids(runs)
-    chosen = [resolve_run(word, here) for word in words.run]
+    chosen = [named(word, here) for word in words.run]
     if words.all:
         chosen += unpublished(list_runs(runs))
     elif not chosen:

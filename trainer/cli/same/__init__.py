@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.compare import Places, Side, compare, side
 from trainer.actions.list_runs import local_ids, remote_ids, remote_run
 from trainer.cli.arguments import Arguments
+from trainer.cli.latest import named
 from trainer.cli.places import cache_folder, runs_folder, store_address
 from trainer.cli.same.page import headline, page
 from trainer.digest import canonical
@@ -87,7 +88,7 @@ def _side(word: str, store: Store | None) -> Side:
     runs = runs_folder()
     here = local_ids(runs)
     try:
-        return side(runs / resolve_run(word, here))
+        return side(runs / named(word, here))
     except RunNotFoundError as fault:
         if store is None:
             raise

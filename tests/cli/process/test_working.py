@@ -1,0 +1,18 @@
+"""The work of an attempt: what is refused of one that goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.cli.process.working import require_left_to_do
+from trainer.digest import digest_of_bytes
+from trainer.errors import SettingError
+from trainer.saved import Saved
+
+
+def test_a_run_cannot_end_before_the_place_where_it_goes_on() -> None:
+    """Lightning would say that it was misconfigured; as many epochs as were made leave the test to do."""
+    saved = Saved(path="a.ckpt", sha256=digest_of_bytes(b""), step=810, epoch=18, batch=0)
+    require_left_to_do(saved, epochs=18)
+    with pytest.raises(SettingError, match="max_epochs is 3, and the run has made 18 epochs"):
+        require_left_to_do(saved, epochs=3)
