@@ -78,8 +78,23 @@ class Ledger:
 
     def require_bound(self) -> None:
         """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""
-        if faults := [self._unused(name) for name in self.unbound()]:
+        if faults := [self.unused(name) for name in self.unbound()]:
             raise all_of(faults)
+
+    def unused(self, name: str) -> SettingError:
+        """Word that a given setting has no effect, with what would use it."""
+        kinds = type(self._settings).__pydantic_fields__
+        choices = [
+            f"{option(other)} {taker}"
+            for taker in callers_of(name)
+            for other, info in kinds.items()
+            if taker in getattr(info.annotation, "__args__", ())
+        ]
+        used = self._used()
+        near = nearest(name, [other for other in self._origins if other in used], most=1)
+        also = f"did you mean {option(near[0])}? " if near else ""
+        told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
+        return unused(name, str(self._origins[name]), hint=told)
 
     def needed(self, name: str, *, by: str) -> SettingError:
         """Word the failure of a function whose parameter neither its caller nor a setting gives."""
@@ -105,20 +120,6 @@ class Ledger:
     def origins(self) -> Mapping[str, Origin]:
         """Say where each value came from."""
         return self._origins
-
-    def _unused(self, name: str) -> SettingError:
-        kinds = type(self._settings).__pydantic_fields__
-        choices = [
-            f"{option(other)} {taker}"
-            for taker in callers_of(name)
-            for other, info in kinds.items()
-            if taker in getattr(info.annotation, "__args__", ())
-        ]
-        used = self._used()
-        near = nearest(name, [other for other in self._origins if other in used], most=1)
-        also = f"did you mean {option(near[0])}? " if near else ""
-        told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
-        return unused(name, str(self._origins[name]), hint=told)
 
     def _used(self) -> set[str]:
         return {*self._notes.book(_BOUND), *self._notes.book(_READ)}

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.training.checks.short import train_shortly
+from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.trial import LARGEST_BATCH, Subject
 from trainer.training.fit import quieten
 from trainer.training.readers.twin import twin_of
@@ -48,5 +48,5 @@ def results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
     for seed in range(seeds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trained = train_shortly(subject, subject.folder / f"seed{seed}", seed=seed)
+            trained = train_shortly(subject, subject.folder / f"seed{seed}", notebook(subject, seed=seed))
         yield trained.metrics

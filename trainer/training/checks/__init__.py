@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.errors import RepriseError
 from trainer.finding import Finding, Status
 from trainer.ledger import kept
-from trainer.training.checks import causality, evaluating, fitting, saving
+from trainer.training.checks import causality, evaluating, fitting, saving, using
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.determinism.exactness import translated
@@ -91,6 +91,11 @@ CHECKS: Final = {
         run=saving.resuming,
         needs=("targets", "finite"),
         look="what changes from step to step and is in no checkpoint: counters, caches, own generators",
+    ),
+    "settings used": Check(
+        run=using.using,
+        needs=("targets", "finite"),
+        look="whose parameter is to take it: one name, one value, everywhere",
     ),
     "export": Check(
         run=saving.exporting, needs=("forward",), look="branches on values, and Python numbers made of tensors"

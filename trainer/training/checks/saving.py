@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from trainer.document import read_json
 from trainer.saved import FOLDER, PREVIOUS, Saved
 from trainer.training.checks.fitting import outputs
-from trainer.training.checks.short import train_shortly
+from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require
 from trainer.training.determinism.seeds import seed_all
 
@@ -74,7 +74,9 @@ def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
     net = type(subject.experiment.net.__name__, (subject.experiment.net,), own)
     small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
     told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
-    return train_shortly(small, subject.folder / name, saved=saved, **told)
+    ledger = notebook(small, **told)
+    trial.notebook = trial.notebook or ledger
+    return train_shortly(small, subject.folder / name, ledger, saved=saved)
 
 
 def _differing(folder: Path) -> list[str]:

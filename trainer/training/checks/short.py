@@ -6,13 +6,14 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.ledger import Ledger
+from trainer.training.checks.using import Notebook
 from trainer.training.fit import Job, Trained, train
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trainer.ledger import Ledger
     from trainer.saved import Saved
     from trainer.training.checks.trial import Subject
 
@@ -27,14 +28,19 @@ _QUIET: Final[dict[str, Any]] = {
 }
 
 
-def train_shortly(subject: Subject, into: Path, *, saved: Saved | None = None, **settings: object) -> Trained:
-    """Train into a folder of the subject's, with some settings otherwise; from a checkpoint there, where one is given."""
+def notebook(subject: Subject, **settings: object) -> Notebook:
+    """Begin the ledger of a short training, with some settings otherwise."""
     told = subject.resolved.settings.model_copy(update=_QUIET | settings)
+    return Notebook(replace(subject.resolved, settings=told), root=subject.root)
+
+
+def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:
+    """Train into a folder of the subject's, with the settings of this ledger; from a checkpoint there, where one is given."""
     into.mkdir(exist_ok=True)
     job = Job(
         run="check",
         experiment=subject.experiment,
-        ledger=Ledger(replace(subject.resolved, settings=told), root=subject.root),
+        ledger=ledger,
         dataset=subject.dataset,
         data=subject.data,
         into=into,

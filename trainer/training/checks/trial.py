@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
     from trainer.origins import Resolved
+    from trainer.training.checks.using import Notebook
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.task import Task
@@ -77,6 +78,8 @@ class Trial:
         small = settings.model_copy(update={"batch_size": self.batch_size, "workers": 0})
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
+        self.notebook: Notebook | None = None
+        """The ledger of a short training as a run makes it, once there was one."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
         self.double = settings.value_of("precision") == "64-true"
 

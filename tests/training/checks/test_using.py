@@ -1,0 +1,77 @@
+"""Settings that nothing uses, told as `train` tells them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trainer.ledger import configured, kept, made
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.checks.using import Notebook, using
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.settings import RegressionSettings
+
+pytestmark = pytest.mark.torch
+
+
+class Settings(RegressionSettings):
+    """Two of one's own."""
+
+    dataset: str = "diabetes"
+    width: int = 8
+    """Used at the start."""
+    bins: int = 8
+    """Used in the test alone."""
+
+
+@configured
+def start(*, width: int) -> int:
+    """Use it."""
+    return width
+
+
+@configured
+def shown(*, bins: int) -> int:
+    """Use it."""
+    return bins
+
+
+def checked(*words: str, begins: bool = True, starts: bool = True) -> str:
+    """Check after a training of these parts."""
+    resolved: Any = resolve(Settings, Origins(words=take_apart(words), environ={}))
+    ledger = Notebook(resolved)
+    with kept(ledger):
+        if starts:
+            made(start)
+        if begins:
+            ledger.require_bound()
+        made(shown)
+    trial: Any = SimpleNamespace(notebook=ledger, subject=SimpleNamespace(resolved=resolved))
+    return using(trial)
+
+
+def test_what_is_used_at_the_start_passes() -> None:
+    """Whoever uses it; and what bears on no result is not judged: a check publishes nothing."""
+    assert checked("--width", "4", "--publish", "false")
+
+
+def test_what_is_given_and_used_by_nothing_fails() -> None:
+    """In the words of `train`: a reader of the test alone comes too late, and momentum has a use."""
+    with pytest.raises(Wrong) as caught:
+        checked("--bins", "3", "--momentum", "0.5")
+    assert "setting bins is given (command line), but nothing in this run uses it" in caught.value.said
+    assert "setting momentum is given" in caught.value.said
+
+
+def test_ones_own_that_nothing_uses_is_told() -> None:
+    """It may be one of the package's, misspelt."""
+    with pytest.raises(Odd, match="nothing uses width"):
+        checked(starts=False)
+
+
+def test_without_a_first_step_nothing_is_judged() -> None:
+    """What stopped it is another check's finding."""
+    with pytest.raises(Nothing):
+        checked("--bins", "3", begins=False)

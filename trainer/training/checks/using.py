@@ -1,0 +1,42 @@
+"""Check of settings against their use: one that is given has an effect, and the experiment's own are taken somewhere.
+
+Knows which settings are judged: those that bear on a result. Refuses to note any use: the ledger of a short training did.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.ledger import Ledger
+from trainer.settings import Role, roles
+from trainer.suggest import nearest
+from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed
+
+if TYPE_CHECKING:
+    from trainer.training.checks.trial import Trial
+
+
+class Notebook(Ledger):
+    """A ledger that lets a training begin where a given setting has no effect: it is told afterwards."""
+
+    idle_then: list[str] | None = None
+    """The given settings that were of no effect when all was assembled for the first step; none where it came to no step."""
+
+    def require_bound(self) -> None:
+        """Note them: what is used later on, in the test alone, comes too late for a run."""
+        self.idle_then = self.unbound()
+
+
+def using(trial: Trial) -> str:
+    """Ask the ledger of a short training, as `train` asks its own before the first step and at the end."""
+    ledger = trial.notebook
+    if ledger is None or ledger.idle_then is None:
+        raise Nothing("no short training came to its first step")
+    bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
+    if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        raise Wrong("; ".join(fault.message for fault in faults), look="; ".join(hints))
+    if odd := [name for name in ledger.unread() if name in bearing]:
+        near = nearest(odd[0], ledger.origins().keys() - {odd[0]}, most=1)
+        raise Odd(f"nothing uses {listed(odd)}", look=f"is {odd[0]} meant to be {near[0]}?" if near else None)
+    return f"each of {len(bearing)} that bear on a result is used, or is as it was declared"
