@@ -110,6 +110,14 @@ def unused(name: str, origin: str, *, hint: str) -> SettingError:
     return SettingError(f"setting {name} is given ({origin}), but nothing in this run uses it", hint=hint)
 
 
+def unmonitored() -> SettingError:
+    """Word a patience with nothing to look at."""
+    return SettingError(
+        "setting patience is given, but nothing is monitored",
+        hint="give --monitor val_loss too, or leave patience out",
+    )
+
+
 def without_value(name: str) -> SettingError:
     """Word an option that needs a value and stands alone."""
     return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE")

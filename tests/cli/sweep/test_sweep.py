@@ -32,6 +32,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
         (["digits", "--seed", "1..3", "--goal", "best"], UsageError, "invalid choice"),
         (["digits", "--seed", "3..1"], UsageError, "holds nothing"),
+        (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
         (["--continue", "latest", "--seed", "1..3"], UsageError, "has its points already"),
         (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),
         (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
@@ -53,6 +54,16 @@ def test_everything_that_is_wrong_with_any_point_is_told_at_once(runs: Path) -> 
     assert "expected more than 0.0, found '-1' [point seed=1 learning_rate=-1 and 1 more]" in hint
     assert "found 'x' [point seed=x learning_rate=-1 and 1 more]" in hint
     assert "found 'adamv' (" in hint
+    assert not (runs / "sweeps").exists()
+
+
+def test_a_misspelt_setting_is_no_axis(runs: Path) -> None:
+    """It is told once, with the nearest name; no point is named by it."""
+    with pytest.raises(SettingError, match="2 settings are wrong") as caught:
+        main(["digits", "--learning-rat", "1,2", "--batch-size", "8,0"])
+    hint = str(caught.value.hint)
+    assert "unknown setting --learning-rat, given on the command line (did you mean --learning-rate?)" in hint
+    assert "[point batch_size=0]" in hint
     assert not (runs / "sweeps").exists()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.cli.train.manual import experiment_help, launch_help
+from trainer.actions.resume import KINDS
+from trainer.cli.train.manual import experiment_help, launch_help, resume_help
 from trainer.settings import LaunchSettings
 from trainer.training.settings import TrainingSettings
 
@@ -37,3 +38,11 @@ def test_the_launchers_manual_knows_its_settings_only() -> None:
     text = launch_help(["digits"])
     assert all(name in text for name in LaunchSettings.model_fields)
     assert "--learning-rate" not in text
+
+
+def test_the_manual_of_going_on_lists_what_it_takes_and_nothing_else() -> None:
+    """What bears on the execution, and the kinds that can be allowed; the launcher's settings are the run's own."""
+    text = resume_help()
+    assert "--workers  (int, 0 or more)\n" in text
+    assert all(f" {kind} " in text for kind in KINDS.keys() - {"experiment", "source"})
+    assert not any(f"--{name}" in text for name in ("threads", "determinism", "learning-rate"))

@@ -80,6 +80,7 @@ def test_train_without_an_experiment_lists_them() -> None:
         (["--lr", "1"], SettingError, "unknown setting --lr"),
         (["--learning-rate", "abc"], SettingError, "expected a number, found 'abc'"),
         (["--momentum", "0.5"], SettingError, "momentum is given .command line., but nothing in this run uses it"),
+        (["--patience", "3"], SettingError, "patience is given, but nothing is monitored"),
         (["--dataset", "digitz"], DatasetError, "dataset 'digitz' is not declared"),
         (["--dataset", "diabetes"], SettingError, "the fields of dataset diabetes are features, target"),
     ],

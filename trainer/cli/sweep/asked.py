@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.errors import DocumentError, RepriseError, SettingError, UsageError
@@ -23,7 +24,7 @@ from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import sketched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from trainer.cli.train import Asked as AskedOnce
     from trainer.training.sketch import Sketch
@@ -50,15 +51,15 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
         raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
     if experiment is not None and "exp" in words.options:
         raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
-    axes, fixed = _parted(words)
-    if not axes and points is None:
-        raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
+    axes, fixed = _parted(words, unknown=_unknown(name, words))
     made = crossed(read_points(Path(points)) if points else [{}], axes)
     if both := sorted({other for point in made for other in point} & fixed.keys()):
         raise UsageError(f"{both[0]} is given for every point and for single ones", hint="give it once")
     file = words.options.get("settings")
     typed = [*_written(fixed), *([f"--settings={file}"] if file else [])]
     once = _checked(name, typed, made)
+    if not axes and points is None:
+        raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
     path = once.place.outside or CHECKOUT / once.place.file
     sketch = _sketch(path)
     known, hidden = _environment(os.environ, sketch)
@@ -78,12 +79,22 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
     )
 
 
-def _parted(words: Words) -> tuple[dict[str, list[str]], dict[str, str | None]]:
-    """Settings with several values, and those with one."""
+def _unknown(name: str, words: Words) -> set[str]:
+    """The names that certainly are no settings, so that nothing is told about them but that."""
+    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    sketch = _sketch(place.outside or CHECKOUT / place.file)
+    if sketch is None:
+        return set()
+    known, given = sketch.settings.__pydantic_fields__, words.without(*_OWN).options
+    return {each for each, text in given.items() if each not in known and not (text is None and each[3:] in known)}
+
+
+def _parted(words: Words, *, unknown: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str | None]]:
+    """Settings with several values, and those with one; an `unknown` one has none to count, and is no axis."""
     axes: dict[str, list[str]] = {}
     fixed: dict[str, str | None] = {}
     for name, text in words.without(*_OWN).options.items():
-        found = [] if text is None else values(name, text)
+        found = [] if text is None or name in unknown else values(name, text)
         if len(found) > 1:
             axes[name] = found
         else:

@@ -23,7 +23,7 @@ from trainer.cli.machine import check_environment, check_lock, device_for, first
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
-from trainer.cli.train.manual import OWN, launch_help
+from trainer.cli.train.manual import OWN, launch_help, resume_help
 from trainer.determinism import require_one_process, threads_at, variables
 from trainer.errors import ExperimentError, UsageError
 from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     stop.listen()
     words = taken_apart(argv)
     if "exp" not in words.options and "help" in words.options:
-        print(launch_help(experiment_names(CHECKOUT)))
+        print(resume_help() if "resume" in words.options else launch_help(experiment_names(CHECKOUT)))
         return 0
     going_on = None
     if "resume" in words.options:
@@ -67,7 +67,8 @@ def main(argv: list[str]) -> int:
         if not BAKED.exists() and find_spec("torch") is None:
             from trainer.cli.train.container import resume_in_container
 
-            return resume_in_container(argv, found(words), checkout=CHECKOUT)
+            folder = found(words)
+            return resume_in_container(_with(argv, "resume", folder.name), folder, checkout=CHECKOUT)
         going_on = again(words)
     return _launched(argv, began=began, stop=stop, going_on=going_on)
 

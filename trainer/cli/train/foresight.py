@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.experiments import Place
     from trainer.origins import Origins
+    from trainer.training.settings import TrainingSettings
 
 
 def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
@@ -38,17 +39,28 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     if sketch is None:
         return
     for name in origins.words.options.keys() - sketch.settings.__pydantic_fields__.keys():
-        if taken := parameter(text, name):
-            raise SettingError(
-                f"unknown setting {setting_faults.option(name)}, given on the command line",
-                hint=f"{file.name}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
-            )
+        _require_no_parameter(name, text, file=file.name)
     resolved = resolve(sketch.settings, origins)
     if faults := list(untaken(resolved, text, package=checkout / "trainer" / "training")):
         raise setting_faults.all_of(faults)
     untold = {name for name in sketch.untold if not resolved.origins[name].is_given}
+    if not untold & {"patience", "monitor"}:
+        _require_monitor(resolved.settings)
     if "dataset" in untold:
         return
     dataset = load_dataset(resolved.settings.dataset, root=checkout)
     if sketch.reads_fields:
         check_pairing(resolved, dataset, untold=untold)
+
+
+def _require_no_parameter(name: str, text: str, *, file: str) -> None:
+    if taken := parameter(text, name):
+        raise SettingError(
+            f"unknown setting {setting_faults.option(name)}, given on the command line",
+            hint=f"{file}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
+        )
+
+
+def _require_monitor(settings: TrainingSettings) -> None:
+    if settings.patience is not None and settings.monitor is None:
+        raise setting_faults.unmonitored()

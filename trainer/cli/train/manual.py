@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import PydanticUndefined
 
 from trainer.settings import LaunchSettings, Role, roles
+from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,10 +31,26 @@ Train an experiment and leave a record from which it can be run again.
   --json              the result as one line of JSON
   --resume RUN        go on with a run that was stopped or killed, from its last good checkpoint, with its own source and settings
   --allow KINDS       with --resume: what may be otherwise than before, as settings,image,dataset,determinism,device; it is recorded
-  --help              with --exp: every setting of that experiment
+  --help              with --exp: every setting of that experiment; with --resume: what can be given anew
 
 A value is taken from, the last one wins: its default, the experiment, the file, the environment (REPRISE_SETTING_NAME), the command
 line (--name value, --name=value, --flag, --no-flag)."""
+_RESUME = """usage: reprise train --resume RUN [--SETTING VALUE ...] [--allow KINDS] [--json]
+
+Go on with a run that was stopped or killed, from its last good checkpoint: with its own frozen source and its own settings.
+
+  --resume RUN        an id, the beginning of one, `latest`, or a run's folder; one that is only in the store is pulled
+  --json              the result as one line of JSON
+  --allow KINDS       what may be otherwise than before, with commas between; it is recorded, and the result is no longer that of the
+                      run's ingredients alone:
+"""
+_KINDS = {
+    "settings": "settings that bear on the result, given as --name value: `reprise train --exp EXPERIMENT --help` lists them",
+    "determinism": "its level and threads",
+    "device": "another kind of device, another precision",
+    "image": "another image or lock than the run's",
+    "dataset": "another dataset, or version of it",
+}
 _HEADINGS = {
     Role.LAUNCH: "Launch (before anything is imported; an experiment cannot set these)",
     Role.RESULT: "Bear on the result",
@@ -45,6 +62,21 @@ def launch_help(experiments: Iterable[str]) -> str:
     """Write the manual without any experiment's settings."""
     names = ", ".join(experiments)
     return f"{_USAGE}\n\nExperiments: {names}\n\n{settings_help(LaunchSettings)}"
+
+
+def resume_help() -> str:
+    """Write the manual of going on with a run: what may be given anew, and what only when it is allowed."""
+    kinds = "\n".join(f"{'':22}{name:12} {meaning}" for name, meaning in _KINDS.items())
+    free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
+    lines = [_shown(name, TrainingSettings.__pydantic_fields__[name], told_default=False) for name in free]
+    return "\n".join(
+        [
+            f"{_RESUME}{kinds}",
+            "",
+            "Settings that bear on the execution only can be given anew, each otherwise as it was:",
+            *lines,
+        ]
+    )
 
 
 def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
@@ -95,14 +127,14 @@ def _is_new(settings: type[LaunchSettings], name: str) -> bool:
     return not any(name in getattr(base, "__pydantic_fields__", {}) for base in settings.__bases__)
 
 
-def _shown(name: str, info: FieldInfo) -> str:
+def _shown(name: str, info: FieldInfo, *, told_default: bool = True) -> str:
     default = (
         "required"
         if info.default is PydanticUndefined
         else f"default {info.default if info.default is not None else 'none'}"
     )
     bounds = ", ".join(_bound(mark) for mark in info.metadata if _bound(mark))
-    about = f"{kind_of(info)}{', ' + bounds if bounds else ''}; {default}"
+    about = f"{kind_of(info)}{', ' + bounds if bounds else ''}{f'; {default}' if told_default else ''}"
     meaning = " ".join((info.description or "").split())
     return f"  --{name.replace('_', '-')}  ({about})\n      {meaning}"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from trainer.errors import SettingError
 from trainer.ledger import configured, made
+from trainer.setting_faults import unmonitored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +54,5 @@ def ending_early(say: Callable[[str], None], *, patience: int | None, monitor: s
     if patience is None:
         return []
     if monitor is None:
-        raise SettingError(
-            "setting patience is given, but nothing is monitored",
-            hint="give --monitor val_loss too, or leave patience out",
-        )
+        raise unmonitored()
     return [made(EndEarly, say)]
