@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trainer.errors import SettingError
-from trainer.ledger import Ledger, configured, kept, made
+from trainer.ledger import Ledger, adopt, configured, kept, made
 from trainer.origins import Origins, resolve, take_apart
 from trainer.settings import LaunchSettings
 
@@ -151,6 +152,27 @@ def test_what_only_a_forked_process_reads_is_seen() -> None:
     entry = ledger.entries()["depth"]
     assert entry.bound == [entry.read[0]]
     assert "test_what_only_a_forked_process_reads_is_seen" in entry.read[1]
+
+
+def _use(ledger: Ledger, settings: Settings) -> None:
+    adopt(ledger)
+    raise SystemExit(0 if made(area) + settings.depth == 16 else 1)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) -> None:
+    """Where it was handed the ledger, as a loader's workers are."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    ledger = Ledger(found)
+    process: Any = multiprocessing.get_context(method)
+    child = process.Process(target=_use, args=(ledger, found.settings))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    ledger.require_bound()
+    entry = ledger.entries()["depth"]
+    assert entry.bound == [entry.read[0]]
+    assert entry.read[1].startswith("_use (test_ledger.py:")
 
 
 def test_writing_settings_down_reads_none() -> None:

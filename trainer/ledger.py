@@ -4,13 +4,14 @@ Knows how a function is bound to the settings of the run, and how a read is noti
 
 A function takes what it needs as parameters; `@configured` fills what its caller left out, by name, from the settings of the run,
 and notes it here. A setting that was given and that nothing is bound to would have no effect: that is an error before the first
-step. One that was bound and never read is listed at the end. What a loader worker or another forked process reads is seen too.
+step. One that was bound and never read is listed at the end. What a loader worker or a forked process reads is seen too.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -48,6 +49,10 @@ class Ledger:
         self._root = root
         self._notes = Notes()
         self._settings.observe(self._on_read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand over all but the settings' own class: a process that is started anew cannot always import an experiment."""
+        return {**self.__dict__, "_settings": _Values({name: self._settings.value_of(name) for name in self._origins})}
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is a setting of this name."""
@@ -136,6 +141,16 @@ class Ledger:
         return f"{tail}:{line}"
 
 
+class _Values:
+    """Settings as another process is handed them: each is unpacked when it is asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._packed = {name: pickle.dumps(value) for name, value in values.items()}
+
+    def value_of(self, name: str) -> Any:
+        return pickle.loads(self._packed[name])  # noqa: S301 - this process's parent packed it
+
+
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 
@@ -147,6 +162,16 @@ def kept(ledger: Ledger) -> Iterator[Ledger]:
         yield ledger
     finally:
         _current.reset(token)
+
+
+def current() -> Ledger | None:
+    """Give the ledger of the run, to hand it to a process."""
+    return _current.get()
+
+
+def adopt(ledger: Ledger | None) -> None:
+    """Make `ledger` the one that this process fills from as long as it lives: a process that was started anew knows of none."""
+    _current.set(ledger)
 
 
 @overload

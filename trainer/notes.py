@@ -1,7 +1,8 @@
 """Notes that several processes make of one thing: each of them once, in one book.
 
 Knows that a process which was forked shares an open file with the first one, into which it writes its own notes, a line at a time: nothing
-is lost with a worker that is killed, and no file has a name that could be left behind. Refuses to know what is noted.
+is lost with a worker that is killed, and no file has a name that could be left behind. One that is started anew and handed the notes is
+handed that file with them. Refuses to know what is noted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import tempfile
 import weakref
 from contextlib import suppress
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
 from typing import Any, Final
 
 Book = dict[str, list[str]]
@@ -32,8 +35,14 @@ class Notes:
             weakref.finalize(self, os.close, self._file)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand over what was noted; a process that was started anew shares no file."""
-        return {**self.__dict__, "_file": None}
+        """Hand over what was noted; and the file, where a process is being started that this goes to."""
+        file = self._file if get_spawning_popen() else None
+        return {**self.__dict__, "_file": None if file is None else DupFd(file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it over."""
+        file = state["_file"]
+        self.__dict__.update(state, _file=None if file is None else file.detach())
 
     def add(self, kind: str, name: str, place: str) -> None:
         """Note a place, once."""

@@ -177,12 +177,15 @@ class Shifted(Samples):
         return {"x": torch.tensor(made(shifted, pick.index))}
 
 
-def test_a_setting_that_only_workers_take_is_filled_and_seen() -> None:
-    """Even where the worker was killed afterwards: it had said so at once."""
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.trains)])
+def test_a_setting_that_only_workers_take_is_filled_and_seen(method: str) -> None:
+    """However they are started, and even where the worker was killed afterwards: it had said so at once."""
     ledger = Ledger(resolve(Shifting, Origins(words=take_apart(["--shift", "100"]), environ={})))
     with kept(ledger):
         data = RunData(declared(splits=SPLITS), Shifted(), batch_size=2, workers=1, seed=5)
-        batches = iter(data.val_dataloader())
+        loader = data.val_dataloader()
+        loader.multiprocessing_context = method
+        batches = iter(loader)
         assert next(batches)["x"].tolist() == [108, 109]
         for worker in multiprocessing.active_children():
             worker.kill()

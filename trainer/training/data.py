@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from trainer.data.reader import check_sample
 from trainer.data.splits import select
 from trainer.errors import DatasetError, RepriseError
-from trainer.ledger import configured
+from trainer.ledger import adopt, configured, current
 from trainer.training.determinism.exactness import warm_up
 from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.determinism.seeds import derived
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset as Declared
     from trainer.data.reader import Typed
+    from trainer.ledger import Ledger
     from trainer.training.readers import Samples
 
 
@@ -164,7 +166,7 @@ class RunData(L.LightningDataModule):
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, ledger=current()),
             generator=torch.Generator().manual_seed(derived(self.seed, "loader")),
         )
 
@@ -173,5 +175,6 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(_: int, *, ledger: Ledger | None) -> None:
+    adopt(ledger)
     warm_up()
