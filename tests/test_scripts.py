@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = ROOT / "scripts"
-SHELL: Final = sorted(
-    path for path in SCRIPTS.iterdir() if path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
+SHELL: Final = sorted(  # Python keeps a folder there too
+    path
+    for path in SCRIPTS.iterdir()
+    if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
 )
 DIGEST: Final = "sha256:" + "0" * 64
 
