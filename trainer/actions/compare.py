@@ -197,7 +197,7 @@ def _named(side: Side) -> dict[str, Any]:
 def stronger(comparison: Comparison) -> dict[Rung, str]:
     """What would have to be equal for each stronger verdict, the nearest first, a sentence each."""
     lacking = dict(reversed(comparison.verdict.lacking.items()))
-    ingredients = [f"{each.kind} {each.name}" for each in comparison.candidates if each.ingredient]
+    ingredients = [each.title for each in comparison.candidates if each.ingredient]
     if Rung.IDENTICAL in lacking:
         named = (
             f"; of what goes in, these would have to be equal: {', '.join(ingredients)}"

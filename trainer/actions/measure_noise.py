@@ -98,7 +98,7 @@ def unlike(records: Mapping[int, Record]) -> dict[int, list[str]]:
 def _differing(one: Record, other: Record) -> Iterator[str]:
     for candidate in candidates(one, other):
         if candidate.ingredient and (candidate.kind, candidate.name) != (Kind.SETTING, SEED):
-            yield f"{candidate.kind} {candidate.name}"
+            yield candidate.title
     if one.circumstances.image.environment != other.circumstances.image.environment:
         yield "environment"
     if device_class(one) != device_class(other):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+LABEL: Final = "label=com.docker.compose.service=train"
+"""By which the containers of trainings are found there, whoever named them."""
 KINDS: Final = {
     "experiment": {Kind.EXPERIMENT},
     "settings": {Kind.SETTING},
@@ -71,7 +73,9 @@ def require_left(run: Path) -> None:
     for number in attempts(run):
         if is_alive(place := run / ATTEMPTS / str(number)):
             said = f"attempt {number} of run {run.name} is alive{_where(place)}"
-            raise ResumeError(said, hint="stop it, or wait for its end")
+            raise ResumeError(
+                said, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait for its end"
+            )
 
 
 def as_it_was(run: Path) -> Record:

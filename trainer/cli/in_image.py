@@ -5,6 +5,8 @@ Knows compose's service. Refuses to know the command.
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from contextlib import closing
@@ -14,9 +16,10 @@ from trainer.actions.setup import require_images
 from trainer.cli.checkout import compose_values, engine
 from trainer.cli.places import CHECKOUT
 from trainer.errors import DotenvError, EngineAbsentError
+from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def run_in_image(words: Sequence[str]) -> int:
@@ -26,10 +29,18 @@ def run_in_image(words: Sequence[str]) -> int:
         raise DotenvError(said, hint="scripts/train does what is missing")
     with closing(engine()) as host:
         require_images(compose_values(), engine=host)
-    print(f"reprise: no torch here; docker compose run --rm train {' '.join(words)}", file=sys.stderr)
+    command = ["docker", "compose", "run", "--rm", *settings_handed_in(os.environ), "train", *words]
+    print("reprise:", shlex.join(command), file=sys.stderr)
     try:
-        return subprocess.run(
-            ["docker", "compose", "run", "--rm", "train", *words], cwd=CHECKOUT, check=False
-        ).returncode
+        return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+
+
+def settings_handed_in(environ: Mapping[str, str]) -> list[str]:
+    """The settings of the environment as options of `docker compose run`, which hands on only what is named to it: names, no values.
+
+    >>> settings_handed_in({"REPRISE_SETTING_SEED": "1", "REPRISE_STORE": "s3://b"})
+    ['--env=REPRISE_SETTING_SEED']
+    """
+    return [f"--env={name}" for name in sorted(environ) if name.startswith(ENVIRONMENT_PREFIX)]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.determinism import Level, threads_at
 from trainer.digest import digest_of_file
 from trainer.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.host.hardware import gpu_nodes
+from trainer.record import Knowledge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,12 +88,20 @@ def torch_version() -> str:
         ) from fault
 
 
+_SAID: Final = {
+    Knowledge.VERIFIED: "verified: a launcher on the host looked",
+    Knowledge.ASSERTED: "asserted: .env says so",
+    Knowledge.UNKNOWN: "unknown",
+}
+"""How the image is known, in a few words; docs/record.md has more of them. Why it is unknown is told in a line of its own."""
+
+
 def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
     """Name environment, image and device: the first line of every run."""
     image = known.image
     place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"
     name = image.manifest or image.config or image.build_id
-    said = f"image {name[:19]} ({image.known})" if name else f"image {image.known}"
+    said = f"image {name[:19]} ({_SAID[image.known]})" if name else f"image {image.known}"
     threads = threads_at(settings.determinism, settings.threads)
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
     return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"

@@ -17,7 +17,7 @@ from trainer.settings import GIVEN, Origin
 _KNOWN: Final = {
     Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
     Knowledge.ASSERTED: ".env named the image, and its own build id agrees; nobody looked from outside",
-    Knowledge.UNKNOWN: "no digest is claimed; the reason stands under `image`",
+    Knowledge.UNKNOWN: "no digest is claimed",
 }
 
 if TYPE_CHECKING:
@@ -102,8 +102,6 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("left out of the source", around.source.left_out)
     files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
-    yield ""
-    yield f"image {around.image.known}: {_KNOWN[around.image.known]}"
 
 
 def _attempts(listed: Listed) -> Iterator[str]:
@@ -158,7 +156,7 @@ def _ingredients(ingredients: Ingredients, around: Circumstances) -> list[tuple[
 def _image(image: Image) -> list[tuple[str, str]]:
     both = image.handed_build_id and image.handed_build_id != image.build_id
     return [
-        ("known", image.known + (f": {image.reason}" if image.reason else "")),
+        ("known", f"{image.known}: {_KNOWN[image.known]}{f': {image.reason}' if image.reason else ''}"),
         *_present(
             ("environment", image.environment),
             ("reference", image.reference),

@@ -57,6 +57,17 @@ class Candidate:
     inside: tuple[str, ...] = ()
     """Lines of a diff, files of a dataset."""
 
+    @property
+    def title(self) -> str:
+        """What differs, in a sentence: a kind of which there is one is its own name.
+
+        >>> [Candidate(kind=kind, name=name, a="", b="", ingredient=True).title
+        ...  for kind, name in ((Kind.EXPERIMENT, "experiment"), (Kind.SETTING, "seed"), (Kind.LAYER, "layer 2"))]
+        ['experiment', 'setting seed', 'image layer 2']
+        """
+        kind, _, last = self.kind.rpartition(" ")
+        return f"{kind} {self.name}".strip() if self.name.split(" ")[0] == last else f"{self.kind} {self.name}"
+
 
 def candidates(a: Record, b: Record) -> list[Candidate]:
     """Everything that differs and could bear on the result, ingredients first; names and times of machines and runs are left out."""

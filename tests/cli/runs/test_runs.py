@@ -106,7 +106,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.record.identity in page
     settings = page[page.index("\nsettings\n") :]
     assert settings.index("learning_rate") < settings.index("seed"), "what was given comes first"
-    assert "image unknown: no digest is claimed" in page.splitlines()[-1]
+    assert "  known  unknown: no digest is claimed: this process runs in no image" in page
 
 
 def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

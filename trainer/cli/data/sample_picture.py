@@ -54,7 +54,7 @@ def _in_image(named: str, places: Places, *, typed: str) -> tuple[int, bytes]:
     words = ("data", "show", named, "--samples", "-")
     command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", *words]
     wake_store()
-    print(f"reprise: no torch here; {' '.join(command)}", file=sys.stderr)
+    print("reprise:", " ".join(command), file=sys.stderr)
     try:
         done = subprocess.run(command, cwd=places.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     except FileNotFoundError as fault:

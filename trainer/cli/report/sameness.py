@@ -80,7 +80,13 @@ def _weights(found: Comparison) -> Markup | None:
 def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
     """What goes in or lies around otherwise, the code's difference with it: candidates, not causes."""
     rows = [
-        (each.kind.value, each.name, code(each.a), code(each.b), "" if each.ingredient else "circumstance")
+        (
+            each.kind.value,
+            "" if each.name == each.kind else each.name,
+            code(each.a),
+            code(each.b),
+            "" if each.ingredient else "circumstance",
+        )
         for each in found.candidates
     ]
     listed = table(("what", "name", *letters, ""), rows[:200], said="what differs")

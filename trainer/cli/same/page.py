@@ -109,7 +109,8 @@ def _table(found: list[Candidate], most: int | None) -> Iterator[str]:
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
     values = (_value(candidate.a, candidate.from_a), _value(candidate.b, candidate.from_b))
-    return (candidate.kind, printable(candidate.name), *values)
+    name = "" if candidate.name == candidate.kind else printable(candidate.name)
+    return (candidate.kind, name, *values)
 
 
 def _value(value: str, origin: str | None) -> str:

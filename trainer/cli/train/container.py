@@ -20,13 +20,13 @@ from trainer.actions.setup import owner, require_images
 from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import check_store_port, compose_values, engine
 from trainer.cli.experiments import bring
+from trainer.cli.in_image import settings_handed_in
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import TYPED, runs_folder
 from trainer.digest import is_digest
 from trainer.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
-from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def require_current(path: Path) -> None:
 
 def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
     container = f"reprise-{run}"
-    given = [f"--env={name}" for name in sorted(os.environ) if name.startswith(ENVIRONMENT_PREFIX)]
+    given = settings_handed_in(os.environ)
     options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}", *given]
     print("reprise:", shlex.join(["docker", "compose", "run", "--rm", *given, "train", *argv]), file=sys.stderr)
     try:
