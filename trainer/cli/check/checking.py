@@ -56,6 +56,7 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
         device=launch.device,
         folder=folder,
         steps=steps,
+        made_up=dataset is not declared,
     )
     for finding in checked(subject):
         yield finding.model_dump(mode="json")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.errors import RepriseError
 from trainer.finding import Finding, Status
 from trainer.ledger import kept
-from trainer.training.checks import causality, evaluating, fitting, saving, using
+from trainer.training.checks import causality, evaluating, fitting, saving, splitting, using
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.determinism.exactness import translated
@@ -39,6 +39,9 @@ CHECKS: Final = {
     "settings": Check(run=fitting.settings, look="the experiment's Settings, and the constructor of its net"),
     "data": Check(
         run=fitting.data, needs=("settings",), look="reader and splits of the dataset; `samples`, where the net has it"
+    ),
+    "splits": Check(
+        run=splitting.splitting, needs=("data",), look="[splits] of the dataset; samples that it holds twice"
     ),
     "declared": Check(run=fitting.declared, needs=("data",), look="[twin] and [sample] of the dataset's declaration"),
     "forward": Check(run=fitting.forward, needs=("data",), look="forward: the sizes of its layers against the batch's"),

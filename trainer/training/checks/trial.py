@@ -66,6 +66,8 @@ class Subject:
     """For what a training writes."""
     steps: int = 100
     """Steps of the one short fit, at most."""
+    made_up: bool = False
+    """Whether the data is a dummy twin's."""
 
 
 class Trial:
@@ -122,6 +124,11 @@ class Trial:
     def given(self) -> Tensor:
         """Take from it what the net is given."""
         return self.fresh()._parted(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
+
+    @cached_property
+    def input_field(self) -> str:
+        """Name the field of a sample that the net is given; empty where its task names none."""
+        return next(iter(self.fresh()._used), "")  # noqa: SLF001 - a task looks up its fields there
 
     @cached_property
     def watched(self) -> Watch:

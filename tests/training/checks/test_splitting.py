@@ -1,0 +1,133 @@
+"""Samples of the test that were learned: the same number, equal bytes, windows that overlap."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from trainer.data.reader import Text
+from trainer.data.splits import Layout
+from trainer.training.checks.splitting import _bounded, _fitting, _told, splitting
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.readers import Pick, Sample, Samples
+from trainer.training.readers.text import Windows
+from trainer.training.readers.twin import Made
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.torch
+
+
+class Rows(Samples):
+    """Samples of these numbers, all else alike."""
+
+    def __init__(self, values: Sequence[float], *, noise: bool = False, size: int = 4) -> None:
+        """Take them."""
+        self.values, self.noise, self.size = values, noise, size
+
+    def __len__(self) -> int:
+        """As many."""
+        return len(self.values)
+
+    def sample(self, pick: Pick) -> Sample:
+        """So many of the number, and its own number as the label."""
+        value = torch.full((self.size,), self.values[pick.index])
+        drawn = torch.rand(self.size, generator=pick.generator()) if self.noise else 0
+        return {"image": value + drawn, "label": torch.tensor(pick.index)}
+
+
+def judged(samples: Samples, train: Sequence[int], val: Sequence[int], test: Sequence[int], **more: Any) -> str:
+    """Check these splits."""
+    subject = SimpleNamespace(**{"made_up": False, "dataset": SimpleNamespace(reader=None), "data": None} | more)
+    rows = {"train": train, "val": val, "test": test}
+    trial: Any = SimpleNamespace(samples=samples, rows=rows, subject=subject, input_field="image")
+    return splitting(trial)
+
+
+def test_splits_without_a_sample_in_common_pass() -> None:
+    """Whatever repeats within one of them."""
+    said = judged(Rows([1, 1, 2, 3, 3, 4]), [0, 1], [2], [3, 4, 5])
+    assert said == "no sample is in two splits (all 6 samples looked at)"
+
+
+def test_equal_samples_are_told_with_examples() -> None:
+    """Labels are not looked at; a few may be meant, as a line that a text has twice."""
+    with pytest.raises(Odd) as caught:
+        judged(Rows([1, 2, 3, 9, 1, 5, 6, 7]), [0, 1, 2], [3], [4, 5, 6, 7])
+    assert caught.value.said == "1 of 4 samples of test (25.0% of its bytes) are in train (all 8 samples looked at)"
+    assert caught.value.look == "test 4 and train 0"
+
+
+def test_a_test_that_was_mostly_learned_fails() -> None:
+    """No result on it says anything."""
+    with pytest.raises(Wrong, match=r"2 of 3 samples of test \(66.7% of its bytes\) are in train"):
+        judged(Rows([1, 2, 3, 9, 1, 2, 6]), [0, 1, 2], [3], [4, 5, 6])
+
+
+def test_one_sample_of_two_splits_fails() -> None:
+    """By its number: nothing is read for it."""
+    with pytest.raises(Wrong, match="1 samples are in train and in test, as sample 2"):
+        judged(Rows(range(5)), [0, 1, 2], [3], [2, 4])
+
+
+def test_of_many_samples_some_are_looked_at_and_counted() -> None:
+    """Evenly spaced, of the training split the most: how many would be read of large ones is told."""
+    rows = {"train": range(4_000), "val": range(4_000, 4_400), "test": range(4_400, 5_000)}
+    looked = _bounded(rows, most=_fitting(Rows(range(9), size=1 << 20), 0))
+    assert {name: len(each) for name, each in looked.items()} == {"val": 200, "test": 200, "train": 500}
+    assert _told(looked, rows) == "looked at 500 of 4,000 of train, 200 of 400 of val, 200 of 600 of test"
+
+
+class Filed(Rows):
+    """Samples that are files."""
+
+    @property
+    def layout(self) -> Layout:
+        """One each."""
+        return Layout(count=len(self), files=[f"{row}.png" for row in range(len(self))])
+
+    def entry(self, path: str) -> Any:
+        """What a manifest says of one: the numbers stand for their digests."""
+        return SimpleNamespace(sha256=str(self.values[int(path.removesuffix(".png"))]), size=10)
+
+
+def test_files_are_told_by_their_digests() -> None:
+    """However they are read: nothing is."""
+    samples = Filed([1, 2, 3, 9, 1, 5, 6], noise=True)
+    with pytest.raises(Odd) as caught:
+        judged(samples, [0, 1, 2], [3], [4, 5, 6], data=samples)
+    assert caught.value.look == "test 4.png and train 0.png"
+
+
+def test_samples_that_differ_from_epoch_to_epoch_cannot_be_told() -> None:
+    """Another crop of one picture has other bytes; and a twin has no samples of its own."""
+    with pytest.raises(Nothing, match="augmentation"):
+        judged(Rows([1, 1, 1], noise=True), [0], [1], [2])
+    with pytest.raises(Nothing, match="made up"):
+        judged(Rows([1, 1, 1]), [0], [1], [2], made_up=True)
+
+
+def test_windows_that_overlap_are_counted() -> None:
+    """A few where one split borders on another; most of them where windows are drawn by lot."""
+    reader = Text(kind="text", file="a", window=8, stride=2)
+    windows = Windows(Made({"a": bytes(range(200))}), reader)
+    dataset = SimpleNamespace(reader=reader)
+    with pytest.raises(Odd) as caught:
+        judged(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
+    assert caught.value.said.startswith("3 of 10 samples of val (30.0% of its bytes) share bytes with windows of train")
+    assert str(caught.value.look).startswith("val 60 and train 57")
+    with pytest.raises(Wrong, match="share bytes"):
+        judged(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
+    apart = Text(kind="text", file="a", window=8)
+    said = judged(
+        Windows(Made({"a": bytes(range(200))}), apart),
+        range(10),
+        range(10, 14),
+        range(14, 20),
+        dataset=SimpleNamespace(reader=apart),
+    )
+    assert said == "no sample is in two splits (all windows looked at)"

@@ -1,0 +1,186 @@
+"""Check of the splits: what a net is measured on was not learned.
+
+Knows when samples of two splits are the same: by number, by the file, by what the net is given, by bytes that two windows of a text share.
+Refuses to know near ones: another crop of one picture is another sample here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+from trainer.data.reader import Text
+from trainer.training.checks.trial import SPLITS
+from trainer.training.checks.wrong import Nothing, Odd, Wrong
+from trainer.training.readers import Pick
+from trainer.training.readers.text import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from trainer.training.checks.trial import Trial
+    from trainer.training.readers import Samples
+
+_FILES: Final = 1_000_000
+_MOST: Final = 100_000
+_LEAST: Final = 1_000
+_BYTES: Final = 256 << 20
+"""What is read: all samples, else so many bytes of them, at least and at most so many samples; of files by their digests so many."""
+_TOO_MUCH: Final = 0.5
+"""What part of a split may be in the training split too before it is a fault: a line of a text or a row of few columns comes again."""
+_SHOWN: Final = 3
+LEARNED, *MEASURED = SPLITS
+Known = Callable[[int], tuple[bytes, int]]
+"""Gives of a sample, by its number, what names its content, and how large it is."""
+
+
+@runtime_checkable
+class _Manifest(Protocol):
+    """Files of which a manifest says what each contains."""
+
+    def entry(self, path: str) -> Any:
+        """Its size and sha256."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What a split has in common with the training split: so many samples, and what part of the whole split's values they are."""
+
+    split: str
+    count: int
+    of: int
+    part: float
+    examples: Sequence[tuple[int, int]]
+    """Numbers of samples, here and there."""
+
+    def told(self, verb: str) -> str:
+        """Say it."""
+        return f"{self.count:,} of {self.of:,} samples of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
+
+
+def splitting(trial: Trial) -> str:
+    """Hold the splits against each other: numbers, then bytes."""
+    _require_apart(trial.rows)
+    if trial.subject.made_up:
+        raise Nothing("the twin's samples are made up")
+    samples = trial.samples
+    reader = trial.subject.dataset.reader
+    if isinstance(samples, Windows) and isinstance(reader, Text):
+        common = _overlapping(samples, trial.rows, reach=(reader.window - 1) // reader.step)
+        return _judged(samples, common, "share bytes with windows of", looked="all windows looked at")
+    known = _by_files(samples, trial.subject.data)
+    looked = _bounded(trial.rows, most=_FILES if known else _fitting(samples, trial.rows[LEARNED][0]))
+    common = _equal(known or _by_bytes(trial, looked[LEARNED][:_SHOWN]), looked)
+    return _judged(samples, common, "are in", looked=_told(looked, trial.rows))
+
+
+def _judged(samples: Samples, common: Sequence[Common], verb: str, *, looked: str) -> str:
+    found = [each for each in common if each.count]
+    if not found:
+        return f"no sample is in two splits ({looked})"
+    said = "; ".join(each.told(verb) for each in found)
+    shown = ", ".join(
+        f"{each.split} {_called(samples, one)} and {LEARNED} {_called(samples, other)}"
+        for each in found
+        for one, other in each.examples[:_SHOWN]
+    )
+    if any(each.part > _TOO_MUCH for each in found):
+        raise Wrong(f"{said} ({looked})", look=f"[splits] of the dataset; {shown}")
+    raise Odd(f"{said} ({looked})", look=shown)
+
+
+def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]) -> str:
+    if all(len(looked[name]) == len(rows[name]) for name in looked):
+        return f"all {sum(map(len, looked.values())):,} samples looked at"
+    return f"looked at {', '.join(f'{len(looked[name]):,} of {len(rows[name]):,} of {name}' for name in SPLITS)}"
+
+
+def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
+    for one, other in combinations(SPLITS, 2):
+        if both := sorted({*rows[one]} & {*rows[other]}):
+            said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
+            raise Wrong(said, look="[splits] of the dataset")
+
+
+def _fitting(samples: Samples, row: int) -> int:
+    """How many samples like this one are read."""
+    size = sum(value.nbytes for value in samples.sample(Pick(index=row)).values())
+    return min(_MOST, max(_LEAST, _BYTES // max(1, size)))
+
+
+def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Sequence[int]]:
+    """What is looked at of each split, evenly spaced: a quarter of `most` of each that is measured, of the training split what is left."""
+    found: dict[str, Sequence[int]] = {}
+    left = most
+    for name in (*MEASURED, LEARNED):
+        count = min(len(rows[name]), left if name == LEARNED else most // 4)
+        found[name] = rows[name][:: -(-len(rows[name]) // count)]
+        left -= count
+    return found
+
+
+def _by_files(samples: Samples, data: object) -> Known | None:
+    """Tell samples apart by their files' digests, where each is a file of a manifest: nothing is read."""
+    layout = samples.layout
+    if not (layout.files and layout.ends is None and isinstance(data, _Manifest)):
+        return None
+
+    def known(row: int) -> tuple[bytes, int]:
+        entry = data.entry(layout.files[row])
+        return str(entry.sha256).encode(), int(entry.size)
+
+    return known
+
+
+def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
+    """Tell samples apart by what the net is given. Raises `Nothing` where that is not known, or another in each epoch."""
+    field, samples = trial.input_field, trial.samples
+    if field not in samples.sample(Pick(index=some[0])):
+        raise Nothing("the experiment's own steps say what the net is given")
+    pairs = [[samples.sample(Pick(index=row, epoch=epoch))[field] for epoch in (0, 1)] for row in some]
+    if not all(one.equal(other) for one, other in pairs):
+        raise Nothing("samples differ from epoch to epoch (augmentation): equal ones cannot be told by their bytes")
+
+    def known(row: int) -> tuple[bytes, int]:
+        value = samples.sample(Pick(index=row))[field].contiguous()
+        shape = str(tuple(value.shape)).encode()
+        return hashlib.blake2b(shape + value.numpy().tobytes(), digest_size=16).digest(), value.numel()
+
+    return known
+
+
+def _equal(known: Known, looked: Mapping[str, Sequence[int]]) -> list[Common]:
+    learned = {known(row)[0]: row for row in looked[LEARNED]}
+    found: list[Common] = []
+    for name in MEASURED:
+        every = [(row, *known(row)) for row in looked[name]]
+        common = [(size, row, learned[digest]) for row, digest, size in every if digest in learned]
+        largest = [(row, there) for _, row, there in sorted(common, key=lambda each: -each[0])]
+        part = sum(size for size, _, _ in common) / max(1, sum(size for _, _, size in every))
+        found.append(Common(split=name, count=len(common), of=len(every), part=part, examples=largest))
+    return found
+
+
+def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], *, reach: int) -> list[Common]:
+    """Windows of val and test that share bytes with one of train: where a step is shorter than a window."""
+    learned = {*rows[LEARNED]}
+    found: list[Common] = []
+    for name in MEASURED:
+        near = [(row, there) for row in rows[name] for there in _first_near(windows, row, reach, learned)]
+        count = len(rows[name])
+        found.append(Common(split=name, count=len(near), of=count, part=len(near) / max(1, count), examples=near))
+    return found
+
+
+def _first_near(windows: Windows, row: int, reach: int, learned: Collection[int]) -> list[int]:
+    span = windows.layout.span(windows.layout.place(row)[0])
+    near = range(max(span.start, row - reach), min(span.stop, row + reach + 1))
+    return [there for there in near if there in learned][:1]
+
+
+def _called(samples: Samples, row: int) -> str:
+    layout = samples.layout
+    return layout.files[row] if layout.files and layout.ends is None else str(row)
