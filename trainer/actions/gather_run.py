@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.compare import Side, side
 from trainer.actions.keep_retest import retests_here
+from trainer.actions.list_runs import local_run
 from trainer.actions.run import is_alive
 from trainer.curves import read_curves, read_schedule, read_telemetry
 from trainer.document import read_json
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from trainer.curves import Curves
     from trainer.figure import Figure
+    from trainer.record import Record
     from trainer.sameness.certificate import Statement
     from trainer.sameness.retest import Retest
 
@@ -55,6 +57,8 @@ class Gathered:
     """A run, and all there is to show of it."""
 
     side: Side
+    earlier: tuple[Record, ...] = ()
+    """Of the attempts before, in order."""
     died: bool = False
     """Its record says `running`, and its process is gone."""
     metrics: Curves = field(default_factory=dict)
@@ -80,6 +84,7 @@ def gather_run(folder: Path) -> Gathered:
     figures = _figures(attempt / FIGURES, notes)
     return Gathered(
         side=found,
+        earlier=_earlier(found.folder, found.record),
         died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
         metrics=read_curves(attempt / METRICS),
         schedule=read_schedule(attempt / TRACE),
@@ -91,6 +96,11 @@ def gather_run(folder: Path) -> Gathered:
         certificates=tuple(_certificates(found.folder, notes)),
         notes=tuple(notes),
     )
+
+
+def _earlier(folder: Path, record: Record) -> tuple[Record, ...]:
+    known = local_run(folder.parent, folder.name)
+    return tuple(each for each in known.records if each.attempt < record.attempt)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
             ("status", status(listed) + (f": {outcome.reason}" if outcome.reason else "")),
             ("where", where),
             ("experiment", ingredients.experiment),
-            ("started", f"{_moment(listed.records[0])}, took {spent(listed) or '?'}"),
+            ("started", f"{_moment(listed.records[0])}, took {spent(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(around.command)),
             ("identity", record.identity),
             *_present(("retest of", around.retest_of)),
@@ -239,13 +239,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
-def spent(listed: Listed) -> str:
-    """How long all attempts of a run took together; which these are, where there are several."""
-    if not listed.records:
+def spent(records: Sequence[Record], *, died: bool = False) -> str:
+    """How long all attempts of a run took together, and how many these are, where there are several."""
+    if not records:
         return ""
-    found = took(listed.records, died=listed.died)
+    found = took(records, died=died)
     if found.attempts == 1:
-        return duration(listed.records[-1].circumstances.timing.seconds)
+        return duration(records[-1].circumstances.timing.seconds)
     return f"{'' if found.known else 'over '}{duration(found.seconds)} in {found.attempts} attempts"
 
 

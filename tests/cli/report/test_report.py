@@ -16,7 +16,9 @@ from tests.drawing.test_pictures import png
 from trainer.actions.certify import keep
 from trainer.actions.keep_retest import keep_retest
 from trainer.actions.publish_run import publish_run
+from trainer.actions.run import open_run
 from trainer.cli.report import main
+from trainer.cli.run_page import duration
 from trainer.digest import digest_of_bytes
 from trainer.errors import MachineError, RunNotFoundError
 from trainer.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
@@ -184,6 +186,23 @@ def test_certificates_and_retests_stand_under_sameness(
     assert ("the signature was not checked" in page) == signed
     assert ("anybody could have written it" in page) != signed
     assert f"run again</th><td><span class={chr(34)}badge good{chr(34)}>identical</span>" in page
+
+
+def test_a_resumed_run_tells_what_changed_and_the_time_of_all_attempts(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The settings are those that hold now."""
+    first = made(runs)
+    assert first.folder
+    rate, seconds = first.record.ingredients.settings["learning_rate"], first.record.circumstances.timing.seconds
+    assert seconds
+    around = first.record.circumstances.model_copy(update={"changed": [f"setting learning_rate: {rate} -> 0.75"]})
+    second = open_run(first.folder, ingredients=first.record.ingredients, circumstances=around)
+    second.close(first.record.outcome)
+    page = written([first.record.run], capsys)
+    assert f"attempt 2: setting learning_rate: {rate} -&gt; 0.75" in page
+    assert "<code>0.75</code>" in page
+    assert f"took {duration(2 * seconds)} in 2 attempts" in page
 
 
 def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,7 @@ def machine(shown: Sequence[Shown], telemetry: Markup | None) -> Markup | None:
     """The host, how the work was spread, how long each stage took, what was measured meanwhile."""
     records = [each.record for each in shown]
     hosts, times = [each.circumstances.host for each in records], [each.circumstances.timing for each in records]
+    several = any(each.record.attempt > 1 for each in shown)
     found = [
         Fact("host", [f"{host.name}, {host.system}" for host in hosts]),
         Fact("kernel", [host.kernel for host in hosts]),
@@ -145,9 +146,12 @@ def machine(shown: Sequence[Shown], telemetry: Markup | None) -> Markup | None:
         Fact("driver", [host.driver for host in hosts]),
         Fact("device", [_device(each) for each in records]),
         Fact("determinism", [_level(each) for each in records]),
-        Fact("took", [duration(timing.seconds) or "not known" for timing in times]),
+        Fact("took", [each.took or "not known" for each in shown]),
         *(
-            Fact(f"of that, {stage}", [duration(timing.stages.get(stage)) for timing in times])
+            Fact(
+                f"of the last attempt, {stage}" if several else f"of that, {stage}",
+                [duration(timing.stages.get(stage)) for timing in times],
+            )
             for stage in dict.fromkeys(stage for timing in times for stage in timing.stages)
         ),
         *(

@@ -8,14 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.attempts import settings_now
 from trainer.cli.report.parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
-from trainer.cli.run_page import duration
+from trainer.cli.run_page import spent
 from trainer.drawing.markup import Markup, cut, joined, tag
 from trainer.record import Status
 from trainer.settings import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydantic import JsonValue
 
     from trainer.actions.gather_run import Gathered
     from trainer.record import Record
@@ -51,11 +54,26 @@ class Shown:
         """Its record."""
         return self.run.side.record
 
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Those of all its attempts, in order."""
+        return (*self.run.earlier, self.record)
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """Every setting's value, as the last attempt has it."""
+        return {**settings_now(self.records), **self.record.circumstances.execution}
+
+    @property
+    def took(self) -> str:
+        """How long all its attempts took."""
+        return spent(self.records, died=self.run.died)
+
 
 def lettered(runs: Sequence[Gathered]) -> list[Shown]:
     """Give each run a letter, and the settings in which it differs from others; where it differs in none, the end of its id."""
     records = [run.side.record for run in runs]
-    values = [record.ingredients.settings for record in records]
+    values = [settings_now((*run.earlier, run.side.record)) for run in runs]
     names = sorted({name for each in values for name in each})
     apart = [name for name in names if len({str(each.get(name)) for each in values}) > 1]
     given = [name for name in apart if any(record.circumstances.origins.get(name) in GIVEN for record in records)]
@@ -83,9 +101,9 @@ def heading(shown: Sequence[Shown]) -> Markup:
 
 
 def _under(one: Shown) -> Markup:
-    record, timing = one.record, one.record.circumstances.timing
+    record, timing = one.record, one.records[0].circumstances.timing
     attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-    took = f", took {duration(timing.seconds)}" if timing.seconds else ""
+    took = f", took {one.took}" if one.took else ""
     when = f"{timing.started:%Y-%m-%d %H:%M:%S} UTC{took}"
     reason = record.outcome.reason
     return joined(
@@ -107,7 +125,7 @@ def result(shown: Sequence[Shown]) -> Markup | None:
         Row(name="status", cells=tuple(state(each.run) for each in shown)),
         *(Row(name=name, cells=tuple(_metric(each.record, name) for each in shown)) for name in names),
         Row(name="steps", cells=tuple(each.record.outcome.steps or "" for each in shown)),
-        Row(name="took", cells=tuple(duration(each.record.circumstances.timing.seconds) for each in shown)),
+        Row(name="took", cells=tuple(each.took for each in shown)),
         Row(name="weights", cells=tuple(digest(each.record.outcome.weights) or "" for each in shown)),
         Row(name="identity", cells=tuple(digest(each.record.identity) or "" for each in shown)),
         Row(name="reason", cells=tuple(each.record.outcome.reason or "" for each in shown)),

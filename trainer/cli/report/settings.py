@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trainer.attempts import changes
 from trainer.cli.progress import readable
 from trainer.cli.report.parts import (
     Fact,
@@ -26,7 +27,7 @@ from trainer.drawing.markup import Markup, joined, tag
 from trainer.settings import GIVEN, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 def settings(shown: Sequence[Shown]) -> Markup | None:
     """Every value: first what was given, then what the experiment says; what is a default, or the same in all runs, is folded."""
-    return section("Settings", *(_of_several(shown) if len(shown) > 1 else _of_one(shown[0].record)))
+    return section("Settings", *_changed(shown), *(_of_several(shown) if len(shown) > 1 else _of_one(shown[0])))
 
 
 def _of_several(shown: Sequence[Shown]) -> Iterator[Markup | None]:
@@ -46,20 +47,30 @@ def _of_several(shown: Sequence[Shown]) -> Iterator[Markup | None]:
     yield fold(f"{len(same)} settings are the same in all", rows_table(same, heads, corner="setting"))
 
 
-def _of_one(record: Record) -> Iterator[Markup | None]:
+def _changed(shown: Sequence[Shown]) -> Iterator[Markup | None]:
+    """What a resumed run's attempts had otherwise than its ingredients say."""
+    for each in shown:
+        told = [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]
+        if told:
+            yield tag("p", f"{each.prefix}changed when it was resumed; shown is what the last attempt has:")
+            yield lines(told)
+
+
+def _of_one(one: Shown) -> Iterator[Markup | None]:
+    record, values = one.record, one.values
     origins, unread = record.circumstances.origins, set(record.outcome.unread)
-    ranked = sorted(_values(record), key=lambda name: (_nearness(origins.get(name, "")), name))
+    ranked = sorted(values, key=lambda name: (_nearness(origins.get(name, "")), name))
     chosen = [name for name in ranked if _nearness(origins.get(name, "")) < _FAR or name in unread]
     if not any(origins.get(name) in GIVEN for name in ranked):
         yield tag("p", "Nothing was given: all is as the experiment and the defaults say.", class_="quiet")
-    yield _ledger(record, chosen)
+    yield _ledger(record, chosen, values)
     rest = [name for name in ranked if name not in chosen]
-    yield fold(f"{len(rest)} defaults", _ledger(record, rest))
+    yield fold(f"{len(rest)} defaults", _ledger(record, rest, values))
 
 
-def _ledger(record: Record, names: Sequence[str]) -> Markup | None:
+def _ledger(record: Record, names: Sequence[str], values: Mapping[str, JsonValue]) -> Markup | None:
     """Value, origin, who was bound to it and who read it."""
-    ledger, origins, values = record.outcome.ledger, record.circumstances.origins, _values(record)
+    ledger, origins = record.outcome.ledger, record.circumstances.origins
     rows = [
         (
             name,
@@ -73,12 +84,8 @@ def _ledger(record: Record, names: Sequence[str]) -> Markup | None:
     return table(("setting", "value", "origin", "bound to", "read by"), rows, said="settings", kinds=kinds)
 
 
-def _values(record: Record) -> dict[str, JsonValue]:
-    return record.ingredients.settings | record.circumstances.execution
-
-
 def _settings(shown: Sequence[Shown]) -> Iterator[Row]:
-    values = [_values(each.record) for each in shown]
+    values = [each.values for each in shown]
     origins = [each.record.circumstances.origins for each in shown]
     names = {name for each in values for name in each}
 

@@ -79,5 +79,5 @@ def _row(listed: Listed, *, kind: str | None) -> tuple[str, ...]:
         printable(record.ingredients.experiment) + (f" ({kind})" if kind else ""),
         "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
         f"{listed.records[0].circumstances.timing.started:%Y-%m-%d %H:%M}",
-        spent(listed),
+        spent(listed.records, died=listed.died),
     )
