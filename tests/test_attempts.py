@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, record
 from trainer.attempts import changes, made_no_step, settings_now, took
-from trainer.record import Outcome, Record, Status, identity_of
+from trainer.record import Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +23,9 @@ def attempt(
     **out: Any,
 ) -> Record:
     """An attempt's record."""
-    around, made = circumstances(), ingredients()
-    timing = around.timing.model_copy(update={"seconds": seconds})
-    return Record(
-        run="20260301t120000-aaaaaa",
-        attempt=number,
-        identity=identity_of(made),
-        ingredients=made,
-        circumstances=around.model_copy(update={"changed": list(changed), "timing": timing}),
-        outcome=Outcome(status=status, **out),
-    )
+    timing = circumstances().timing.model_copy(update={"seconds": seconds})
+    around = circumstances(changed=list(changed), timing=timing)
+    return record(around=around, attempt=number, status=status, **out)
 
 
 def test_each_attempt_has_its_own_changes_and_the_last_ones_hold() -> None:

@@ -8,67 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.records import ingredients, record
 from trainer.digest import digest_of_bytes
 from trainer.errors import DocumentError
-from trainer.record import (
-    Circumstances,
-    Determinism,
-    Device,
-    Host,
-    Image,
-    Ingredients,
-    Inventory,
-    Knowledge,
-    Outcome,
-    Record,
-    Source,
-    Status,
-    Timing,
-    identity_of,
-    is_run_id,
-    new_run_id,
-    read_record,
-)
+from trainer.record import identity_of, is_run_id, new_run_id, read_record
 
-A = digest_of_bytes(b"a")
-B = digest_of_bytes(b"b")
-
-
-def ingredients(**other: Any) -> Ingredients:
-    """Ingredients of a small run, some of them other than usual."""
-    usual: dict[str, Any] = {
-        "experiment": "digits",
-        "settings": {"seed": 0, "learning_rate": 0.001},
-        "source": A,
-        "lock": A,
-        "layers": [A],
-        "datasets": {},
-        "determinism": Determinism(level="machine", threads=2),
-        "device": Device(accelerator="cpu", world_size=1, precision="32-true"),
-    }
-    return Ingredients(**usual | other)
-
-
-def record(**outcome: Any) -> Record:
-    """A record of a small run."""
-    made_of = ingredients()
-    around = Circumstances(
-        command=["reprise", "train"],
-        source=Source(how="mounted"),
-        image=Image(known=Knowledge.UNKNOWN),
-        host=Host(name="h", system="Linux", kernel="6", cpu="c", cores=2, memory=1),
-        inventory=Inventory(python="3.11.2"),
-        origins={"seed": "default"},
-        timing=Timing(started=datetime(2026, 3, 1, tzinfo=UTC)),
-    )
-    result = Outcome(status=Status.COMPLETED, **outcome)
-    return Record(
-        run=new_run_id(),
-        identity=identity_of(made_of),
-        ingredients=made_of,
-        circumstances=around,
-        outcome=result,
-    )
+OTHER = digest_of_bytes(b"other")
 
 
 def test_a_record_comes_back_equal_from_its_json() -> None:
@@ -82,10 +27,10 @@ def test_a_record_comes_back_equal_from_its_json() -> None:
     [
         {"experiment": "faces"},
         {"settings": {"seed": 1, "learning_rate": 0.001}},
-        {"source": B},
+        {"source": OTHER},
         {"lock": None},
         {"layers": None},
-        {"layers": [B]},
+        {"layers": [OTHER]},
     ],
 )
 def test_every_ingredient_bears_on_the_identity(changed: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from trainer.actions.compare import Side, side
 from trainer.actions.run import new_run, open_run
 from trainer.digest import canonical, digest_of_bytes

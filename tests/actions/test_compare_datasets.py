@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from tests.sameness.test_verdict import record
 from trainer.actions.compare_datasets import dataset_diff
 from trainer.actions.publish_dataset import publish_dataset

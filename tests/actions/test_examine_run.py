@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
 from tests.engine.memory import MemoryEngine
+from tests.records import circumstances, ingredients
 from trainer.actions.doctor import State
 from trainer.actions.examine_run import Machine, examine_run, require
 from trainer.actions.run import new_run, open_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
 from trainer.actions.run import new_run, open_run
 from trainer.digest import digest_of_bytes

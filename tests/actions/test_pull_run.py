@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import finished, ingredients
+from tests.actions.runs import finished
+from tests.records import ingredients
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import PULLED, pull_run
 from trainer.actions.run import open_run, record_of

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import circumstances, finished, ingredients
+from tests.actions.runs import finished
 from tests.engine.memory import MemoryEngine
+from tests.records import circumstances, ingredients
 from trainer.actions.reproduce import Place, Prepared, left, prepared, run_confined
 from trainer.actions.run import ATTEMPTS, open_run
 from trainer.digest import digest_of_bytes

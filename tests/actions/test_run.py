@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, circumstances, finished, ingredients
+from tests.actions.runs import begun, finished
+from tests.records import circumstances, ingredients
 from trainer.actions.run import abandon, attempts, is_alive, new_run, open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import DiskFullError, NotWritableError, RepriseError, RunError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from trainer.actions.run import new_run, open_run, record_of
 from trainer.actions.sum_up_sweep import Results, sum_up
 from trainer.actions.sweep import Standing

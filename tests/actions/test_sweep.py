@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, circumstances, finished, ingredients
+from tests.actions.runs import begun, finished
+from tests.records import circumstances, ingredients
 from trainer.actions.measure_noise import Wanted
 from trainer.actions.run import new_run, open_run, record_of
 from trainer.actions.sweep import (

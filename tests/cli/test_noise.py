@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from trainer.actions.run import new_run, open_run
 from trainer.cli.noise import main
 from trainer.cli.places import CHECKOUT

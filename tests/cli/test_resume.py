@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, circumstances, finished
+from tests.actions.runs import begun, finished
+from tests.records import circumstances
 from trainer.actions.resume import as_it_was, held_to
 from trainer.actions.run import open_run, record_of
 from trainer.cli.resume import again, set_aside_environment, told

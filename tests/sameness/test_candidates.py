@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from tests.sameness.test_verdict import record
 from trainer.digest import digest_of_bytes
 from trainer.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Inventory, Record

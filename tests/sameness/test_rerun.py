@@ -3,73 +3,33 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.records import circumstances, ingredients, record
 from trainer.digest import digest_of_bytes
 from trainer.errors import DocumentError, IrreproducibleError
-from trainer.record import (
-    Circumstances,
-    Determinism,
-    Device,
-    Host,
-    Image,
-    Ingredients,
-    Inventory,
-    Knowledge,
-    Outcome,
-    Record,
-    Source,
-    Status,
-    Timing,
-    identity_of,
-)
+from trainer.record import Device, Image, Knowledge
 from trainer.sameness.rerun import going_on, image_name, rerun
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from trainer.record import Record
+
 MANIFEST = digest_of_bytes(b"manifest")
+
+
+IMAGE = Image(known=Knowledge.ASSERTED, reference=f"registry.example/cpu@{MANIFEST}", manifest=MANIFEST)
 
 
 def a_record(
     *, settings: dict[str, JsonValue] | None = None, origins: dict[str, str] | None = None, **other: Any
 ) -> Record:
-    """A record of a small run; `image` and `execution` go into its circumstances, other words into its ingredients."""
-    image = other.pop(
-        "image", Image(known=Knowledge.ASSERTED, reference=f"registry.example/cpu@{MANIFEST}", manifest=MANIFEST)
-    )
-    execution = other.pop("execution", {})
-    usual: dict[str, Any] = {
-        "experiment": "digits",
-        "settings": settings or {},
-        "source": digest_of_bytes(b"source"),
-        "lock": None,
-        "layers": [digest_of_bytes(b"layer")],
-        "datasets": {},
-        "determinism": Determinism(level="machine", threads=2),
-        "device": Device(accelerator="cpu", world_size=1, precision="32-true"),
-    }
-    ingredients = Ingredients(**usual | other)
-    around = Circumstances(
-        command=["reprise"],
-        source=Source(how="mounted"),
-        image=image,
-        host=Host(name="h", system="Debian", kernel="6", cpu="a CPU", cores=2, memory=1),
-        inventory=Inventory(python="3.11.2"),
-        origins=origins or {},
-        execution=execution,
-        timing=Timing(started=datetime(2026, 3, 1, tzinfo=UTC)),
-    )
-    return Record(
-        run="20260301t120000-abcdef",
-        identity=identity_of(ingredients),
-        ingredients=ingredients,
-        circumstances=around,
-        outcome=Outcome(status=Status.COMPLETED),
-    )
+    """A record of a run in an image; `image` and `execution` go into its circumstances, other words into its ingredients."""
+    happened = {"image": other.pop("image", IMAGE), "execution": other.pop("execution", {}), "origins": origins or {}}
+    return record(ingredients(settings=settings or {}, **other), circumstances(**happened))
 
 
 def test_what_was_given_is_given_again_and_defaults_come_from_the_source() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actions.runs import circumstances, ingredients
+from tests import records
 from trainer.digest import digest_of_bytes
-from trainer.record import DatasetIngredient, Outcome, Record, Status, identity_of, new_run_id
+from trainer.record import DatasetIngredient, Record, Status
 from trainer.sameness.noise import Noise
 from trainer.sameness.verdict import Rung, judge, number_of
 
@@ -28,10 +28,7 @@ MEASURED = Noise(
 
 def record(metrics: dict[str, Any], *, weights: str | None = WEIGHTS, **other: Any) -> Record:
     """A completed run with these results; `other` is of its outcome."""
-    made = ingredients()
-    outcome = Outcome(**{"status": Status.COMPLETED, "metrics": metrics, "weights": weights} | other)
-    parts = {"ingredients": made, "circumstances": circumstances(), "outcome": outcome}
-    return Record(run=new_run_id(), identity=identity_of(made), **parts)
+    return records.record(metrics=metrics, weights=weights, **other)
 
 
 def test_equal_bits_are_identical() -> None:
@@ -97,7 +94,7 @@ def test_runs_without_a_metric_of_one_dataset_in_common_are_not_comparable() -> 
     a, b = record({"test_loss": 1}), record({"test_accuracy": 1})
     assert judge(a, b).rung is Rung.NOT_COMPARABLE
     data = {"faces": DatasetIngredient(version=1, content=digest_of_bytes(b"faces"))}
-    elsewhere = a.model_copy(update={"ingredients": ingredients(datasets=data)})
+    elsewhere = a.model_copy(update={"ingredients": records.ingredients(datasets=data)})
     assert "faces" in judge(a, elsewhere).because
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients, record
 from trainer.actions.list_runs import Listed, Where
 from trainer.cli.run_page import page as run_page
 from trainer.cli.run_page import summary
 from trainer.cli.runs.table import COLUMNS, differing, table
-from trainer.record import Outcome, Record, Status, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,16 +20,8 @@ def listed(place: int, *, experiment: str = "digits", retest_of: str | None = No
     """A run with these settings, each typed on the command line."""
     made = ingredients(experiment=experiment, settings={"seed": 0, **settings})
     origins: Mapping[str, str] = dict.fromkeys(settings, "command line")
-    around = circumstances().model_copy(update={"origins": {"seed": "default", **origins}, "retest_of": retest_of})
-    record = Record(
-        run=RUNS[place],
-        attempt=1,
-        identity=identity_of(made),
-        ingredients=made,
-        circumstances=around,
-        outcome=Outcome(status=Status.COMPLETED),
-    )
-    return Listed(run=RUNS[place], where=Where.LOCAL, attempt=1, record=record)
+    around = circumstances(origins={"seed": "default", **origins}, retest_of=retest_of)
+    return Listed(run=RUNS[place], where=Where.LOCAL, attempt=1, record=record(made, around, run=RUNS[place]))
 
 
 def cells(rows: list[Listed], **more: Any) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import circumstances, ingredients
+from tests.records import circumstances, ingredients
 from trainer.actions.run import open_run
 from trainer.actions.sweep import Standing, begin, load, standing
 from trainer.cli.sweep.work import Work

@@ -1,0 +1,78 @@
+"""The record of a small run, for tests, made in memory; any part of it other than usual.
+
+`tests/actions/runs.py` has whole runs, in folders, as the real actions make them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from trainer.digest import digest_of_bytes
+from trainer.record import (
+    Circumstances,
+    Determinism,
+    Device,
+    Host,
+    Image,
+    Ingredients,
+    Inventory,
+    Knowledge,
+    Outcome,
+    Record,
+    Source,
+    Status,
+    Timing,
+    identity_of,
+    new_run_id,
+)
+
+
+def ingredients(**other: Any) -> Ingredients:
+    """What a small run is made of."""
+    usual: dict[str, Any] = {
+        "experiment": "digits",
+        "settings": {"seed": 0, "learning_rate": 0.001},
+        "source": digest_of_bytes(b"source"),
+        "lock": digest_of_bytes(b"lock"),
+        "layers": [digest_of_bytes(b"layer")],
+        "datasets": {},
+        "determinism": Determinism(level="machine", threads=2),
+        "device": Device(accelerator="cpu", world_size=1, precision="32-true"),
+    }
+    return Ingredients(**usual | other)
+
+
+def circumstances(**other: Any) -> Circumstances:
+    """What happened around it."""
+    usual: dict[str, Any] = {
+        "command": ["reprise", "train", "--exp", "digits"],
+        "source": Source(how="mounted", commit="0" * 40, dirty=False, files=3, bytes=100),
+        "image": Image(known=Knowledge.UNKNOWN, reason="this process runs in no image of Reprise"),
+        "host": Host(name="h", system="Debian", kernel="Linux 6", cpu="a CPU", cores=2, memory=8 << 30),
+        "inventory": Inventory(python="3.11.2"),
+        "drift": ["distribution numpy: 2.0 here, 2.3 in the lock"],
+        "origins": {"seed": "default", "learning_rate": "command line"},
+        "timing": Timing(started=datetime(2026, 3, 1, 12, tzinfo=UTC), seconds=12.5),
+    }
+    return Circumstances(**usual | other)
+
+
+def record(
+    made: Ingredients | None = None,
+    around: Circumstances | None = None,
+    *,
+    run: str | None = None,
+    attempt: int = 1,
+    **outcome: Any,
+) -> Record:
+    """A run that is completed, where its outcome does not say otherwise."""
+    made = made or ingredients()
+    return Record(
+        run=run or new_run_id(),
+        attempt=attempt,
+        identity=identity_of(made),
+        ingredients=made,
+        circumstances=around or circumstances(),
+        outcome=Outcome(**{"status": Status.COMPLETED} | outcome),
+    )
