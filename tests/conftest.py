@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,17 +39,19 @@ def pytest_collection() -> Iterator[None]:
         sys.dont_write_bytecode = told
 
 
-TOGETHER: Final = ("engine", "s3")
-"""What has such a mark goes to one worker: there is one engine, and a second S3 server costs more than it saves."""
+@functools.cache
+def speaks_of(mark: str, path: Path) -> bool:
+    """Whether tests of a file carry a mark; told by its text, for who shares them out collects none."""
+    return f"pytest.mark.{mark}" in path.read_text()
 
 
-class ByFile(LoadGroupScheduling):  # type: ignore[misc] # it has no types
-    """Gives a worker of `-n 2 --dist loadgroup` a group's tests, or a file's: what a module sets up is set up once."""
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # it has no types
+    """Gives a worker of `-n 2 --dist loadfile` a file's tests; all that ask the engine to one, for there is one engine."""
 
     def _split_scope(self, nodeid: str) -> str:
         """Name what the test is given out with."""
-        scope: str = super()._split_scope(nodeid)
-        return scope.split("::", maxsplit=1)[0]
+        file: str = super()._split_scope(nodeid)
+        return "engine" if speaks_of("engine", self.config.rootpath / file) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -57,21 +59,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group what shares an engine or an S3 server; between workers, begin with what takes longest."""
-    trains = {item.path for item in items if item.get_closest_marker("trains")}
-
-    def turn(item: pytest.Item) -> int:
-        for number, mark in enumerate(TOGETHER):
-            if item.get_closest_marker(mark):
-                item.add_marker(pytest.mark.xdist_group(mark))
-                return number
-        return len(TOGETHER) + (item.path not in trains)
-
-    turns = {item: turn(item) for item in items}
+    """Begin with what takes longest, where workers share."""
     if hasattr(config, "workerinput"):
-        items.sort(key=turns.__getitem__)
+        items.sort(key=lambda item: [not speaks_of(mark, item.path) for mark in ("engine", "trains", "s3")])
 
 
 @pytest.fixture(autouse=True)
