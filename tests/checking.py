@@ -17,7 +17,7 @@ from trainer.training.experiment import load_experiment
 from trainer.training.readers.twin import twin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     import pytest
 
@@ -39,13 +39,19 @@ def launched() -> Iterator[None]:
 
 
 def found(
-    file: Path, folder: Path, patch: pytest.MonkeyPatch, *, without: Collection[str] = (), to_first: bool = False
+    file: Path,
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    *,
+    words: Sequence[str] = (),
+    without: Collection[str] = (),
+    to_first: bool = False,
 ) -> dict[str, Finding]:
     """Check the experiment in `file` on its dataset's twin; `to_first`: until a check fails."""
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    told = Origins(words=take_apart(WORDS), environ={})
+    told = Origins(words=take_apart([*WORDS, *words]), environ={})
     resolved = resolve(experiment.settings, told)
     dataset, data = twin_of(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
     subject = Subject(

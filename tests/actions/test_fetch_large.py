@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,20 @@ if TYPE_CHECKING:
 BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
 
 
-@pytest.fixture
-def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
-    """A dataset of one file in three parts, and one small file."""
-    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
-    store, source = MemoryStore(), SourceFolder(root=fill(tmp_path / "source", {"big": BODY, "small": b"1"}))
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A dataset of one file in three parts, and one small file, published once: the tests only read it."""
+    folder = tmp_path_factory.mktemp("large")
+    store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BODY, "small": b"1"}))
     dataset = publish_dataset(Draft(name="large"), source=source, store=store).dataset
-    return Published(store=store, dataset=dataset, source=source, cache=Cache(root=tmp_path / "cache"))
+    return Published(store=store, dataset=dataset, source=source, cache=Cache(root=folder / "cache"))
+
+
+@pytest.fixture
+def large(kept: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """The same, and a cache that is empty yet."""
+    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
+    return replace(kept, cache=Cache(root=tmp_path / "cache"))
 
 
 class WithoutThirdPart(fakes.FaultyStore):

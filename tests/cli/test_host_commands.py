@@ -10,26 +10,35 @@ from pathlib import Path
 
 import pytest
 
+from trainer.cli import main
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(Path("/opt/reprise/image.json").exists(), reason="is about hosts; this is an image")
 
 
-def reprise(*words: str, socket: Path) -> subprocess.CompletedProcess[str]:
-    """The command, where Docker would be asked at `socket`."""
-    environ = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "PYTHONPATH": str(ROOT)}
+@pytest.fixture
+def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker is asked where nobody answers."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nothing.sock'}")
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a process of its own."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "trainer", *words], capture_output=True, text=True, env=environ, check=False
     )
 
 
+@pytest.mark.usefixtures("socket")
 @pytest.mark.parametrize(
     "words",
     [("image", "ls"), ("image", "build", "cpu"), ("image", "show", "cpu"), ("image", "smoke", "cpu"), ("setup",)],
 )
-def test_without_an_engine_the_remedy_is_named(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_without_an_engine_the_remedy_is_named(words: tuple[str, ...]) -> None:
     """No traceback of a library, no address of a socket; and nothing is written."""
-    said = reprise(*words, socket=tmp_path / "nothing.sock")
+    said = process(*words)
     assert said.returncode == 61
     assert said.stderr.splitlines()[-2:] == [
         "reprise: no Docker engine answers",
@@ -37,11 +46,11 @@ def test_without_an_engine_the_remedy_is_named(tmp_path: Path, words: tuple[str,
     ]
 
 
-def test_an_unknown_environment_is_answered_without_asking_the_engine(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("socket")
+def test_an_unknown_environment_is_answered_without_asking_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
     """The nearest name, and the code of an unknown environment."""
-    said = reprise("image", "build", "cuba", "--json", socket=tmp_path / "nothing.sock")
-    assert said.returncode == 43
-    assert json.loads(said.stderr) == {
+    assert main(["image", "build", "cuba", "--json"]) == 43
+    assert json.loads(capsys.readouterr().err) == {
         "error": "EnvironmentNameError",
         "message": "unknown environment 'cuba'",
         "hint": "did you mean cuda?",
@@ -49,17 +58,18 @@ def test_an_unknown_environment_is_answered_without_asking_the_engine(tmp_path: 
     }
 
 
-def test_an_unknown_stage_names_the_known_ones(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("socket")
+def test_an_unknown_stage_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     """As for every word of a command."""
-    said = reprise("image", "build", "cpu", "--stage", "develop", socket=tmp_path / "nothing.sock")
-    assert said.returncode == 2
-    assert "did you mean development?" in said.stderr
+    assert main(["image", "build", "cpu", "--stage", "develop"]) == 2
+    assert "did you mean development?" in capsys.readouterr().err
 
 
 @pytest.mark.index
-def test_the_doctor_goes_on_without_an_engine(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("socket")
+def test_the_doctor_goes_on_without_an_engine() -> None:
     """What needs none is still looked at, and the exit code is the fault's."""
-    said = reprise("doctor", "--json", socket=tmp_path / "nothing.sock")
+    said = process("doctor", "--json")
     assert said.returncode == 61
     findings = {finding["about"]: finding for finding in json.loads(said.stdout)["findings"]}
     assert findings["engine"]["state"] == "fault"
