@@ -65,7 +65,7 @@ def closing(session: Session) -> Iterator[None]:
         where = published(session) if status is Status.PREEMPTED else left_here
         lines = [*block(session, where, metrics={}), *([f"traceback  {session.shown_log}"] if traced else [])]
         if made_no_step(session.opened.record):
-            lines.append("steps      none: kept for its traceback; `latest` goes on naming the run before it")
+            lines.append("steps      none; kept for its traceback, and `latest` passes it over")
         print("\n".join(lines), file=sys.stderr)
         if told is fault:
             raise
