@@ -46,6 +46,44 @@ def test_a_change_of_environment_is_told_apart_from_one_of_code(
     assert bool(verdict.moved) == (value != 1.0)
 
 
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "holds", "said"),
+    [
+        (1.0005, 0.5, True, "within what rounding explains"),
+        (1.0005, 0.55, True, "within what seeds explain"),
+        (
+            1.005,
+            0.5,
+            False,
+            "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn",
+        ),
+        (1.005, 0.9, False, "beyond what seeds explain"),
+        (1.0, 0.9, False, "beyond what seeds explain"),
+    ],
+)
+def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
+    loss: float, accuracy: float, said: str, *, holds: bool
+) -> None:
+    """What rounding moves is held to that, far below what seeds explain; what it does not move, to what they do."""
+    metrics = {
+        "loss": Level(value=1.0, tolerance=0.3, rounding=0.001),
+        "accuracy": Level(value=0.5, tolerance=0.1),
+    }
+    entry = ENTRY.model_copy(update={"metrics": metrics})
+    verdict = judged(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
+    assert (verdict.holds, verdict.said) == (holds, f"{said}; the environment alone has changed: lock")
+
+
+def test_what_rounding_explains_is_learned_from_nudges() -> None:
+    """Ten times the largest; a ten thousandth of the value at least; what seeds explain at most; none where nothing moves."""
+    seeds = [dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 1.5), dict.fromkeys("abcd", 2.0)]
+    nudged = [{"a": 1.0 + 2**-10, "b": 1.0 + 2**-40, "c": 9.0, "d": 1.0}, dict.fromkeys("abcd", 1.0)]
+    found = levels(seeds, nudged)
+    assert [found[name].rounding for name in "abd"] == [10 * 2**-10, 1e-4, None]
+    assert found["c"].rounding == found["c"].tolerance
+    assert found["d"].allowed == found["d"].tolerance
+
+
 def test_a_metric_that_is_gone_does_not_hold() -> None:
     """And a new one is told."""
     verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})

@@ -3,14 +3,15 @@
 Knows how a result is held against a baseline, and what has changed since, environment or code. Refuses to train.
 
 An environment is named by its lock, its Python and its class of device: where one of these is another, another baseline counts. The image
-is evidence only. The tolerance of a metric is the largest difference that other seeds explain (`trainer.sameness.noise`): a change of
-code that draws other random numbers stays within it nineteen times of twenty.
+is evidence only. The same seed is trained again, so that nothing but rounding may move a result: how far that goes is learned from
+trainings whose initial weights were moved in their last bits. A metric that rounding does not move, as an accuracy, has the largest
+difference that other seeds explain (`trainer.sameness.noise`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from statistics import stdev
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,6 +29,10 @@ FORMAT: Final = "reprise.baseline/1"
 FOLDER: Final = "tests/baselines"
 LEAST: Final = 0.01
 """The smallest tolerance, as a part of the value: where all seeds come to the same, one sample more or less is no change."""
+SAFE: Final = 10
+"""How many times what nudges came to rounding may come to: three nudges are few, and other kernels round otherwise at every step."""
+FINEST: Final = 1e-4
+"""The least that rounding may come to, as a part of the value."""
 
 
 class Key(Document):
@@ -49,6 +54,14 @@ class Level(Document):
 
     value: FiniteFloat
     tolerance: FiniteFloat
+    """What other seeds explain."""
+    rounding: FiniteFloat | None = None
+    """What rounding explains; none where it does not move the metric, or was not measured."""
+
+    @property
+    def allowed(self) -> float:
+        """How far from the value is no change."""
+        return self.tolerance if self.rounding is None else self.rounding
 
 
 class Entry(Document):
@@ -112,27 +125,50 @@ def judged(entry: Entry, *, key: Key, code: str, metrics: Mapping[str, float]) -
         since = f"the environment alone has changed: {', '.join(entry.key.unlike(key))}"
     else:
         since = f"both have changed, the code and of the environment {', '.join(entry.key.unlike(key))}"
-    how = (
-        "as it was, bit for bit"
-        if not moved
-        else ("within what seeds explain" if holds else "beyond what seeds explain")
-    )
-    return Judgement(holds=holds, said=f"{how}; {since}", moved=moved)
+    return Judgement(holds=holds, said=f"{_how(entry, metrics)}; {since}", moved=moved)
 
 
-def levels(results: Sequence[Mapping[str, float]]) -> dict[str, Level]:
+def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
+    """How far the metric that has moved most is from where it was."""
+    apart = {name: abs(metrics.get(name, inf) - level.value) for name, level in entry.metrics.items()}
+    if any(each > max(level.allowed, level.tolerance) for each, level in _paired(apart, entry)):
+        return "beyond what seeds explain"
+    if any(each > level.allowed for each, level in _paired(apart, entry)):
+        return "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn"
+    if any(each > (level.rounding or 0) for each, level in _paired(apart, entry)):
+        return "within what seeds explain"
+    return "within what rounding explains" if any(apart.values()) else "as it was, bit for bit"
+
+
+def _paired(apart: Mapping[str, float], entry: Entry) -> Iterator[tuple[float, Level]]:
+    return ((apart[name], level) for name, level in entry.metrics.items())
+
+
+def levels(results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str, float]] = ()) -> dict[str, Level]:
     """Learn values and tolerances of the results of several seeds, the first of which is the one that is trained again.
+
+    `nudged` are results of that seed where only the last bits of the initial weights were others.
 
     >>> levels([{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}])["loss"].value
     1.0
+    >>> levels([{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}], [{"loss": 1.0 + 2**-10}])["loss"].rounding
+    0.009765625
     """
     found: dict[str, Level] = {}
     for name, value in sorted(results[0].items()):
         values = [each[name] for each in results if isfinite(each.get(name, float("nan")))]
         if len(values) == len(results):
             explained = student(len(values) - 1) * stdev(values) * sqrt(2)
-            found[name] = Level(value=value, tolerance=max(explained, LEAST * abs(value)))
+            tolerance, rounding = max(explained, LEAST * abs(value)), _rounding(name, value, nudged)
+            at_most = None if rounding is None else min(rounding, tolerance)
+            found[name] = Level(value=value, tolerance=tolerance, rounding=at_most)
     return found
+
+
+def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) -> float | None:
+    """What rounding explains; none where it moves nothing: then a sample that falls on the other side moves much at once."""
+    apart = max((abs(each.get(name, inf) - value) for each in nudged), default=0.0)
+    return max(SAFE * apart, FINEST * abs(value)) if apart and isfinite(apart) else None
 
 
 def code_of(root: Path, *files: Path) -> str:
@@ -149,8 +185,12 @@ def _moved(entry: Entry, metrics: Mapping[str, float]) -> Iterator[str]:
             yield f"! {name}: {level.value:.6g} before, not measured now"
         elif value != level.value:
             apart = abs(value - level.value)
-            beyond = "" if apart <= level.tolerance else "! "
-            yield f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; apart {apart:.3g}, seeds explain {level.tolerance:.3g}"
+            beyond = "" if apart <= level.allowed else "! "
+            rounded = "" if level.rounding is None else f"rounding explains {level.rounding:.3g}, "
+            yield (
+                f"{beyond}{name}: {level.value:.6g} before, {value:.6g} now; apart {apart:.3g}, "
+                f"{rounded}seeds {'explain ' if level.rounding is None else ''}{level.tolerance:.3g}"
+            )
     yield from (
         f"{name}: {metrics[name]:.6g} now, not measured before"
         for name in sorted(metrics.keys() - entry.metrics.keys())

@@ -1,4 +1,4 @@
-"""An experiment at small scale: a minute's training of many epochs on the dataset's dummy twin, with several seeds.
+"""An experiment at small scale: a minute's training of many epochs on the dataset's dummy twin, with several seeds, or with nudges.
 
 Knows how small. Refuses to judge what it comes to: `trainer.baseline` does.
 """
@@ -9,8 +9,11 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.trial import LARGEST_BATCH, Subject
+from trainer.training.determinism.seeds import derived
 from trainer.training.fit import quieten
 from trainer.training.readers.twin import twin_of
 
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
     from trainer.origins import Resolved
     from trainer.training.experiment import Experiment
+    from trainer.training.tasks.task import Task
 
 STEPS: Final = 40
 _BATCHES: Final = 8
+_NUDGE: Final = 2.0**-20
+"""By what part of themselves weights are moved: eight times the last bit of float32."""
 
 
 def small(experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *, root: Path, folder: Path) -> Subject:
@@ -50,3 +56,23 @@ def results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
             warnings.simplefilter("ignore")
             trained = train_shortly(subject, subject.folder / f"seed{seed}", notebook(subject, seed=seed))
         yield trained.metrics
+
+
+def nudged(subject: Subject, *, times: int) -> Iterator[dict[str, float]]:
+    """Give the result metrics with seed 0 where the initial weights' last bits are others: what rounding does to them."""
+    for number in range(1, times + 1):
+        experiment = replace(subject.experiment, net=_nudged(subject.experiment.net, number))
+        moved = replace(subject, experiment=experiment, folder=subject.folder / f"nudge{number}")
+        moved.folder.mkdir()
+        yield from results(moved, seeds=1)
+
+
+def _nudged(kind: type[Task], number: int) -> type[Task]:
+    def on_fit_start(net: Task) -> None:
+        kind.on_fit_start(net)
+        generator = torch.Generator().manual_seed(derived(number, "nudge"))
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1 + _NUDGE * torch.randn(parameter.shape, generator=generator))
+
+    return type(kind.__name__, (kind,), {"on_fit_start": on_fit_start, "__module__": kind.__module__})

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALL: Final = "all"
+NUDGES: Final = 3
 
 
 def main(argv: list[str]) -> int:
@@ -73,7 +74,7 @@ def _parser() -> Arguments:
 
 def _check(words: Namespace, name: str) -> int:
     """Judge; 0 where it holds, 20 where it does not."""
-    entry, found = _kept(name), _measured(name, seeds=1)
+    entry, found = _kept(name), _measured(name, seeds=1, nudges=0)
     near = entry.nearest(Key.model_validate(found["key"])) if entry else None
     if near is None:
         raise DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
@@ -82,28 +83,29 @@ def _check(words: Namespace, name: str) -> int:
         said = {"experiment": name, "holds": verdict.holds, "said": verdict.said, "moved": verdict.moved}
         print(json.dumps(said))
     else:
-        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *verdict.moved])))
+        meant = [] if verdict.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
+        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *verdict.moved, *meant])))
     return 0 if verdict.holds else Rung.DIFFERENT.code
 
 
 def _refresh(words: Namespace, name: str) -> int:
     """Show, ask, write."""
     before = _kept(name) or Baseline(experiment=name, entries=[])
-    found = _measured(name, seeds=words.seeds)
+    found = _measured(name, seeds=words.seeds, nudges=NUDGES)
     key = Key.model_validate(found["key"])
     entry = Entry(
         key=key,
         image=found["image"],
         code=found["code"],
         seeds=words.seeds,
-        metrics=levels(found["results"]),
+        metrics=levels(found["results"], found["nudged"]),
         why=words.why,
     )
     print(f"{name}, {key.device}, Python {key.python}, lock {key.lock[7:19]}:")
     near = before.nearest(key)
     if near is None:
         lines = [
-            f"new: {metric} {each.value:.6g}, seeds explain {each.tolerance:.3g}"
+            f"new: {metric} {each.value:.6g}, no change within {each.allowed:.3g}"
             for metric, each in entry.metrics.items()
         ]
     else:
@@ -119,16 +121,18 @@ def _refresh(words: Namespace, name: str) -> int:
 
 
 def _measure(words: Namespace, name: str) -> int:
-    print(json.dumps(_measured(name, seeds=words.seeds)))
+    print(json.dumps(_measured(name, seeds=words.seeds, nudges=NUDGES)))
     return 0
 
 
-def _measured(name: str, *, seeds: int) -> dict[str, Any]:
+def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
     """What a process with torch tells: here, or in the image."""
     if find_spec("torch") is None:
         return _in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
-    found: dict[str, Any] = next(iter(told(["_baseline", str(seeds), *train], understood(train, take_apart(train)))))
+    found: dict[str, Any] = next(
+        iter(told(["_baseline", str(seeds), str(nudges), *train], understood(train, take_apart(train))))
+    )
     return found
 
 

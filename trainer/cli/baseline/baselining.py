@@ -23,11 +23,11 @@ from trainer.launch import launched
 
 
 def main(argv: list[str]) -> int:
-    """Train with `argv[0]` seeds; print the environment, the code's digest and each seed's metrics as one line of JSON."""
-    seeds, *words = argv
+    """Train with `argv[0]` seeds and `argv[1]` nudges; print the environment, the code's digest and all metrics as one line of JSON."""
+    seeds, nudges, *words = argv
     out = sys.stdout
     with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-baseline-") as folder:
-        from trainer.training.baseline import results, small
+        from trainer.training.baseline import nudged, results, small
 
         root = Path.cwd()
         experiment = imported(launched(os.environ))
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
             "image": claim(os.environ, run=None).image.manifest,
             "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
             "results": list(results(subject, seeds=int(seeds))),
+            "nudged": list(nudged(subject, times=int(nudges))),
         }
     print(json.dumps(told), file=out, flush=True)
     return 0
