@@ -74,14 +74,18 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "leak across the batch": (
         {"ended": "scores = scores - scores.mean(0)"},
         "batch order",
-        "another output when the others of its batch are replaced",
+        "another output when the others of its batch are replaced, first in the net itself (Net)",
     ),
     "reshape across the batch": (
         {"passed": "hidden = hidden.reshape(2, -1, 16).transpose(0, 1).reshape(-1, 16)"},
         "batch order",
         "",
     ),
-    "train in eval": ({"passed": "hidden = nn.functional.dropout(hidden)"}, "evaluation", "different outputs"),
+    "train in eval": (
+        {"passed": "hidden = nn.functional.dropout(hidden)"},
+        "evaluation",
+        "different outputs, first in the net itself (Net)",
+    ),
     "train() in forward": ({"passed": "self.train()"}, "evaluation", "switches training on: the net"),
     "buffer written in eval": (
         {"made": "self.register_buffer('seen', torch.zeros(()))", "passed": "self.seen += 1"},

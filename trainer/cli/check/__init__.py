@@ -97,6 +97,7 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         "data": data,
         "passed": not wrong,
         "failed": wrong,
+        "noted": noted(findings),
         "findings": [finding.model_dump(mode="json") for finding in findings],
     }
 

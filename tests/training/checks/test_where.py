@@ -1,0 +1,68 @@
+"""The module that does it: the innermost one that was given what is right and gave what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.training.checks.where import Call, first_apart, first_odd, grouped, passed, told, watched
+
+pytestmark = pytest.mark.torch
+
+
+class Root(nn.Module):
+    """A function that is not finite below 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Take the root."""
+        return values.sqrt()
+
+
+def name(call: Call | None) -> str:
+    """What a finding says of it."""
+    return told(call.name, call.module) if call else "nowhere"
+
+
+def net() -> nn.Sequential:
+    """Layers of which one takes a root, two levels down."""
+    return nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), Root(), nn.Linear(2, 2)), nn.Softmax(dim=0))
+
+
+def test_the_first_that_makes_nan_is_named() -> None:
+    """Not the ones around it, nor those that come after."""
+    seen = passed(net(), torch.tensor([[-1.0, 1.0], [100.0, -100.0]]))
+    assert name(first_odd(seen, lambda value: bool(value.isnan().any()))) == "1.1 (Root)"
+
+
+def test_the_first_that_tells_two_passes_apart_is_named() -> None:
+    """Here by the row of another sample; a shape that changed is another question."""
+    layers = net()
+    layers[1] = nn.Tanh()
+    given = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    other = torch.tensor([[1.0, 2.0], [9.0, -4.0]])
+
+    def apart(one: Tensor, two: Tensor) -> bool:
+        return not torch.equal(one[:1], two[:1])
+
+    assert name(first_apart(passed(layers, given), passed(layers, other), apart)) == "2 (Softmax)"
+    assert name(first_apart(passed(layers, given), passed(layers, given), apart)) == "nowhere"
+    assert name(first_apart(passed(layers, given), passed(net(), other), lambda _, __: True)) == "nowhere"
+
+
+def test_what_a_module_raises_is_noted_with_its_name() -> None:
+    """And with what it was given; afterwards nothing watches."""
+    layers = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 2)))
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught, watched(layers):
+        layers(torch.ones(4, 2))
+    assert caught.value.__notes__ == ["in 1.1 (Linear), given float32[4, 2]"]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in layers.modules())
+
+
+def test_parameters_are_named_by_their_modules() -> None:
+    """A few of many, and those that the net has itself."""
+    layers = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(6)))
+    names = [name for name, _ in layers.named_parameters()]
+    assert grouped(layers, names, most=2) == "weight of 0 (Linear), weight of 1 (Linear) and 4 more"
+    layers.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    assert grouped(layers, ["scale"]) == "scale of the net itself (Sequential)"
