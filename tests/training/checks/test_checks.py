@@ -18,13 +18,18 @@ TEMPLATE: Final = """
 import itertools
 import torch
 from torch import Tensor, nn
-from trainer.ledger import configured
+from trainer.ledger import configured, made
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
     dataset = "digits"
     classes = {classes}
     learning_rate = 1e-2
+    {own}
+
+@configured
+def opened(samples, *, gain: float):
+    return samples if gain else None
 
 class Net(Classifier):
     {declared}
@@ -46,6 +51,7 @@ class Net(Classifier):
 RIGHT: Final = {
     "classes": "10",
     "inputs": "64",
+    "own": "",
     "declared": "",
     "made": "",
     "passed": "",
@@ -162,9 +168,11 @@ def test_a_wrong_net_is_caught_by_name(name: str, tmp_path: Path, monkeypatch: p
 
 
 def test_a_right_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is frozen on purpose is said in the net, and told."""
+    """What is frozen on purpose is said in the net, and told; a setting that only its own reader takes is used."""
+    right = {"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)", "own": "gain: float = 1.0"}
+    right["more"] = "def samples(self, declared, files): return made(opened, super().samples(declared, files))"
     file = tmp_path / "right.py"
-    file.write_text(text({"declared": "frozen = ('body',)", "made": "self.body.requires_grad_(False)"}))
+    file.write_text(text(right))
     findings = found(file, tmp_path, monkeypatch)
     other = {finding.check for finding in findings.values() if finding.status is not Status.PASSED}
     assert other == {"causality"}, findings  # a class has no place

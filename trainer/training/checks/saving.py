@@ -21,8 +21,10 @@ from trainer.training.determinism.seeds import seed_all
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.training.checks.trial import Trial
+    from trainer.training.checks.trial import Subject, Trial
     from trainer.training.fit import Trained
+    from trainer.training.readers import Samples
+    from trainer.training.tasks.task import Task
 
 _HALF: Final = 3
 """Steps before the checkpoint, and after it."""
@@ -70,13 +72,23 @@ def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
     """Train a few steps as a run does, on the few samples."""
     subject = trial.subject
     declared, few = trial.few
-    own = {"samples": lambda net, dataset, files: few, "__module__": subject.experiment.net.__module__}  # noqa: ARG005 - the method's own parameters
-    net = type(subject.experiment.net.__name__, (subject.experiment.net,), own)
+    net = _reading(subject, few)
     small = replace(subject, experiment=replace(subject.experiment, net=net), dataset=declared)
     told = {"max_steps": 2 * _HALF, "checkpoint_every": _HALF, "max_epochs": 2 * _HALF, "accumulate": 1}
     ledger = notebook(small, **told)
     trial.notebook = trial.notebook or ledger
     return train_shortly(small, subject.folder / name, ledger, saved=saved)
+
+
+def _reading(subject: Subject, few: Samples) -> type[Task]:
+    """The same net, that learns from few samples; all of them are opened too: there its own reader's settings are bound."""
+    kind = subject.experiment.net
+
+    def samples(net: Task, *_: object) -> Samples:
+        kind.samples(net, subject.dataset, subject.data)
+        return few
+
+    return type(kind.__name__, (kind,), {"samples": samples, "__module__": kind.__module__})
 
 
 def _differing(folder: Path) -> list[str]:
