@@ -8,7 +8,7 @@ from tests.records import circumstances, ingredients, record
 from trainer.actions.list_runs import Listed, Where
 from trainer.cli.run_page import page as run_page
 from trainer.cli.run_page import summary
-from trainer.cli.runs.table import COLUMNS, differing, table
+from trainer.cli.runs.table import COLUMNS, differing, fitted, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,3 +76,13 @@ def test_what_a_resumed_run_was_allowed_stands_beside_what_it_began_with() -> No
     assert "0.1 (began with 0.3)" in page
     assert page.count("took 12.5 s") == len(resumed.records)
     assert summary(resumed)["settings_now"] == {"seed": 0, "rate": 0.1}
+
+
+def test_a_narrow_terminal_shows_ids_whole_and_says_what_it_has_no_room_for() -> None:
+    """What an id tells too goes first, then where the run is, then settings; what a run came to stays."""
+    rows = table([listed(0, width=8), listed(1, width=16)])
+    assert fitted(rows, 200) == (rows, [])
+    kept, left = fitted(rows, 60)
+    assert left == ["started (UTC)", "where", "width"]
+    assert kept[0] == ("run", "status", "experiment", "result", "took")
+    assert kept[1][0] == RUNS[0]

@@ -23,7 +23,7 @@ from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, page, summary
-from trainer.cli.runs.table import table
+from trainer.cli.runs.table import fitted, table
 from trainer.cli.spelling import spelled
 from trainer.document import read_json
 from trainer.errors import (
@@ -142,12 +142,15 @@ def _table(lines: list[tuple[str, ...]]) -> None:
     from rich.text import Text
 
     colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
-    shown = Table(box=None, pad_edge=False)
-    for name in lines[0]:
-        shown.add_column(name, no_wrap=name not in {"result", "experiment"}, overflow="fold")
-    for cells in lines[1:]:
+    console, shown = Console(), Table(box=None, pad_edge=False)
+    kept, left = fitted(lines, console.width)
+    for name in kept[0]:
+        shown.add_column(name, no_wrap=name not in {"experiment", "took"}, overflow="fold", min_width=len(name))
+    for cells in kept[1:]:
         shown.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
-    Console().print(shown)
+    console.print(shown)
+    if left:
+        print(f"no room here for: {', '.join(left)}; a wider terminal, or a pipe, shows all", file=sys.stderr)
 
 
 def _show(words: Namespace) -> int:

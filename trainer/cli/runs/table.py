@@ -81,3 +81,28 @@ def _row(listed: Listed, *, kind: str | None) -> tuple[str, ...]:
         f"{listed.records[0].circumstances.timing.started:%Y-%m-%d %H:%M}",
         spent(listed.records, died=listed.died),
     )
+
+
+def fitted(lines: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The table as far as it has room on a line, and what was left out: first what the id tells too, then where a run is.
+
+    A run's id, how it stands, what it is, its result and its time are never left out; what is two things may come to stand in two lines.
+    """
+    kept, left = list(lines), list[str]()
+    names = lines[0]
+    settings = [name for name in names if name not in COLUMNS]
+    for name in (COLUMNS[-2], None, COLUMNS[1], *reversed(settings)):
+        if _width(kept) <= width:
+            break
+        if name is None:
+            kept = [tuple(cell.replace("  ", "\n").replace(" in ", "\nin ") for cell in row) for row in kept]
+        else:
+            place = kept[0].index(name)
+            kept = [(*row[:place], *row[place + 1 :]) for row in kept]
+            left.append(name)
+    return kept, left
+
+
+def _width(lines: Sequence[tuple[str, ...]]) -> int:
+    columns = zip(*lines, strict=True)
+    return sum(max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns) - 2
