@@ -131,3 +131,17 @@ def test_windows_that_overlap_are_counted() -> None:
         dataset=SimpleNamespace(reader=apart),
     )
     assert said == "no sample is in two splits (all windows looked at)"
+
+
+def test_windows_of_two_files_share_nothing() -> None:
+    """Neighbours by number may be the end of one and the beginning of another."""
+    reader = Text(kind="text", file=("a", "b"), window=8, stride=2)
+    windows = Windows(Made({"a": bytes(17), "b": bytes(17)}), reader)
+    assert len(windows) == 10
+    dataset = SimpleNamespace(reader=reader)
+    assert (
+        judged(windows, range(5), range(5, 7), range(9, 10), dataset=dataset)
+        == "no sample is in two splits (all windows looked at)"
+    )
+    with pytest.raises(Wrong, match="1 of 1 samples of test"):
+        judged(windows, range(5, 9), range(5), range(9, 10), dataset=dataset)

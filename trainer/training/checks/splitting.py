@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+import numpy as np
+
 from trainer.data.reader import Text
 from trainer.training.checks.trial import SPLITS
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
@@ -19,7 +21,7 @@ from trainer.training.readers import Pick
 from trainer.training.readers.text import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.training.checks.trial import Trial
     from trainer.training.readers import Samples
@@ -100,7 +102,8 @@ def _told(looked: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[int]]
 
 def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
     for one, other in combinations(SPLITS, 2):
-        if both := sorted({*rows[one]} & {*rows[other]}):
+        both = np.intersect1d(_numbers(rows[one]), _numbers(rows[other]))
+        if len(both):
             said = f"{len(both):,} samples are in {one} and in {other}, as sample {both[0]}"
             raise Wrong(said, look="[splits] of the dataset")
 
@@ -166,19 +169,22 @@ def _equal(known: Known, looked: Mapping[str, Sequence[int]]) -> list[Common]:
 
 def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], *, reach: int) -> list[Common]:
     """Windows of val and test that share bytes with one of train: where a step is shorter than a window."""
-    learned = {*rows[LEARNED]}
+    learned = np.append(np.sort(_numbers(rows[LEARNED])), np.iinfo(np.int64).max)
+    ends = np.asarray(windows.layout.ends, dtype=np.int64)
     found: list[Common] = []
     for name in MEASURED:
-        near = [(row, there) for row in rows[name] for there in _first_near(windows, row, reach, learned)]
-        count = len(rows[name])
-        found.append(Common(split=name, count=len(near), of=count, part=len(near) / max(1, count), examples=near))
+        here = _numbers(rows[name])
+        file = np.searchsorted(ends, here, side="right")
+        first, last = np.maximum(np.append(0, ends)[file], here - reach), np.minimum(ends[file] - 1, here + reach)
+        there = learned[np.searchsorted(learned, first)]
+        near = list(zip(here[there <= last].tolist(), there[there <= last].tolist(), strict=True))
+        part = len(near) / max(1, len(here))
+        found.append(Common(split=name, count=len(near), of=len(here), part=part, examples=near))
     return found
 
 
-def _first_near(windows: Windows, row: int, reach: int, learned: Collection[int]) -> list[int]:
-    span = windows.layout.span(windows.layout.place(row)[0])
-    near = range(max(span.start, row - reach), min(span.stop, row + reach + 1))
-    return [there for there in near if there in learned][:1]
+def _numbers(rows: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.asarray(rows, dtype=np.int64)
 
 
 def _called(samples: Samples, row: int) -> str:
