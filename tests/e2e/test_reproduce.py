@@ -12,7 +12,8 @@ import pytest
 from trainer.record import Ingredients, identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from tests.e2e.conftest import House, Said
 
@@ -57,43 +58,60 @@ def reproduce(house: House, *words: str) -> Said:
     return house.type("scripts/reprise", "reproduce", *words)
 
 
-@pytest.fixture
-def run(house: House) -> str:
-    """A short run of its own."""
+def train(house: House) -> str:
+    """Make a short run."""
     said = house.train("--exp", "digits", "--max-epochs", "1", "--learning-rate", "2e-3", "--clip-norm", "1.0")
     assert said.code == 0, said.text
     return said.run
 
 
 @pytest.fixture
-def edited(house: House, run: str) -> Iterator[Callable[[Callable[[dict[str, Any]], None]], str]]:
-    """A way to change what a record says, its identity with it, as if it had never been published; as it was when the test ends."""
+def own(house: House) -> str:
+    """A run that only this test runs again."""
+    return train(house)
+
+
+@pytest.fixture(scope="module")
+def trained(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A run, and a copy of its folder."""
+    run, kept = train(house), tmp_path_factory.mktemp("kept") / "run"
+    subprocess.run(["cp", "-a", house.root / "runs" / run, kept], check=True)
+    return run, kept
+
+
+@pytest.fixture
+def run(house: House, trained: tuple[str, Path]) -> str:
+    """The run as it was made, whatever another test did to its folder."""
+    run, kept = trained
+    shutil.rmtree(house.root / "runs" / run)
+    subprocess.run(["cp", "-a", kept, house.root / "runs" / run], check=True)
+    return run
+
+
+@pytest.fixture
+def edited(house: House, run: str) -> Callable[[Callable[[dict[str, Any]], None]], str]:
+    """A way to change what a record says, its identity with it, as if it had never been published."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
-    before = path.read_bytes()
-    note = path.with_name("published.json")
-    noted = note.read_bytes()
 
     def edit(change: Callable[[dict[str, Any]], None]) -> str:
-        record = json.loads(before)
+        record = json.loads(path.read_bytes())
         change(record)
         record["identity"] = identity_of(Ingredients.model_validate(record["ingredients"]))
         path.write_text(json.dumps(record))
-        note.unlink()  # else it would be noticed by its seal alone
+        path.with_name("published.json").unlink()  # else it would be noticed by its seal alone
         return run
 
-    yield edit
-    path.write_bytes(before)
-    note.write_bytes(noted)
+    return edit
 
 
-def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, run: str) -> None:
+def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, own: str) -> None:
     """By digest, from its own source; every installed byte hashed; the retest is written beside it and shown with it."""
     forget(house)
     page = house.root / "trainer" / "experiments" / "digits.py"
     before = page.read_text()
     page.write_text("raise SystemExit('the edited file was run')\n")
     try:
-        said = reproduce(house, run, "--deep", "--json")
+        said = reproduce(house, own, "--deep", "--json")
     finally:
         page.write_text(before)
     assert said.code == 0, said.text
@@ -106,21 +124,21 @@ def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, run: st
     )
     assert told["retest"]["hashed"] > 10_000
     again = house.record(told["retest"]["retest"]["run"])
-    assert again["identity"] == house.record(run)["identity"]
-    assert again["circumstances"]["retest_of"] == run
-    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", run).out
+    assert again["identity"] == house.record(own)["identity"]
+    assert again["circumstances"]["retest_of"] == own
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
 
 
-def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, run: str) -> None:
+def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, own: str) -> None:
     """Its code is shown and not run unasked; trusted, it is identical; the retest is in the store."""
-    shutil.rmtree(house.root / "runs" / run)
-    refused = reproduce(house, run)
+    shutil.rmtree(house.root / "runs" / own)
+    refused = reproduce(house, own)
     assert refused.code == 85, refused.text
     assert "every file is the one of this checkout" in refused.err
-    trusted = reproduce(house, run, "--trust")
+    trusted = reproduce(house, own, "--trust")
     assert trusted.code == 0, trusted.text
-    shutil.rmtree(house.root / "runs" / run / "retests")
-    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", run).out
+    shutil.rmtree(house.root / "runs" / own / "retests")
+    assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
 
 
 def test_the_recorded_code_reaches_nothing(house: House) -> None:
