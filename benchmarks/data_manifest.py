@@ -7,15 +7,17 @@ import json
 import mmap
 import multiprocessing
 import resource
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.data.listing import Entry, Pack, Segment
-from trainer.data.manifest import Manifest, manifest_bytes, parse_manifest
+from trainer.data.listing import Pack, digest_of_raw
+from trainer.data.manifest import Lines, parse_manifest
 from trainer.data.needs import needs_of
 from trainer.data.packing import PACK_BYTES
 
@@ -29,16 +31,15 @@ def make(path: str, files: int) -> None:
     """Write the manifest of a dataset that nobody has."""
     in_pack = PACK_BYTES // SIZE
     packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(files // in_pack + 1)]
-    entries = (
-        Entry(
-            path=file_path(number),
-            size=SIZE,
-            sha256=digest(str(number)),
-            segments=(Segment(pack=packs[number // in_pack], offset=number % in_pack * SIZE, length=SIZE),),
-        )
-        for number in range(files)
-    )
-    Path(path).write_bytes(manifest_bytes(Manifest(entries=tuple(entries))))
+    lines = Lines()
+    with tempfile.TemporaryFile() as body:
+        for number in range(files):
+            segment = (number // in_pack, number % in_pack * SIZE, SIZE)
+            body.write(lines.line(file_path(number), size=SIZE, sha256=digest(str(number)), segments=[segment]))
+        body.seek(0)
+        with Path(path).open("wb") as file:
+            file.write(lines.head(packs[: -(-files // in_pack)]))
+            shutil.copyfileobj(body, file)
 
 
 def file_path(number: int) -> str:
@@ -66,7 +67,7 @@ def main(path: str, files: int) -> None:
 
     with Path(path).open("rb") as file:
         raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        step("digest, at each warm start", lambda: hashlib.sha256(raw).hexdigest())
+        step("digest, at each warm start", lambda: digest_of_raw(raw))
         listing = step("checked, once, when it is fetched", lambda: parse_manifest(raw))
         step("planned, once", lambda: needs_of(listing))
         step("first look-up in a process", lambda: listing.find(file_path(files // 2)))

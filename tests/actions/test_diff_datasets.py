@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.actions.conftest import Published, fill
+from tests.data.manifests import manifest_of
 from trainer.actions.diff_datasets import Change, diff_datasets
 from trainer.actions.publish_dataset import publish_dataset
 from trainer.data.dataset import Dataset, Draft
-from trainer.data.listing import Entry
-from trainer.data.manifest import Manifest, manifest_bytes
+from trainer.data.listing import Entry, Listing
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
 from trainer.store.contract import object_key
@@ -30,10 +30,9 @@ NAMES = some.sampled_from(["a", "a/b", "a b", 'a"', "ä", "b", "b.txt", "b-", "c
 def named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Dataset:
     """A version of empty files, each with a digest of its own, whose manifest alone is in the store."""
     entries = [Entry(path=path, size=0, sha256=digest_of_bytes(b"%d" % number)) for path, number in files.items()]
-    manifest = Manifest(entries=tuple(sorted(entries, key=lambda entry: entry.path.encode())))
-    raw = manifest_bytes(manifest)
+    raw = manifest_of(sorted(entries, key=lambda entry: entry.path.encode()))
     store.write(object_key(digest_of_bytes(raw)), raw, sha256=digest_of_bytes(raw))
-    new = {"manifest": digest_of_bytes(raw), "content": manifest.content, "files": len(entries), "bytes": 0}
+    new = {"manifest": digest_of_bytes(raw), "content": Listing(raw).content(), "files": len(entries), "bytes": 0}
     return template.model_copy(update=new)
 
 

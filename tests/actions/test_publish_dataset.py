@@ -151,7 +151,7 @@ def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
     (source.root / "big").write_bytes(body + b"!")
     second = publish_dataset(DRAFT, source=source, store=store, declared=first)
     assert second.uploaded == len(body) + 1 - 2 * PACK_BYTES
-    assert read_manifest(store, second.dataset)[0][0].sha256 == digest_of_bytes(body + b"!")
+    assert read_manifest(store, second.dataset)[0].sha256 == digest_of_bytes(body + b"!")
 
 
 def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Published) -> None:

@@ -1,57 +1,45 @@
-"""The manifest: what may stand in one, that it regenerates byte for byte, and how files are laid into packs."""
+"""The manifest: what may stand in one, and that it regenerates byte for byte."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.manifests import hashed, laid, manifest_of
 from trainer.data.file_names import _is_plain
-from trainer.data.listing import Entry, Pack, Segment
-from trainer.data.manifest import Manifest, manifest_bytes, parse_manifest
-from trainer.data.packing import PACK_BYTES, Slice, lay, place, segments_by_digest
+from trainer.data.listing import Listing, Pack, Segment
+from trainer.data.manifest import parse_manifest
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import ManifestError
 from trainer.paths import path_fault
 
 
-def entry(path: str, body: bytes = b"x", *, size: int | None = None) -> Entry:
-    """A file that is not laid yet."""
-    return Entry(path=path, size=len(body) if size is None else size, sha256=digest_of_bytes(body))
-
-
-def laid(*entries: Entry) -> Manifest:
-    """A manifest of these files, their packs made up."""
-    plan = lay(entries, {})
-    packs = [
-        Pack(sha256=digest_of_bytes(str(slices).encode()), size=sum(part.length for part in slices)) for slices in plan
-    ]
-    return place(entries, {}, zip(packs, plan, strict=True))
-
-
-def rewritten(manifest: Manifest, line: int, **change: Any) -> bytes:
+def rewritten(manifest: bytes, line: int, **change: Any) -> bytes:
     """A manifest's bytes with some places of a line replaced."""
-    lines = [json.loads(text) for text in manifest_bytes(manifest).splitlines()]
+    lines = [json.loads(text) for text in manifest.splitlines()]
     for place_, value in change.items():
         lines[line][place_ if line == 0 else int(place_[1:])] = value
     return b"".join(canonical(value) + b"\n" for value in lines)
 
 
-TWO = laid(entry("a", b"one"), entry("b/c", b"three"))
+TWO = laid(hashed("a", b"one"), hashed("b/c", b"three"))[1]
+PACK = Listing(TWO).packs[0]
 
 
 def test_it_looks_as_documented() -> None:
     """The head, then a line a file; segments are pack, offset, length."""
-    head, first, second = [json.loads(line) for line in manifest_bytes(TWO).splitlines()]
+    head, first, second = [json.loads(line) for line in TWO.splitlines()]
     assert head == {
         "bytes": 8,
-        "content": TWO.content,
+        "content": Listing(TWO).content(),
         "files": 2,
         "format": "reprise.manifest/1",
-        "packs": [[TWO.packs[0].sha256, 8]],
+        "packs": [[PACK.sha256, 8]],
     }
     assert first == ["a", 3, digest_of_bytes(b"one"), [[0, 0, 3]]]
     assert second == ["b/c", 5, digest_of_bytes(b"three"), [[0, 3, 5]]]
@@ -67,29 +55,21 @@ PATHS = st.lists(
 def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
     """Reading and writing are inverse, byte for byte, and the bytes are RFC 8785's."""
     try:
-        data = manifest_bytes(laid(*(entry(path, path.encode()) for path in sorted(paths, key=str.encode))))
+        _, data = laid(*(hashed(path, path.encode()) for path in sorted(paths, key=str.encode)))
     except ManifestError:
         return
-    assert manifest_bytes(Manifest(entries=tuple(parse_manifest(data)))) == data
+    assert manifest_of(parse_manifest(data)) == data
     assert data == b"".join(canonical(json.loads(line)) + b"\n" for line in data.split(b"\n")[:-1])
 
 
 def test_content_does_not_change_when_packs_do() -> None:
     """The content's digest knows files only; the manifest's digest knows packs too."""
     pack = Pack(sha256=digest_of_bytes(b"other"), size=100)
-    moved = Manifest(
-        entries=tuple(
-            Entry(
-                path=each.path,
-                size=each.size,
-                sha256=each.sha256,
-                segments=(Segment(pack=pack, offset=9, length=each.size),),
-            )
-            for each in TWO.entries
-        )
+    moved = manifest_of(
+        replace(each, segments=(Segment(pack=pack, offset=9, length=each.size),)) for each in Listing(TWO)
     )
-    assert moved.content == TWO.content
-    assert manifest_bytes(moved) != manifest_bytes(TWO)
+    assert parse_manifest(moved).head["content"] == Listing(TWO).head["content"] == Listing(moved).content()
+    assert moved != TWO
 
 
 HOSTILE = [
@@ -114,9 +94,7 @@ HOSTILE = [
 def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
     """No file name in a manifest can leave the dataset's folder, or fail on another system."""
     with pytest.raises(ManifestError):
-        parse_manifest(
-            rewritten(TWO, 1, _0=path) if path != "\ud800" else manifest_bytes(TWO).replace(b'"a"', b'"\\ud800"')
-        )
+        parse_manifest(rewritten(TWO, 1, _0=path) if path != "\ud800" else TWO.replace(b'"a"', b'"\\ud800"'))
 
 
 @pytest.mark.parametrize(
@@ -133,11 +111,11 @@ def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
 )
 def test_files_that_cannot_lie_together_are_refused(one: str, other: str, why: str) -> None:
     """Twins by case or by Unicode form, repeats, disorder, and a file that is also a folder are refused by name."""
-    files = (entry(one, b"1"), entry(other, b"1"))
+    files = [hashed(one, b"1"), hashed(other, b"1")]
     if why.startswith("one file"):
-        files = tuple(sorted(files, key=lambda each: each.path.encode()))  # type: ignore[assignment]
+        files.sort(key=lambda each: each.path.encode())
     with pytest.raises(ManifestError, match=why):
-        manifest_bytes(laid(*files))
+        laid(*files)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +127,8 @@ def test_files_that_cannot_lie_together_are_refused(one: str, other: str, why: s
         (0, {"content": digest_of_bytes(b"")}),
         (0, {"extra": 1}),
         (0, {"packs": []}),
-        (0, {"packs": [[TWO.packs[0].sha256, 7]]}),
-        (0, {"packs": [[TWO.packs[0].sha256, 8], [digest_of_bytes(b""), 1]]}),
+        (0, {"packs": [[PACK.sha256, 7]]}),
+        (0, {"packs": [[PACK.sha256, 8], [digest_of_bytes(b""), 1]]}),
         (1, {"_1": 4}),
         (1, {"_1": -3}),
         (1, {"_1": True}),
@@ -186,41 +164,7 @@ def test_a_manifest_that_does_not_add_up_is_refused(line: int, change: dict[str,
 def test_a_manifest_spelled_otherwise_is_refused(damage: Any) -> None:
     """Only the one canonical spelling is read."""
     with pytest.raises(ManifestError):
-        parse_manifest(damage(manifest_bytes(TWO)))
-
-
-def test_small_files_share_packs_in_path_order() -> None:
-    """A pack is closed when the next file would not fit."""
-    third = PACK_BYTES // 3
-    files = [entry(name, name.encode(), size=third) for name in "abcd"]
-    assert [[part.path for part in slices] for slices in lay(files, {})] == [["a", "b", "c"], ["d"]]
-
-
-def test_a_large_file_is_cut_into_parts() -> None:
-    """Each part is a pack of its own, so that parts are shared and fetched on their own."""
-    plan = lay([entry("big", size=2 * PACK_BYTES + 5), entry("c", b"1")], {})
-    assert plan[:3] == [
-        (Slice(path="big", start=at, length=length),)
-        for at, length in [(0, PACK_BYTES), (PACK_BYTES, PACK_BYTES), (2 * PACK_BYTES, 5)]
-    ]
-    assert plan[3] == (Slice(path="c", start=0, length=1),)
-
-
-def test_a_file_of_just_a_pack_is_whole() -> None:
-    """The limit itself still fits."""
-    assert lay([entry("a", size=PACK_BYTES)], {}) == [(Slice(path="a", start=0, length=PACK_BYTES),)]
-
-
-def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
-    """A new version lays only new contents; equal files are laid once; an empty file has no segments."""
-    files = (entry("a", b"one"), entry("b", b"new"), entry("c", b"new"), entry("d", b""))
-    plan = lay(files, segments_by_digest(TWO.entries))
-    assert plan == [(Slice(path="b", start=0, length=3),)]
-    pack = Pack(sha256=digest_of_bytes(b"new"), size=3)
-    manifest = place(files, segments_by_digest(TWO.entries), [(pack, plan[0])])
-    assert tuple(parse_manifest(manifest_bytes(manifest))) == manifest.entries
-    assert [each.segments for each in manifest.entries][1:] == [(Segment(pack=pack, offset=0, length=3),)] * 2 + [()]
-    assert manifest.packs == (TWO.packs[0], pack)
+        parse_manifest(damage(TWO))
 
 
 @given(path=st.text(alphabet="ab./-\\\0 \n~é", max_size=8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import subprocess
 from contextlib import contextmanager
@@ -97,6 +98,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     ):
         pytest.skip("needs root, and leave to mount a tmpfs")
     yield folder
+    gc.collect()  # the error held the fetch, and that a file there
     subprocess.run(["umount", folder], check=True)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.actions.assemble import Assembly
 from trainer.actions.parallel import Stop, in_parallel, patiently
@@ -20,11 +20,13 @@ from trainer.data.manifest import parse_manifest
 from trainer.data.needs import LargeFile, SparsePack, WholePack, needs_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DiskFullError, ManifestError, ObjectMissingError
+from trainer.host.spool import mapped, spool
 from trainer.store.cache import Held
 from trainer.store.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from trainer.actions.progress import Progress
     from trainer.data.dataset import Dataset
@@ -71,10 +73,10 @@ class _Fetch:
 
     def all(self) -> CachedDataset:
         """Fetch what is missing, and let the dataset be complete."""
-        listing, raw = read_manifest(self.store, self.dataset)
+        listing = read_manifest(self.store, self.dataset, folder=self.cache.root)
         needs = needs_of(listing)
         held = _held(self.dataset, needs)
-        self.cache.begin(self.dataset, held, raw)
+        self.cache.begin(self.dataset, held, listing.raw)
         here = in_parallel(self._is_here, needs)
         missing = [need for need, present in zip(needs, here, strict=True) if not present]
         total = sum(need.bytes for need in missing)
@@ -193,23 +195,16 @@ class _Large:
             self._assembly.settle(stop)
 
 
-def read_manifest(store: Store, dataset: Dataset) -> tuple[Listing, bytes]:
-    """The dataset's manifest, verified by its digest and against its declaration; to be looked at, and as it is stored."""
-    # No manifest of such a dataset is longer: a body without end must not fill the memory.
-    most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
-    data = bytearray()
+def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> Listing:
+    """The dataset's manifest, verified by its digest and against its declaration; it lies in a file without a name, in `folder`."""
     try:
-        for block in store.read(object_key(dataset.manifest)):
-            data += block
-            if len(data) > most:
-                raise ManifestError(
-                    f"manifest of {dataset.title} is longer than {most} bytes", hint="publish the dataset again"
-                )
+        with spool(folder) as file:
+            found = _copied(store, dataset, into=file)
+            raw = mapped(file)
     except ObjectMissingError as fault:
         hint = "publish it there: reprise data publish; where it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.address}", hint=hint) from fault
-    raw = bytes(data)
-    if (found := digest_of_bytes(raw)) != dataset.manifest:
+    if found != dataset.manifest:
         raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found)
     listing = parse_manifest(raw)
     head = listing.head
@@ -218,7 +213,21 @@ def read_manifest(store: Store, dataset: Dataset) -> tuple[Listing, bytes]:
         raise ManifestError(
             f"{sentence}; declared are {dataset.files} of {dataset.content[:19]}..", hint="publish the dataset again"
         )
-    return listing, raw
+    return listing
+
+
+def _copied(store: Store, dataset: Dataset, *, into: BinaryIO) -> str:
+    """Copy what the store has for a manifest; its digest."""
+    # No manifest of such a dataset is longer: a body without end must not fill the disk.
+    most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
+    running, size = hashlib.sha256(), 0
+    for block in store.read(object_key(dataset.manifest)):
+        running.update(block)
+        size += into.write(block)
+        if size > most:
+            sentence = f"manifest of {dataset.title} is longer than {most} bytes"
+            raise ManifestError(sentence, hint="publish the dataset again")
+    return f"sha256:{running.hexdigest()}"
 
 
 def _held(dataset: Dataset, needs: tuple[Need, ...]) -> Held:

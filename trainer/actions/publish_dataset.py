@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.check_dataset import check_dataset
@@ -17,24 +17,29 @@ from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.data.dataset import Dataset, Draft, parse_dataset
 from trainer.data.file_names import check_paths
-from trainer.data.listing import Listing, Pack, Segment
-from trainer.data.manifest import content_digest, manifest_bytes
-from trainer.data.packing import Slice, lay, place, segments_by_digest
+from trainer.data.listing import Pack, digest_of_raw
+from trainer.data.manifest import parse_manifest
+from trainer.data.packing import Laying, Slice
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ObjectMissingError
+from trainer.host.spool import mapped, spool
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from mmap import mmap
 
     from trainer.actions.progress import Progress
+    from trainer.data.packing import Hashed, Shared
     from trainer.store.contract import Store
-    from trainer.store.folder import Hashed, SourceFolder
+    from trainer.store.folder import SourceFolder
 
 
 _AT_ONCE: Final = 64
 """Files that one thread hashes before it looks for more."""
+_IN_HAND: Final = 256 * _AT_ONCE
+"""Files that are hashed before they are laid, and forgotten: 10 MB."""
 _UPLOADS: Final = 4
 """Packs held in memory at once: 4 of 32 MiB stay well under 300 MB."""
 
@@ -65,16 +70,18 @@ class Stored:
 class _Upload:
     store: Store
     source: SourceFolder
-    files: Mapping[str, Hashed]
+    lines: bytes | mmap
     progress: Progress
 
-    def one(self, slices: Sequence[Slice], stop: Stop) -> tuple[Pack, int]:
+    def one(self, new: Shared | Slice, stop: Stop) -> tuple[Pack, int]:
         """Store a pack unless it is there; tell how many bytes that took."""
         stop.check()
-        if len(slices) == 1:
-            return self._alone(slices[0], stop)
+        slices = iter((new,)) if isinstance(new, Slice) else new.slices(self.lines)
+        first = next(slices)
+        if first.length == new.size:
+            return self._alone(first, stop)
         filling = io.BytesIO()  # which gives its bytes away uncopied; joining pieces would hold them twice
-        for piece in slices:
+        for piece in chain((first,), slices):
             stop.check()
             filling.write(self._read(piece))
         body = filling.getvalue()
@@ -83,7 +90,7 @@ class _Upload:
 
     def _alone(self, piece: Slice, stop: Stop) -> tuple[Pack, int]:
         """The same for a pack of one slice, whose digest is known: what is there is not read, what is not is hashed by `write` alone."""
-        pack = Pack(sha256=self._expected(piece), size=piece.length)
+        pack = Pack(sha256=piece.sha256, size=piece.length)
         try:
             return pack, self._stored(pack, lambda: self.source.read(piece), stop)
         except AlteredError:
@@ -102,12 +109,9 @@ class _Upload:
 
     def _read(self, piece: Slice) -> bytes:
         data = self.source.read(piece)
-        if digest_of_bytes(data) != self._expected(piece):
+        if digest_of_bytes(data) != piece.sha256:
             raise edited(self.source.root / piece.path)
         return data
-
-    def _expected(self, piece: Slice) -> str:
-        return self.files[piece.path].parts[piece.start // self.source.part_bytes]
 
 
 def publish_dataset(
@@ -122,8 +126,11 @@ def publish_dataset(
     for line in check_dataset(draft, source, paths).notes:
         progress.note(line)
     newest = newest_version(store, draft.name)
-    known = segments_by_digest(read_manifest(store, newest)[0]) if newest else {}
-    stored = upload(source, paths, store=store, known=known, progress=progress)
+    with spool() as lines:
+        laying = Laying(lines, known=read_manifest(store, newest) if newest else None, most=source.part_bytes)
+        _lay(source, paths, laying)
+        del paths
+        stored = _upload(laying, mapped(lines), source=source, store=store, progress=progress)
     candidate = _candidate(draft, stored)
     if newest and candidate.published == newest.model_copy(update={"version": 1}):
         return Published(dataset=_with_twin(newest, draft), is_new=False, uploaded=stored.uploaded)
@@ -141,9 +148,11 @@ def publish_declared(
     declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT
 ) -> Published:
     """Publish the folder as exactly the version that is declared. Raises `DatasetError` with both digests when it is another one."""
-    paths = source.paths()
-    _require(declared, "content", content_digest(hashed.entry for hashed in _all_hashed(source, paths)))
-    stored = upload(source, paths, store=store, known={}, progress=progress)
+    with spool() as lines:
+        laying = Laying(lines, most=source.part_bytes)
+        _lay(source, source.paths(), laying)
+        _require(declared, "content", laying.lines.content)
+        stored = _upload(laying, mapped(lines), source=source, store=store, progress=progress)
     _require(declared, "manifest", stored.manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (there := read_version(store, declared.name, declared.version)) != declared.published:
@@ -155,31 +164,48 @@ def publish_declared(
     return Published(dataset=declared, is_new=is_new, uploaded=stored.uploaded)
 
 
-def upload(
-    source: SourceFolder,
-    paths: Sequence[str],
-    *,
-    store: Store,
-    known: Mapping[str, tuple[Segment, ...]],
-    progress: Progress = SILENT,
-) -> Stored:
-    """Bring what the store lacks of these files of a folder into it, and the manifest that names them."""
-    files = {hashed.entry.path: hashed for hashed in _all_hashed(source, paths)}
-    entries = [hashed.entry for hashed in files.values()]
-    plan = lay(entries, known, most=source.part_bytes)
-    progress.begin(f"what is new in {source.root}", sum(part.length for slices in plan for part in slices))
+def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying) -> None:
+    """Hash and lay all files, in order."""
+
+    def some(first: int, stop: Stop) -> list[Hashed]:
+        hashed = []
+        for path in paths[first : first + _AT_ONCE]:
+            stop.check()
+            hashed.append(source.hashed(path))
+        return hashed
+
+    for first in range(0, len(paths), _IN_HAND):
+        firsts = range(first, min(first + _IN_HAND, len(paths)), _AT_ONCE)
+        for hashed in chain.from_iterable(in_parallel(some, firsts)):
+            laying.add(hashed)
+
+
+def _upload(laying: Laying, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress) -> Stored:
+    """Bring the packs that the store lacks into it, and the manifest that names them."""
+    progress.begin(f"what is new in {source.root}", sum(new.size for new in laying.new))
     try:
-        packs = in_parallel(
-            _Upload(store=store, source=source, files=files, progress=progress).one, plan, threads=_UPLOADS
-        )
+        upload = _Upload(store=store, source=source, lines=lines, progress=progress)
+        packs = in_parallel(upload.one, laying.new, threads=_UPLOADS)
     finally:
         progress.end()
-    manifest = place(entries, known, zip((pack for pack, _ in packs), plan, strict=True))
-    raw = manifest_bytes(manifest)
-    digest, head = digest_of_bytes(raw), Listing(raw).head
-    store.write(object_key(digest), raw, sha256=digest)
-    uploaded = sum(size for _, size in packs)
-    return Stored(manifest=digest, content=head["content"], files=head["files"], bytes=head["bytes"], uploaded=uploaded)
+    return Stored(
+        manifest=_named(laying.manifest(lines, [pack for pack, _ in packs]), store=store),
+        content=laying.lines.content,
+        files=laying.lines.files,
+        bytes=laying.lines.bytes,
+        uploaded=sum(size for _, size in packs),
+    )
+
+
+def _named(manifest: Iterable[bytes], *, store: Store) -> str:
+    """Store the manifest, once it is read as others will read it; its digest. Raises `ManifestError`."""
+    with spool() as file:
+        file.writelines(manifest)
+        raw = mapped(file)
+        parse_manifest(raw)
+        digest = digest_of_raw(raw)
+        store.write(object_key(digest), file, sha256=digest)
+    return digest
 
 
 def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
@@ -226,18 +252,6 @@ def version_key(name: str, version: int) -> str:
 def version_document(dataset: Dataset) -> bytes:
     """A version as it is named in a store: what git declares, as canonical JSON."""
     return canonical(dataset.published.model_dump(mode="json"))
-
-
-def _all_hashed(source: SourceFolder, paths: Sequence[str]) -> list[Hashed]:
-    def some(first: int, stop: Stop) -> list[Hashed]:
-        hashed = []
-        for path in paths[first : first + _AT_ONCE]:
-            stop.check()
-            hashed.append(source.hashed(path))
-        return hashed
-
-    found = in_parallel(some, range(0, len(paths), _AT_ONCE))
-    return [hashed for some_ in found for hashed in some_]
 
 
 def _require(declared: Dataset, what: str, found: str) -> None:

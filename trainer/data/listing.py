@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap as mapping
 import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from mmap import PAGESIZE, mmap
 from typing import TYPE_CHECKING, Final, overload
 
 from trainer.errors import ManifestError
@@ -21,13 +23,15 @@ from trainer.paths import path_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from mmap import mmap
 
 ROW: Final = re.compile(
     rb'\["((?:[^"\\\x00-\x1f\x7f]|\\")+)",(0|[1-9][0-9]{0,15}),"(sha256:[0-9a-f]{64})",\[([0-9,\[\]]*)\]\]\n'
 )
 """A file's line in its one spelling: path, size, digest, segments. A path that may stand in a manifest needs one escape only."""
 LARGEST: Final = 2**53 - 1
+MADV_DONTNEED: Final[int | None] = getattr(mapping, "MADV_DONTNEED", None)
+_IN_HAND: Final = 8 << 20
+"""Bytes of a mapped manifest that are kept in memory while it is read from its first line to its last."""
 DAMAGED: Final = "it was damaged, or made by something else: publish the dataset again"
 RENAME: Final = "rename it, then publish again"
 
@@ -98,12 +102,11 @@ class Listing(Sequence[Entry]):
     def rows(self) -> Iterator[re.Match[bytes]]:
         """All lines, taken apart into path, size, digest and segments as they are spelled."""
         at = self.first
-        while at < len(self.raw):
-            row = ROW.match(self.raw, at)
-            if row is None:
-                raise self._odd(at)
-            yield row
+        for row in rows_from(self.raw, at):
             at = row.end()
+            yield row
+        if at < len(self.raw):
+            raise self._odd(at)
 
     def row(self, number: int) -> re.Match[bytes]:
         """One line, taken apart."""
@@ -183,6 +186,35 @@ class Paths(Sequence[str]):
     def __contains__(self, path: object) -> bool:
         """Whether there is a file of this path."""
         return isinstance(path, str) and self._listing.find(path) is not None
+
+
+def rows_from(raw: bytes | mmap, at: int) -> Iterator[re.Match[bytes]]:
+    """The lines from this place on, as far as they are spelled as files' lines are; of a map little is kept in memory."""
+    held = at
+    while row := ROW.match(raw, at):
+        at = row.end()
+        yield row
+        if at - held > _IN_HAND:
+            let_go(raw, held, at)
+            held = at
+    let_go(raw, held, at)
+
+
+def digest_of_raw(raw: bytes | mmap) -> str:
+    """Name a manifest's bytes, and keep none of them in memory where they are mapped."""
+    running = hashlib.sha256()
+    with memoryview(raw) as view:
+        for at in range(0, len(view), _IN_HAND):
+            running.update(view[at : at + _IN_HAND])
+            let_go(raw, at, at + _IN_HAND)
+    return f"sha256:{running.hexdigest()}"
+
+
+def let_go(mapped: bytes | mmap, start: int, end: int) -> None:
+    """Give pages of a map back: they stay in the system's cache, and come again when they are used."""
+    first, last = -(-start // PAGESIZE) * PAGESIZE, min(end, len(mapped)) // PAGESIZE * PAGESIZE
+    if isinstance(mapped, mmap) and MADV_DONTNEED is not None and last > first:
+        mapped.madvise(MADV_DONTNEED, first, last - first)
 
 
 def unescaped(path: bytes) -> bytes:

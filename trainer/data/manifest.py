@@ -2,7 +2,7 @@
 
 Knows the format. Refuses to touch a disk or a store.
 
-Reading is strict, since a manifest may come from a stranger: what is not exactly what `manifest_bytes` would write is refused. It is also
+Reading is strict, since a manifest may come from a stranger: what is not exactly what `Lines` would write is refused. It is also
 lean: lines are checked one by one and not kept, so that a million files cost their bytes and a few numbers each.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.data.file_names import FileNames
@@ -19,32 +18,47 @@ from trainer.data.listing import LARGEST, Entry, Listing, Pack, Paths, damaged, 
 from trainer.digest import is_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from mmap import mmap
 
 FORMAT: Final = "reprise.manifest/1"
+Place = tuple[int, int, int]
+"""A segment as it is written: the number of its pack, its offset there, its length."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """A dataset's files, sorted by the UTF-8 bytes of their paths, all of them laid: what is about to be written."""
+class Lines:
+    """A manifest as it is written: a line for each file, in the order of paths, and the first line last, when all is known."""
 
-    entries: tuple[Entry, ...]
+    def __init__(self) -> None:
+        """No file yet."""
+        self.files = self.bytes = 0
+        self._content = hashlib.sha256()
 
-    @property
-    def bytes(self) -> int:
-        """What the files weigh together."""
-        return sum(entry.size for entry in self.entries)
+    def line(self, path: str, *, size: int, sha256: str, segments: Iterable[Place]) -> bytes:
+        """The line of the next file."""
+        said = _line([path, size, sha256])
+        self._content.update(said)
+        self.files += 1
+        self.bytes += size
+        places = ",".join(f"[{pack},{offset},{length}]" for pack, offset, length in segments)
+        return said[:-2] + f",[{places}]]\n".encode()
 
     @property
     def content(self) -> str:
         """The digest of what the files are, wherever their bytes lie."""
-        return content_digest(self.entries)
+        return f"sha256:{self._content.hexdigest()}"
 
-    @property
-    def packs(self) -> tuple[Pack, ...]:
-        """The packs, in the order in which the files first need them."""
-        return tuple(dict.fromkeys(segment.pack for entry in self.entries for segment in entry.segments))
+    def head(self, packs: Iterable[Pack]) -> bytes:
+        """The first line; `packs` in the order in which the files first need them."""
+        return _line(
+            {
+                "bytes": self.bytes,
+                "content": self.content,
+                "files": self.files,
+                "format": FORMAT,
+                "packs": [[pack.sha256, pack.size] for pack in packs],
+            }
+        )
 
 
 def content_digest(entries: Iterable[Entry]) -> str:
@@ -53,21 +67,6 @@ def content_digest(entries: Iterable[Entry]) -> str:
     for entry in entries:
         running.update(_line([entry.path, entry.size, entry.sha256]))
     return f"sha256:{running.hexdigest()}"
-
-
-def manifest_bytes(manifest: Manifest) -> bytes:
-    """The manifest as it is stored and named by its digest. Raises `ManifestError` when its files cannot be a dataset's."""
-    packs = {pack: number for number, pack in enumerate(manifest.packs)}
-    head = {
-        "bytes": manifest.bytes,
-        "content": manifest.content,
-        "files": len(manifest.entries),
-        "format": FORMAT,
-        "packs": [[pack.sha256, pack.size] for pack in packs],
-    }
-    raw = _line(head) + b"".join(_line(_row(entry, packs)) for entry in manifest.entries)
-    parse_manifest(raw)
-    return raw
 
 
 def parse_manifest(raw: bytes | mmap) -> Listing:
@@ -142,11 +141,6 @@ class _Sums:
 def _line(value: object) -> bytes:
     # The canonical form (RFC 8785) of strings, small integers and one sorted object, at a tenth of a general encoder's time.
     return _ENCODER.encode(value).encode() + b"\n"
-
-
-def _row(entry: Entry, packs: Mapping[Pack, int]) -> list[object]:
-    segments = [[packs[segment.pack], segment.offset, segment.length] for segment in entry.segments]
-    return [entry.path, entry.size, entry.sha256, segments]
 
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)

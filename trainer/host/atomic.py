@@ -18,9 +18,10 @@ from trainer.errors import DiskFullError, MachineError, NotWritableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from mmap import mmap
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
     """Make `path` hold `data`, replacing what it held. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
     with disk_faults(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")

@@ -15,14 +15,13 @@ Nothing is ever taken from modes, times or listings.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.data.listing import Listing
+from trainer.data.listing import Listing, digest_of_raw
 from trainer.digest import Digest, canonical
 from trainer.document import Document, parse_json
 from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineError, ManifestError, NotWritableError
@@ -112,7 +111,7 @@ class Cache:
         lock = self._made(dataset) / "fetch.lock"
         return turn(lock, is_done=lambda: self.find(dataset) is not None, waiting=waiting)
 
-    def begin(self, dataset: Dataset, held: Held, manifest: bytes) -> None:
+    def begin(self, dataset: Dataset, held: Held, manifest: bytes | mmap.mmap) -> None:
         """Say what is about to be fetched, so that nobody sweeps it away."""
         _write(self._made(dataset) / MANIFEST, manifest)
         _write(self.place(dataset) / WANTED, _text(held))
@@ -158,7 +157,7 @@ class Cache:
         for path in (own(self.place(dataset) / MANIFEST), self.place(dataset) / MANIFEST):
             with suppress(OSError, ValueError), path.open("rb") as file:
                 raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+                digest = digest_of_raw(raw)
                 if digest == dataset.manifest:
                     return Listing(raw)
                 with suppress(ManifestError):
@@ -167,7 +166,7 @@ class Cache:
         return None
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | mmap.mmap) -> None:
     """Write a small file whole; beside another user's, which cannot be replaced, under a name of one's own."""
     for rival in range(_RIVALS):
         try:

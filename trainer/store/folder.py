@@ -12,19 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trainer.data.listing import Entry
-from trainer.data.packing import PACK_BYTES, Slice
+from trainer.data.packing import PACK_BYTES, Hashed, Slice
 from trainer.errors import DatasetError
 
 _BLOCK: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hashed:
-    """A file as it was when it was first read: as a manifest's entry, and each part of it on its own."""
-
-    entry: Entry
-    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +58,9 @@ class SourceFolder:
             raise _gone(self.root / path, fault) from fault
         if size != found.st_size:
             raise edited(self.root / path)
-        sha256 = f"sha256:{whole.hexdigest()}"
-        entry = Entry(path=path, size=size, sha256=sha256)
         # A file of one part is that part: it is hashed once.
-        return Hashed(
-            entry=entry,
-            parts=tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > self.part_bytes else (sha256,),
-        )
+        digests = tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > self.part_bytes else ()
+        return Hashed(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}", parts=digests)
 
     def read(self, piece: Slice) -> bytes:
         """The bytes of a slice; fewer if the file has become shorter."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "objects"
 _TURN: Final = 256 << 10
+_RIVALS: Final = 32
+"""Times that making a folder may be disturbed by others who make it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +142,16 @@ def make_shared(folder: Path, *, root: Path) -> None:
     """Make a folder below `root`, and those above it, as open as `root` is, whatever the umask; those that are there keep their mode."""
     root.mkdir(parents=True, exist_ok=True)
     mode = stat.S_IMODE(root.stat().st_mode)
-    for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
-        if not (root / each).is_dir():
-            _make_open(root / each, mode)
+    for left in reversed(range(_RIVALS)):
+        try:
+            for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
+                if not (root / each).is_dir():
+                    _make_open(root / each, mode)
+        except FileNotFoundError:  # another process's folder, as empty, was just renamed over the one around this
+            if not left:
+                raise
+        else:
+            return
 
 
 def _make_open(folder: Path, mode: int) -> None:

@@ -1,0 +1,57 @@
+"""Manifests for tests, of files that nobody has."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from trainer.data.listing import Listing, Pack
+from trainer.data.manifest import Lines, parse_manifest
+from trainer.data.packing import PACK_BYTES, Hashed, Laying, Slice
+from trainer.digest import digest_of_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trainer.data.listing import Entry
+
+
+def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> Hashed:
+    """A file that is not laid yet; larger than a pack, its parts are all alike but the last."""
+    size = len(body) if size is None else size
+    ends = [*range(PACK_BYTES, size, PACK_BYTES), size]
+    parts = tuple(digest_of_bytes(body + bytes([end % PACK_BYTES != 0])) for end in ends)
+    return Hashed(path=path, size=size, sha256=digest_of_bytes(body), parts=parts if len(parts) > 1 else ())
+
+
+def laid(*files: Hashed, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
+    """What each new pack is made of, and the manifest, the packs' digests made up of their slices'."""
+    written = io.BytesIO()
+    laying = Laying(written, known=None if known is None else Listing(known))
+    for file in files:
+        laying.add(file)
+    lines = written.getvalue()
+    plan = [[new] if isinstance(new, Slice) else list(new.slices(lines)) for new in laying.new]
+    made = [
+        Pack(sha256=digest_of_bytes("".join(each.sha256 for each in slices).encode()), size=new.size)
+        for new, slices in zip(laying.new, plan, strict=True)
+    ]
+    raw = b"".join(laying.manifest(lines, made))
+    parse_manifest(raw)
+    return plan, raw
+
+
+def manifest_of(entries: Iterable[Entry]) -> bytes:
+    """The manifest of files that are laid already."""
+    lines = Lines()
+    packs: dict[Pack, int] = {}
+    body = b"".join(
+        lines.line(
+            entry.path,
+            size=entry.size,
+            sha256=entry.sha256,
+            segments=[(packs.setdefault(each.pack, len(packs)), each.offset, each.length) for each in entry.segments],
+        )
+        for entry in entries
+    )
+    return lines.head(packs) + body

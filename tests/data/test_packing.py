@@ -1,0 +1,90 @@
+"""How files are laid into packs, and that a manifest is the same bytes for ever."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from pathlib import Path
+
+from tests.data.manifests import hashed, laid
+from trainer.data.listing import Listing
+from trainer.data.packing import PACK_BYTES, Laying, Slice
+from trainer.digest import digest_of_bytes
+
+ONE, OTHER = hashed("a", b"one"), hashed("b/c", b"three")
+
+
+def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
+    """What each pack is made of: path, start, length."""
+    return [[(each.path, each.start, each.length) for each in slices] for slices in plan]
+
+
+def test_small_files_share_packs_in_path_order() -> None:
+    """A pack is closed when the next file would not fit."""
+    third = PACK_BYTES // 3
+    plan, _ = laid(*(hashed(name, name.encode(), size=third) for name in "abcd"))
+    assert [[each.path for each in slices] for slices in plan] == [["a", "b", "c"], ["d"]]
+
+
+def test_a_large_file_is_cut_into_parts() -> None:
+    """Each part is a pack of its own, so that parts are shared and fetched on their own; files beside it share theirs."""
+    plan, raw = laid(hashed("a", b"1"), hashed("big", size=PACK_BYTES + 5), hashed("c", b"2"))
+    assert spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
+    assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
+
+
+def test_a_file_of_just_a_pack_is_whole() -> None:
+    """The limit itself still fits."""
+    assert spans(laid(hashed("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
+
+
+def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
+    """A new version lays only new contents; equal files are laid once; an empty file has no segments."""
+    _, before = laid(ONE, OTHER)
+    files = (ONE, hashed("b", b"new"), hashed("c", b"new"), hashed("d", b""), hashed("e", b"three"))
+    plan, raw = laid(*files, known=before)
+    assert spans(plan) == [[("b", 0, 3)]]
+    listing, old = Listing(raw), Listing(before).packs[0]
+    assert [(each.pack == old, each.offset) for file in listing for each in file.segments] == [
+        (True, 0),
+        (False, 0),
+        (False, 0),
+        (True, 3),
+    ]
+    assert listing[3].segments == ()
+
+
+def test_parts_that_are_alike_are_one_pack() -> None:
+    """Of a file of zeros each part has the same bytes: the manifest lists that pack once, the files after it follow."""
+    _, raw = laid(hashed("big", size=3 * PACK_BYTES + 5), hashed("c", b"1"))
+    listing = Listing(raw)
+    assert [pack.size for pack in listing.packs] == [PACK_BYTES, 5, 1]
+    assert [listing.packs.index(each.pack) for each in listing[0].segments] == [0, 0, 0, 1]
+    assert listing.packs.index(listing[1].segments[0].pack) == 2
+
+
+def test_the_same_files_have_the_same_manifest_for_ever() -> None:
+    """Its bytes are named in git: this digest was made by an earlier way of writing them."""
+    files = [
+        hashed("a", b"1"),
+        hashed('b "q"', size=2 * PACK_BYTES + 7),
+        hashed("c/d", b"2"),
+        hashed("c/e", b""),
+        hashed("c/f", b"1"),
+        hashed("ü", b"3", size=PACK_BYTES - 1),
+    ]
+    _, raw = laid(*files, known=laid(ONE, hashed("z", b"2"), hashed("zz", size=2 * PACK_BYTES + 7))[1])
+    assert digest_of_bytes(raw) == "sha256:ebc42a027b5a4a41c8b8afc9b2572359a14beaa57d22dd84c9f0a5ba90dc1fc4"
+
+
+def test_a_laid_file_costs_a_hundred_bytes_at_most() -> None:
+    """A million files stay below 100 MB: of each its digest and its place are kept, no object."""
+    count = 5_000
+    with Path(os.devnull).open("wb") as nowhere:
+        laying = Laying(nowhere)
+        tracemalloc.start()
+        for number in range(count):
+            laying.add(hashed(f"{number:08d}", b"%d" % number))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 100 * count
