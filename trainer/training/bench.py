@@ -27,7 +27,7 @@ from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.fit import limits, placement, quieten
-from trainer.training.logs.loggers import loggers
+from trainer.training.logs.loggers import LossLines, loggers
 from trainer.training.steps import SeedEveryStep
 from trainer.training.tracing.trace import tracers
 
@@ -132,7 +132,7 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
         _seed_start()
         net = course.experiment.make_net()
         data = made(RunData, course.dataset, net.samples(course.dataset, course.data))
-        callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), *tracers(course.folder), *watching]
+        callbacks = [made(StopWhereNotFinite), made(SeedEveryStep), made(LossLines), *tracers(course.folder), *watching]
         logged = loggers(course.folder)
         limited = limits() | {"max_epochs": -1}
         machine = L.Trainer(

@@ -24,7 +24,7 @@ from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.disk import WholeCheckpointIO
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
-from trainer.training.logs.loggers import METRICS, TellFirstStep, displays, finish, loggers
+from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
 from trainer.training.optimization.early import ending_early
@@ -140,6 +140,7 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any])
             TellFirstStep(job.on_first_step),
             made(StopWhereNotFinite),
             made(SeedEveryStep),
+            made(LossLines),
             *made(averaging),
             *made(ending_early, job.say),
             *parts,

@@ -1,13 +1,18 @@
-"""Loggers: ended where they wrote, left alone where they did not."""
+"""Loggers: what is told of the training loss, and when; ended where they wrote, left alone where they did not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
+import lightning as L
 import pytest
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
 
-from trainer.training.logs.loggers import finish
+from trainer.training.logs.loggers import METRICS, JsonLines, LossLines, finish
+from trainer.training.tasks.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,3 +24,58 @@ def test_a_logger_that_never_wrote_is_not_started(tmp_path: Path) -> None:
     """A training that failed before its first line leaves no empty file."""
     finish([TensorBoardLogger(tmp_path, name="tensorboard", version="")])
     assert list(tmp_path.iterdir()) == []
+
+
+class Net(L.LightningModule):
+    """A weight whose loss is the number that a batch holds, twice; it may keep its losses to itself."""
+
+    def __init__(self, *, silent: bool = False) -> None:
+        """Make it."""
+        super().__init__()
+        self.weight, self.learned, self.silent = torch.nn.Parameter(torch.zeros(1)), MeanLoss(), silent
+
+    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
+        """Give the mean of the batch."""
+        del index
+        loss = batch.mean() + 0 * self.weight.sum()
+        if not self.silent:
+            self.learned.update(loss, len(batch))
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Step plainly."""
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def lines(folder: Path, net: Net) -> list[dict[str, Any]]:
+    """What is told of two epochs of five batches, two to a step, of the numbers 0 to 8: two, two, two, two and one."""
+    trainer = L.Trainer(
+        max_epochs=2,
+        accumulate_grad_batches=2,
+        accelerator="cpu",
+        logger=JsonLines(folder / METRICS),
+        callbacks=[LossLines(log_every=2)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(net, DataLoader(torch.arange(9.0), batch_size=2))  # type: ignore[arg-type] # a tensor is a dataset
+    path = folder / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_loss_is_told_of_the_optimizers_steps_and_its_mean_at_each_epochs_end(tmp_path: Path) -> None:
+    """Of a step that sums up several batches, the last one's; the second epoch's mean does not know of the first."""
+    assert lines(tmp_path, Net()) == [
+        {"epoch": 0, "step": 2, "train_loss": 6.5},
+        {"epoch": 0, "step": 3, "train_loss_mean": 4.0},
+        {"epoch": 1, "step": 4, "train_loss": 2.5},
+        {"epoch": 1, "step": 6, "train_loss": 8.0},
+        {"epoch": 1, "step": 6, "train_loss_mean": 4.0},
+    ]
+
+
+def test_of_a_step_that_keeps_its_losses_to_itself_nothing_is_told(tmp_path: Path) -> None:
+    """It logs what it wants by Lightning's own `log`."""
+    assert lines(tmp_path, Net(silent=True)) == []

@@ -6,7 +6,7 @@ Knows where each metric goes. Refuses to print: what is said goes to whoever was
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning as L
+    from torch import Tensor
 
     from trainer.record import Record
+    from trainer.training.tasks.mean_loss import MeanLoss
 
     Say = Callable[[str], None]
 
@@ -93,8 +95,63 @@ def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
     return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
 
 
+@configured
+class LossLines(Callback):
+    """Tells every logger the training loss now and then, and its mean at the end of an epoch.
+
+    Lightning's `log` would do so too, and takes a tenth of a small net's step for each name, most of it at steps that nobody is told of.
+    Where an experiment's own `training_step` adds nothing to `learned`, nothing is told.
+    """
+
+    def __init__(self, *, log_every: int) -> None:
+        """Tell of every so many steps of the optimizer."""
+        self.every = log_every
+        self.before = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin where the training does."""
+        del pl_module
+        self.before = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Tell of a step whose turn it is."""
+        del outputs, batch, batch_idx
+        step, before = trainer.global_step, self.before
+        self.before = step
+        if step > before and step % self.every == 0:
+            _tell(trainer, "train_loss", _losses(pl_module).last)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell of the epoch; the next begins with nothing."""
+        losses = _losses(pl_module)
+        if losses.update_called:
+            mean = losses.compute()
+            losses.reset()
+            pl_module.log("train_loss_mean", mean.float(), logger=False)
+            _tell(trainer, "train_loss_mean", mean)
+
+
+def _losses(net: L.LightningModule) -> MeanLoss:
+    """Give the mean of the training's losses that a task keeps."""
+    found: Any = net.learned
+    return cast("MeanLoss", found)
+
+
+def _tell(trainer: L.Trainer, name: str, value: Tensor | None) -> None:
+    if value is not None:
+        for logger in trainer.loggers:
+            logger.log_metrics({name: float(value), "epoch": trainer.current_epoch}, step=trainer.global_step)
+
+
 class Bar(RichProgressBar):
-    """Lightning's bar, with epochs counted from 1, as everywhere else."""
+    """Lightning's bar, with epochs counted from 1, as everywhere else, and the training loss."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Add the training loss to what a bar shows."""
+        last = _losses(pl_module).last
+        return {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"

@@ -10,9 +10,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import lightning as L
-import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 
 from trainer.errors import DatasetError, ExperimentError
 from trainer.ledger import configured
@@ -20,6 +19,7 @@ from trainer.suggest import did_you_mean
 from trainer.training.optimization.optimizers import make_optimizer
 from trainer.training.optimization.schedules import make_schedule
 from trainer.training.readers import open_samples
+from trainer.training.tasks.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.training.tasks.rows import Rows
 
 SPLITS: Final = ("val", "test")
-MADE_AT_SETUP: Final = ("loss", "losses", "measured", "kept", "results", "pictures", "_used")
+MADE_AT_SETUP: Final = ("loss", "losses", "learned", "measured", "kept", "results", "pictures", "_used")
 """What a net has once it is set up, and none may have before."""
 
 
@@ -41,6 +41,8 @@ class Task(L.LightningModule):
     """The base of nets: a subclass has a constructor and `forward`, and takes its sizes as parameters named like settings."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
+    learned: MeanLoss
+    """The losses of the training steps of this epoch."""
     measured: nn.ModuleDict
     results: dict[str, float]
     """Every metric of the last validation and of the test, at full precision."""
@@ -120,19 +122,19 @@ class Task(L.LightningModule):
             self._used = self.used_fields()
             metrics = self.make_metrics()
             self.measured = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in SPLITS})
-            self.losses = nn.ModuleDict({split: MeanMetric().set_dtype(torch.float64) for split in SPLITS})
+            self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
+            self.learned = MeanLoss()
             self.kept = nn.ModuleDict(self.make_kept())
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Give the loss of a batch."""
+        """Give the loss of a batch. What `learned` is given is told while the training goes on."""
         del index
         given, wanted = self._parted(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
         loss = self.loss(predicted, wanted)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(wanted))
-        self.log("train_loss_mean", loss, on_step=False, on_epoch=True, batch_size=len(wanted), sync_dist=True)
+        self.learned.update(loss, self.counted(wanted))
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -177,7 +179,7 @@ class Task(L.LightningModule):
         given, wanted = self._parted(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
-        self.losses[split].update(self.loss(predicted, wanted).double(), self.counted(wanted))  # type: ignore[operator]
+        self.losses[split].update(self.loss(predicted, wanted), self.counted(wanted))  # type: ignore[operator]
         self.measured[split].update(*self.judged(predicted, wanted))  # type: ignore[operator]
         return given, predicted, wanted
 
