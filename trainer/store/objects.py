@@ -17,6 +17,7 @@ import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 from trainer.host.atomic import disk_faults, sync_folder
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "objects"
 _TURN: Final = 256 << 10
-_RIVALS: Final = 32
-"""Times that making a folder may be disturbed by others who make it."""
+_POLL_S: Final = 0.005
+_PATIENCE_S: Final = 1.0
+"""For how long another process may be making a folder, which takes microseconds, until it is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,26 +144,27 @@ def make_shared(folder: Path, *, root: Path) -> None:
     """Make a folder below `root`, and those above it, as open as `root` is, whatever the umask; those that are there keep their mode."""
     root.mkdir(parents=True, exist_ok=True)
     mode = stat.S_IMODE(root.stat().st_mode)
-    for left in reversed(range(_RIVALS)):
-        try:
-            for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
-                if not (root / each).is_dir():
-                    _make_open(root / each, mode)
-        except FileNotFoundError:  # another process's folder, as empty, was just renamed over the one around this
-            if not left:
-                raise
-        else:
-            return
+    for each in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)][1:]:
+        _make_open(root / each, mode)
 
 
 def _make_open(folder: Path, mode: int) -> None:
-    """Make a folder that has its mode when it has its name: another user may be about to write into it."""
-    new = folder.with_name(f".new-{secrets.token_hex(8)}")
-    new.mkdir()
-    try:
-        new.chmod(mode)
-        new.rename(folder)
-    except OSError:  # another process was ready first
-        new.rmdir()
-        if not folder.is_dir():
-            raise
+    """Make a folder that has its mode when it has its name: another user may be about to write into it.
+
+    It is made under a name by which all who would make it meet, so that none is renamed over one in which somebody has begun to write.
+    """
+    new = folder.with_name(f".new-{folder.name}")
+    patient_until = monotonic() + _PATIENCE_S
+    while not folder.is_dir():
+        try:
+            new.mkdir()
+        except FileExistsError:
+            if monotonic() < patient_until:
+                sleep(_POLL_S)
+                continue  # else whoever made it has died: it is taken over
+        with suppress(FileNotFoundError):  # another took it over sooner
+            if folder.is_dir():
+                new.rmdir()
+            else:
+                new.chmod(mode)
+                new.rename(folder)
