@@ -47,9 +47,13 @@ def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
     """A stranger's file is not read without end."""
     one = made(tmp_path / "runs")
     assert one.folder and one.attempt  # noqa: PT018 - for the types
-    with (one.attempt / FILE).open("wb") as file:
-        file.truncate(1 << 25)
-    assert gather_run(one.folder).notes == ("figures.json has 33,554,432 bytes: more than are looked at",)
+    for name, size in ((FILE, 1 << 25), ("metrics.jsonl", (1 << 28) + 1)):
+        with (one.attempt / name).open("wb") as file:
+            file.truncate(size)
+    assert gather_run(one.folder).notes == (
+        "metrics.jsonl has 268,435,457 bytes: its curves are not drawn, 268,435,456 are the most that are read",
+        "figures.json has 33,554,432 bytes: more than are looked at",
+    )
 
 
 def test_the_code_is_the_experiments_module(tmp_path: Path) -> None:

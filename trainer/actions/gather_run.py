@@ -14,7 +14,7 @@ from trainer.actions.compare import Side, side
 from trainer.actions.keep_retest import retests_here
 from trainer.actions.list_runs import local_run
 from trainer.actions.run import is_alive
-from trainer.curves import read_curves, read_schedule, read_telemetry
+from trainer.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
 from trainer.document import read_json
 from trainer.errors import RepriseError
 from trainer.figure import FILE as FIGURES
@@ -80,7 +80,7 @@ def gather_run(folder: Path) -> Gathered:
     found = side(folder)
     if found.attempt is None or found.folder is None:
         return Gathered(side=found)
-    attempt, notes = found.attempt, list[str]()
+    attempt, notes = found.attempt, list(_undrawn(found.attempt))
     figures = _figures(attempt / FIGURES, notes)
     return Gathered(
         side=found,
@@ -96,6 +96,13 @@ def gather_run(folder: Path) -> Gathered:
         certificates=tuple(_certificates(found.folder, notes)),
         notes=tuple(notes),
     )
+
+
+def _undrawn(attempt: Path) -> Iterator[str]:
+    for name in (METRICS, TRACE, TELEMETRY):
+        path = attempt / name
+        if path.is_file() and (size := path.stat().st_size) > LARGEST:
+            yield f"{name} has {size:,} bytes: its curves are not drawn, {LARGEST:,} are the most that are read"
 
 
 def _earlier(folder: Path, record: Record) -> tuple[Record, ...]:
