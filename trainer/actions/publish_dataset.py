@@ -178,6 +178,7 @@ def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying) -> None:
         firsts = range(first, min(first + _IN_HAND, len(paths)), _AT_ONCE)
         for hashed in chain.from_iterable(in_parallel(some, firsts)):
             laying.add(hashed)
+    laying.close()
 
 
 def _upload(laying: Laying, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress) -> Stored:
