@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainer.errors import DocumentError
+from trainer.plain_text import read_text
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _SHOWN = 80
 def read_toml(path: Path, model: type[M]) -> M:
     """Read `path` as `model`. Raises `DocumentError`, naming the file, the key, what was found and what was expected."""
     try:
-        content = tomllib.loads(_text(path))
+        content = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as fault:
         raise DocumentError(f"{path} is not valid TOML: {fault}", hint="mend the line that is named") from fault
     return typed(content, model, where=str(path))
@@ -44,7 +45,7 @@ def read_toml(path: Path, model: type[M]) -> M:
 
 def read_json(path: Path, model: type[M]) -> M:
     """Read `path` as `model`. Raises `DocumentError`, as `read_toml` does."""
-    return parse_json(_text(path), model, where=str(path))
+    return parse_json(read_text(path), model, where=str(path))
 
 
 def parse_json(text: str | bytes, model: type[M], *, where: str) -> M:
@@ -88,19 +89,3 @@ def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as fault:
-        raise DocumentError(f"{path} does not exist", hint="check the name") from fault
-    except IsADirectoryError as fault:
-        raise DocumentError(f"{path} is a folder; expected a file", hint="name the file in it") from fault
-    except PermissionError as fault:
-        raise DocumentError(f"{path} cannot be read by this user", hint="change its permissions") from fault
-    except UnicodeDecodeError as fault:
-        raise DocumentError(
-            f"{path} is not UTF-8 text: {fault.reason} at byte {fault.start}",
-            hint="save it as UTF-8",
-        ) from fault
