@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -94,8 +95,29 @@ NEEDS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
 }
 
 
+def fail_if_skipped(report: Any, name: str) -> Any:
+    """Turn a skip into a failure on a build machine: it has, or installs, whatever a test needs."""
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REPRISE_TEST_NO_SKIPS"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{name} was skipped, which --no-skips forbids: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Judge a test's skip."""
+    return fail_if_skipped((yield), item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+    """Judge the skip of a whole file."""
+    return fail_if_skipped((yield), collector.nodeid)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a marked test where the machine lacks what the mark names."""
+    """Skip a marked test if the machine lacks what the mark names."""
     for mark, (met, need) in NEEDS.items():
         if item.get_closest_marker(mark) and not met():
             pytest.skip(need)
