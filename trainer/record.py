@@ -230,8 +230,17 @@ class File(Document):
     sha256: Digest
 
 
+class EvaluatedWeights(Document):
+    """The weights that the test measured: those of the last checkpoint, or of the best by `monitor`."""
+
+    epoch: int = Field(ge=0)
+    """Epochs that had begun, the first being 1; 0 before any."""
+    step: int = Field(ge=0)
+    """Optimizer steps that had been made."""
+
+
 class Outcome(Document):
-    """What came out."""
+    """The result of a run."""
 
     status: Status
     reason: str | None = None
@@ -242,6 +251,8 @@ class Outcome(Document):
     """Throughput and the like: measured, not a result."""
     steps: int | None = None
     """Optimizer steps taken."""
+    evaluated: EvaluatedWeights | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Which weights the test measured; `None`: there was no test, or an earlier version recorded none."""
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
     """Settings that were bound and never read, and those of the experiment's own that nothing used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -82,3 +83,35 @@ def test_a_table_of_a_million_cells_is_not_drawn() -> None:
     svg = draw(Matrix(name="c", title="C", row_label="r", column_label="c", rows=names, columns=names, counts=counts))
     assert "too many cells" in svg
     assert len(svg) < 60_000
+
+
+def placed(svg: ET.Element, text: str) -> ET.Element:
+    """The text of a drawing that begins so."""
+    return next(each for each in svg.iter(f"{SVG}text") if (each.text or "").startswith(text))
+
+
+@pytest.mark.parametrize(
+    "names", [("고양이", "강아지", "토끼 (집토끼와 산토끼)"), ("golden retriever", "whippet", "samoyed dog")]
+)
+def test_every_class_of_a_confusion_matrix_is_named_below_and_beside_it(names: tuple[str, ...]) -> None:
+    counts = tuple(tuple(int(a == b) for a in range(3)) for b in range(3))
+    figure = Matrix(
+        name="c", title="C", row_label="true", column_label="found", rows=names, columns=names, counts=counts
+    )
+    svg = parsed(draw(figure))
+    ticks = [each.text or "" for each in svg.iter(f"{SVG}text") if each.get("class") == "tick"]
+    assert len(ticks) == 6
+    assert all(name.startswith(tick.rstrip("…")) for name, tick in zip([*names, *names], ticks, strict=True))
+    height, lowest = float(str(svg.get("viewBox")).split()[3]), float(placed(svg, "found").get("y", "0"))
+    assert lowest < height
+
+
+def test_entries_of_a_legend_do_not_overlap_whatever_script_they_are_in() -> None:
+    names = ["고양이와 강아지", "猫头鹰和兔子", "ウサギとネコ", "rabbit"]
+    lines = [Line(name=name, x=[0, 1], y=[0, at]) for at, name in enumerate(names)]
+    svg = parsed(plot_lines(lines, title="t", x_label="x", y_label="y"))
+    found = [placed(svg, name) for name in names]
+    places = [(float(each.get("y", "0")), float(each.get("x", "0")), each.text or "") for each in found]
+    for (y, x, name), (next_y, next_x, _) in pairwise(places):
+        wide = 12 * sum(letter >= "\u1100" for letter in name) + 6 * sum(letter < "\u1100" for letter in name)
+        assert next_y > y or next_x >= x + wide

@@ -49,7 +49,7 @@ def test_it_says_what_it_was_built_from(cpu: dict[str, Any]) -> None:
     assert (baked["build_id"], baked["lock"]) == (cpu["build_id"], cpu["lock"])
     inventory = json.loads(inside(cpu["reference"], "cat /opt/reprise/inventory.json"))
     assert inventory["distributions"]["torch"]["version"] == "2.13.0+cpu"
-    assert {"python3", "tini", "libgomp1"} <= inventory["system"].keys()
+    assert {"python3", "tini", "libgomp1", "fonts-wqy-microhei"} <= inventory["system"].keys()
 
 
 def test_no_layer_tells_where_it_was_built(cpu: dict[str, Any]) -> None:

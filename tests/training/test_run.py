@@ -12,7 +12,7 @@ import pytest
 from trainer.actions.run import load_record
 from trainer.errors import ExperimentFailedError, NotFiniteError
 from trainer.host.image_claim import BAKED
-from trainer.record import Record, Status
+from trainer.record import EvaluatedWeights, Record, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,22 @@ def test_the_record_says_what_ran(finished: tuple[str, str, Path, Record]) -> No
     assert record.outcome.ledger["classes"].bound[0].startswith("Net (dots.py:")
     assert {"test_accuracy", "test_loss", "val_loss"} <= record.outcome.metrics.keys()
     assert record.outcome.steps == 14
+    assert record.outcome.evaluated == EvaluatedWeights(epoch=2, step=14)
+
+
+@pytest.mark.parametrize(
+    ("words", "evaluated"),
+    [
+        (("--monitor", "val_loss", "--learning-rate", "0.1"), EvaluatedWeights(epoch=1, step=7)),
+        (("--max-steps", "9"), EvaluatedWeights(epoch=2, step=9)),
+    ],
+)
+def test_the_record_says_of_which_epoch_the_tested_weights_are(
+    checkout: Checkout, words: tuple[str, ...], evaluated: EvaluatedWeights
+) -> None:
+    code, _, err = checkout.train(*words)
+    assert code == 0, err
+    assert checkout.last()[1].outcome.evaluated == evaluated
 
 
 def test_what_ran_is_the_frozen_source(finished: tuple[str, str, Path, Record], checkout: Checkout) -> None:

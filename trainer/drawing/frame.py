@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.drawing.markup import Markup, cut, joined, tag
+from trainer.drawing.markup import Markup, cut, joined, tag, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ class Frame:
 
     def _named(self, names: Sequence[str]) -> Iterator[Markup]:
         wide = (self.right - self.left) / len(names)
-        longest = max(3, min(12, max(map(len, names))))
+        longest = max(3, min(12, max(map(width_of, names))))
         every = max(1, round(longest * LETTER / wide + 0.49))
         for number, name in enumerate(names):
             if number % every == 0:
@@ -92,7 +92,7 @@ def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
     across, row = 14.0, top + 12
     shown = [cut(name, _NAME) for name in names[:_MOST]] + [f"and {len(names) - _MOST} more"] * (len(names) > _MOST)
     for number, name in enumerate(shown):
-        wide = 24 + len(name) * LETTER + 14
+        wide = 24 + width_of(name) * LETTER + 14
         if across > 14 and across + wide > WIDTH:  # noqa: PLR2004 - the margin
             across, row = 14.0, row + _ROW
         if number < _MOST:

@@ -18,6 +18,8 @@ _SMALLEST: Final = 1e-100
 """What is smaller is not drawn logarithmically."""
 _DECADES: Final = 2
 """Positive numbers that span as many are drawn logarithmically."""
+_FLAT: Final = 1e-6
+"""Numbers that differ by less, relative to their size, differ by rounding: a flat line, drawn in the middle of an axis from 0."""
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NEAR: Final = 0.03
 """What part of an axis is left free at either end."""
@@ -67,12 +69,11 @@ def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = 
     low, high = min(found), max(found)
     if log is not False and low > _SMALLEST and high < 1 / _SMALLEST and (log or high / low >= 10**_DECADES):
         free = 0.0 if tight else _NEAR * math.log10(high / low)
-        low, high = (low / 2, high * 2) if low == high else (low / 10**free, high * 10**free)
+        low, high = (low / 2, high * 2) if high - low <= high * _FLAT else (low / 10**free, high * 10**free)
         return Scale(low=low, high=high, log=True)
     low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
-    if high - low <= abs(high) * 1e-12:
-        away = abs(high) * 0.05 or 0.5
-        return Scale(low=low - away, high=high + away)
+    if high - low <= max(abs(low), abs(high)) * _FLAT:
+        return Scale(low=min(0.0, 2 * low), high=max(0.0, 2 * high) or float(low == 0))
     free = 0.0 if tight else _NEAR * (high - low)
     return Scale(low=low - (0.0 if zero and low == 0 else free), high=high + (0.0 if zero and high == 0 else free))
 

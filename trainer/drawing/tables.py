@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trainer.drawing.frame import COLOURS, HEIGHT, LETTER, WIDTH, Frame, frame_for, legend, picture
-from trainer.drawing.markup import Markup, cut, tag
+from trainer.drawing.markup import Markup, cut, tag, width_of
 from trainer.drawing.scales import Scale, drawable, scale_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ _LARGEST: Final = 38.0
 _READABLE: Final = 19.0
 """Pixels of a cell that has room for its count."""
 _CELLS: Final = 10_000
-_NAME: Final = 14
+_NAME: Final = 18
+"""Letters of a class's name."""
+_LINE: Final = 14.0
+"""Pixels between two names that can still be read."""
 _DARK: Final = 0.55
 """From this shade on a count is written in the colour of the paper."""
 
@@ -28,7 +31,7 @@ _DARK: Final = 0.55
 def plot_matrix(figure: Matrix) -> Markup:
     """Draw counts; each row's shades add up to one."""
     rows, columns = len(figure.rows), len(figure.columns)
-    left = 34 + LETTER * max((len(cut(name, _NAME)) for name in figure.rows), default=1)
+    left = 34 + LETTER * max((width_of(cut(name, _NAME)) for name in figure.rows), default=1)
     cell = min(_LARGEST, (WIDTH - left - 14) / max(columns, 1))
     bottom = 12 + cell * rows
     cells = [tag("rect", class_="frame", x=left, y=12.0, width=cell * columns, height=bottom - 12)]
@@ -39,7 +42,7 @@ def plot_matrix(figure: Matrix) -> Markup:
     said = f"{figure.row_label} by {figure.column_label}: {rows} rows, {columns} columns, {right:,} of {total:,} on the diagonal."
     note = "" if rows * columns <= _CELLS else "too many cells to draw: the file has every count"
     labels.append(tag("text", note, class_="note", x=left + 4, y=30.0))
-    return picture([*cells, *labels], title=figure.title, said=said, height=bottom + 44)
+    return picture([*cells, *labels], title=figure.title, said=said, height=bottom + _below(figure, cell))
 
 
 def _cells(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
@@ -67,7 +70,7 @@ def _cells(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
 
 
 def _row_names(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
-    every = max(1, round(15 / max(cell, 0.01) + 0.49))
+    every = max(1, round(_LINE / max(cell, 0.01) + 0.49))
     for down, name in enumerate(figure.rows):
         if down % every == 0:
             height = 12 + (down + 0.5) * cell + 4
@@ -77,14 +80,32 @@ def _row_names(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
 
 
 def _column_names(figure: Matrix, left: float, cell: float, bottom: float) -> Iterator[Markup]:
-    longest = max((len(cut(name, _NAME)) for name in figure.columns), default=1)
-    every = max(1, round((longest * LETTER + 4) / max(cell, 0.01) + 0.49))
+    """Write the names below their columns: level if they fit, else slanted; of columns thinner than a line every other one or fewer."""
+    every = max(1, round(_LINE / max(cell, 0.01) + 0.49))
+    slanted = _is_slanted(figure, cell)
     for across, name in enumerate(figure.columns):
         if across % every == 0:
-            middle = left + (across + 0.5) * cell
-            yield tag("text", cut(name, _NAME), class_="tick", x=middle, y=bottom + 16, text_anchor="middle")
-    middle = left + cell * len(figure.columns) / 2
-    yield tag("text", cut(figure.column_label, 40), class_="label", x=middle, y=bottom + 34, text_anchor="middle")
+            middle, shown = left + (across + 0.5) * cell, cut(name, _NAME)
+            if slanted:
+                turned = f"translate({middle + 4:.1f} {bottom + 11:.1f}) rotate(-45)"
+                yield tag("text", shown, tag("title", name), class_="tick", transform=turned, text_anchor="end")
+            else:
+                yield tag("text", shown, class_="tick", x=middle, y=bottom + 16, text_anchor="middle")
+    middle, below = left + cell * len(figure.columns) / 2, bottom + _below(figure, cell) - 10
+    yield tag("text", cut(figure.column_label, 40), class_="label", x=middle, y=below, text_anchor="middle")
+
+
+def _widest(figure: Matrix) -> float:
+    return LETTER * max((width_of(cut(name, _NAME)) for name in figure.columns), default=1)
+
+
+def _is_slanted(figure: Matrix, cell: float) -> bool:
+    return _widest(figure) + 4 > cell
+
+
+def _below(figure: Matrix, cell: float) -> float:
+    """Pixels below the cells: the names of the columns and their label."""
+    return 44.0 if not _is_slanted(figure, cell) else 42.0 + _widest(figure) * 0.71
 
 
 def plot_bars(figure: Bars) -> Markup:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
+from trainer.record import EvaluatedWeights, Record
 from trainer.sameness.trace import FILE as TRACE
 from trainer.saved import FOLDER, Checkpoint, Saved
 from trainer.training.data import RunData
@@ -28,7 +29,7 @@ from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, dis
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
 from trainer.training.optimization.early import ending_early
-from trainer.training.resuming.checkpoints import Checkpoints, read_saved, served
+from trainer.training.resuming.checkpoints import Checkpoints, epoch_of, read_saved, served
 from trainer.training.resuming.stopping import StopBetweenSteps
 from trainer.training.steps import CheckBeforeFirstStep, SeedEveryStep
 from trainer.training.tasks.fitting import CheckNet
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
     from trainer.ledger import Ledger
-    from trainer.record import Record
     from trainer.training.experiment import Experiment
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop import Stop
@@ -85,6 +85,7 @@ class Trained:
     metrics: dict[str, float]
     telemetry: dict[str, float]
     steps: int
+    evaluated: EvaluatedWeights
     weights: str
     """The digest of the weights' table in `tensors.json`."""
 
@@ -169,7 +170,9 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telem
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
     metrics = {**checkpoint["reprise"]["results"], **net.results}
-    return Trained(metrics=metrics, telemetry=clock.summary(started=job.started), steps=steps, weights=weights)
+    evaluated = EvaluatedWeights(epoch=epoch_of(checkpoint["reprise"]), step=saved.step)
+    telemetry = clock.summary(started=job.started)
+    return Trained(metrics=metrics, telemetry=telemetry, steps=steps, evaluated=evaluated, weights=weights)
 
 
 @configured

@@ -112,7 +112,7 @@ def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
     """Section by section, in the order in which they are asked for."""
     page = written([shown(made(runs)).record.run], capsys)
     titles = re.findall(r"<h2 id=[^>]*>([^<]*)", page)
-    said = "Result Sameness Curves Figures Settings Code Environment Machine Files"
+    said = "Result Curves Figures Settings Code Environment Machine Files"
     assert [title.split()[0] for title in titles] == said.split()
     for text in (
         "0.5000",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder
 from tests.training.test_data import declared
-from trainer.training.figures.picture import _counted, _in_turn, picture_of
+from trainer.training.figures.picture import _counted, _font, _in_turn, _width, _wrapped, picture_of
 from trainer.training.readers.folder import Folder
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+FONT_FILE = "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc"
 pytestmark = pytest.mark.torch
 __all__ = ["folder"]
 
@@ -37,3 +35,25 @@ def test_every_class_is_shown_and_counted() -> None:
     assert _in_turn(labels) == [0, 40, 60, 1, 41, 2, 42, 3]
     assert _counted(labels, ("cats", "dogs", "")) == "cats 40, dogs 20, 2 1"
     assert _counted(range(100), ()) == "100 classes, 1 to 1 of each"
+
+
+@pytest.mark.parametrize(
+    "text", ["golden retriever as labrador retriever, 25%", "고양이고양이고양이고양이고양이", "x" * 90, "a b", ""]
+)
+def test_a_caption_stays_inside_its_cell(text: str) -> None:
+    lines = _wrapped(text, 112, most=2)
+    assert all(_width(line) <= 112 for line in lines)
+    assert len(lines) <= 2
+    shown = "".join(lines)
+    complete = shown.replace(" ", "") == text.replace(" ", "")
+    assert complete or shown.endswith("…")
+
+
+@pytest.mark.skipif(not Path(FONT_FILE).exists(), reason="needs a font: apt-get install fonts-wqy-microhei")
+def test_every_letter_of_a_class_name_is_drawn() -> None:
+    missing = drawing_of("\U0010fffe")
+    assert all(drawing_of(letter) != missing for letter in "고양이猫头鹰貓頭鷹ウサギねこŁéαЖ→…")
+
+
+def drawing_of(letter: str) -> bytes:
+    return bytes(_font().getmask(letter))

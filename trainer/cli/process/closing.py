@@ -117,6 +117,7 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         metrics=dict(trained.metrics) if trained else {},
         telemetry=dict(trained.telemetry) if trained else {},
         steps=session.steps,
+        evaluated=trained.evaluated if trained else None,
         ledger=ledger.entries(),
         unread=ledger.unread(),
         tolerances=dict(session.experiment.net.tolerances) if trained else {},

@@ -14,7 +14,7 @@ from trainer.cli.report import result as results
 from trainer.cli.report import settings as chosen
 from trainer.cli.report.parts import lines, section
 from trainer.cli.report.style import STYLE
-from trainer.drawing.markup import Markup, tag
+from trainer.drawing.markup import Markup, joined, tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,9 +68,15 @@ def _head(shown: Sequence[results.Shown]) -> Markup:
 
 
 def _footer(shown: Sequence[results.Shown]) -> Markup:
-    asked = tag("code", f"scripts/reprise runs show {shown[0].record.run}")
-    several = tag("span", " ≠ marks what differs between the runs.") if len(shown) > 1 else None
+    first = shown[0]
+    several = " ≠ marks what differs between the runs." if len(shown) > 1 else None
+    untested = len(shown) == 1 and not first.run.retests and not first.run.certificates
+    rerun = joined([" No rerun has confirmed this result yet: ", _typed(f"reproduce {first.record.run}"), "."])
     return tag(
-        "footer", f"Made by Reprise {__version__} from what the runs recorded; every digest is whole when copied.", several,
-        " The records in full: ", asked, ".",
+        "footer", f"Made by Reprise {__version__} from what the runs recorded; every digest is complete when copied.", several,
+        " The records in full: ", _typed(f"runs show {first.record.run}"), ".", rerun if untested else None,
     )  # fmt: skip
+
+
+def _typed(words: str) -> Markup:
+    return tag("code", f"scripts/reprise {words}")

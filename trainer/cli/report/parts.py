@@ -27,7 +27,9 @@ class Row:
     name: str
     cells: tuple[object, ...]
     given: bool = False
-    """Whether somebody gave the value for this run."""
+    """Whether the user gave the value for this run."""
+    merged: bool = True
+    """Whether equal cells become one."""
 
     @property
     def differs(self) -> bool:
@@ -73,8 +75,8 @@ def _row(row: Row, *, several: bool) -> Markup:
 
 
 def _cells(row: Row) -> list[Markup]:
-    """A cell for each run; one for all where they are the same."""
-    if row.differs:
+    """A cell for each run; equal cells become one, unless the row is to show each."""
+    if row.differs or not row.merged:
         return [tag("td", cell) for cell in row.cells]
     return [tag("td", row.cells[0], colspan=len(row.cells) if len(row.cells) > 1 else None)]
 

@@ -118,12 +118,15 @@ def _under(one: Shown) -> Markup:
 def result(shown: Sequence[Shown]) -> Markup | None:
     """What came out: large for one run, a column each for several."""
     if len(shown) == 1:
-        return section("Result", _tiles(shown[0].record), _also(shown[0].record))
+        tested = tested_weights(shown[0])
+        said = tag("p", f"Tested weights: {tested}.", class_="quiet") if tested else None
+        return section("Result", _tiles(shown[0].record), said, _also(shown[0].record))
     names = sorted({name for each in shown for name in each.record.outcome.metrics}, key=_order)
     rows = [
         Row(name="run", cells=tuple(tag("code", each.record.run) for each in shown)),
-        Row(name="status", cells=tuple(state(each.run) for each in shown)),
+        Row(name="status", cells=tuple(state(each.run) for each in shown), merged=False),
         *(Row(name=name, cells=tuple(_metric(each.record, name) for each in shown)) for name in names),
+        Row(name="tested weights", cells=tuple(tested_weights(each) for each in shown), merged=False),
         Row(name="steps", cells=tuple(each.record.outcome.steps or "" for each in shown)),
         Row(name="took", cells=tuple(each.took for each in shown)),
         Row(name="weights", cells=tuple(digest(each.record.outcome.weights) or "" for each in shown)),
@@ -132,6 +135,18 @@ def result(shown: Sequence[Shown]) -> Markup | None:
     ]
     kept = [row for row in rows if any(str(cell) for cell in row.cells)]
     return section("Result", rows_table(kept, [each.letter for each in shown], corner="result"))
+
+
+def tested_weights(one: Shown) -> str:
+    """Say of which epoch and step the tested weights are, and why these; nothing for a run without a test or an older record."""
+    tested = one.record.outcome.evaluated
+    if tested is None:
+        return ""
+    values = one.values
+    monitor, goal = values.get("monitor"), values.get("monitor_goal")
+    why = f"{goal} {monitor}" if monitor else "the last"
+    average = ", averaged" if values.get("ema_decay") else ""
+    return f"epoch {tested.epoch}, step {tested.step:,} ({why}{average})"
 
 
 def _order(name: str) -> tuple[bool, str]:

@@ -33,13 +33,10 @@ _SHORT: Final = 80
 
 
 def verdicts(shown: Sequence[Shown], comparisons: Sequence[Comparison]) -> Markup | None:
-    """What comparing, running again and certifying said."""
+    """Show verdicts, retests and certificates; no section without any."""
     compared = [_compared(other, found, first=shown[0]) for other, found in zip(shown[1:], comparisons, strict=True)]
     confirmed = (part for each in shown for part in _confirmed(each))
-    body = [part for part in (*compared, *confirmed) if part is not None]
-    if not body and len(shown) == 1:
-        body = [tag("p", "It was not run again, and no certificate lies beside it.", class_="quiet")]
-    return section("Sameness", *body)
+    return section("Sameness", *(part for part in (*compared, *confirmed) if part is not None))
 
 
 def _compared(other: Shown, found: Comparison, *, first: Shown) -> Markup:

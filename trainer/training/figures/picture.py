@@ -1,18 +1,17 @@
-"""A picture of samples: rows of eight, each row with a title, each sample with a caption; of a dataset, a row for each split.
-
-Knows how a sample looks to a person. Refuses to know what it means.
-"""
+"""Draws samples as a PNG: rows of eight, each row with a title, each sample with a caption; for a dataset, one row per split."""
 
 from __future__ import annotations
 
+import functools
 import io
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from trainer.data.splits import select
 from trainer.training.readers import Pick, open_samples
@@ -32,10 +31,14 @@ _CLASSES: Final = 12
 """Of so many classes, each one's count is told."""
 _CELL: Final = 112
 _GAP: Final = 8
-_CAPTION: Final = 14
-_LETTERS: Final = 17
-"""As many fit into a cell."""
+_LINE: Final = 15
+"""Pixels from one line of text to the next."""
+_CAPTION_LINES: Final = 2
+_TITLE_LINES: Final = 3
 _INK: Final = "black"
+_FONT: Final = "wqy-microhei.ttc"
+"""A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images have it (Debian: fonts-wqy-microhei)."""
+_FONT_SIZE: Final = 12
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
@@ -101,19 +104,64 @@ def _named(label: int, classes: Sequence[str]) -> str:
 
 def drawn(rows: Sequence[Row]) -> bytes:
     """Draw the rows: a PNG, whose bytes follow from the samples and captions alone."""
-    height = _CAPTION + _CELL + _CAPTION + _GAP
-    sheet = Image.new("RGB", (_GAP + EACH * (_CELL + _GAP), _GAP + len(rows) * height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for number, row in enumerate(rows):
-        top = _GAP + number * height
-        pen.text((_GAP, top), row.title, fill=_INK)
-        for column, (sample, caption) in enumerate(zip(row.samples, row.captions, strict=True)):
-            left = _GAP + column * (_CELL + _GAP)
-            sheet.paste(_cell(sample), (left, top + _CAPTION))
-            pen.text((left, top + _CAPTION + _CELL), caption, fill=_INK)
+    width = EACH * (_CELL + _GAP) - _GAP
+    titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]
+    captions = [[_wrapped(caption, _CELL, most=_CAPTION_LINES) for caption in row.captions] for row in rows]
+    heights = [
+        _LINE * (len(title) + max(map(len, below), default=0)) + _CELL + _GAP
+        for title, below in zip(titles, captions, strict=True)
+    ]
+    sheet = Image.new("RGB", (width + 2 * _GAP, _GAP + sum(heights)), "white")
+    pen, top = ImageDraw.Draw(sheet), _GAP
+    for row, title, below, height in zip(rows, titles, captions, heights, strict=True):
+        _write(pen, (_GAP, top), title)
+        for column, (sample, caption) in enumerate(zip(row.samples, below, strict=True)):
+            left, upper = _GAP + column * (_CELL + _GAP), top + _LINE * len(title)
+            sheet.paste(_cell(sample), (left, upper))
+            _write(pen, (left, upper + _CELL), caption)
+        top += height
     body = io.BytesIO()
     sheet.save(body, "PNG")
     return body.getvalue()
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Load the images' font; on a machine without it, Pillow's own, which has Latin letters only."""
+    try:
+        return ImageFont.truetype(_FONT, _FONT_SIZE)
+    except OSError:
+        return ImageFont.load_default(_FONT_SIZE)
+
+
+def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str]) -> None:
+    for number, line in enumerate(lines):
+        pen.text((place[0], place[1] + number * _LINE), line, fill=_INK, font=_font())
+
+
+def _wrapped(text: str, width: int, *, most: int) -> list[str]:
+    """Break a text into at most `most` lines of `width` pixels: between words if possible; an ellipsis stands for the rest."""
+    lines, rest = [], "".join(letter if letter.isprintable() else " " for letter in text).strip()
+    while rest and len(lines) < most:
+        fits = _fitting(rest, width)
+        if fits == len(rest):
+            return [*lines, rest]
+        if len(lines) == most - 1:
+            return [*lines, f"{rest[: _fitting(rest, width - _width('…'))].rstrip()}…"]
+        space = rest.rfind(" ", 0, fits + 1)
+        end = space if space > 0 else fits
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return lines
+
+
+def _fitting(text: str, width: float) -> int:
+    """Count the letters that fit into `width` pixels; at least one."""
+    return max(1, bisect_right(range(1, len(text) + 1), width, key=lambda count: _width(text[:count])))
+
+
+def _width(text: str) -> float:
+    return _font().getlength(text)
 
 
 def _cell(sample: Sample) -> Image.Image:
@@ -121,7 +169,7 @@ def _cell(sample: Sample) -> Image.Image:
     shown = next((_shown(field) for field in sample.values() if is_picture(field)), None)
     cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
     if shown is None:
-        ImageDraw.Draw(cell).multiline_text((4, 4), _words(sample), fill=_INK)
+        _write(ImageDraw.Draw(cell), (4, 2), _words(sample))
         return cell
     scale = _CELL / max(shown.size)
     size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
@@ -145,21 +193,17 @@ def _shown(field: Tensor) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
 
 
-def _words(sample: Sample) -> str:
+def _words(sample: Sample) -> list[str]:
     lines: list[str] = []
     for name, field in sample.items():
         if field.ndim == 1 and not field.is_floating_point():
-            lines += _wrapped(bytes(field[:400].clamp(0, 255).to(torch.uint8).tolist()).decode(errors="replace"))
+            text = bytes(field[:400].clamp(0, 255).to(torch.uint8).tolist()).decode(errors="replace")
+            lines += _wrapped(text, _CELL - 8, most=_CELL // _LINE)
         elif field.ndim == 1:
             lines += [name, *(f"{number:.4g}" for number in field[:8].tolist())]
         elif field.ndim > 1:
             lines.append(f"{name} {list(field.shape)}")
-    return "\n".join(lines[: _CELL // 12])
-
-
-def _wrapped(text: str) -> list[str]:
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return [plain[at : at + _LETTERS] for at in range(0, len(plain), _LETTERS)]
+    return [each for line in lines[: _CELL // _LINE] for each in _wrapped(line, _CELL - 8, most=1)]
 
 
 def _caption(sample: Sample, classes: Sequence[str]) -> str:

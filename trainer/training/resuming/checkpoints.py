@@ -24,7 +24,7 @@ from trainer.training.resuming.averages import averages_of, restore_averages
 from trainer.training.resuming.place import end_restart, keep_sums, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import IO
 
@@ -200,6 +200,12 @@ def served(folder: Path) -> Checkpoint:
     if (folder / BEST).exists():
         return read_json(folder / BEST, Checkpoint)
     return read_json(folder / LATEST, Saved)
+
+
+def epoch_of(place: Mapping[str, Any]) -> int:
+    """Say in which epoch a checkpoint was made, the first being 1; at an epoch's end the epoch that ended."""
+    between = place["stage"] in {Stage.EPOCH, Stage.END} or (place["stage"] is Stage.BATCH and place["batch"] == 0)
+    return int(place["epoch"]) + (not between)
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
