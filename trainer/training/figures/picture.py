@@ -141,7 +141,8 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str
 
 def _wrapped(text: str, width: int, *, most: int) -> list[str]:
     """Break a text into at most `most` lines of `width` pixels: between words if possible; an ellipsis stands for the rest."""
-    lines, rest = [], "".join(letter if letter.isprintable() else " " for letter in text).strip()
+    lines: list[str] = []
+    rest = "".join(letter if letter.isprintable() else " " for letter in text).strip()
     while rest and len(lines) < most:
         fits = _fitting(rest, width)
         if fits == len(rest):
