@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.data.pictures import sorted_out
+from trainer.data.pictures import SUFFIXES, has_picture_suffix, sorted_out
 from trainer.data.reader import Images
 from trainer.errors import DatasetError
 
@@ -45,3 +45,8 @@ def test_a_picture_beside_the_classes_is_refused() -> None:
     """It was misplaced."""
     with pytest.raises(DatasetError, match=r"top\.png lies in no folder that names its class"):
         found(paths=["a/1.png", "top.png"])
+
+
+def test_pictures_are_known_by_their_suffix_in_any_case_of_letters() -> None:
+    assert all(has_picture_suffix(f"a/1{suffix}") and has_picture_suffix(f"a/1{suffix.upper()}") for suffix in SUFFIXES)
+    assert not any(map(has_picture_suffix, ("png", "a/jpg", "1.png.txt", "1.eps", "1.pdf", "1.svg", "1.psd", "1.npy")))

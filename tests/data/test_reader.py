@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from trainer.data.dataset import Dataset, declared, load_dataset
-from trainer.data.reader import Text, Typed, check_sample
+from trainer.data.reader import Images, Text, Typed, check_sample
 from trainer.digest import digest_of_bytes
 from trainer.document import typed
 from trainer.errors import DatasetError, DocumentError
@@ -26,8 +26,12 @@ READERS: list[dict[str, Any]] = [
         "classes": ["x"],
         "labels": "l.csv",
         "size": [2, 3],
-        "resize": True,
+        "resize": "pad",
+        "fill": 0.5,
         "mode": "L",
+        "white": 4095,
+        "alpha": "drop",
+        "frames": "first",
     },
     {
         "kind": "table",
@@ -67,7 +71,12 @@ def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dic
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ({"reader": {"kind": "images", "resize": True}}, "resize needs size"),
+        ({"reader": {"kind": "images", "resize": "crop"}}, "resize needs size"),
+        ({"reader": {"kind": "images", "size": [8, 8], "resize": "squeeze"}}, "'stretch', 'crop', 'pad' or 'fit'"),
+        ({"reader": {"kind": "images", "size": [8, 8], "resize": "crop", "fill": 1}}, "fill .* needs that resize"),
+        ({"reader": {"kind": "images", "alpha": "drop", "mode": "RGBA"}}, "mode RGBA keeps transparency"),
+        ({"reader": {"kind": "images", "white": 0}}, "white"),
+        ({"reader": {"kind": "images", "white": "inf"}}, "white"),
         ({"reader": {"kind": "images", "labels": "../l.csv"}}, "not a path inside a dataset"),
         ({"reader": {"kind": "text", "file": "a", "window": 0}}, "window"),
         ({"reader": {"kind": "table", "files": ["t"], "fields": {}}}, "fields"),
@@ -98,3 +107,16 @@ def test_a_sample_is_held_against_its_declaration() -> None:
     for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
         with pytest.raises(DatasetError, match=r"declared is float32\[3,any\]"):
             check_sample(said, {"x": found}, dataset="small")
+
+
+def test_earlier_declarations_of_resize_are_read() -> None:
+    """`resize = true` stretched."""
+    readers = [Images.model_validate({"kind": "images", "size": [8, 8], "resize": said}) for said in (True, False)]
+    assert [reader.resize for reader in readers] == ["stretch", None]
+
+
+def test_what_is_not_declared_about_pictures_is_not_written() -> None:
+    """Only the way that they are turned, which is always recorded."""
+    written = Images(kind="images").model_dump(mode="json")
+    assert written["orientation"] == "apply"
+    assert not written.keys() & {"white", "alpha", "frames", "fill"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.pictures import SUFFIXES
+from trainer.data.pictures import SUFFIXES, has_picture_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _FEW: Final = 4
 def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
     """What was found, and the options that read it so; None where the names tell nothing."""
     suffixes = Counter(_suffix(path) for path in paths)
-    if pictures := [path for path in paths if path.lower().endswith(SUFFIXES)]:
+    if pictures := [path for path in paths if has_picture_suffix(path)]:
         kind = max((suffix for suffix in suffixes if suffix in SUFFIXES), key=suffixes.__getitem__)
         folders = sorted({path.rpartition("/")[0] for path in pictures} - {""})
         inside = f" in {len(folders):,} folders ({_listed(folders)})" if folders else ""

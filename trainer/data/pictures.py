@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from trainer.data.reader import Images
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+SUFFIXES: Final = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".dib"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    *(".tga", ".icb", ".vda", ".vst", ".qoi"),
+)
+"""Those of the formats that `trainer.training.readers.pixels` decodes, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,17 @@ class Pictures:
     classes: tuple[str, ...]
 
 
+def has_picture_suffix(path: str) -> bool:
+    """Whether a file is a picture by its name, in any case of letters."""
+    return path.lower().endswith(SUFFIXES)
+
+
 def sorted_out(reader: Images, paths: Iterable[str], table: str | None, *, dataset: str) -> Pictures:
     """Find the pictures among `paths` and their classes; `table` is the text of `reader.labels`. Raises `DatasetError`.
 
     Where all lie in one folder and nothing tells classes, there is one, without a name.
     """
-    files = [path for path in paths if path.startswith(reader.folder) and path.lower().endswith(SUFFIXES)]
+    files = [path for path in paths if path.startswith(reader.folder) and has_picture_suffix(path)]
     if not files:
         sentence = f"dataset {dataset} has no pictures below {reader.folder or 'its folder'!r}"
         raise DatasetError(sentence, hint=f"pictures end in {', '.join(SUFFIXES)}")

@@ -6,9 +6,9 @@ published (`trainer.actions.check_dataset`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PositiveInt, model_validator
 
 from trainer.document import Document
 from trainer.errors import DatasetError
@@ -29,6 +29,11 @@ def _prefix(text: str) -> str:
     if text and (fault := path_fault(text.removesuffix("/"))):
         raise ValueError(f"not the beginning of a path inside a dataset: {fault}")
     return text
+
+
+def _resize(said: Any) -> Any:
+    """Earlier declarations have `resize = true`, which stretched, or `resize = false`."""
+    return ("stretch" if said else None) if isinstance(said, bool) else said
 
 
 InnerPath = Annotated[str, AfterValidator(_path)]
@@ -93,9 +98,19 @@ class Images(Document):
     mode: Literal["L", "RGB", "RGBA"] = "RGB"
     """What each picture is converted to: 1, 3 or 4 channels."""
     size: tuple[PositiveInt, PositiveInt] | None = None
-    """Height and width; a picture of another size is refused, or resized."""
-    resize: bool = False
-    """Bring each picture to `size`: bilinear, by Pillow, whose release belongs to the run's lock."""
+    """Height and width; a picture of another size is rejected, or resized."""
+    resize: Annotated[Literal["stretch", "crop", "pad", "fit"] | None, BeforeValidator(_resize)] = None
+    """How each picture is brought to `size`: bilinear with antialiasing, by Pillow, whose release is part of the run's lock."""
+    fill: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, exclude_if=lambda value: value == 0)
+    """What `resize = "pad"` adds around a picture, in every channel: 0 is black, 1 is white."""
+    orientation: Literal["apply"] = "apply"
+    """Pictures are turned upright as their EXIF data says, before their size is compared."""
+    white: Annotated[FiniteFloat, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The value that is read as 1.0, of pictures with more than 8 bits a channel: 4095 for 12-bit values in 16-bit files."""
+    alpha: Literal["drop", "white", "black"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What mode L and RGB do with transparency: leave it out, or put the picture on white or black. Otherwise it is rejected."""
+    frames: Literal["first"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Take the first frame of an animation and the first page of a document. Otherwise more than one is rejected."""
     dtype: Literal["float32", "uint8"] = "float32"
     """`float32` from 0 to 1, or `uint8` from 0 to 255."""
 
@@ -105,9 +120,13 @@ class Images(Document):
         return () if self.labels is None else (self.labels,)
 
     @model_validator(mode="after")
-    def _size_for_resizing(self) -> Images:
+    def _options_that_fit_together(self) -> Images:
         if self.resize and self.size is None:
             raise ValueError("resize needs size")
+        if self.fill and self.resize != "pad":
+            raise ValueError("fill is what resize = 'pad' adds; it needs that resize")
+        if self.alpha and self.mode == "RGBA":
+            raise ValueError("alpha is for mode L or RGB; mode RGBA keeps transparency as its fourth channel")
         return self
 
 

@@ -199,7 +199,11 @@ def test_show_tells_which_versions_there_are(reprise: Type, tmp_path: Path, monk
     ("words", "expected"),
     [
         (("--lines", "a.txt", "--split", "train=0%:100%", "--split-seed", "4"), "seed = 4"),
-        (("--images", "images", "--size", "8x8", "--resize", "--classes", ",x"), 'folder = "images/"'),
+        (("--images", "images", "--size", "8x8", "--resize", "pad", "--classes", ",x"), 'folder = "images/"'),
+        (("--images", "images", "--size", "8x8", "--resize", "pad", "--fill", "1"), 'resize = "pad"\nfill = 1.0\n'),
+        (("--images", "images", "--white", "4095"), "white = 4095.0\n"),
+        (("--images", "images", "--alpha", "white", "--frames", "first"), 'alpha = "white"\nframes = "first"\n'),
+        (("--images", "images"), 'orientation = "apply"\n'),
         (("--split", "train=images/"), 'prefix = "images/"'),
         (("--split", "train=@list"), '"images/0001.png"'),
         (("--text", "a.txt", "--window", "2"), "window = 2"),

@@ -181,9 +181,9 @@ ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", 
     ("reader", "spoil", "line"),
     [
         ({"kind": "arrays", "fields": {"x": "x.npy"}}, spoilt("x.npy", b"\x93NUMPY"), r"x\.npy is no plain array"),
-        (KINDS["images"], spoilt("pictures/a/0.png", b"no"), r"pictures/a/0\.png is no picture that can be decoded"),
-        (KINDS["images"], spoilt("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "is no picture that can be decoded"),
-        (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; declared are 4x6"),
+        (KINDS["images"], spoilt("pictures/a/0.png", b"no"), r"pictures/a/0\.png cannot be decoded as a picture"),
+        (KINDS["images"], spoilt("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "cannot be decoded as a picture"),
+        (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; expected 4x6, the declared size"),
         (ONE, spoilt("t.parquet", b"PAR1PAR1"), r"t\.parquet is a damaged Parquet file"),
         (ONE, table_of(y=[1.5]), r"column 'y' of t\.parquet does not fit int64"),
         (ONE, table_of(y=[1, None]), r"column 'y' of t\.parquet has 1 missing values"),
@@ -199,10 +199,10 @@ def test_what_cannot_be_read_is_named(
         samples(tmp_path, reader)[0]
 
 
-def test_a_picture_is_resized_where_that_is_declared(tmp_path: Path) -> None:
+def test_a_picture_is_resized_if_that_is_declared(tmp_path: Path) -> None:
     """To height and width."""
     big(tmp_path)
-    found = samples(tmp_path, {**KINDS["images"], "resize": True})
+    found = samples(tmp_path, {**KINDS["images"], "resize": "crop"})
     assert found[0]["image"].shape == (3, 4, 6)
 
 

@@ -48,9 +48,23 @@ def describe(publish: Verb) -> None:
         help="a sample is a picture below FOLDER (. for all), its class the folder it is in",
     )
     add("--size", metavar="HxW", help="what size all pictures have, or with --resize shall have")
-    add("--resize", action="store_true", help="bring pictures to --size")
+    add(
+        "--resize",
+        choices=("stretch", "crop", "pad", "fit"),
+        help="bring pictures to --size: stretch changes their shape, crop fills it and cuts the rest, pad fits inside and fills the rest, "
+        "fit only fits inside",
+    )
+    add(
+        "--fill",
+        metavar="VALUE",
+        type=float,
+        help="what --resize pad adds, from 0 for black to 1 for white; otherwise 0",
+    )
     add("--mode", choices=("L", "RGB", "RGBA"), help="channels of pictures; otherwise RGB")
     add("--pixels", choices=("float32", "uint8"), help="the pixels' type; otherwise float32 from 0 to 1")
+    add("--white", metavar="VALUE", type=float, help="the value that is read as 1.0, of pictures with more than 8 bits")
+    add("--alpha", choices=("drop", "white", "black"), help="what --mode L and RGB do with transparent pixels")
+    add("--frames", choices=("first",), help="read the first frame of animations and the first page of documents")
     add("--classes", metavar="A,B", help="the pictures' classes by number; otherwise the folders, sorted")
     add("--labels", metavar="FILE", help="a CSV file (columns file, class) that tells each picture's class")
     add(
@@ -170,11 +184,11 @@ def _tables(words: Namespace) -> list[str]:
 def _images(words: Namespace) -> dict[str, Any]:
     folder = words.images.strip("/").removeprefix("./")
     size = None if words.size is None else words.size.lower().split("x")
-    given = {"mode": words.mode, "dtype": words.pixels, "labels": words.labels, "size": size}
+    same = ("mode", "labels", "resize", "fill", "white", "alpha", "frames")
+    given = {"dtype": words.pixels, "size": size, **{name: getattr(words, name) for name in same}}
     return {
         "kind": "images",
         "folder": "" if folder in {"", "."} else f"{folder}/",
-        "resize": words.resize,
         "classes": words.classes.split(",") if words.classes else [],
         **{key: value for key, value in given.items() if value is not None},
     }

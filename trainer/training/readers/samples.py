@@ -102,7 +102,7 @@ def stacked(samples: Sequence[Sample]) -> Batch:
             told = " and ".join(str(list(shape)) for shape in list(shapes)[:2])
             raise DatasetError(
                 f"samples of one batch differ in {field!r}: {told}",
-                hint="images: declare size and resize; else override `batch` of the reader",
+                hint="pictures: declare --size, and --resize crop, pad or stretch; else override `batch` of the reader",
             )
     return {field: torch.stack([sample[field] for sample in samples]) for field in samples[0]}
 

@@ -1,0 +1,69 @@
+"""Picture files for tests: by Pillow, and by hand where Pillow cannot write what cameras and microscopes do."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Values = np.ndarray[Any, Any]
+
+
+def saved(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
+    """A file that Pillow writes."""
+    body = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(body, kind, **options)
+    return body.getvalue()
+
+
+def png(values: Values, *, bits: int = 16, color: int, key: bytes = b"") -> bytes:
+    """A PNG of `[height, width, channels]`; `color` as in its head: 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA; `key` is tRNS."""
+    height, width = values.shape[:2]
+    rows = (row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values)
+    if bits < 8:
+        rows = (
+            np.packbits(np.unpackbits(row.astype("u1").reshape(-1, 1), axis=1)[:, -bits:]).tobytes() for row in values
+        )
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
+    data = _chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + head + (_chunk(b"tRNS", key) if key else b"") + data + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric: int, **tags: Sequence[int]) -> bytes:
+    """A little-endian TIFF of one strip, height and width in `size`; `tags` are `extra`, `sample_format`, `planar`, `compression`,
+    `orientation`.
+    """
+    numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259}
+    entries: dict[int, Sequence[int]] = {
+        256: [size[1]],
+        257: [size[0]],
+        258: bits,
+        259: [1],
+        262: [photometric],
+        277: [len(bits)],
+        278: [size[0]],
+        279: [len(raw)],
+    } | {numbers[name]: values for name, values in tags.items()}
+    start = 8 + 2 + 12 * (len(entries) + 1) + 4
+    later = b""
+    head = b""
+    for tag in sorted([*entries, 273]):
+        values = [start] if tag == 273 else entries[tag]
+        kind, form = (4, "I") if tag in {273, 279} else (3, "H")
+        packed = struct.pack(f"<{len(values)}{form}", *values)
+        if len(packed) > 4:
+            place, later = start + len(raw) + len(later), later + packed
+            packed = struct.pack("<I", place)
+        head += struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(entries) + 1) + head + bytes(4) + raw + later

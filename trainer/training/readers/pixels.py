@@ -1,0 +1,190 @@
+"""Decoding one picture into `[channels, height, width]`, for every pixel mode that Pillow opens.
+
+Each step is exact or documented in docs/datasets.md; a picture whose values have no certain meaning is an error that names its file.
+Pillow reduces colors of 16 bits to 8, ignores the full scale that some files state, and drops channels that it has no mode for. The
+true values are read here (`trainer.training.readers.wide`), or the picture is rejected.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from trainer.errors import DatasetError
+from trainer.training.readers.resizing import resized
+from trainer.training.readers.wide import FORMATS, PictureError, WideValues, require_clear, wide_values
+
+if TYPE_CHECKING:
+    from trainer.data.reader import Images
+
+MOST_PIXELS: Final = 64_000_000
+"""Of one picture: checked before it is decoded."""
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GRAY: Final = {"1", "L"}
+_COLOR: Final = {"RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
+_ALPHA: Final = {"LA", "La", "PA", "RGBA", "RGBa"}
+_LUMA: Final = tuple(np.float32(part) for part in (0.299, 0.587, 0.114))
+"""ITU-R 601-2, as in Pillow."""
+
+Values = np.ndarray[Any, Any]
+
+
+def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Values:
+    """Decode a picture as declared: uint8 or float32 `[channels, height, width]`. Raises `DatasetError`, naming the file as `where`."""
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # Pillow warns of metadata that is not used, and of sizes, which are checked here
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+                return _decoded(image, body, reader)
+    except PictureError as fault:
+        raise DatasetError(f"{where} {fault}", hint=fault.hint) from fault
+    except Exception as fault:
+        # A broken picture raises nearly anything: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
+        hint = "replace it, or leave it out, and publish a new version"
+        raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
+
+
+def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Values:
+    _check_head(image, reader)
+    require_clear(image, body, drop=reader.alpha == "drop")
+    wide = wide_values(image, body, white=reader.white)
+    bands = (_narrow_band(image, body, reader),) if wide is None else _wide_bands(image, wide, reader)
+    return _as_declared(resized(bands, reader), reader)
+
+
+def _check_head(image: Image.Image, reader: Images) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        sentence = f"has {height}x{width} pixels; expected at most {MOST_PIXELS:,} in one picture"
+        raise PictureError(sentence, hint="publish it in smaller pictures")
+    if reader.frames is None and (frames := _frames(image)) > 1:
+        raise PictureError(
+            f"has {frames:,} frames; expected one",
+            hint="--frames first reads the first of each file; otherwise save each frame as a file",
+        )
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures the file has; the further ones of a phone's MPO are previews of the first."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -> Image.Image:
+    """A picture of 8 bits a channel, upright, in the declared mode."""
+    if reader.white is not None:
+        raise PictureError(
+            f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
+            hint="leave --white out, or publish the two kinds as two datasets",
+        )
+    image.load()
+    color, alpha = _split(_upright(image, image), bits=body[24] if image.format == "PNG" else 8)
+    if reader.mode == "RGBA":
+        whole = color.convert("RGB")
+        whole.putalpha(alpha or Image.new("L", whole.size, 255))
+        return whole
+    if alpha is not None and alpha.getextrema()[0] != 255 and reader.alpha != "drop":  # noqa: PLR2004 - opaque
+        ground = Image.new(color.mode, color.size, _ground(image, reader))
+        color = Image.composite(color, ground, alpha)
+    return _converted(color, reader.mode)
+
+
+def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image | None]:
+    """Gray or color, and the alpha channel if there is one."""
+    if image.mode in {*_GRAY, "RGB"} and "transparency" in image.info:
+        return _keyed(image, bits=bits)
+    if image.mode in {"LA", "La"}:
+        whole = _converted(image, "LA")
+        return whole.getchannel("L"), whole.getchannel("A")
+    if image.mode in _ALPHA or (image.mode == "P" and image.has_transparency_data):
+        whole = _converted(image, "RGBA")
+        return whole.convert("RGB"), whole.getchannel("A")
+    if image.mode in _GRAY:
+        return _converted(image, "L"), None
+    if image.mode == "P" or image.mode in _COLOR:
+        return _converted(image, "RGB"), None
+    raise PictureError(f"has pixels of mode {image.mode}, which are not read", hint="write it as RGB or gray")
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
+    """Make one gray value or color transparent, as the tRNS chunk of a PNG says in units of its own bit depth."""
+    most = (1 << bits) - 1
+    key = image.info["transparency"]
+    keys = [(part & most) * 255 // most for part in (key if isinstance(key, tuple) else (key,))]
+    color = _converted(image, "RGB" if image.mode == "RGB" else "L")
+    values = np.asarray(color).reshape(color.height, color.width, -1)
+    return color, Image.fromarray(np.where((values == keys).all(axis=2), 0, 255).astype(np.uint8))
+
+
+def _ground(image: Image.Image, reader: Images) -> str:
+    """The color below transparent pixels; without a declared one they are rejected."""
+    if reader.alpha is None:
+        raise PictureError(
+            f"has transparent pixels (mode {image.mode}); mode {reader.mode} has no channel for them",
+            hint="--alpha white or black puts it on a ground, --alpha drop ignores transparency, --mode RGBA keeps it",
+        )
+    return reader.alpha
+
+
+def _wide_bands(image: Image.Image, wide: WideValues, reader: Images) -> tuple[Image.Image, ...]:
+    """Each channel of a picture of more than 8 bits as float32 from 0 to 1, upright, in the declared mode."""
+    color, alpha = wide.color, wide.alpha
+    if reader.mode != "RGBA" and alpha is not None and alpha.min() < 1 and reader.alpha != "drop":
+        below = np.float32(_ground(image, reader) == "white")
+        color = color * alpha[:, :, None] + below * (1 - alpha[:, :, None])
+    planes = [color[:, :, band] for band in range(color.shape[2])]
+    if reader.mode == "L" and len(planes) > 1:
+        planes = [planes[0] * _LUMA[0] + planes[1] * _LUMA[1] + planes[2] * _LUMA[2]]
+    elif reader.mode != "L":
+        planes = planes if len(planes) > 1 else planes * 3
+    if reader.mode == "RGBA":
+        planes.append(np.ones_like(planes[0]) if alpha is None else alpha)
+    return tuple(_upright(Image.fromarray(np.ascontiguousarray(plane)), image) for plane in planes)
+
+
+def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
+    """Turn the picture as the EXIF data of its file says; Pillow has done so for TIFF."""
+    turn = _TURNS.get(origin.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _as_declared(bands: tuple[Image.Image, ...], reader: Images) -> Values:
+    if bands[0].mode == "F":
+        values = np.clip(np.stack([np.asarray(band) for band in bands]), 0, 1)
+        return values if reader.dtype == "float32" else np.rint(values * 255).astype(np.uint8)
+    pixels = np.array(bands[0]).reshape(bands[0].height, bands[0].width, -1)
+    whole: Values = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return whole if reader.dtype == "uint8" else np.divide(whole, 255, dtype=np.float32)
+
+
+def _reason(fault: Exception, body: memoryview | bytes) -> str:
+    if not len(body):
+        return "the file is empty"
+    if isinstance(fault, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS:,} pixels"
+    if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
+        return "Pillow reads no TIFF with such channels, bits or values"
+    if isinstance(fault, UnidentifiedImageError):
+        return f"expected one of {', '.join(FORMATS)}, found another format, or a damaged head"
+    if isinstance(fault, EOFError | IndexError | struct.error):
+        return "the file ends too early, or is damaged"
+    return f"{fault}" or type(fault).__name__

@@ -1,0 +1,197 @@
+"""Pictures with more than 8 bits a channel: their true values, which Pillow gives for gray alone, and what their files do not say.
+
+The value that is white follows from the file (65535, the maximum of a PGM, 4095 of a 12-bit TIFF) or from the declaration.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMATS: Final = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+"""Raster formats alone: none that Pillow reads by starting a program."""
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+_SIXTEEN: Final = 65535
+
+Values = np.ndarray[Any, Any]
+
+
+class PictureError(ValueError):
+    """A picture that is not read; the sentence continues after the name of its file."""
+
+    def __init__(self, sentence: str, *, hint: str) -> None:
+        """Keep what to type."""
+        super().__init__(sentence)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WideValues:
+    """Values as float32 from 0 to 1: color `[height, width, 1 or 3]`, alpha `[height, width]`."""
+
+    color: Values
+    alpha: Values | None = None
+
+
+def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -> None:
+    """Raise `PictureError` for a picture of which Pillow would silently give something else than its values."""
+    match image.format:
+        case "TIFF":
+            _require_clear_tiff(image, drop=drop)
+        case "JPEG2000":
+            _require_clear_jpeg2000(image, bytes(body))
+        case "PPM" if image.mode not in {"1", "L", "I", "F", "RGB"}:
+            raise PictureError(f"is a PPM of mode {image.mode}, which no standard knows", hint="write it as PNG")
+        case "AVIF" if (at := bytes(body).find(b"av1C")) >= 0 and body[at + 6] & 0x40:
+            raise PictureError("is AVIF with more than 8 bits a channel", hint="write it as AVIF of 8 bits, or PNG")
+
+
+def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
+    tags = _tags(image)
+    bits, samples = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
+    kind = f"TIFF of {samples} channels with {bits} bits (mode {image.mode})"
+    if tags.get(_SAMPLE_FORMAT, (1,))[0] == 2 and bits <= 8:  # noqa: PLR2004 - signed integers
+        raise PictureError(f"is {kind} and signed values", hint="write it with unsigned values")
+    if samples > len(image.getbands()) and not drop:
+        sentence = f"is {kind}: its last {samples - len(image.getbands())} have no stated meaning"
+        raise PictureError(sentence, hint="--alpha drop leaves them out; to use them, publish arrays (--array)")
+    if len(image.getbands()) > 1 and bits > 8 and not _is_plain_color(image):  # noqa: PLR2004 - bits
+        raise PictureError(f"is {kind}", hint="write it as RGB, one plane, without premultiplied alpha")
+
+
+def _is_plain_color(image: Image.Image) -> bool:
+    rawmode = str(getattr(image, "tile")[0].args[0])  # noqa: B009 - only files have it
+    return bool(re.fullmatch(r"(RGB|RGBA|RGBX);16[LBN]", rawmode)) and _tags(image).get(_PLANAR, 1) == 1
+
+
+def _require_clear_jpeg2000(image: Image.Image, body: bytes) -> None:
+    start = body.find(b"\xff\x4f\xff\x51") + 40
+    channels = int.from_bytes(body[start : start + 2])
+    depths = set(body[start + 2 : start + 2 + 3 * channels : 3])  # bits less one; the highest bit says signed
+    if depths != ({15} if image.mode == "I;16" else {7}):
+        found = ", ".join(f"{(depth & 0x7F) + 1} {'signed ' if depth & 0x80 else ''}bits" for depth in sorted(depths))
+        raise PictureError(
+            f"is JPEG 2000 with {found} a channel (mode {image.mode})", hint="write it with 8 bits, or as 16-bit PNG"
+        )
+
+
+def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | None) -> WideValues | None:
+    """The values of a picture with more than 8 bits a channel; None for one of 8. Raises `PictureError`."""
+    found = _raw_values(image, body)
+    if found is None:
+        return None
+    values, stated = found
+    top = white or stated
+    if top is None:
+        what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed ones"
+        raise PictureError(
+            f"has {what} (mode {image.mode}); expected a declared value that is white",
+            hint="--white VALUE, as 1 for values from 0 to 1, or write it as 16-bit PNG",
+        )
+    has_alpha = values.shape[2] in {2, 4}
+    color = _in_range(values[:, :, :-1] if has_alpha else values, top, declared=white is not None)
+    if image.format == "TIFF" and _tags(image).get(_PHOTOMETRIC, 0) == 0:  # white is zero
+        color = top - color
+    return WideValues(color=_divided(color, top), alpha=_alpha(image, values, has_alpha=has_alpha))
+
+
+def _alpha(image: Image.Image, values: Values, *, has_alpha: bool) -> Values | None:
+    """The last channel; or what the tRNS chunk of a PNG makes of one color. Its range is whole, whatever white is."""
+    if has_alpha:
+        return _divided(values[:, :, -1], _SIXTEEN)
+    key = image.info.get("transparency")
+    return None if key is None else np.where((values == key).all(axis=2), 0, 1).astype(np.float32)
+
+
+def _divided(values: Values, top: float) -> Values:
+    return np.divide(values, top, dtype=np.float64).astype(np.float32)
+
+
+def _in_range(values: Values, top: float, *, declared: bool) -> Values:
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise PictureError("has pixels that are NaN or infinite", hint="replace it, and publish a new version")
+    if low < 0 or high > top:
+        wrong = low if low < 0 else high
+        sentence = (
+            f"has the value {wrong:.10g}; expected 0 to {top:.10g}, {'the declared' if declared else 'its own'} white"
+        )
+        raise PictureError(sentence, hint="--white VALUE names the highest value that pictures of the dataset can have")
+    return values
+
+
+def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float | None] | None:
+    """Values `[height, width, channels]` as they are in the file, and the one that is white if it is stated; None for 8 bits."""
+    if image.format == "PPM" and image.mode in {"I", "L", "RGB"}:
+        return _netpbm(image, body)
+    if image.mode.startswith("I;16"):
+        return _channels(image), 4095 if image.format == "TIFF" and max(
+            _tags(image).get(_BITS, (1,))
+        ) == 12 else _SIXTEEN  # noqa: PLR2004 - bits
+    if image.mode in {"I", "F"}:
+        return _channels(image), None
+    if image.format == "PNG" and body[24] == 16:  # noqa: PLR2004 - the bit depth in its head
+        return (_gray_and_alpha(body) if body[25] == 4 else _colors(image, body)), _SIXTEEN  # noqa: PLR2004 - kind of color
+    if image.format == "TIFF" and max(_tags(image).get(_BITS, (1,))) == 16:  # noqa: PLR2004 - bits
+        return _colors(image, body), _SIXTEEN
+    return None
+
+
+def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float] | None:
+    """Integers up to the maximum that the head of a PGM or PPM states, by which Pillow would divide and round."""
+    tile = getattr(image, "tile")[0]  # noqa: B009 - only files have it
+    if tile.codec_name == "raw":
+        return (_channels(image), _SIXTEEN) if image.mode == "I" else None
+    most = tile.args[1]
+    if most == 255:  # noqa: PLR2004 - 8 bits
+        return None
+    shape = (image.height, image.width, 3 if image.mode == "RGB" else 1)
+    count = shape[0] * shape[1] * shape[2]
+    if tile.codec_name == "ppm":
+        return np.frombuffer(body, ">u2" if most > 255 else "u1", count, tile.offset).reshape(shape), most  # noqa: PLR2004
+    words = re.sub(rb"#[^\r\n]*", b" ", bytes(body[tile.offset :])).split(maxsplit=count)[:count]
+    return np.array([int(word) for word in words], dtype=np.int64).reshape(shape), most
+
+
+def _channels(image: Image.Image) -> Values:
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def _gray_and_alpha(body: memoryview | bytes) -> Values:
+    """Gray and alpha of 16 bits, read as if they were four channels of 8."""
+    whole = _read_as(body, {"LA;16B": "RGBA"}).astype(np.uint16)
+    return whole[:, :, ::2] << 8 | whole[:, :, 1::2]
+
+
+def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
+    """Colors of 16 bits. Pillow gives their high bytes, and their low ones if it takes them for numbers of the other byte order."""
+    native, other = ("L", "B") if sys.byteorder == "little" else ("B", "L")
+    swapped = {"B": "L", "L": "B", "N": other} | ({} if native == "L" else {"N": other})
+    raw = {f"{mode};16{order}": f"{mode};16{to}" for mode in ("RGB", "RGBA", "RGBX") for order, to in swapped.items()}
+    low = _read_as(body, raw)
+    return _channels(image).astype(np.uint16) << 8 | low
+
+
+def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
+    """Decode a file again, its raw pixels taken for others of the same width."""
+    with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+        tiles = getattr(image, "tile")  # noqa: B009 - only files have it
+        image.tile = [tile._replace(args=_renamed(tile.args, raw)) for tile in tiles]
+        return _channels(image)
+
+
+def _renamed(args: Any, raw: Mapping[str, str]) -> Any:
+    return raw[args] if isinstance(args, str) else (raw[args[0]], *args[1:])
+
+
+def _tags(image: Image.Image) -> Any:
+    return getattr(image, "tag_v2")  # noqa: B009 - only TIFF has it
