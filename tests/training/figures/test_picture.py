@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,3 +58,13 @@ def test_every_letter_of_a_class_name_is_drawn() -> None:
 
 def drawing_of(letter: str) -> bytes:
     return bytes(_font().getmask(letter))
+
+
+def test_pictures_of_16_bits_and_transparent_ones_are_shown_as_a_person_sees_them(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 128 * 257, dtype=np.uint16)).save(tmp_path / "1.png")
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "2.png")
+    for name, mode, shown in (("1", "L", 128), ("2", "RGBA", 0xEE)):
+        reader = {"kind": "images", "mode": mode}
+        dataset = declared(reader=reader, splits={"train": {"files": [f"{name}.png"]}})
+        with Image.open(io.BytesIO(picture_of(dataset, Folder(tmp_path)))) as sheet:
+            assert sheet.getpixel((60, 70)) == (shown,) * 3

@@ -41,9 +41,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric: int, **tags: Sequence[int]) -> bytes:
-    """A little-endian TIFF of one strip, height and width in `size`; `tags` are `extra`, `sample_format`, `planar`, `compression`,
-    `orientation`.
-    """
+    """A little-endian TIFF of one strip, height and width in `size`; `tags` by the names below."""
     numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259}
     entries: dict[int, Sequence[int]] = {
         256: [size[1]],

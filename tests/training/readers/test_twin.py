@@ -19,6 +19,7 @@ pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[3]
 NOTHING = "sha256:" + "0" * 64
 ROWS = {"train": [0, 900], "val": [900, 950], "test": [950, 1000]}
+BELOW = {name: {"prefix": f"{name}/"} for name in ROWS}
 
 
 def dataset(reader: dict[str, Any], *, splits: dict[str, Any] | None = None, **said: Any) -> Dataset:
@@ -33,8 +34,19 @@ READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
         {"image": "float32[1,9,7]", "label": "int64[]"},
     ),
     "labels": (
-        dataset({"kind": "images", "labels": "all.csv"}, splits={name: {"prefix": f"{name}/"} for name in ROWS}),
+        dataset({"kind": "images", "labels": "all.csv"}, splits=BELOW),
         {"image": "float32[3,32,32]", "label": "int64[]"},
+    ),
+    "wide gray": (
+        dataset({"kind": "images", "white": 4095, "size": [9, 7], "mode": "L"}, splits=BELOW),
+        {"image": "float32[1,9,7]", "label": "int64[]"},
+    ),
+    "wide colors, resized": (
+        dataset(
+            {"kind": "images", "white": 0.1, "size": [9, 7], "resize": "fit", "mode": "RGBA", "frames": "first"},
+            splits=BELOW,
+        ),
+        {"image": "float32[4,9,7]", "label": "int64[]"},
     ),
     "table": (
         dataset(

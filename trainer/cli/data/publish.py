@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trainer.cli.data.places import Places
 
 _SAID: Final = ("licence", "source", "splits", "reader", "sample", "twin")
+_OF_IMAGES: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
+"""Options that say how pictures are read."""
 
 
 def describe(publish: Verb) -> None:
@@ -143,6 +145,8 @@ def _draft(words: Namespace, before: Dataset | None) -> Draft:
 
 def _reader(words: Namespace) -> dict[str, Any] | None:
     chosen = [kind for kind in ("array", "images", "column", "lines", "text") if getattr(words, kind)]
+    if words.images is None and (lone := next((name for name in _OF_IMAGES if getattr(words, name) is not None), None)):
+        raise UsageError(f"--{lone} needs --images", hint="a reader is declared whole, as --images . --size 64x64")
     if len(chosen) > 1:
         raise UsageError(
             f"--{chosen[0]} and --{chosen[1]} are two readers; a dataset has one", hint="publish two datasets"
@@ -183,15 +187,21 @@ def _tables(words: Namespace) -> list[str]:
 
 def _images(words: Namespace) -> dict[str, Any]:
     folder = words.images.strip("/").removeprefix("./")
-    size = None if words.size is None else words.size.lower().split("x")
-    same = ("mode", "labels", "resize", "fill", "white", "alpha", "frames")
-    given = {"dtype": words.pixels, "size": size, **{name: getattr(words, name) for name in same}}
+    given = {"dtype" if name == "pixels" else name: getattr(words, name) for name in _OF_IMAGES}
+    given["size"] = _size(words.size)
     return {
         "kind": "images",
         "folder": "" if folder in {"", "."} else f"{folder}/",
-        "classes": words.classes.split(",") if words.classes else [],
         **{key: value for key, value in given.items() if value is not None},
+        "classes": words.classes.split(",") if words.classes else [],
     }
+
+
+def _size(word: str | None) -> list[str] | None:
+    """Height and width."""
+    if word is not None and not re.fullmatch(r"[1-9]\d*[xX][1-9]\d*", word):
+        raise UsageError(f"--size: expected HEIGHTxWIDTH in pixels, found {word!r}", hint="as --size 48x64")
+    return None if word is None else word.lower().split("x")
 
 
 def _split(word: str, *, seed: int) -> tuple[str, Any]:

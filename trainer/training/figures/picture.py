@@ -39,6 +39,7 @@ _INK: Final = "black"
 _FONT: Final = "wqy-microhei.ttc"
 """A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images have it (Debian: fonts-wqy-microhei)."""
 _FONT_SIZE: Final = 12
+_GROUND: Final = "#eeeeee"
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
@@ -168,7 +169,7 @@ def _width(text: str) -> float:
 def _cell(sample: Sample) -> Image.Image:
     """The first field that is a picture; otherwise what the others say."""
     shown = next((_shown(field) for field in sample.values() if is_picture(field)), None)
-    cell = Image.new("RGB", (_CELL, _CELL), "#eeeeee")
+    cell = Image.new("RGB", (_CELL, _CELL), _GROUND)
     if shown is None:
         _write(ImageDraw.Draw(cell), (4, 2), _words(sample))
         return cell
@@ -184,14 +185,20 @@ def is_picture(field: Tensor) -> bool:
 
 
 def _shown(field: Tensor) -> Image.Image:
-    """Numbers as grey or colour: bytes as they are, 0 to 1 as black to white, others from their least to their greatest."""
+    """Numbers as gray or color: bytes as they are, 0 to 1 as black to white, others from their least to their greatest.
+
+    Transparency shows the cell's ground.
+    """
     if field.dtype != torch.uint8:
         low, high = field.min(), field.max()
         if low < 0 or high > 1:
             field = (field - low) / (high - low).clamp(min=1e-12)
         field = (field.float() * 255).round().to(torch.uint8)
     pixels = field.permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    if image.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", image.size, _GROUND), image).convert("RGB")
+    return image.convert("RGB")
 
 
 def _words(sample: Sample) -> list[str]:

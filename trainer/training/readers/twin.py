@@ -175,11 +175,12 @@ class _Files:
         below = [split.prefix for split in splits if isinstance(split, Below)]
         places = np.repeat(below if len(below) == len(counts) else [reader.folder] * len(counts), list(counts.values()))
         table = ["file,class"]
+        suffix = ".png" if reader.white is None else ".tif"
         for row in range(self.rows):
             name = classes[labels[row]]
-            path = f"{places[row]}{'' if reader.labels else f'{name}/'}{row:06}.png"
+            path = f"{places[row]}{'' if reader.labels else f'{name}/'}{row:06}{suffix}"
             table.append(f"{path},{name}")
-            yield path, _png(pixels[row], reader.mode)
+            yield path, _png(pixels[row], reader.mode) if reader.white is None else _tiff(pixels[row], reader.white)
         if reader.labels:
             yield reader.labels, "\n".join([*table, ""]).encode()
 
@@ -224,6 +225,14 @@ def _npy(values: Values) -> bytes:
 def _png(pixels: Values, mode: str) -> bytes:
     body = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels, mode=None).save(body, format="PNG")
+    return body.getvalue()
+
+
+def _tiff(pixels: Values, white: float) -> bytes:
+    """Gray floating-point values up to `white`: only pictures with more than 8 bits a channel are read with a declared white."""
+    body = io.BytesIO()
+    shares = pixels[:, :, 0].astype(np.float32) / np.float32(255)
+    Image.fromarray(np.minimum(shares * np.float32(white), np.float32(white))).save(body, format="TIFF")
     return body.getvalue()
 
 
