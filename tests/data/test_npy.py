@@ -28,19 +28,51 @@ def test_a_head_tells_what_numpy_wrote(dtype: str) -> None:
     assert head == ArrayHead(dtype=dtype, shape=(5, 2, 3), start=len(data) - array.nbytes, row=array.nbytes // 5)
 
 
+def headed(shape: str, *, descr: str = "'<f4'", body: int = 0) -> bytes:
+    """A file whose head is typed by hand."""
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(body)
+
+
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("data", "why", "fix"),
     [
-        (b"\x93NUMPY", "its head cannot be read"),
-        (b"PK\x03\x04 an archive", "its head cannot be read"),
-        (written(np.float32(1)), "it is one number"),
-        (written(np.zeros(3, dtype=">f4")), "big-endian"),
-        (written(np.asfortranarray(np.zeros((3, 4)))), "of columns"),
-        (written(np.zeros(3)) + b"x", "its head tells"),
-        (written(np.zeros(3, dtype=[("a", "f4")])), "its head cannot be read"),
+        (b"", "it is empty", "numpy.save"),
+        (b"\x93NUMPY", "its head is damaged", "numpy.save"),
+        (b"PK\x03\x04 an archive", r"an archive of arrays \(.npz\)", "numpy.load(FILE).items()"),
+        (b"a,b\n1,2\n", "does not begin as NumPy's files do", "numpy.save"),
+        (written(np.float32(1)), "it is one number", "reshape(-1)"),
+        (written(np.zeros(3, dtype=">f4")), "big-endian", "a.astype('<f4')"),
+        (written(np.zeros(3, dtype=">i8")), "big-endian", "a.astype('<i8')"),
+        (written(np.asfortranarray(np.zeros((3, 4)))), "Fortran order", "numpy.ascontiguousarray(a)"),
+        (written(np.zeros(3) + 1j), "complex", "a.real, a.imag"),
+        (written(np.array(["a", "bc"])), "it holds text", "numpy.unique"),
+        (written(np.array([b"a", b"bc"])), "it holds text", "numpy.unique"),
+        (written(np.array(["2024-01-01"], dtype="M8[D]")), "it holds dates", "a.astype('int64')"),
+        (written(np.array([3], dtype="m8[s]")), "it holds durations", "a.astype('int64')"),
+        (written(np.array([None, 1])), "it holds Python objects", "a.astype('float32')"),
+        (written(np.zeros(3, dtype=np.longdouble)), "more than 64 bits", "a.astype('float64')"),
+        (written(np.zeros(3, dtype=[("a", "f4")])), "structured array", "a['NAME']"),
+        (written(np.zeros(3)) + b"x", "its head names", "truncated or damaged"),
+        (headed("(-2, -3)", body=24), r"the shape \(-2, -3\)", "numpy.save"),
+        (headed("(10**9,)"), "its head is damaged", "numpy.save"),
+        (headed("(1000000000, 0)"), "its rows are empty", "give each row a value"),
+        (headed(f"({10**30}, 2)"), "the shape", "numpy.save"),
+        (headed("(2, 1e400)"), "its head is damaged", "numpy.save"),
+        (headed("(2," * 3000 + ")" * 3000), "its head is damaged", "numpy.save"),
+        (headed("(3,)", descr="'<f4', 'a': [" + "0," * 20000 + "]"), "its head", "numpy.save"),
+        (headed("'12'", body=8), "its head is damaged", "numpy.save"),
+        (headed("(2.5,)", body=8), "its head is damaged", "numpy.save"),
     ],
 )
-def test_what_is_no_plain_array_is_refused(data: bytes, why: str) -> None:
-    """By the file's name, with the reason."""
-    with pytest.raises(DatasetError, match=rf"x\.npy is no plain array: .*{why}"):
+def test_what_is_not_a_plain_array_is_rejected_with_the_reason_and_the_fix(data: bytes, why: str, fix: str) -> None:
+    """By the file's name; no head is a fault of ours."""
+    with pytest.raises(DatasetError, match=rf"x\.npy is not a plain array: .*{why}") as caught:
         parse_head(data, size=len(data), where="x.npy")
+    assert fix in str(caught.value.hint)
+
+
+def test_an_array_without_rows_is_read() -> None:
+    """An empty split is named where splits are, not here."""
+    data = written(np.zeros((0, 4), dtype=np.float32))
+    assert parse_head(data, size=len(data), where="x.npy").rows == 0

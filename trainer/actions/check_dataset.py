@@ -213,10 +213,8 @@ class _Look:
     def _table(self, table: Table) -> Layout:
         feet = {file: self._foot(file) for file in table.files}
         for file, foot in feet.items():
-            for name in (name for column in table.fields.values() for name in column.names):
-                if name not in foot.columns:
-                    sentence = f"{file} has no column {name!r} of plain values"
-                    raise DatasetError(sentence, hint=did_you_mean(name, foot.columns))
+            for column in table.fields.values():
+                foot.require(column.names, where=file)
         check_sample(self.draft.sample, _fields(table), dataset=self.draft.name)
         return _stacked(table.files, lambda file: feet[file].rows)
 

@@ -47,7 +47,9 @@ class Described(Document):
     splits: dict[str, Split] = {}
     reader: Reader = Files()
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
-    """What the fields of a sample are, where somebody said so."""
+    """What the fields of a sample are, if the declaration says so."""
+    allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
+    """Fields that may hold NaN and infinities: in any other, publication rejects them."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
     """What the fields of its dummy twin are. It is no part of a published version: it can be said, and mended, afterwards."""
 

@@ -6,12 +6,17 @@ last bytes are looked at and nothing else: whoever asks is told so.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.errors import DatasetError
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _TAIL: Final = 8
 """Bytes at a file's end: the foot's length, and the mark."""
@@ -25,6 +30,18 @@ class Foot:
 
     rows: int
     columns: dict[str, str]
+    twice: frozenset[str] = frozenset()
+    """The names that several columns have."""
+
+    def require(self, names: Iterable[str], *, where: str) -> None:
+        """Raise `DatasetError` unless each name is the name of exactly one column of plain values."""
+        for name in names:
+            if name in self.twice:
+                said = f"{where} has several columns named {name!r}"
+                raise DatasetError(said, hint="rename all but one, write the file again, and publish it")
+            if name not in self.columns:
+                said = f"{where} has no column {name!r} of plain values"
+                raise DatasetError(said, hint=did_you_mean(name, self.columns))
 
 
 def foot_start(body: memoryview, *, where: str) -> int:
@@ -52,7 +69,9 @@ def read_foot(body: memoryview, *, where: str) -> Foot:
         raise _refused(body, where) from fault
     columns = [found.schema.column(number) for number in range(found.num_columns)]
     plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
-    return Foot(rows=found.num_rows, columns=plain)
+    names = Counter(each.path for each in columns)
+    twice = frozenset(name for name, count in names.items() if count > 1)
+    return Foot(rows=found.num_rows, columns=plain, twice=twice)
 
 
 def _is_plain(column: Any) -> bool:

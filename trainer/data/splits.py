@@ -98,6 +98,13 @@ class Layout:
             return range(number, number + 1)
         return range(self.ends[number - 1] if number else 0, self.ends[number])
 
+    def name_of(self, index: int) -> str:
+        """A sample's name for people: its file if it is one, else its row."""
+        if not self.files:
+            return f"row {index}"
+        number, row = self.place(index)
+        return self.files[number] if self.ends is None else f"row {row} of {self.files[number]}"
+
     def names(self) -> Iterator[str]:
         """What each sample is called, in their order: by its file where it is one, else by its row."""
         for number, file in enumerate(self.files):

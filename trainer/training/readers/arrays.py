@@ -13,10 +13,11 @@ import torch
 
 from trainer.data.npy import HEAD, parse_head
 from trainer.data.reader import even_rows
+from trainer.training.readers.blocks import Block
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
     from trainer.data.reader import Arrays
@@ -51,6 +52,14 @@ class ArrayRows(Samples):
         rows = [pick.index for pick in picks]
         return {field: torch.from_numpy(each.rows_at(rows)) for field, each in self.fields.items()}
 
+    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+        """Stretches of the arrays, as they lie in memory if their rows follow each other."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        many = max(1, _STRETCH // max(1, *(each.row for each in self.fields.values())))
+        for first in range(0, len(numbers), many):
+            some = numbers[first : first + many]
+            yield Block(rows=some, fields={field: each.stretch(some) for field, each in self.fields.items()})
+
 
 class _Array:
     def __init__(self, files: Files, path: str) -> None:
@@ -65,18 +74,31 @@ class _Array:
         return self._head.rows
 
     @property
+    def row(self) -> int:
+        return self._head.row
+
+    @property
     def is_a_whole_number(self) -> bool:
         return len(self._head.shape) == 1 and np.issubdtype(self._head.dtype, np.integer)
 
     def rows_at(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        head = self._head
         for row in rows:
-            first, last = head.start + row * head.row, head.start + (row + 1) * head.row
-            for stretch in range(first // _STRETCH, (max(last, first + 1) - 1) // _STRETCH + 1):
-                if stretch not in self._known:
-                    self._files.require(self._path, stretch * _STRETCH, (stretch + 1) * _STRETCH)
-                    self._known.add(stretch)
+            self._require(row, row + 1)
         return self._values[rows]
+
+    def stretch(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Rows that ascend: without a copy if none is left out."""
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        self._require(first, end)
+        return self._values[first:end] if end - first == len(rows) else self._values[rows]
+
+    def _require(self, row: int, end: int) -> None:
+        head = self._head
+        first, last = head.start + row * head.row, head.start + end * head.row
+        for stretch in range(first // _STRETCH, (max(last, first + 1) - 1) // _STRETCH + 1):
+            if stretch not in self._known:
+                self._files.require(self._path, stretch * _STRETCH, (stretch + 1) * _STRETCH)
+                self._known.add(stretch)
 
     @cached_property
     def _values(self) -> np.ndarray[Any, Any]:

@@ -29,6 +29,11 @@ class WholeFiles(Samples):
         return len(self._paths)
 
     @property
+    def holds_values(self) -> bool:
+        """Bytes, whatever they are."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         """A file is a sample."""
         return Layout(count=len(self), files=self._paths)

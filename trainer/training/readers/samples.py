@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 from trainer.data.splits import Layout
 from trainer.errors import DatasetError
 from trainer.training.determinism.seeds import derived
+from trainer.training.readers.blocks import Block, single_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Sample = dict[str, Tensor]
 """A tensor a field."""
@@ -77,6 +78,15 @@ class Samples(Dataset[Sample]):
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - a reader that knows overrides it
         """The class numbers of these samples, where they can be told without reading whole samples."""
         return None
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether an inspection learns anything from the values: text and whole files are bytes in any case."""
+        return True
+
+    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+        """Give these samples for an inspection; `rows` ascend."""
+        return single_blocks(lambda row: self.sample(Pick(index=row)), rows, self.layout.name_of)
 
     def __getitem__(self, index: int) -> Sample:
         """One sample, as in the first epoch."""

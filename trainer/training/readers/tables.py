@@ -10,23 +10,25 @@ the table. Shuffled reading decodes a group again when it was let go meanwhile: 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
 from trainer.data.parquet import foot_start, read_foot
 from trainer.data.splits import Layout
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.training.readers.blocks import Block, fault_of
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
     from trainer.data.reader import Column, Table
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
 
-Fields = dict[str, np.ndarray[Any, Any]]
+Values = np.ndarray[Any, Any]
+Fields = dict[str, Values]
+_SHOWN: Final = 40
+"""Characters of a text that a message shows."""
 
 
 class TableRows(Samples):
@@ -77,6 +82,22 @@ class TableRows(Samples):
                 target[list(numbers)] = values[field][list(inner_rows)]
         return {field: torch.from_numpy(values) for field, values in whole.items()}
 
+    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+        """Row groups: each is decoded once, and one that cannot be is a fault of all its rows."""
+        numbers, at = np.asarray(rows, dtype=np.int64), 0
+        while at < len(numbers):
+            file, row = self._layout.place(int(numbers[at]))
+            group, inner = self._tables.place(file, row)
+            first = int(numbers[at]) - inner
+            end = int(np.searchsorted(numbers, first + self._tables.rows_of(file, group)))
+            some, at = numbers[at:end], end
+            try:
+                values = self._tables.group(file, group)
+            except DatasetError as fault:
+                yield Block(rows=some, fault=fault_of(self._layout.files[file], fault))
+            else:
+                yield Block(rows=some, fields={field: each[some - first] for field, each in values.items()})
+
     @cached_property
     def _tables(self) -> _Tables:
         return _Tables(self._reader, self._files)
@@ -86,10 +107,8 @@ class TableRows(Samples):
         view = self._files.view(path)
         self._files.require(path, foot_start(view, where=path))
         foot = read_foot(view, where=path)
-        for name in (name for each in self._reader.fields.values() for name in each.names):
-            if name not in foot.columns:
-                hint = did_you_mean(name, foot.columns)
-                raise DatasetError(f"{path} has no column {name!r} of plain values", hint=hint)
+        for each in self._reader.fields.values():
+            foot.require(each.names, where=path)
         return foot.rows
 
 
@@ -108,6 +127,9 @@ class _Tables:
         ends = self._ends[file]
         group = int(np.searchsorted(ends, row, side="right"))
         return group, row - (int(ends[group - 1]) if group else 0)
+
+    def rows_of(self, file: int, number: int) -> int:
+        return int(_group(self._open[file], number).num_rows)
 
     def group(self, file: int, number: int) -> Fields:
         key = (file, number)
@@ -128,7 +150,8 @@ class _Tables:
             raise DatasetError(
                 f"{path} cannot be decoded: {fault}", hint="write it again, and publish a new version"
             ) from fault
-        return {field: _numbers(table, each, where=path) for field, each in self._reader.fields.items()}
+        first = int(self._ends[file][number]) - table.num_rows
+        return {field: _numbers(table, each, _Place(path, first)) for field, each in self._reader.fields.items()}
 
     def _require(self, path: str, group: Any, names: set[str]) -> None:
         """Verify the bytes of the columns that are decoded next."""
@@ -139,21 +162,114 @@ class _Tables:
                 self._files.require(path, first, first + chunk.total_compressed_size)
 
 
-def _numbers(table: pa.Table, column: Column, *, where: str) -> np.ndarray[Any, Any]:
-    each = [_cast(table.column(name), column.dtype, where=f"column {name!r} of {where}") for name in column.names]
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where values stand, for messages: a file, and the row of it that comes first."""
+
+    file: str
+    first: int
+
+    def of(self, name: str, row: int) -> str:
+        return f"column {name!r} of {self.file}, row {self.first + row},"
+
+
+def _numbers(table: pa.Table, column: Column, place: _Place) -> Values:
+    each = [_cast(table.column(name), column.dtype, name, place) for name in column.names]
     return each[0] if isinstance(column.column, str) else np.stack(each, axis=1)
 
 
-def _cast(values: pa.ChunkedArray, dtype: str, *, where: str) -> np.ndarray[Any, Any]:
-    """Values as numbers of one type, without rounding integers and without wrapping around."""
+def _cast(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> Values:
+    """Values as numbers of one type, without rounding integers, without wrapping around and without overflow."""
+    if _is_text(values.type):
+        raise _is_no_number(values, dtype, name, place)
     if values.null_count and not dtype.startswith("float"):
-        raise DatasetError(
-            f"{where} has {values.null_count:,} missing values; {dtype} has none for that", hint="declare a float dtype"
-        )
+        row = pc.index(pc.is_null(values), True).as_py()
+        said = f"{place.of(name, row)} is missing ({values.null_count:,} are in this row group); {dtype} has no value for that"
+        raise DatasetError(said, hint=f"fill or drop them, or declare a float dtype: --column FIELD={name}:float32")
     try:
-        return np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)
-    except pa.ArrowException as fault:
-        raise DatasetError(f"{where} does not fit {dtype}: {fault}", hint="declare another dtype") from fault
+        found = np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)
+    except (pa.ArrowException, TypeError) as fault:
+        raise _does_not_fit(values, dtype, name, place) or _other(dtype, name, place, fault) from fault
+    if found.dtype.kind == "f" and pa.types.is_floating(values.type) and np.isinf(found).any():
+        if fault := _overflow(values, found, name, place):
+            raise fault
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_(value) for is_ in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _is_no_number(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> DatasetError:
+    """Word a column of text, with the first of its values that is no number, and the fix for what it looks like."""
+    texts = values.cast(pa.string()).to_pylist()
+    row, text = next(((row, text) for row, text in enumerate(texts) if text and not _is_number(text)), (0, texts[0]))
+    said = f"{place.of(name, row)} is the text {_short(text)}; {dtype} holds numbers"
+    if _is_number(str(text)):
+        return DatasetError(f"{said}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])")
+    if _is_number(str(text).replace(",", "").replace(" ", "")):
+        return DatasetError(said, hint=f"read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '')")
+    hint = f"number its categories before publishing: t[{name!r}] = t[{name!r}].astype('category').cat.codes; or leave the column out"
+    return DatasetError(said, hint=hint)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _does_not_fit(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> DatasetError | None:
+    """Word the first number that a type cannot hold; None if that is not the reason."""
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return None
+    numbers = values.to_numpy(zero_copy_only=False) if values.null_count else values.to_numpy()
+    low, high = _exact(dtype)
+    with np.errstate(invalid="ignore"):
+        bad = (numbers < low) | (numbers > high) | (np.mod(numbers, 1) != 0 if dtype[0] != "f" else False)
+    if not bad.any():
+        return None
+    row = int(np.flatnonzero(bad)[0])
+    value = numbers[row]
+    if dtype[0] != "f" and np.isfinite(value) and value % 1:
+        return DatasetError(f"{place.of(name, row)} is {value:g}; {dtype} holds whole numbers", hint=f"--column FIELD={name}:float32")
+    exactly = " exactly" if dtype[0] == "f" else ""
+    wider = {"f": "float64, or int64 for an id", "i": "int64", "u": "int64"}.get(dtype[0], "int64")
+    said = f"{place.of(name, row)} is {value}; {dtype} holds {low:,} to {high:,}{exactly}"
+    return DatasetError(said, hint=f"declare {wider}: --column FIELD={name}:{wider.partition(',')[0]}")
+
+
+def _exact(dtype: str) -> tuple[int, int]:
+    """The whole numbers that a type holds, each of them exactly."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        most = 2 ** (np.finfo(kind).nmant + 1)
+        return -most, most
+    return (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+
+
+def _overflow(values: pa.ChunkedArray, found: Values, name: str, place: _Place) -> DatasetError | None:
+    before = values.to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(np.isinf(found) & ~np.isinf(before))
+    if not len(rows):
+        return None
+    most = np.finfo(found.dtype).max
+    said = f"{place.of(name, int(rows[0]))} is {before[rows[0]]:g}; {found.dtype} holds up to {most:.3g}"
+    return DatasetError(said, hint=f"divide the column by a constant, or declare --column FIELD={name}:float64")
+
+
+def _other(dtype: str, name: str, place: _Place, fault: Exception) -> DatasetError:
+    first = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
+    hint = f"write the column as numbers: t[{name!r}] = t[{name!r}].astype({dtype!r}); or leave it out"
+    return DatasetError(f"column {name!r} of {place.file} cannot be read as {dtype}: {first}", hint=hint)
+
+
+def _short(text: object) -> str:
+    said = repr(text)
+    return said if len(said) <= _SHOWN else f"{said[:_SHOWN]}..."
 
 
 def _group(file: pq.ParquetFile, number: int) -> Any:

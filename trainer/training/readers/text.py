@@ -42,6 +42,11 @@ class TextLines(Samples):
         return self._layout.count
 
     @property
+    def holds_values(self) -> bool:
+        """Bytes, whatever they are."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         """A file holds many."""
         return self._layout
@@ -84,6 +89,11 @@ class Windows(Samples):
     def __len__(self) -> int:
         """The number of windows."""
         return self._layout.count
+
+    @property
+    def holds_values(self) -> bool:
+        """Bytes, whatever they are."""
+        return False
 
     @property
     def layout(self) -> Layout:

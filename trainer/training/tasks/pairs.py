@@ -17,10 +17,11 @@ from trainer.training.determinism.seeds import derived
 from trainer.training.readers import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from trainer.data.dataset import Dataset
     from trainer.data.splits import Layout
+    from trainer.training.readers.blocks import Block
 
 TRAIN = "train"
 
@@ -55,6 +56,15 @@ class Pairs(Samples):
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Both of each pair, one after the other: `[2 * pairs, ...]`."""
         return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
+
+    @property
+    def holds_values(self) -> bool:
+        """As the samples do."""
+        return self.singles.holds_values
+
+    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+        """The samples, without pairs: each is read once."""
+        return self.singles.blocks(rows)
 
     def second(self, pick: Pick) -> Pick:
         """The sample that goes with this one; the sample itself where it is in no split."""

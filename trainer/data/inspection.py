@@ -1,0 +1,199 @@
+"""An inspection: what the values of a dataset's samples are, split by split, and which samples cannot be read.
+
+`trainer.training.readers.inspect` makes one by reading every sample once. This module defines the document, and decides what of it stops a
+publication or a training of any task; what a task expects of its labels and targets, the task decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.data.reader import Images, Table
+from trainer.document import Document
+from trainer.errors import DatasetError
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trainer.data.dataset import Described
+
+FORMAT: Final = "reprise.inspection/1"
+"""Counted up when an inspection sees more than before: what is kept in a cache is then made again."""
+SHOWN: Final = 5
+"""Faults that are kept with their sentences."""
+DISTINCT: Final = 1000
+"""Different values of a whole number per sample that are counted one by one."""
+_LISTED: Final = 3
+
+
+class Found(Document):
+    """Some values: how many there are, and the sample that holds the first."""
+
+    count: int
+    row: int
+    """The sample's number, in the reader's order."""
+    name: str
+    """The sample's name: its file, or `row 12`."""
+    places: tuple[int, ...] = ()
+    """Of samples with one axis: the first places on it that hold such values, for a table its columns."""
+
+
+class Value(Found):
+    """One value of a field that is a whole number per sample."""
+
+    value: int
+
+
+class Bound(Document):
+    """The lowest or the highest finite value of a field."""
+
+    value: int | float
+    row: int
+    name: str
+
+
+class Shape(Found):
+    """One shape that samples have."""
+
+    shape: tuple[int, ...]
+
+
+class FieldValues(Document):
+    """What a field holds in one split."""
+
+    dtype: str
+    shapes: tuple[Shape, ...]
+    """By the first sample that has each; at most 5."""
+    low: Bound | None = None
+    """None if no value is finite."""
+    high: Bound | None = None
+    nan: Found | None = None
+    infinite: Found | None = None
+    values: tuple[Value, ...] | None = None
+    """By value, for a whole number per sample; None if there are more than `DISTINCT`."""
+
+    @property
+    def not_finite(self) -> Found | None:
+        """The first of the values that are NaN or infinite."""
+        return self.nan or self.infinite
+
+
+class Fault(Document):
+    """A sample that cannot be read, and why."""
+
+    name: str
+    said: str
+    hint: str | None = None
+
+
+class SplitValues(Document):
+    """What one split holds."""
+
+    samples: int
+    fields: dict[str, FieldValues] = {}
+    """Empty if values were not read: text and whole files are bytes in any case."""
+    unread: int = 0
+    """Samples that cannot be read."""
+    faults: tuple[Fault, ...] = ()
+    """The first of them."""
+
+
+class Inspection(Document):
+    """The values of every split that was read."""
+
+    format: Literal["reprise.inspection/1"] = FORMAT
+    splits: dict[str, SplitValues]
+
+    def field(self, name: str) -> dict[str, FieldValues]:
+        """Give a field's values by split, for the splits that have it."""
+        return {split: seen.fields[name] for split, seen in self.splits.items() if name in seen.fields}
+
+    def not_finite(self, name: str) -> Iterator[tuple[str, Found, str]]:
+        """Give each split in which a field holds NaN or infinities: the split, the values, and which of the two they are."""
+        for split, values in self.field(name).items():
+            if values.nan:
+                yield split, values.nan, "NaN"
+            if values.infinite:
+                yield split, values.infinite, "infinite"
+
+
+def require_readable(seen: Inspection, *, dataset: str) -> None:
+    """Raise `DatasetError` if samples cannot be read, naming the first of them, their splits, and how many more there are."""
+    faults = [(split, fault) for split, values in seen.splits.items() for fault in values.faults]
+    if not faults:
+        return
+    count = sum(values.unread for values in seen.splits.values())
+    shown = "; ".join(f"{fault.said}{in_split(split)}" for split, fault in faults[:_LISTED])
+    more = f"; and {count - len(faults[:_LISTED]):,} more" if count > len(faults[:_LISTED]) else ""
+    what = "1 sample" if count == 1 else f"{count:,} samples"
+    raise DatasetError(f"{what} of {dataset} cannot be read: {shown}{more}", hint=faults[0][1].hint)
+
+
+def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
+    """Raise `DatasetError` if samples differ in shape, with an example of the most and of the fewest."""
+    shapes: dict[tuple[int, ...], tuple[int, str]] = {}
+    for split, values in seen.field(field).items():
+        for each in values.shapes:
+            count, first = shapes.get(each.shape, (0, f"{each.name}{in_split(split)}"))
+            shapes[each.shape] = (count + each.count, first)
+    if len(shapes) < 2:  # noqa: PLR2004 - one shape
+        return
+    ordered = sorted(shapes.items(), key=lambda item: -item[1][0])
+    (most, (many, _)), (fewest, (few, first)) = ordered[0], ordered[-1]
+    said = f"samples of {dataset} differ in shape: {field!r} is {list(most)} in {many:,} and {list(fewest)} in {few:,}"
+    raise DatasetError(f"{said}, the first being {first}", hint=f"--size HxW --resize when it is published; {_DIFFER}")
+
+
+_DIFFER: Final = "if they are meant to differ: --sample image=float32[3,any,any], and `--batch-size 1` or a reader of your own"
+
+
+def require_publishable(seen: Inspection, described: Described) -> None:
+    """Raise `DatasetError` for what is not published: samples that cannot be read, mixed shapes, NaN and infinities without consent."""
+    require_readable(seen, dataset=described.name)
+    if isinstance(described.reader, Images) and not _may_differ(described):
+        require_one_shape(seen, "image", dataset=described.name)
+    names = {name: None for values in seen.splits.values() for name in values.fields}
+    if unknown := next((name for name in described.allow_nan if names and name not in names), None):
+        raise DatasetError(f"--allow-nan {unknown}: samples have no such field", hint=did_you_mean(unknown, names))
+    for name in names:
+        if name not in described.allow_nan and (said := told_not_finite(seen, name, described)):
+            hint = f"fill or drop them before publishing; if they are meant, --allow-nan {name}"
+            raise DatasetError(f"{described.name}: {said}", hint=hint)
+
+
+def told_not_finite(seen: Inspection, field: str, described: Described) -> str:
+    """Say which values of a field are NaN or infinite: the column or field, the count, the splits, the first; empty if there are none."""
+    found = list(seen.not_finite(field))
+    if not found:
+        return ""
+    counts: dict[str, str] = {}
+    for split, each, kind in found:
+        counts[split] = ", ".join(filter(None, [counts.get(split), f"{each.count:,} {kind}"]))
+    split, first, _ = found[0]
+    total = "; ".join(f"{count}{in_split(split)}" for split, count in counts.items())
+    return f"{_owner(field, first.places, described)} has values that are not finite: {total}; the first is in {first.name}"
+
+
+def _owner(field: str, places: Sequence[int], described: Described) -> str:
+    """Name a field, and of a table's field the columns."""
+    if not isinstance(described.reader, Table) or field not in described.reader.fields:
+        return f"field {field!r}"
+    names = described.reader.fields[field].names
+    columns = [names[place] for place in places if place < len(names)] or list(names)
+    few = ", ".join(map(repr, columns[:_LISTED])) + (" .." if len(columns) > _LISTED else "")
+    return f"column{'s' if len(columns) > 1 else ''} {few} (field {field!r})"
+
+
+def _may_differ(described: Described) -> bool:
+    said = described.sample.get("image")
+    return said is not None and "any" in said.shape
+
+
+def in_split(split: str) -> str:
+    """Say in which split, if the dataset has splits.
+
+    >>> in_split("val"), in_split("")
+    (' of split val', '')
+    """
+    return f" of split {split}" if split else ""

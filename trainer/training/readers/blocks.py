@@ -1,0 +1,62 @@
+"""Blocks: samples as a reader gives them to an inspection, many at once where it can, with the samples that cannot be read beside them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from trainer.data.inspection import Fault
+from trainer.errors import DatasetError, RepriseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+Values = np.ndarray[Any, Any]
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+_AHEAD: Final = 64
+"""Samples that are read before the first of them is looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some samples: their numbers, and `[rows, ...]` a field; or why they cannot be read."""
+
+    rows: Rows
+    fields: dict[str, Values] = field(default_factory=dict)
+    fault: Fault | None = None
+
+
+def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Sequence[int], name: Callable[[int], str]) -> Iterator[Block]:
+    """Read samples one by one, several at once: decoders let other threads run."""
+
+    def one(row: int) -> Block:
+        numbers = np.array([row], dtype=np.int64)
+        try:
+            return Block(rows=numbers, fields={field: value[None].numpy() for field, value in read(row).items()})
+        except DatasetError as fault:
+            return Block(rows=numbers, fault=fault_of(name(row), fault))
+        except RepriseError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - decoders raise whatever they like about a file: it is named
+            said = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
+            return Block(rows=numbers, fault=fault_of(name(row), said))
+
+    waiting = iter(rows)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        while some := list(islice(waiting, _AHEAD)):
+            yield from pool.map(one, map(int, some))
+
+
+REPLACE: Final = "replace it, and publish a new version"
+
+
+def fault_of(name: str, fault: DatasetError) -> Fault:
+    """Keep what a reader says about a sample."""
+    return Fault(name=name, said=fault.message, hint=fault.hint)

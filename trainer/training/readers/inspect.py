@@ -1,0 +1,200 @@
+"""Inspecting samples: every one is read once, and what its values are is added up, split by split.
+
+Arrays and tables come in blocks and are looked at as they lie in memory; a block without NaN and infinities costs two passes over its
+bytes. Pictures are decoded once each, several at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from trainer.data.inspection import (
+    DISTINCT,
+    SHOWN,
+    Bound,
+    Fault,
+    FieldValues,
+    Found,
+    Inspection,
+    Shape,
+    SplitValues,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from trainer.training.readers.blocks import Block, Rows, Values
+    from trainer.training.readers.samples import Samples
+
+_SHAPES: Final = 5
+_DENSE: Final = 1 << 16
+"""Whole numbers that lie this near to each other are counted without being sorted."""
+
+
+def inspect_samples(samples: Samples, splits: Mapping[str, Sequence[int]]) -> Inspection:
+    """Read every sample of the splits once, whatever number of splits it is in."""
+    rows = {name: np.asarray(each, dtype=np.int64) for name, each in splits.items()}
+    if not samples.holds_values:
+        return Inspection(splits={name: SplitValues(samples=len(each)) for name, each in rows.items()})
+    every = np.unique(np.concatenate([*rows.values(), np.empty(0, dtype=np.int64)]))
+    return inspect_blocks(samples.blocks(every), rows, name=samples.layout.name_of)
+
+
+def inspect_blocks(blocks: Iterable[Block], rows: Mapping[str, Rows], *, name: Callable[[int], str]) -> Inspection:
+    """Add up blocks, each sample to the splits that hold it."""
+    tallies = {split: _SplitTally() for split in rows}
+    ordered = {split: np.sort(each) for split, each in rows.items()}
+    for block in blocks:
+        for split, tally in tallies.items():
+            tally.add(block, _of_split(block.rows, ordered[split]), name)
+    return Inspection(splits={split: tally.made(len(rows[split])) for split, tally in tallies.items()})
+
+
+def _of_split(rows: Rows, split: Rows) -> Rows | slice | None:
+    """Which of these samples a split holds: all of them, none, or these."""
+    places = np.searchsorted(split, rows)
+    held = np.zeros(len(rows), dtype=bool)
+    inside = places < len(split)
+    held[inside] = split[places[inside]] == rows[inside]
+    if held.all():
+        return slice(None)
+    return np.flatnonzero(held) if held.any() else None
+
+
+@dataclass(slots=True)
+class _SplitTally:
+    fields: dict[str, _FieldTally] = field(default_factory=dict)
+    unread: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, block: Block, held: Rows | slice | None, name: Callable[[int], str]) -> None:
+        if held is None:
+            return
+        rows = block.rows[held]
+        if block.fault is not None:
+            self.unread += len(rows)
+            if len(self.faults) < SHOWN:
+                self.faults.append(block.fault)
+            return
+        for key, values in block.fields.items():
+            if key not in self.fields:
+                self.fields[key] = _FieldTally(str(values.dtype), name)
+            self.fields[key].add(rows, values[held])
+
+    def made(self, count: int) -> SplitValues:
+        fields = {name: tally.made() for name, tally in self.fields.items()}
+        return SplitValues(samples=count, fields=fields, unread=self.unread, faults=tuple(self.faults))
+
+
+class _FieldTally:
+    """What is known of a field's values so far."""
+
+    def __init__(self, dtype: str, name: Callable[[int], str]) -> None:
+        self.dtype, self.name = dtype, name
+        self.shapes: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.low: tuple[Any, int] | None = None
+        self.high: tuple[Any, int] | None = None
+        self.odd: dict[str, Found] = {}
+        self.values: dict[int, tuple[int, int]] | None = {}
+
+    def add(self, rows: Rows, values: Values) -> None:
+        shape = values.shape[1:]
+        count, first = self.shapes.get(shape, (0, int(rows[0])))
+        self.shapes[shape] = (count + len(rows), first)
+        if not values.size or values.dtype.kind not in "biuf":
+            return
+        if values.dtype.kind == "b":
+            values = values.view(np.uint8)
+        if values.dtype.kind == "f":
+            self._add_fractions(rows, values)
+            return
+        self._bound(rows, values, values.min(), values.max())
+        if values.ndim == 1 and self.values is not None:
+            self._count(rows, values)
+
+    def _add_fractions(self, rows: Rows, values: Values) -> None:
+        low, high = values.min(), values.max()
+        if not (np.isfinite(low) and np.isfinite(high)):  # NaN comes through min and max
+            finite = np.isfinite(values)
+            self._note("nan", rows, np.isnan(values))
+            self._note("infinite", rows, np.isinf(values))
+            if not finite.any():
+                return
+            low, high = values[finite].min(), values[finite].max()
+        self._bound(rows, values, low, high)
+
+    def _bound(self, rows: Rows, values: Values, low: Any, high: Any) -> None:
+        if self.low is None or low < self.low[0]:
+            self.low = (low, _row_of(rows, values, low))
+        if self.high is None or high > self.high[0]:
+            self.high = (high, _row_of(rows, values, high))
+
+    def _note(self, kind: str, rows: Rows, odd: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        count = int(odd.sum())
+        if not count:
+            return
+        before = self.odd.get(kind)
+        row = int(rows[np.flatnonzero(odd.reshape(len(rows), -1).any(axis=1))[0]])
+        places = tuple(np.flatnonzero(odd.any(axis=0)).tolist()) if odd.ndim == 2 else ()  # noqa: PLR2004 - one axis a sample
+        self.odd[kind] = Found(
+            count=count + (before.count if before else 0),
+            row=before.row if before else row,
+            name=before.name if before else self.name(row),
+            places=tuple(sorted({*places, *(before.places if before else ())})[:SHOWN]),
+        )
+
+    def _count(self, rows: Rows, values: Values) -> None:
+        assert self.values is not None  # noqa: S101 - asked before
+        for value, count, first in _counted(values):
+            known, row = self.values.get(value, (0, int(rows[first])))
+            self.values[value] = (known + count, row)
+        if len(self.values) > DISTINCT:
+            self.values = None
+
+    def made(self) -> FieldValues:
+        shapes = [
+            Shape(shape=shape, count=count, row=row, name=self.name(row))
+            for shape, (count, row) in list(self.shapes.items())[:_SHAPES]
+        ]
+        return FieldValues(
+            dtype=self.dtype,
+            shapes=tuple(shapes),
+            low=self._bounded(self.low),
+            high=self._bounded(self.high),
+            nan=self.odd.get("nan"),
+            infinite=self.odd.get("infinite"),
+            values=self._valued(),
+        )
+
+    def _bounded(self, bound: tuple[Any, int] | None) -> Bound | None:
+        return bound and Bound(value=bound[0].item(), row=bound[1], name=self.name(bound[1]))
+
+    def _valued(self) -> tuple[Value, ...] | None:
+        if not self.values:
+            return None
+        found = sorted(self.values.items())
+        return tuple(Value(value=value, count=count, row=row, name=self.name(row)) for value, (count, row) in found)
+
+
+def _row_of(rows: Rows, values: Values, value: Any) -> int:
+    """The first sample that holds a value."""
+    return int(rows[int((values == value).argmax()) // (values.size // len(rows))])
+
+
+def _counted(values: Values) -> Iterable[tuple[int, int, int]]:
+    """Each value with its count and the place of its first; of more than `DISTINCT` so many that the limit shows."""
+    low, high = int(values.min()), int(values.max())
+    if high - low < _DENSE:
+        shifted = (values - values.min()).astype(np.int64) if values.dtype.kind == "u" else values.astype(np.int64) - low
+        counts = np.bincount(shifted)
+        firsts = np.zeros(len(counts), dtype=np.int64)
+        firsts[shifted[::-1]] = np.arange(len(values) - 1, -1, -1)  # of equal places the last one written stays: the first
+        found = np.flatnonzero(counts)[: DISTINCT + 1]
+        return [(low + int(each), int(counts[each]), int(firsts[each])) for each in found]
+    distinct, firsts, counted = np.unique(values, return_index=True, return_counts=True)
+    some = slice(0, DISTINCT + 1)
+    return list(zip(distinct[some].tolist(), counted[some].tolist(), firsts[some].tolist(), strict=True))
