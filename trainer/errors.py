@@ -256,7 +256,7 @@ class ExperimentFailedError(RunError):
 
 
 class NotFiniteError(RunError):
-    """A training loss that is no finite number."""
+    """A loss of a training step, a validation or the test that is no finite number."""
 
     code = 83
 

@@ -145,7 +145,9 @@ def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
     raise DatasetError(f"{said}, the first being {first}", hint=f"--size HxW --resize when it is published; {_DIFFER}")
 
 
-_DIFFER: Final = "if they are meant to differ: --sample image=float32[3,any,any], and `--batch-size 1` or a reader of your own"
+_DIFFER: Final = (
+    "if they are meant to differ: --sample image=float32[3,any,any], and `--batch-size 1` or a reader of your own"
+)
 
 
 def require_publishable(seen: Inspection, described: Described) -> None:

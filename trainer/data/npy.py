@@ -51,7 +51,16 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
         start, said = _said(data)
         kind, is_fortran, shape = said["descr"], said["fortran_order"], said["shape"]
         lengths = tuple(_length(each) for each in _tuple(shape))
-    except (ValueError, SyntaxError, KeyError, IndexError, TypeError, OverflowError, MemoryError, RecursionError) as fault:
+    except (
+        ValueError,
+        SyntaxError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as fault:
         raise _rejected(where, "its head is damaged", "write the file again with numpy.save") from fault
     dtype = _dtype(kind, where)
     if not lengths:
@@ -113,7 +122,10 @@ _KINDS: Final = {
     "c": ("its numbers are complex", "numpy.save(FILE, numpy.stack([a.real, a.imag], axis=1))"),
     "U": ("it holds text", "number the texts: numpy.unique(a, return_inverse=True)[1]"),
     "S": ("it holds text", "number the texts: numpy.unique(a, return_inverse=True)[1]"),
-    "M": ("it holds dates", "numpy.save(FILE, a.astype('int64')), or days since the first: (a - a.min()).astype('float32')"),
+    "M": (
+        "it holds dates",
+        "numpy.save(FILE, a.astype('int64')), or days since the first: (a - a.min()).astype('float32')",
+    ),
     "m": ("it holds durations", "numpy.save(FILE, a.astype('int64'))"),
     "V": ("it is a structured array, of named fields", "numpy.save(FILE, a['NAME']), for each field"),
     "f": ("its floats have more than 64 bits", "numpy.save(FILE, a.astype('float64'))"),

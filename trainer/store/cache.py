@@ -113,14 +113,14 @@ class Cache:
 
     def begin(self, dataset: Dataset, held: Held, manifest: bytes | mmap.mmap) -> None:
         """Say what is about to be fetched, so that nobody sweeps it away."""
-        _write(self._made(dataset) / MANIFEST, manifest)
-        _write(self.place(dataset) / WANTED, _text(held))
+        write_beside(self._made(dataset) / MANIFEST, manifest)
+        write_beside(self.place(dataset) / WANTED, _text(held))
 
     def finish(self, dataset: Dataset, held: Held) -> CachedDataset:
         """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
         place = self.place(dataset)
         _removed(place.glob(".*.partial"))  # first: nobody looks again once the marker is there
-        _write(place / COMPLETE, _text(held))
+        write_beside(place / COMPLETE, _text(held))
         _removed((own(place / SUSPECT), own(place / WANTED), place / WANTED))
         if (cached := self._opened(dataset, held)) is None:
             raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
@@ -166,7 +166,7 @@ class Cache:
         return None
 
 
-def _write(path: Path, data: bytes | mmap.mmap) -> None:
+def write_beside(path: Path, data: bytes | mmap.mmap) -> None:
     """Write a small file whole; beside another user's, which cannot be replaced, under a name of one's own."""
     for rival in range(_RIVALS):
         try:

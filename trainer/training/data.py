@@ -121,16 +121,18 @@ class RunData(L.LightningDataModule):
         """Have the training begin at a batch of an epoch: a resumed one."""
         self.start = (epoch, batch)
 
+    @property
+    def first(self) -> int:
+        """The number of the training split's first sample."""
+        return int(self._split("train")[0])
+
     def example(self, count: int = 2) -> Batch:
         """Give the first samples of the training split as a batch, as they are in the first epoch. Raises `DatasetError`."""
-        return self.picked.read([(0, row) for row in self._split("train")[:count]])
+        return self.read(self._split("train")[:count])
 
-    def labels(self, count: int) -> tuple[list[int], list[int]]:
-        """Give the classes of the first `count` samples of the training split, and of all samples of all splits; none where unknown."""
-        rows = {name: self._split(name) for name in self.declared.splits}
-        known = [self.picked.samples.labels(each) or () for each in rows.values()]
-        first = self.picked.samples.labels(rows["train"][:count]) or ()
-        return list(first), [label for labels in known for label in labels]
+    def read(self, rows: Sequence[int]) -> Batch:
+        """Give these samples as a batch, as they are in the first epoch. Raises `DatasetError`."""
+        return self.picked.read([(0, row) for row in rows])
 
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""

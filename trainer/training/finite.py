@@ -1,7 +1,7 @@
-"""A training loss that is no finite number ends the run at its step: nothing that comes after it can be of use.
+"""Losses that are no finite numbers: of a training step and of a validation they end the run there; a run whose test has one fails.
 
-Knows how the loss is looked at without slowing a GPU down: there it is looked at on the device, and asked for every `log_every` steps and
-at each epoch's end. Refuses to know what the loss is.
+On a GPU the loss of a step is looked at on the device, and asked for every `log_every` steps and at each epoch's end. Without
+`terminate_on_nan` training continues to the end; the run fails nevertheless if the last validation or the test has such a loss.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from trainer.errors import NotFiniteError
 from trainer.ledger import configured
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import lightning as L
     from torch import Tensor
+
+    from trainer.data.inspection import Inspection
 
 _NEVER: Final = -1.0
 _NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
@@ -29,9 +31,10 @@ _NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
 class StopWhereNotFinite(Callback):
     """Raises `NotFiniteError` that names the step, the loss, and the last step at which it was finite."""
 
-    def __init__(self, *, terminate_on_nan: bool, log_every: int) -> None:
-        """Look only if `terminate_on_nan`; ask a GPU every `log_every` batches."""
+    def __init__(self, inspection: Inspection | None = None, *, terminate_on_nan: bool, log_every: int) -> None:
+        """Look only if `terminate_on_nan`; ask a GPU every `log_every` batches. `inspection` says whether the data are to blame."""
         self.looks = terminate_on_nan
+        self.inspection = inspection
         self.every = log_every
         self.seen: Tensor | None = None
         """On a GPU: the last finite loss and its step; the first that was not finite and its step."""
@@ -55,6 +58,13 @@ class StopWhereNotFinite(Callback):
         if (batch_idx + 1) % self.every == 0:
             self._judge(trainer, self.seen.tolist())
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the loss of the validation, which every rank has."""
+        del trainer
+        if self.looks:
+            results: Mapping[str, float] = getattr(pl_module, "results", {})
+            require_finite({name: results[name] for name in ("val_loss",) if name in results}, self.inspection)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the device before the epoch's checkpoint is written."""
         del pl_module
@@ -68,7 +78,9 @@ class StopWhereNotFinite(Callback):
         if trainer.world_size > 1:
             ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
         if ends and bad_step == _NEVER:
-            raise NotFiniteError("the training loss of another device is no finite number", hint=_REMEDY)
+            raise NotFiniteError(
+                "the training loss of another device is no finite number", hint=_remedy(self.inspection)
+            )
         if ends:
             before = (
                 f"the last finite one was {good:.4g} at step {good_step:.0f}"
@@ -76,13 +88,27 @@ class StopWhereNotFinite(Callback):
                 else "none was before"
             )
             shown = "nan" if math.isnan(bad) else f"{bad}"
-            raise NotFiniteError(f"the training loss of step {bad_step:.0f} is {shown}; {before}", hint=_REMEDY)
+            raise NotFiniteError(
+                f"the training loss of step {bad_step:.0f} is {shown}; {before}", hint=_remedy(self.inspection)
+            )
 
 
-_REMEDY: Final = (
-    "try a lower --learning-rate, --clip-norm 1, or another --precision; "
-    "look for such values in the data; or go on all the same: --no-terminate-on-nan"
-)
+def require_finite(metrics: Mapping[str, float], seen: Inspection | None) -> None:
+    """Raise `NotFiniteError` if the loss of a validation or of the test is no finite number: such a run has no result."""
+    for split, name in (("validation", "val_loss"), ("test", "test_loss")):
+        if name in metrics and not math.isfinite(metrics[name]):
+            raise NotFiniteError(f"the {split} loss is {metrics[name]}", hint=_remedy(seen, name.removesuffix("_loss")))
+
+
+def _remedy(seen: Inspection | None, split: str = "train") -> str:
+    """Say what to look at: the data first if they hold NaN, the learning rate first if they were read and hold none."""
+    rate = "try a lower --learning-rate, --clip-norm 1, or another --precision"
+    if seen is None or split not in seen.splits:
+        return f"look for NaN and infinities in the data; else {rate}"
+    held = [name for name in seen.splits[split].fields if next(iter(seen.not_finite(name)), None)]
+    if held:
+        return f"field {held[0]!r} of the dataset holds NaN or infinities: replace them in `forward`; else {rate}"
+    return f"the data hold neither NaN nor infinities: {rate}"
 
 
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -25,6 +25,7 @@ from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.disk import WholeCheckpointIO
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
+from trainer.training.inspecting import Inspector
 from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
+    from trainer.data.inspection import Inspection
     from trainer.ledger import Ledger
     from trainer.training.experiment import Experiment
+    from trainer.training.inspecting import Kept
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop import Stop
     from trainer.training.tasks.task import Task
@@ -74,6 +77,8 @@ class Job:
     """The checkpoint in the attempt's folder to go on from."""
     record: Record | None = None
     """What is known of the run, where this process keeps its record."""
+    inspection: Kept | None = None
+    """Where the dataset's inspection is kept, if this process makes one: the first rank does."""
     gauges: Gauges = lambda _: {}
     """What the machine tells of this process and of its GPU."""
 
@@ -88,6 +93,8 @@ class Trained:
     evaluated: EvaluatedWeights
     weights: str
     """The digest of the weights' table in `tensors.json`."""
+    inspection: Inspection | None = None
+    """What was read of the dataset before the first step."""
 
 
 def train(job: Job) -> Trained:
@@ -104,10 +111,12 @@ def train(job: Job) -> Trained:
         clock = Telemetry(job.into, waits=Waits(), gauges=job.gauges)
         traced = tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
-        machine = _machine(job, checkpoints, clock.waits, [CheckNet(job.experiment, data), clock, *traced, shown])
+        seen = _inspected(job, net, data)
+        fitting = CheckNet(job.experiment, data, seen, job.say)
+        machine = _machine(job, checkpoints, clock.waits, seen, [fitting, clock, *traced, shown])
         try:
             _fitted(job, machine, net, data, checkpoints)
-            return _closed(job, machine, net, data, clock)
+            return replace(_closed(job, machine, net, data, clock), inspection=seen)
         finally:
             finish(machine.loggers)
 
@@ -128,7 +137,14 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
     machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
 
 
-def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any]) -> L.Trainer:
+def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
+    """Inspect the data in the first rank, before there are others."""
+    if job.record is None:
+        return None
+    return Inspector(data=data, kept=job.inspection, say=job.say).inspect(net, resumed=job.saved is not None)
+
+
+def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, seen: Inspection | None, parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     return L.Trainer(
         **limits(),
@@ -139,7 +155,7 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, parts: list[Any])
             StopBetweenSteps(job.stop, checkpoints),
             CheckBeforeFirstStep(job.ledger, job.say),
             TellFirstStep(job.on_first_step),
-            made(StopWhereNotFinite),
+            made(StopWhereNotFinite, seen),
             made(SeedEveryStep),
             made(LossLines),
             *made(averaging),

@@ -19,6 +19,7 @@ from trainer.cli.process.working import fetched
 from trainer.data.dataset import load_dataset
 from trainer.launch import launched
 from trainer.store.cache import Cache
+from trainer.store.inspected import kept_inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +58,8 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
         folder=folder,
         steps=steps,
         made_up=dataset is not declared,
+        inspection=kept_inspection(declared, Cache(root=cache_folder())),
+        say=lambda line: print(line, file=sys.stderr),
     )
     for finding in checked(subject):
         yield finding.model_dump(mode="json")

@@ -15,7 +15,7 @@ from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failur
 from trainer.cli.process.closing import closing
 from trainer.cli.process.opening import imported, opened
 from trainer.cli.process.telling import finish
-from trainer.cli.process.working import follow, work
+from trainer.cli.process.working import follow, require_result, work
 from trainer.cli.train.manual import experiment_help
 from trainer.launch import launched
 from trainer.origins import take_apart
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     session = _begun(launch, launch.frozen, argv, stop)
     with closing(session):
         session.trained = work(session)
+        require_result(session.trained)
     return finish(session, as_json="json" in take_apart(argv).options)
 
 

@@ -25,6 +25,7 @@ from trainer.ledger import Ledger
 from trainer.saved import FOLDER, LATEST, Saved
 from trainer.store import open_store
 from trainer.store.cache import Cache
+from trainer.store.inspected import kept_inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +71,17 @@ def work(session: Session) -> Trained:
         saved=saved,
         record=session.opened.record,
         gauges=gauges,
+        inspection=kept_inspection(session.dataset, Cache(root=cache_folder())),
     )
     with session.stage("train"):
         return train(job)
+
+
+def require_result(trained: Trained) -> None:
+    """Raise `NotFiniteError` if the loss of the validation or of the test is no number; the record keeps the metrics."""
+    from trainer.training.finite import require_finite
+
+    require_finite(trained.metrics, trained.inspection)
 
 
 def require_left_to_do(saved: Saved, *, epochs: int) -> None:

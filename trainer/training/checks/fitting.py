@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.utils._pytree import tree_leaves
 
-from trainer.errors import DatasetError
-from trainer.ledger import made
+from trainer.errors import DatasetError, RepriseError
 from trainer.training.checks import where
 from trainer.training.checks.trial import SPLITS, Trial
 from trainer.training.checks.watch import Watch
 from trainer.training.checks.where import grouped
-from trainer.training.checks.wrong import Nothing, Wrong, listed, require
-from trainer.training.data import RunData
+from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
+from trainer.training.tasks.fitting import judged, require_treated, wrong_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
+    from trainer.data.inspection import Inspection
     from trainer.training.readers import Batch
     from trainer.training.tasks.task import Task
 
@@ -38,13 +38,27 @@ def settings(trial: Trial) -> str:
 
 
 def data(trial: Trial) -> str:
-    """Read a batch of each split."""
-    made(RunData, trial.subject.dataset, trial.samples)
+    """Read a batch of each split, and of real data every sample, by the inspection that a run makes."""
+    seen = trial.inspection
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in trial.rows.items())
     for split in SPLITS:
         require(trial.batches(split), f"the split {split} has no whole batch of {trial.batch_size}")
+    if seen is not None:
+        _require_finite_data(trial, seen)
     fields = ", ".join(f"{name} {_told(value)}" for name, value in trial.batch.items())
     return f"{counts}; a batch: {fields}"
+
+
+def _require_finite_data(trial: Trial, seen: Inspection) -> None:
+    """Find NaN and infinities in the data that the net does not treat; a net that fails in another way is the next check's matter."""
+    if not trial.subject.experiment.reads_fields:
+        return
+    try:
+        require_treated(trial.fresh(), trial.whole, seen, trial.on_device)
+    except RepriseError:
+        raise
+    except Exception:  # noqa: BLE001 - `forward` and `targets` report it, with its place
+        return
 
 
 def declared(trial: Trial) -> str:
@@ -80,7 +94,14 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
 def forward(trial: Trial) -> str:
     """Give the net a batch."""
     net = trial.fresh()
-    found = outputs(net, trial.given)
+    try:
+        found = outputs(net, trial.given)
+    except RepriseError:
+        raise
+    except Exception as fault:
+        with torch.no_grad():
+            mistyped = wrong_dtype(net, trial.given)
+        raise (mistyped or fault) from fault
     count = len(trial.given)
     for output in found:
         fits = output.dim() > 0 and len(output) == count
@@ -92,6 +113,7 @@ def targets(trial: Trial) -> str:
     """Compute loss and metrics of the batches of each split."""
     _require_classes(trial)
     net = trial.fresh()
+    notes = _judged(trial, net)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         losses = [_loss(net, batch) for batch in trial.batches("train")]
@@ -100,7 +122,19 @@ def targets(trial: Trial) -> str:
                 step(batch, 0)
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
-    return f"loss {losses[0]:.4g}, and every metric of val and test"
+    said = f"loss {losses[0]:.4g}, and every metric of val and test"
+    if notes:
+        raise Odd(
+            f"{said}; {'; '.join(notes)}", look=f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        )
+    return said
+
+
+def _judged(trial: Trial, net: Task) -> list[str]:
+    """Have the task judge what was read of every split, as a run does."""
+    if trial.inspection is None or not trial.subject.experiment.reads_fields:
+        return []
+    return judged(net, trial.inspection, trial.batch)
 
 
 def _loss(net: Task, batch: Batch) -> float:

@@ -21,18 +21,22 @@ from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.fit import limits, placement
+from trainer.training.inspecting import Inspector
 from trainer.training.steps import SeedEveryStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
+    from trainer.data.inspection import Inspection
     from trainer.origins import Resolved
     from trainer.training.checks.using import Notebook
     from trainer.training.experiment import Experiment
+    from trainer.training.inspecting import Kept
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.task import Task
 
@@ -68,6 +72,9 @@ class Subject:
     """Steps of the one short fit, at most."""
     made_up: bool = False
     """Whether the data is a dummy twin's."""
+    inspection: Kept | None = None
+    """Where the inspection of real data is kept."""
+    say: Callable[[str], None] = lambda _: None
 
 
 class Trial:
@@ -105,6 +112,19 @@ class Trial:
         return {name: select(name, declared.splits, layout, dataset=declared.name) for name in SPLITS}
 
     @cached_property
+    def whole(self) -> RunData:
+        """Take all samples as a run's data."""
+        return made(RunData, self.subject.dataset, self.samples)
+
+    @cached_property
+    def inspection(self) -> Inspection | None:
+        """Inspect real data, or take what was kept; None for a dummy twin's. Raises `DatasetError`."""
+        if self.subject.made_up:
+            return None
+        inspector = Inspector(data=self.whole, kept=self.subject.inspection, say=self.subject.say)
+        return inspector.inspect(self.fresh())
+
+    @cached_property
     def few(self) -> tuple[Dataset, Samples]:
         """Take the first samples of each split, and a declaration that fits them."""
         most = {name: self.batch_size * (BATCHES if name == "train" else 1) for name in SPLITS}
@@ -113,7 +133,7 @@ class Trial:
     def batches(self, split: str) -> list[Batch]:
         """Read the few batches of a split, in the order of its first epoch."""
         data = made(RunData, *self.few)
-        return [self._on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
+        return [self.on_device(batch) for batch in getattr(data, f"{split}_dataloader")()]
 
     @cached_property
     def batch(self) -> Batch:
@@ -165,7 +185,8 @@ class Trial:
         net = net.to(self.device)
         return net.double() if self.double else net
 
-    def _on_device(self, batch: Batch) -> Batch:
+    def on_device(self, batch: Batch) -> Batch:
+        """Bring a batch to the device, in the precision of the settings."""
         moved = {name: value.to(self.device) for name, value in batch.items()}
         return {
             name: value.double() if self.double and value.is_floating_point() else value

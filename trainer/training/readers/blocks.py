@@ -33,7 +33,9 @@ class Block:
     fault: Fault | None = None
 
 
-def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Sequence[int], name: Callable[[int], str]) -> Iterator[Block]:
+def single_blocks(
+    read: Callable[[int], dict[str, Tensor]], rows: Sequence[int], name: Callable[[int], str]
+) -> Iterator[Block]:
     """Read samples one by one, several at once: decoders let other threads run."""
 
     def one(row: int) -> Block:

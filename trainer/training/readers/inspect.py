@@ -189,10 +189,14 @@ def _counted(values: Values) -> Iterable[tuple[int, int, int]]:
     """Each value with its count and the place of its first; of more than `DISTINCT` so many that the limit shows."""
     low, high = int(values.min()), int(values.max())
     if high - low < _DENSE:
-        shifted = (values - values.min()).astype(np.int64) if values.dtype.kind == "u" else values.astype(np.int64) - low
+        shifted = (
+            (values - values.min()).astype(np.int64) if values.dtype.kind == "u" else values.astype(np.int64) - low
+        )
         counts = np.bincount(shifted)
         firsts = np.zeros(len(counts), dtype=np.int64)
-        firsts[shifted[::-1]] = np.arange(len(values) - 1, -1, -1)  # of equal places the last one written stays: the first
+        firsts[shifted[::-1]] = np.arange(
+            len(values) - 1, -1, -1
+        )  # of equal places the last one written stays: the first
         found = np.flatnonzero(counts)[: DISTINCT + 1]
         return [(low + int(each), int(counts[each]), int(firsts[each])) for each in found]
     distinct, firsts, counted = np.unique(values, return_index=True, return_counts=True)

@@ -190,9 +190,8 @@ def _cast(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> Valu
         found = np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)
     except (pa.ArrowException, TypeError) as fault:
         raise _does_not_fit(values, dtype, name, place) or _other(dtype, name, place, fault) from fault
-    if found.dtype.kind == "f" and pa.types.is_floating(values.type) and np.isinf(found).any():
-        if fault := _overflow(values, found, name, place):
-            raise fault
+    if found.dtype.kind == "f" and np.isinf(found).any() and (fault := _overflow(values, found, name, place)):
+        raise fault
     return found
 
 
@@ -209,9 +208,12 @@ def _is_no_number(values: pa.ChunkedArray, dtype: str, name: str, place: _Place)
     if _is_number(str(text)):
         return DatasetError(f"{said}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])")
     if _is_number(str(text).replace(",", "").replace(" ", "")):
-        return DatasetError(said, hint=f"read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '')")
+        return DatasetError(said, hint=_COMMAS)
     hint = f"number its categories before publishing: t[{name!r}] = t[{name!r}].astype('category').cat.codes; or leave the column out"
     return DatasetError(said, hint=hint)
+
+
+_COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
 
 
 def _is_number(text: str) -> bool:
@@ -235,7 +237,9 @@ def _does_not_fit(values: pa.ChunkedArray, dtype: str, name: str, place: _Place)
     row = int(np.flatnonzero(bad)[0])
     value = numbers[row]
     if dtype[0] != "f" and np.isfinite(value) and value % 1:
-        return DatasetError(f"{place.of(name, row)} is {value:g}; {dtype} holds whole numbers", hint=f"--column FIELD={name}:float32")
+        return DatasetError(
+            f"{place.of(name, row)} is {value:g}; {dtype} holds whole numbers", hint=f"--column FIELD={name}:float32"
+        )
     exactly = " exactly" if dtype[0] == "f" else ""
     wider = {"f": "float64, or int64 for an id", "i": "int64", "u": "int64"}.get(dtype[0], "int64")
     said = f"{place.of(name, row)} is {value}; {dtype} holds {low:,} to {high:,}{exactly}"

@@ -13,19 +13,21 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from trainer.errors import DatasetError, SettingError
+from trainer.errors import DatasetError
 from trainer.figure import Pictures
 from trainer.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import ClassificationSettings
+from trainer.training.tasks.labels import beyond, negative, not_trained_on, require_classes
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from trainer.data.inspection import Inspection
     from trainer.figure import Figure
 
 __all__ = ["ClassificationSettings", "Classifier"]
@@ -60,15 +62,21 @@ class Classifier(Task):
         """Raise `DatasetError` where labels are no class numbers."""
         del given
         if wanted.dtype not in _NUMBERS:
-            raise DatasetError(f"labels are {described(wanted)}; a classification expects int64 [batch]", hint=_KIND)
+            said = f"labels are {described(wanted)}; a classification expects int64 [batch]"
+            raise DatasetError(said, hint=_INTEGERS if wanted.dtype in _CASTABLE else _KIND)
 
-    def check_labels(self, labels: Sequence[int]) -> None:
-        """Raise `SettingError` where a label has no score."""
-        if labels and max(labels) >= len(self._named):
-            raise beyond(max(labels), classes=len(self._named))
+    def check_values(self, seen: Inspection) -> list[str]:
+        """Raise `DatasetError` or `SettingError` if a label of any split is no class; note classes without a sample to train on."""
+        labels = seen.field(self._used[1])
+        require_classes(labels, classes=len(self._named))
+        return [*not_trained_on(labels, self._named)]
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` where there is not a score for each class."""
+        """Raise `ExperimentError` if there is not a score for each class, `DatasetError` if labels have an axis too many for them."""
+        if wanted.ndim == 2 and getattr(predicted, "ndim", 0) == 2:  # noqa: PLR2004 - batch and something
+            raise DatasetError(
+                f"labels are {described(wanted)}; expected int64 [batch], a class for each sample", hint=_axes(wanted)
+            )
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
 
     def make_kept(self) -> dict[str, Rows]:
@@ -118,25 +126,29 @@ class Classifier(Task):
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
 
+def _axes(labels: Tensor) -> str:
+    if labels.shape[1] == 1:
+        return "publish them without their last axis: numpy.save(FILE, labels[:, 0])"
+    return "if each row is 1 at its class (one-hot), publish labels.argmax(axis=1)"
+
+
 _NUMBERS: Final = (torch.int64, torch.uint8)
 _KIND: Final = "give --target-field the field of the class number, or choose another kind of task"
+_CASTABLE: Final = (torch.bool, torch.int8, torch.int16, torch.int32)
+_INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
 
 
 class _CrossEntropy(nn.CrossEntropyLoss):
-    """Cross entropy that says which setting a label does not fit; on a GPU such a label ends the process in CUDA's own words."""
+    """Cross entropy that says what is wrong with a label; on a GPU such a label ends the process in CUDA's own words."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Give the loss. Raises `SettingError`."""
         try:
             return super().forward(scores, labels)
         except IndexError as fault:
-            raise beyond(int(labels.max()), classes=scores.shape[1]) from fault
-
-
-def beyond(label: int, *, classes: int) -> SettingError:
-    """Word a label that is no class of the net's."""
-    said = f"the dataset has the label {label}; the net gives scores for {classes} classes, 0 and up"
-    return SettingError(said, hint=f"set classes to {label + 1} or more")
+            classes, low, high = scores.shape[1], int(labels.min()), int(labels.max())
+            said = f"the dataset has the label {low if low < 0 else high}"
+            raise (negative(said, low) if low < 0 else beyond(said, high, classes)) from fault
 
 
 @configured

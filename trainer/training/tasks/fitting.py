@@ -1,60 +1,156 @@
-"""Whether a net fits its task: tried on two samples before the first step, so that what does not is refused and no run is kept.
+"""Whether a net and its data fit its task: tried on two samples, and judged by the inspection, before the first step.
 
-Knows how to ask a net without changing it. Refuses to know what each task wants: `Task.check_batch` and `Task.check_output` do.
+What does not fit is rejected, and no run is kept. What each task expects: `Task.check_batch`, `Task.check_values` and `Task.check_output`.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from trainer.data.inspection import told_not_finite
+from trainer.errors import DatasetError, RepriseError
+from trainer.training.tasks.outputs import described
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    import lightning as L
+    from collections.abc import Callable, Iterator
 
+    import lightning as L
+    from torch import Tensor
+
+    from trainer.data.inspection import Inspection
     from trainer.training.data import RunData
     from trainer.training.experiment import Experiment
     from trainer.training.readers import Batch
 
+    Moved = Callable[[Batch], Batch]
+
 
 class CheckNet(Callback):
-    """Asks the net for what it makes of two samples; raises `DatasetError` or `ExperimentError` where that is not its task's."""
+    """Tries the net on two samples; raises `DatasetError`, `SettingError` or `ExperimentError` if its data or output is not its task's."""
 
-    def __init__(self, experiment: Experiment, data: RunData) -> None:
-        """Take the samples from `data`."""
-        self.experiment, self.data = experiment, data
+    def __init__(
+        self, experiment: Experiment, data: RunData, seen: Inspection | None, say: Callable[[str], None]
+    ) -> None:
+        """Take samples from `data`, of which `seen` is what the first rank inspected."""
+        self.experiment, self.data, self.seen, self.say = experiment, data, seen, say
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Ask, on the device and in the precision of the run."""
-        if isinstance(pl_module, Task) and self.experiment.reads_fields:
-            batch = trainer.precision_plugin.convert_input(self.data.example())
-            batch = trainer.strategy.batch_to_device(batch)
-            with trainer.precision_plugin.forward_context():
-                try_out(pl_module, batch)
-            self._check_labels(pl_module, batch)
+        """Try, on the device and in the precision of the run; every rank by the first one's inspection."""
+        if not (isinstance(pl_module, Task) and self.experiment.reads_fields):
+            return
+        seen = trainer.strategy.broadcast(self.seen) if trainer.world_size > 1 else self.seen
 
-    def _check_labels(self, net: Task, batch: Batch) -> None:
-        """Have every label looked at, where the reader tells what the net is to predict without reading whole samples."""
-        _, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
-        example, labels = self.data.labels(len(wanted))
-        if wanted.ndim == 1 and example == wanted.tolist():
-            net.check_labels(labels)
+        def moved(batch: Batch) -> Batch:
+            found: Batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+            return found
+
+        with trainer.precision_plugin.forward_context():
+            notes = require_fit(pl_module, self.data, seen, moved)
+        if trainer.is_global_zero:
+            for note in notes:
+                self.say(f"{self.data.declared.title}: {note}")
+
+
+def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> list[str]:
+    """Raise if the net, its example batch or any inspected value does not fit the task; give notes. `moved` brings a batch to the net."""
+    example = data.example()
+    batch = moved(example)
+    net.check_batch(*net._parted(batch))  # noqa: SLF001 - the task's own
+    notes = judged(net, seen, batch) if seen is not None else []
+    try_out(net, batch)
+    if seen is not None:
+        require_treated(net, data, seen, moved)
+    return notes
+
+
+def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
+    """Have the task judge the values of every split, if `batch` shows that it uses the fields as they are; give its notes."""
+    return net.check_values(seen) if _is_parted_plainly(net, batch) else []
+
+
+def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
+    """Raise `DatasetError` if a field that the net uses holds NaN or infinities, and the loss of such a sample is not finite either."""
+    for field in net._used:  # noqa: SLF001 - the task's own
+        for _, found, _ in seen.not_finite(field):
+            given, wanted = net._parted(moved(data.read([found.row, data.first])))  # noqa: SLF001
+            with evaluating(net), torch.no_grad():
+                loss = net.loss(net(given), wanted)
+            if not bool(torch.isfinite(loss).all()):
+                said = told_not_finite(seen, field, data.declared)
+                hint = "fill or drop them and publish again, or replace them in `forward`, as torch.nan_to_num does"
+                raise DatasetError(
+                    f"{data.declared.title}: {said}; the loss of that sample is {loss.item()}", hint=hint
+                )
 
 
 @torch.no_grad()
-def try_out(net: Task, batch: Batch) -> torch.Tensor:
+def try_out(net: Task, batch: Batch) -> Tensor:
     """Give what a net makes of a batch when it is not trained, and leave it as it was."""
-    modes = {module: module.training for module in net.modules()}
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
+    with evaluating(net):
+        predicted = _predicted(net, given)
+    net.check_output(predicted, wanted)
+    return predicted
+
+
+@contextmanager
+def evaluating(net: Task) -> Iterator[None]:
+    """Have the net in eval mode, and each module in its own mode afterwards."""
+    modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        predicted: torch.Tensor = net(given)
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
-    net.check_output(predicted, wanted)
+
+
+def _predicted(net: Task, given: Tensor) -> Tensor:
+    try:
+        predicted: Tensor = net(given)
+    except RepriseError:
+        raise
+    except Exception as fault:
+        if mistyped := wrong_dtype(net, given):
+            raise mistyped from fault
+        raise
     return predicted
+
+
+def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
+    """Word a `forward` that failed because of its input's dtype alone: with another one it works."""
+    weights = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
+    for dtype, call in ((weights, "float"), (torch.int64, "long")):
+        if dtype == given.dtype or not isinstance(given, torch.Tensor):
+            continue
+        try:
+            net(given.to(dtype))
+        except Exception:  # noqa: BLE001, S112 - then the dtype is not the only reason
+            continue
+        name = str(dtype).removeprefix("torch.")
+        field = next(iter(net._used), "")  # noqa: SLF001 - the task's own
+        said = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
+        hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
+        return DatasetError(said, hint=hint)
+    return None
+
+
+def _is_parted_plainly(net: Task, batch: Batch) -> bool:
+    """Whether input and target are the fields themselves, or their beginnings: of anything else the inspection says nothing."""
+    given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
+    pairs = zip(net._used, (given, wanted), strict=False)  # noqa: SLF001
+    return all(_begins(batch[name], part) or _has_nan(part) for name, part in pairs)
+
+
+def _begins(whole: Tensor, part: Tensor) -> bool:
+    return whole.ndim == part.ndim and torch.equal(whole[tuple(map(slice, part.shape))].to(part.dtype), part)
+
+
+def _has_nan(part: Tensor) -> bool:
+    return part.is_floating_point() and bool(torch.isnan(part).any())

@@ -19,13 +19,24 @@ from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from trainer.data.inspection import Inspection
     from trainer.figure import Figure
 
 __all__ = ["RegressionSettings", "Regressor"]
 
 _KIND: Final = "have the dataset declare the field as float32, or give --target-field another"
+
+
+def _constant(seen: Inspection, field: str) -> Iterator[str]:
+    for split, values in seen.field(field).items():
+        count = seen.splits[split].samples
+        if count == 1:
+            yield f"split {split} has one sample, so its R2 is not defined"
+        elif values.low is not None and values.high is not None and values.low.value == values.high.value:
+            effect = "the net learns that number" if split == "train" else "its R2 is not defined"
+            yield f"all {count:,} targets of split {split} are {values.low.value:g}: {effect}"
 
 
 class Regressor(Task):
@@ -47,6 +58,10 @@ class Regressor(Task):
         del given
         if not wanted.is_floating_point():
             raise DatasetError(f"targets are {described(wanted)}; a regression expects float32 [batch]", hint=_KIND)
+
+    def check_values(self, seen: Inspection) -> list[str]:
+        """Note targets of which nothing can be learned or told: one value in all samples, or one sample."""
+        return [*_constant(seen, self._used[1])]
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""

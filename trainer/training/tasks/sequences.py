@@ -29,6 +29,7 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.data.inspection import Inspection
     from trainer.figure import Figure
     from trainer.training.readers import Batch
 
@@ -81,8 +82,20 @@ class SequenceModel(Task):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` where samples are not bytes."""
         del wanted
-        if given.ndim != 2 or int(given.max()) >= BYTES:  # noqa: PLR2004 - batch and time
+        if given.ndim != 2:  # noqa: PLR2004 - batch and time
             raise DatasetError(f"texts are {described(given)}; expected bytes [batch, time]", hint=_READ)
+        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < BYTES:
+            found = f"values from {int(given.min())} to {int(given.max())}"
+            raise DatasetError(f"texts have {found}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
+
+    def check_values(self, seen: Inspection) -> list[str]:
+        """Raise `DatasetError` if a split holds what is no byte."""
+        for split, values in seen.field(self._used[0]).items():
+            for bound in filter(None, (values.low, values.high)):
+                if not 0 <= bound.value < BYTES:
+                    said = f"texts of split {split} hold {bound.value} (the first in {bound.name})"
+                    raise DatasetError(f"{said}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
+        return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not a score of each byte at each place."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
+    from trainer.data.inspection import Inspection
     from trainer.figure import Figure
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.rows import Rows
@@ -83,8 +84,13 @@ class Task(L.LightningModule):
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` where samples are not what this task is made for; asked before the first step."""
 
-    def check_labels(self, labels: Sequence[int]) -> None:
-        """Raise `SettingError` where there are classes that the net does not know; asked before the first step, of every split."""
+    def check_values(self, seen: Inspection) -> list[str]:
+        """Raise `DatasetError` or `SettingError` if values of any split cannot be trained on; give notes on what is odd.
+
+        Called before the first step with what was read of every split; `reprise check` calls it too.
+        """
+        del seen
+        return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""

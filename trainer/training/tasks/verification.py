@@ -28,10 +28,11 @@ from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
+    from trainer.data.inspection import Inspection
     from trainer.figure import Figure
     from trainer.training.readers import Samples
 
@@ -65,6 +66,10 @@ class Verifier(Task):
         del given
         if wanted.is_floating_point() or wanted.ndim != 1:
             raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
+
+    def check_values(self, seen: Inspection) -> list[str]:
+        """Note splits whose pairs are all of one class, or all of two: area and error rate are not defined there."""
+        return [*_one_kind_of_pairs(seen, self._used[1])]
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not an embedding for each sample."""
@@ -114,6 +119,16 @@ class Verifier(Task):
             Row.several(title, [{"image": each} for each in worst["given"]], captions)
         )
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
+
+
+def _one_kind_of_pairs(seen: Inspection, field: str) -> Iterator[str]:
+    for split, values in seen.field(field).items():
+        count, kinds = seen.splits[split].samples, values.values or ()
+        effect = "nothing can be learned from it" if split == "train" else "its AUC and EER are not defined"
+        if len(kinds) == 1:
+            yield f"all {count:,} samples of split {split} are of class {kinds[0].value}, so no pair differs: {effect}"
+        elif kinds and len(kinds) == count:
+            yield f"each of the {count:,} samples of split {split} has a class of its own, so no pair is the same: {effect}"
 
 
 def squared_distance(embeddings: Tensor) -> Tensor:

@@ -1,0 +1,53 @@
+"""An inspection in the cache, beside the version that was inspected: only the first run on a machine reads every sample.
+
+Its name says which content, reader and splits it is of, and which kind of inspection. A cache that is full or read-only keeps none: the
+next run inspects again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.data.inspection import FORMAT, Inspection
+from trainer.digest import digest_of_document
+from trainer.document import parse_json
+from trainer.errors import DocumentError, MachineError
+from trainer.store.cache import write_beside
+from trainer.store.objects import own
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.dataset import Dataset
+    from trainer.store.cache import Cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptInspection:
+    """The inspection of one version, read as it is declared now."""
+
+    path: Path
+
+    def read(self) -> Inspection | None:
+        """Give the inspection; None if none is kept that can be read."""
+        for path in (own(self.path), self.path):
+            with suppress(OSError, DocumentError):
+                return parse_json(path.read_bytes(), Inspection, where=str(path))
+        return None
+
+    def write(self, seen: Inspection) -> bool:
+        """Keep it; tell whether the cache let that happen."""
+        try:
+            write_beside(self.path, seen.model_dump_json().encode())
+        except MachineError:
+            return False
+        return True
+
+
+def kept_inspection(dataset: Dataset, cache: Cache) -> KeptInspection:
+    """The inspection of a cached version: its name changes with the reader and the splits."""
+    described = dataset.model_dump(mode="json", include={"reader", "splits"})
+    name = digest_of_document({"format": FORMAT, **described}).removeprefix("sha256:")[:16]
+    return KeptInspection(path=cache.place(dataset) / f"inspected-{name}.json")

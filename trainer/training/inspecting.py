@@ -1,0 +1,126 @@
+"""The inspection of a run's data: kept from an earlier run, or made now, before the first step.
+
+Samples that the package's own readers give are read once on each machine; those of an experiment's own reader, which may change with its
+code, are read for val and test at each start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from trainer.data.inspection import Inspection, require_one_shape, require_readable
+from trainer.data.splits import select
+from trainer.training.data import Picked
+from trainer.training.readers.blocks import Block
+from trainer.training.readers.images import Pictures
+from trainer.training.readers.inspect import inspect_blocks, inspect_samples
+from trainer.training.tasks.pairs import Pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from trainer.training.data import RunData
+    from trainer.training.readers import Samples
+    from trainer.training.readers.blocks import Rows, Values
+    from trainer.training.tasks.task import Task
+
+MEASURED: Final = ("val", "test")
+_PACKAGE: Final = "trainer.training.tasks."
+
+
+class Kept(Protocol):
+    """Where an inspection is kept between runs."""
+
+    def read(self) -> Inspection | None:
+        """Give it; None if there is none."""
+
+    def write(self, seen: Inspection) -> bool:
+        """Keep it; tell whether that was possible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspector:
+    """Inspects the data of one run."""
+
+    data: RunData
+    kept: Kept | None
+    say: Callable[[str], None]
+
+    def inspect(self, net: Task, *, resumed: bool = False) -> Inspection | None:
+        """Give the inspection of what `net` reads; None if an earlier attempt made its steps and none is kept.
+
+        Raises `DatasetError` for samples that cannot be read.
+        """
+        if not has_package_reader(net):
+            return None if resumed else self._of_own_reader()
+        seen = self.kept.read() if self.kept else None
+        if seen is None and not resumed:
+            seen = self._made()
+        if seen is not None:
+            self._judge(seen)
+        return seen
+
+    def _made(self) -> Inspection:
+        began, declared, samples = monotonic(), self.data.declared, self.data.picked.samples
+        splits = {name: self._rows(name) for name in declared.splits}
+        seen = inspect_samples(samples, splits)
+        is_kept = self.kept is not None and self.kept.write(seen)
+        again = "once on this machine" if is_kept else "the result could not be kept in the cache"
+        if samples.holds_values:
+            count = sum(values.samples for values in seen.splits.values())
+            self.say(f"{declared.title}: {count:,} samples inspected ({monotonic() - began:.3f} s, {again})")
+        return seen
+
+    def _of_own_reader(self) -> Inspection:
+        began = monotonic()
+        rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
+        seen = inspect_blocks(self._own_blocks(rows), rows, name=self.data.picked.samples.layout.name_of)
+        count = sum(map(len, rows.values()))
+        said = f"{count:,} samples of val and test read by the experiment's own reader"
+        self.say(f"{self.data.declared.title}: {said} ({monotonic() - began:.3f} s)")
+        return seen
+
+    def _own_blocks(self, rows: dict[str, Rows]) -> Iterator[Block]:
+        every, size = np.unique(np.concatenate(list(rows.values()))), self.data.batch_size
+        picked = Picked(self._singles, seed=self.data.seed, said={}, dataset=self.data.declared.title)
+        for first in range(0, len(every), size):
+            some = every[first : first + size]
+            batch = picked.read([(0, int(row)) for row in some])
+            fields = {
+                name: values for name, value in batch.items() if (values := _values(value, len(some))) is not None
+            }
+            yield Block(rows=some, fields=fields)
+
+    @property
+    def _singles(self) -> Samples:
+        samples = self.data.picked.samples
+        return samples.singles if isinstance(samples, Pairs) else samples
+
+    def _judge(self, seen: Inspection) -> None:
+        require_readable(seen, dataset=self.data.declared.title)
+        if isinstance(self._singles, Pictures) and self.data.batch_size > 1:
+            require_one_shape(seen, "image", dataset=self.data.declared.title)
+
+    def _rows(self, split: str) -> Sequence[int]:
+        declared = self.data.declared
+        return select(split, declared.splits, self.data.picked.samples.layout, dataset=declared.name)
+
+
+def has_package_reader(net: Task) -> bool:
+    """Whether samples are read as the dataset declares."""
+    return type(net).samples.__module__.startswith(_PACKAGE)
+
+
+def _values(value: Tensor, count: int) -> Values | None:
+    """A field's values; None for what NumPy has no numbers for, and if a batch has not a row for each sample."""
+    try:
+        values: Values = value.detach().cpu().numpy()
+    except (AttributeError, TypeError, RuntimeError):
+        return None
+    return values if values.ndim and len(values) == count else None
