@@ -79,7 +79,7 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
     [
         ({"reader": ARRAYS, "splits": {"train": [0, 11]}}, "ends at row 11; its reader finds 10 samples"),
         ({"reader": {"kind": "arrays", "fields": {"a": "x.npy", "b": "short.npy"}}}, "different rows: a 10, b 9"),
-        ({"reader": {"kind": "arrays", "fields": {"a": "text.txt"}}}, "text.txt is no plain array"),
+        ({"reader": {"kind": "arrays", "fields": {"a": "text.txt"}}}, "text.txt is not a plain array"),
         ({"reader": {"kind": "arrays", "fields": {"a": "z.npy"}}}, "needs 'z.npy', which is not in the folder"),
         (
             {"reader": ARRAYS, "sample": {"image": {"dtype": "uint8", "shape": [1, 4, 4]}}},

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
 UNSEEN: Final = (
-    "columns and rows of its Parquet files are not looked up here, where pyarrow is not installed: they are checked where they are read, "
-    "before the first step"
+    "columns and rows of its Parquet files are not checked by this Python, which has no pyarrow: the inspection reads them, here or before "
+    "the first step"
 )
 
 
@@ -112,6 +112,8 @@ class Checked:
 
 def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> Checked:
     """Raises `DatasetError` where reader, splits or sample do not fit these files of the folder, with both numbers."""
+    if not paths:
+        raise DatasetError(f"{source.root} is empty: a dataset has files", hint="name the folder that holds the files")
     bodies = InFolder(root=source.root, paths=paths)
     here = set(bodies.paths) if draft.reader.needed else set()
     if missing := next((path for path in draft.reader.needed if path not in here), None):

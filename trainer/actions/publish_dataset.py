@@ -129,6 +129,8 @@ def publish_dataset(
     with spool() as lines:
         laying = Laying(lines, known=read_manifest(store, newest) if newest else None, most=source.part_bytes)
         _lay(source, paths, laying)
+        if source.inspect and not (newest and _is_inspected(draft, newest, laying.lines.content)):
+            source.inspect(draft, paths)
         del paths
         stored = _upload(laying, mapped(lines), source=source, store=store, progress=progress)
     candidate = _candidate(draft, stored)
@@ -142,6 +144,12 @@ def publish_dataset(
     )
     dataset, is_new = name_version(store, candidate, first=first)
     return Published(dataset=_with_twin(dataset, draft), is_new=is_new, uploaded=stored.uploaded)
+
+
+def _is_inspected(draft: Draft, newest: Dataset, content: str) -> bool:
+    """Whether a version has these files already, read in the same way."""
+    said = ("reader", "splits", "sample", "allow_nan")
+    return content == newest.content and all(getattr(draft, key) == getattr(newest, key) for key in said)
 
 
 def publish_declared(

@@ -137,6 +137,11 @@ HIDDEN: Final = {
         summary="refuse words of train that are certainly wrong, before anything is built",
         where="host",
     ),
+    "_inspect": Command(
+        module="trainer.cli.data.inspect",
+        summary="inspect the samples of a folder, for data publish",
+        where="image",
+    ),
     "_observe": Command(
         module="trainer.cli.check.observing",
         summary="observe a few steps, for check --bits",

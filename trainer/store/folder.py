@@ -10,10 +10,15 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainer.data.packing import PACK_BYTES, Hashed, Slice
 from trainer.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trainer.data.dataset import Described
 
 _BLOCK: Final = 1 << 20
 
@@ -25,6 +30,8 @@ class SourceFolder:
     root: Path
     part_bytes: int = PACK_BYTES
     """Where files are cut."""
+    inspect: Callable[[Described, Sequence[str]], None] | None = None
+    """What reads the samples, as a draft says, before anything is uploaded; it raises `DatasetError`."""
 
     def paths(self) -> list[str]:
         """The relative paths of all files, sorted by their UTF-8 bytes."""

@@ -216,6 +216,8 @@ def test_readers_and_splits_are_declared_as_typed(
     """What is typed stands in the file, which reads back as it was."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
+    for path in (tmp_path / "source/images").iterdir():
+        path.write_bytes(b"P5 1 1 255 \x80")  # the smallest picture, as PGM
     code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--licence", "CC0-1.0", *words)
     assert (code, "--source TEXT" in err, "--licence" in err) == (0, True, False)
     assert expected in (tmp_path / "datasets/small.toml").read_text()
@@ -227,7 +229,7 @@ def test_readers_and_splits_are_declared_as_typed(
     [
         (("No_Good!",), 40, "1 to 63 of a-z, 0-9, - and _, a letter or a digit first: no_good"),
         (("small", "--split", "train=0:7"), 44, "split 'train' of small ends at row 7; its reader finds 6 samples"),
-        (("small", "--array", "x=a.txt"), 44, "a.txt is no plain array"),
+        (("small", "--array", "x=a.txt"), 44, "a.txt is not a plain array"),
         (("small", "--lines", "a.txt", "--images", "."), 2, "two readers"),
         (("small", "--text", "a.txt"), 2, "--text needs --window"),
         (("small", "--sample", "x"), 2, "expected FIELD=TYPE[SHAPE]"),

@@ -180,13 +180,13 @@ ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", 
 @pytest.mark.parametrize(
     ("reader", "spoil", "line"),
     [
-        ({"kind": "arrays", "fields": {"x": "x.npy"}}, spoilt("x.npy", b"\x93NUMPY"), r"x\.npy is no plain array"),
+        ({"kind": "arrays", "fields": {"x": "x.npy"}}, spoilt("x.npy", b"\x93NUMPY"), r"x\.npy is not a plain array"),
         (KINDS["images"], spoilt("pictures/a/0.png", b"no"), r"pictures/a/0\.png cannot be decoded as a picture"),
         (KINDS["images"], spoilt("pictures/a/0.png", b"\x89PNG\r\n\x1a\n"), "cannot be decoded as a picture"),
         (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; expected 4x6, the declared size"),
         (ONE, spoilt("t.parquet", b"PAR1PAR1"), r"t\.parquet is a damaged Parquet file"),
-        (ONE, table_of(y=[1.5]), r"column 'y' of t\.parquet does not fit int64"),
-        (ONE, table_of(y=[1, None]), r"column 'y' of t\.parquet has 1 missing values"),
+        (ONE, table_of(y=[1.5]), r"row 0 of column 'y' of t\.parquet is 1\.5; int64 holds whole numbers"),
+        (ONE, table_of(y=[1, None]), r"row 1 of column 'y' of t\.parquet is missing; int64 has no missing values"),
         (ONE, table_of(z=[1]), r"t\.parquet has no column 'y'"),
     ],
 )

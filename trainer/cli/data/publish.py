@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared
+from trainer.cli.data.inspect import inspector
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.dataset import Dataset, Draft, declaration, declared, load_dataset
 from trainer.document import typed
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.cli.arguments import Verb
     from trainer.cli.data.places import Places
 
-_SAID: Final = ("licence", "source", "splits", "reader", "sample", "twin")
+_SAID: Final = ("licence", "source", "splits", "reader", "sample", "allow_nan", "twin")
 _OF_IMAGES: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
 """Options that say how pictures are read."""
 
@@ -91,6 +92,12 @@ def describe(publish: Verb) -> None:
         action="append",
         help="what a sample's FIELD is, as image=float32[1,8,8]; repeat it",
     )
+    add(
+        "--allow-nan",
+        metavar="FIELD",
+        action="append",
+        help="FIELD may hold NaN and infinities, as missing values; otherwise they are rejected; repeat it",
+    )
 
 
 def publish(words: Namespace, places: Places) -> int:
@@ -104,7 +111,7 @@ def publish(words: Namespace, places: Places) -> int:
             hint="publish from a checkout: scripts/reprise data publish",
         )
     progress = transfer_progress("publishing")
-    source = SourceFolder(root=words.folder)
+    source = SourceFolder(root=words.folder, inspect=inspector(words.folder, progress.note))
     published = publish_dataset(draft, source=source, store=places.open(), declared=before, progress=progress)
     if published.dataset != before:
         write_whole(declaration(words.name, root=places.root), declared(published.dataset).encode())
@@ -138,6 +145,8 @@ def _draft(words: Namespace, before: Dataset | None) -> Draft:
         said["splits"] = dict(_split(word, seed=words.split_seed) for word in words.split)
     if words.sample:
         said["sample"] = dict(map(_typed, words.sample))
+    if words.allow_nan:
+        said["allow_nan"] = words.allow_nan
     if reader := _reader(words):
         said["reader"] = reader
     return typed({"name": words.name, **said}, Draft, where="command line")

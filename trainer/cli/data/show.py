@@ -96,6 +96,8 @@ def show(words: Namespace, places: Places) -> int:
         print(f"  classes   {labels}")
     for name, kind in dataset.sample.items():
         print(f"  sample    {name}: {kind}")
+    if dataset.allow_nan:
+        print(f"  allow NaN {', '.join(dataset.allow_nan)}")
     print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {folder or 'no'}")
     print(
         f"  versions  {', '.join(map(str, there)) or 'none'} in {places.store}"

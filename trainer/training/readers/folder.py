@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 class Folder:
     """The files below `root`."""
 
-    def __init__(self, root: Path) -> None:
-        """Use this folder; its files are listed when somebody asks."""
-        self._root = root
+    def __init__(self, root: Path, paths: Sequence[str] | None = None) -> None:
+        """Use this folder, and of its files `paths`, sorted by their UTF-8 bytes; else all of them."""
+        self._root, self._paths = root, paths
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """All relative paths, sorted by their UTF-8 bytes."""
+        """The relative paths, sorted by their UTF-8 bytes."""
+        if self._paths is not None:
+            return self._paths
         found = (path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
         return sorted(found, key=os.fsencode)
 
@@ -50,5 +52,5 @@ class Folder:
         return self._root
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its place."""
-        return {"_root": self._root}
+        """Its place, and which files."""
+        return {"_root": self._root, "_paths": self._paths}

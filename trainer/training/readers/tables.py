@@ -170,7 +170,7 @@ class _Place:
     first: int
 
     def of(self, name: str, row: int) -> str:
-        return f"column {name!r} of {self.file}, row {self.first + row},"
+        return f"row {self.first + row} of column {name!r} of {self.file}"
 
 
 def _numbers(table: pa.Table, column: Column, place: _Place) -> Values:
@@ -184,7 +184,8 @@ def _cast(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> Valu
         raise _is_no_number(values, dtype, name, place)
     if values.null_count and not dtype.startswith("float"):
         row = pc.index(pc.is_null(values), True).as_py()
-        said = f"{place.of(name, row)} is missing ({values.null_count:,} are in this row group); {dtype} has no value for that"
+        more = f" (and {values.null_count - 1:,} more of its row group)" if values.null_count > 1 else ""
+        said = f"{place.of(name, row)} is missing{more}; {dtype} has no missing values"
         raise DatasetError(said, hint=f"fill or drop them, or declare a float dtype: --column FIELD={name}:float32")
     try:
         found = np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)

@@ -1,0 +1,250 @@
+"""Publication reads every sample first: what cannot be read, and NaN nobody consented to, is rejected by name, split and count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.engine.memory import MemoryEngine
+from trainer import cli
+from trainer.cli import data, places
+from trainer.cli.data.inspect import InspectionRequest, NotRead, run_inspection
+from trainer.data.dataset import load_dataset
+from trainer.data.inspection import Inspection, SplitValues
+from trainer.engine import ImageFacts
+from trainer.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Type = Callable[..., tuple[int, str, str]]
+
+np: Any = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`")
+pytestmark = pytest.mark.torch
+SPLITS = ("--split", "train=0:6", "--split", "val=6:8", "--split", "test=8:10")
+
+
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """Publish the folder `source` in a checkout with an empty store; its exit code, results and the rest."""
+    for module in (data, places):
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
+    for folder in ("store", "datasets", "source"):
+        (tmp_path / folder).mkdir()
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        code = cli.main(["data", "publish", "d", str(tmp_path / "source"), *words])
+        return code, *capsys.readouterr()
+
+    return typed
+
+
+def arrays(source: Path, **changed: Any) -> None:
+    """Ten samples, of which some values are others."""
+    values = np.zeros((10, 3), dtype=np.float32)
+    for place, value in changed.get("x", {}).items():
+        values[place] = value
+    np.save(source / "x.npy", values)
+    np.save(source / "y.npy", np.arange(10) % 2)
+
+
+ARRAYS = ("--array", "x=x.npy", "--array", "y=y.npy", *SPLITS)
+
+
+def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(publish: Type, tmp_path: Path) -> None:
+    """Both kinds; nothing is uploaded."""
+    arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
+    code, _, err = publish(*ARRAYS)
+    assert code == DatasetError.code
+    said = (
+        "field 'x' has values that are not finite: 2 NaN of split val; 1 infinite of split test; the first is in row 7"
+    )
+    assert said in err
+    assert "--allow-nan x" in err
+    assert not list((tmp_path / "store").rglob("*.json"))
+
+
+def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(publish: Type, tmp_path: Path) -> None:
+    """The consent stays when the dataset is published again."""
+    arrays(tmp_path / "source", x={(7, 1): np.nan})
+    assert publish(*ARRAYS, "--allow-nan", "x")[0] == 0
+    assert 'allow_nan = [\n    "x",\n]' in (tmp_path / "datasets/d.toml").read_text()
+    np.save(tmp_path / "source/y.npy", np.arange(10) % 3)
+    assert publish()[0] == 0
+    assert load_dataset("d", root=tmp_path).allow_nan == ("x",)
+
+
+def test_consent_for_a_field_that_does_not_exist_is_rejected(publish: Type, tmp_path: Path) -> None:
+    """With the nearest name."""
+    arrays(tmp_path / "source")
+    code, _, err = publish(*ARRAYS, "--allow-nan", "xx")
+    assert (code, "--allow-nan xx: samples have no such field" in err, "did you mean x?" in err) == (44, True, True)
+
+
+def test_what_was_inspected_and_has_not_changed_is_not_read_again(publish: Type, tmp_path: Path) -> None:
+    """Another split is."""
+    arrays(tmp_path / "source")
+    assert "10 samples inspected" in publish(*ARRAYS)[2]
+    assert "inspected" not in publish(*ARRAYS)[2]
+    assert "9 samples inspected" in publish(*ARRAYS[:4], "--split", "train=0:9")[2]
+
+
+def pictures(source: Path, *, odd: bytes | None = None, size: tuple[int, int] = (4, 4)) -> None:
+    """Four pictures of two classes in each split; one of test is other bytes, or of another size."""
+    from PIL import Image
+
+    for split in ("train", "val", "test"):
+        for number in range(4):
+            path = source / split / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            last = (split, number) == ("test", 3)
+            Image.new("RGB", size if last else (4, 4)).save(path)
+            if last and odd is not None:
+                path.write_bytes(odd)
+
+
+IMAGES = ("--images", ".", "--split", "train=train/", "--split", "test=test/")
+
+
+@pytest.mark.parametrize("odd", [b"", b"\x89PNG\r\n\x1a\n\x00\x00", b"no picture"])
+def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
+    publish: Type, tmp_path: Path, odd: bytes
+) -> None:
+    """Whichever split it is in."""
+    pictures(tmp_path / "source", odd=odd)
+    code, _, err = publish(*IMAGES)
+    assert code == 44
+    assert "1 sample of d cannot be read: test/b/3.png " in err
+    assert "of split test" in err
+
+
+def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Path) -> None:
+    """The line stays short."""
+    pictures(tmp_path / "source")
+    for path in (tmp_path / "source/train").rglob("*.png"):
+        path.write_bytes(b"")
+    code, _, err = publish(*IMAGES)
+    assert (code, "4 samples of d cannot be read: train/a/0.png" in err, "; and 1 more" in err) == (44, True, True)
+
+
+def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: Type, tmp_path: Path) -> None:
+    """Both sizes are named, and the file; `any` in the declared shape is consent."""
+    pictures(tmp_path / "source", size=(5, 4))
+    code, _, err = publish(*IMAGES)
+    said = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1, the first being test/b/3.png of split test"
+    assert (code, said in err, "--size HxW --resize" in err) == (44, True, True), err
+    assert publish(*IMAGES, "--sample", "image=float32[3,any,any]")[0] == 0
+
+
+def test_a_picture_of_another_size_than_declared_is_rejected(publish: Type, tmp_path: Path) -> None:
+    """By its name and both sizes."""
+    pictures(tmp_path / "source", size=(5, 4))
+    code, _, err = publish(*IMAGES, "--size", "4x4")
+    assert (code, "test/b/3.png has 4x5 pixels; declared are 4x4" in err) == (44, True)
+
+
+def table(source: Path, **columns: Any) -> None:
+    """A Parquet file of these columns."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table(columns), source / "t.parquet", row_group_size=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "said", "hint"),
+    [
+        ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') has values that are not finite: 2 NaN", "--allow-nan x"),
+        ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "1 NaN of split train; the first is in row 1 of t.parquet", "--allow-nan"),
+        (["1", "2", "-1,402", "4", "5", "6"], "", "row 2 of column 'a' of t.parquet is the text '-1,402'", "thousands=','"),
+        (["1", "2", "red", "4", "5", "6"], "", "row 2 of column 'a' of t.parquet is the text 'red'", ".cat.codes"),
+        (["1", "2", "3", "4", "5", "6"], "", "is the text '1'; float32 holds numbers, and text is not converted", "to_numeric"),
+        ([1, 2, 3, 4, 5, 300], "int8", "row 5 of column 'a' of t.parquet is 300; int8 holds -128 to 127", "a:int64"),
+        ([1, 2, 3, 4, 5, -1], "uint8", "row 5 of column 'a' of t.parquet is -1; uint8 holds 0 to 255", "a:int64"),
+        ([1, 2, 3, 4, 5, 2**31], "int32", "is 2147483648; int32 holds -2,147,483,648 to 2,147,483,647", "a:int64"),
+        ([1, 2, 3, 4, 5, 2**24 + 1], "", "is 16777217; float32 holds -16,777,216 to 16,777,216 exactly", "a:float64"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 1e300], "", "is 1e+300; float32 holds up to 3.4e+38", "float64"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 70000.0], "float16", "is 70000; float16 holds up to 6.55e+04", "float64"),
+        ([1.0, 2.0, 3.0, 4.0, 5.5, 6.0], "int64", "row 4 of column 'a' of t.parquet is 5.5; int64 holds whole numbers", "float32"),
+        ([1, 2, 3, 4, None, 6], "int64", "row 4 of column 'a' of t.parquet is missing; int64 has no missing values", "float32"),
+    ],
+)  # fmt: skip
+def test_a_column_that_does_not_fit_its_type_is_rejected_by_row_with_the_fix_that_fits(
+    publish: Type, tmp_path: Path, values: list[Any], kind: str, said: str, hint: str
+) -> None:
+    """Nothing is rounded, wrapped around or made infinite silently."""
+    table(tmp_path / "source", a=values)
+    column = f"x=a:{kind}" if kind else "x=a"
+    code, _, err = publish("--column", column, "--split", "train=0:6")
+    assert (code, said in err, hint in err) == (44, True, True), err
+
+
+def test_a_column_that_exists_twice_is_rejected_by_name(publish: Type, tmp_path: Path) -> None:
+    """Only if a sample needs it."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    twice = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0]), pa.array([3.0])], names=["a", "a", "b"])
+    pq.write_table(twice, tmp_path / "source/t.parquet")
+    code, _, err = publish("--column", "x=a")
+    assert (code, "t.parquet has several columns named 'a'" in err) == (44, True), err
+    assert publish("--column", "x=b")[0] == 0
+
+
+def test_an_empty_folder_is_said_to_be_empty(publish: Type) -> None:
+    """Not that a split lacks samples."""
+    code, _, err = publish("--images", ".", "--split", "train=train/")
+    assert (code, "source is empty: a dataset has files" in err) == (44, True)
+
+
+class Answering(MemoryEngine):
+    """An engine whose containers say one line."""
+
+    line: str = ""
+    code: int = 0
+
+    def confine(self, container: Any, *, say: Callable[[str], None]) -> int:
+        """Say it."""
+        self.confined.append(container)
+        say(self.line)
+        return self.code
+
+
+def request_of(folder: Path) -> InspectionRequest:
+    """A request to inspect a folder."""
+    image = ImageFacts(id="sha256:" + 64 * "0", tags=(), references=(), layers=(), size=1, created="")
+    return InspectionRequest(root=folder, file=folder / "request.json", image=image)
+
+
+def test_a_container_reads_the_folder_and_cannot_write_it(tmp_path: Path) -> None:
+    """It has the folder, the request and the package, and no network, as every confined container."""
+    engine = Answering()
+    engine.line = '{"seen": ' + Inspection(splits={"train": SplitValues(samples=3)}).model_dump_json() + "}"
+    assert run_inspection(request_of(tmp_path), engine).splits["train"].samples == 3
+    (container,) = engine.confined
+    assert [mount.writable for mount in container.mounts] == [False, False, False]
+    assert container.words == ("_inspect", "/data", "/run/reprise/request.json")
+
+
+def test_what_a_container_rejects_is_rejected_here(tmp_path: Path) -> None:
+    """With its own sentence and hint; any other end is a reason why samples were not read."""
+    engine = Answering()
+    engine.line = '{"said": "x.npy is not a plain array", "hint": "numpy.save"}'
+    with pytest.raises(DatasetError, match="is not a plain array"):
+        run_inspection(request_of(tmp_path), engine)
+    for engine.line, engine.code in (("Killed", 137), ("?", 0)):
+        with pytest.raises(NotRead):
+            run_inspection(request_of(tmp_path), engine)
+
+
+def test_without_torch_and_image_a_note_says_that_samples_were_not_read(
+    publish: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publication is made; the first run reads them."""
+    from trainer.cli.data import inspect
+
+    arrays(tmp_path / "source", x={(7, 1): np.nan})
+    monkeypatch.setattr(inspect, "find_spec", lambda _: None)
+    monkeypatch.setattr(inspect, "DOTENV", tmp_path / ".env")
+    code, _, err = publish(*ARRAYS)
+    assert (code, "samples were not read (this checkout is not set up" in err) == (0, True), err
+    assert "the first run reads them" in err
