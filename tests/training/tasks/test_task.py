@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from torch import nn
 from trainer.errors import DatasetError, ExperimentError, SettingError
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
+from trainer.training.readers.blocks import Block
+from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 from trainer.training.tasks.fitting import try_out
 from trainer.training.tasks.regression import Regressor
@@ -18,6 +21,7 @@ from trainer.training.tasks.regression import Regressor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.data.inspection import Inspection
     from trainer.training.tasks.task import Task
 
 pytestmark = pytest.mark.torch
@@ -38,6 +42,14 @@ def net_of(kind: type[Task], forward: Callable[[torch.Tensor], object]) -> Task:
     with kept(Ledger(resolve(Settings, Origins(words=take_apart([]), environ={})))):
         net.setup("fit")
     return net
+
+
+def inspected(**labels: list[int]) -> Inspection:
+    """The inspection of these labels, split by split."""
+    ends = np.cumsum([0, *map(len, labels.values())])
+    rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(labels)}
+    blocks = [Block(rows=rows[name], fields={"label": np.array(each)}) for name, each in labels.items()]
+    return inspect_blocks(blocks, rows, name=lambda row: f"row {row}")
 
 
 @pytest.mark.parametrize(
@@ -78,10 +90,60 @@ def test_a_net_that_is_tried_out_stays_as_it_was() -> None:
     assert (net.training, body.training, body[0].training, body[2].training) == (True, True, False, True)
 
 
-def test_a_label_beyond_the_classes_is_found_before_the_first_step() -> None:
-    """Wherever in the dataset it is; the message names the setting."""
+def test_the_net_judges_the_labels_of_every_split() -> None:
+    """A label without a score is found wherever it is; the message names the setting."""
     net = net_of(Classifier, lambda x: x)
-
-    with pytest.raises(SettingError, match="has the label 7; the net gives scores for 3 classes") as caught:
-        net.check_labels([0, 7, 1])
+    assert net.check_values(inspected(train=[0, 2, 1], test=[1])) == []
+    with pytest.raises(
+        SettingError, match=r"1 label is 7 of split test .*row 4.*; the net gives scores for 3"
+    ) as caught:
+        net.check_values(inspected(train=[0, 2, 1], test=[1, 7]))
     assert caught.value.hint == "set classes to 8 or more"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "hint"),
+    [
+        (LABELS[:, None], r"labels are int64 \[2, 1\]; expected int64 \[batch\]", "labels[:, 0]"),
+        (torch.eye(2, 3).long(), r"labels are int64 \[2, 3\]; expected int64 \[batch\]", "argmax(axis=1)"),
+        (LABELS.int(), r"labels are int32 \[2\]; a classification expects int64", "astype('int64')"),
+        (LABELS.bool(), r"labels are bool \[2\]; a classification expects int64", "astype('int64')"),
+    ],
+)
+def test_labels_of_another_shape_or_type_are_blamed_and_not_the_net(wanted: torch.Tensor, said: str, hint: str) -> None:
+    """With what converts them."""
+    net = net_of(Classifier, lambda x: x.flatten(1)[:, :3])
+    with pytest.raises(DatasetError, match=said) as caught:
+        try_out(net, {"image": IMAGES, "label": wanted})
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8, torch.int64, torch.bool])
+def test_an_input_type_that_no_layer_takes_is_named_with_the_line_to_add(dtype: torch.dtype) -> None:
+    """In place of torch's words about matrices."""
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    net = net_of(Classifier, layers)
+    net.add_module("layers", layers)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        DatasetError, match=rf"field 'image' is {name} \[2, 1, 4, 4\], and the layers of Net take float32"
+    ) as caught:
+        try_out(net, {"image": IMAGES.to(dtype), "label": LABELS})
+    assert "x = x.float()" in str(caught.value.hint)
+
+
+def test_an_index_that_no_embedding_takes_is_named_too() -> None:
+    """Its fix is another."""
+    layers = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(8, 3))
+    net = net_of(Classifier, layers)
+    net.add_module("layers", layers)
+    with pytest.raises(DatasetError, match="take int64") as caught:
+        try_out(net, {"image": torch.ones(2, 4), "label": LABELS})
+    assert "x = x.long()" in str(caught.value.hint)
+
+
+def test_a_net_that_fails_for_another_reason_says_its_own() -> None:
+    """Another type would not help."""
+    net = net_of(Classifier, lambda x: x.reshape(7, 7))
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        try_out(net, {"image": IMAGES.double(), "label": LABELS})

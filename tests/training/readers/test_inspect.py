@@ -1,0 +1,141 @@
+"""An inspection reads every sample of every split: lowest, highest, NaN, infinities, shapes, counted values, and what cannot be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.training.readers.test_readers import KINDS, folder, samples
+from trainer.training.readers.arrays import ArrayRows
+from trainer.training.readers.inspect import inspect_samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.inspection import FieldValues
+
+pytestmark = pytest.mark.torch
+__all__ = ["folder"]
+
+
+def seen(array: Any, folder: Path, **splits: Any) -> dict[str, FieldValues]:
+    """What is seen of an array, split by split."""
+    np.save(folder / "x.npy", array)
+    reader = samples(folder, {"kind": "arrays", "fields": {"x": "x.npy"}})
+    return inspect_samples(reader, splits or {"": range(len(reader))}).field("x")
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "int64", "uint8", "uint64", "bool"])
+def test_lowest_and_highest_are_numpys(tmp_path: Path, kind: str) -> None:
+    """Of every type, with the sample that holds each first."""
+    array = np.random.default_rng(0).integers(0, 100, (50, 3)).astype(kind)
+    found = seen(array, tmp_path)[""]
+    assert found.low
+    assert found.high
+    assert (found.dtype, found.low.value, found.high.value) == (kind, array.min(), array.max())
+    assert found.low.row == int((array == array.min()).any(axis=1).argmax())
+    assert found.high.name == f"row {(array == array.max()).any(axis=1).argmax()}"
+
+
+def test_the_ends_of_whole_numbers_are_exact(tmp_path: Path) -> None:
+    """Nothing wraps around, and nothing passes through a float."""
+    for kind in ("int8", "int64", "uint64"):
+        bounds = np.iinfo(kind)
+        found = seen(np.array([bounds.max, bounds.min, bounds.max], dtype=kind), tmp_path)[""]
+        assert [(each.value, each.count, each.row) for each in found.values or ()] == [
+            (bounds.min, 1, 1),
+            (bounds.max, 2, 0),
+        ]
+
+
+def test_nan_and_infinities_are_counted_by_split_with_their_first_sample(tmp_path: Path) -> None:
+    """Across blocks; bounds are of what is finite."""
+    array = np.zeros((5, 1 << 20), dtype=np.float32)  # a block holds two rows
+    array[3, 7], array[4, [1, 2]], array[1, 0] = np.nan, np.nan, -np.inf
+    found = seen(array, tmp_path, train=range(2), val=[2, 3, 4])
+    assert found["train"].nan is None
+    assert (found["train"].infinite.count, found["train"].infinite.row) == (1, 1)  # type: ignore[union-attr]
+    nan = found["val"].nan
+    assert nan
+    assert (nan.count, nan.row, nan.name, nan.places) == (3, 3, "row 3", (1, 2, 7))
+    assert found["val"].low
+    assert found["val"].low.value == 0
+
+
+def test_a_field_without_a_finite_value_has_no_bounds(tmp_path: Path) -> None:
+    """And is no fault of the inspection's."""
+    found = seen(np.full((3, 2), np.nan), tmp_path)[""]
+    assert (found.low, found.high, found.nan and found.nan.count) == (None, None, 6)
+
+
+def test_labels_are_counted_and_many_are_not(tmp_path: Path) -> None:
+    """Up to a thousand different ones."""
+    assert [each.count for each in seen(np.arange(3000) % 1000, tmp_path)[""].values or ()] == [3] * 1000
+    assert seen(np.arange(1001), tmp_path)[""].values is None
+    assert seen(np.arange(1001) * 2**40, tmp_path)[""].values is None
+
+
+def test_a_sample_in_two_splits_is_read_once_and_counted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits drawn by percent leave gaps, which are passed over."""
+    read: list[int] = []
+    blocks = ArrayRows.blocks
+
+    def noted(self: ArrayRows, rows: Any) -> Any:
+        read.extend(int(row) for row in rows)
+        return blocks(self, rows)
+
+    monkeypatch.setattr(ArrayRows, "blocks", noted)
+    found = seen(np.arange(10), tmp_path, train=[0, 2, 4, 6], val=[9, 4])
+    assert read == [0, 2, 4, 6, 9]
+    assert [each.value for each in found["val"].values or ()] == [4, 9]
+
+
+def test_a_table_is_read_by_row_group_and_named_by_file_and_row(folder: Path) -> None:
+    """One that cannot be decoded is a fault of its rows."""
+    reader = samples(folder, KINDS["table"])
+    found = inspect_samples(reader, {"train": range(3, 13), "val": [19]})
+    y = found.field("y")
+    assert y["train"].low
+    assert y["train"].high
+    assert (y["train"].low.name, y["train"].high.name) == ("row 3 of t/0.parquet", "row 2 of t/1.parquet")
+    assert found.splits["val"].fields["x"].shapes[0].shape == (2,)
+
+
+def test_a_row_group_that_does_not_fit_is_a_fault_of_its_samples(tmp_path: Path) -> None:
+    """Others are read all the same."""
+    pq.write_table(pa.table({"a": [1, 2, 3, 4, 300, 6, 7, 8]}), tmp_path / "t.parquet", row_group_size=4)
+    reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "a", "dtype": "int8"}}}
+    found = inspect_samples(samples(tmp_path, reader), {"train": range(5), "val": range(5, 8)})
+    assert [(values.samples, values.unread) for values in found.splits.values()] == [(5, 1), (3, 3)]
+    assert "row 4 of column 'a' of t.parquet is 300" in found.splits["val"].faults[0].said
+    assert found.field("x")["train"].shapes[0].count == 4
+
+
+def test_pictures_are_decoded_and_every_shape_is_kept(tmp_path: Path) -> None:
+    """By their files' names; what is no picture is a fault."""
+    for number in range(70):
+        Image.new("L", (4 + (number == 66), 4), color=number).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "69.png").write_bytes(b"")
+    reader = samples(tmp_path, {"kind": "images", "mode": "L", "dtype": "uint8"})
+    found = inspect_samples(reader, {"train": range(60), "test": range(60, 70)})
+    image = found.field("image")["test"]
+    assert image.high
+    assert (image.high.value, image.high.name) == (68, "68.png")
+    assert [(each.shape, each.count, each.name) for each in image.shapes] == [
+        ((1, 4, 4), 8, "60.png"),
+        ((1, 4, 5), 1, "66.png"),
+    ]
+    assert (found.splits["test"].unread, found.splits["test"].faults[0].name) == (1, "69.png")
+
+
+@pytest.mark.parametrize("kind", ["lines", "text", "files"])
+def test_text_and_whole_files_are_counted_alone(folder: Path, kind: str) -> None:
+    """Their values are bytes, whatever they are."""
+    reader = samples(folder, KINDS[kind])
+    found = inspect_samples(reader, {"train": range(2)})
+    assert (found.splits["train"].samples, found.splits["train"].fields) == (2, {})

@@ -1,0 +1,44 @@
+"""Labels are class numbers from 0 on: what is not is named with its split, its count, its first sample and the fix that fits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training.tasks.test_task import inspected
+from trainer.errors import DatasetError, RepriseError, SettingError
+from trainer.training.tasks.labels import not_trained_on, require_classes
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault", "said", "hint"),
+    [
+        ({"train": [0, 1], "test": [1, -1, -1]}, DatasetError, "2 labels are -1 of split test .*row 3.*; a class is 0 or", "drop"),
+        ({"train": [-100, 1], "val": [0]}, DatasetError, "1 label is -100 of split train .*row 0", "torch's loss leaves such"),
+        ({"train": [1, 2, 2], "val": [1]}, DatasetError, "2 labels are 2 .*; no label is 0, so labels begin at 1", "publish labels - 1"),
+        ({"train": [1, 2, 3]}, DatasetError, "labels begin at 1", "publish labels - 1, and set classes to 3"),
+        ({"train": [0, 1], "val": [2]}, SettingError, "1 label is 2 of split val .*scores for 2 classes, 0 to 1", "set classes to 3"),
+        ({"train": list(range(2000))}, SettingError, "labels include 1999 of split train .*row 1999", "set classes to 2000"),
+    ],
+)  # fmt: skip
+def test_a_label_that_is_no_class_is_named(
+    labels: dict[str, list[int]], fault: type[RepriseError], said: str, hint: str
+) -> None:
+    """At both ends, in every split."""
+    with pytest.raises(fault, match=said) as caught:
+        require_classes(inspected(**labels).field("label"), classes=2)
+    assert hint in str(caught.value.hint)
+
+
+def test_labels_from_1_on_that_leave_class_0_empty_are_no_fault() -> None:
+    """Nothing says that they are shifted; the class without samples is a note."""
+    labels = inspected(train=[1, 2, 2], val=[0]).field("label")
+    require_classes(labels, classes=3)
+    assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["no sample of train is of class 0 (cat), of 3 classes"]
+
+
+def test_many_classes_without_samples_are_counted() -> None:
+    """Five are named."""
+    (note,) = not_trained_on(inspected(train=[0, 1]).field("label"), [str(at) for at in range(20)])
+    assert note == "no sample of train is of class 2, 3, 4, 5, 6 and 13 more, of 20 classes"

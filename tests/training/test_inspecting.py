@@ -1,0 +1,177 @@
+"""What a run reads before its first step: every split, once on a machine; what cannot be trained on ends there, by name, without a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.data.dataset import Draft, declared
+from trainer.data.reader import Arrays
+from trainer.errors import DatasetError, NotFiniteError, SettingError
+from trainer.record import Status
+from trainer.store import open_store
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+QUICK = ("--max-epochs", "1", "--no-publish")
+NET = """
+import torch
+from torch import nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "spots"
+    classes = 2
+    batch_size = 8
+
+class Net(Classifier):
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(IMAGES)
+"""
+OWN = """
+    def samples(self, declared, files):
+        return Own(super().samples(declared, files))
+
+from trainer.training.readers import Samples
+
+class Own(Samples):
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __len__(self):
+        return len(self.whole)
+
+    def sample(self, pick):
+        return self.whole.sample(pick)
+"""
+
+
+def experiment(checkout: Checkout, *, images: str = "images", more: str = "") -> tuple[str, ...]:
+    """Write the experiment, and give the words that train it."""
+    (checkout.root / "spots.py").write_text(NET.replace("IMAGES", images) + more)
+    return ("--exp", "spots.py", *QUICK)
+
+
+def spots(checkout: Checkout, folder: Path, *, labels: dict[int, int] | None = None, **changed: Any) -> None:
+    """Publish 80 pictures of 4x4 spots as arrays; some labels and values are others."""
+    random = np.random.default_rng(0)
+    images = random.random((80, 1, 4, 4)).astype(changed.get("dtype", np.float32))
+    for place, value in changed.get("images", {}).items():
+        images[place] = value
+    numbers = np.arange(80) % 2
+    for row, label in (labels or {}).items():
+        numbers[row] = label
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", numbers)
+    reader = Arrays(kind="arrays", fields={"image": "images.npy", "label": "labels.npy"})
+    draft = Draft(name="spots", splits={"train": (0, 50), "val": (50, 60), "test": (60, 80)}, reader=reader)
+    published = publish_dataset(draft, source=SourceFolder(root=folder), store=open_store(str(checkout.store)))
+    (checkout.root / "datasets/spots.toml").write_text(declared(published.dataset))
+
+
+def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
+    """Train; give code and lines of a run that was not begun."""
+    before = set((checkout.root / "runs").iterdir())
+    code, _, err = checkout.train(*words)
+    assert set((checkout.root / "runs").iterdir()) == before, err
+    assert "no step was made, so no run is kept" in err
+    return code, err
+
+
+@pytest.mark.parametrize(
+    ("labels", "code", "said"),
+    [
+        ({70: -1, 71: -1}, DatasetError.code, "2 labels are -1 of split test (the first is in row 70); a class is 0 or more"),
+        ({5: -100}, DatasetError.code, "1 label is -100 of split train (the first is in row 5)"),
+        ({55: 2}, SettingError.code, "1 label is 2 of split val (the first is in row 55); the net gives scores for 2"),
+    ],
+)  # fmt: skip
+def test_a_label_that_is_no_class_ends_before_the_first_step(
+    checkout: Checkout, tmp_path: Path, labels: dict[int, int], code: int, said: str
+) -> None:
+    """In whichever split it is."""
+    spots(checkout, tmp_path, labels=labels)
+    found, err = rejected(checkout, *experiment(checkout))
+    assert (found, said in err) == (code, True), err
+
+
+def test_a_value_that_is_not_finite_ends_before_the_first_step(checkout: Checkout, tmp_path: Path) -> None:
+    """The field, its count, the split and the first row; a learning rate is not mentioned."""
+    spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
+    code, err = rejected(checkout, *experiment(checkout))
+    said = "spots@1: field 'image' has values that are not finite: 2 NaN of split test; the first is in row 75"
+    assert (code, said.partition(": ")[2] in err, "nan_to_num" in err, "learning-rate" in err) == (
+        44,
+        True,
+        True,
+        False,
+    )
+
+
+def test_a_net_that_replaces_missing_values_is_trained(checkout: Checkout, tmp_path: Path) -> None:
+    """Nothing has to be declared for that: it is tried."""
+    spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (3, 0, 0, 0): np.inf})
+    code, _, err = checkout.train(*experiment(checkout, images="images.nan_to_num(0, 0, 0)"))
+    assert (code, checkout.last()[1].outcome.status) == (0, Status.COMPLETED), err
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint8"])
+def test_an_input_type_that_no_layer_takes_ends_before_the_first_step(
+    checkout: Checkout, tmp_path: Path, dtype: str
+) -> None:
+    """With the line to add, after which it trains."""
+    spots(checkout, tmp_path, dtype=dtype)
+    code, err = rejected(checkout, *experiment(checkout))
+    assert (code, f"field 'image' is {dtype} [2, 1, 4, 4]" in err, "`x = x.float()`" in err) == (44, True, True), err
+    assert checkout.train(*experiment(checkout, images="images.float()"))[0] == 0
+
+
+def test_only_the_first_run_inspects(checkout: Checkout, tmp_path: Path) -> None:
+    """The next takes what the cache keeps; other splits are another inspection."""
+    spots(checkout, tmp_path, images={(1, 0, 0, 0): 0.25})
+    words = experiment(checkout)
+    assert "80 samples inspected" in checkout.train(*words)[2]
+    assert "inspected" not in checkout.train(*words)[2]
+    file = checkout.root / "datasets/spots.toml"
+    file.write_text(file.read_text().replace("[60, 80]", "[60, 79]"))
+    assert "79 samples inspected" in checkout.train(*words)[2]
+
+
+def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout, tmp_path: Path) -> None:
+    """A label that is no class is found in these."""
+    spots(checkout, tmp_path)
+    words = experiment(checkout, more=OWN)
+    for _ in range(2):
+        code, _, err = checkout.train(*words)
+        assert (code, "30 samples of val and test read by the experiment's own reader" in err) == (0, True), err
+    spots(checkout, tmp_path, labels={70: 2})
+    code, err = rejected(checkout, *words)
+    assert (code, "1 label is 2 of split test (the first is in row 70)" in err) == (SettingError.code, True), err
+
+
+def test_a_loss_of_the_validation_that_is_no_number_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:
+    """Its reason says that the data are not to blame; the record keeps what was measured."""
+    spots(checkout, tmp_path)
+    words = experiment(checkout, images="images) * (1 if self.training or len(images) == 2 else float('nan')")
+    code, _, err = checkout.train(*words)
+    record = checkout.last()[1]
+    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert record.outcome.reason == "the validation loss is nan"
+    assert "the data hold neither NaN nor infinities: try a lower --learning-rate" in err
+    code, _, err = checkout.train(*words, "--no-terminate-on-nan")
+    record = checkout.last()[1]
+    assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
+    assert record.outcome.metrics["test_loss"] == "NaN"
+    assert record.outcome.steps == 6
