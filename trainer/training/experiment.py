@@ -26,6 +26,7 @@ from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
 
 _PACKAGE: Final = "trainer.training."
+_JUDGED: Final = ("training_step", "validation_step", "test_step", "_parted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,11 @@ class Experiment:
     def reads_fields(self) -> bool:
         """Tell whether the package's own steps read the sample's fields: one that has steps of its own may not care for them."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in STEPS)
+
+    @property
+    def has_package_steps(self) -> bool:
+        """Tell whether the package's own steps train and measure the net, whoever reads its samples."""
+        return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _JUDGED)
 
     def make_net(self) -> Task:
         """Make the net, its parameters filled from the settings. Raises `ExperimentError` where it hides what its task needs."""

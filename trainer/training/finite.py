@@ -60,10 +60,10 @@ class StopWhereNotFinite(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the loss of the validation, which every rank has."""
-        del trainer
         if self.looks:
             results: Mapping[str, float] = getattr(pl_module, "results", {})
-            require_finite({name: results[name] for name in ("val_loss",) if name in results}, self.inspection)
+            measured = {name: results[name] for name in ("val_loss",) if name in results}
+            require_finite(measured, self.inspection, when=f" after step {trainer.global_step}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the device before the epoch's checkpoint is written."""
@@ -93,11 +93,13 @@ class StopWhereNotFinite(Callback):
             )
 
 
-def require_finite(metrics: Mapping[str, float], seen: Inspection | None) -> None:
+def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:
     """Raise `NotFiniteError` if the loss of a validation or of the test is no finite number: such a run has no result."""
     for split, name in (("validation", "val_loss"), ("test", "test_loss")):
         if name in metrics and not math.isfinite(metrics[name]):
-            raise NotFiniteError(f"the {split} loss is {metrics[name]}", hint=_remedy(seen, name.removesuffix("_loss")))
+            raise NotFiniteError(
+                f"the {split} loss{when} is {metrics[name]}", hint=_remedy(seen, name.removesuffix("_loss"))
+            )
 
 
 def _remedy(seen: Inspection | None, split: str = "train") -> str:

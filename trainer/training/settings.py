@@ -69,7 +69,7 @@ class TrainingSettings(LaunchSettings):
     """By how much `monitor` must be better for `patience` to count anew."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
-    """End the run, as failed, at the step whose training loss is no finite number; it changes nothing of a run whose losses are finite."""
+    """End the run, as failed, at the step whose training loss is no finite number; a test loss that is none fails the run in any case."""
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
     """Processes that read data ahead; 0 reads it in the training process."""
     checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None

@@ -51,7 +51,7 @@ def data(trial: Trial) -> str:
 
 def _require_finite_data(trial: Trial, seen: Inspection) -> None:
     """Find NaN and infinities in the data that the net does not treat; a net that fails in another way is the next check's matter."""
-    if not trial.subject.experiment.reads_fields:
+    if not trial.subject.experiment.has_package_steps:
         return
     try:
         require_treated(trial.fresh(), trial.whole, seen, trial.on_device)
@@ -132,7 +132,7 @@ def targets(trial: Trial) -> str:
 
 def _judged(trial: Trial, net: Task) -> list[str]:
     """Have the task judge what was read of every split, as a run does."""
-    if trial.inspection is None or not trial.subject.experiment.reads_fields:
+    if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
     return judged(net, trial.inspection, trial.batch)
 

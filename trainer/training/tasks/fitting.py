@@ -41,7 +41,7 @@ class CheckNet(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Try, on the device and in the precision of the run; every rank by the first one's inspection."""
-        if not (isinstance(pl_module, Task) and self.experiment.reads_fields):
+        if not (isinstance(pl_module, Task) and self.experiment.has_package_steps):
             return
         seen = trainer.strategy.broadcast(self.seen) if trainer.world_size > 1 else self.seen
 
