@@ -124,7 +124,7 @@ def require_readable(seen: Inspection, *, dataset: str) -> None:
     if not faults:
         return
     count = sum(values.unread for values in seen.splits.values())
-    shown = "; ".join(f"{fault.said}{in_split(split)}" for split, fault in faults[:_LISTED])
+    shown = "; ".join(f"{fault.said}{f' (split {split})' if split else ''}" for split, fault in faults[:_LISTED])
     more = f"; and {count - len(faults[:_LISTED]):,} more" if count > len(faults[:_LISTED]) else ""
     what = "1 sample" if count == 1 else f"{count:,} samples"
     raise DatasetError(f"{what} of {dataset} cannot be read: {shown}{more}", hint=faults[0][1].hint)
@@ -174,7 +174,9 @@ def told_not_finite(seen: Inspection, field: str, described: Described) -> str:
         counts[split] = ", ".join(filter(None, [counts.get(split), f"{each.count:,} {kind}"]))
     split, first, _ = found[0]
     total = "; ".join(f"{count}{in_split(split)}" for split, count in counts.items())
-    return f"{_owner(field, first.places, described)} has values that are not finite: {total}; the first is in {first.name}"
+    owner = _owner(field, first.places, described)
+    holds = "have" if owner.startswith("columns") else "has"
+    return f"{owner} {holds} values that are not finite: {total}; the first is in {first.name}"
 
 
 def _owner(field: str, places: Sequence[int], described: Described) -> str:

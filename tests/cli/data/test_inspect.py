@@ -118,7 +118,7 @@ def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
     code, _, err = publish(*IMAGES)
     assert code == 44
     assert "1 sample of d cannot be read: test/b/3.png " in err
-    assert "of split test" in err
+    assert "(split test)" in err
 
 
 def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Path) -> None:

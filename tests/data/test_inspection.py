@@ -1,0 +1,96 @@
+"""What of an inspection stops a publication or a run: said in one line, with the split, the count and the first sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainer.data.dataset import Draft
+from trainer.data.inspection import (
+    Fault,
+    FieldValues,
+    Found,
+    Inspection,
+    Shape,
+    SplitValues,
+    require_one_shape,
+    require_publishable,
+    require_readable,
+    told_not_finite,
+)
+from trainer.errors import DatasetError
+
+TABLE: dict[str, Any] = {
+    "kind": "table",
+    "files": ["t.parquet"],
+    "fields": {"x": {"column": ["a", "b", "c"]}, "y": {"column": "price"}},
+}
+NAN = Found(count=3, row=7, name="row 7 of t.parquet", places=(0, 2))
+
+
+def of_fields(**fields: FieldValues) -> Inspection:
+    """An inspection of one split."""
+    return Inspection(splits={"val": SplitValues(samples=9, fields=fields)})
+
+
+def values(**said: Any) -> FieldValues:
+    """A field of floats."""
+    return FieldValues(dtype="float32", shapes=(), **said)
+
+
+def draft(**said: Any) -> Draft:
+    """A dataset of a table."""
+    return Draft.model_validate({"name": "d", "reader": TABLE, **said})
+
+
+def test_the_columns_that_hold_nan_are_named() -> None:
+    """Of a vector of several the ones that do."""
+    seen = of_fields(x=values(nan=NAN), y=values(infinite=NAN))
+    assert told_not_finite(seen, "x", draft()) == (
+        "columns 'a', 'c' (field 'x') has values that are not finite: 3 NaN of split val; the first is in row 7 of t.parquet"
+    ).replace("has", "have")
+    assert told_not_finite(seen, "y", draft()).startswith(
+        "column 'price' (field 'y') has values that are not finite: 3 inf"
+    )
+    assert told_not_finite(of_fields(x=values()), "x", draft()) == ""
+
+
+def test_consent_is_for_a_field_and_for_both_kinds() -> None:
+    """Another field is rejected nevertheless."""
+    seen = of_fields(x=values(nan=NAN, infinite=NAN), y=values(nan=NAN))
+    with pytest.raises(DatasetError, match="column 'price'"):
+        require_publishable(seen, draft(allow_nan=["x"]))
+    require_publishable(seen, draft(allow_nan=["x", "y"]))
+
+
+def test_an_unchanged_declaration_says_nothing_of_consent() -> None:
+    """So that a version published before has the digest that it had."""
+    assert "allow_nan" not in draft().model_dump(mode="json")
+    assert draft(allow_nan=["x"]).model_dump(mode="json")["allow_nan"] == ["x"]
+
+
+def test_samples_that_cannot_be_read_are_named_and_counted() -> None:
+    """The first three, with their splits; the hint is the first one's."""
+    faults = tuple(Fault(name=str(at), said=f"{at}.png is damaged", hint=f"fix {at}") for at in range(5))
+    seen = Inspection(splits={"test": SplitValues(samples=9, unread=7, faults=faults)})
+    with pytest.raises(DatasetError) as caught:
+        require_readable(seen, dataset="d")
+    first = "7 samples of d cannot be read: 0.png is damaged (split test); 1.png is damaged (split test); 2.png"
+    assert caught.value.message == f"{first} is damaged (split test); and 4 more"
+    assert caught.value.hint == "fix 0"
+
+
+def test_shapes_are_added_up_over_splits() -> None:
+    """The fewest are shown by an example."""
+    shapes = {
+        "train": (Shape(shape=(3, 4, 4), count=5, row=0, name="a"),),
+        "val": (Shape(shape=(3, 4, 4), count=2, row=5, name="b"), Shape(shape=(3, 5, 4), count=1, row=6, name="c")),
+    }
+    splits = {
+        name: SplitValues(samples=9, fields={"image": FieldValues(dtype="uint8", shapes=each)})
+        for name, each in shapes.items()
+    }
+    with pytest.raises(DatasetError, match=r"is \[3, 4, 4\] in 7 and \[3, 5, 4\] in 1, the first being c of split val"):
+        require_one_shape(Inspection(splits=splits), "image", dataset="d")
+    require_one_shape(Inspection(splits={"train": splits["train"]}), "image", dataset="d")
