@@ -1,7 +1,6 @@
-"""Makes `uv.lock` without a trace of where it was made, and proves it current, neutral and complete.
+"""Makes `uv.lock` without a trace of where it was made, and checks that it is current, neutral, complete and of one torch.
 
-It knows how a lock's addresses are written and which of them may stand in the repository. It does not know how
-versions are chosen: that is uv's. Standard library only: it runs before anything is installed.
+It reads and writes a lock's addresses; uv chooses the versions. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -21,6 +20,10 @@ from urllib.parse import quote
 import pinned_uv
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from trainer.lock_file import any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
+
 LOCK = ROOT / "uv.lock"
 PROJECT = ROOT / "pyproject.toml"
 
@@ -33,17 +36,35 @@ REGISTRY = re.compile(r'(?P<word>registry|index) = "(?P<place>[^"]*)"')
 FILE = re.compile(r'\b(?:url|path) = "(?P<place>[^"]*)"')
 
 
-def torch_address() -> str:
-    """The one index that the project names: PyTorch's own, for the build without CUDA."""
-    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
-    return str(project["tool"]["uv"]["index"][0]["url"])
+def torch_index() -> tuple[str, str]:
+    """Name and address of the one index that the project names: PyTorch's own, for builds without CUDA."""
+    index = project()["tool"]["uv"]["index"][0]
+    return index["name"], index["url"]
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says."""
+    return tomllib.loads(PROJECT.read_text(encoding="utf-8"))
 
 
 def torch_wheels() -> list[Path]:
-    """The wheels of that index which lie in a folder that pip's find-links names."""
+    """The wheels of that index that lie in a folder that pip's find-links names."""
     places = pinned_uv.environment().get("UV_FIND_LINKS", "").split(",")
     folders = [Path(place.removeprefix("file://")) for place in places if place]
-    return sorted(wheel for folder in folders if folder.is_dir() for wheel in folder.glob("torch-*+cpu-*.whl"))
+    return sorted(wheel for folder in folders if folder.is_dir() for wheel in folder.glob("*+cpu-*.whl"))
+
+
+def missing_wheels(requirements: str) -> str:
+    """Those of exported requirements that PyTorch's index has to be asked for: its packages of which no folder has the wheel."""
+    lock = tomllib.loads(LOCK.read_text(encoding="utf-8"))["package"]
+    there = {(block["name"], block["version"]) for block in lock if block["source"].get("registry") == torch_index()[1]}
+    stanzas = re.findall(r"^(\S+)==(\S+)((?:.*\\\n)*.*\n?)", requirements, re.MULTILINE)
+    here = {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in torch_wheels()}
+    return "".join(
+        f"{name}=={version}{rest}"
+        for name, version, rest in stanzas
+        if (name, version) in there and not any(digest in rest for digest in here)
+    )
 
 
 def neutral(text: str, *, torch: dict[str, str]) -> str:
@@ -68,25 +89,61 @@ def _with_neutral_files(block: str, torch: dict[str, str]) -> str:
 
 
 def simple_index(home: Path, wheels: list[Path]) -> str:
-    """The address of a new local index, a folder, of torch alone: these wheels with their hashes."""
-    page = home / "torch" / "index.html"
-    page.parent.mkdir(parents=True)
-    links = (
-        f'<a href="{wheel.as_uri()}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
-        for wheel in wheels
-    )
-    page.write_text(f"<!DOCTYPE html><html><body>{' '.join(links)}</body></html>", encoding="utf-8")
+    """The address of a new local index, a folder, that has these wheels with their hashes."""
+    pages: dict[str, list[str]] = {}
+    for wheel in wheels:
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        pages.setdefault(distribution(wheel), []).append(f'<a href="{wheel.as_uri()}#sha256={digest}">{wheel.name}</a>')
+    for name, links in pages.items():
+        (home / name).mkdir(parents=True)
+        page = f"<!DOCTYPE html><html><body>{' '.join(links)}</body></html>"
+        (home / name / "index.html").write_text(page, encoding="utf-8")
     return home.as_uri()
+
+
+def distribution(wheel: Path) -> str:
+    """The name of the package in a wheel, as an index spells it."""
+    return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+
+
+def from_folder(text: str, names: set[str], place: str) -> str:
+    """pyproject.toml with the local index at `place` as the source of these packages, instead of PyTorch's."""
+    index, _ = torch_index()
+    for name in names:
+        line = re.compile(rf"^{re.escape(name)} = \[[^\]]*\]", re.MULTILINE)
+        text = line.sub(lambda found: found[0].replace(f'"{index}"', f'"{index}-folder"'), text)
+    return f'{text}\n[[tool.uv.index]]\nname = "{index}-folder"\nurl = "{place}"\nexplicit = true\n'
+
+
+def timeless() -> list[str]:
+    """A sentence for each package from PyTorch's index, which gives no upload times, that pyproject.toml still asks a time of."""
+    uv_says, (index, _) = project()["tool"]["uv"], torch_index()
+    free = uv_says.get("exclude-newer-package", {})
+    asked = [
+        name
+        for name, entries in uv_says.get("sources", {}).items()
+        if any(entry.get("index") == index for entry in (entries if isinstance(entries, list) else [entries]))
+    ]
+    line = ", ".join(f"{name} = false" for name in sorted({*asked, *free}))
+    return [
+        f"pyproject.toml: index {index} gives no upload times, and exclude-newer asks one of {name}: uv finds no version\n"
+        f"  -> in [tool.uv]: exclude-newer-package = {{ {line} }}"
+        for name in asked
+        if "exclude-newer" in uv_says and name not in free
+    ]
 
 
 def make(options: list[str]) -> int:
     """A new `uv.lock`, made by uv in a copy of the project, then stripped of addresses. Exit code."""
-    address, wheels = torch_address(), torch_wheels()
+    (_, address), wheels = torch_index(), torch_wheels()
+    if problems := timeless():
+        return report(problems, hint="edit pyproject.toml, then run scripts/lock again")
     with tempfile.TemporaryDirectory(prefix="reprise-lock-") as folder:
         copy = Path(folder).resolve()
         place = simple_index(copy / "index", wheels) if wheels else address
-        project = PROJECT.read_text(encoding="utf-8").replace(address, place)
-        (copy / PROJECT.name).write_text(project, encoding="utf-8")
+        text = PROJECT.read_text(encoding="utf-8")
+        names = {distribution(wheel) for wheel in wheels}
+        (copy / PROJECT.name).write_text(from_folder(text, names, place) if wheels else text, encoding="utf-8")
         if LOCK.exists():
             shutil.copyfile(LOCK, copy / LOCK.name)
         if code := uv("lock", "--directory", str(copy), *options):
@@ -94,18 +151,20 @@ def make(options: list[str]) -> int:
         made = (copy / LOCK.name).read_text(encoding="utf-8")
     text = neutral(made, torch={place: address, place.removeprefix("file://"): address, address: address})
     if problems := places(text, address) + hashes(text):
-        return told(problems)
+        return report(problems)
+    if problems := other_torch(text):
+        return report(problems, hint="uv.lock stays as it was: edit pyproject.toml, then run scripts/lock again")
     LOCK.write_text(text, encoding="utf-8")
     return 0
 
 
 def uv(*arguments: str, **variables: str) -> int:
-    """Runs the pinned uv on the default index alone: other places tell neither hash nor time of each file."""
+    """Runs the pinned uv on the default index alone: other places give neither hash nor time of each file."""
     environment = {**pinned_uv.environment(), "UV_INDEX": "", "UV_FIND_LINKS": "", **variables}
     try:
         program = pinned_uv.uv(*pinned_uv.pinned())
     except pinned_uv.NoUvError as problem:
-        return told([str(problem)])
+        return report([str(problem)])
     # Named, so that uv does not look into .venv, which may be another user's.
     return subprocess.run([program, *arguments, "--python", sys.executable], env=environment, check=False).returncode
 
@@ -135,24 +194,75 @@ def hashes(text: str) -> list[str]:
     return problems
 
 
+def environments() -> dict[str, list[str]]:
+    """The extras of each environment that the checkout declares."""
+    files = [path for path in sorted((ROOT / "environments").glob("*.toml")) if not path.name.endswith(".pin.toml")]
+    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")).get("extras", []) for path in files}
+
+
+def other_torch(text: str) -> list[str]:
+    """A sentence for each package that links torch and is locked from another index than its environment's torch.
+
+    `[tool.reprise] any-torch-build` of pyproject.toml lists those that work with every build of torch.
+    """
+    exempt = any_torch_build(PROJECT.read_text(encoding="utf-8"))
+    problems = []
+    for name, extras in environments().items():
+        torch = packages(text, extras).get("torch")
+        for one in misplaced(text, extras, exempt=exempt):
+            said = f"uv.lock: environment {name}: found {one.name} {one.version} of {index_name(one.source)}"
+            expected = (
+                f"expected the build of {index_name(torch.source)}, where torch {torch.version} is from"
+                if torch
+                else ""
+            )
+            problems.append(f"{said}, {expected}: both link libtorch\n  -> {source_line(text, one.name, extras)}")
+    return problems
+
+
+def index_name(address: str) -> str:
+    """What messages call an index."""
+    name, torch = torch_index()
+    return f"index {name}" if address == torch else "the default index"
+
+
+def source_line(text: str, name: str, extras: list[str]) -> str:
+    """The edit of pyproject.toml that takes a package from the index that torch is from."""
+    index, address = torch_index()
+    torch = packages(text, extras)["torch"]
+    if torch.source != address:
+        return f'in [tool.uv.sources], limit the line of {name} to the extra that has torch\'s CPU build: extra = "cpu"'
+    listed = [extra for extra in extras_with(text, name) if extra in extras]
+    here = listed or [extra for extra in extras_with(text, "torch") if extra in extras]
+    entries = ", ".join(f'{{ index = "{index}", extra = "{extra}" }}' for extra in here)
+    line = f"in [tool.uv.sources], add: {name} = [{entries}]; in exclude-newer-package, add: {name} = false"
+    return (
+        line
+        if listed
+        else f"list {name} in extra {here[0]} too, since a source counts for what is listed there; {line}"
+    )
+
+
 def _files(package: dict[str, Any]) -> list[dict[str, str]]:
     return [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
 
 
 def check() -> int:
-    """Says whether the committed lock is current, neutral and complete. Asks no network. Exit code."""
+    """Whether the committed lock is current, neutral, complete and of one torch. Asks no network. Exit code."""
     try:
         text = LOCK.read_text(encoding="utf-8")
-        problems = places(text, torch_address()) + hashes(text)
-        packages = tomllib.loads(text)["package"]
+        problems = places(text, torch_index()[1]) + hashes(text)
+        count = tomllib.loads(text)["package"]
     except (OSError, tomllib.TOMLDecodeError, KeyError) as problem:
-        return told([f"uv.lock: cannot be read: {problem}"])
+        return report([f"uv.lock: cannot be read: {problem}"])
     if problems:
-        return told(problems)
+        return report(problems)
     if not current():
-        return told(["uv.lock is not what pyproject.toml asks for"])
-    count = sum(len(_files(package)) for package in packages)
-    print(f"uv.lock: current, neutral, complete: {len(packages)} packages, {count} files")
+        return report(["uv.lock is not what pyproject.toml asks for"])
+    if problems := other_torch(text):
+        return report(problems, hint="edit pyproject.toml, run scripts/lock, and commit both")
+    files = sum(len(_files(package)) for package in count)
+    print(f"uv.lock: current, neutral, complete: {len(count)} packages, {files} files")
     return 0
 
 
@@ -165,22 +275,26 @@ def current() -> bool:
         return uv(*asked, UV_DEFAULT_INDEX=INDEX, UV_FIND_LINKS="") == 0
 
 
-def told(problems: list[str]) -> int:
-    """Each problem on a line, then what to do. Exit code 1."""
-    print(*problems, "lock: run scripts/lock and commit uv.lock", sep="\n", file=sys.stderr)
+def report(problems: list[str], hint: str = "run scripts/lock and commit uv.lock") -> int:
+    """Print each problem on a line, then what to do. Exit code 1."""
+    print(*problems, f"lock: {hint}", sep="\n", file=sys.stderr)
     return 1
 
 
 def main() -> int:
-    """The verbs of scripts/lock, and `torch-index` for scripts/venv."""
+    """The verbs of scripts/lock, and what scripts/venv and scripts/wheelhouse ask for."""
     parser = argparse.ArgumentParser(prog="scripts/lock", description="Make uv.lock, or prove it.")
-    parser.add_argument("--check", action="store_true", help="prove it current, neutral, complete; offline")
+    parser.add_argument(
+        "--check", action="store_true", help="prove it current, neutral, complete, of one torch; offline"
+    )
     parser.add_argument("--upgrade", action="store_true", help="move every package to its newest version")
     parser.add_argument("--upgrade-package", metavar="P", action="append", default=[], help="move one package")
-    parser.add_argument("--torch-index", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--torch-index", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
+    parser.add_argument("--torch-wheels", metavar="REQUIREMENTS", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.torch_index:
-        print("" if torch_wheels() else torch_address())
+    if file := given.torch_index or given.torch_wheels:
+        wanted = missing_wheels(Path(file).read_text(encoding="utf-8"))
+        print(torch_index()[1] if wanted and given.torch_index else wanted, end="")
         return 0
     if given.check:
         return check()

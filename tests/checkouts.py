@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from trainer.actions.build_image import Machine
-from trainer.environment import INVENTORY, RECIPES
+from trainer.environment import BAKED_SCRIPTS, RECIPES
 from trainer.host.indexes import Indexes
 
 ROOT = Path(__file__).parents[1]
@@ -14,11 +15,53 @@ BASE = f"docker.io/library/debian:bookworm-slim@sha256:{'8' * 64}"
 MACHINE = Machine(base=BASE, indexes=Indexes(variables={}, folders=(), left_out=()), ca=None, proxies={})
 
 
+HASH: Final = f"sha256:{'0' * 64}"
+INDEX: Final = 'source = { registry = "https://index.invalid/simple" }'
+
+
+def locked(name: str, *, version: str = "1", needs: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
+    """A package of a lock, with one wheel."""
+    entries = ", ".join(f'{{ name = "{each}" }}' for each in needs)
+    wheel = f'{{ url = "https://files.invalid/{name}-{version}-{tag}.whl", hash = "{HASH}" }}'
+    return (
+        f'[[package]]\nname = "{name}"\nversion = "{version}"\n{INDEX}\n'
+        f"dependencies = [{entries}]\nwheels = [{wheel}]\n"
+    )
+
+
+PROJECT: Final = """version = 1
+[[package]]
+name = "reprise"
+version = "0"
+source = { editable = "." }
+dependencies = [{ name = "shared" }]
+[package.optional-dependencies]
+cpu = [{ name = "torch", version = "2.13.0+cpu" }]
+cuda = [{ name = "torch", version = "2.13.0" }]
+store = [{ name = "server" }]
+samples = []
+[package.dev-dependencies]
+uv = [{ name = "uv" }]
+"""
+LOCK: Final = PROJECT + "".join(
+    [
+        locked("shared"),
+        locked("server"),
+        locked("uv"),
+        locked("torch", version="2.13.0", tag="cp311-cp311-manylinux_2_28_x86_64"),
+        locked("torch", version="2.13.0+cpu", tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+            "2.13.0+cpu-", "2.13.0%2Bcpu-"
+        ),
+    ]
+)
+"""A lock of a few packages: each environment has one that the others have not, and all share one."""
+
+
 def checkout(folder: Path) -> Path:
     """A checkout in `folder` with everything that a build is a function of."""
-    for name in (*RECIPES, INVENTORY, *(f"environments/{name}.toml" for name in ("cpu", "cuda", "store"))):
+    for name in (*RECIPES, *BAKED_SCRIPTS, *(f"environments/{name}.toml" for name in ("cpu", "cuda", "store"))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    (folder / "uv.lock").write_text('wheels = [{ url = "https://files.invalid/torch-2.13.0%2Bcpu-cp311.whl" }]\n')
+    (folder / "uv.lock").write_text(LOCK)
     (folder / "runs").mkdir()
     return folder

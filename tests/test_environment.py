@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, ROOT, checkout
+from tests.checkouts import BASE, LOCK, ROOT, checkout
 from trainer.environment import environment_names, inputs_of, load_environment, load_pin
 from trainer.errors import DocumentError, EnvironmentNameError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def build_id(name: str, root: Path) -> str:
+    return inputs_of(load_environment(name, root=root), base=BASE, root=root).build_id
+
+
+def spoil(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
 
 
 def test_cuda_differs_from_cpu_by_its_extra_alone() -> None:
@@ -66,7 +76,8 @@ def test_like_takes_over_what_is_not_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["uv.lock", "docker/Dockerfile", "docker/install-packages", "trainer/host/inventory.py"]
+    "file",
+    ["docker/Dockerfile", "docker/install-packages", "trainer/host/inventory.py", "trainer/host/import_test.py"],
 )
 def test_every_input_moves_the_build_id(tmp_path: Path, file: str) -> None:
     """A byte more in any input names another build."""
@@ -75,6 +86,43 @@ def test_every_input_moves_the_build_id(tmp_path: Path, file: str) -> None:
     with (root / file).open("a") as out:
         out.write("#\n")
     assert inputs_of(load_environment("cpu", root=root), base=BASE, root=root).build_id != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moved"),
+    [
+        ('name = "shared"\nversion = "1"', 'name = "shared"\nversion = "2"', ["cpu", "cuda", "store"]),
+        ('name = "uv"\nversion = "1"', 'name = "uv"\nversion = "2"', ["cpu", "cuda", "store"]),
+        ('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"', ["store"]),
+        ("cuda = [", 'cuda = [{ name = "server" }, ', ["cuda"]),
+        ("# the end", "# another end", []),
+    ],
+)
+def test_a_change_of_the_lock_moves_the_environments_that_install_it(
+    tmp_path: Path, old: str, new: str, moved: list[str]
+) -> None:
+    root = checkout(tmp_path)
+    (root / "uv.lock").write_text(f"{LOCK}# the end\n")
+    before = {name: build_id(name, root) for name in ("cpu", "cuda", "store")}
+    spoil(root / "uv.lock", old, new)
+    assert [name for name in before if build_id(name, root) != before[name]] == moved
+
+
+def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    (root / "environments" / "vision.toml").write_text('like = "cpu"\nextras = ["cpu", "vision"]\n')
+    with pytest.raises(DocumentError, match=r"environment vision: uv\.lock has no extra 'vision'") as caught:
+        build_id("vision", root)
+    assert "scripts/lock" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< ours\n", "[[package]]\nversion = '1'\n"])
+def test_a_lock_with_conflict_markers_is_an_error_with_its_remedy(tmp_path: Path, text: str) -> None:
+    root = checkout(tmp_path)
+    (root / "uv.lock").write_text(text)
+    with pytest.raises(DocumentError, match="is no lock of uv") as caught:
+        build_id("cpu", root)
+    assert "git checkout uv.lock" in str(caught.value.hint)
 
 
 def test_the_code_is_no_input(tmp_path: Path) -> None:

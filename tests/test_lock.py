@@ -1,7 +1,8 @@
-"""The lock names no place, and `scripts/lock --check` says so, offline."""
+"""The lock names no place and has one torch for each environment, and `scripts/lock --check` says so, offline."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,8 +40,17 @@ wheels = [
 def copy(tmp_path: Path) -> Path:
     """A copy of what the lock is made of, for a test to spoil."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "uv.lock"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
+    for folder in ("trainer", "environments"):
+        (tmp_path / folder).mkdir()
+    for path in (
+        "pyproject.toml",
+        "uv.lock",
+        "trainer/__init__.py",
+        "trainer/lock_file.py",
+        "environments/cpu.toml",
+        "environments/cuda.toml",
+    ):
+        shutil.copyfile(ROOT / path, tmp_path / path)
     (ROOT / ".reprise").mkdir(exist_ok=True)
     (tmp_path / ".reprise").symlink_to(ROOT / ".reprise")
     return tmp_path
@@ -136,3 +146,116 @@ def test_no_other_file_names_a_registry() -> None:
     }
     assert named == {"pyproject.toml", "uv.lock"}
     assert not any(host in (ROOT / name).read_text(encoding="utf-8") for name in named for host in hosts)
+
+
+# --- packages that link torch
+
+VISION: Final = "torchvision-0.28.0-cp311-cp311-manylinux_2_28_x86_64"
+CPU_TORCH: Final = (
+    '{ name = "torch", version = "2.13.0+cpu", source = { registry = "' + lock.torch_index()[1] + '" }, '
+    "marker = \"extra == 'extra-7-reprise-cpu'\" }"
+)
+CUDA_TORCH: Final = (
+    '{ name = "torch", version = "2.13.0", source = { registry = "https://index.invalid/simple" }, '
+    "marker = \"extra == 'extra-7-reprise-cuda'\" }"
+)
+
+
+def with_package(text: str, name: str, *, wheel: str, index: str = lock.INDEX, extras: str = "cpu cuda") -> str:
+    """A lock to which the extras have added a package that depends on torch."""
+    for extra in extras.split():
+        text = text.replace(f"\n{extra} = [\n", f'\n{extra} = [\n    {{ name = "{name}" }},\n', 1)
+    return f"""{text}
+[[package]]
+name = "{name}"
+version = "0.28.0"
+source = {{ registry = "{index}" }}
+dependencies = [{CPU_TORCH}, {CUDA_TORCH}]
+wheels = [{{ url = "https://files.invalid/{wheel}.whl", hash = "{HASH}" }}]
+"""
+
+
+@pytest.fixture
+def committed() -> str:
+    return (ROOT / "uv.lock").read_text(encoding="utf-8")
+
+
+def test_torchvision_of_the_default_index_is_rejected_beside_torchs_cpu_build(committed: str) -> None:
+    (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION))
+    assert problem.startswith("uv.lock: environment cpu: found torchvision 0.28.0 of the default index, expected the")
+    assert 'add: torchvision = [{ index = "pytorch-cpu", extra = "cpu" }]; in exclude-newer-package, add: t' in problem
+
+
+def test_a_cpu_build_is_rejected_beside_torchs_cuda_build(committed: str) -> None:
+    (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION, index=lock.torch_index()[1]))
+    assert problem.startswith("uv.lock: environment cuda: found torchvision 0.28.0 of index pytorch-cpu, expected the")
+    assert 'limit the line of torchvision to the extra that has torch\'s CPU build: extra = "cpu"' in problem
+
+
+def test_a_linked_package_that_only_another_package_needs_has_to_be_listed(committed: str) -> None:
+    text = with_package(committed, "torchvision", wheel=VISION, extras="").replace(
+        '\nname = "torchmetrics"\nversion = "1.9.0"\nsource = { registry = "https://index.invalid/simple" }\ndependencies = [',
+        '\nname = "torchmetrics"\nversion = "1.9.0"\nsource = { registry = "https://index.invalid/simple" }\ndependencies = ['
+        '{ name = "torchvision" },',
+    )
+    (problem,) = lock.other_torch(text)
+    assert "list torchvision in extra cpu too" in problem
+
+
+@pytest.mark.parametrize(
+    "wheel", ["torchdata-0.28.0-py3-none-any", "torchdata-0.28.0-cp312-cp312-manylinux_2_28_x86_64"]
+)
+def test_a_package_without_machine_code_for_the_image_may_come_from_anywhere(committed: str, wheel: str) -> None:
+    assert lock.other_torch(with_package(committed, "torchdata", wheel=wheel)) == []
+
+
+def test_a_package_that_is_called_after_torch_links_it_even_if_it_declares_nothing(committed: str) -> None:
+    text = with_package(committed, "torchcodec", wheel=VISION).replace(
+        f"dependencies = [{CPU_TORCH}, {CUDA_TORCH}]\n", ""
+    )
+    assert "found torchcodec 0.28.0" in lock.other_torch(text)[0]
+
+
+def test_a_package_that_works_with_every_torch_is_exempt_by_name(
+    copy: Path, committed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PROJECT", copy / "pyproject.toml")
+    spoil(copy / "pyproject.toml", "[tool.ruff]", '[tool.reprise]\nany-torch-build = ["tensordict"]\n\n[tool.ruff]')
+    assert lock.other_torch(with_package(committed, "tensordict", wheel=VISION)) == []
+    assert lock.other_torch(with_package(committed, "bitsandbytes", wheel=VISION))
+
+
+def test_a_source_without_upload_times_needs_its_exception_before_uv_is_asked(copy: Path) -> None:
+    spoil(
+        copy / "pyproject.toml",
+        "[tool.uv.sources]",
+        '[tool.uv.sources]\ntorchvision = [{ index = "pytorch-cpu", extra = "cpu" }]',
+    )
+    done = subprocess.run([copy / "scripts" / "lock"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "exclude-newer-package = { torch = false, torchvision = false }" in done.stderr
+
+
+def test_only_packages_with_a_wheel_in_the_folder_are_locked_from_it(tmp_path: Path) -> None:
+    wheel = tmp_path / "torchvision-0.28.0+cpu-cp311-cp311-linux_x86_64.whl"
+    wheel.write_bytes(b"a wheel")
+    place = lock.simple_index(tmp_path / "index", [wheel])
+    assert wheel.name in (tmp_path / "index" / "torchvision" / "index.html").read_text()
+    sources = 'torch = [{ index = "pytorch-cpu", extra = "cpu" }]\ntorchvision = [\n  { index = "pytorch-cpu" },\n]\n'
+    text = lock.from_folder(sources, {"torchvision"}, place)
+    assert text.startswith(
+        'torch = [{ index = "pytorch-cpu", extra = "cpu" }]\ntorchvision = [\n  { index = "pytorch-cpu-folder" }'
+    )
+    assert f'name = "pytorch-cpu-folder"\nurl = "{place}"' in text
+
+
+def test_pytorchs_index_is_asked_for_the_wheels_that_no_folder_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl"
+    wheel.write_bytes(b"a wheel")
+    requirements = "numpy==2.4.6 \\\n    --hash=sha256:11\ntorch==2.13.0+cpu ; a \\\n    --hash=sha256:{}\n"
+    digest = hashlib.sha256(b"a wheel").hexdigest()
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    assert lock.missing_wheels(requirements.format("22")) == "torch==2.13.0+cpu ; a \\\n    --hash=sha256:22\n"
+    assert lock.missing_wheels(requirements.format(digest)) == ""

@@ -1,6 +1,6 @@
 """Environments: named, pinned sets of software, as `environments/<name>.toml` declares them, and pins, the committed images of them.
 
-Knows what a declaration may say and which inputs a build id names. Refuses to know how an image is built or where one is kept.
+Reads declarations and computes build ids from a build's inputs; building and keeping images is left to `actions`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from trainer.digest import Digest, digest_of_bytes, digest_of_document, digest_of_file
 from trainer.document import Document, read_toml, typed
 from trainer.errors import DocumentError, EnvironmentNameError
+from trainer.lock_file import packages, requirements_digest, tool_digest, undefined_extras
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ RECIPES: Final = (
     "docker/install-system",
     "docker/install-uv",
 )
-INVENTORY: Final = "trainer/host/inventory.py"
-"""Run in the build: what it prints is baked, so it is an input too."""
+BAKED_SCRIPTS: Final = ("trainer/host/inventory.py", "trainer/host/import_test.py")
+"""Run in the build: the inventory is baked, and an image whose packages cannot be imported is none."""
 
 Base = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_-]+@sha256:[0-9a-f]{64}$")]
 """An image reference with its digest: a tag alone names nothing for long."""
@@ -95,7 +96,9 @@ class Inputs(Document):
     base: str
     """The reference the build really starts from: the declared base, or the one built here where no registry can be reached."""
     lock: Digest
+    """Names the packages that the lock gives to this environment; a change for another environment leaves it as it is."""
     recipes: dict[str, Digest]
+    """The files that say how an image is built, and `uv`, the program that installs the packages."""
 
     @property
     def build_id(self) -> str:
@@ -141,16 +144,34 @@ def pin_path(name: str, root: Path) -> Path:
 
 def inputs_of(environment: Environment, *, base: str, root: Path) -> Inputs:
     """Gather a build's inputs from a checkout."""
-    recipes = {name: digest_of_file(root / name) for name in (*RECIPES, INVENTORY)}
-    return Inputs(environment=environment, base=base, lock=lock_digest(root), recipes=recipes)
+    recipes = {name: digest_of_file(root / name) for name in (*RECIPES, *BAKED_SCRIPTS)}
+    recipes["uv"] = tool_digest(read_lock(root), "uv")
+    return Inputs(environment=environment, base=base, lock=requirements_of(environment, root=root), recipes=recipes)
 
 
-def lock_digest(root: Path) -> str:
-    """Name the checkout's lock by its bytes."""
+def requirements_of(environment: Environment, *, root: Path) -> str:
+    """Name the packages that the checkout's lock gives to an environment. Raises `DocumentError` for an extra without a lock."""
+    text = read_lock(root)
+    if missing := undefined_extras(text, environment.extras):
+        said = f"environment {environment.name}: uv.lock has no extra {missing[0]!r}"
+        raise DocumentError(
+            said, hint="add it to [project.optional-dependencies] of pyproject.toml, then run scripts/lock"
+        )
+    return requirements_digest(text, environment.extras)
+
+
+def read_lock(root: Path) -> str:
+    """The text of the checkout's lock. Raises `DocumentError` if there is none, or no lock in it."""
     path = root / "uv.lock"
     if not path.is_file():
         raise DocumentError(f"{path} does not exist", hint="scripts/lock makes it")
-    return digest_of_file(path)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        packages(text, ())
+    except (ValueError, KeyError) as fault:
+        hint = "take it from git (git checkout uv.lock), then run scripts/lock"
+        raise DocumentError(f"{path} is no lock of uv: {fault}", hint=hint) from fault
+    return text
 
 
 def source_digest(root: Path, patterns: tuple[str, ...]) -> str:

@@ -84,7 +84,9 @@ class Ingredients(Document):
     """The values of the settings that bear on the result."""
     source: Digest
     lock: Digest | None
-    """`None`: no lock was there to name."""
+    """The whole lock; `None`: no lock was there to name."""
+    requirements: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
+    """What the lock gives to the environment of the image; `None`: not known, or the record is older than this field."""
     layers: list[Digest] | None
     """The diff IDs of the environment's layers; `None`: not known."""
     datasets: dict[str, DatasetIngredient]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, MACHINE, checkout
+from tests.checkouts import BASE, LOCK, MACHINE, checkout, locked
 from tests.engine.memory import FACTS, MemoryEngine
 from trainer.actions.build_image import build, current, plan, recipe
 from trainer.errors import ImageBuildError
 from trainer.host.indexes import Indexes
 
 if TYPE_CHECKING:
+    from trainer.actions.build_image import Stage
     from trainer.engine import BuildRequest, Digests
 
 
@@ -60,8 +61,26 @@ def test_an_edit_of_the_lock_makes_the_image_another(tmp_path: Path) -> None:
     """The image of the old lock is not taken for the new one's."""
     root, engine = checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
-    (root / "uv.lock").write_text("# another\n")
+    (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
     assert current("cpu", stage="environment", engine=engine, root=root) is None
+
+
+def test_a_change_for_another_environment_needs_no_build(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    (root / "uv.lock").write_text(LOCK.replace("store = [", 'store = [{ name = "added" }, ') + locked("added"))
+    assert current("cpu", stage="environment", engine=engine, root=root) is not None
+    assert current("store", stage="environment", engine=engine, root=root) is None
+
+
+@pytest.mark.parametrize("stage", ["code", "development"])
+def test_a_stage_that_bakes_the_whole_lock_follows_all_of_it(tmp_path: Path, stage: Stage) -> None:
+    root = checkout(tmp_path)
+    before = plan("cpu", stage=stage, base=BASE, root=root)
+    (root / "uv.lock").write_text(LOCK + locked("other"))
+    after = plan("cpu", stage=stage, base=BASE, root=root)
+    assert after.build_id == before.build_id
+    assert after.tag != before.tag
 
 
 def test_the_code_stage_follows_the_code(tmp_path: Path) -> None:
@@ -97,7 +116,7 @@ def test_variables_are_set_where_their_place_is(tmp_path: Path) -> None:
 def test_indexes_come_in_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
     """A password in an index's address is in no argument; a folder of wheels is not handed in whole."""
     root, engine = checkout(tmp_path / "checkout"), Watching()
-    for name in ("torch-2.13.0+cpu-cp311.whl", "other-1.whl"):
+    for name in ("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "other-1.whl"):
         (tmp_path / name).touch()
     indexes = Indexes(
         variables={"UV_DEFAULT_INDEX": "https://me:word@mirror.example/"}, folders=(tmp_path,), left_out=()
@@ -110,7 +129,7 @@ def test_indexes_come_in_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path
     )
     assert "word" not in str(engine.built[0].arguments)
     assert engine.index == "UV_DEFAULT_INDEX=https://me:word@mirror.example/\n"
-    assert engine.wheels == ["torch-2.13.0+cpu-cp311.whl"]
+    assert engine.wheels == ["torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"]
 
 
 def test_an_engine_without_manifests_knows_an_image_by_its_config(tmp_path: Path) -> None:
@@ -119,3 +138,17 @@ def test_an_engine_without_manifests_knows_an_image_by_its_config(tmp_path: Path
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert built.manifest is None
     assert built.reference == built.config
+
+
+def test_a_package_for_another_torch_ends_the_build_before_it_begins(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    vision = locked("torchvision", needs=("torch",), tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+        "index.in", "other.in"
+    )
+    (root / "uv.lock").write_text(LOCK.replace("cpu = [", 'cpu = [{ name = "torchvision" }, ') + vision)
+    wanted = plan("cpu", stage="environment", base=BASE, root=root)
+    with pytest.raises(ImageBuildError, match=r"uv\.lock has torchvision 1 for another build of torch"):
+        build(wanted, engine=engine, machine=MACHINE, root=root)
+    assert engine.built == []
+    (root / "pyproject.toml").write_text('[tool.reprise]\nany-torch-build = ["torchvision"]\n')
+    build(wanted, engine=engine, machine=MACHINE, root=root)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, MACHINE, checkout
+from tests.checkouts import BASE, LOCK, MACHINE, checkout
 from tests.engine.memory import FACTS, MemoryEngine
 from trainer.actions.build_image import Built, build, plan
 from trainer.actions.pin import pin, restore, unpin
@@ -76,7 +76,7 @@ def test_a_pin_of_other_inputs_is_refused(tmp_path: Path) -> None:
     """After an edit of the lock the pinned image is not what the checkout says."""
     root, engine = checkout(tmp_path), MemoryEngine()
     pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
-    (root / "uv.lock").write_text("# another\n")
+    (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
     with pytest.raises(PinError, match="this checkout is build"):
         image_values("cpu", engine=engine, root=root)
 

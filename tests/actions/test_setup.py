@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkouts import BASE, MACHINE, checkout
+from tests.checkouts import BASE, LOCK, MACHINE, checkout
 from tests.engine.memory import FACTS, MemoryEngine
 from trainer.actions import setup
 from trainer.actions.build_image import build, plan
@@ -120,7 +120,7 @@ def test_until_this_locks_store_is_built_an_earlier_one_serves(tmp_path: Path) -
     """The server only keeps bytes; once there is one of this lock, it is that one."""
     root, engine = checkout(tmp_path), MemoryEngine()
     earlier = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
-    (root / "uv.lock").write_text("moved on\n")
+    (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
     assert setup.image_values("cpu", engine=engine, root=root) == {"REPRISE_STORE_IMAGE": earlier.reference}
     now = build(plan("store", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     assert now.reference != earlier.reference

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.checkouts import LOCK, checkout
 from trainer.cli.machine import check_environment, check_lock, device_for
 from trainer.determinism import Level
 from trainer.digest import digest_of_bytes
+from trainer.environment import load_environment, requirements_of
 from trainer.errors import DeviceError, EnvironmentNameError, LockError, SettingError
 from trainer.host.image_claim import Baked, Claim
 from trainer.record import Image, Knowledge
@@ -20,18 +22,37 @@ if TYPE_CHECKING:
 
 def claimed(lock: bytes) -> Claim:
     """Be in an image that was built from `lock`."""
-    some = digest_of_bytes(b"")
-    baked = Baked(format="reprise.image/1", environment="cpu", build_id=some, lock=digest_of_bytes(lock))
+    return with_packages(digest_of_bytes(lock))
+
+
+def with_packages(digest: str) -> Claim:
+    """Be in an image of the environment `cpu` that says this of its lock."""
+    baked = Baked(format="reprise.image/1", environment="cpu", build_id=digest_of_bytes(b""), lock=digest)
     return Claim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 
 
 def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:
     """What would run is not what the checkout's lock says."""
-    (tmp_path / "uv.lock").write_bytes(b"mine")
-    check_lock(claimed(b"mine"), tmp_path)
-    with pytest.raises(LockError, match="this image was built from") as caught:
-        check_lock(claimed(b"theirs"), tmp_path)
-    assert caught.value.hint == "build it anew: scripts/reprise image build cpu"
+    root = checkout(tmp_path)
+    check_lock(claimed((root / "uv.lock").read_bytes()), root)
+    with pytest.raises(LockError, match=r"for environment cpu, uv\.lock of the checkout gives packages") as caught:
+        check_lock(claimed(b"theirs"), root)
+    assert caught.value.hint == "build the image: scripts/reprise image build cpu"
+
+
+def test_a_lock_that_changed_for_another_environment_is_the_images_still(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    known = with_packages(requirements_of(load_environment("cpu", root=root), root=root))
+    (root / "uv.lock").write_text(LOCK.replace('name = "server"\nversion = "1"', 'name = "server"\nversion = "2"'))
+    check_lock(known, root)
+    (root / "uv.lock").write_text(LOCK.replace('name = "shared"\nversion = "1"', 'name = "shared"\nversion = "2"'))
+    with pytest.raises(LockError):
+        check_lock(known, root)
+
+
+def test_a_missing_lock_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match=r"uv.lock does not exist"):
+        check_lock(claimed(b"mine"), tmp_path)
 
 
 def test_another_environment_is_refused() -> None:

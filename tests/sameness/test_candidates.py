@@ -60,6 +60,17 @@ def test_each_ingredient_is_told_by_name_with_both_values(
     assert all(each.ingredient for each in candidates(record({}), altered(**made)))
 
 
+def test_what_the_lock_gives_to_other_environments_is_no_difference() -> None:
+    a = altered(lock=ONE, requirements=ONE)
+    assert found(altered(lock=TWO, requirements=ONE), a) == []
+    assert found(altered(lock=TWO, requirements=TWO), a) == [(Kind.LOCK, "uv.lock", ONE, TWO)]
+
+
+def test_a_record_that_is_older_than_requirements_is_compared_by_the_whole_lock() -> None:
+    assert found(altered(lock=TWO), altered(lock=ONE, requirements=ONE)) == [(Kind.LOCK, "uv.lock", ONE, TWO)]
+    assert found(altered(lock=ONE), altered(lock=ONE, requirements=ONE)) == []
+
+
 def test_a_setting_is_told_with_its_origins() -> None:
     """A learning rate of one float64 step more, from the command line, is not rounded away."""
     b = altered(

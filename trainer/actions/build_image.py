@@ -16,8 +16,9 @@ from urllib.parse import unquote
 
 from trainer.digest import canonical, digest_of_document
 from trainer.engine import BuildRequest
-from trainer.environment import image_json, inputs_of, load_environment, source_digest
+from trainer.environment import image_json, inputs_of, load_environment, read_lock, source_digest
 from trainer.errors import ImageBuildError
+from trainer.lock_file import any_torch_build, misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ REPOSITORY: Final = "localhost/reprise"
 EPOCH: Final = 1767225600
 """2026-01-01T00:00:00Z: the time of every file in every image."""
 BASE_LABEL: Final = "org.opencontainers.image.base.name"
-_BAKED: Final = ("trainer/**/*", "datasets/*.toml", "environments/*.toml", "pyproject.toml")
+_BAKED: Final = ("trainer/**/*", "datasets/*.toml", "environments/*.toml", "pyproject.toml", "uv.lock")
 _PLACE: Final = "# variables\n"
 
 
@@ -102,11 +103,23 @@ def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | N
 def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: bool = False) -> Built:
     """Make the image of a plan. `fresh` uses no cache. Raises `ImageBuildError`."""
     begun = time.monotonic()
+    check_torch(wanted.inputs.environment, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
         engine.build(_request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh))
     if (image := engine.image(wanted.tag)) is None:
         raise ImageBuildError(f"the engine built {wanted.tag} and does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
+
+
+def check_torch(environment: Environment, *, root: Path) -> None:
+    """Raise `ImageBuildError` for a package that is locked for another build of torch: its import would fail after the build."""
+    project = root / "pyproject.toml"
+    exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
+    if wrong := misplaced(read_lock(root), environment.extras, exempt=exempt):
+        said = (
+            f"environment {environment.name}: uv.lock has {wrong[0].name} {wrong[0].version} for another build of torch"
+        )
+        raise ImageBuildError(said, hint="scripts/lock --check names the edit of pyproject.toml")
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:
@@ -171,8 +184,8 @@ def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
 
 
 def _beside(stage: Stage, root: Path) -> str:
-    """What a stage adds to the environment: the package's files; for development the lock, which is in the build id, says all."""
-    return source_digest(root, _BAKED) if stage == "code" else re.sub(r"\W", "", stage)
+    """What a stage adds to the environment: the package's files; for development the tools of the lock, and the lock itself."""
+    return source_digest(root, _BAKED if stage == "code" else ("uv.lock",))
 
 
 def _built(wanted: Plan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> Built:

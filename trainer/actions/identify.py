@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.determinism import Level, capabilities, threads_at, variables
 from trainer.digest import digest_of_file
+from trainer.environment import load_environment, requirements_of
+from trainer.errors import DocumentError, EnvironmentNameError
 from trainer.host import guard
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
@@ -71,6 +73,7 @@ def identify(
         settings=_bearing(facts, Role.RESULT),
         source=facts.frozen.digest,
         lock=digest_of_file(lock) if lock.is_file() else None,
+        requirements=_requirements(known.image.environment, source=source),
         layers=known.layers,
         datasets={
             dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
@@ -103,6 +106,16 @@ def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
     text = lock.read_text(encoding="utf-8") if lock.is_file() else None
     files = guard.differences(here["roots"], source=str(source))
     return [*drift(baked, here, lock=text), *files, *guard.foreign_libraries(here["libraries"], here["roots"])]
+
+
+def _requirements(environment: str | None, *, source: Path) -> str | None:
+    """What the source's lock gives to the image's environment; none without an image, and for one that the source does not declare."""
+    if environment is None:
+        return None
+    try:
+        return requirements_of(load_environment(environment, root=source), root=source)
+    except (DocumentError, EnvironmentNameError):
+        return None
 
 
 def _bearing(facts: Facts, role: Role) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def hybrid(a: Made, b: Made, swapped: Swaps) -> Made:
             "settings": settings,
             "source": bundle.digest,
             "lock": image.ingredients.lock,
+            "requirements": image.ingredients.requirements,
             "layers": image.ingredients.layers,
             "datasets": {wanted: known[wanted]},
             "determinism": _held(a.record, b.record, swapped),

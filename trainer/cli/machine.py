@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.determinism import Level, threads_at
 from trainer.digest import digest_of_file
+from trainer.environment import load_environment, requirements_of
 from trainer.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.host.hardware import gpu_nodes
 from trainer.record import Knowledge
@@ -24,16 +25,19 @@ if TYPE_CHECKING:
 
 
 def check_lock(known: Claim, checkout: Path) -> None:
-    """Refuse a checkout whose lock is not the one the image was built from: what would run is not what the lock says."""
+    """Refuse a checkout whose lock gives other packages to the environment than the image was built from. Raises `LockError`."""
     if known.baked is None:
         return
-    lock = checkout / "uv.lock"
-    found = digest_of_file(lock) if lock.is_file() else None
+    name, lock = known.baked.environment, checkout / "uv.lock"
+    if not lock.is_file():
+        raise LockError(f"{lock} does not exist; an image runs what it says", hint="git checkout uv.lock")
+    if known.baked.lock == digest_of_file(lock):
+        return
+    found = requirements_of(load_environment(name, root=checkout), root=checkout)
     if found != known.baked.lock:
-        name = known.baked.environment
         raise LockError(
-            f"uv.lock of the checkout is {found or 'missing'}; this image was built from {known.baked.lock}",
-            hint=f"build it anew: scripts/reprise image build {name}",
+            f"for environment {name}, uv.lock of the checkout gives packages {found}; this image has {known.baked.lock}",
+            hint=f"build the image: scripts/reprise image build {name}",
         )
 
 

@@ -40,6 +40,7 @@ class Baked(Document):
     build_id: Digest | None
     """None in an image of compose's own build, which nobody told."""
     lock: Digest
+    """Names the packages that the lock gave to the environment; in an image of compose's own build, the whole lock."""
     variables: dict[str, str] = Field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from trainer.record import Distribution, Record
+    from trainer.record import Distribution, Ingredients, Record
 
 ABSENT: Final = "absent"
 
@@ -84,7 +84,7 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     yield from _between(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
     devices = (side.device.model_dump(exclude_none=True) for side in (one, other))
     yield from _between(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
-    yield from _between(Kind.LOCK, {"uv.lock": one.lock or "unknown"}, {"uv.lock": other.lock or "unknown"})
+    yield from _between(Kind.LOCK, *_locks(one, other))
     yield from _between(Kind.LAYER, _layers(one.layers), _layers(other.layers))
 
 
@@ -138,6 +138,13 @@ def _told_apart(a: Distribution, b: Distribution) -> bool:
 def _determinism(record: Record) -> dict[str, str]:
     held = record.ingredients.determinism
     return {"level": held.level, "threads": str(held.threads), **held.capabilities}
+
+
+def _locks(one: Ingredients, other: Ingredients) -> tuple[dict[str, str], dict[str, str]]:
+    """What the lock gives to the environments where both records say it: packages of other environments do not bear on a run."""
+    if one.requirements and other.requirements:
+        return {"uv.lock": one.requirements}, {"uv.lock": other.requirements}
+    return {"uv.lock": one.lock or "unknown"}, {"uv.lock": other.lock or "unknown"}
 
 
 def _layers(layers: list[str] | None) -> dict[str, str]:

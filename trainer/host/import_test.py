@@ -1,0 +1,137 @@
+"""Imports the packages that an environment asked for, in the image that was just built.
+
+A package that was built for another torch, or that lacks a system library, fails here and not in the first run. An image's build runs this
+file as a plain script (`python import_test.py LOCK ENVIRONMENT EXTRA...`), so it needs nothing but the standard library. What is imported
+can write to the temporary folder alone: the image must not depend on it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tomllib
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NOBODY: Final = 65534
+"""The user that imports when root builds: nothing in an image is writable for it but what every user may write."""
+ASIDE: Final = frozenset({"benchmarks", "docs", "example", "examples", "scripts", "setup", "test", "tests"})
+"""Modules that some packages install by mistake, and that nobody imports."""
+_LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object file")
+
+
+def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
+    """The distributions that the extras of a lock list, where they are installed, and all others that link torch."""
+    blocks = tomllib.loads(lock).get("package", [])
+    project = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
+    names = {entry["name"] for extra in extras for entry in project.get("optional-dependencies", {}).get(extra, [])}
+    names |= {normalized(found.name) for found in distributions() if links_torch(found)}
+    for name in sorted(names, key=lambda name: (name != "torch", name)):
+        try:
+            yield distribution(name)
+        except PackageNotFoundError:
+            continue
+
+
+def links_torch(found: Distribution) -> bool:
+    """Whether a distribution depends on torch and ships machine code."""
+    needs = any(re.match(r"torch\b(?!-)", line) and "extra ==" not in line for line in found.requires or [])
+    return needs and "Root-Is-Purelib: false" in (found.read_text("WHEEL") or "")
+
+
+def modules(found: Distribution) -> list[str]:
+    """The module that has the distribution's name; without one, all its public modules."""
+    tops = set()
+    for file in found.files or []:
+        top = file.parts[0].split(".")[0]
+        is_module = len(file.parts) == 1 and file.suffix in {".py", ".so"}
+        if (
+            top.isidentifier()
+            and top not in ASIDE
+            and not top.startswith("_")
+            and (is_module or file.parts[1:] == ("__init__.py",))
+        ):
+            tops.add(top)
+    named = [top for top in tops if normalized(top) == normalized(found.name)]
+    return named or sorted(tops)
+
+
+def fault(found: Distribution) -> str | None:
+    """Why a distribution cannot be imported, in a line; None if it can."""
+    for name in modules(found):
+        try:
+            importlib.import_module(name)
+        except BaseException as problem:  # noqa: BLE001 - whatever a stranger's module raises is the answer
+            last = (str(problem).strip() or type(problem).__name__).splitlines()[-1]
+            return f"`import {name}`: {type(problem).__name__}: {last}"
+    return None
+
+
+def hint(found: Distribution, said: str, environment: str) -> str:
+    """What to do about a fault."""
+    if library := _LIBRARY.search(said):
+        return f"name the Debian package that has {library[1]} in `packages` of environments/{environment}.toml"
+    if found.name != "torch" and (links_torch(found) or normalized(found.name).startswith("torch")):
+        return f"it was built for another torch than {distribution('torch').version}: docs/environments.md, Add a dependency"
+    return f"try another version in pyproject.toml, or remove it from the extras of environments/{environment}.toml"
+
+
+def normalized(name: str) -> str:
+    """One spelling for a distribution's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def in_child(found: list[Distribution], environment: str) -> int:
+    """Import all of them in a process of its own, which a faulty library may end. Exit code."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os._exit(_import_all(found, environment, writer))
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as begun:
+        last = begun.read().split("\n")[-2:-1]
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        _say(f"import test: {last[0]} ended Python by signal {-code}")
+    return abs(code)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _import_all(found: list[Distribution], environment: str, writer: int) -> int:
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    for each in found:
+        os.write(writer, f"{each.name} {each.version}\n".encode())
+        if said := fault(each):
+            _say(f"import test: {each.name} {each.version}: {said}")
+            _say(f"  -> {hint(each, said, environment)}")
+            return 1
+    return 0
+
+
+def main() -> int:
+    """Test what is asked for on the command line. Exit code."""
+    lock, environment, *extras = sys.argv[1:]
+    found = list(asked(Path(lock).read_text(encoding="utf-8"), extras))
+    if code := in_child(found, environment):
+        return code
+    _say(f"import test: {len(found)} packages can be imported")
+    return 0
+
+
+if __name__ == "__main__":
+    # The script's own folder is an import root only because it is run as a script.
+    sys.path = [root for root in sys.path if root != str(Path(__file__).parent.absolute())]
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The lock, `uv.lock`: which packages it gives to an environment, and whether those that link torch are built for that torch.
+
+Standard library only: `scripts/lock` runs this module before anything is installed. It reads what uv wrote and resolves nothing itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+MACHINE: Final = {
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "x86_64",
+    "os_name": "posix",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}
+"""What every image is: the names that markers ask for."""
+PYTHONS: Final = ("3.11.0", "3.11.99")
+"""The first and the last release of Python 3.11: a package that either of them needs belongs to the environment."""
+_MINOR: Final = 11
+_RANGE: Final = {ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1), ast.Eq: (0,), ast.NotEq: (-1, 1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPackage:
+    """A package of one version from one index, with the wheels that an image can install."""
+
+    name: str
+    version: str
+    source: str
+    """The address of its index."""
+    wheels: tuple[tuple[str, str], ...]
+    """File names with their hashes."""
+    requires: frozenset[str]
+    """Names of the packages that it depends on in this environment."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it ships machine code."""
+        return any(not name.endswith("-none-any.whl") for name, _ in self.wheels)
+
+
+def packages(text: str, extras: Iterable[str], *, group: str | None = None) -> dict[str, LockedPackage]:
+    """The packages that a lock installs for these extras, by name; with `group`, those of a dependency group alone."""
+    project, known = _blocks(text)
+    name = project.get("name", "")
+    active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
+    asked = project.get("dev-dependencies", {}).get(group, []) if group else project.get("dependencies", [])
+    return _closure([*asked, *_listed(project, extras)], known, active)
+
+
+def requirements_digest(text: str, extras: Iterable[str]) -> str:
+    """Name what a lock installs for these extras: names, versions and the hashes of wheels. Other packages of the lock do not count."""
+    return _digest(packages(text, extras))
+
+
+def tool_digest(text: str, group: str) -> str:
+    """Name what a lock installs for a dependency group alone."""
+    return _digest(packages(text, (), group=group))
+
+
+def undefined_extras(text: str, extras: Iterable[str]) -> list[str]:
+    """Those of the extras that the lock does not have."""
+    return [extra for extra in extras if extra not in _blocks(text)[0].get("optional-dependencies", {})]
+
+
+def extras_with(text: str, package: str) -> list[str]:
+    """The extras that list a package themselves."""
+    named = _blocks(text)[0].get("optional-dependencies", {}).items()
+    return [extra for extra, entries in named if any(entry["name"] == package for entry in entries)]
+
+
+def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = ()) -> list[LockedPackage]:
+    """The packages that link torch and come from another index than torch: built for another torch, they fail when imported.
+
+    A package is taken to link torch if it ships machine code and depends on torch or is called after it. `exempt` names those that
+    work with every build of torch.
+    """
+    found = packages(text, extras)
+    torch = found.get("torch")
+    if torch is None:
+        return []
+    linked = (
+        one for one in found.values() if one.compiled and ("torch" in one.requires or one.name.startswith("torch"))
+    )
+    return [one for one in linked if one.source != torch.source and one.name not in exempt]
+
+
+@lru_cache(maxsize=4)
+def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The project's own block, and the blocks of all packages by name."""
+    known: dict[str, list[dict[str, Any]]] = {}
+    for block in tomllib.loads(text).get("package", []):
+        known.setdefault(block["name"], []).append(block)
+    own = (block for blocks in known.values() for block in blocks if {"editable", "virtual"} & block["source"].keys())
+    return next(own, {}), known
+
+
+def any_torch_build(pyproject: str) -> list[str]:
+    """The packages that pyproject.toml says work with every build of torch: `[tool.reprise] any-torch-build`."""
+    return list(tomllib.loads(pyproject).get("tool", {}).get("reprise", {}).get("any-torch-build", []))
+
+
+def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, Any]]:
+    """What a package's extras list."""
+    return [entry for extra in extras for entry in block.get("optional-dependencies", {}).get(extra, [])]
+
+
+def _closure(
+    asked: list[dict[str, Any]], known: Mapping[str, list[dict[str, Any]]], active: Collection[str]
+) -> dict[str, LockedPackage]:
+    found: dict[str, LockedPackage] = {}
+    seen: set[tuple[str, str]] = set()
+    while asked:
+        entry = asked.pop()
+        block = _block(entry, known)
+        if block is None or not _applies(entry.get("marker", ""), active):
+            continue
+        for extra in ("", *entry.get("extra", [])):
+            if (entry["name"], extra) in seen:
+                continue
+            seen.add((entry["name"], extra))
+            asked += _listed(block, [extra]) if extra else block.get("dependencies", [])
+        found[entry["name"]] = _package(block, active)
+    return found
+
+
+def _block(entry: Mapping[str, Any], known: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
+    """The block that a dependency means: the only one of its name, or the one of its version and index."""
+    named = [
+        block
+        for block in known.get(entry["name"], [])
+        if entry.get("version", block.get("version")) == block.get("version")
+        and entry.get("source", block["source"]) == block["source"]
+    ]
+    return named[0] if named else None
+
+
+def _package(block: Mapping[str, Any], active: Collection[str]) -> LockedPackage:
+    files = (
+        (file.get("url", file.get("path", "")).rpartition("/")[2], file["hash"]) for file in block.get("wheels", [])
+    )
+    return LockedPackage(
+        name=block["name"],
+        version=block.get("version", ""),
+        source=str(block["source"].get("registry", block["source"])),
+        wheels=tuple(sorted((name, digest) for name, digest in files if _fits(name))),
+        requires=frozenset(
+            entry["name"] for entry in block.get("dependencies", []) if _applies(entry.get("marker", ""), active)
+        ),
+    )
+
+
+def _fits(wheel: str) -> bool:
+    """Whether Python 3.11 on Linux x86_64 can install a wheel of this name."""
+    python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
+    if platform != "any" and not any("linux" in tag and tag.endswith("x86_64") for tag in platform.split(".")):
+        return False
+    older = abi in {"abi3", "none"}
+    minors = (re.fullmatch(r"(?:cp|py)3(\d+)", tag) for tag in python.split("."))
+    return any(tag in {"cp311", "py3"} for tag in python.split(".")) or any(
+        older and found is not None and int(found[1]) <= _MINOR for found in minors
+    )
+
+
+def _digest(found: Mapping[str, LockedPackage]) -> str:
+    rows = sorted([one.name, one.version, [list(wheel) for wheel in one.wheels]] for one in found.values())
+    return f"sha256:{hashlib.sha256(json.dumps(rows, separators=(',', ':')).encode()).hexdigest()}"
+
+
+# --- markers
+
+
+def _applies(marker: str, extras: Collection[str]) -> bool:
+    """Whether a dependency's marker can hold in an image; one that cannot be read is taken to hold."""
+    if not marker:
+        return True
+    try:
+        tree = ast.parse(marker, mode="eval").body
+        return any(
+            _truth(tree, {**MACHINE, "python_full_version": python, "python_version": "3.11"}, extras)
+            for python in PYTHONS
+        )
+    except (SyntaxError, ValueError, KeyError):
+        return True
+
+
+def _truth(tree: ast.expr, machine: Mapping[str, str], extras: Collection[str]) -> bool:
+    match tree:
+        case ast.BoolOp(op=op, values=values):
+            return (all if isinstance(op, ast.And) else any)(_truth(value, machine, extras) for value in values)
+        case ast.Compare(left=ast.Name(id="extra"), ops=[op], comparators=[ast.Constant(value=str(name))]):
+            return (name in extras) == isinstance(op, ast.Eq)
+        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[ast.Constant(value=str(value))]):
+            return _compared(name, machine[name], op, value)
+    raise ValueError(ast.dump(tree))
+
+
+def _compared(name: str, here: str, op: ast.cmpop, value: str) -> bool:
+    if isinstance(op, ast.In | ast.NotIn):
+        return (here in value) == isinstance(op, ast.In)
+    if not name.startswith("python"):
+        return (here == value) == isinstance(op, ast.Eq)
+    wanted = [int(part) for part in value.removesuffix(".*").split(".")]
+    mine = [int(part) for part in here.split(".")]
+    length = len(wanted) if value.endswith(".*") or name == "python_version" else 3
+    mine, wanted = (([*side, 0, 0])[:length] for side in (mine, wanted))
+    return (mine > wanted) - (mine < wanted) in _RANGE[type(op)]
