@@ -20,14 +20,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dev_python import require
+
 ROOT = Path(__file__).resolve().parent.parent
-if find_spec("rfc8785") is None:
-    python = ROOT / ".venv/bin/python"
-    os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is wanted
+require("rfc8785")
 sys.path.insert(0, str(ROOT))
 
 from data_table import Case, received, table  # noqa: E402 - a Python that has the libraries may have to be found first

@@ -11,14 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from dev_python import require
+
 ROOT = Path(__file__).resolve().parent.parent
-if find_spec("torch") is None:
-    python = ROOT / ".venv/bin/python"
-    os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is wanted
+require("torch")
 sys.path.insert(0, str(ROOT))
 
 from pairs import shown  # noqa: E402 - the repository's own, which has to be found first

@@ -13,14 +13,13 @@ import sys
 import tempfile
 import time
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dev_python import require
+
 ROOT = Path(__file__).resolve().parent.parent
-if find_spec("torch") is None:
-    python = ROOT / ".venv/bin/python"
-    os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is wanted
+require("torch")
 sys.path.insert(0, str(ROOT))
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as in a run: threads that wait sleep
 

@@ -1,8 +1,7 @@
 """Times commands against each other, and keeps the tables in the repository.
 
-It knows how a command is timed and how a table is written. It does not know what is timed: that is
-`benchmarks/NAME.toml`. Times differ from machine to machine; what is compared is the ratio within one table, whose cases
-take turns. Standard library only.
+`benchmarks/NAME.toml` says what is timed. Times differ from machine to machine; what is compared is the ratio within one table, whose
+cases take turns. Standard library only.
 """
 
 from __future__ import annotations
@@ -45,6 +44,8 @@ class Benchmark:
     aim: str
     rounds: int
     cases: tuple[Case, ...]
+    prepare: str = ""
+    """Run once before anything is timed: it makes what a fresh clone does not have."""
     program: str = ""
     """Instead of cases: a Python program that is given the rounds and writes the tables."""
 
@@ -55,10 +56,16 @@ def read(name: str) -> Benchmark:
     return Benchmark(cases=tuple(Case(**case) for case in content.pop("case", ())), **content)
 
 
+def run(command: str, *, name: str) -> None:
+    """Run what goes before a timing; ends the program if it fails."""
+    if subprocess.run(command, shell=True, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S602 - our own file
+        sys.exit(f"bench: {name}: `{command}` failed, for the reason above")
+
+
 def seconds(case: Case) -> float:
-    """One timing. Ends the program where the command fails, with what it said."""
+    """One timing. Ends the program if the command fails, with what it wrote."""
     if case.before:
-        subprocess.run(case.before, shell=True, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S602 - our own file
+        run(case.before, name=case.name)
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S602 - the command is a line of a file of ours
         case.command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -81,10 +88,15 @@ def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
 
 
 def table(benchmark: Benchmark) -> str:
-    """The measured table, in Markdown."""
+    """The measured table, in Markdown. Ends the program if something that it runs fails."""
+    if benchmark.prepare:
+        run(benchmark.prepare, name=benchmark.title)
     if benchmark.program:
         command = [sys.executable, benchmark.program, str(benchmark.rounds)]
-        return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"bench: {benchmark.program} ended with exit code {done.returncode}, for the reason above")
+        return done.stdout.strip()
     timings: dict[str, list[float]] = {case.name: [] for case in benchmark.cases}
     for round_ in range(benchmark.rounds):
         print(f"bench: round {round_ + 1} of {benchmark.rounds}", file=sys.stderr)
@@ -151,4 +163,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
 import bench
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_table_has_a_line_for_each_case_and_ratios_to_the_first() -> None:
@@ -37,3 +46,48 @@ def test_every_benchmark_in_the_repository_can_be_read() -> None:
     for file in bench.FOLDER.glob("*.toml"):
         found = bench.read(file.stem)
         assert bool(found.cases) != (bench.ROOT / found.program).is_file()
+
+
+def test_what_a_fresh_clone_lacks_is_made_before_anything_is_timed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    cases = (bench.Case(name="a", command=f"test -d {made}"),)
+    bench.table(bench.Benchmark(title="t", aim="a", rounds=1, cases=cases, prepare=f"mkdir {made}"))
+    assert made.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "said"),
+    [
+        ({"prepare": "false"}, "bench: t: `false` failed"),
+        ({"program": "benchmarks/absent.py"}, "bench: benchmarks/absent.py ended with exit code 2"),
+        ({"cases": (bench.Case(name="a", command="true", before="false"),)}, "bench: a: `false` failed"),
+    ],
+)
+def test_a_failure_is_a_line_and_no_traceback(benchmark: dict[str, Any], said: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        bench.table(bench.Benchmark(**{"title": "t", "aim": "a", "rounds": 1, "cases": (), **benchmark}))
+
+
+@pytest.mark.parametrize("name", ["data", "determinism", "trace"])
+def test_a_benchmark_without_its_libraries_says_what_to_type(tmp_path: Path, name: str) -> None:
+    shutil.copytree(bench.FOLDER, tmp_path / "benchmarks")
+    run = "import runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0])"
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        run,
+        str(tmp_path / "benchmarks"),
+        str(tmp_path / f"benchmarks/{name}.py"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.match(rf"bench: \S+/{name}\.py needs ", done.stderr)
+    assert done.stderr.endswith("\n  -> scripts/venv dev\n")
+
+
+def test_every_benchmark_of_a_python_program_makes_its_environment() -> None:
+    assert {name: bench.read(name).prepare for name in ("data", "determinism", "trace")} == dict.fromkeys(
+        ("data", "determinism", "trace"), "scripts/venv dev"
+    )
