@@ -104,6 +104,8 @@ class Source(Document):
     commit: str = "unknown"
     dirty: bool | None = None
     """Whether files differed from the commit; `None` where git cannot tell."""
+    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
+    """The commit of each git submodule, by its path. Its files are part of the source like all others."""
     files: int = 0
     bytes: int = 0
     left_out: list[str] = []

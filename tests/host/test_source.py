@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -12,8 +13,10 @@ import pytest
 
 from trainer.digest import digest_of_file
 from trainer.errors import SourceError
+from trainer.host.bundle import lay_out
 from trainer.host.source import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
 
+ROOT = Path(__file__).parents[2]
 SECRET = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"
 
 
@@ -137,6 +140,11 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
     bundle = capture(checkout)
     assert {file.path: file.data for file in bundle.files}["in.py"] == b"x = 1\n"
     assert {line.split(":")[0] for line in bundle.left_out} == {"out.py", "dir", "none", "me", "e.txt"}
+    assert (
+        "out.py: a link out of the checkout, to ../outside: copy it here, or publish data as a dataset"
+        in bundle.left_out
+    )
+    assert "none: a link to gone, which does not exist" in bundle.left_out
 
 
 def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> None:
@@ -279,3 +287,109 @@ def test_a_file_that_is_called_like_a_leftover_is_source(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     assert [file.path for file in capture(tmp_path).files] == ["build", "scripts/venv"]
+
+
+# --- submodules
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A repository of its own, with a submodule of its own."""
+    for name in ("deepest", "library"):
+        git(make(tmp_path / name, f"{name}.py"), "init", "-q", "-b", "main")
+    git(tmp_path / "deepest", "add", "-A")
+    git(tmp_path / "deepest", "commit", "-q", "-m", "first")
+    add_submodule(tmp_path / "library", tmp_path / "deepest", "inner")
+    return tmp_path / "library"
+
+
+def make(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    (folder / name).write_text("y = 2\n")
+    return folder
+
+
+def add_submodule(where: Path, what: Path, path: str) -> None:
+    git(where, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(what), path)
+    git(where, "-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init", "--recursive")
+    git(where, "add", "-A")
+    git(where, "commit", "-q", "-m", "a submodule")
+
+
+def test_the_files_of_submodules_are_source_and_their_commits_are_recorded(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "vendor/lib")
+    bundle = capture(checkout)
+    assert {"vendor/lib/library.py", "vendor/lib/inner/deepest.py", ".gitmodules"} <= set(paths(bundle))
+    assert list(bundle.source.submodules) == ["vendor/lib", "vendor/lib/inner"]
+    assert all(len(commit) == 40 for commit in bundle.source.submodules.values())
+    assert (bundle.source.dirty, bundle.left_out) == (False, [])
+
+
+def test_an_edit_inside_a_submodule_is_captured_and_is_a_difference(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    before = capture(checkout)
+    (checkout / "lib" / "new.py").write_text("z = 3\n")
+    after = capture(checkout)
+    assert "lib/new.py" in paths(after)
+    assert after.source.dirty
+    assert after.digest != before.digest
+
+
+def test_a_submodule_on_another_commit_than_the_checkout_names_is_a_difference(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    (checkout / "lib" / "new.py").write_text("z = 3\n")
+    git(checkout / "lib", "add", "-A")
+    git(checkout / "lib", "commit", "-q", "-m", "second")
+    assert capture(checkout).source.dirty
+
+
+def test_a_submodule_without_files_is_named_with_what_to_type(checkout: Path, library: Path, tmp_path: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    git(tmp_path, "clone", "-q", str(checkout), str(tmp_path / "clone"))
+    bundle = capture(tmp_path / "clone")
+    assert bundle.left_out == ["lib: a submodule without files here: git submodule update --init --recursive"]
+
+
+def test_a_submodule_whose_history_git_cannot_read_is_captured_all_the_same(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    (checkout / "lib" / ".git").write_text("gitdir: /elsewhere/on/the/host\n")
+    bundle = capture(checkout)
+    assert "lib/library.py" in paths(bundle)
+    assert (bundle.source.submodules["lib"], bundle.source.dirty) == ("unknown", True)
+
+
+def test_a_copy_of_a_source_with_submodules_is_the_same_source(checkout: Path, library: Path, tmp_path: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    bundle = freeze(checkout, run_folder(tmp_path))
+    lay_out(bundle, tmp_path / "again")
+    assert capture(tmp_path / "again").digest == bundle.digest
+
+
+def test_a_sparse_checkout_is_what_is_on_the_disk(checkout: Path) -> None:
+    git(checkout, "sparse-checkout", "set", "--no-cone", "/code.py")
+    assert paths(capture(checkout)) == ["code.py"]
+
+
+def test_a_pointer_of_git_lfs_is_named(checkout: Path) -> None:
+    (checkout / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 3\n")
+    assert capture(checkout).left_out == ["weights.bin: a Git LFS pointer, whose content is not here: git lfs pull"]
+
+
+# --- line ends
+
+
+def test_a_clone_on_windows_has_the_same_source_as_any_other(checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitattributes", checkout)
+    (checkout / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-q", "-m", "attributes")
+    git(tmp_path, "-c", "core.autocrlf=true", "clone", "-q", str(checkout), str(tmp_path / "windows"))
+    assert (tmp_path / "windows" / "do").read_bytes() == b"#!/bin/sh\n"
+    assert capture(tmp_path / "windows").digest == capture(checkout).digest
+
+
+def test_every_text_file_of_this_repository_has_lf_in_every_clone() -> None:
+    words = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "--eol"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in lines if "eol=lf" not in line and "-text" not in line] == []
+    assert [line for line in lines if line.startswith(("i/crlf", "i/mixed"))] == []

@@ -1,7 +1,7 @@
-"""What git knows about a checkout: which files are its own, which commit it stands on, whether it differs.
+"""What git knows about a checkout: its files and those of its submodules, its commit, whether it differs from that commit.
 
-Knows the git command. Refuses to write anything: no lock is taken, no hook and no program named by the repository is
-run. Where git is absent, the folder is no repository, or git fails, the answer is None: a fact, not an error.
+Nothing is written: no lock is taken, and no hook and no program that the repository names is run. If git is absent, fails, or finds no
+repository, the answer is None: a fact, not an error.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
+
+from trainer.host.walk import walk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,8 @@ _QUIET: Final = (
     *("-c", "core.excludesFile=/dev/null"),
     *("-c", "core.attributesFile=/dev/null"),
 )
+_SUBMODULE: Final = "160000"
+"""The mode of an index entry that is another repository's commit."""
 _REACH: Final = 20.0
 """Seconds after which git is taken for absent; a listing takes 10 ms."""
 
@@ -34,11 +38,42 @@ class Listing:
     commit: str | None
     """None before the first commit."""
     dirty: bool
+    submodules: dict[str, str] = field(default_factory=dict)
+    """The commit that each submodule stands on, by its path; those of submodules of submodules too."""
+    not_initialized: tuple[str, ...] = ()
+    """Submodules whose files are not here."""
 
 
 def listing(checkout: Path) -> Listing | None:
-    """List `checkout` as git sees it, whoever owns it; None where git cannot tell."""
-    tracked = _git(checkout, "ls-files", "-z", "--cached")
+    """List `checkout` and its submodules as git sees them, whoever owns them; None if git cannot tell."""
+    own, links = _own(checkout)
+    if own is None:
+        return None
+    for path, commit in sorted(links.items()):
+        own = _with_submodule(own, checkout, path, commit)
+    return replace(own, paths=tuple(sorted(own.paths)))
+
+
+def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> Listing:
+    """A listing with the files of a submodule, which the checkout names by a commit."""
+    if not (checkout / path / ".git").exists():
+        return replace(whole, not_initialized=(*whole.not_initialized, path))
+    inner = listing(checkout / path)
+    if inner is None:  # its files are here, and git cannot read where its history is kept
+        inner = Listing(paths=tuple(walk(checkout / path)), commit=None, dirty=True)
+    here = {path: inner.commit or "unknown"} | {f"{path}/{name}": each for name, each in inner.submodules.items()}
+    return replace(
+        whole,
+        paths=(*whole.paths, *(f"{path}/{name}" for name in inner.paths)),
+        dirty=whole.dirty or inner.dirty or inner.commit != commit,
+        submodules=whole.submodules | here,
+        not_initialized=(*whole.not_initialized, *(f"{path}/{name}" for name in inner.not_initialized)),
+    )
+
+
+def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
+    """The listing of `checkout` without its submodules, and those with the commits that it names."""
+    tracked = _git(checkout, "ls-files", "-z", "--cached", "--stage")
     status = _git(
         checkout,
         "status",
@@ -52,16 +87,19 @@ def listing(checkout: Path) -> Listing | None:
     )
     prefix = _git(checkout, "rev-parse", "--show-prefix")
     if tracked is None or status is None or prefix is None:
-        return None
+        return None, {}
     entries = [entry for entry in status.split("\0") if entry]
     above = prefix.rstrip("\n")
     untracked = (entry[2:].removeprefix(above) for entry in entries if entry.startswith("? "))
     commits = [entry.removeprefix("# branch.oid ") for entry in entries if entry.startswith("# branch.oid ")]
     commit = next((name for name in commits if name != "(initial)"), None)
-    paths = {path for path in tracked.split("\0") if path} | set(untracked)
-    return Listing(
-        paths=tuple(sorted(paths)), commit=commit, dirty=any(not entry.startswith("# ") for entry in entries)
-    )
+    staged = [
+        (*about.split(" "), path) for about, _, path in (row.partition("\t") for row in tracked.split("\0")) if path
+    ]
+    links = {path: named for mode, named, _, path in staged if mode == _SUBMODULE}
+    paths = {path for *_, path in staged if path not in links} | set(untracked)
+    dirty = any(not entry.startswith("# ") for entry in entries)
+    return Listing(paths=tuple(paths), commit=commit, dirty=dirty), links
 
 
 def _git(checkout: Path, *words: str) -> str | None:

@@ -30,6 +30,8 @@ from trainer.secrecy import secret_by_content, secret_by_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from trainer.host.git import Listing
+
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 CAPTURED: Final = "captured.json"
@@ -37,6 +39,7 @@ CAPTURED: Final = "captured.json"
 _WALKED: Final = (
     "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
 )
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _BAKED_MARK: Final = Path("/opt/reprise/image.json")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -81,7 +84,7 @@ def capture(
     aside = () if runs is None else _inside(root, runs)
     paths = sorted(path for path in (known.paths if known else walk(root)) if not path.startswith(("runs/", *aside)))
     _check_size(root, paths, largest)
-    reader = _Reader(root=root, left=largest, left_out=[] if known else [_WALKED])
+    reader = _Reader(root=root, left=largest, left_out=_not_initialized(known) if known else [_WALKED])
     files = [*reader.read(paths), *reader.add(extra or {})]
     if not files:
         raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
@@ -90,6 +93,7 @@ def capture(
         how=_how(root),
         commit=(known.commit if known else None) or "unknown",
         dirty=known.dirty if known else None,
+        submodules=known.submodules if known else {},
         files=len(files),
         bytes=sum(len(file.data) for file in files),
         left_out=reader.left_out,
@@ -131,13 +135,15 @@ class _Reader:
 
     def _file(self, path: str, where: Path) -> SourceFile:
         if path.endswith("/"):
-            raise _RefusedError("a repository of its own")
+            raise _RefusedError("a repository of its own, no submodule: `git submodule add`, or remove its .git")
         if fault := path_fault(path):
             raise _RefusedError(fault)
         target = self._followed(where) if where.is_symlink() else where
         data, mode = self._bytes(target, path)
         if data and (reason := secret_by_name(target.name) or secret_by_name(where.name) or secret_by_content(data)):
             raise _RefusedError(reason)
+        if data.startswith(_LFS_POINTER):
+            self.left_out.append(f"{path}: a Git LFS pointer, whose content is not here: git lfs pull")
         return SourceFile(path=path, executable=bool(mode & 0o100), sha256=digest_of_bytes(data), data=data)
 
     def _followed(self, link: Path) -> Path:
@@ -145,9 +151,11 @@ class _Reader:
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            raise _RefusedError("a link that leads nowhere") from fault
+            raise _RefusedError(f"a link to {_shown(link)}, which does not exist") from fault
         if not target.is_relative_to(self.root):
-            raise _RefusedError("a link that leads out of the checkout")
+            raise _RefusedError(
+                f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
+            )
         return target
 
     def _bytes(self, path: Path, name: str) -> tuple[bytes, int]:
@@ -169,8 +177,20 @@ class _Reader:
         return data, mode
 
 
+def _shown(link: Path) -> str:
+    text = str(link.readlink())
+    return text if text.isprintable() else ascii(text)
+
+
 class _RefusedError(Exception):
     """A file that is not followed."""
+
+
+def _not_initialized(known: Listing) -> list[str]:
+    return [
+        f"{path}: a submodule without files here: git submodule update --init --recursive"
+        for path in known.not_initialized
+    ]
 
 
 def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
