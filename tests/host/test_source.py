@@ -132,6 +132,7 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
         "in.py": "code.py",
         "out.py": "../outside",
         "dir": "deep",
+        "deep/up": "..",
         "none": "gone",
         "me": "me",
         "e.txt": ".env",
@@ -139,11 +140,19 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
         (checkout / name).symlink_to(target)
     bundle = capture(checkout)
     assert {file.path: file.data for file in bundle.files}["in.py"] == b"x = 1\n"
-    assert {line.split(":")[0] for line in bundle.left_out} == {"out.py", "dir", "none", "me", "e.txt"}
+    assert {line.split(":")[0] for line in bundle.left_out} == {
+        "out.py",
+        "deep/up",
+        "dir/up",
+        "none",
+        "me",
+        "e.txt",
+    }
     assert (
         "out.py: a link out of the checkout, to ../outside: copy it here, or publish data as a dataset"
         in bundle.left_out
     )
+    assert {file.path: file.data for file in bundle.files}["dir/er.txt"] == "ü\n".encode()
     assert "none: a link to gone, which does not exist" in bundle.left_out
 
 

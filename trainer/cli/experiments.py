@@ -1,7 +1,4 @@
-"""Which experiments there are, found without importing one.
-
-Knows the folder of the package's experiments and that any file can be one. Refuses to read what is in them.
-"""
+"""Which experiments there are, found without importing or reading one: those of the package's folder by name, any file by its path."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Final
 
 from trainer.errors import ExperimentError
 from trainer.host.atomic import disk_faults
+from trainer.host.image_claim import BAKED
 from trainer.suggest import did_you_mean, nearest
 
 FOLDER: Final = Path("trainer", "experiments")
@@ -57,17 +55,17 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
     """
     if brought is not None and Path(text).parent == BROUGHT and (brought / text).is_file():
         return Place(name=text, file=Path(text), outside=brought / text)
+    asked = here / text
     if "/" not in text and not text.endswith(".py"):
         known = experiment_names(checkout)
         if text not in known:
             raise ExperimentError(f"unknown experiment {text!r}", hint=did_you_mean(text, known))
-        return Place(name=text, file=FOLDER / f"{text}.py")
-    file = (here / text).resolve()
-    if not file.is_file():
-        raise ExperimentError(
-            f"experiment {text} is no file",
-            hint="name a Python file, or one of: " + ", ".join(experiment_names(checkout)),
-        )
+        asked = checkout / FOLDER / f"{text}.py"
+        if not asked.is_symlink():
+            return Place(name=text, file=FOLDER / f"{text}.py")
+    if not asked.is_file():
+        raise _absent(text, asked, checkout=checkout)
+    file = asked.resolve()
     if file.suffix != ".py":
         raise ExperimentError(f"experiment {text} is no Python file", hint="name a file that ends in .py")
     if file.is_relative_to(checkout):
@@ -75,3 +73,18 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
         named = inside.stem if inside.parent == FOLDER else inside.as_posix()
         return Place(name=named, file=inside)
     return Place(name=(BROUGHT / file.name).as_posix(), file=BROUGHT / file.name, outside=file)
+
+
+def _absent(text: str, asked: Path, *, checkout: Path) -> ExperimentError:
+    """What is wrong with a path that leads to no file: a link on the way that leads nowhere, or the path itself."""
+    link = next((path for path in (*reversed(asked.parents), asked) if path.is_symlink() and not path.exists()), None)
+    if link is None:
+        hint = "name a Python file, or one of: " + ", ".join(experiment_names(checkout))
+        return ExperimentError(f"experiment {text} is no file", hint=hint)
+    target = link.readlink() / asked.relative_to(link)
+    said = f"experiment {text} is a link to {target}, which does not exist here" + (
+        " (a container sees the checkout alone)" if BAKED.exists() else ""
+    )
+    return ExperimentError(
+        said, hint=f"where that file is: scripts/train --exp {target}, which brings it along; or copy it here"
+    )

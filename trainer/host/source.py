@@ -82,7 +82,8 @@ def capture(
         )
     known = listing(root)
     aside = () if runs is None else _inside(root, runs)
-    paths = sorted(path for path in (known.paths if known else walk(root)) if not path.startswith(("runs/", *aside)))
+    listed = [path for path in (known.paths if known else walk(root)) if not path.startswith(("runs/", *aside))]
+    paths = sorted({*listed, *_through_links(root, listed)})
     _check_size(root, paths, largest)
     reader = _Reader(root=root, left=largest, left_out=_not_initialized(known) if known else [_WALKED])
     files = [*reader.read(paths), *reader.add(extra or {})]
@@ -139,6 +140,8 @@ class _Reader:
         if fault := path_fault(path):
             raise _RefusedError(fault)
         target = self._followed(where) if where.is_symlink() else where
+        if where.is_symlink() and target.is_dir() and not where.parent.resolve().is_relative_to(target):
+            raise FileNotFoundError(path)  # its files are captured one by one
         data, mode = self._bytes(target, path)
         if data and (reason := secret_by_name(target.name) or secret_by_name(where.name) or secret_by_content(data)):
             raise _RefusedError(reason)
@@ -184,6 +187,16 @@ def _shown(link: Path) -> str:
 
 class _RefusedError(Exception):
     """A file that is not followed."""
+
+
+def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
+    """The files of folders in the checkout once more, under the links that lead to those folders: the bundle has no links."""
+    for link in (path for path in paths if (root / path).is_symlink() and (root / path).is_dir()):
+        target = (root / link).resolve()
+        if not target.is_relative_to(root) or (root / link).parent.resolve().is_relative_to(target):
+            continue
+        folder = f"{target.relative_to(root).as_posix()}/"
+        yield from (f"{link}/{path.removeprefix(folder)}" for path in paths if path.startswith(folder))
 
 
 def _not_initialized(known: Listing) -> list[str]:

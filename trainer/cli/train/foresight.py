@@ -29,7 +29,7 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as fault:
-        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint="check its mode") from fault
+        raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
     except UnicodeDecodeError:
         return
     if found := untyped(text):

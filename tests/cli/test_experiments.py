@@ -1,0 +1,68 @@
+"""Finding an experiment by name or path, through links too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.cli.experiments import FOLDER, find_experiment
+from trainer.errors import ExperimentError
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    (root / FOLDER).mkdir(parents=True)
+    for path in (root / FOLDER / "digits.py", root / "mine.py", tmp_path / "outside.py", tmp_path / "folder/theirs.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    return root
+
+
+def link(path: Path, target: Path | str) -> None:
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(("path", "word"), [("link.py", "link.py"), (f"{FOLDER}/linked.py", "linked")])
+def test_a_link_out_of_the_checkout_brings_the_file_along(checkout: Path, tmp_path: Path, path: str, word: str) -> None:
+    link(checkout / path, tmp_path / "outside.py")
+    place = find_experiment(word, checkout=checkout, here=checkout)
+    assert (place.name, place.outside) == ("experiment/outside.py", tmp_path / "outside.py")
+
+
+def test_a_file_in_a_linked_folder_is_brought_along(checkout: Path, tmp_path: Path) -> None:
+    link(checkout / "linked", tmp_path / "folder")
+    place = find_experiment("linked/theirs.py", checkout=checkout, here=checkout)
+    assert place.outside == tmp_path / "folder/theirs.py"
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_link_inside_the_checkout_is_the_file_that_it_leads_to(checkout: Path, *, absolute: bool) -> None:
+    link(checkout / FOLDER / "linked.py", checkout / "mine.py" if absolute else "../../mine.py")
+    place = find_experiment("linked", checkout=checkout, here=checkout)
+    assert (place.name, place.file, place.outside) == ("mine.py", Path("mine.py"), None)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "word", "shown"),
+    [
+        ("link.py", "/host/only.py", "link.py", "/host/only.py"),
+        (f"{FOLDER}/linked.py", "/host/only.py", "linked", "/host/only.py"),
+        ("linked", "/host/folder", "linked/a/theirs.py", "/host/folder/a/theirs.py"),
+        ("loop.py", "loop.py", "loop.py", "loop.py"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named_with_its_target(
+    checkout: Path, path: str, target: str, word: str, shown: str
+) -> None:
+    link(checkout / path, target)
+    with pytest.raises(ExperimentError, match=f"experiment {word} is a link to {shown}, which does not exist") as fault:
+        find_experiment(word, checkout=checkout, here=checkout)
+    assert f"scripts/train --exp {shown}, which brings it along" in str(fault.value.hint)
+
+
+def test_a_path_without_a_file_names_the_experiments(checkout: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"experiment gone\.py is no file") as fault:
+        find_experiment("gone.py", checkout=checkout, here=checkout)
+    assert "digits" in str(fault.value.hint)
