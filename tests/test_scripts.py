@@ -75,6 +75,17 @@ def test_an_engine_elsewhere_that_is_silent_is_named(verb: str) -> None:
     assert len(said.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("script", ["train", "reprise", "setup", "venv"])
+def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tmp_path: Path, script: str) -> None:
+    checkout = tmp_path / "a:b"
+    shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [str(checkout / "scripts" / script), "host"]
+    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("venv: the path of this checkout has a colon, which Python takes for a separator")
+    assert sorted(path.name for path in checkout.iterdir()) == ["scripts"]
+
+
 def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:
     """Without a process of its own there is nothing to stop; a stale process id is nobody's."""
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.engine import BuildRequest
@@ -27,6 +28,12 @@ def test_the_build_is_the_reproducible_one() -> None:
     assert any(
         word.startswith("--output=type=oci,dest=/image.tar") and "rewrite-timestamp=true" in word for word in words
     )
+
+
+def test_a_path_with_a_comma_or_a_quote_is_one_field() -> None:
+    words = command(replace(REQUEST, secrets={"ca": Path('/a,"b.pem')}), archive=Path("/a,1/image.tar"))
+    assert 'id=ca,"src=/a,""b.pem"' in words
+    assert any('"dest=/a,1/image.tar"' in word for word in words)
 
 
 def test_secrets_are_named_by_file() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,13 @@ def test_no_container_is_given_the_engine() -> None:
     assert "privileged" not in TEXT
 
 
-def told(service: str, folder: Path, **environ: str) -> dict[str, Any]:
-    """A service as compose reads it, where the shell has `environ` and there is no `.env`."""
-    command = ["docker", "compose", "--project-directory", str(ROOT), "--env-file", str(folder / "env"), "--file"]
+def told(service: str, folder: Path, *, checkout: Path = ROOT, **environ: str) -> dict[str, Any]:
+    """A service as compose reads it, if the shell has `environ` and there is no `.env`."""
+    command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
+    command += ["--env-file", str(folder / "env"), "--file"]
     (folder / "env").touch()
     said = subprocess.run(
-        [*command, str(ROOT / "compose.yaml"), "--profile", "*", "config", "--format", "json"],
+        [*command, str(checkout / "compose.yaml"), "--profile", "*", "config", "--format", "json"],
         env={"PATH": os.environ["PATH"], "REPRISE_UID": "1000", "REPRISE_GID": "1000", **environ},
         cwd=folder,
         capture_output=True,
@@ -70,6 +72,35 @@ def told(service: str, folder: Path, **environ: str) -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(said.stdout)["services"][service]
     return found
+
+
+def test_no_place_of_the_machine_is_given_in_the_short_form() -> None:
+    """Which takes a colon in a path for its separator."""
+    assert re.findall(r"^ +- [\"']?[./~].*$", TEXT, re.MULTILINE) == [
+        "    - /tmp:mode=1777,exec",
+        "    - /home/reprise:mode=1777",
+        "      - /project/.venv:exec,uid=${REPRISE_UID},gid=${REPRISE_GID}",
+        "      - /project/.reprise:exec,uid=${REPRISE_UID},gid=${REPRISE_GID}",
+    ]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["co:lon", "a blank", "quo'te", 'dou"ble', "$HOME", "#1", "한국어", "new\nline"])
+def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> None:
+    checkout = tmp_path / name
+    (checkout / "runs").mkdir(parents=True)
+    shutil.copy(ROOT / "compose.yaml", checkout)
+    mounted = {each["target"]: each for each in told("train", tmp_path, checkout=checkout)["volumes"]}
+    assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
+        str(checkout).replace("$", "$$"),
+        True,
+    )  # as `config` escapes it
+    assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
+    assert not any(
+        each.get("read_only")
+        for each in told("dev", tmp_path, checkout=checkout)["volumes"]
+        if each["target"] == "/project"
+    )
 
 
 @pytest.mark.engine
