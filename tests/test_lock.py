@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Final
 
 import lock
 import pytest
+
+from trainer.training.sketch import sketched
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TORCH: Final = "https://torch.example/whl/cpu"
@@ -150,6 +153,7 @@ def test_no_other_file_names_a_registry() -> None:
 
 # --- packages that link torch
 
+PAGE: Final = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
 VISION: Final = "torchvision-0.28.0-cp311-cp311-manylinux_2_28_x86_64"
 CPU_TORCH: Final = (
     '{ name = "torch", version = "2.13.0+cpu", source = { registry = "' + lock.torch_index()[1] + '" }, '
@@ -223,6 +227,27 @@ def test_a_package_that_works_with_every_torch_is_exempt_by_name(
     spoil(copy / "pyproject.toml", "[tool.ruff]", '[tool.reprise]\nany-torch-build = ["tensordict"]\n\n[tool.ruff]')
     assert lock.other_torch(with_package(committed, "tensordict", wheel=VISION)) == []
     assert lock.other_torch(with_package(committed, "bitsandbytes", wheel=VISION))
+
+
+def test_the_page_has_the_lines_that_the_errors_name(
+    copy: Path, committed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = lock.other_torch(with_package(committed, "torchvision", wheel=VISION))
+    line = problem.partition("add: ")[2].partition(";")[0]
+    monkeypatch.setattr(lock, "PROJECT", copy / "pyproject.toml")
+    spoil(copy / "pyproject.toml", "[tool.uv.sources]", f"[tool.uv.sources]\n{line}")
+    exception = lock.timeless()[0].rpartition("[tool.uv]: ")[2]
+    assert f"   {line}\n" in PAGE
+    assert f"   {exception}\n" in PAGE
+    spoil(copy / "pyproject.toml", "exclude-newer-package = { torch = false }", exception)
+    assert lock.timeless() == []
+
+
+def test_the_experiment_of_the_page_declares_its_settings() -> None:
+    block = PAGE.partition("   ```python\n")[2].partition("   ```\n")[0]
+    sketch = sketched(textwrap.dedent(block))
+    assert sketch is not None
+    assert sketch.settings().value_of("degrees") == 10.0
 
 
 def test_a_source_without_upload_times_needs_its_exception_before_uv_is_asked(copy: Path) -> None:
