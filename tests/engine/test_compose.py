@@ -58,7 +58,7 @@ def test_no_container_is_given_the_engine() -> None:
     assert "privileged" not in TEXT
 
 
-def told(service: str, folder: Path, *, checkout: Path = ROOT, **environ: str) -> dict[str, Any]:
+def told(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
     """A service as compose reads it, if the shell has `environ` and there is no `.env`."""
     command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
     command += ["--env-file", str(folder / "env"), "--file"]
@@ -90,16 +90,14 @@ def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> N
     checkout = tmp_path / name
     (checkout / "runs").mkdir(parents=True)
     shutil.copy(ROOT / "compose.yaml", checkout)
-    mounted = {each["target"]: each for each in told("train", tmp_path, checkout=checkout)["volumes"]}
+    mounted = {each["target"]: each for each in told("train", tmp_path, checkout)["volumes"]}
     assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
         str(checkout).replace("$", "$$"),
         True,
     )  # as `config` escapes it
     assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
     assert not any(
-        each.get("read_only")
-        for each in told("dev", tmp_path, checkout=checkout)["volumes"]
-        if each["target"] == "/project"
+        each.get("read_only") for each in told("dev", tmp_path, checkout)["volumes"] if each["target"] == "/project"
     )
 
 
@@ -113,7 +111,7 @@ def test_what_the_shell_says_of_wandb_and_tls_is_handed_in(tmp_path: Path, servi
         "AWS_CA_BUNDLE": "/ca.pem",
         "REPRISE_HOST": "h",
     }
-    found = told(service, tmp_path, **shell)
+    found = told(service, tmp_path, ROOT, **shell)
     assert shell.items() <= found["environment"].items()
     assert ("/ca.pem", "/ca.pem", True) in [(v["source"], v["target"], v.get("read_only")) for v in found["volumes"]]
 

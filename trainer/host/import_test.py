@@ -14,7 +14,7 @@ import sys
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object f
 def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
     """The distributions that the extras of a lock list, where they are installed, and all others that link torch."""
     blocks = tomllib.loads(lock).get("package", [])
-    project = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
+    project: dict[str, Any] = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
     names = {entry["name"] for extra in extras for entry in project.get("optional-dependencies", {}).get(extra, [])}
     names |= {normalized(found.name) for found in distributions() if links_torch(found)}
     for name in sorted(names, key=lambda name: (name != "torch", name)):
