@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -93,6 +94,50 @@ def test_what_a_process_holds_stays_until_it_ends(published: Published) -> None:
     assert bytes(held.read("a.txt")) == b"first"
     del held
     assert len(collect(published).versions) == 1
+
+
+READ = """
+import sys
+from pathlib import Path
+from trainer.cli.process.working import fetched
+from trainer.data.dataset import parse_dataset
+data = fetched(parse_dataset(sys.argv[1].encode(), where="here"), say=print)
+print("ready", flush=True)
+sys.stdin.readline()
+print(bytes(data.read("a.txt")).decode())
+"""
+
+
+def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Published) -> None:
+    fetch(published)
+    environ = {**os.environ, "REPRISE_CACHE": str(published.cache.root)}
+    words = [sys.executable, "-c", READ, published.dataset.model_dump_json()]
+    with subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        assert "nothing fetched" in run.stdout.readline()
+        assert run.stdout.readline() == "ready\n"
+        assert (collect(published).versions, collect(published).objects) == ((), 0)
+        assert run.communicate("\n")[0] == "first\n"
+    assert len(collect(published).versions) == 1
+
+
+@pytest.mark.parametrize("how", ["found", "reopened by a worker"])
+def test_no_bytes_are_reached_without_a_lease(published: Published, how: str) -> None:
+    fetch(published)
+    assert published.cache.has(published.dataset)
+    assert collect(published, published.dataset).leases == 0, "to look is no lease"
+    held = published.cache.find(published.dataset)
+    if how != "found":
+        held = pickle.loads(pickle.dumps(held))  # noqa: S301 - our own
+    assert held is not None
+    assert collect(published).versions == ()
+    del held
+    assert len(collect(published).versions) == 1
+
+
+def test_to_look_for_what_is_absent_makes_no_cache(published: Published) -> None:
+    assert published.cache.find(published.dataset) is None
+    assert not published.cache.root.exists()
 
 
 HOLD = """

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trainer.store.cache import Cache
     from trainer.store.cached import CachedDataset
     from trainer.store.contract import Store
+    from trainer.store.lease import Lease
     from trainer.store.objects import Incoming
 
 
@@ -45,23 +46,20 @@ def fetch_dataset(
 
     Raises `StoreError` and its kinds, `ManifestError`, `DiskFullError`, `NotWritableError`. After each, the same call again goes on.
     """
-    lease = cache.lease(dataset)  # before anything is looked at: what is seen then is not collected
+    if cached := cache.find(dataset):
+        return cached
+    wait = f"another process is fetching {dataset.title}; waiting for it"
+    lease = cache.lease(dataset)  # what a fetch has brought so far is not collected either
     try:
-        cached = cache.find(dataset) or _fetched(dataset, cache=cache, open_store=open_store, progress=progress)
+        with cache.turn(dataset, waiting=lambda: progress.note(wait)):
+            if cached := cache.find(dataset):
+                return cached
+            fetch = _Fetch(store=open_store(), cache=cache, dataset=dataset, lease=lease, progress=progress)
+            return fetch.all()
     except BaseException:
         if lease:
             lease.end()
         raise
-    cached.lease = lease
-    return cached
-
-
-def _fetched(dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress) -> CachedDataset:
-    wait = f"another process is fetching {dataset.title}; waiting for it"
-    with cache.turn(dataset, waiting=lambda: progress.note(wait)):
-        if cached := cache.find(dataset):
-            return cached
-        return _Fetch(store=open_store(), cache=cache, dataset=dataset, progress=progress).all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +67,7 @@ class _Fetch:
     store: Store
     cache: Cache
     dataset: Dataset
+    lease: Lease | None
     progress: Progress
 
     def all(self) -> CachedDataset:
@@ -89,7 +88,7 @@ class _Fetch:
             self.progress.end()
         for leftover in (path for need in needs for path in self.cache.objects.leftovers(need.name)):
             leftover.unlink(missing_ok=True)
-        return self.cache.finish(self.dataset, held)
+        return self.cache.finish(self.dataset, held, self.lease)
 
     def _is_here(self, need: Need, stop: Stop) -> bool:
         """Whether an object is there; for who met a wrong byte, also whether it is right."""

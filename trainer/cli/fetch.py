@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     datasets = [parse_dataset(word.encode(), where="the command line") for word in words.dataset]
     if words.look:
         cache = Cache(root=cache_folder())
-        return 0 if all(cache.find(dataset) for dataset in datasets) else StoreMissingError.code
+        return 0 if all(cache.has(dataset) for dataset in datasets) else StoreMissingError.code
     lend(datasets, into=words.into)
     return 0
 

@@ -77,22 +77,38 @@ class Cache:
         """Where the dataset is, or would be."""
         return self.root / VERSIONS / dataset.name / dataset.content.removeprefix("sha256:")
 
-    def find(self, dataset: Dataset) -> CachedDataset | None:
-        """The dataset if all of it is here and nobody met a wrong byte in it; None otherwise.
+    def has(self, dataset: Dataset) -> bool:
+        """Whether all of the dataset is here and this user met no wrong byte in it.
 
         Looks at the marker, the manifest's digest and the sizes of a few objects: no walk, whatever the number of files.
         """
+        return self._found(dataset, None) is not None
+
+    def find(self, dataset: Dataset) -> CachedDataset | None:
+        """The dataset with a lease of it, if `has` is true of it; None otherwise.
+
+        Cached bytes are reached through this value alone, so whoever reads them keeps `data gc` from removing them.
+        """
+        if not self.place(dataset).is_dir():
+            return None
+        lease = self.lease(dataset)  # before anything is looked at: what is found then is not collected
+        found = self._found(dataset, lease)
+        if found is None and lease is not None:
+            lease.end()
+        return found
+
+    def _found(self, dataset: Dataset, lease: Lease | None) -> CachedDataset | None:
         place = self.place(dataset)
         if own(place / SUSPECT).exists():
             return None
         for marker in (own(place / COMPLETE), place / COMPLETE):
             with suppress(OSError, DocumentError):
                 held = parse_json(marker.read_bytes(), Held, where=str(marker))
-                if cached := self._opened(dataset, held):
+                if cached := self._opened(dataset, held, lease):
                     return cached
         return None
 
-    def _opened(self, dataset: Dataset, held: Held) -> CachedDataset | None:
+    def _opened(self, dataset: Dataset, held: Held, lease: Lease | None) -> CachedDataset | None:
         if (held.content, held.files, held.bytes) != (dataset.content, dataset.files, dataset.bytes):
             return None
         if any(self.objects.find(name, size) is None for name, size in held.objects.items()):
@@ -100,7 +116,9 @@ class Cache:
         listing = self._listing(dataset, held)
         if listing is None:
             return None
-        return CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=held.sparse)
+        found = CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=held.sparse)
+        found.lease = lease
+        return found
 
     def lease(self, dataset: Dataset) -> Lease | None:
         """Keep the dataset from being collected as long as this process has the lease."""
@@ -109,20 +127,20 @@ class Cache:
     def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
         lock = self._made(dataset) / "fetch.lock"
-        return turn(lock, is_done=lambda: self.find(dataset) is not None, waiting=waiting)
+        return turn(lock, is_done=lambda: self.has(dataset), waiting=waiting)
 
     def begin(self, dataset: Dataset, held: Held, manifest: bytes | mmap.mmap) -> None:
         """Say what is about to be fetched, so that nobody sweeps it away."""
         write_beside(self._made(dataset) / MANIFEST, manifest)
         write_beside(self.place(dataset) / WANTED, _text(held))
 
-    def finish(self, dataset: Dataset, held: Held) -> CachedDataset:
+    def finish(self, dataset: Dataset, held: Held, lease: Lease | None) -> CachedDataset:
         """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
         place = self.place(dataset)
         _removed(place.glob(".*.partial"))  # first: nobody looks again once the marker is there
         write_beside(place / COMPLETE, _text(held))
         _removed((own(place / SUSPECT), own(place / WANTED), place / WANTED))
-        if (cached := self._opened(dataset, held)) is None:
+        if (cached := self._opened(dataset, held, lease)) is None:
             raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
         return cached
 

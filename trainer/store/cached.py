@@ -45,11 +45,12 @@ NOT_OURS: Final = (
 class CachedDataset:
     """A dataset's files, read-only; nothing is handed on by `read` that was not verified in this process."""
 
+    lease: Lease | None = None
+    """Keeps the version from being collected; ends with this value, or with its process. `None`: the cache is read-only to this user."""
+
     def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
         """Use a version that `Cache.find` knows to be complete."""
         self.dataset = dataset
-        self.lease: Lease | None = None
-        """Ends with this value, or with its process."""
         self.paths: Sequence[str] = Paths(listing)
         self._cache, self._listing, self._sparse = cache, listing, sparse
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()

@@ -69,7 +69,7 @@ def chosen(declared: Dataset, *, dummy: bool, rows: int) -> tuple[Dataset, Files
     """The data: the twin where it is asked for, or where the cache lacks the dataset and there is no store; else the dataset."""
     from trainer.training.readers.twin import twin_of
 
-    if not dummy and (store_address() or Cache(root=cache_folder()).find(declared)):
+    if not dummy and (store_address() or Cache(root=cache_folder()).has(declared)):
         return declared, fetched(declared, say=lambda line: print(line, file=sys.stderr)), declared.title
     dataset, files = twin_of(declared, rows=rows)
     why = "" if dummy else ": it is not in the cache, and no store is configured"

@@ -108,7 +108,7 @@ def _parser() -> Arguments:
 
 def _fetch(words: Namespace, places: Places) -> int:
     dataset = places.dataset(words.name)
-    warm = places.cache.find(dataset) is not None
+    warm = places.cache.has(dataset)
     cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
     folder = cached.folder() if words.folder else places.cache.place(dataset)
     result = {

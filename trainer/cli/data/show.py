@@ -31,9 +31,9 @@ def ls(words: Namespace, places: Places) -> int:
     theirs = container_cache(places.root)
     rows = []
     for dataset in (load_dataset(name, root=places.root) for name in dataset_names(root=places.root)):
-        found: dict[str, Any] = {"cached": places.cache.find(dataset) is not None}
+        found: dict[str, Any] = {"cached": places.cache.has(dataset)}
         if not isinstance(theirs, Hidden | None):
-            found["cached_for_containers"] = theirs.find(dataset) is not None
+            found["cached_for_containers"] = theirs.has(dataset)
         rows.append((dataset, found))
     if words.json:
         print(json.dumps([{**dataset.model_dump(mode="json"), **found} for dataset, found in rows]))

@@ -125,9 +125,8 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
 def fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
     """The dataset's files, whole; one line says what that cost."""
     began, cache = monotonic(), Cache(root=cache_folder())
-    cached = cache.find(dataset)
-    how = "in the cache, nothing fetched" if cached else "fetched and verified"
-    found = cached or fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
+    how = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
+    found = fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
     say(f"{dataset.title}: {how} ({monotonic() - began:.3f} s)")
     return found
 

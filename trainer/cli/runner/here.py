@@ -64,7 +64,7 @@ class Here:
         return Machine(
             engine=None,
             open_store=_store,
-            cached=lambda dataset: Cache(root=cache_folder()).find(dataset) is not None,
+            cached=lambda dataset: Cache(root=cache_folder()).has(dataset),
             host=read_host(name=host_name()),
             free=disk_usage(runs).free,
         )
