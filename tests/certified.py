@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -9,11 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.actions.compared import made, save_trace
 from trainer.actions.certify import LOG, Kill, certify
-from trainer.actions.compare import Places, compare
+from trainer.actions.compare import Places, compare, side
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.actions.compared import Values
     from trainer.actions.compare import Side
     from trainer.sameness.certificate import Statement
 
@@ -28,13 +30,29 @@ def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
     return paths
 
 
-def traced(runs: Path, *losses: float, rate: float = 0.1, slow_from: int = 99) -> Side:
+def traced(
+    runs: Path,
+    *losses: float,
+    rate: float = 0.1,
+    slow_from: int = 99,
+    steps: int | None = None,
+    weights: Values | None = None,
+) -> Side:
     """A run with a trace of these losses, and a log."""
-    side = made(runs)
-    assert side.attempt
-    save_trace(side.attempt, *losses, rate=rate, slow_from=slow_from)
-    (side.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n')
-    return side
+    found = made(runs, steps=len(losses) if steps is None else steps, weights=weights)
+    assert found.attempt
+    save_trace(found.attempt, *losses, rate=rate, slow_from=slow_from)
+    (found.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n')
+    return found
+
+
+def again(found: Side) -> Side:
+    """The run, as if it had been killed and resumed: what it gave is of a second attempt."""
+    assert found.folder
+    one, two = (found.folder / "attempts" / number for number in "12")
+    shutil.copytree(one, two)
+    (two / "record.json").write_bytes(found.record.model_copy(update={"attempt": 2}).to_json())
+    return side(found.folder)
 
 
 def statement(a: Side, b: Side, *, kill: Kill | None = None) -> Statement:

@@ -29,7 +29,7 @@ def floats(*values: float) -> tuple[str, bytes]:
     return "F32", struct.pack(f"<{len(values)}f", *values)
 
 
-def save_weights(folder: Path, values: Values) -> str:
+def save_weights(folder: Path, values: Values, *, optimizer: dict[str, Any] | None = None) -> str:
     """Write both files; give the digest that a record holds."""
     header, data, table = {}, b"", {}
     for name, (dtype, body) in values.items():
@@ -39,7 +39,7 @@ def save_weights(folder: Path, values: Values) -> str:
         data += body
     text = json.dumps(header).encode()
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data)
-    document = {"format": "reprise.tensors/1", "step": 3, "weights": table, "optimizer": {}}
+    document = {"format": "reprise.tensors/1", "step": 3, "weights": table, "optimizer": optimizer or {}}
     (folder / TENSORS).write_bytes(canonical(document) + b"\n")
     return read_tensors(folder / TENSORS).digest
 
@@ -55,7 +55,15 @@ def save_trace(folder: Path, *losses: float, rate: float = 0.1, slow_from: int =
     (folder / FILE).write_bytes(b"".join(lines))
 
 
-def made(runs: Path, *, code: str = "x = 1\n", weights: Values | None = None, loss: float = 0.5, **other: Any) -> Side:
+def made(
+    runs: Path,
+    *,
+    code: str = "x = 1\n",
+    weights: Values | None = None,
+    loss: float = 0.5,
+    steps: int = 3,
+    **other: Any,
+) -> Side:
     """A completed run of this code and with these weights; `other` is of its ingredients."""
     checkout = runs.parent / f"checkout-{digest_of_bytes(code.encode())[7:15]}"
     checkout.mkdir(parents=True, exist_ok=True)
@@ -64,5 +72,5 @@ def made(runs: Path, *, code: str = "x = 1\n", weights: Values | None = None, lo
     bundle = freeze(checkout, folder)
     run = open_run(folder, ingredients=ingredients(source=bundle.digest, **other), circumstances=circumstances())
     digest = save_weights(run.folder, {"w": floats(1.0, 2.0)} if weights is None else weights)
-    run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=3))
+    run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
     return side(folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certified import keys, statement, traced
+from tests.certified import again, keys, statement, traced
 from trainer.actions.certify import Kill, keep
 from trainer.cli.verify import main
 from trainer.errors import CertificateError
@@ -93,6 +93,25 @@ def test_away_from_its_runs_only_the_signature_is_checked(
 
 def test_one_that_states_a_failure_exits_with_its_verdict(runs: Path) -> None:
     """Good as a certificate; what it states is that the property does not hold."""
-    stated = statement(traced(runs, 0.5), traced(runs, 0.4), kill=Kill(after=1, resumed_from=1))
+    stated = statement(traced(runs, 0.5, 0.3), again(traced(runs, 0.4, 0.3)), kill=Kill(after=1, resumed_from=1))
     assert not stated.predicate.holds
     assert main([str(keep(stated, None, runs=runs)[0])]) == 20
+
+
+def test_an_older_one_in_which_no_step_followed_the_resume_shows_nothing(runs: Path, tmp_path: Path) -> None:
+    """Such were written before the steps were looked at: it is never said to hold."""
+    stated = statement(traced(runs, 0.5, 0.4), again(traced(runs, 0.5, 0.4)), kill=Kill(after=1, resumed_from=1))
+    document = json.loads(stated.to_json())
+    document["predicate"] |= {"killed_after": 2, "resumed_from": 2}
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    with pytest.raises(CertificateError, match=r"no step followed the resume \(from step 2 of 2\)"):
+        main([str(tmp_path / "old.json")])
+
+
+def test_its_steps_must_be_those_of_the_records(runs: Path, tmp_path: Path) -> None:
+    stated = statement(traced(runs, 0.5, 0.4), traced(runs, 0.5, 0.4))
+    document = json.loads(stated.to_json())
+    document["predicate"]["steps"] = 200
+    (tmp_path / "more.json").write_text(json.dumps(document))
+    with pytest.raises(CertificateError, match="says 200 steps; the record says 2"):
+        main([str(tmp_path / "more.json")])

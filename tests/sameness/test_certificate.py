@@ -86,10 +86,14 @@ def test_a_record_is_held_against_it(stated: Statement, tmp_path: Path) -> None:
 
 def test_the_verdict_must_be_the_records_own(stated: Statement, tmp_path: Path) -> None:
     """A signature makes no result equal."""
-    one = traced(tmp_path / "runs", 0.5).record
+    one = traced(tmp_path / "runs", 0.5, 0.4).record
     check_verdict(stated, [one, one])
     other = one.model_copy(
-        update={"outcome": Outcome(status=Status.COMPLETED, metrics={"test_loss": 0.6}, weights=one.outcome.weights)}
+        update={
+            "outcome": Outcome(
+                status=Status.COMPLETED, metrics={"test_loss": 0.6}, weights=one.outcome.weights, steps=2
+            )
+        }
     )
     with pytest.raises(CertificateError, match="the records say different"):
         check_verdict(stated, [one, other])

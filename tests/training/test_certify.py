@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.long]
 SECRETIVE: Final = """
+import numpy as np
 from torch import Tensor, nn
+from trainer.training.readers import Samples
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):
@@ -26,12 +28,31 @@ class Settings(ClassificationSettings):
     classes = 2
     batch_size = 2
     keeps: bool = False
+    noisy: bool = False
+
+class Noisy(Samples):
+    def __init__(self, samples):
+        self.inner = samples
+
+    def __len__(self):
+        return len(self.inner)
+
+    def labels(self, rows):
+        return self.inner.labels(rows)
+
+    def sample(self, pick):
+        found = self.inner.sample(pick)
+        return found | {"image": found["image"] + float(np.random.rand())}
 
 class Net(Classifier):
-    def __init__(self, *, classes: int, keeps: bool) -> None:
+    def __init__(self, *, classes: int, keeps: bool, noisy: bool) -> None:
         super().__init__()
-        self.keeps, self.calls = keeps, 0
+        self.keeps, self.noisy, self.calls = keeps, noisy, 0
         self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(16, classes))
+
+    def samples(self, dataset, data):
+        found = super().samples(dataset, data)
+        return Noisy(found) if self.noisy else found
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += self.keeps
@@ -39,11 +60,16 @@ class Net(Classifier):
 """
 
 
-def certified(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the predicate."""
+def run(checkout: Checkout, claim: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command as it is typed."""
     (checkout.root / "secretive.py").write_text(SECRETIVE)
     command = [sys.executable, "-m", "trainer", "certify", claim, "secretive.py", "--json", "--no-publish", *words]
-    done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+
+
+def certified(checkout: Checkout, claim: str, *words: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the predicate."""
+    done = run(checkout, claim, *words)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)["predicate"]
 
@@ -71,3 +97,24 @@ def test_a_plain_net_holds_and_is_signed(checkout: Checkout, tmp_path: Path, cla
         command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stdout.count("as certified")) == (0, 2), verified.stderr
+
+
+def test_a_kill_that_leaves_no_step_is_rejected_by_the_number_of_steps(checkout: Checkout) -> None:
+    """One epoch of 50 samples in batches of 2: nothing is killed, and nothing is stated."""
+    done = run(checkout, "resume", "--max-epochs", "1", "--kill-after", "25")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--kill-after is 25, and the training has 25 steps" in done.stderr
+    assert "killed after" not in done.stderr
+
+
+def test_the_last_possible_kill_is_followed_by_a_step(checkout: Checkout) -> None:
+    code, tested = certified(checkout, "resume", "--max-epochs", "1", "--kill-after", "24")
+    assert (code, tested["holds"], tested["steps"]) == (0, True, 25), tested
+    assert tested["resumed_from"] < 25
+
+
+def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(checkout: Checkout) -> None:
+    """Two workers draw from NumPy's; after the resume they begin anew."""
+    code, tested = certified(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
+    assert (code, tested["holds"]) == (20, False), tested
+    assert tested["lost"]["stream"] == "data"

@@ -1,7 +1,7 @@
-"""Certifying: two runs that should be equal in every bit, held against each other, and what is said of them.
+"""Certifying: two runs that should be equal in every bit are compared, and a statement says what was observed.
 
-Knows what is compared: weights, optimizer's state, result metrics, the trace and the log byte for byte. Refuses to run anything, and to
-state that a property holds where one of these was not there to compare.
+A statement is made of observations alone: steps that both traces hold, steps that followed a resume, tensors and lines that were there to
+be compared. Without one of these nothing is stated.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from trainer.host.atomic import give_like, make_folder, write_whole
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.sameness.retest import device_class
 from trainer.sameness.trace import FILE as TRACE
+from trainer.sameness.trace import read_trace
 from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from trainer.actions.compare import Comparison, Side
 
 LOG: Final = "metrics.jsonl"
-COMPARED: Final = ("weights", "state of the optimizer", "result metrics", TRACE, LOG)
-
-
 _OPTIMIZER: Final = "the state of the optimizer"
 
 
@@ -41,9 +39,9 @@ class Kill:
 
 
 def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
-    """State what comparing two runs showed: A was made without a stop, B again, or killed and resumed.
+    """State what comparing two runs showed: A was trained without a stop, B again, or killed and resumed.
 
-    Raises `RunError` where there is too little to state anything.
+    Raises `RunError` if too little was observed to state anything.
     """
     a, b = comparison.a, comparison.b
     if comparison.verdict.rung is Rung.NOT_COMPARABLE:
@@ -53,16 +51,22 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
         raise RunError(
             "the two runs are not of the same ingredients", hint="leave the checkout alone while it is tested"
         )
+    _require_attempts(a, b, kill)
+    steps = _steps(b)
+    _steps(a)
+    if kill is not None and steps <= kill.resumed_from:
+        said = f"no step followed the resume: run {record.run} was resumed from step {kill.resumed_from} of {steps}"
+        raise RunError(said, hint="kill it earlier (--kill-after), or train for more steps (--steps)")
     lost = first_lost(comparison)
     tested = Tested(
         claim="resume" if kill else "rerun",
         holds=comparison.verdict.rung is Rung.IDENTICAL and lost is None,
         verdict=comparison.verdict.rung,
-        compared=list(COMPARED),
+        compared=compared(comparison),
         lost=lost,
         killed_after=kill.after if kill else None,
         resumed_from=kill.resumed_from if kill else None,
-        steps=record.outcome.steps or 0,
+        steps=steps,
         identity=record.identity,
         ingredients=made,
         image=record.circumstances.image,
@@ -76,8 +80,41 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
     )
 
 
+def compared(comparison: Comparison) -> list[str]:
+    """What was there to be compared: no empty set of tensors, metrics or lines is called equal."""
+    weights = comparison.weights
+    there = {
+        "weights": weights is not None and weights.tensors > 0,
+        "state of the optimizer": weights is not None and weights.optimizer_tensors > 0,
+        "result metrics": bool(comparison.verdict.figures),
+        TRACE: True,
+        LOG: bool(_bytes(_folder(comparison.a) / LOG) or _bytes(_folder(comparison.b) / LOG)),
+    }
+    return [name for name, is_there in there.items() if is_there]
+
+
+def _require_attempts(a: Side, b: Side, kill: Kill | None) -> None:
+    """Raise `RunError` unless A, and B of a rerun, made all of their steps in one attempt, and B of a resume in several."""
+    for each in (a,) if kill else (a, b):
+        if each.record.attempt != 1:
+            raise RunError(f"run {each.record.run} was resumed, so it is no training without a stop", hint="test again")
+    if kill and b.record.attempt == 1:
+        raise RunError(f"run {b.record.run} was not resumed, so nothing is known of a resume", hint="test again")
+
+
+def _steps(side: Side) -> int:
+    """The steps of a run, as its trace tells them one by one. Raises `RunError` if there are none, or not all."""
+    path = _folder(side) / TRACE
+    _bytes(path)
+    traced, recorded = read_trace(path).steps, side.record.outcome.steps
+    if not traced or traced != recorded:
+        said = f"the trace of run {side.record.run} ends at step {traced}; the run made {recorded or 'no'} steps"
+        raise RunError(f"nothing can be certified: {said}", hint="train for 1 step or more (--steps), with --trace on")
+    return traced
+
+
 def first_lost(comparison: Comparison) -> Lost | None:
-    """The first thing that is not the same in two runs, in order of cause; `None` where everything is."""
+    """The first thing that is not the same in two runs, in order of cause; `None` if everything is."""
     found = comparison.parting
     if found is not None:
         return Lost(
@@ -91,6 +128,8 @@ def first_lost(comparison: Comparison) -> Lost | None:
     a, b = _folder(comparison.a), _folder(comparison.b)
     if comparison.weights is None:
         raise RunError("the weights of the two runs are not here for both", hint="certify tests runs of this machine")
+    if not comparison.weights.tensors:
+        raise RunError("the two runs have no weights to compare", hint="give the net parameters")
     if comparison.weights.optimizer:
         return Lost(what=_OPTIMIZER, tensor=comparison.weights.optimizer[0])
     if comparison.weights.differing:

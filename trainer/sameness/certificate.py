@@ -28,6 +28,7 @@ STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:reprise:certificate:1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 """What a signed envelope says it holds."""
+_AGAIN: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
 FOLDER: Final = "certificates"
 """In a run's folder."""
 
@@ -75,6 +76,7 @@ class Tested(Document):
     resumed_from: int | None = None
     """The step of the checkpoint that it went on from."""
     steps: int
+    """How many steps the trace of the last run tells, all attempts together."""
     identity: Digest
     ingredients: Ingredients
     """Code, settings, datasets, determinism level, image layers: of all runs that were made."""
@@ -87,8 +89,13 @@ class Tested(Document):
     """The version that tested."""
 
     @property
+    def observed(self) -> int:
+        """How many of the steps the claim rests on: those that followed the resume, or all of a rerun's."""
+        return self.steps - (self.resumed_from or 0)
+
+    @property
     def code(self) -> int:
-        """The exit code: the verdict's; where only the way there was not the same, that of a difference."""
+        """The exit code: the verdict's; that of a difference if only the steps on the way differ."""
         return 0 if self.holds else (self.verdict.code or Rung.DIFFERENT.code)
 
 
@@ -119,6 +126,12 @@ def read_statement(text: bytes, *, where: str) -> Statement:
         raise CertificateError(said, hint="do not believe it")
     if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
         raise CertificateError(f"{where} says that it holds, and what does not", hint="do not believe it")
+    if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
+        raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_AGAIN)
+    if tested.observed < 1:
+        what = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
+        found = what if tested.claim == "resume" else "step was made"
+        raise CertificateError(f"{where} shows nothing: no {found}", hint=_AGAIN)
     return statement
 
 
@@ -147,7 +160,10 @@ def check_record(statement: Statement, record: Record, text: bytes) -> None:
 
 
 def check_verdict(statement: Statement, records: Sequence[Record]) -> None:
-    """Compare the results of the certified runs again. Raises `CertificateError` where the statement says something else."""
+    """Compare the results of the certified runs again. Raises `CertificateError` if the statement says something else."""
+    if statement.predicate.steps != (steps := records[-1].outcome.steps):
+        said = f"the certificate says {statement.predicate.steps} steps; the record says {steps}"
+        raise CertificateError(said, hint="do not believe it")
     found = [judge(records[0], other).rung for other in records[1:]]
     said = statement.predicate.verdict
     if any((rung is Rung.IDENTICAL) != (said is Rung.IDENTICAL) for rung in found):

@@ -6,10 +6,11 @@ Knows the order: run, run again, compare, state, sign. The exit code is the verd
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.certify import Kill, certify, keep
 from trainer.actions.compare import Places, compare, side
@@ -18,21 +19,26 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import cache_folder, runs_folder
 from trainer.cli.train import understood
+from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed, start
 from trainer.errors import RunError, UsageError
 from trainer.host.signing import sign, signing_key
-from trainer.origins import take_apart
+from trainer.origins import Origins, asked, take_apart
 from trainer.record import Status
 from trainer.sameness.certificate import PAYLOAD_TYPE
 from trainer.sameness.trace import FILE, read_trace
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Mapping, Sequence
 
     from trainer.actions.compare import Comparison
 
 _EVERY: Final = 3
 """Steps between checkpoints."""
+_AFTER: Final = 8
+"""The step to kill after, if the user names none and so many follow it."""
+_TRIES: Final = 4
 _POLL: Final = 0.002
 
 
@@ -45,11 +51,13 @@ def main(argv: list[str]) -> int:
     if "exp" in given or "resume" in given:
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
-    understood(train, take_apart(train))  # what is certainly wrong is said in one line, before anything is started
+    told = understood(train, take_apart(train))  # what is certainly wrong is said in one line, before anything starts
+    values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=told.file))
+    _require_observable(words, values)
     if words.property == "rerun":
         statement = certify(_rerun(train))
     else:
-        comparison, kill = resumed(_with_checkpoints(train, given), after=words.kill_after)
+        comparison, kill = resumed(_with_checkpoints(train, values), after=words.kill_after)
         statement = certify(comparison, kill=kill)
     signed = sign(statement.to_json(), kind=PAYLOAD_TYPE, key=words.key) if words.key else None
     paths = keep(statement, signed, runs=runs_folder())
@@ -67,16 +75,50 @@ def _parser() -> Arguments:
     parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
     parser.add_argument("--steps", type=int, metavar="N", help="end after N steps (setting max_steps)")
     parser.add_argument(
-        "--kill-after", type=int, default=8, metavar="N", help="resume: kill it after step N (default 8)"
+        "--kill-after",
+        type=int,
+        metavar="N",
+        help="resume: kill it after step N (default 8, or half of all steps if that is less)",
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help="sign it with this Ed25519 key (PEM)")
     parser.add_argument("--json", action="store_true", help="the statement, for scripts")
     return parser
 
 
-def _with_checkpoints(words: Sequence[str], given: Mapping[str, str | None]) -> list[str]:
-    """Save often, where the user said nothing else: what is resumed from is then in the middle of an epoch."""
-    return [*words, *([] if "checkpoint_every" in given else ["--checkpoint-every", str(_EVERY)])]
+def _require_observable(words: Namespace, values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for what leaves nothing to observe: no trace, no step, or no step after the kill."""
+    if str(values.get("trace", "")) == "off":
+        raise UsageError("--trace is off, and a certificate rests on the trace", hint="leave --trace as it is")
+    if words.steps is not None and words.steps < 1:
+        raise UsageError(f"--steps is {words.steps}; expected 1 or more", hint="--steps 12")
+    if words.property == "resume" and (most := str(values.get("max_steps", ""))).isdecimal():
+        kill_point(words.kill_after, steps=int(most))
+    elif words.kill_after is not None and words.kill_after < 1:
+        raise UsageError(f"--kill-after is {words.kill_after}; expected 1 or more", hint="--kill-after 8")
+
+
+def kill_point(wanted: int | None, *, steps: int) -> int:
+    """After which step to kill a training of so many steps: one that leaves a step to make after the resume.
+
+    Raises `UsageError` if there is no such step, naming the largest.
+
+    >>> kill_point(None, steps=360), kill_point(None, steps=6), kill_point(11, steps=12)
+    (8, 3, 11)
+    """
+    if steps < 2:  # noqa: PLR2004 - one before the kill, one after the resume
+        said = f"the training has {steps} step; a resume needs one before the kill and one after it"
+        raise UsageError(said, hint="train for more: --steps 12")
+    if wanted is None:
+        return min(_AFTER, steps // 2)
+    if not 0 < wanted < steps:
+        said = f"--kill-after is {wanted}, and the training has {steps} steps: none would follow the resume"
+        raise UsageError(said, hint=f"--kill-after 1 to {steps - 1}; or train for more steps")
+    return wanted
+
+
+def _with_checkpoints(words: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """Save often, if the user did not say how often: the run is then resumed from the middle of an epoch."""
+    return [*words, *([] if "checkpoint_every" in values else ["--checkpoint-every", str(_EVERY)])]
 
 
 def _rerun(words: Sequence[str]) -> Comparison:
@@ -87,41 +129,60 @@ def _rerun(words: Sequence[str]) -> Comparison:
     return compared(first.run, second.run)
 
 
-def resumed(words: Sequence[str], *, after: int) -> tuple[Comparison, Kill]:
-    """Train with these words, kill that, resume it; train again without a stop; compare. Raises `RunError`."""
-    _say(f"training, to be killed after step {after} once there is a checkpoint")
-    run, kill = _killed(words, after=after)
-    _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from}")
-    second = completed(["--resume", run])
+def resumed(words: Sequence[str], *, after: int | None) -> tuple[Comparison, Kill]:
+    """Train with these words; train again, kill that, resume it; compare. Raises `RunError`, `UsageError`.
+
+    The training without a stop comes first: it tells how many steps there are, so that the kill leaves some of them.
+    """
     _say("training without a stop")
     first = completed(words)
+    steps = first.outcome.steps or 0
+    run, kill = _killed_in_time(words, after=kill_point(after, steps=steps), steps=steps)
+    _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
+    second = completed(["--resume", run])
     return compared(first.run, second.run), kill
 
 
-def _killed(words: Sequence[str], *, after: int) -> tuple[str, Kill]:
-    """Start a training and kill it; give its run, how far it was, and what it can go on from."""
+def _killed_in_time(words: Sequence[str], *, after: int, steps: int) -> tuple[str, Kill]:
+    """Start a training and kill it while steps are left to make: on a busy machine at another try, and earlier."""
+    for _ in range(_TRIES):
+        _say(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
+        run, kill = _killed(words, after=after)
+        if kill is not None and kill.resumed_from < steps:
+            return run, kill
+        _say(f"run {run} had made all of its {steps} steps before the kill")
+        after = max(1, after // 2)
+    raise RunError(
+        f"a training of {steps} steps was over {_TRIES} times before it could be killed",
+        hint="train for more steps (--steps, --max-epochs), or save more often (--checkpoint-every 1)",
+    )
+
+
+def _killed(words: Sequence[str], *, after: int) -> tuple[str, Kill | None]:
+    """Start a training and kill it; give its run and the kill, or `None` if the training had completed before."""
     training = start(words)
     place = training.folder / ATTEMPTS / "1"
     saved = place / "checkpoints" / "latest.json"
     while training.process.poll() is None and not (saved.is_file() and steps_told(place / FILE) >= after):
         sleep(_POLL)
-    over = training.process.poll() is not None
     training.kill()
-    if over or load_record(place / RECORD).outcome.status is not Status.RUNNING:
-        said = f"run {training.run} was over before it could be killed after step {after}"
-        raise RunError(
-            said, hint="the lines above say why; a longer run helps (--steps), or an earlier kill (--kill-after)"
-        )
+    status = load_record(place / RECORD).outcome.status
+    if status is Status.COMPLETED:
+        return training.folder.name, None
+    if status is not Status.RUNNING or not saved.is_file():
+        raise RunError(f"run {training.run} ended before it was killed: {status}", hint="the lines above say why")
     step = int(json.loads(saved.read_bytes())["step"])
     return training.folder.name, Kill(after=read_trace(place / FILE).steps, resumed_from=step)
 
 
 def steps_told(path: Path) -> int:
-    """How many steps a trace that is being written tells of."""
+    """The last step that a trace tells of while it is being written; 0 if there is none yet."""
     try:
-        return path.read_bytes().count(b'\n{"step":')
+        whole = path.read_bytes()
     except OSError:
         return 0
+    last = whole[: whole.rfind(b"\n")].rpartition(b'\n{"step":')[2]
+    return int(last.partition(b",")[0]) if last[:1].isdigit() else 0
 
 
 def compared(a: str, b: str) -> Comparison:

@@ -43,7 +43,8 @@ def page(statement: Statement) -> Iterator[str]:
 
 def _summary(tested: Tested) -> str:
     how = (
-        f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, {tested.steps} steps in all"
+        f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, "
+        f"{tested.observed} steps after that, {tested.steps} in all"
         if tested.claim == "resume"
         else f"twice from nothing, {tested.steps} steps"
     )

@@ -1,0 +1,58 @@
+"""`reprise certify`: what leaves nothing to observe is rejected before anything is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.certify import kill_point, main, steps_told
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["resume", "digits", "--steps", "12", "--kill-after", "12"],
+            "--kill-after is 12, and the training has 12 steps",
+        ),
+        (["resume", "digits", "--max-steps", "12", "--kill-after", "13"], "has 12 steps: none would follow the resume"),
+        (["resume", "digits", "--kill-after", "0"], "--kill-after is 0; expected 1 or more"),
+        (["resume", "digits", "--steps", "1"], "a resume needs one before the kill and one after it"),
+        (["rerun", "digits", "--steps", "0"], "--steps is 0; expected 1 or more"),
+        (["rerun", "digits", "--trace", "off"], "--trace is off, and a certificate rests on the trace"),
+    ],
+)
+def test_nothing_is_trained_if_nothing_could_be_observed(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        main(words)
+
+
+def test_a_setting_of_the_environment_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRISE_SETTING_TRACE", "off")
+    with pytest.raises(UsageError, match="--trace is off"):
+        main(["rerun", "digits"])
+
+
+def test_the_largest_possible_kill_is_named() -> None:
+    with pytest.raises(UsageError) as fault:
+        kill_point(12, steps=12)
+    assert fault.value.hint == "--kill-after 1 to 11; or train for more steps"
+
+
+@pytest.mark.parametrize(
+    ("lines", "step"),
+    [
+        ("", 0),
+        ('{"format":1}\n', 0),
+        ('{"format":1}\n{"step":2,"x":1}\n{"evaluation":"val"}\n{"step":4,"x":1}\n{"step":6', 4),
+    ],
+)
+def test_the_last_whole_step_of_a_trace_is_told(tmp_path: Path, lines: str, step: int) -> None:
+    """Also where a batch makes two steps."""
+    (tmp_path / "trace.jsonl").write_text(lines)
+    assert steps_told(tmp_path / "trace.jsonl") == step
