@@ -199,6 +199,8 @@ class Circumstances(Document):
     """How the live process differs from the image's baked inventory and the lock, and its files from what was installed, a line each."""
     drift_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """The same once more when the attempt was closed; `None`: it was not looked at."""
+    determinism_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
+    """How torch's switches, threads and the level's variables left the level during the training, a line each; `None`: not looked at."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
     """The run that this one repeats, where `reprise reproduce` made it."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
@@ -278,6 +280,11 @@ class Record(Document):
     ingredients: Ingredients
     circumstances: Circumstances
     outcome: Outcome
+
+    @property
+    def promise(self) -> str:
+        """The level of determinism that the run kept: `off` if it was seen to leave the one that was asked for."""
+        return "off" if self.circumstances.determinism_at_end else self.ingredients.determinism.level
 
     def to_json(self) -> bytes:
         """Write the record; `read_record` gives back an equal one."""

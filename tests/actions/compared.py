@@ -62,15 +62,18 @@ def made(
     weights: Values | None = None,
     loss: float = 0.5,
     steps: int = 3,
+    around: dict[str, Any] | None = None,
     **other: Any,
 ) -> Side:
-    """A completed run of this code and with these weights; `other` is of its ingredients."""
+    """A completed run of this code and with these weights; `around` is of its circumstances, `other` of its ingredients."""
     checkout = runs.parent / f"checkout-{digest_of_bytes(code.encode())[7:15]}"
     checkout.mkdir(parents=True, exist_ok=True)
     (checkout / "code.py").write_text(code)
     _, folder = new_run(runs)
     bundle = freeze(checkout, folder)
-    run = open_run(folder, ingredients=ingredients(source=bundle.digest, **other), circumstances=circumstances())
+    run = open_run(
+        folder, ingredients=ingredients(source=bundle.digest, **other), circumstances=circumstances(**around or {})
+    )
     digest = save_weights(run.folder, {"w": floats(1.0, 2.0)} if weights is None else weights)
     run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": loss}, weights=digest, steps=steps))
     return side(folder)

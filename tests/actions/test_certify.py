@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,6 +79,13 @@ def test_what_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) ->
         statement(a, b, kill=Kill(after=1, resumed_from=1))
     with pytest.raises(RunError, match="was resumed, so it is no training without a stop"):
         statement(again(a), b)
+
+
+def test_a_run_that_left_its_level_is_not_certified(tmp_path: Path) -> None:
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    around = b.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
+    with pytest.raises(RunError, match="is not of level machine: benchmark is True"):
+        statement(a, replace(b, record=b.record.model_copy(update={"circumstances": around})))
 
 
 def test_a_net_without_weights_is_not_certified(tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Ben
     assert bench.look()["drift"].state is State.NOTE
 
 
+def test_a_run_that_left_its_level_promises_no_equal_bits(bench: Bench) -> None:
+    around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
+    bench.record = bench.record.model_copy(update={"circumstances": around})
+    found = bench.look()["level"]
+    assert (found.state, found.found) == (State.NOTE, "off, machine was asked for: benchmark is True")
+
+
 def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
     """There is nothing to compare with yet; one that failed has no result, and says what it died of."""
     bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})

@@ -119,6 +119,13 @@ def test_libraries_are_told_by_name_wherever_they_lie() -> None:
     assert found(b, a) == [(Kind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
 
 
+def test_a_run_that_left_its_level_of_determinism_differs_from_one_that_kept_it() -> None:
+    left = altered(around={"determinism_at_end": ["benchmark is True"]})
+    assert found(left) == [(Kind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
+    assert not any(each.ingredient for each in candidates(record({}), left))
+    assert found(left, altered(around={"determinism_at_end": ["benchmark is True"]})) == []
+
+
 def test_hardware_drift_and_variables_are_told() -> None:
     """CPU, flags, driver, GPUs; what drifted on one side; what was set."""
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)

@@ -52,6 +52,12 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
             "the two runs are not of the same ingredients", hint="leave the checkout alone while it is tested"
         )
     _require_attempts(a, b, kill)
+    for each in (a, b):
+        if lines := each.record.circumstances.determinism_at_end:
+            said = (
+                f"nothing can be certified: run {each.record.run} is not of level {made.determinism.level}: {lines[0]}"
+            )
+            raise RunError(said, hint="remove what switches it, or certify with --determinism off")
     steps = _steps(b)
     _steps(a)
     if kill is not None and steps <= kill.resumed_from:

@@ -190,6 +190,7 @@ def _named(side: Side) -> dict[str, Any]:
         "run": side.record.run,
         "attempt": side.record.attempt,
         "identity": side.record.identity,
+        "determinism": side.record.promise,
         "folder": str(side.folder) if side.folder else None,
     }
 
@@ -204,7 +205,10 @@ def stronger(comparison: Comparison) -> dict[Rung, str]:
             if ingredients
             else _UNEXPLAINED
         )
-        lacking[Rung.IDENTICAL] += named
+        left = [
+            side.record.run for side in (comparison.a, comparison.b) if side.record.circumstances.determinism_at_end
+        ]
+        lacking[Rung.IDENTICAL] += f"; the net switched determinism off in {' and '.join(left)}" if left else named
     return lacking
 
 

@@ -68,6 +68,11 @@ def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[F
     yield looked("record", lambda: _words(record))
     yield looked("files", lambda: _files(record, folder))
     yield looked("drift", lambda: _drift(record, folder, exact=machine.exact))
+    if left := record.circumstances.determinism_at_end:
+        asked = record.ingredients.determinism.level
+        yield note(
+            "level", f"off, {asked} was asked for: {left[0]}", "equal bits are not promised; the verdict says more"
+        )
     if (engine := machine.engine) is not None:
         yield looked("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
@@ -205,7 +210,7 @@ def _dataset(dataset: Dataset, machine: Machine) -> Finding:
 
 
 def _device(record: Record, here: Host) -> Finding:
-    there, device, level = record.circumstances.host, record.ingredients.device, record.ingredients.determinism.level
+    there, device, level = record.circumstances.host, record.ingredients.device, record.promise
     if device.accelerator == "cuda":
         return _gpu(record, here)
     if there.cpu == here.cpu or level == "portable":

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.actions.list_runs import Listed
-    from trainer.record import Circumstances, Image, Ingredients, Outcome, Record
+    from trainer.record import Circumstances, Image, Outcome, Record
     from trainer.sameness.retest import Retest
 
 
@@ -92,10 +92,11 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("changed when it was resumed", _changes(listed))
     yield from _block("result", _result(outcome))
     yield from _lines("retests", summed_up(retests))
-    yield from _block("ingredients", _ingredients(ingredients, around))
+    yield from _block("ingredients", _ingredients(record))
     yield from _block("image", _image(around.image))
     yield from _block("machine", _machine(around))
     yield from _lines("drift", around.drift or ["none: what runs is what the image was built with"])
+    yield from _lines("determinism off: what the net switched", around.determinism_at_end or [])
     if around.drift_at_end is not None and around.drift_at_end != around.drift:
         yield from _lines("drift when it ended", around.drift_at_end or ["none"])
     yield from _settings(record, settings_now(listed.records))
@@ -134,8 +135,14 @@ def _result(outcome: Outcome) -> list[tuple[str, str]]:
     return [*metrics, *steps, *weights]
 
 
-def _ingredients(ingredients: Ingredients, around: Circumstances) -> list[tuple[str, str]]:
-    source = around.source
+def level(record: Record) -> str:
+    """The level of determinism that a run kept, and the one that was asked for if that is another."""
+    asked = record.ingredients.determinism.level
+    return asked if record.promise == asked else f"{record.promise}, {asked} was asked for"
+
+
+def _ingredients(record: Record) -> list[tuple[str, str]]:
+    ingredients, source = record.ingredients, record.circumstances.source
     state = {None: "", True: ", with changes", False: ""}[source.dirty]
     held, device = ingredients.determinism, ingredients.device
     caps = "".join(f", {name}={value}" for name, value in held.capabilities.items())
@@ -148,7 +155,7 @@ def _ingredients(ingredients: Ingredients, around: Circumstances) -> list[tuple[
             (f"dataset {name}", f"version {item.version}, {item.content}")
             for name, item in ingredients.datasets.items()
         ),
-        ("determinism", f"{held.level}, {held.threads} threads{caps}"),
+        ("determinism", f"{level(record)}, {held.threads} threads{caps}"),
         ("device", f"{device.accelerator}, {device.world_size} at once, precision {device.precision}"),
     ]
 

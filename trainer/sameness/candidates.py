@@ -101,6 +101,8 @@ def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
     if stock.libraries and stock_b.libraries:
         yield from _around(Kind.LIBRARY, _libraries(stock.libraries), _libraries(stock_b.libraries))
     yield from _around(Kind.VARIABLE, one.variables, other.variables)
+    switched = (dict.fromkeys(side.determinism_at_end or [], "switched by the net") for side in (one, other))
+    yield from _around(Kind.DETERMINISM, *switched)
     yield from _around(Kind.DRIFT, _drift(one.drift), _drift(other.drift))
     yield from _around(Kind.HARDWARE, _hardware(a), _hardware(b))
     yield from _around(Kind.EXECUTION, *(_written(side.execution) for side in (one, other)))

@@ -21,6 +21,7 @@ from trainer import setting_faults
 from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
 from trainer.ledger import configured
 from trainer.parameters import require_agreement, takers_in, takers_of
+from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
@@ -62,6 +63,7 @@ class Experiment:
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
     """Import the experiment in `file`. Raises `ExperimentFailedError` where its code does, `ExperimentError` where parts are missing."""
+    seed_all(derived(0, "import"))  # what a module draws while it is imported is then equal in every process
     module = _imported(file, root=root)
     settings = getattr(module, "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):

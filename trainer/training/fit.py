@@ -22,6 +22,7 @@ from trainer.saved import FOLDER, Checkpoint, Saved
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.determinism.switches import WatchSwitches
 from trainer.training.disk import WholeCheckpointIO
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
@@ -79,6 +80,8 @@ class Job:
     """What is known of the run, where this process keeps its record."""
     inspection: Kept | None = None
     """Where the dataset's inspection is kept, if this process makes one: the first rank does."""
+    on_switched: Callable[[str], None] = lambda _: None
+    """Takes each line that says how the net left the level of determinism."""
     gauges: Gauges = lambda _: {}
     """What the machine tells of this process and of its GPU."""
 
@@ -102,8 +105,10 @@ def train(job: Job) -> Trained:
     quieten()
     with kept(job.ledger):
         apply_level()
+        switches = made(WatchSwitches, job.on_switched)
         _seed_start()
         net = job.experiment.make_net()
+        switches.require_unchanged("the constructor of the net")
         samples = net.samples(job.dataset, job.data)
         net.class_names = samples.classes
         data = made(RunData, job.dataset, samples)
@@ -112,8 +117,9 @@ def train(job: Job) -> Trained:
         traced = tracers(job.into)
         checkpoints = made(Checkpoints, job.into / FOLDER, lambda: log_sizes(job.into, traced), run=job.run)
         seen = _inspected(job, net, data)
-        fitting = CheckNet(job.experiment, data, seen, job.say)
-        machine = _machine(job, checkpoints, clock.waits, seen, [fitting, clock, *traced, shown])
+        guards = [switches, made(StopWhereNotFinite, seen)]
+        parts = [CheckNet(job.experiment, data, seen, job.say), clock, *traced, shown]
+        machine = _machine(job, checkpoints, clock.waits, guards, parts)
         try:
             _fitted(job, machine, net, data, checkpoints)
             return replace(_closed(job, machine, net, data, clock), inspection=seen)
@@ -144,7 +150,7 @@ def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
     return Inspector(data=data, kept=job.inspection, say=job.say).inspect(net, resumed=job.saved is not None)
 
 
-def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, seen: Inspection | None, parts: list[Any]) -> L.Trainer:
+def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
     return L.Trainer(
         **limits(),
@@ -154,8 +160,8 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, seen: Inspection 
             checkpoints,
             StopBetweenSteps(job.stop, checkpoints),
             CheckBeforeFirstStep(job.ledger, job.say),
+            *guards,
             TellFirstStep(job.on_first_step),
-            made(StopWhereNotFinite, seen),
             made(SeedEveryStep),
             made(LossLines),
             *made(averaging),

@@ -48,6 +48,21 @@ def test_the_verdict_comes_first_then_candidates_then_figures(runs: Path, capsys
     assert "because of" not in out
 
 
+def test_a_side_that_left_its_level_of_determinism_is_named_with_the_switch(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = {"determinism_at_end": ["benchmark is True; determinism machine has False (at step 2)", "more"]}
+    a, b = made(runs, around=left), made(runs, loss=0.25, around=left)
+    assert main([a.record.run, b.record.run]) == 20
+    out = capsys.readouterr().out
+    assert (
+        "A is off, machine was asked for: benchmark is True; determinism machine has False (at step 2) and 1 more"
+        in out
+    )
+    assert f"the net switched determinism off in {a.record.run} and {b.record.run}" in out
+    assert "no ingredient differs" not in out
+
+
 def test_a_run_and_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By `latest`, by a prefix, by its folder."""
     run = made(runs).record.run

@@ -107,6 +107,11 @@ def _reason(fault: BaseException) -> str:
     return fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
 
 
+def _switched(session: Session) -> list[str] | None:
+    """How the run left its level of determinism; `None` if it never came to a step, so that nobody looked."""
+    return session.switched if session.switched or session.has_stepped else None
+
+
 def _close(session: Session, status: Status, *, reason: str | None = None) -> None:
     began = monotonic()
     trained = session.trained
@@ -129,4 +134,5 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         update={"seconds": monotonic() - session.launch.monotonic, "stages": session.stages}
     )
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
-    session.opened.close(outcome, circumstances=around.model_copy(update={"timing": timing, "drift_at_end": drift}))
+    ended = {"timing": timing, "drift_at_end": drift, "determinism_at_end": _switched(session)}
+    session.opened.close(outcome, circumstances=around.model_copy(update=ended))

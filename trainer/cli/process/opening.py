@@ -53,6 +53,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
                 update={
                     "changed": [*before.circumstances.changed, *lines],
                     "retest_of": before.circumstances.retest_of,
+                    "determinism_at_end": before.circumstances.determinism_at_end,
                 }
             ),
         )
@@ -75,6 +76,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
         opened=attempt,
         stages={"identify": monotonic() - began},
         publishes=resolved.settings.publish,
+        switched=list(around.determinism_at_end or []),
     )
 
 

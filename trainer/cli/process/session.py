@@ -49,6 +49,9 @@ class Session:
     has_stepped: bool = False
     """Whether a first step was begun: before it, what was given can still be refused, and then there was no run."""
 
+    switched: list[str] = field(default_factory=list)
+    """How the run left its level of determinism, a line each, with what attempts before this one recorded."""
+
     began_at: int = 0
     """The step that this attempt went on from."""
 
@@ -62,6 +65,11 @@ class Session:
     def stepping(self) -> None:
         """Note that a step begins."""
         self.has_stepped = True
+
+    def switch(self, line: str) -> None:
+        """Note that the net left the run's level of determinism, and say so."""
+        self.switched.append(line)
+        self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal, and keep it in the attempt's log."""

@@ -65,6 +65,7 @@ def work(session: Session) -> Trained:
         stop=session.stop,
         say=session.say,
         on_first_step=session.stepping,
+        on_switched=session.switch,
         on_terminal=sys.stderr.isatty(),
         device=session.launch.device,
         started=session.launch.monotonic,

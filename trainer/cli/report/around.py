@@ -23,7 +23,7 @@ from trainer.cli.report.parts import (
     section,
     table,
 )
-from trainer.cli.run_page import duration
+from trainer.cli.run_page import duration, level
 from trainer.drawing.markup import Markup, joined, tag
 from trainer.drawing.pictures import embedded
 from trainer.record import Knowledge
@@ -177,7 +177,7 @@ def _device(record: Record) -> str:
 
 def _level(record: Record) -> str:
     held = record.ingredients.determinism
-    return f"{held.level}, {held.threads} threads"
+    return f"{level(record)}, {held.threads} threads"
 
 
 def files(shown: Sequence[Shown]) -> Markup | None:

@@ -43,6 +43,7 @@ def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
     yield from columns([("A", *_side(comparison.a)), ("B", *_side(comparison.b))])
     if comparison.same_run:
         return
+    yield from _block("determinism", _left(comparison))
     if comparison.parting:
         yield from _block("first difference", _parting(comparison.parting))
     yield from _candidates(comparison, most)
@@ -72,6 +73,14 @@ def _side(side: Side) -> tuple[str, ...]:
         f"{started:%Y-%m-%d %H:%M} UTC",
         printable(where),
     )
+
+
+def _left(comparison: Comparison) -> Iterator[str]:
+    """Which side left the level of determinism that it was asked for, and how."""
+    for name, record in (("A", comparison.a.record), ("B", comparison.b.record)):
+        if lines := record.circumstances.determinism_at_end:
+            asked, more = record.ingredients.determinism.level, f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            yield f"{name} is {record.promise}, {asked} was asked for: {lines[0]}{more}"
 
 
 def _parting(found: Parting) -> Iterator[str]:

@@ -1,0 +1,89 @@
+"""What is observed of torch's switches while a net is made and trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from trainer.determinism import Level, variables
+from trainer.errors import ExperimentError
+from trainer.training.determinism.switches import WatchSwitches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.torch
+
+SWITCHES: list[Callable[[bool], None]] = [
+    lambda on: torch.use_deterministic_algorithms(mode=on),
+    lambda on: torch.use_deterministic_algorithms(mode=True, warn_only=not on),
+    lambda on: setattr(torch.backends.cudnn, "benchmark", not on),
+    lambda on: setattr(torch.backends.cudnn, "deterministic", on),
+    lambda on: setattr(torch.backends.cuda.matmul, "allow_tf32", not on),
+    lambda on: torch.backends.cuda.enable_flash_sdp(not on),
+    lambda on: setattr(torch.utils.deterministic, "fill_uninitialized_memory", on),
+    lambda on: torch.set_float32_matmul_precision("highest" if on else "high"),
+    lambda on: torch.set_num_threads(1 if on else 3),
+]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A process of level machine with one thread; afterwards as it was."""
+    threads = torch.get_num_threads()
+    for name, value in variables(Level.MACHINE, threads=1).items():
+        monkeypatch.setenv(name, value)
+    for switch in SWITCHES:
+        switch(True)  # noqa: FBT003 - torch's own functions are called so
+    yield []
+    torch.use_deterministic_algorithms(mode=False)
+    torch.backends.cudnn.deterministic = False
+    torch.backends.cuda.enable_flash_sdp(True)  # noqa: FBT003
+    torch.set_num_threads(threads)
+
+
+def watch(lines: list[str], level: Level = Level.MACHINE) -> WatchSwitches:
+    """Begin to watch."""
+    return WatchSwitches(lines.append, determinism=level, threads=1)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], switch: Callable[[bool], None]) -> None:
+    watched = watch(lines)
+    watched.require_unchanged("the constructor of the net")
+    switch(False)  # noqa: FBT003
+    with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as fault:
+        watched.require_unchanged("the constructor of the net")
+    assert "--determinism off" in str(fault.value.hint)
+    switch(True)  # noqa: FBT003
+
+
+def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:
+    watched = watch(lines)
+    torch.use_deterministic_algorithms(mode=False)
+    for _ in range(2):
+        watched.look("after step 3")
+    assert lines == [
+        "torch.are_deterministic_algorithms_enabled() is False; determinism machine has True (after step 3)"
+    ]
+
+
+def test_a_variable_that_is_changed_is_told(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(lines)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    watched.look("after the test")
+    assert lines == ["CUBLAS_WORKSPACE_CONFIG: expected ':4096:8', found ':0:0' (after the test)"]
+
+
+def test_at_level_off_only_the_recorded_threads_count(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(Level.OFF, threads=1).items():
+        monkeypatch.setenv(name, value)
+    watched = watch(lines, Level.OFF)
+    torch.backends.cudnn.benchmark = True
+    watched.require_unchanged("the constructor of the net")
+    torch.set_num_threads(3)
+    watched.look("after step 1")
+    assert lines == ["torch.get_num_threads() is 3; determinism off has 1 (after step 1)"]
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,59 @@
+"""A net that leaves the level of determinism: refused before the first step, recorded after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+SWITCHING: Final = """
+import torch
+from torch import Tensor, nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    max_steps = 3
+    early: bool = False
+
+class Net(Classifier):
+    def __init__(self, *, classes: int, early: bool) -> None:
+        super().__init__()
+        if early:
+            torch.use_deterministic_algorithms(False)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training and self.global_step == 1:
+            torch.backends.cudnn.benchmark = True
+        return self.layers(images)
+"""
+
+
+def test_a_net_that_switches_determinism_off_when_it_is_made_is_refused(checkout: Checkout) -> None:
+    (checkout.root / "switching.py").write_text(SWITCHING)
+    before = len(list((checkout.root / "runs").iterdir()))
+    code, _, err = checkout.train("--exp", "switching.py", "--early")
+    assert (code, len(list((checkout.root / "runs").iterdir()))) == (42, before), err
+    assert "the constructor of the net changes a switch of torch: torch.are_deterministic_algorithms_enabled()" in err
+
+
+def test_a_net_that_does_so_later_is_recorded_as_one_that_promises_nothing(checkout: Checkout) -> None:
+    (checkout.root / "switching.py").write_text(SWITCHING)
+    code, _, err = checkout.train("--exp", "switching.py")
+    record = checkout.last()[1]
+    line = "torch.backends.cudnn.benchmark is True; determinism machine has False (at step 2)"
+    assert (code, record.circumstances.determinism_at_end) == (0, [line]), err
+    assert (record.ingredients.determinism.level, record.promise) == ("machine", "off")
+    assert f"determinism is not machine any more: {line}" in err
+
+
+def test_a_plain_net_was_looked_at(checkout: Checkout) -> None:
+    code, _, err = checkout.train("--max-steps", "2")
+    record = checkout.last()[1]
+    assert (code, record.circumstances.determinism_at_end, record.promise) == (0, [], "machine"), err

@@ -1,0 +1,157 @@
+"""What torch's switches are while a net is made and trained: observed, so that a record does not claim a level that the net left.
+
+The switches are compared with what they were right after `apply_level`. What is switched and restored between two looks is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from trainer.determinism import Level, differing, threads_at, variables
+from trainer.errors import ExperimentError
+from trainer.ledger import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lightning as L
+
+_THREADS: Final = "torch.get_num_threads()"
+_CALLS: Final = (
+    _THREADS,
+    "torch.get_num_interop_threads()",
+    "torch.are_deterministic_algorithms_enabled()",
+    "torch.is_deterministic_algorithms_warn_only_enabled()",
+    "torch.get_float32_matmul_precision()",
+    "torch.backends.cuda.flash_sdp_enabled()",
+    "torch.backends.cuda.mem_efficient_sdp_enabled()",
+    "torch.backends.cuda.cudnn_sdp_enabled()",
+    "torch.backends.cuda.math_sdp_enabled()",
+)
+_VALUES: Final = (
+    "torch.utils.deterministic.fill_uninitialized_memory",
+    "torch.backends.cudnn.deterministic",
+    "torch.backends.cudnn.benchmark",
+    "torch.backends.cudnn.allow_tf32",
+    "torch.backends.cudnn.fp32_precision",
+    "torch.backends.cuda.matmul.allow_tf32",
+    "torch.backends.cuda.matmul.fp32_precision",
+    "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "torch.backends.mkldnn.enabled",
+    "torch.backends.mkldnn.fp32_precision",
+)
+Switches = dict[str, Any]
+"""The value of each switch, by the expression that reads it."""
+
+
+def read_switches() -> Switches:
+    """Read every switch; one that this torch lacks, or cannot tell, is left out."""
+    found: Switches = {}
+    for name in (*_CALLS, *_VALUES):
+        try:
+            value = reduce(getattr, name.removesuffix("()").split(".")[1:], torch)
+            found[name] = value() if name.endswith("()") else value
+        except (AttributeError, RuntimeError):  # allow_tf32 cannot be read once fp32_precision was set
+            continue
+    return found
+
+
+def _glance() -> tuple[object, ...]:
+    """The switches that are cheap to read and change bits: a microsecond at each step."""
+    cudnn: Any = torch.backends.cudnn
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_num_threads(),
+        cudnn.benchmark,
+        cudnn.deterministic,
+    )
+
+
+@configured
+class WatchSwitches(Callback):
+    """Looks at the switches while a net is made and trained; a change before the first step is an error, a later one is recorded."""
+
+    def __init__(self, tell: Callable[[str], None], *, determinism: Level, threads: int | None) -> None:
+        """Take the switches as they are now for the level's; `tell` takes each line of a change, once."""
+        self.tell, self.level = tell, determinism
+        self.expected = read_switches() if determinism is not Level.OFF else {_THREADS: torch.get_num_threads()}
+        self.variables = variables(determinism, threads=threads_at(determinism, threads))
+        self.seen: set[str] = set()
+        self.glanced = _glance()
+        self.began = False
+
+    def changed(self) -> dict[str, str]:
+        """Say of each switch that is not as the level has it what was expected and found."""
+        now = read_switches()
+        found = {
+            name: f"{name} is {now.get(name, 'another')}; determinism {self.level} has {value}"
+            for name, value in self.expected.items()
+            if now.get(name) != value
+        }
+        return found | {line.partition(":")[0]: line for line in differing(self.variables, os.environ)}
+
+    def require_unchanged(self, where: str) -> None:
+        """Raise `ExperimentError`, naming the first switch that was changed `where` before any step."""
+        if lines := list(self.changed().values()):
+            hint = (
+                "remove that call; give --threads N for other threads" if _THREADS in lines[0] else "remove that call"
+            )
+            raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or give {_OFF}")
+
+    def look(self, when: str) -> None:
+        """Tell of each switch that was changed, the first time that it is seen."""
+        for name, line in self.changed().items():
+            if name not in self.seen:
+                self.seen.add(name)
+                self.tell(f"{line} ({when})")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Look before the first step: what setting up has changed is still an error."""
+        del trainer, pl_module, batch, batch_idx
+        if not self.began:
+            self.began = True
+            self.require_unchanged("what sets up the net")
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:
+        """Look within a step, after the forward pass."""
+        del pl_module, loss
+        self._look_quickly(f"at step {trainer.global_step + 1}")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Look after a step."""
+        del pl_module, outputs, batch, batch_idx
+        self._look_quickly(f"after step {trainer.global_step}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look when the training ends."""
+        del pl_module
+        self.look(f"after step {trainer.global_step}")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look after a validation."""
+        del pl_module
+        self.look(f"after a validation, at step {trainer.global_step}")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look after the test."""
+        del trainer, pl_module
+        self.look("after the test")
+
+    def _look_quickly(self, when: str) -> None:
+        if (found := _glance()) != self.glanced:
+            self.glanced = found
+            self.look(when)
+
+
+_OFF: Final = "--determinism off: then no equal bits are promised"
