@@ -48,8 +48,8 @@ def test_only_a_whole_id_can_be_known_elsewhere() -> None:
     assert whole_id(KNOWN[0][:-1]) is None
 
 
-def test_latest_passes_over_the_idle_unless_all_are() -> None:
+def test_latest_passes_over_what_is_not_meant_unless_that_is_all() -> None:
     """A name means what it names, idle or not."""
-    assert resolve_run("latest", KNOWN, idle=lambda run: run == KNOWN[2]) == KNOWN[1]
-    assert resolve_run("latest", KNOWN, idle=lambda _: True) == KNOWN[2]
-    assert resolve_run(KNOWN[2], KNOWN, idle=lambda _: True) == KNOWN[2]
+    assert resolve_run("latest", KNOWN, passed=lambda run: run == KNOWN[2]) == KNOWN[1]
+    assert resolve_run("latest", KNOWN, passed=lambda _: True) == KNOWN[2]
+    assert resolve_run(KNOWN[2], KNOWN, passed=lambda _: True) == KNOWN[2]

@@ -203,6 +203,8 @@ class Circumstances(Document):
     """How torch's switches, threads and the level's variables left the level during the training, a line each; `None`: not looked at."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
     """The run that this one repeats, where `reprise reproduce` made it."""
+    purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
+    """The command that made this run for itself, as `certify` or `noise`; absent: the run is a user's own, or a retest."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
     """What a resumed attempt has otherwise than the ingredients say, a line each: it was allowed by name, and the result is not theirs."""
     origins: dict[str, str]

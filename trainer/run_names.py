@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LATEST: Final = "latest"
 
 
-def resolve_run(word: str, known: Collection[str], *, idle: Callable[[str], bool] | None = None) -> str:
-    """The one of the `known` ids that `word` means; `latest` passes over those that are `idle`, unless all are.
+def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
+    """The one of the `known` ids that `word` means; `latest` passes over those that are `passed`, unless all are.
 
     Raises `RunNotFoundError` with the nearest, `UsageError` for several.
 
@@ -28,7 +28,7 @@ def resolve_run(word: str, known: Collection[str], *, idle: Callable[[str], bool
     name = word.rstrip("/").rpartition("/")[2]
     ids = sorted(known)
     if name == LATEST and ids:
-        return next((run for run in reversed(ids) if idle is None or not idle(run)), ids[-1])
+        return next((run for run in reversed(ids) if passed is None or not passed(run)), ids[-1])
     found = [run for run in ids if run.startswith(name)] if name else []
     if len(found) > 1:
         shown = ", ".join(found[-3:])

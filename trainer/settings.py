@@ -33,6 +33,8 @@ else:
 _PACKAGE: Final = ("trainer.settings", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
+PURPOSE: Final = "REPRISE_PURPOSE"
+"""Set by a command that trains for itself, to its name: `certify`, `noise`."""
 """Names the run that this one is a retest of: what is given then comes from that run's record."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.actions.compared import made
 from tests.actions.runs import begun, finished
 from trainer.actions.list_runs import local_ids
 from trainer.cli.latest import named
@@ -42,10 +43,59 @@ def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
     assert named("latest", local_ids(runs)) == good
     said = capsys.readouterr().err
     assert good in said
-    assert f"failed before its first step: {idle}" in said
+    assert f"passed over: {idle} (failed before its first step)" in said
     later = failed(runs, steps=None)
     assert named("latest", local_ids(runs)) == later
     assert "(failed)" in capsys.readouterr().err
+
+
+def newest(runs: Path, **around: object) -> str:
+    """A completed run with these circumstances, the newest of all."""
+    run = made(runs, around=around).record.run
+    name = f"{2100 + len(local_ids(runs))}0101t000000-aaaaaa"
+    (runs / run).rename(runs / name)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        ({"retest_of": "20260301t120000-aaaaaa"}, "retest of 20260301t120000-aaaaaa"),
+        ({"purpose": "certify"}, "made by certify"),
+        ({"purpose": "noise"}, "made by noise"),
+    ],
+)
+def test_latest_is_the_users_own_run_not_one_that_a_command_made(
+    runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], said: str
+) -> None:
+    own = finished(runs).record.run
+    helper = newest(runs, **around)
+    assert named("latest", local_ids(runs)) == own
+    assert capsys.readouterr().err == f"latest is run {own} (completed); passed over: {helper} ({said})\n"
+
+
+def test_a_pulled_run_is_not_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, theirs = finished(runs).record.run, newest(runs)
+    (runs / theirs / "pulled.json").write_text("{}")
+    assert named("latest", local_ids(runs)) == own
+    assert f"{theirs} (pulled)" in capsys.readouterr().err
+
+
+def test_if_no_run_is_the_users_own_the_newest_is_meant_and_said(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = newest(runs)
+    (runs / theirs / "pulled.json").write_text("{}")
+    assert named("latest", local_ids(runs)) == theirs
+    assert capsys.readouterr().err == f"latest is run {theirs} (pulled)\n"
+
+
+def test_many_that_were_passed_over_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(runs)
+    for _ in range(5):
+        newest(runs, purpose="noise")
+    named("latest", local_ids(runs))
+    assert capsys.readouterr().err.endswith(" and 2 older ones\n")
 
 
 def test_where_all_failed_so_the_newest_is_meant(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +103,6 @@ def test_where_all_failed_so_the_newest_is_meant(runs: Path, capsys: pytest.Capt
     failed(runs, steps=0)
     newest = failed(runs, steps=0)
     assert named("latest", local_ids(runs)) == newest
-    assert "(failed)" in capsys.readouterr().err
+    assert "(failed before its first step)" in capsys.readouterr().err
     assert named(newest, local_ids(runs)) == newest
     assert not capsys.readouterr().err

@@ -89,6 +89,7 @@ def test_a_plain_net_holds_and_is_signed(checkout: Checkout, tmp_path: Path, cla
     private, public = keys(tmp_path)
     code, tested = certified(checkout, claim, "--max-epochs", "4", "--key", str(private))
     assert (code, tested["holds"], tested["lost"]) == (0, True, None), tested
+    assert checkout.last()[1].circumstances.purpose == "certify"
     path = max(
         (checkout.root / "runs").glob(f"*/certificates/{claim}.dsse.json"), key=lambda file: file.stat().st_mtime
     )

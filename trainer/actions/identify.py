@@ -7,6 +7,7 @@ say comes in as `Facts`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ from trainer.record import (
     Timing,
     is_run_id,
 )
-from trainer.settings import RETEST, LaunchSettings, Role, roles, written
+from trainer.settings import PURPOSE, RETEST, LaunchSettings, Role, roles, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +91,7 @@ def identify(
         inventory=Inventory.model_validate(here),
         drift=drifted(here, source=source, baked_inventory=baked_inventory),
         retest_of=again if is_run_id(again := environ.get(RETEST, "")) else None,
+        purpose=made_for if re.fullmatch("[a-z]{1,20}", made_for := environ.get(PURPOSE, "")) else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
         execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
         manifests={dataset.name: dataset.manifest for dataset in facts.datasets},

@@ -1,7 +1,7 @@
-"""Which run a word names, where it may be `latest`: the newest that made a step, said where that is not what one would think.
+"""Which run a word names if it may be `latest`: the newest of the user's own runs on this machine.
 
-Knows that a run which failed before its first step is not what anybody means, and that one which did not complete may not be. Refuses to
-say a word where `latest` is the newest run and completed.
+A run that `reproduce`, `certify` or `noise` made, one that was pulled, one that is in the store only, and one that failed before its first
+step are passed over, and a line says so. Nothing is said if `latest` is the newest of all and completed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.list_runs import local_run
+from trainer.actions.pull_run import PULLED
 from trainer.attempts import made_no_step
 from trainer.cli.places import runs_folder
 from trainer.cli.run_page import status
@@ -17,35 +18,47 @@ from trainer.record import Status
 from trainer.run_names import LATEST, resolve_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from trainer.actions.list_runs import Listed
+    from collections.abc import Collection
 
 _FEW: Final = 3
 """Runs that were passed over, of which each is named."""
 
 
 def named(word: str, known: Collection[str]) -> str:
-    """The one of the `known` ids that `word` means; of `latest` is said which, where it is not the newest or did not complete.
+    """The one of the `known` ids that `word` means; a line says which `latest` is, if it is not the newest or did not complete.
 
     Raises `RunNotFoundError`, `UsageError`.
     """
-    run = resolve_run(word, known, idle=_is_idle)
-    if word == LATEST:
-        passed = sorted(other for other in known if other > run)
-        if said := told(local_run(runs_folder(), run), passed=passed):
-            print(f"latest is {said}", file=sys.stderr)
+    run = resolve_run(word, known, passed=lambda each: bool(passed_because(each)))
+    if word == LATEST and (said := told(run, sorted(other for other in known if other > run))):
+        print(f"latest is {said}", file=sys.stderr)
     return run
 
 
-def told(listed: Listed, *, passed: Sequence[str]) -> str:
-    """Say what `latest` is, where a person might think it were another one, or done; nothing otherwise, nor of one that is not here."""
-    if listed.record is None or (listed.record.outcome.status is Status.COMPLETED and not passed):
+def passed_because(run: str) -> str | None:
+    """Why a run is not what `latest` means; `None` for one that the user trained here."""
+    folder = runs_folder() / run
+    if not folder.is_dir():
+        return "in the store only"
+    if (folder / PULLED).exists():
+        return "pulled"
+    if (record := local_run(runs_folder(), run).record) is None:
+        return None
+    around = record.circumstances
+    if around.retest_of:
+        return f"retest of {around.retest_of}"
+    if around.purpose:
+        return f"made by {around.purpose}"
+    return "failed before its first step" if made_no_step(record) else None
+
+
+def told(run: str, newer: Collection[str]) -> str:
+    """Say what `latest` is if it may be another run than a user thinks, or has not completed; nothing otherwise."""
+    reason, listed = passed_because(run), local_run(runs_folder(), run)
+    completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
+    if completed and not newer and reason is None:
         return ""
-    over = f"; passed over, failed before its first step: {', '.join(passed[-_FEW:])}" if passed else ""
-    return f"run {listed.run} ({status(listed)}){over}"
-
-
-def _is_idle(run: str) -> bool:
-    record = local_run(runs_folder(), run).record
-    return record is not None and made_no_step(record)
+    how = reason or status(listed)
+    shown = [f"{each} ({passed_because(each)})" for each in list(newer)[-_FEW:]]
+    more = f" and {len(newer) - _FEW} older ones" if len(newer) > _FEW else ""
+    return f"run {run} ({how})" + (f"; passed over: {', '.join(shown)}{more}" if shown else "")

@@ -100,7 +100,7 @@ def _told(seed: int, record: Record | None) -> Record | None:
 
 def _trained(seed: int, words: Sequence[str]) -> Record:
     _say(f"seed {seed}: training")
-    return completed(words)
+    return completed(words, purpose="noise")
 
 
 def _say(line: str) -> None:

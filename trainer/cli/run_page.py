@@ -42,6 +42,7 @@ def summary(listed: Listed) -> dict[str, Any]:
         "experiment": record.ingredients.experiment,
         "settings": record.ingredients.settings,
         "retest_of": record.circumstances.retest_of,
+        "purpose": record.circumstances.purpose,
         "identity": record.identity,
         "metrics": record.outcome.metrics,
         "started": record.circumstances.timing.started.isoformat(),
@@ -85,7 +86,7 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
             ("started", f"{_moment(listed.records[0])}, took {spent(listed.records, died=listed.died) or '?'}"),
             ("command", " ".join(around.command)),
             ("identity", record.identity),
-            *_present(("retest of", around.retest_of)),
+            *_present(("retest of", around.retest_of), ("made by", around.purpose and f"reprise {around.purpose}")),
         ],
     )
     yield from _lines("attempts", _attempts(listed) if record.attempt > 1 else ())

@@ -20,6 +20,7 @@ from trainer.cli.run_page import printable
 from trainer.errors import RunError
 from trainer.host.image_claim import SEEN
 from trainer.record import RUN_ID
+from trainer.settings import PURPOSE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,11 +78,11 @@ class Training:
         self.named.set()
 
 
-def start(words: Sequence[str]) -> Training:
-    """Start `train` with these words."""
+def start(words: Sequence[str], *, purpose: str) -> Training:
+    """Start `train` with these words; its record says for which command, so that `latest` passes it over."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "trainer", "train", *words],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -94,9 +95,9 @@ def start(words: Sequence[str]) -> Training:
     return training
 
 
-def completed(words: Sequence[str]) -> Record:
-    """Train with these words, and give the record. Raises `RunError` where it does not complete."""
-    training = start(words)
+def completed(words: Sequence[str], *, purpose: str) -> Record:
+    """Train with these words, and give the record. Raises `RunError` if it does not complete."""
+    training = start(words, purpose=purpose)
     try:
         code = training.wait()
     except BaseException:

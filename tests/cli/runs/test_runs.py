@@ -245,14 +245,18 @@ def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("store")
-def test_the_latest_may_be_in_the_store_alone(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`show` and `pull` mean the same run by it; with the store away it is the latest that is here."""
+def test_the_latest_to_show_is_here_and_the_latest_to_pull_is_in_the_store(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was pulled is still not the user's own; with no run here the store's newest is meant, and said."""
     older, newer = sorted(finished(runs).record.run for _ in range(2))
     assert main(["publish", newer]) == 0
     shutil.rmtree(runs / newer)
-    for words in (["show", "latest"], ["pull", "latest"]):
+    for words, meant in ((["show", "latest"], older), (["pull", "latest"], newer), (["show", "latest"], older)):
         assert main(words) == 0
-        assert newer in capsys.readouterr().out
-    shutil.rmtree(runs / newer)
-    assert main(["show", "latest", "--store", str(tmp_path / "away")]) == 0
-    assert older in capsys.readouterr().out
+        assert f"{meant}" in capsys.readouterr().out
+    shutil.rmtree(runs)
+    assert main(["show", "latest"]) == 0
+    assert f"latest is run {newer} (in the store only)" in capsys.readouterr().err
+    with pytest.raises(RunNotFoundError):
+        main(["show", "latest", "--store", str(tmp_path / "away")])

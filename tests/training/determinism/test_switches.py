@@ -36,11 +36,11 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     for name, value in variables(Level.MACHINE, threads=1).items():
         monkeypatch.setenv(name, value)
     for switch in SWITCHES:
-        switch(True)  # noqa: FBT003 - torch's own functions are called so
+        switch(True)
     yield []
     torch.use_deterministic_algorithms(mode=False)
     torch.backends.cudnn.deterministic = False
-    torch.backends.cuda.enable_flash_sdp(True)  # noqa: FBT003
+    torch.backends.cuda.enable_flash_sdp(True)
     torch.set_num_threads(threads)
 
 
@@ -53,11 +53,11 @@ def watch(lines: list[str], level: Level = Level.MACHINE) -> WatchSwitches:
 def test_each_switch_that_the_constructor_changes_is_an_error(lines: list[str], switch: Callable[[bool], None]) -> None:
     watched = watch(lines)
     watched.require_unchanged("the constructor of the net")
-    switch(False)  # noqa: FBT003
+    switch(False)
     with pytest.raises(ExperimentError, match="the constructor of the net changes a switch of torch: torch") as fault:
         watched.require_unchanged("the constructor of the net")
     assert "--determinism off" in str(fault.value.hint)
-    switch(True)  # noqa: FBT003
+    switch(True)
 
 
 def test_a_later_change_is_told_once_with_its_place(lines: list[str]) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from trainer.actions.compare import Comparison
 
+_CERTIFY: Final = "certify"
 _EVERY: Final = 3
 """Steps between checkpoints."""
 _AFTER: Final = 8
@@ -123,9 +124,9 @@ def _with_checkpoints(words: Sequence[str], values: Mapping[str, Any]) -> list[s
 
 def _rerun(words: Sequence[str]) -> Comparison:
     _say("training once")
-    first = completed(words)
+    first = completed(words, purpose=_CERTIFY)
     _say("training again, from nothing")
-    second = completed(words)
+    second = completed(words, purpose=_CERTIFY)
     return compared(first.run, second.run)
 
 
@@ -135,11 +136,11 @@ def resumed(words: Sequence[str], *, after: int | None) -> tuple[Comparison, Kil
     The training without a stop comes first: it tells how many steps there are, so that the kill leaves some of them.
     """
     _say("training without a stop")
-    first = completed(words)
+    first = completed(words, purpose=_CERTIFY)
     steps = first.outcome.steps or 0
     run, kill = _killed_in_time(words, after=kill_point(after, steps=steps), steps=steps)
     _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
-    second = completed(["--resume", run])
+    second = completed(["--resume", run], purpose=_CERTIFY)
     return compared(first.run, second.run), kill
 
 
@@ -160,7 +161,7 @@ def _killed_in_time(words: Sequence[str], *, after: int, steps: int) -> tuple[st
 
 def _killed(words: Sequence[str], *, after: int) -> tuple[str, Kill | None]:
     """Start a training and kill it; give its run and the kill, or `None` if the training had completed before."""
-    training = start(words)
+    training = start(words, purpose=_CERTIFY)
     place = training.folder / ATTEMPTS / "1"
     saved = place / "checkpoints" / "latest.json"
     while training.process.poll() is None and not (saved.is_file() and steps_told(place / FILE) >= after):

@@ -53,6 +53,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
                 update={
                     "changed": [*before.circumstances.changed, *lines],
                     "retest_of": before.circumstances.retest_of,
+                    "purpose": before.circumstances.purpose,
                     "determinism_at_end": before.circumstances.determinism_at_end,
                 }
             ),

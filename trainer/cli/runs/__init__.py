@@ -197,12 +197,12 @@ def _found(word: str, address: str | None) -> Listed:
 
 
 def _newest(here: Collection[str], address: str | None) -> str:
-    """The latest run that is known, here or in the store; where that is away, the latest here."""
-    try:
-        there = remote_ids(open_store(address)) if address else {}
-    except StoreError:
-        there = {}
-    return named(LATEST, {*here, *there})
+    """The user's latest run here; if there is no run here at all, the latest in the store."""
+    if here or not address:
+        return named(LATEST, here)
+    with suppress(StoreError):
+        return named(LATEST, remote_ids(open_store(address)))
+    return LATEST
 
 
 def _pull(words: Namespace) -> int:
@@ -210,9 +210,7 @@ def _pull(words: Namespace) -> int:
     largest = LARGEST if words.at_most is None else int(words.at_most * (1 << 30))
     done: list[dict[str, Any]] = []
     for word in words.run:
-        here = local_ids(runs)
-        meant = _newest(here, words.store) if word == LATEST else word
-        run = whole_id(meant) or resolve_run(meant, remote_ids(store))
+        run = whole_id(word) or resolve_run(word, remote_ids(store))
         before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
         done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})

@@ -37,6 +37,8 @@ def kind(listed: Listed, *, measured: Collection[str]) -> str | None:
     """What a run was made for, where that is not itself."""
     if listed.record and listed.record.circumstances.retest_of:
         return "retest"
+    if listed.record and listed.record.circumstances.purpose:
+        return listed.record.circumstances.purpose
     return "noise" if listed.run in measured else None
 
 

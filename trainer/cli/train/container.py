@@ -27,6 +27,7 @@ from trainer.digest import is_digest
 from trainer.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.host.dotenv import read_block
 from trainer.host.image_claim import WATCHED
+from trainer.settings import PURPOSE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +108,7 @@ def require_current(path: Path) -> None:
 
 def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
     container = f"reprise-{run}"
-    given = settings_handed_in(os.environ)
+    given = [*settings_handed_in(os.environ), *([f"--env={PURPOSE}"] if PURPOSE in os.environ else [])]
     options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}", *given]
     print("reprise:", shlex.join(["docker", "compose", "run", "--rm", *given, "train", *argv]), file=sys.stderr)
     try:
