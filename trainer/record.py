@@ -178,6 +178,14 @@ class Host(Document):
     cuda_driver: str | None = None
 
 
+class Imported(Document):
+    """The files of the source that the process had imported when the attempt was closed."""
+
+    digest: Digest
+    """Of their paths and contents: equal if and only if two runs imported equal code."""
+    files: list[str]
+
+
 class Timing(Document):
     """When, by the wall clock; how long, by a monotonic one, in seconds."""
 
@@ -201,6 +209,8 @@ class Circumstances(Document):
     """The same once more when the attempt was closed; `None`: it was not looked at."""
     determinism_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
     """How torch's switches, threads and the level's variables left the level during the training, a line each; `None`: not looked at."""
+    imported: Imported | None = Field(default=None, exclude_if=lambda code: code is None)
+    """The part of the source that ran, as far as imports tell; `None`: not looked at. The whole source is the evidence."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
     """The run that this one repeats, where `reprise reproduce` made it."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)

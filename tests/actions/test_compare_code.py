@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.actions.compare_code import LARGEST, code_diff
+from trainer.digest import digest_of_bytes
 from trainer.errors import SourceError
 from trainer.host.source import ARCHIVE, freeze
+from trainer.record import Imported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ def frozen(place: Path, files: dict[str, bytes], *, executable: str = "") -> tup
 def diff(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
     """The lines between two checkouts."""
     (a, one), (b, other) = frozen(place / "a", before), frozen(place / "b", after, executable=executable)
-    return code_diff(a, b, named=(one, other))
+    return code_diff(a, b, named=(one, other))[0]
 
 
 def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> None:
@@ -78,3 +80,35 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
     with pytest.raises(SourceError, match="is no source bundle"):
         code_diff(a, b, named=(digest, other))
+
+
+BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
+
+
+def split(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
+    """The lines between two checkouts in which these files differ, of runs that imported those."""
+    (a, one), (b, other) = (
+        frozen(place / name, files) for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))
+    )
+    code = Imported(digest=digest_of_bytes(b""), files=imported)
+    return code_diff(a, b, named=(one, other), imported=(code, code))
+
+
+def test_files_that_no_run_imported_are_told_apart(tmp_path: Path) -> None:
+    lines, ran = split(tmp_path, "README.md", "other.py", imported=["net.py"])
+    assert (lines[0], ran) == ("differs only in files that neither run imported: 2 files: other.py, README.md", False)
+
+
+def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
+    lines, ran = split(tmp_path, "README.md", "net.py", imported=["net.py"])
+    assert (lines[:3], ran) == (
+        ["imported: 1 file: net.py", "imported by neither run: 1 file: README.md", "--- A/net.py"],
+        True,
+    )
+
+
+def test_without_the_imports_of_both_nothing_is_said_of_them(tmp_path: Path) -> None:
+    (a, one), (b, other) = frozen(tmp_path / "a", BEFORE), frozen(tmp_path / "b", BEFORE | {"README.md": b"b\n"})
+    known = Imported(digest=digest_of_bytes(b""), files=["net.py"])
+    lines, ran = code_diff(a, b, named=(one, other), imported=(known, None))
+    assert (lines[0], ran) == ("--- A/README.md", True)

@@ -9,7 +9,7 @@ import pytest
 from tests.records import circumstances, ingredients
 from tests.sameness.test_verdict import record
 from trainer.digest import digest_of_bytes
-from trainer.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Inventory, Record
+from trainer.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Imported, Inventory, Record
 from trainer.sameness.candidates import Candidate, Kind, candidates
 
 ONE, TWO = digest_of_bytes(b"1"), digest_of_bytes(b"2")
@@ -124,6 +124,17 @@ def test_a_run_that_left_its_level_of_determinism_differs_from_one_that_kept_it(
     assert found(left) == [(Kind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
     assert not any(each.ingredient for each in candidates(record({}), left))
     assert found(left, altered(around={"determinism_at_end": ["benchmark is True"]})) == []
+
+
+def test_a_source_of_which_equal_files_were_imported_is_a_circumstance() -> None:
+    code = {"imported": Imported(digest=ONE, files=["net.py"])}
+    a, b = altered(around=code), altered(around=code, source=TWO)
+    assert [(each.title, each.ingredient) for each in candidates(a, b)] == [
+        ("code source, in files that neither run imported", False)
+    ]
+    c = altered(around={"imported": Imported(digest=TWO, files=["net.py"])}, source=TWO)
+    for other in (c, altered(source=TWO)):
+        assert [(each.title, each.ingredient) for each in candidates(a, other)] == [("code source", True)]
 
 
 def test_hardware_drift_and_variables_are_told() -> None:

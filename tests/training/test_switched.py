@@ -57,3 +57,20 @@ def test_a_plain_net_was_looked_at(checkout: Checkout) -> None:
     code, _, err = checkout.train("--max-steps", "2")
     record = checkout.last()[1]
     assert (code, record.circumstances.determinism_at_end, record.promise) == (0, [], "machine"), err
+
+
+def test_a_record_lists_what_was_imported_of_the_source(checkout: Checkout) -> None:
+    """The experiment and the package; no declaration, no other experiment. A file that nothing imports changes the identity alone."""
+    records = []
+    for text in ("one", "two"):
+        (checkout.root / "NOTES.md").write_text(text)
+        code, _, err = checkout.train("--max-steps", "1")
+        assert code == 0, err
+        records.append(checkout.last()[1])
+    one, two = (record.circumstances.imported for record in records)
+    assert one is not None
+    assert one == two
+    assert records[0].identity != records[1].identity
+    assert {"dots.py", "trainer/training/fit.py"} <= set(one.files)
+    assert all(path.endswith(".py") for path in one.files)
+    assert not any("switching" in path or path.startswith(("tests/", ".venv")) for path in one.files)

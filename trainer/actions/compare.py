@@ -16,7 +16,7 @@ from trainer.actions.compare_weights import compare_weights
 from trainer.actions.run import ATTEMPTS, RECORD, load_record, recorded
 from trainer.errors import RunError, RunNotFoundError
 from trainer.host.source import ARCHIVE
-from trainer.sameness.candidates import Kind, candidates
+from trainer.sameness.candidates import UNIMPORTED, Kind, candidates
 from trainer.sameness.noise import FOLDER, measured_noise
 from trainer.sameness.verdict import Rung, Verdict, judge
 from trainer.sameness.weights import TENSORS
@@ -149,7 +149,10 @@ def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: 
             notes.append(f"code: {ARCHIVE} is not here for both runs, so the lines that differ are not shown")
             return candidate
         named = (a.record.ingredients.source, b.record.ingredients.source)
-        return replace(candidate, inside=tuple(code_diff(a.folder, b.folder, named=named)))
+        imported = (a.record.circumstances.imported, b.record.circumstances.imported)
+        lines, ran = code_diff(a.folder, b.folder, named=named, imported=imported)
+        name = candidate.name if ran else UNIMPORTED
+        return replace(candidate, name=name, ingredient=candidate.ingredient and ran, inside=tuple(lines))
     both = a.record.ingredients.datasets.keys() & b.record.ingredients.datasets.keys()
     if candidate.kind is Kind.DATASET and candidate.name in both:
         files = dataset_diff(candidate.name, a.record, b.record, cache=places.cache, store=places.store)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.host.source import SourceFile
+    from trainer.record import Imported
 
 LARGEST: Final = 1 << 20
 """Bytes of a file that is compared line by line."""
@@ -27,21 +28,37 @@ _NAMED: Final = 8
 """Files that the first line names."""
 
 
-def code_diff(a: Path, b: Path, *, named: tuple[str, str]) -> list[str]:
+def code_diff(
+    a: Path, b: Path, *, named: tuple[str, str], imported: tuple[Imported | None, Imported | None] = (None, None)
+) -> tuple[list[str], bool]:
     """Compare the bundles in two run folders, whose records name them `named`: a unified diff, its lines without line ends.
 
-    Where several files differ, the first line names them. Raises `SourceError` for what is no bundle, `AlteredError` for another
-    than was named.
+    The first lines name the files, those that a run imported apart from others if both records tell; then the value says too whether
+    one that was imported differs. Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
-    return [*_named(paths), *(line for path in paths for line in _between(path, one.get(path), other.get(path)))]
+    ran, idle = _split(paths, imported)
+    lines = [line for path in (*ran, *idle) for line in _between(path, one.get(path), other.get(path))]
+    if idle and not ran:
+        return [f"differs only in files that neither run imported: {_listed(idle)}", *lines], False
+    if idle:
+        return [f"imported: {_listed(ran)}", f"imported by neither run: {_listed(idle)}", *lines], True
+    return [*([_listed(ran)] if len(ran) > 1 else []), *lines], True
 
 
-def _named(paths: list[str]) -> Iterator[str]:
-    if len(paths) > 1:
-        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-        yield f"{len(paths)} files: {', '.join(paths[:_NAMED])}{more}"
+def _split(paths: list[str], imported: tuple[Imported | None, Imported | None]) -> tuple[list[str], list[str]]:
+    """The files that one of the runs imported, and the others; all are the first unless both records tell."""
+    one, other = imported
+    if one is None or other is None:
+        return paths, []
+    known = {*one.files, *other.files}
+    return [path for path in paths if path in known], [path for path in paths if path not in known]
+
+
+def _listed(paths: list[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"{len(paths)} file{'s' * (len(paths) != 1)}: {', '.join(paths[:_NAMED])}{more}"
 
 
 def _likely(path: str) -> tuple[bool, str]:

@@ -44,6 +44,8 @@ def summary(listed: Listed) -> dict[str, Any]:
         "retest_of": record.circumstances.retest_of,
         "purpose": record.circumstances.purpose,
         "identity": record.identity,
+        "source": record.ingredients.source,
+        "imported": code.digest if (code := record.circumstances.imported) else None,
         "metrics": record.outcome.metrics,
         "started": record.circumstances.timing.started.isoformat(),
         "seconds": record.circumstances.timing.seconds,
@@ -149,6 +151,11 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
     caps = "".join(f", {name}={value}" for name, value in held.capabilities.items())
     return [
         ("source", ingredients.source),
+        *(
+            ("", f"{len(code.files)} files imported, {code.digest}")
+            for code in (record.circumstances.imported,)
+            if code
+        ),
         ("", f"{source.how}, {source.files} files, {readable(source.bytes)}, commit {source.commit}{state}"),
         ("lock", ingredients.lock or "none"),
         *(("layers" if not place else "", layer) for place, layer in enumerate(ingredients.layers or ["not known"])),

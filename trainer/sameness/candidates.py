@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trainer.record import Distribution, Ingredients, Record
 
 ABSENT: Final = "absent"
+SOURCE: Final = "source"
+UNIMPORTED: Final = "source, in files that neither run imported"
 
 
 class Kind(StrEnum):
@@ -80,7 +82,8 @@ def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     yield from _settings(a, b)
     yield from _between(Kind.DATASET, *({name: f"{each.content} (version {each.version})"
                         for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
-    yield from _between(Kind.CODE, {"source": one.source}, {"source": other.source})
+    if not imported_equal(a, b):
+        yield from _between(Kind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
     yield from _between(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
     devices = (side.device.model_dump(exclude_none=True) for side in (one, other))
     yield from _between(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
@@ -92,6 +95,8 @@ def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
     """What a run must not depend on, and does where a promise is broken; what is known on one side only tells nothing."""
     one, other = a.circumstances, b.circumstances
     stock, stock_b = one.inventory, other.inventory
+    if imported_equal(a, b):
+        yield from _around(Kind.CODE, *({UNIMPORTED: side.ingredients.source} for side in (a, b)))
     yield from _around(Kind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
     yield from _around(Kind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
     if stock.distributions and stock_b.distributions:
@@ -106,6 +111,12 @@ def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
     yield from _around(Kind.DRIFT, _drift(one.drift), _drift(other.drift))
     yield from _around(Kind.HARDWARE, _hardware(a), _hardware(b))
     yield from _around(Kind.EXECUTION, *(_written(side.execution) for side in (one, other)))
+
+
+def imported_equal(a: Record, b: Record) -> bool:
+    """Whether two runs imported equal files, so that their sources differ at most in files that neither imported."""
+    one, other = a.circumstances.imported, b.circumstances.imported
+    return one is not None and other is not None and one.digest == other.digest
 
 
 def _settings(a: Record, b: Record) -> Iterator[Candidate]:

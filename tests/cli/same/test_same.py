@@ -12,7 +12,9 @@ import pytest
 from tests.actions.compared import floats, made
 from trainer.actions.publish_run import publish_run
 from trainer.cli.same import main
+from trainer.digest import digest_of_bytes
 from trainer.errors import RunNotFoundError, UsageError
+from trainer.record import Imported
 from trainer.store import open_store
 
 if TYPE_CHECKING:
@@ -61,6 +63,18 @@ def test_a_side_that_left_its_level_of_determinism_is_named_with_the_switch(
     )
     assert f"the net switched determinism off in {a.record.run} and {b.record.run}" in out
     assert "no ingredient differs" not in out
+
+
+def test_a_file_that_neither_run_imported_is_no_candidate_for_a_cause(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = {"imported": Imported(digest=digest_of_bytes(b"net.py"), files=["net.py"])}
+    a, b = made(runs, around=code), made(runs, code="x = 2\n", loss=0.25, around=code)
+    assert main([a.record.run, b.record.run]) == 20
+    out = capsys.readouterr().out
+    assert "candidates for a cause: ingredients" not in out
+    assert "differs only in files that neither run imported: 1 file: code.py" in out
+    assert "these would have to be equal: code" not in out
 
 
 def test_a_run_and_itself(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

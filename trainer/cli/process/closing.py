@@ -29,6 +29,7 @@ from trainer.errors import (
     StoppedError,
     UsageError,
 )
+from trainer.host.imported import read_imported
 from trainer.host.inventory import live
 from trainer.record import Outcome, Status
 
@@ -135,4 +136,5 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
     )
     drift = drifted(live(), source=SOURCE, baked_inventory=BAKED_INVENTORY)
     ended = {"timing": timing, "drift_at_end": drift, "determinism_at_end": _switched(session)}
+    ended["imported"] = read_imported(SOURCE)
     session.opened.close(outcome, circumstances=around.model_copy(update=ended))
