@@ -28,6 +28,9 @@ _FILES: Final = 256
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
     """The number of files verified. Raises `AlteredError`, naming the first damaged one, and `DatasetError` if it is not cached."""
     cached = cache.find(dataset)
+    if cached is None and cache.is_suspect(dataset):
+        said = f"{dataset.title} is damaged in the cache {cache.root}, as was seen before"
+        raise AlteredError(said, hint=f"replace what is wrong: reprise data fetch {dataset.name}")
     if cached is None:
         raise DatasetError(
             f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"

@@ -15,6 +15,8 @@ from tests.actions.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
 from trainer.cli.data import places as data_places
+from trainer.cli.data import verify as data_verify
+from trainer.host.dotenv import write_block
 from trainer.store import open_store
 from trainer.store.cache import Cache
 
@@ -254,3 +256,61 @@ def test_what_is_said_about_a_folder_is_checked(
     assert line in err
     assert "^[" not in err
     assert not any((tmp_path / "store").iterdir())
+
+
+def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> list[list[str]]:
+    """Set the checkout up, with a `docker` that knows compose's volume at this path; give what it was called with."""
+    write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
+    fill(tmp_path / "bin", {"docker": f'#!/bin/sh\n[ "$1" = volume ] && echo {volume}\n'.encode()})
+    (tmp_path / "bin/docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    typed: list[list[str]] = []
+    monkeypatch.setattr(data_verify, "run_in_image", lambda words: int(typed.append(words) or 0))  # type: ignore[func-returns-value]
+    return typed
+
+
+@pytest.mark.parametrize("volume", ["{tmp}/volume", "/nowhere/at/all"])
+def test_what_containers_alone_have_is_verified_in_a_container(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    """Right after the first success: the training fetched into compose's volume, which a user may not look into."""
+    reprise("publish", "small", str(tmp_path / "source"))
+    reprise("fetch", "small", "--cache", str(tmp_path / "volume"))
+    typed = containers(tmp_path, monkeypatch, volume.format(tmp=tmp_path))
+    code, _, err = reprise("verify", "small", "--json")
+    assert (code, typed) == (0, [["data", "verify", "small", "--json"]])
+    assert f"small@1 is not in {tmp_path / 'cache'}; verifying the cache of containers" in err
+    assert reprise("verify", "small", "--cache", str(tmp_path / "none"))[0] == 44, (
+        "a cache that is named is meant alone"
+    )
+
+
+def test_of_two_caches_the_one_that_was_verified_is_named(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reprise("publish", "small", str(tmp_path / "source"))
+    for where in ("volume", "cache"):
+        reprise("fetch", "small", "--cache", str(tmp_path / where))
+    assert containers(tmp_path, monkeypatch, str(tmp_path / "volume")) == []
+    code, out, err = reprise("verify", "small")
+    assert (code, out) == (0, "small@1: 6 files, 28.2 kB, all as published\n")
+    assert err.endswith("containers have a cache of their own: docker compose run --rm train data verify small\n")
+    assert "in containers yes" in reprise("show", "small")[1]
+    assert json.loads(reprise("show", "small", "--json")[1])["cached_for_containers"]
+    assert "docker compose run --rm train data gc" in reprise("gc")[2]
+
+
+def test_what_no_cache_has_is_not_verified(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reprise("publish", "small", str(tmp_path / "source"))
+    typed = containers(tmp_path, monkeypatch, str(tmp_path / "volume"))
+    (tmp_path / "volume").mkdir()
+    assert (reprise("verify", "small")[0], typed) == (44, [])
+
+
+def test_what_was_found_damaged_is_not_said_to_be_absent(reprise: Type, tmp_path: Path) -> None:
+    reprise("publish", "small", str(tmp_path / "source"))
+    reprise("fetch", "small")
+    damage(objects(Cache(root=tmp_path / "cache"))[0])
+    for said in ("is damaged in the cache", "as was seen before"):
+        code, _, err = reprise("verify", "small")
+        assert (code, said in err) == (55, True), err

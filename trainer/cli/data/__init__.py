@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.arguments import Arguments
 from trainer.cli.data.gc import describe as describe_gc
 from trainer.cli.data.places import Places
 from trainer.cli.data.publish import describe, publish_samples
 from trainer.cli.data.publish import publish as publish_folder
 from trainer.cli.data.show import diff, ls, show
+from trainer.cli.data.verify import verify as verify_cached
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
-from trainer.cli.progress import readable, transfer_progress
+from trainer.cli.progress import transfer_progress
 from trainer.errors import StoppedError
 from trainer.store.cache import Cache
 
@@ -84,11 +84,9 @@ def _parser() -> Arguments:
     compared.add_argument("after", metavar="NAME[@VERSION]")
     compared.add_argument("--stat", action="store_true", help="the sums alone")
     compared.set_defaults(verb=diff)
-    verify = verbs.add_parser(
-        "verify", help="hash a cached dataset again; what is damaged is fetched anew by the next fetch"
-    )
+    verify = verbs.add_parser("verify", help="hash a cached dataset again; the next fetch replaces what is damaged")
     verify.add_argument("name", metavar="NAME[@VERSION]")
-    verify.set_defaults(verb=_verify)
+    verify.set_defaults(verb=verify_cached)
     describe_gc(
         verbs.add_parser("gc", help="say what of the cache is neither declared nor held by a run; --apply removes it")
     )
@@ -119,16 +117,4 @@ def _fetch(words: Namespace, places: Places) -> int:
         "was_cached": warm,
     }
     print(json.dumps(result) if words.json else folder)
-    return 0
-
-
-def _verify(words: Namespace, places: Places) -> int:
-    dataset = places.dataset(words.name)
-    verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
-    result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
-    print(
-        json.dumps(result)
-        if words.json
-        else f"{dataset.title}: {verified:,} files, {readable(dataset.bytes)}, all as published"
-    )
     return 0

@@ -6,11 +6,14 @@ Knows how it is asked for and told. What goes, and what never, is `trainer.actio
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from time import time
 from typing import TYPE_CHECKING
 
 from trainer.actions.collect_cache import collect_cache
+from trainer.cli.data.container_cache import container_cache
+from trainer.cli.data.verify import IN_IMAGE
 from trainer.cli.progress import readable
 from trainer.data.dataset import dataset_names, load_dataset
 
@@ -34,11 +37,15 @@ def collect(words: Namespace, places: Places) -> int:
     if words.json:
         print(json.dumps({**asdict(found), "applied": words.apply}))
         return 0
+    theirs = None if words.cache else container_cache(places.root)
     for version in found.versions:
         print(version)
     verb = "removed" if words.apply else "would go"
     count = f"{_many(len(found.versions), 'version')}, {_many(found.objects, 'object')}, {readable(found.bytes)}"
     print(f"{count} {verb} from {places.cache.root}")
+    if theirs is not None:
+        typed = f"{IN_IMAGE} data gc{' --apply' if words.apply else ''}"
+        print(f"containers have a cache of their own: {typed}", file=sys.stderr)
     if found.of_others:
         print(f"{found.of_others} belong to other users: they can type the same command")
     if not words.apply and (found.versions or found.objects):

@@ -17,6 +17,7 @@ from trainer.data.pictures import sorted_out
 from trainer.data.reader import Images
 from trainer.data.splits import worded
 from trainer.errors import RepriseError, StoreError
+from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -72,6 +73,8 @@ def show(words: Namespace, places: Places) -> int:
     if words.samples:
         return draw_samples(words, dataset, places)
     cached = places.cache.find(dataset)
+    theirs = container_cache(places.root)
+    there_too = theirs.has(dataset) if isinstance(theirs, Cache) else None
     folder = places.cache.place(dataset) if cached else None
     counts = _counted(dataset, cached)
     there = _versions(dataset.name, places)
@@ -79,7 +82,12 @@ def show(words: Namespace, places: Places) -> int:
         stored = there if isinstance(there, list) else None
         print(
             json.dumps(
-                {**dataset.model_dump(mode="json"), "cached": str(folder) if folder else None, "versions": stored}
+                {
+                    **dataset.model_dump(mode="json"),
+                    "cached": str(folder) if folder else None,
+                    "cached_for_containers": there_too,
+                    "versions": stored,
+                }
             )
         )
         return 0
@@ -99,6 +107,8 @@ def show(words: Namespace, places: Places) -> int:
     if dataset.allow_nan:
         print(f"  allow NaN {', '.join(dataset.allow_nan)}")
     print(f"  content   {dataset.content}\n  manifest  {dataset.manifest}\n  cached    {folder or 'no'}")
+    if theirs is not None:
+        print(f"            in containers {theirs.why if isinstance(theirs, Hidden) else 'yes' if there_too else 'no'}")
     print(
         f"  versions  {', '.join(map(str, there)) or 'none'} in {places.store}"
         if isinstance(there, list)

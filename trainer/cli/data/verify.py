@@ -1,0 +1,47 @@
+"""`reprise data verify NAME`: hash what is cached, in this user's cache; if only the containers' cache can have it, there.
+
+A host has two caches: its own (REPRISE_CACHE), which commands on the host use, and compose's volume, which trainings in containers use.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from trainer.actions.verify_dataset import verify_dataset
+from trainer.cli.data.container_cache import Hidden, container_cache
+from trainer.cli.in_image import run_in_image
+from trainer.cli.progress import readable, transfer_progress
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.cli.data.places import Places
+    from trainer.data.dataset import Dataset
+
+IN_IMAGE = "docker compose run --rm train"
+
+
+def verify(words: Namespace, places: Places) -> int:
+    """Verify the host's copy; without one, verify the containers' copy, in a container. Raises `DatasetError` if there is none."""
+    dataset = places.dataset(words.name)
+    theirs = None if words.cache else cached_for_containers(dataset, places)
+    here = places.cache.has(dataset) or places.cache.is_suspect(dataset)
+    if theirs and not here:
+        print(f"{dataset.title} is not in {places.cache.root}; verifying the cache of containers", file=sys.stderr)
+        return run_in_image(["data", "verify", words.name, *(["--json"] if words.json else [])])
+    verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
+    result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
+    whole = f"{dataset.title}: {verified:,} files, {readable(dataset.bytes)}, all as published"
+    print(json.dumps(result | {"cache": str(places.cache.root)}) if words.json else whole)
+    if theirs:
+        print(f"this was {places.cache.root}; containers have a cache of their own: {IN_IMAGE} data verify {words.name}",
+              file=sys.stderr)  # fmt: skip
+    return 0
+
+
+def cached_for_containers(dataset: Dataset, places: Places) -> bool:
+    """Whether the cache that containers use has a dataset, or cannot be looked into from here."""
+    theirs = container_cache(places.root)
+    return isinstance(theirs, Hidden) or (theirs is not None and (theirs.has(dataset) or theirs.is_suspect(dataset)))
