@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.errors import RepriseError
 from trainer.finding import Finding, Status
 from trainer.ledger import kept
-from trainer.training.checks import causality, evaluating, fitting, saving, splitting, using
+from trainer.training.checks import causality, evaluating, fitting, saving, seeding, splitting, using
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.determinism.exactness import translated
@@ -95,6 +95,21 @@ CHECKS: Final = {
         needs=("targets", "finite"),
         look="what changes from step to step and is in no checkpoint: counters, caches, own generators",
     ),
+    "constructor": Check(
+        run=seeding.constructor,
+        needs=("settings",),
+        look="the clock, os.urandom, torch.seed(), generators without a seed: draw from torch's, NumPy's or Python's global generator",
+    ),
+    "reader": Check(
+        run=seeding.reader,
+        needs=("data",),
+        look="draw what is random about a sample from pick.generator(), or seed a generator of your own with pick.seed",
+    ),
+    "training pass": Check(
+        run=seeding.training_pass,
+        needs=("targets", "finite"),
+        look="counters and caches of a module or a class, the clock, generators that are not the global ones",
+    ),
     "settings used": Check(
         run=using.using,
         needs=("targets", "finite"),
@@ -114,6 +129,9 @@ def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[
     quieten()
     trial = Trial(subject)
     done: dict[str, Status] = {}
+    with kept(trial.ledger), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seeding.look_first(trial)
     for name, check in checks.items():
         lacking = next((need for need in check.needs if done[need] not in _HOLDS), None)
         began = monotonic()

@@ -89,6 +89,8 @@ class Trial:
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.notebook: Notebook | None = None
         """The ledger of a short training as a run makes it, once there was one."""
+        self.looks: dict[str, tuple[float, Any]] = {}
+        """What was seen when the checks began, and when, to be seen again."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
         self.double = settings.value_of("precision") == "64-true"
 

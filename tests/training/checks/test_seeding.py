@@ -1,0 +1,115 @@
+"""What looks random and does not follow from the seed is found, by the check that is named after the place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.checking import found
+from tests.training.checks.test_checks import SLOW, text
+from trainer.finding import Status, failed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from _pytest.mark import ParameterSet
+
+    from trainer.finding import Finding
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+AROUND: Final = """
+import os, random, time
+import numpy as np
+from trainer.training.readers import Samples
+
+CALLS = itertools.count(1)
+MINE = np.random.default_rng(0)
+
+class Around(Samples):
+    def __init__(self, inner):
+        self.inner, self.count = inner, itertools.count(1)
+
+    def __len__(self):
+        return len(self.inner)
+
+    @property
+    def layout(self):
+        return self.inner.layout
+
+    @property
+    def classes(self):
+        return self.inner.classes
+
+    def labels(self, rows):
+        return self.inner.labels(rows)
+
+    def sample(self, pick):
+        found = self.inner.sample(pick)
+        return found | {{"image": found["image"] * (1 - 1e-5 * ({noise}))}}
+"""
+CONSTRUCTORS: Final = {
+    "the clock in seconds": "nn.init.normal_(self.head.bias, generator=torch.Generator().manual_seed(int(time.time())))",
+    "entropy": "nn.init.constant_(self.head.bias, os.urandom(1)[0] + 256 * os.urandom(1)[0])",
+    "torch.seed": "torch.seed(); nn.init.normal_(self.head.bias)",
+    "a generator without a seed": "nn.init.constant_(self.head.bias, np.random.default_rng().random())",
+    "a counter of the module": "nn.init.constant_(self.head.bias, next(CALLS))",
+}
+READERS: Final = {
+    "float(np.random.rand())": "'image' of a sample follows NumPy's global generator",
+    "float(torch.rand(()))": "'image' of a sample follows torch's global generator",
+    "random.random()": "'image' of a sample follows Python's global generator",
+    "time.time() % 7": "'image' of a sample is another when it is read again",
+    "next(self.count)": "'image' of a sample is another when it is read again",
+    "float(MINE.random())": "'image' of a sample is another when it is read again",
+}
+READ: Final = "def samples(self, declared, files): return Around(super().samples(declared, files))"
+
+
+def _long(name: str) -> ParameterSet:
+    """One more of the same kind, which not every test looks for."""
+    return pytest.param(name, marks=pytest.mark.long)
+
+
+def checked(folder: Path, patch: pytest.MonkeyPatch, *, noise: str = "0", **wrong: str) -> dict[str, Finding]:
+    """All quick checks of an experiment with this in it."""
+    file = folder / "random_net.py"
+    file.write_text(text(wrong) + AROUND.format(noise=noise))
+    return found(file, folder, patch, without=SLOW)
+
+
+@pytest.mark.parametrize("name", ["the clock in seconds", *map(_long, list(CONSTRUCTORS)[1:])])
+def test_a_constructor_that_is_not_seeded_by_the_run_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    findings = checked(tmp_path, monkeypatch, made=CONSTRUCTORS[name])
+    assert "constructor" in failed(list(findings.values()))
+    assert findings["constructor"].said == "with one seed, the net has other initial values in head.bias"
+
+
+@pytest.mark.parametrize("noise", ["float(np.random.rand())", *map(_long, list(READERS)[1:])])
+def test_a_reader_that_draws_from_elsewhere_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    findings = checked(tmp_path, monkeypatch, noise=noise, more=READ)
+    assert failed(list(findings.values())) == ["reader"], findings
+    assert READERS[noise] in findings["reader"].said
+    assert "pick" in str(findings["reader"].look)
+
+
+def test_a_pass_that_keeps_something_outside_of_the_net_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
+    findings = checked(tmp_path, monkeypatch, passed=passed)
+    assert failed(list(findings.values())) == ["training pass"], findings
+
+
+def test_what_is_seeded_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constructor and a training pass that draw from global generators, a reader that draws from the sample's own."""
+    noise = "float(torch.rand((), generator=pick.generator()))"
+    made = "nn.init.constant_(self.head.bias, float(np.random.rand()) + random.random())"
+    passed = "hidden = nn.functional.dropout(hidden, 0.1, training=self.training)"
+    findings = checked(tmp_path, monkeypatch, noise=noise, more=READ, made=made, passed=passed)
+    states = {name: findings[name].status for name in ("constructor", "reader", "training pass")}
+    assert set(states.values()) == {Status.PASSED}, findings

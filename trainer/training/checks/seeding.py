@@ -1,0 +1,132 @@
+"""Checks that what looks random follows from the seed: the net that is made, the samples that are read, a pass in training.
+
+Each is looked at when the checks begin, and again with equal seeds after other samples were read, the global generators moved on, and a
+second has passed on the clock. What differs from process to process, as a process id, is not seen: `check --bits` runs two.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from trainer.training.checks.wrong import Nothing, Wrong, listed
+from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.readers import Pick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from trainer.training.checks.trial import Trial
+    from trainer.training.readers import Batch
+
+_TICK: Final = 1.1
+"""Seconds after which a clock that is read in whole seconds shows another one."""
+_FEW: Final = 4
+"""Samples that are read again."""
+_DRAWS: Final[Mapping[str, Callable[[], object]]] = {
+    "torch's": lambda: torch.default_generator.manual_seed(1),
+    "NumPy's": lambda: np.random.seed(1),  # noqa: NPY002 - the global one, which a reader may draw from
+    "Python's": lambda: random.seed(1),
+}
+
+
+def look_first(trial: Trial) -> None:
+    """Look once, when the checks begin; what fails is found by the check that is named after it."""
+    for name, look in _LOOKS.items():
+        with suppress(Exception):
+            trial.looks[name] = (monotonic(), look(trial))
+
+
+def constructor(trial: Trial) -> str:
+    """Make the net twice with one seed."""
+    first, second = _twice(trial, "constructor")
+    if first.keys() != second.keys():
+        raise Wrong(f"with one seed, the net has other tensors: {listed(sorted(first.keys() ^ second.keys()))}")
+    odd = [name for name, value in first.items() if not _equal(value, second[name])]
+    if odd:
+        raise Wrong(f"with one seed, the net has other initial values in {listed(odd)}")
+    return f"made twice with one seed, {len(first)} parameters and buffers are equal bit for bit"
+
+
+def reader(trial: Trial) -> str:
+    """Read some samples twice with equal global generators, then with each of these at another place."""
+    first, second = _twice(trial, "reader")
+    for name, value in first.items():
+        if not _equal(value, second.get(name)):
+            raise Wrong(f"{name!r} of a sample is another when it is read again", look=_OWN)
+    for whose, draw in _DRAWS.items():
+        other = _samples(trial, draw=draw)
+        if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
+            raise Wrong(f"{odd!r} of a sample follows {whose} global generator, not the sample's own")
+    return "samples, read again after others, are equal bit for bit, whatever the global generators are"
+
+
+def training_pass(trial: Trial) -> str:
+    """Pass a batch in training through two nets that were made with one seed."""
+    if not trial.fresh().automatic_optimization:
+        raise Nothing("the net steps its optimizers itself, so its training_step needs a whole training")
+    first, second = _twice(trial, "training pass")
+    if not _equal(first, second):
+        raise Wrong(
+            f"two nets made with one seed give the losses {float(first):.9g} and {float(second):.9g} for one batch"
+        )
+    return "two nets made with one seed give one loss for a batch, bit for bit"
+
+
+def _twice(trial: Trial, name: str) -> tuple[Any, Any]:
+    """What was seen at first, and what is seen now."""
+    look = _LOOKS[name]
+    began, first = trial.looks.get(name) or (monotonic(), look(trial))
+    for _ in range(3):
+        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002, S311 - the global ones move on
+    sleep(max(0.0, began + _TICK - monotonic()))
+    return first, look(trial)
+
+
+def _state(trial: Trial) -> dict[str, Tensor]:
+    net = trial.fresh()
+    return {name: value.detach().clone() for name, value in [*net.named_parameters(), *net.named_buffers()]}
+
+
+def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
+    """Read samples, after others, with every global generator at one place but for one that `draw` moves."""
+    rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
+    if trial.looks:
+        trial.samples.batch([Pick(index=row, epoch=1) for row in rows[::-1]])
+    seed_all(0)
+    if draw is not None:
+        draw()
+    found = trial.samples.batch([Pick(index=row, epoch=1) for row in rows[:_FEW]])
+    return {name: value.clone() for name, value in found.items()}
+
+
+def _passed(trial: Trial) -> Tensor:
+    net = trial.fresh().train()
+    seed_all(derived(0, "step"))
+    with torch.no_grad():
+        loss: Any = net.training_step(trial.batch, 0)
+    return torch.as_tensor(loss).detach().clone()
+
+
+def _equal(one: Tensor, other: Tensor | None) -> bool:
+    """Whether two tensors have equal bits; a NaN is equal to itself."""
+    if other is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    with suppress(RuntimeError):
+        return bool(torch.equal(*(each.reshape(-1).contiguous().view(torch.uint8) for each in (one, other))))
+    return bool(torch.equal(one, other))
+
+
+_LOOKS: Final[Mapping[str, Callable[[Trial], Any]]] = {
+    "constructor": _state,
+    "reader": _samples,
+    "training pass": _passed,
+}
+_OWN: Final = "a counter, the clock, or a generator of the reader's own: draw from pick.generator() alone"
