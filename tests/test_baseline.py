@@ -29,12 +29,42 @@ ENTRY: Final = Entry(
 @pytest.mark.parametrize(
     ("value", "key", "code", "holds", "said"),
     [
-        (1.0, KEY, ONE, True, "as it was, bit for bit; neither environment nor code has changed"),
-        (1.05, KEY, TWO, True, "within what seeds explain; the code has changed, the environment has not"),
-        (1.5, KEY, TWO, False, "beyond what seeds explain; the code has changed, the environment has not"),
-        (1.5, OTHER, ONE, False, "beyond what seeds explain; the environment alone has changed: lock"),
-        (1.05, OTHER, ONE, True, "within what seeds explain; the environment alone has changed: lock"),
-        (0.5, OTHER, TWO, False, "beyond what seeds explain; both have changed, the code and of the environment lock"),
+        (1.0, KEY, ONE, True, "as it was, bit for bit; the baseline was written with this code, in this environment"),
+        (
+            1.05,
+            KEY,
+            TWO,
+            True,
+            "within what seeds explain; the baseline was written with another state of the code, in this environment",
+        ),
+        (
+            1.5,
+            KEY,
+            TWO,
+            False,
+            "beyond what seeds explain; the baseline was written with another state of the code, in this environment",
+        ),
+        (
+            1.5,
+            OTHER,
+            ONE,
+            False,
+            "beyond what seeds explain; the baseline was written with this code, in another environment (lock)",
+        ),
+        (
+            1.05,
+            OTHER,
+            ONE,
+            True,
+            "within what seeds explain; the baseline was written with this code, in another environment (lock)",
+        ),
+        (
+            0.5,
+            OTHER,
+            TWO,
+            False,
+            "beyond what seeds explain; the baseline was written with another state of the code, in another environment (lock)",
+        ),
     ],
 )
 def test_a_change_of_environment_is_told_apart_from_one_of_code(
@@ -44,6 +74,27 @@ def test_a_change_of_environment_is_told_apart_from_one_of_code(
     verdict = judged(ENTRY, key=key, code=code, metrics={"test_loss": value})
     assert (verdict.holds, verdict.said) == (holds, said)
     assert bool(verdict.moved) == (value != 1.0)
+
+
+def test_the_imported_files_tell_more_exactly_which_code_it_was() -> None:
+    """If both sides know them: a helper module of the experiment counts, an unused file of the package does not."""
+    entry = ENTRY.model_copy(update={"imported": ONE})
+    metrics = {"test_loss": 1.0}
+    assert judged(entry, key=KEY, code=TWO, imported=ONE, metrics=metrics).same_code
+    assert not judged(entry, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+    assert judged(entry, key=KEY, code=ONE, metrics=metrics).same_code
+    assert judged(ENTRY, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_beyond_every_tolerance(value: float) -> None:
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.said.partition(";")[0]) == (False, "beyond what seeds explain")
+
+
+def test_a_baseline_without_a_metric_holds_nothing() -> None:
+    verdict = judged(ENTRY.model_copy(update={"metrics": {}}), key=KEY, code=ONE, metrics={"test_loss": 1.0})
+    assert (verdict.holds, verdict.said.partition(":")[0]) == (False, "nothing was compared")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +122,10 @@ def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
     }
     entry = ENTRY.model_copy(update={"metrics": metrics})
     verdict = judged(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
-    assert (verdict.holds, verdict.said) == (holds, f"{said}; the environment alone has changed: lock")
+    assert (verdict.holds, verdict.said) == (
+        holds,
+        f"{said}; the baseline was written with this code, in another environment (lock)",
+    )
 
 
 def test_what_rounding_explains_is_learned_from_nudges() -> None:

@@ -1,6 +1,6 @@
 """A baseline: what an experiment came to at small scale, in one environment; and whether it still does. Format `reprise.baseline/1`.
 
-Knows how a result is held against a baseline, and what has changed since, environment or code. Refuses to train.
+Knows how a result is compared with a baseline, and whether that was written with this code and in this environment. Refuses to train.
 
 An environment is named by its lock, its Python and its class of device: where one of these is another, another baseline counts. The image
 is evidence only. The same seed is trained again, so that nothing but rounding may move a result: how far that goes is learned from
@@ -15,7 +15,7 @@ from math import inf, isfinite, sqrt
 from statistics import stdev
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from trainer.digest import Digest, canonical, digest_of_document, digest_of_file
 from trainer.document import Document
@@ -72,6 +72,8 @@ class Entry(Document):
     """The image it was made in, as it names itself; none in an environment of the machine's own."""
     code: Digest
     """Names the source of `trainer/training/` and of the experiment, and the dataset's declaration."""
+    imported: Digest | None = Field(default=None, exclude_if=lambda code: code is None)
+    """Names every file of the checkout that was imported; none in entries of earlier versions."""
     seeds: int
     metrics: dict[str, Level]
     why: str
@@ -104,33 +106,42 @@ class Baseline(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """Whether a result is what the baseline says, and what has changed since."""
+    """Whether a result is what the baseline says, and with which code and where the baseline was written."""
 
     holds: bool
     said: str
     moved: list[str]
-    """A line for each metric that is not what it was; with `!` in front where it is beyond its tolerance."""
+    """A line for each metric that is not what it was; with `!` in front if it is beyond its tolerance."""
+    same_code: bool
+    """Whether the entry was written with this state of the code."""
 
 
-def judged(entry: Entry, *, key: Key, code: str, metrics: Mapping[str, float]) -> Judgement:
-    """Hold a result against an entry, perhaps of another environment."""
+def judged(
+    entry: Entry, *, key: Key, code: str, metrics: Mapping[str, float], imported: str | None = None
+) -> Judgement:
+    """Compare a result with an entry, perhaps of another environment; say of what state of the code and where the entry is.
+
+    `imported` names the code that was imported, more exactly than `code` does; it counts if the entry has it too.
+    """
     moved = list(_moved(entry, metrics))
-    holds = not any(line.startswith("!") for line in moved)
-    changed = [*(f"{name} (environment)" for name in entry.key.unlike(key)), *(["code"] if code != entry.code else [])]
-    if not changed:
-        since = "neither environment nor code has changed"
-    elif changed == ["code"]:
-        since = "the code has changed, the environment has not"
-    elif "code" not in changed:
-        since = f"the environment alone has changed: {', '.join(entry.key.unlike(key))}"
-    else:
-        since = f"both have changed, the code and of the environment {', '.join(entry.key.unlike(key))}"
-    return Judgement(holds=holds, said=f"{_how(entry, metrics)}; {since}", moved=moved)
+    holds = bool(entry.metrics) and not any(line.startswith("!") for line in moved)
+    equal = imported == entry.imported if imported and entry.imported else code == entry.code
+    with_code = "with this code" if equal else "with another state of the code"
+    unlike = entry.key.unlike(key)
+    where = f"in another environment ({', '.join(unlike)})" if unlike else "in this environment"
+    return Judgement(
+        holds=holds,
+        said=f"{_how(entry, metrics)}; the baseline was written {with_code}, {where}",
+        moved=moved,
+        same_code=equal,
+    )
 
 
 def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
     """How far the metric that has moved most is from where it was."""
-    apart = {name: abs(metrics.get(name, inf) - level.value) for name, level in entry.metrics.items()}
+    if not entry.metrics:
+        return "nothing was compared: the baseline holds no metric"
+    apart = {name: _apart(metrics.get(name, inf), level.value) for name, level in entry.metrics.items()}
     if any(each > max(level.allowed, level.tolerance) for each, level in _paired(apart, entry)):
         return "beyond what seeds explain"
     if any(each > level.allowed for each, level in _paired(apart, entry)):
@@ -138,6 +149,10 @@ def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
     if any(each > (level.rounding or 0) for each, level in _paired(apart, entry)):
         return "within what seeds explain"
     return "within what rounding explains" if any(apart.values()) else "as it was, bit for bit"
+
+
+def _apart(value: float, other: float) -> float:
+    return abs(value - other) if isfinite(value) else inf
 
 
 def _paired(apart: Mapping[str, float], entry: Entry) -> Iterator[tuple[float, Level]]:
@@ -184,7 +199,7 @@ def _moved(entry: Entry, metrics: Mapping[str, float]) -> Iterator[str]:
         if value is None:
             yield f"! {name}: {level.value:.6g} before, not measured now"
         elif value != level.value:
-            apart = abs(value - level.value)
+            apart = _apart(value, level.value)
             beyond = "" if apart <= level.allowed else "! "
             rounded = "" if level.rounding is None else f"rounding explains {level.rounding:.3g}, "
             yield (

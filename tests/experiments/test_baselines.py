@@ -1,6 +1,6 @@
 """Every experiment, trained small on its dataset's dummy twin, still comes to what `tests/baselines/` says.
 
-Where it does not, the message tells whether the code has changed since, or the environment alone. `reprise baseline refresh` shows what
+If not, the message tells with which code and where the baseline was written. `reprise baseline refresh` shows what
 moves, and writes it with a reason.
 """
 

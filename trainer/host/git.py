@@ -102,6 +102,12 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
     return Listing(paths=tuple(paths), commit=commit, dirty=dirty), links
 
 
+def changed_paths(checkout: Path, *below: str) -> list[str] | None:
+    """The files below these folders that are not as the commit has them, untracked ones too; `None` if git cannot tell."""
+    told = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
+    return None if told is None else sorted(entry[3:] for entry in told.split("\0") if entry)
+
+
 def _git(checkout: Path, *words: str) -> str | None:
     if shutil.which("git") is None:
         return None

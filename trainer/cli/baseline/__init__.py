@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.baseline import FOLDER, Baseline, Entry, Key, judged, levels
+from trainer.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import experiment_names
 from trainer.cli.in_image import run_in_image
@@ -24,6 +24,7 @@ from trainer.cli.train import understood
 from trainer.document import read_json
 from trainer.errors import DocumentError, NotWritableError, RunError, UsageError
 from trainer.host.atomic import write_whole
+from trainer.host.git import changed_paths
 from trainer.host.image_claim import claim
 from trainer.origins import take_apart
 from trainer.sameness.noise import FEWEST
@@ -31,9 +32,12 @@ from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
     from pathlib import Path
 
 ALL: Final = "all"
+_NAMED: Final = 4
+"""Local changes that are named."""
 NUDGES: Final = 3
 
 
@@ -78,13 +82,20 @@ def _check(words: Namespace, name: str) -> int:
     near = entry.nearest(Key.model_validate(found["key"])) if entry else None
     if near is None:
         raise DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
-    verdict = judged(near, key=Key.model_validate(found["key"]), code=found["code"], metrics=found["results"][0])
+    verdict = _judged(near, found)
+    local = [] if verdict.same_code else local_changes(CHECKOUT)
     if words.json:
-        said = {"experiment": name, "holds": verdict.holds, "said": verdict.said, "moved": verdict.moved}
+        said = {
+            "experiment": name,
+            "holds": verdict.holds,
+            "said": verdict.said,
+            "moved": verdict.moved,
+            "local": local,
+        }
         print(json.dumps(said))
     else:
         meant = [] if verdict.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
-        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *verdict.moved, *meant])))
+        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *local, *verdict.moved, *meant])))
     return 0 if verdict.holds else Rung.DIFFERENT.code
 
 
@@ -93,12 +104,15 @@ def _refresh(words: Namespace, name: str) -> int:
     before = _kept(name) or Baseline(experiment=name, entries=[])
     found = _measured(name, seeds=words.seeds, nudges=NUDGES)
     key = Key.model_validate(found["key"])
+    if not (metrics := levels(found["results"], found["nudged"])):
+        raise RunError(f"{name} has no result metric that is finite with every seed", hint=f"reprise check {name}")
     entry = Entry(
         key=key,
         image=found["image"],
         code=found["code"],
+        imported=found.get("imported"),
         seeds=words.seeds,
-        metrics=levels(found["results"], found["nudged"]),
+        metrics=metrics,
         why=words.why,
     )
     print(f"{name}, {key.device}, Python {key.python}, lock {key.lock[7:19]}:")
@@ -109,7 +123,7 @@ def _refresh(words: Namespace, name: str) -> int:
             for metric, each in entry.metrics.items()
         ]
     else:
-        verdict = judged(near, key=key, code=found["code"], metrics=found["results"][0])
+        verdict = _judged(near, found)
         lines = [verdict.said, *verdict.moved]
     print("\n".join(f"  {printable(line)}" for line in lines))
     if not words.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
@@ -118,6 +132,27 @@ def _refresh(words: Namespace, name: str) -> int:
     _write(_path(name), before.with_entry(entry))
     print(f"written: {FOLDER}/{name}.json; commit it: git tells the rest")
     return 0
+
+
+def _judged(entry: Entry, found: Mapping[str, Any]) -> Judgement:
+    return judged(
+        entry,
+        key=Key.model_validate(found["key"]),
+        code=found["code"],
+        imported=found.get("imported"),
+        metrics=found["results"][0],
+    )
+
+
+def local_changes(checkout: Path) -> list[str]:
+    """Whether the files of a checkout are as git has them, a line; none if git cannot tell."""
+    changed = changed_paths(checkout, "trainer", "datasets")
+    if changed is None:
+        return []
+    if not changed:
+        return ["this checkout has no local changes: commits have changed the code since the baseline was written"]
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return [f"local changes: {', '.join(changed[:_NAMED])}{more}"]
 
 
 def _measure(words: Namespace, name: str) -> int:

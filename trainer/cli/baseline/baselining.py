@@ -19,6 +19,7 @@ from trainer.data.dataset import declaration, load_dataset
 from trainer.digest import digest_of_file
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
+from trainer.host.imported import read_imported
 from trainer.launch import launched
 
 
@@ -38,9 +39,11 @@ def main(argv: list[str]) -> int:
             "key": here(root).model_dump(),
             "image": claim(os.environ, run=None).image.manifest,
             "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
+            "imported": None,
             "results": list(results(subject, seeds=int(seeds))),
             "nudged": list(nudged(subject, times=int(nudges))),
         }
+        told["imported"] = code.digest if (code := read_imported(root)) else None
     print(json.dumps(told), file=out, flush=True)
     return 0
 
