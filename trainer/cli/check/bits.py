@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.same.apart import told
-from trainer.errors import DocumentError
+from trainer.errors import DocumentError, RunError
 from trainer.sameness.observed import Kind, Sight, blamed, parted, worded
 from trainer.sameness.verdict import Rung
 
@@ -31,12 +31,15 @@ def _looked(asked: Asked, words: Sequence[str], *, steps: int) -> dict[str, Any]
     """What the first value that differs is, twice in one process, then between two."""
     here = _observed(asked, [*words], steps=steps, times=2)
     between, number = "twice in one process", len(here["sights"])
+    steps = require_steps(_sights(here))
     first = _sight(here["parted"]) if here["parted"] else None
     if first is None:
         there = _observed(asked, [*words], steps=steps, times=1)
         first, between = parted(_sights(here), _sights(there)), "in two processes"
     if first is None:
-        said = f"clean: {number} values of {steps} steps are equal, twice in one process and in another"
+        said = (
+            f"clean: {number} values of {steps} step{'s' * (steps != 1)} are equal, twice in one process and in another"
+        )
         return {"equal": True, "said": said, "steps": steps, "values": number}
     lines = [f"{asked.place.name}, {between}: {worded(first)}", *([f"  {here['op']}"] if here["op"] else [])]
     return {
@@ -49,6 +52,14 @@ def _looked(asked: Asked, words: Sequence[str], *, steps: int) -> dict[str, Any]
         "module": blamed(first),
         "operation": here["op"],
     }
+
+
+def require_steps(sights: Sequence[Sight]) -> int:
+    """How many steps were observed, which may be fewer than were asked for. Raises `RunError` if there were none."""
+    seen = max((sight.step for sight in sights), default=0)
+    if not seen:
+        raise RunError("no step was made, so no bit was looked at", hint="give more epochs or steps, as --max-epochs 1")
+    return seen
 
 
 def _sights(found: dict[str, Any]) -> list[Sight]:

@@ -12,7 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.examine_run import examine_run, looked_up, require
 from trainer.actions.reproduce import prepared
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         print(
             json.dumps({"attributed": None, "parting": None})
             if words.json
-            else "nothing to explain: A and B go the same way, step by step"
+            else f"nothing to explain: A and B go the same way in the {_common(a, b)} steps that both traces tell"
         )
         return Rung.IDENTICAL.code
     through = max(parting.step, words.steps or 0)
@@ -124,7 +124,23 @@ def _side(word: str, *, here: bool, trusted: bool) -> Side:
 def _parting(a: Side, b: Side) -> Difference | None:
     if a.folder == b.folder:
         raise UsageError("A and B are the same run", hint="name two")
+    if not _common(a, b):
+        raise RunError("the traces of A and B have no step in common, so nothing is known of their ways", hint=_TRACED)
     return first_difference(a.trace, b.trace)
+
+
+def _common(a: Side, b: Side) -> int:
+    """How many steps both traces tell."""
+    return min(a.trace.steps, b.trace.steps)
+
+
+def require_followed(trace: Trace, *, through: int) -> None:
+    """Raise `RunError` if a run ended before the step up to which it is to be followed: it goes nobody's way."""
+    if trace.steps < through:
+        raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="the lines above say why")
+
+
+_TRACED: Final = "compare runs that made a step, with --trace on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +189,9 @@ class Probes:
                     raise RunError(
                         f"it ended with exit code {code} before its first step", hint="the lines above say why"
                     )
-                return read_trace(path)
+                trace = read_trace(path)
+                require_followed(trace, through=min(self.through, _common(self.a, self.b)))
+                return trace
             finally:
                 shutil.rmtree(ready.folder, ignore_errors=True)
 

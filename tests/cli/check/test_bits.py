@@ -1,0 +1,20 @@
+"""`reprise check --bits` states the steps that it observed."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.cli.check.bits import require_steps
+from trainer.errors import RunError
+from trainer.sameness.observed import Kind, Sight
+
+
+def test_the_steps_that_were_observed_are_counted() -> None:
+    sights = [Sight(0, Kind.START, "w", 1, "0"), Sight(1, Kind.BATCH, "", 1, "0"), Sight(2, Kind.BATCH, "", 1, "0")]
+    assert require_steps(sights) == 2
+
+
+@pytest.mark.parametrize("sights", [[], [Sight(0, Kind.START, "w", 1, "0")]])
+def test_nothing_is_called_clean_without_a_step(sights: list[Sight]) -> None:
+    with pytest.raises(RunError, match="no step was made"):
+        require_steps(sights)

@@ -1,0 +1,23 @@
+"""What `reprise why` needs to have seen before it says whose way a run goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.compared import save_trace
+from trainer.cli.why import require_followed
+from trainer.errors import RunError
+from trainer.sameness.trace import FILE, read_trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_run_that_ended_before_the_step_goes_nobodys_way(tmp_path: Path) -> None:
+    save_trace(tmp_path, 0.5, 0.4)
+    trace = read_trace(tmp_path / FILE)
+    require_followed(trace, through=2)
+    with pytest.raises(RunError, match="it ended after step 2; expected 3 steps"):
+        require_followed(trace, through=3)
