@@ -141,7 +141,7 @@ def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
     """How far the metric that has moved most is from where it was."""
     if not entry.metrics:
         return "nothing was compared: the baseline holds no metric"
-    apart = {name: _apart(metrics.get(name, inf), level.value) for name, level in entry.metrics.items()}
+    apart = {name: _apart(metrics.get(name, inf), level) for name, level in entry.metrics.items()}
     if any(each > max(level.allowed, level.tolerance) for each, level in _paired(apart, entry)):
         return "beyond what seeds explain"
     if any(each > level.allowed for each, level in _paired(apart, entry)):
@@ -151,8 +151,9 @@ def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
     return "within what rounding explains" if any(apart.values()) else "as it was, bit for bit"
 
 
-def _apart(value: float, other: float) -> float:
-    return abs(value - other) if isfinite(value) else inf
+def _apart(value: float, level: Level) -> float:
+    """Give the distance from what was learned; a value that is NaN is infinitely far."""
+    return inf if not isfinite(value) else abs(value - level.value)
 
 
 def _paired(apart: Mapping[str, float], entry: Entry) -> Iterator[tuple[float, Level]]:
@@ -199,7 +200,7 @@ def _moved(entry: Entry, metrics: Mapping[str, float]) -> Iterator[str]:
         if value is None:
             yield f"! {name}: {level.value:.6g} before, not measured now"
         elif value != level.value:
-            apart = _apart(value, level.value)
+            apart = _apart(value, level)
             beyond = "" if apart <= level.allowed else "! "
             rounded = "" if level.rounding is None else f"rounding explains {level.rounding:.3g}, "
             yield (

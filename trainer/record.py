@@ -265,6 +265,8 @@ class Outcome(Document):
     """Why, where the run did not complete."""
     metrics: dict[str, JsonValue] = {}
     """Result metrics at full precision; non-finite values as strings."""
+    undefined: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
+    """Why a result metric is NaN, by its name: no net has that metric on these samples, or this net gave NaN."""
     telemetry: dict[str, JsonValue] = {}
     """Throughput and the like: measured, not a result."""
     steps: int | None = None

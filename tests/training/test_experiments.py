@@ -11,7 +11,8 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
 from trainer.ledger import Ledger, kept
 from trainer.origins import Origins, resolve, take_apart
-from trainer.training.experiment import load_experiment, own_failure
+from trainer.training.experiment import load_experiment
+from trainer.training.failures import own_failure
 from trainer.training.tasks.classification import cross_entropy
 
 pytestmark = pytest.mark.torch

@@ -6,6 +6,7 @@ when it is asked for, so that `reprise --help` costs no more than Python's own s
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ HIDDEN: Final = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; every failure becomes one line and its hint on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     try:
         return _dispatch(words)
     except KeyboardInterrupt:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
+from typing import Final
 
 from trainer.cli.spelling import spelled
+from trainer.disk_faults import disk_fault
 from trainer.errors import RepriseError
 
 
@@ -32,8 +35,20 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
 
 
 def _unexpected(fault: Exception) -> RepriseError:
-    sentence = f"unexpected {type(fault).__name__}: {fault}"
-    return RepriseError(
-        sentence,
-        hint="this is a bug in Reprise: set REPRISE_DEBUG=1 and run it again to see where",
-    )
+    """Word what nobody expected: what the system says of a file is a matter of the machine, all else is a bug."""
+    if isinstance(fault, OSError) and fault.errno is not None and fault.filename is not None:
+        name = os.fsdecode(fault.filename) if isinstance(fault.filename, str | bytes | os.PathLike) else "a file"
+        return disk_fault(fault, name, done="read or written")
+    return RepriseError(f"unexpected {type(fault).__name__}: {_text(fault)}", hint=_BUG)
+
+
+def _text(fault: Exception) -> str:
+    try:
+        lines = str(fault).strip().splitlines()
+    except Exception:  # noqa: BLE001 - an exception may fail in its __str__
+        return "it cannot be shown"
+    return lines[0][:_LONGEST] if lines else "it says nothing"
+
+
+_LONGEST: Final = 300
+_BUG: Final = "this is a bug in Reprise: set REPRISE_DEBUG=1 and run it again to see where"

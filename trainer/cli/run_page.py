@@ -71,7 +71,8 @@ def status(listed: Listed) -> str:
 def headline(outcome: Outcome) -> list[tuple[str, str]]:
     """The metrics that a table has room for: those on the test split, else the first two."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
-    return [(printable(name), short(value)) for name, value in sorted(tested.items())[:2]]
+    shown = sorted(tested.items())[:2]
+    return [(printable(name), "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
 
 
 def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
@@ -132,7 +133,8 @@ def _moment(record: Record) -> str:
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
-    metrics = [(name, f"{value}") for name, value in sorted(outcome.metrics.items())]
+    undefined = {name: f"undefined ({printable(why)})" for name, why in outcome.undefined.items()}
+    metrics = [(name, undefined.get(name, f"{value}")) for name, value in sorted(outcome.metrics.items())]
     steps = [("steps", str(outcome.steps))] if outcome.steps is not None else []
     weights = [("weights", outcome.weights)] if outcome.weights else []
     return [*metrics, *steps, *weights]

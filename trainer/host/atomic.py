@@ -7,14 +7,13 @@ that stood there before stays.
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.errors import DiskFullError, MachineError, NotWritableError
+from trainer.disk_faults import disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,15 +69,4 @@ def disk_faults(path: Path, *, done: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise _worded(fault, path, done) from fault
-
-
-def _worded(fault: OSError, path: Path, done: str) -> MachineError:
-    if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(f"no space left to write {path}", hint="free space there, then run the command again")
-    if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        who = f"uid {os.getuid()}, gid {os.getgid()}"
-        return NotWritableError(
-            f"{path} cannot be {done} by {who}: {fault.strerror}", hint="change its owner, or its folder's"
-        )
-    return MachineError(f"{path} could not be {done}: {fault.strerror or fault}")
+        raise disk_fault(fault, path, done=done) from fault

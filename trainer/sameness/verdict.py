@@ -73,11 +73,20 @@ class Figure:
     """The largest difference that the experiment says is none: the smaller one, where the runs say different things."""
     noise: float | None
     """The largest difference that other seeds explain."""
+    undefined: tuple[str | None, str | None] = (None, None)
+    """Why the metric is undefined in A and in B, if it is."""
 
     @property
     def equal(self) -> bool:
-        """Whether both are there and of the same bits."""
+        """Whether both are there and of the same bits; two that are undefined for other reasons are not."""
+        if self.undefined[0] != self.undefined[1]:
+            return False
         return self.a is not None and self.b is not None and struct.pack("<d", self.a) == struct.pack("<d", self.b)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is undefined in both for one reason: then there is no difference that a limit could hold."""
+        return self.undefined[0] is not None and self.equal
 
     @property
     def difference(self) -> float | None:
@@ -147,6 +156,7 @@ def _figures(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[Figure]:
             b=number_of(b.metrics.get(name)),
             tolerance=min(declared) if len(declared) == 2 else None,  # noqa: PLR2004 - both sides
             noise=noise.explains(name) if noise else None,
+            undefined=(a.undefined.get(name), b.undefined.get(name)),
         )
 
 
@@ -173,6 +183,7 @@ def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str |
 
 
 def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
+    figures = tuple(figure for figure in figures if not figure.agrees)
     if undeclared := [figure.name for figure in figures if figure.tolerance is None]:
         return f"the experiment declares no tolerance for {', '.join(undeclared)}"
     beyond = [figure for figure in figures if not figure.within(figure.tolerance)]
@@ -182,6 +193,7 @@ def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
 def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | None:
     if noise is None:
         return _UNMEASURED
+    figures = tuple(figure for figure in figures if not figure.agrees)
     if unmeasured := [figure.name for figure in figures if figure.noise is None]:
         return f"the measured spread of seeds does not tell of {', '.join(unmeasured)}"
     beyond = [figure for figure in figures if not figure.within(figure.noise)]

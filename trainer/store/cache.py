@@ -15,6 +15,7 @@ Nothing is ever taken from modes, times or listings.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import shutil
 from contextlib import suppress
@@ -189,7 +190,9 @@ def write_beside(path: Path, data: bytes | mmap.mmap) -> None:
     for rival in range(_RIVALS):
         try:
             write_whole(path, data, mode=0o444)
-        except NotWritableError:
+        except NotWritableError as fault:
+            if isinstance(fault.__cause__, OSError) and fault.__cause__.errno == errno.EROFS:
+                raise
             path = own(path)
         except (
             MachineError

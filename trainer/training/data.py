@@ -23,7 +23,7 @@ from trainer.ledger import adopt, configured, current
 from trainer.training.determinism.exactness import warm_up
 from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.determinism.seeds import derived
-from trainer.training.experiment import own_failure
+from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
 
 if TYPE_CHECKING:
@@ -133,6 +133,11 @@ class RunData(L.LightningDataModule):
     def read(self, rows: Sequence[int]) -> Batch:
         """Give these samples as a batch, as they are in the first epoch. Raises `DatasetError`."""
         return self.picked.read([(0, row) for row in rows])
+
+    def known_of(self, split: str) -> tuple[int, Sequence[int]]:
+        """Give the number of samples of a split, and their classes; none where the reader does not know them."""
+        rows = self._split(split)
+        return len(rows), self.picked.samples.labels(rows) or ()
 
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""

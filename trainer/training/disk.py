@@ -8,7 +8,6 @@ temporary file is in the same folder, is synced, takes the name, and then the fo
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from trainer.errors import DiskFullError, NotWritableError
+from trainer.disk_faults import disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,15 +71,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_fault(fault: BaseException, path: Path) -> Exception:
+    """Word what the disk said; torch.save raises what is no fault of the disk too, and hides one behind a failure of its own."""
     cause = fault if isinstance(fault, OSError) else fault.__context__
-    match getattr(cause, "errno", None):
-        case errno.ENOSPC | errno.EDQUOT:
-            return DiskFullError(
-                f"no space left to write {path}", hint="free space, then run again; the last checkpoint is whole"
-            )
-        case errno.EACCES | errno.EROFS | errno.EPERM:
-            return NotWritableError(
-                f"{path} cannot be written by this user", hint="change the folder's owner or permissions"
-            )
-        case _:
-            return fault if isinstance(fault, Exception) else RuntimeError(str(fault))
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return disk_fault(cause, path)
+    return fault if isinstance(fault, Exception) else RuntimeError(str(fault))

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -18,10 +17,11 @@ from typing import Final
 from pydantic import PydanticUserError
 
 from trainer import setting_faults
-from trainer.errors import ExperimentError, ExperimentFailedError, RepriseError
+from trainer.errors import ExperimentError, RepriseError
 from trainer.ledger import configured
 from trainer.parameters import require_agreement, takers_in, takers_of
 from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.failures import own_failure
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import STEPS, untyped_named
 from trainer.training.tasks.task import MADE_AT_SETUP, Task
@@ -120,38 +120,6 @@ def _names_of_task(kind: type[Task]) -> set[str]:
     return {*MADE_AT_SETUP, *(name for base in ours for name, value in vars(base).items() if callable(value))}
 
 
-def own_failure(fault: BaseException, *, file: Path) -> ExperimentFailedError | None:
-    """Word a failure of the experiment's own code, with its lines of the traceback; `None` where it is not the experiment's."""
-    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename) == file]
-    if isinstance(fault, SyntaxError) and fault.filename == str(file):
-        return ExperimentFailedError(
-            f"{file.name}:{fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
-        )
-    if not frames:
-        return None
-    lines = [f"{file.name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
-    place = f"{file.name}:{frames[-1].lineno}"
-    said = f"{place}: the experiment raised {type(fault).__name__}{_first_line(fault)}"
-    if isinstance(fault, ModuleNotFoundError):
-        lines.append(_how_to_import(str(fault.name), file))
-    told = ExperimentFailedError(said, hint="\n     ".join(lines))
-    told.place = place
-    return told
-
-
-def _how_to_import(name: str, file: Path) -> str:
-    if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
-        return (
-            f"{name} lies beside the experiment; imports begin at the checkout's root, as `from FOLDER import {name}`"
-        )
-    return "neither the environment nor the run's source has it: docs/environments.md tells how a package gets in"
-
-
-def _first_line(fault: BaseException) -> str:
-    lines = str(fault).strip().splitlines()
-    return f": {lines[0]}{' ...' if len(lines) > 1 else ''}" if lines else ""
-
-
 def _imported(file: Path, *, root: Path) -> ModuleType:
     inside = file.relative_to(root).with_suffix("").parts if file.is_relative_to(root) else ()
     try:
@@ -161,9 +129,9 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
     except RepriseError:
         raise
     except PydanticUserError as fault:
-        raise (_untyped(fault, file) or own_failure(fault, file=file) or fault) from fault
-    except Exception as fault:
-        own = own_failure(fault, file=file)
+        raise (_untyped(fault, file) or own_failure(fault, file=file, root=root) or fault) from fault
+    except BaseException as fault:
+        own = own_failure(fault, file=file, root=root)
         if own is None:
             raise
         raise own from fault

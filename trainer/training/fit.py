@@ -18,7 +18,7 @@ from trainer.errors import DeviceError
 from trainer.ledger import configured, kept, made
 from trainer.record import EvaluatedWeights, Record
 from trainer.sameness.trace import FILE as TRACE
-from trainer.saved import FOLDER, Checkpoint, Saved
+from trainer.saved import BEST, FOLDER, Checkpoint, Saved
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
@@ -91,6 +91,8 @@ class Trained:
     """What a training gave."""
 
     metrics: dict[str, float]
+    undefined: dict[str, str]
+    """Why a metric is NaN."""
     telemetry: dict[str, float]
     steps: int
     evaluated: EvaluatedWeights
@@ -141,6 +143,9 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
         data.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
     machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
+    if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
+        why = net.undefined.get(checkpoints.monitor, "it was NaN")
+        job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
 
 
 def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
@@ -185,16 +190,23 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telem
     saved: Checkpoint = machine.strategy.broadcast(mine)
     checkpoint = read_saved(job.into / FOLDER, saved)
     net.load_state_dict(checkpoint["state_dict"])
-    net.results = {}
+    net.results, net.undefined = {}, {}
     steps = machine.global_step
     if not checkpoint["reprise"]["results"]:  # `max_steps` ended an epoch before its validation
         machine.validate(net, datamodule=data, verbose=False)
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
     metrics = {**checkpoint["reprise"]["results"], **net.results}
+    undefined = {**checkpoint["reprise"].get("undefined", {}), **net.undefined}
     evaluated = EvaluatedWeights(epoch=epoch_of(checkpoint["reprise"]), step=saved.step)
-    telemetry = clock.summary(started=job.started)
-    return Trained(metrics=metrics, telemetry=telemetry, steps=steps, evaluated=evaluated, weights=weights)
+    return Trained(
+        metrics=metrics,
+        undefined=undefined,
+        telemetry=clock.summary(started=job.started),
+        steps=steps,
+        evaluated=evaluated,
+        weights=weights,
+    )
 
 
 @configured

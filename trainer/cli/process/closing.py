@@ -17,10 +17,10 @@ from trainer.actions.identify import drifted
 from trainer.attempts import made_no_step
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
 from trainer.cli.process.telling import Where, block, published
+from trainer.disk_faults import disk_fault
 from trainer.errors import (
     DatasetError,
     DeviceError,
-    DiskFullError,
     ExperimentError,
     ExperimentFailedError,
     InterruptedRunError,
@@ -83,19 +83,17 @@ def _keep_traceback(session: Session, fault: BaseException) -> None:
 
 
 def _told(fault: BaseException, session: Session) -> BaseException:
-    from trainer.training.determinism.exactness import translated
-    from trainer.training.experiment import own_failure
+    from trainer.training.failures import attributed
 
     if isinstance(fault, RepriseError | KeyboardInterrupt):
         return fault
     if isinstance(fault, OSError) and fault.errno in {ENOSPC, EDQUOT}:
-        return DiskFullError(
-            f"no space left in the run folder {session.frozen.shown}", hint="free space, then run again"
-        )
-    own = own_failure(fault, file=session.experiment.file)
-    if isinstance(fault, RuntimeError) and (exact := translated(fault)):
-        return type(exact)(f"{exact.message}: {own.place}", hint=exact.hint) if own else exact
-    return own or fault
+        return disk_fault(fault, str(fault.filename or f"the run folder {session.frozen.shown}"))
+    net = getattr(session.experiment, "net", None)
+    worded = attributed(fault, file=session.experiment.file, root=SOURCE, net=getattr(net, "__name__", "the net"))
+    if worded is None and isinstance(fault, OSError) and fault.errno is not None:
+        return disk_fault(fault, str(fault.filename or session.frozen.shown), done="read or written")
+    return worded or fault
 
 
 def _status_of(fault: BaseException) -> Status:
@@ -105,7 +103,9 @@ def _status_of(fault: BaseException) -> Status:
 
 
 def _reason(fault: BaseException) -> str:
-    return fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
+    """Give the record's reason; what no text may hold (lone surrogates) is escaped."""
+    text = fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _switched(session: Session) -> list[str] | None:
@@ -121,6 +121,7 @@ def _close(session: Session, status: Status, *, reason: str | None = None) -> No
         status=status,
         reason=reason,
         metrics=dict(trained.metrics) if trained else {},
+        undefined=dict(trained.undefined) if trained else {},
         telemetry=dict(trained.telemetry) if trained else {},
         steps=session.steps,
         evaluated=trained.evaluated if trained else None,

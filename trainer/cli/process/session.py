@@ -78,7 +78,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """Keep it in the attempt's log alone."""
-        with (self.opened.folder / LOG).open("a", encoding="utf-8") as log:
+        with (self.opened.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(text + "\n")
 
     @property

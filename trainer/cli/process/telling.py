@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.cli.process.session import Session
+    from trainer.record import Record
 
 
 _STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
@@ -45,8 +46,9 @@ def finish(session: Session, *, as_json: bool) -> int:
     where = published(session)
     if as_json:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
+        undefined = {"undefined": record.outcome.undefined} if record.outcome.undefined else {}
         place = {"record": session.shown, "published": where.address, "local_because": where.fault}
-        print(canonical({**told, **place}).decode())
+        print(canonical({**told, **undefined, **place}).decode())
         return 0
     tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
     print("\n".join(block(session, where, metrics=tested)))
@@ -60,7 +62,12 @@ def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -
     there = f"{where.address} at {endpoint}" if endpoint and str(where.address).startswith("s3://") else where.address
     return [
         f"run        {record.run} ({record.outcome.status})",
-        *(f"{name.replace('_', ' '):10} {value:.4f}" for name, value in sorted(metrics.items())),
+        *(f"{name.replace('_', ' '):10} {_value(record, name, value)}" for name, value in sorted(metrics.items())),
+        *(
+            f"undefined  {name.replace('_', ' ')}: {why}"
+            for name, why in sorted(record.outcome.undefined.items())
+            if name not in metrics and metrics
+        ),
         f"record     {session.shown}",
         f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
         *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
@@ -70,6 +77,11 @@ def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -
             else []
         ),
     ]
+
+
+def _value(record: Record, name: str, value: JsonValue) -> str:
+    why = record.outcome.undefined.get(name)
+    return f"{value:.4f}" if why is None else f"undefined ({why})"
 
 
 def published(session: Session) -> Where:

@@ -155,7 +155,12 @@ def _order(name: str) -> tuple[bool, str]:
 
 def _metric(record: Record, name: str) -> str:
     found = record.outcome.metrics.get(name)
-    return "" if found is None else number(found)
+    return "" if found is None else _undefined(record, name) or number(found)
+
+
+def _undefined(record: Record, name: str) -> str | None:
+    why = record.outcome.undefined.get(name)
+    return None if why is None else f"undefined ({why})"
 
 
 def _tiles(record: Record) -> Markup | None:
@@ -165,17 +170,23 @@ def _tiles(record: Record) -> Markup | None:
         tag(
             "div",
             tag("dt", name.replace("_", " ")),
-            tag("dd", f"{found:.4f}" if isinstance(found, float) else number(found)),
+            tag("dd", _tile(record, name, found), title=_undefined(record, name)),
         )
         for name, found in sorted(tested.items())[:8]
     ]
     return tag("dl", *tiles, class_="tiles") if tiles else tag("p", "There is no result.", class_="quiet")
 
 
+def _tile(record: Record, name: str, found: JsonValue) -> str:
+    if name in record.outcome.undefined:
+        return "undefined"
+    return f"{found:.4f}" if isinstance(found, float) else number(found)
+
+
 def _also(record: Record) -> Markup | None:
     outcome = record.outcome
     items: list[tuple[str, object]] = [
-        (name, tag("code", repr(found) if isinstance(found, float) else number(found)))
+        (name, tag("code", _undefined(record, name) or (repr(found) if isinstance(found, float) else number(found))))
         for name, found in sorted(outcome.metrics.items(), key=lambda item: _order(item[0]))
     ]
     more = [("steps", outcome.steps), ("weights", digest(outcome.weights)), ("identity", digest(record.identity))]

@@ -140,7 +140,8 @@ def _figures(figures: tuple[Figure, ...]) -> Iterator[str]:
 
 
 def _figure(figure: Figure) -> tuple[str, ...]:
-    values = tuple("absent" if value is None else repr(value) for value in (figure.a, figure.b))
+    sides = zip((figure.a, figure.b), figure.undefined, strict=True)
+    values = tuple("undefined" if why else "absent" if value is None else repr(value) for value, why in sides)
     apart = ("equal", "") if figure.equal else (_number(figure.difference), _apart(figure))
     tolerance = _number(figure.tolerance) or "not declared"
     return (printable(figure.name), *values, *apart, tolerance, _number(figure.noise) or "not measured")

@@ -16,8 +16,7 @@ from trainer.ledger import kept
 from trainer.training.checks import causality, evaluating, fitting, saving, seeding, splitting, using
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
-from trainer.training.determinism.exactness import translated
-from trainer.training.experiment import own_failure
+from trainer.training.failures import attributed, first_line
 from trainer.training.fit import quieten
 
 if TYPE_CHECKING:
@@ -125,13 +124,14 @@ _HOLDS: Final = {Status.PASSED, Status.NOTED}
 
 
 def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
-    """Make all of these checks, in their order; whatever the experiment raises is a finding."""
+    """Make all of these checks, in their order; whatever the experiment raises is a finding, and one reason is reported once."""
     quieten()
     trial = Trial(subject)
     done: dict[str, Status] = {}
     with kept(trial.ledger), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seeding.look_first(trial)
+    causes: dict[str, str] = {}
     for name, check in checks.items():
         lacking = next((need for need in check.needs if done[need] not in _HOLDS), None)
         began = monotonic()
@@ -141,6 +141,9 @@ def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[
             with kept(trial.ledger), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 finding = _found(name, check, trial)
+        if finding.status is Status.FAILED and causes.setdefault(finding.said, name) != name:
+            said = f"fails as {causes[finding.said]!r} does, for the same reason"
+            finding = Finding(check=name, status=Status.SKIPPED, said=said)
         done[name] = finding.status
         yield finding.model_copy(update={"seconds": round(monotonic() - began, 3)})
 
@@ -155,15 +158,20 @@ def _found(name: str, check: Check, trial: Trial) -> Finding:
     except Wrong as fault:
         return Finding(check=name, status=Status.FAILED, said=fault.said, look=fault.look or check.look)
     except RepriseError as fault:
-        return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint or check.look)
-    except Exception as fault:  # noqa: BLE001 - whatever her code raises is what was to be found
-        told = own_failure(fault, file=trial.subject.experiment.file)
-        exact = translated(fault) if isinstance(fault, RuntimeError) else None
-        said = (exact or told or RepriseError(f"{type(fault).__name__}: {str(fault).splitlines()[:1]}")).message
-        said = ", ".join([said, *getattr(fault, "__notes__", ())])
-        look = exact.hint if exact else "; ".join(filter(None, [check.look, _lines(told)]))
-        return Finding(check=name, status=Status.FAILED, said=said, look=look)
+        return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # noqa: BLE001 - whatever the experiment raises is what was to be found
+        return _raised(name, fault, trial)
 
 
-def _lines(told: RepriseError | None) -> str:
-    return (told.hint or "").replace("\n", ";").replace("     ", " ") if told else ""
+def _raised(name: str, fault: BaseException, trial: Trial) -> Finding:
+    """Word an exception: whose it is, and of the experiment's own the lines that it went through. What a check looks for was not seen."""
+    experiment = trial.subject.experiment
+    net = experiment.net.__name__
+    worded = attributed(fault, file=experiment.file, root=trial.subject.root, net=net)
+    said = worded.message if worded else f"{type(fault).__name__}{first_line(fault)}"
+    notes = [note for note in getattr(fault, "__notes__", ()) if note not in said]
+    look = (worded.hint or "") if worded else ""
+    look = look.replace("\n", ";").replace("     ", " ")
+    return Finding(check=name, status=Status.FAILED, said=", ".join([said, *notes]), look=look or None)

@@ -165,6 +165,8 @@ class EpochLines(Callback):
         self.say = say
         self.began = monotonic()
         """When this process began with the epoch: a resumed one may have been under way."""
+        self.said: set[tuple[str, str]] = set()
+        """The undefined metrics that were said already, with the reason."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -173,19 +175,23 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what the epoch came to."""
-        del pl_module
         if not trainer.is_global_zero:
             return
+        undefined = getattr(pl_module, "undefined", {})
         shown = {
-            name: float(value)
+            name: "undefined" if name in undefined else f"{float(value):.4f}"
             for name, value in trainer.callback_metrics.items()
             if name.startswith(("train_loss_mean", "val_"))
         }
         metrics = "  ".join(
-            f"{name.replace('train_loss_mean', 'train_loss')} {value:.4f}" for name, value in sorted(shown.items())
+            f"{name.replace('train_loss_mean', 'train_loss')} {value}" for name, value in sorted(shown.items())
         )
         place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
         self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
+        for name, why in undefined.items():
+            if (name, why) not in self.said:
+                self.say(f"{name} is undefined: {why}")
+        self.said.update(undefined.items())
 
 
 class TellFirstStep(Callback):

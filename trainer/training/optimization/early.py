@@ -38,7 +38,9 @@ class EndEarly(EarlyStopping):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look, and say what follows."""
+        """Look, and say what follows. An epoch whose `monitor` is undefined counts neither as better nor as worse."""
+        if self.monitor in getattr(pl_module, "undefined", {}):
+            return
         super().on_train_epoch_end(trainer, pl_module)
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and trainer.is_global_zero:
             why = {

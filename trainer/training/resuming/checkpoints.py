@@ -64,6 +64,8 @@ class Checkpoints(Callback):
         """Whether gradients are summed up that no step has used."""
         self.results: dict[str, float] = {}
         """What was validated of the weights as they are now."""
+        self.undefined: dict[str, str] = {}
+        """Why a metric among `results` is NaN."""
         self.adding: dict[str, Any] = {}
         """What the checkpoint that is being made gets besides Lightning's."""
         self.restored: dict[str, Any] | None = None
@@ -80,6 +82,7 @@ class Checkpoints(Callback):
                 f"setting monitor is {self.monitor!r}, which this task does not measure",
                 hint=did_you_mean(self.monitor, measured),
             )
+        require_defined(self.monitor, trainer, pl_module)
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
             if self.restored["stage"] is not Stage.EPOCH:
@@ -98,7 +101,7 @@ class Checkpoints(Callback):
         end_restart(trainer)
         self.save_if_due(trainer, Stage.BATCH, batch=batch_idx)
         self.before = trainer.global_step
-        self.results = {}
+        self.results, self.undefined = {}, {}
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -117,7 +120,7 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep what was measured: it is of these weights only."""
         del trainer
-        self.results = {name: value for name, value in getattr(pl_module, "results", {}).items() if name[:4] == "val_"}
+        self.results, self.undefined = _validated(pl_module, "results"), _validated(pl_module, "undefined")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch's end, and whether it is the best."""
@@ -125,8 +128,8 @@ class Checkpoints(Callback):
         self.due = True
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
-            self.is_best = value < self.best_value
-            self.best_value = min(value, self.best_value)
+            self.is_best = value < self.best_value  # NaN is never the best, and leaves the best as it is
+            self.best_value = value if self.is_best else self.best_value
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last epoch's end."""
@@ -140,6 +143,7 @@ class Checkpoints(Callback):
             raise AlteredError(f"the checkpoint is not one of run {self.run}", hint="pull the run again")
         self.restored = checkpoint["reprise"]
         self.results = self.restored["results"]
+        self.undefined = self.restored.get("undefined", {})
         self.best_value = self.restored["best_value"]
 
     def save_if_due(self, trainer: L.Trainer, stage: Stage, *, batch: int = 0) -> None:
@@ -163,6 +167,7 @@ class Checkpoints(Callback):
             "batch": batch,
             "stage": stage,
             "results": self.results,
+            "undefined": self.undefined,
             "best_value": self.best_value,
             "averages": averages_of(trainer),
         }
@@ -193,6 +198,21 @@ class Checkpoints(Callback):
         for old in self.folder.glob("step-*.ckpt"):
             if old.name not in named:
                 old.unlink(missing_ok=True)
+
+
+def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
+    return {name: each for name, each in getattr(net, kept, {}).items() if name.startswith("val_")}
+
+
+def require_defined(monitor: str | None, trainer: L.Trainer, net: L.LightningModule) -> None:
+    """Raise `SettingError` if no net can have what is monitored on the validation split: an epoch would be chosen by nothing."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if monitor is None or data is None or not hasattr(net, "undefined_on"):
+        return
+    undefined: dict[str, str] = net.undefined_on(*data.known_of("val"))
+    if why := undefined.get(monitor.removeprefix("val_")):
+        said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
+        raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
 
 
 def served(folder: Path) -> Checkpoint:

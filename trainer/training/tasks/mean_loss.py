@@ -27,9 +27,12 @@ class MeanLoss(Metric):
         """The last loss that came, `[]`."""
 
     def update(self, loss: Tensor, count: Tensor | int) -> None:
-        """Add the loss of a batch, `[]`, that is a mean over `count` things."""
+        """Add the loss of a batch, `[]`, that is a mean over `count` things; of none it is NaN in torch, and adds nothing."""
         self.last = loss.detach()
-        self.total = self.total + self.last.double() * count
+        if isinstance(count, Tensor):
+            self.total = self.total + torch.where(count > 0, self.last.double() * count, 0.0)
+        elif count:
+            self.total = self.total + self.last.double() * count
         self.count = self.count + count
 
     def compute(self) -> Tensor:

@@ -5,12 +5,14 @@ Knows shapes and types. Refuses to know what any number means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from torch import Tensor
 
 from trainer.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def described(tensor: Tensor) -> str:
@@ -25,6 +27,31 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
         shape = ", ".join("any" if size is None else str(size) for size in expected)
         said = f"{type(net).__name__}.forward gives {found}; expected float [{shape}], {is_}"
         raise ExperimentError(said, hint="mend what `forward` returns, or override `check_output`")
+
+
+def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
+    """Word a loss that is not one number."""
+    found = described(loss) if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    return ExperimentError(
+        f"the loss of {type(net).__name__} is {found}; expected one number, float []",
+        hint="have the function that `make_loss` gives return the mean over the batch",
+    )
+
+
+def no_gradient(net: nn.Module) -> ExperimentError:
+    """Word a loss that no parameter had a part in."""
+    name = type(net).__name__
+    trained = [each for each in net.parameters() if each.requires_grad]
+    said = "no parameter is trained: requires_grad is False for all of them" if not trained else _CUT
+    return ExperimentError(
+        f"the loss of {name} has no gradient: {said}",
+        hint="leave a parameter with requires_grad=True"
+        if not trained
+        else "look for detach, no_grad, argmax, .item()",
+    )
+
+
+_CUT: Final = "what `forward` gives does not depend on a parameter, or was detached from it"
 
 
 def _fits(predicted: Tensor, expected: tuple[int | None, ...]) -> bool:

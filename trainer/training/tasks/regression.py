@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from trainer.errors import DatasetError
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
+from trainer.training.tasks.measuring import R2
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from trainer.data.inspection import Inspection
     from trainer.figure import Figure
 
 __all__ = ["RegressionSettings", "Regressor"]
 
+_FEWEST: Final = 2
 _KIND: Final = "have the dataset declare the field as float32, or give --target-field another"
 
 
@@ -51,7 +53,7 @@ class Regressor(Task):
 
     def make_metrics(self) -> MetricCollection:
         """Make mean absolute error and R2."""
-        return MetricCollection({"mae": MeanAbsoluteError(), "r2": R2Score()})
+        return MetricCollection({"mae": MeanAbsoluteError(), "r2": R2()})
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
         """Raise `DatasetError` where targets are no fractions: torch has no gradient for whole numbers."""
@@ -62,6 +64,11 @@ class Regressor(Task):
     def check_values(self, seen: Inspection) -> list[str]:
         """Note targets of which nothing can be learned or told: one value in all samples, or one sample."""
         return [*_constant(seen, self._used[1])]
+
+    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
+        """R2 needs two samples."""
+        del labels
+        return {"r2": f"the split has {count} sample{'' if count == 1 else 's'}; R2 needs 2"} if count < _FEWEST else {}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from trainer.errors import DatasetError
 from trainer.figure import Lines, Passage, Series
 from trainer.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
+from trainer.training.tasks.measuring import Accuracy
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
@@ -58,7 +58,7 @@ class SequenceModel(Task):
 
     def make_metrics(self) -> MetricCollection:
         """Make bits per byte, and accuracy."""
-        accuracy = MulticlassAccuracy(num_classes=BYTES, average="micro", ignore_index=NOT_WANTED)
+        accuracy = Accuracy(num_classes=BYTES, average="micro", ignore_index=NOT_WANTED)
         return MetricCollection({"bits_per_byte": BitsPerByte(), "accuracy": accuracy})
 
     def used_fields(self) -> tuple[str, ...]:
@@ -175,6 +175,7 @@ class BitsPerByte(Metric):
     """What a byte costs on average, in bits: 8 for a net that knows nothing."""
 
     full_state_update = False
+    undefined: str | None = None
     total: Tensor
     count: Tensor
 
@@ -191,6 +192,7 @@ class BitsPerByte(Metric):
 
     def compute(self) -> Tensor:
         """Give the average."""
+        self.undefined = None if int(self.count) else "there is no byte"
         return self.total / self.count / math.log(2)
 
 

@@ -10,8 +10,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import lightning as L
+import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MetricCollection, SumMetric
 
 from trainer.errors import DatasetError, ExperimentError
 from trainer.ledger import configured
@@ -20,6 +21,8 @@ from trainer.training.optimization.optimizers import make_optimizer
 from trainer.training.optimization.schedules import make_schedule
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
+from trainer.training.tasks.measuring import NO_NUMBER, computed, noting
+from trainer.training.tasks.outputs import no_gradient, wrong_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +37,18 @@ if TYPE_CHECKING:
     from trainer.training.tasks.rows import Rows
 
 SPLITS: Final = ("val", "test")
-MADE_AT_SETUP: Final = ("loss", "losses", "learned", "measured", "kept", "results", "pictures", "_used")
+MADE_AT_SETUP: Final = (
+    "loss",
+    "losses",
+    "learned",
+    "measured",
+    "blank",
+    "kept",
+    "results",
+    "undefined",
+    "pictures",
+    "_used",
+)
 """What a net has once it is set up, and none may have before."""
 
 
@@ -47,6 +61,10 @@ class Task(L.LightningModule):
     measured: nn.ModuleDict
     results: dict[str, float]
     """Every metric of the last validation and of the test, at full precision."""
+    undefined: dict[str, str]
+    """Why a metric among `results` is NaN."""
+    blank: nn.ModuleDict
+    """The number of batches of each split for which the net gave NaN."""
     tolerances: ClassVar[Mapping[str, float]] = {}
     """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
@@ -95,6 +113,11 @@ class Task(L.LightningModule):
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
 
+    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
+        """Name the metrics that are undefined on `count` samples with these labels (empty: not known), each with the reason."""
+        del count, labels
+        return {}
+
     def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give what the metrics are given."""
         return predicted, wanted
@@ -123,12 +146,13 @@ class Task(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Make what a step needs; Lightning calls this before it moves the net to its device."""
         if stage == "fit" or not hasattr(self, "measured"):
-            self.results, self.pictures = {}, {}
+            self.results, self.undefined, self.pictures = {}, {}, {}
             self.loss = self.make_loss()
             self._used = self.used_fields()
             metrics = self.make_metrics()
             self.measured = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in SPLITS})
             self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
+            self.blank = nn.ModuleDict({split: SumMetric(nan_strategy="disable") for split in SPLITS})
             self.learned = MeanLoss()
             self.kept = nn.ModuleDict(self.make_kept())
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
@@ -139,7 +163,9 @@ class Task(L.LightningModule):
         given, wanted = self._parted(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
-        loss = self.loss(predicted, wanted)
+        loss = self._loss(predicted, wanted)
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise no_gradient(self)
         self.learned.update(loss, self.counted(wanted))
         return loss
 
@@ -180,23 +206,49 @@ class Task(L.LightningModule):
     def _open(self, split: str) -> None:
         self.losses[split].reset()  # type: ignore[operator]
         self.measured[split].reset()  # type: ignore[operator]
+        self.blank[split].reset()  # type: ignore[operator]
+
+    def _loss(self, predicted: Tensor, wanted: Tensor) -> Tensor:
+        loss: Any = self.loss(predicted, wanted)
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
+            raise wrong_loss(self, loss)
+        return loss
 
     def _measure(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor]:
         given, wanted = self._parted(batch)
         predicted = self(given)
         self.check_output(predicted, wanted)
-        self.losses[split].update(self.loss(predicted, wanted), self.counted(wanted))  # type: ignore[operator]
-        self.measured[split].update(*self.judged(predicted, wanted))  # type: ignore[operator]
+        loss = self._loss(predicted, wanted)
+        self.losses[split].update(loss, self.counted(wanted))  # type: ignore[operator]
+        with noting(f"the metrics of {split}", predicted, wanted):
+            self.measured[split].update(*self.judged(predicted, wanted))  # type: ignore[operator]
+        if isinstance(predicted, Tensor) and predicted.is_floating_point():
+            self.blank[split].update(loss.detach().isnan() & predicted.detach().isnan().any())  # type: ignore[operator]
         return given, predicted, wanted
 
     def _close(self, split: str) -> None:
-        found: dict[str, Any] = {f"{split}_loss": self.losses[split].compute(), **self.measured[split].compute()}  # type: ignore[operator]
+        found, undefined = self._computed(split)
         self._open(split)
-        values = {name: float(value.item()) for name, value in found.items()}
+        values = {name: float(value) for name, value in found.items()}
         self.results |= values
+        self.undefined = {name: why for name, why in self.undefined.items() if name not in found} | undefined
         self.log_dict({name: value.float() for name, value in found.items()}, logger=False, sync_dist=True)
         for logger in self.loggers:
             logger.log_metrics(values, step=self.trainer.global_step)
+
+    def _computed(self, split: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Give the values of a split, and why those are NaN that are: what a net that gave NaN is measured by means nothing."""
+        loss, blank = self.losses[split].compute(), int(self.blank[split].compute())  # type: ignore[operator]
+        metrics: Any = self.measured[split]
+        found, undefined = computed(metrics)
+        if blank:
+            undefined = dict.fromkeys(
+                found, f"the net gave NaN for {blank} batch{'' if blank == 1 else 'es'} of {split}"
+            )
+            found = {name: torch.full_like(value, torch.nan) for name, value in found.items()}
+        if bool(loss.isnan()):
+            undefined[f"{split}_loss"] = next(iter(undefined.values())) if blank else NO_NUMBER
+        return {f"{split}_loss": loss, **found}, undefined
 
     def _parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         for name in self._used:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryEER
+from torchmetrics.classification import BinaryAccuracy
 
 from trainer.errors import DatasetError
 from trainer.figure import Pictures
@@ -22,13 +22,14 @@ from trainer.ledger import configured
 from trainer.training.figures.charts import histogram, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import VerificationSettings
+from trainer.training.tasks.measuring import Area, EqualErrorRate
 from trainer.training.tasks.outputs import described, require_float
 from trainer.training.tasks.pairs import Pairs
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
@@ -70,6 +71,14 @@ class Verifier(Task):
     def check_values(self, seen: Inspection) -> list[str]:
         """Note splits whose pairs are all of one class, or all of two: area and error rate are not defined there."""
         return [*_one_kind_of_pairs(seen, self._used[1])]
+
+    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
+        """Area and equal error rate need pairs of one class and pairs of two."""
+        kinds = len(set(labels))
+        if not labels or 1 < kinds < count:
+            return {}
+        why = "all samples are of one class" if kinds == 1 else "each sample is of a class of its own"
+        return {"auc": why, "eer": why}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not an embedding for each sample."""
@@ -170,4 +179,4 @@ def contrastive(*, margin: float) -> Contrastive:
 def measures(*, margin: float) -> MetricCollection:
     """AUC and EER over all thresholds; accuracy where pairs within half the margin are called the same."""
     middle = 1 / (1 + margin / 2)
-    return MetricCollection({"auc": BinaryAUROC(), "eer": BinaryEER(), "accuracy": BinaryAccuracy(threshold=middle)})
+    return MetricCollection({"auc": Area(), "eer": EqualErrorRate(), "accuracy": BinaryAccuracy(threshold=middle)})

@@ -1,0 +1,140 @@
+"""Trainings of a few small batches, made in the process of the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from tests.checking import launched
+from trainer.data.dataset import Dataset
+from trainer.data.reader import Arrays
+from trainer.determinism import Level, variables
+from trainer.ledger import Ledger
+from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.training.experiment import load_experiment
+from trainer.training.failures import attributed
+from trainer.training.fit import Job, Trained, train
+from trainer.training.readers.folder import Folder
+from trainer.training.resuming.stop import Stop
+
+if TYPE_CHECKING:
+    import pytest
+
+    from trainer.errors import RepriseError
+    from trainer.training.experiment import Experiment
+
+WORDS: Final = ("--determinism", "off", "--threads", "1", "--no-tensorboard")
+NOTHING: Final = "sha256:" + "0" * 64
+ROWS: Final = 40
+SPLITS: Final = {"train": (0, 24), "val": (24, 32), "test": (32, 40)}
+HEAD: Final = """
+import torch
+from torch import nn
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+from trainer.training.tasks.regression import RegressionSettings, Regressor
+from trainer.training.tasks.verification import VerificationSettings, Verifier
+"""
+_NET: Final = """
+class Settings(%sSettings):
+    dataset = "dots"%s
+    input_field = "x"
+    target_field = "y"
+
+class Net(%s):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Linear(4, %d)
+
+    def forward(self, x):
+        return self.layers(x)%s
+"""
+CLASSIFIER: Final = _NET % ("Classification", "\n    classes = 2", "Classifier", 2, "")
+REGRESSOR: Final = _NET % ("Regression", "", "Regressor", 1, "[:, 0]")
+VERIFIER: Final = _NET % ("Verification", "", "Verifier", 2, "")
+
+
+@dataclass(slots=True, kw_only=True)
+class Small:
+    """An experiment over arrays of a few rows, in a folder."""
+
+    place: Path
+    code: str = CLASSIFIER
+    x: Any = None
+    y: Any = None
+    splits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SPLITS))
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The experiment's file."""
+        return self.place / "small.py"
+
+    def loaded(self) -> Experiment:
+        """Write the experiment and import it."""
+        self.file.write_text(HEAD + self.code)
+        return load_experiment("small", self.file, root=self.place)
+
+    def dataset(self) -> Dataset:
+        """Write the arrays and declare them."""
+        folder = self.place / "data"
+        folder.mkdir(exist_ok=True)
+        random = np.random.default_rng(0)
+        x = random.random((ROWS, 4), dtype=np.float32) if self.x is None else self.x
+        y = random.integers(0, 2, len(x)) if self.y is None else self.y
+        np.save(folder / "x.npy", x)
+        np.save(folder / "y.npy", y)
+        return Dataset(
+            name="dots",
+            reader=Arrays(kind="arrays", fields={"x": "x.npy", "y": "y.npy"}),
+            splits=dict(self.splits),
+            version=1,
+            manifest=NOTHING,
+            content=NOTHING,
+            files=2,
+            bytes=0,
+        )
+
+    def train(self, patch: pytest.MonkeyPatch, *words: str) -> Trained:
+        """Train it; what is said is kept in `said`."""
+        for name, value in variables(Level.OFF, threads=1).items():
+            patch.setenv(name, value)
+        experiment = self.loaded()
+        few = [] if "--max-epochs" in words else ["--max-epochs", "1"]
+        small = [] if "--batch-size" in words else ["--batch-size", "8"]
+        resolved: Resolved[Any] = resolve(
+            experiment.settings, Origins(words=take_apart([*WORDS, *few, *small, *words]), environ={})
+        )
+        into = self.place / "attempt"
+        into.mkdir(exist_ok=True)
+        job = Job(
+            run="small",
+            experiment=experiment,
+            ledger=Ledger(resolved),
+            dataset=self.dataset(),
+            data=Folder(self.place / "data"),
+            into=into,
+            stop=Stop(),
+            say=self.said.append,
+            on_terminal=False,
+            device="cpu",
+            started=monotonic(),
+            on_first_step=lambda: None,
+        )
+        with launched():
+            return train(job)
+
+    def failed(self, patch: pytest.MonkeyPatch, *words: str) -> RepriseError | BaseException:
+        """Train it until it fails; give the failure as a run words it."""
+        from trainer.errors import RepriseError
+
+        try:
+            self.train(patch, *words)
+        except RepriseError as fault:
+            return fault
+        except BaseException as fault:  # noqa: BLE001 - as a run does
+            return attributed(fault, file=self.file, root=self.place, net="Net") or fault
+        raise AssertionError("it did not fail")

@@ -1,0 +1,177 @@
+"""Whose failure an exception is: whatever a net, a metric or a label gets wrong is named, and is never a bug of the package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.small_training import CLASSIFIER, REGRESSOR, Small
+from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, RepriseError
+from trainer.training.failures import attributed, own_failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+FORWARD = "return self.layers(x)"
+MADE = "self.layers = nn.Linear(4, 2)"
+
+
+def method(code: str) -> tuple[str, str]:
+    """Add a method to the net."""
+    return "    def forward", f"    {code}\n\n    def forward"
+
+
+def metric(compute: str, update: str = "pass") -> tuple[str, str]:
+    """Add a metric of the experiment's own to the net."""
+    own = (
+        "class Mine(Metric):\n"
+        f"    def update(self, predicted, wanted):\n        {update}\n"
+        f"    def compute(self):\n        {compute}\n\n"
+        "class Net"
+    )
+    made = "    def make_metrics(self):\n        return MetricCollection({'mine': Mine()})\n\n    def forward"
+    return "class Net", f"from torchmetrics import Metric, MetricCollection\n\n{own}", "    def forward", made  # type: ignore[return-value]
+
+
+CASES = {
+    # what a net is
+    "no parameters": (MADE, "self.layers = lambda x: x[:, :2]", ExperimentError, "the net has no parameters"),
+    "all frozen": (MADE, f"{MADE}.requires_grad_(False)", ExperimentError, "requires_grad is False for all"),
+    "complex": (
+        MADE,
+        f"{MADE}\n        self.w = nn.Parameter(torch.randn(2, dtype=torch.complex64))",
+        ExperimentError,
+        "parameter w is complex64",
+    ),
+    "lazy": (MADE, "self.layers = nn.LazyLinear(2)", ExperimentError, "layers.weight has no size yet"),
+    "meta": (
+        MADE,
+        "self.layers = nn.Linear(4, 2, device='meta')",
+        ExperimentError,
+        "layers.weight lies on the device meta",
+    ),
+    "sparse": (
+        MADE,
+        f"{MADE}\n        self.e = nn.Embedding(3, 2, sparse=True)",
+        ExperimentError,
+        "e (Embedding) gives sparse gradients",
+    ),
+    # what forward gives
+    "integers": (FORWARD, f"{FORWARD}.long()", ExperimentError, "Net.forward gives int64"),
+    "detached": (FORWARD, f"{FORWARD}.detach()", ExperimentError, "the loss of Net has no gradient"),
+    "tuple": (FORWARD, f"{FORWARD}, x", ExperimentError, "Net.forward gives a tuple"),
+    "dict": (FORWARD, "return {'x': self.layers(x)}", ExperimentError, "Net.forward gives a dict"),
+    "None": (FORWARD, "self.layers(x)", ExperimentError, "Net.forward gives a NoneType"),
+    # the loss
+    "loss of each": (
+        *method("def make_loss(self): return nn.CrossEntropyLoss(reduction='none')"),
+        ExperimentError,
+        "float32 [8]",
+    ),
+    "loss None": (
+        *method("def make_loss(self): return lambda *_: None"),
+        ExperimentError,
+        "the loss of Net is a NoneType",
+    ),
+    # hooks and methods
+    "hook": (*method("def on_train_start(self): raise ValueError('mine')"), ExperimentFailedError, "ValueError: mine"),
+    "parted": (
+        *method("def parted(self, batch): return batch['x']"),
+        ExperimentFailedError,
+        "ValueError while making a step of Net",
+    ),
+    "optimizer": (*method("def configure_optimizers(self): return 3"), ExperimentFailedError, "while training Net"),
+    # exceptions
+    "own": (FORWARD, "raise type('Odd', (BaseException,), {})(3)", ExperimentFailedError, "raised Odd: 3"),
+    "unprintable": (
+        FORWARD,
+        "raise type('Odd', (Exception,), {'__str__': lambda _: 1 / 0})()",
+        ExperimentFailedError,
+        "the experiment raised Odd",
+    ),
+    "exit": (FORWARD, "raise SystemExit(3)", ExperimentFailedError, "raised SystemExit: 3"),
+    "interrupt": (FORWARD, "raise KeyboardInterrupt", ExperimentFailedError, "raised KeyboardInterrupt"),
+    "recursion": (FORWARD, "return self.forward(x)", ExperimentFailedError, "raised RecursionError"),
+    "memory": (FORWARD, "raise MemoryError", ExperimentFailedError, "raised MemoryError"),
+    "shapes": (FORWARD, "return self.layers(x[:, :3])", ExperimentFailedError, "small.py:"),
+    "name too long": (FORWARD, "open('x' * 300)", ExperimentFailedError, "File name too long"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_net_gets_wrong_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after, kind, said = CASES[name]
+    fault = Small(place=tmp_path, code=CLASSIFIER.replace(before, after)).failed(monkeypatch)
+    assert type(fault) is kind, repr(fault)
+    assert isinstance(fault, RepriseError)
+    assert said in fault.message
+    assert "bug in Reprise" not in f"{fault.message} {fault.hint}"
+
+
+METRICS = {
+    "vector": (
+        "return torch.ones(3)",
+        "pass",
+        ExperimentError,
+        "metric val_mine (Mine) gives float32 [3]; expected one number",
+    ),
+    "text": ("return 'good'", "pass", ExperimentError, "metric val_mine (Mine) gives str"),
+    "raises": ("raise ValueError('mine')", "pass", ExperimentFailedError, "the experiment raised ValueError: mine"),
+    "takes": ("return torch.ones(())", "predicted @ wanted", ExperimentFailedError, "small.py:"),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_that_is_no_number_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, update, kind, said = METRICS[name]
+    first, one, second, two = metric(compute, update)  # type: ignore[misc]
+    code = CLASSIFIER.replace(second, two).replace(first, one, 1)
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert type(fault) is kind, repr(fault)
+    assert said in str(fault)
+
+
+def test_a_metric_of_torchmetrics_that_takes_no_such_values_says_which_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = CLASSIFIER.replace(
+        *method(
+            "def make_metrics(self):\n        from torchmetrics import MetricCollection\n"
+            "        from torchmetrics.classification import BinaryAccuracy\n"
+            "        return MetricCollection({'mine': BinaryAccuracy()})"
+        )
+    )
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert type(fault) is ExperimentFailedError, repr(fault)
+    assert "torchmetrics raised" in fault.message
+    assert "the metrics of val, given float32 [8, 2] and int64 [8]" in fault.message
+
+
+def test_labels_in_a_column_are_named_and_not_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Small(place=tmp_path, y=(np.arange(40) % 2)[:, None]).failed(monkeypatch)
+    assert isinstance(fault, DatasetError)
+    assert fault.message == "labels are int64 [2, 1]; a classification expects int64 [batch]"
+    assert "y[:, 0]" in str(fault.hint)
+
+
+def test_targets_in_a_column_are_named_beside_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Small(place=tmp_path, code=REGRESSOR, y=np.ones((40, 1), dtype=np.float32)).failed(monkeypatch)
+    assert isinstance(fault, ExperimentError)
+    assert fault.message.startswith("Net.forward gives float32 [2]; the targets are float32 [2, 1]")
+
+
+def test_what_the_package_itself_raises_is_its_own(tmp_path: Path) -> None:
+    assert own_failure(KeyError("x"), file=tmp_path / "small.py") is None
+    assert attributed(KeyError("x"), file=tmp_path / "small.py", root=tmp_path, net="Net") is None
+
+
+def test_code_of_the_experiment_in_another_file_is_hers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helping_here.py").write_text("def broken(x):\n    return x[3, 3, 3]\n")
+    code = CLASSIFIER.replace(MADE, f"{MADE}\n        from helping_here import broken\n        self.hook = broken")
+    code = code.replace(FORWARD, "return self.hook(x)")
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert "helping_here.py:2: the experiment raised IndexError" in str(fault)

@@ -1,0 +1,187 @@
+"""Whose failure an exception is: the experiment's, a library's at work on the experiment's objects, or the package's own.
+
+Judges by the frames of the traceback and of its causes, the innermost first. What the package itself raises without a library and without
+the experiment below it is a bug of the package, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trainer
+from trainer.errors import ExperimentFailedError, RepriseError
+from trainer.training.determinism.exactness import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE: Final = Path(trainer.__file__).parent
+_DOING: Final = {
+    "optimization": "making the optimizer of {net}",
+    "tasks": "making a step of {net}",
+    "readers": "reading samples",
+    "data": "reading samples",
+    "figures": "drawing the figures of the test",
+    "resuming": "saving a checkpoint of {net}",
+    "disk": "saving a checkpoint of {net}",
+    "tracing": "looking at the tensors of {net}",
+}
+"""What each part of `trainer/training/` does with what the experiment gave it; any other one trains."""
+_TAKES_VALUES: Final = ("tasks", "optimization", "readers", "data")
+"""Parts that handle what the experiment's own methods give: what fails in them need not be their fault."""
+_LONGEST: Final = 300
+_IN_WORKER: Final = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback")
+_WORKER_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
+
+
+def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> RepriseError | None:
+    """Word a failure of the experiment in `file`, or of a library that was given its objects; `None` if it is the package's own."""
+    own = own_failure(fault, file=file, root=root)
+    if known := _known(fault):
+        return type(known)(f"{known.message}: {own.place}", hint=known.hint) if own and own.place else known
+    return own or _of_library(fault, net=net)
+
+
+def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -> ExperimentFailedError | None:
+    """Word a failure of the experiment's own code, with its lines of the traceback; `None` if no such code was under way."""
+    if isinstance(fault, SyntaxError) and fault.filename == str(file):
+        return ExperimentFailedError(
+            f"{file.name}:{fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
+        )
+    for each in _chain(fault):
+        if frames := [frame for frame in _frames(each) if _is_own(frame.filename, file, root)]:
+            return _of_experiment(each, frames, file)
+    return None
+
+
+def first_line(fault: BaseException) -> str:
+    r"""Give the first line of what an exception says, behind a colon; nothing if it says nothing, or fails to.
+
+    >>> first_line(ValueError("one\ntwo")), first_line(MemoryError())
+    (': one ...', '')
+    """
+    try:
+        lines = str(fault).strip().splitlines()
+    except Exception:  # noqa: BLE001 - an exception of the experiment's own may fail in its __str__
+        return ""
+    if not lines:
+        return ""
+    return f": {lines[0][:_LONGEST]}{' ...' if len(lines) > 1 or len(lines[0]) > _LONGEST else ''}"
+
+
+def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], file: Path) -> ExperimentFailedError:
+    lines = [f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-3:]]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    kind, said = _said(fault)
+    if isinstance(fault, ModuleNotFoundError):
+        lines.append(_how_to_import(str(fault.name), file))
+    told = ExperimentFailedError(f"{place}: the experiment raised {kind}{said}", hint="\n     ".join(lines))
+    told.place = place
+    return told
+
+
+def _said(fault: BaseException) -> tuple[str, str]:
+    """Give the type and the first line; of what a loader's worker raised, its own: torch hands that over as a text."""
+    text = first_line(fault)
+    found = _IN_WORKER.search(str(fault)) if text else None
+    if found is None:
+        return type(fault).__name__, text
+    last = str(fault).strip().splitlines()[-1]
+    return found[1], f": {last.partition(': ')[2][:_LONGEST]}" if ": " in last else ""
+
+
+def _known(fault: BaseException) -> RepriseError | None:
+    """Word what a library says for a reason that is known by name."""
+    for each in _chain(fault):
+        if isinstance(each, RuntimeError) and (exact := translated(each)):
+            return exact
+        said = f"{type(each).__name__}{first_line(each)}"
+        if any(sign in said for sign in _NO_COMPILER):
+            return ExperimentFailedError(
+                "torch.compile needs a C++ compiler, and this environment has none",
+                hint='leave torch.compile out, or give it backend="aot_eager", which compiles nothing; '
+                "docs/environments.md: how a package, as g++, gets into an environment",
+            )
+    return None
+
+
+def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | None:
+    """Word what a library raised, without a line of the experiment below; `None` if no library was under way."""
+    frames = _frames(fault)
+    library = next((name for frame in reversed(frames) if (name := _library(frame.filename)) is not None), "")
+    part = next((name for frame in reversed(frames) if (name := _part(frame.filename)) is not None), None)
+    if library == "" or part is None:
+        return None
+    if (
+        library == PACKAGE.name
+    ):  # the innermost frame is the package's: torch's own code, which is no Python, has no frame
+        if not isinstance(fault, RuntimeError | NotImplementedError) and part not in _TAKES_VALUES:
+            return None
+        library = "torch" if isinstance(fault, RuntimeError) else ""
+    kind, said = _said(fault)
+    doing = _DOING.get(part, "training {net}").format(net=net)
+    notes = "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
+    who = f"{library} raised {kind}" if library else kind
+    return ExperimentFailedError(f"{who} while {doing}{said}{notes}")
+
+
+def _chain(fault: BaseException) -> Iterator[BaseException]:
+    """Give an exception and those that led to it, the last one first."""
+    seen: set[int] = set()
+    each: BaseException | None = fault
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
+    """Give the frames of an exception, and behind them those of the worker process that raised it."""
+    frames = list(traceback.extract_tb(fault.__traceback__))
+    text = str(fault) if first_line(fault) else ""
+    if _IN_WORKER.search(text):
+        frames += [
+            traceback.FrameSummary(name, int(line), function) for name, line, function in _WORKER_FRAME.findall(text)
+        ]
+    return frames
+
+
+def _is_own(filename: str, file: Path, root: Path | None) -> bool:
+    """Whether a file is the experiment, or code of its checkout that is not the package's."""
+    path = Path(filename)
+    if path == file:
+        return True
+    if root is None or not path.is_relative_to(root) or _library(filename) not in {None, PACKAGE.name}:
+        return False
+    return not path.is_relative_to(PACKAGE) or path.is_relative_to(PACKAGE / "experiments")
+
+
+def _library(filename: str) -> str | None:
+    """Name the library that a file is of, or the package; `None` for Python's own."""
+    path = Path(filename)
+    if path.is_relative_to(PACKAGE):
+        return PACKAGE.name
+    parts = path.parts
+    for folder in ("site-packages", "dist-packages"):
+        if folder in parts and parts.index(folder) + 1 < len(parts):
+            return parts[parts.index(folder) + 1].removesuffix(".py")
+    return None
+
+
+def _part(filename: str) -> str | None:
+    """Name the part of `trainer/training/` that a file is of."""
+    path = Path(filename)
+    inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else ()
+    return inside[1].removesuffix(".py") if inside[:1] == ("training",) and len(inside) > 1 else None
+
+
+def _how_to_import(name: str, file: Path) -> str:
+    if (file.parent / f"{name}.py").exists() or (file.parent / name).is_dir():
+        return (
+            f"{name} lies beside the experiment; imports begin at the checkout's root, as `from FOLDER import {name}`"
+        )
+    return "neither the environment nor the run's source has it: docs/environments.md says how a package gets in"

@@ -1,0 +1,197 @@
+"""The metrics of a split: each one number, or undefined for a reason.
+
+A metric that no net can have on these samples (an area under the curve of one class, R2 of one sample) is NaN with a reason. A metric of
+the package's own gives the reason as its attribute `undefined`; one of torchmetrics raises or warns, and is read by that.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy
+
+from trainer.errors import ExperimentError
+from trainer.training.tasks.outputs import described
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+_MEANINGLESS: Final = re.compile(r"No (positive|negative) samples in targets")
+"""What torchmetrics warns of where it gives 0 for a curve that does not exist."""
+_LIBRARY: Final = "/torchmetrics/"
+_LONGEST: Final = 160
+NO_NUMBER: Final = "the computed value is NaN"
+
+
+def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Compute every metric: its value, and why it is NaN if it is. Raises `ExperimentError` for a metric that is not one number."""
+    found: dict[str, Any] = {}
+    undefined: dict[str, str] = {}
+    for name, metric in metrics.items(copy_state=False):
+        value, reason = _computed(metric)
+        for key, each in _parts(metrics, str(name), value, found):
+            found[key] = _number(key, metric, each)
+            if reason is None and bool(found[key].isnan()):
+                reason = NO_NUMBER
+            if reason is not None:
+                found[key], undefined[key] = torch.full_like(found[key], torch.nan), reason
+    return found, undefined
+
+
+def _parts(metrics: MetricCollection, name: str, value: Any, known: Container[str]) -> list[tuple[str, Any]]:
+    """Name the values of a metric that gives several by name, as torchmetrics does: by their own names."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    own = {key: f"{metrics.prefix or ''}{key}" for key in value}
+    return [(own[key] if own[key] not in known else f"{name}_{key}", each) for key, each in value.items()]
+
+
+def _computed(metric: Metric) -> tuple[Any, str | None]:
+    """Give the value and, if it is undefined, the reason."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            value = metric.compute()
+        except ValueError as fault:
+            if _LIBRARY not in traceback.extract_tb(fault.__traceback__)[-1].filename:
+                raise
+            return torch.tensor(torch.nan), _sentence(fault)
+    said = [_sentence(each.message) for each in warned]
+    told = next((line for line in said if _MEANINGLESS.search(line)), None)
+    own: str | None = getattr(metric, "undefined", None)
+    reason = own or (None if told is None else told.partition(",")[0])
+    if reason is None and isinstance(value, Tensor) and value.numel() == 1 and bool(value.isnan()):
+        reason = next(iter(said), NO_NUMBER)
+    return value, reason
+
+
+def _sentence(said: object) -> str:
+    """Give the first sentence.
+
+    >>> _sentence("Needs at least two samples to calculate r2 score.")
+    'Needs at least two samples to calculate r2 score'
+    """
+    return str(said).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")[:_LONGEST]
+
+
+def _number(name: str, metric: Metric, value: Any) -> Tensor:
+    number = torch.as_tensor(value) if isinstance(value, Tensor | int | float) else None
+    if number is None or number.numel() != 1 or number.is_complex():
+        shown = type(value).__name__ if number is None else described(number)
+        raise ExperimentError(
+            f"metric {name} ({type(metric).__name__}) gives {shown}; expected one number",
+            hint='average it (torchmetrics: average="macro"), or make each part a metric of its own',
+        )
+    single = number.detach().reshape(())
+    return single if single.is_floating_point() else single.double()
+
+
+@contextmanager
+def noting(what: str, *given: Any) -> Iterator[None]:
+    """Add to what is raised in the block, as a note, `what` was done with which values."""
+    try:
+        yield
+    except Exception as fault:
+        shown = " and ".join(described(each) if isinstance(each, Tensor) else type(each).__name__ for each in given)
+        fault.add_note(f"{what}, given {shown}" if shown else what)
+        raise
+
+
+class Area(BinaryAUROC):
+    """Area under the ROC curve of pairs, `[pairs]`; undefined if all of them are the same, or none is."""
+
+    undefined: str | None = None
+
+    def compute(self) -> Tensor:
+        """Give the area."""
+        self.undefined = _one_kind(self)
+        return super().compute()
+
+
+class EqualErrorRate(BinaryEER):
+    """Equal error rate of pairs, `[pairs]`; undefined if all of them are the same, or none is."""
+
+    undefined: str | None = None
+
+    def compute(self) -> Tensor:
+        """Give the rate."""
+        self.undefined = _one_kind(self)
+        return super().compute()
+
+
+def _one_kind(metric: Any) -> str | None:
+    """Why a curve of pairs does not exist, if it does not."""
+    kept = metric.target
+    targets = torch.cat([each.flatten() for each in kept]) if isinstance(kept, list | tuple) else kept.flatten()
+    if not len(targets):
+        return "there is no pair"
+    if bool((targets == 1).all()):
+        return f"all {len(targets)} pairs are of one class"
+    return f"none of the {len(targets)} pairs is of one class" if bool((targets == 0).all()) else None
+
+
+class Accuracy(MulticlassAccuracy):
+    """Accuracy over samples; undefined if there is none to judge: torchmetrics gives 0."""
+
+    undefined: str | None = None
+
+    def compute(self) -> Tensor:
+        """Give the share of right ones."""
+        judged = sum(int(torch.as_tensor(getattr(self, name)).sum()) for name in ("tp", "fn"))
+        self.undefined = None if judged else "there is nothing to judge"
+        return super().compute()
+
+
+class R2(Metric):
+    """R2, the share of the targets' variance that is explained; undefined for one number and for equal targets.
+
+    In float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: with small targets it makes R2 1, or 0, of any net.
+    """
+
+    full_state_update = False
+    undefined: str | None = None
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+    wrong: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        for name in ("count", "total", "squares", "wrong"):
+            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("lowest", default=torch.tensor(torch.inf, dtype=torch.float64), dist_reduce_fx="min")
+        self.add_state("highest", default=torch.tensor(-torch.inf, dtype=torch.float64), dist_reduce_fx="max")
+
+    def update(self, predicted: Tensor, wanted: Tensor) -> None:
+        """Add predictions and targets of one shape."""
+        predicted, wanted = predicted.detach().double(), wanted.double()
+        self.count = self.count + wanted.numel()
+        self.total = self.total + wanted.sum()
+        self.squares = self.squares + wanted.square().sum()
+        self.wrong = self.wrong + (predicted - wanted).square().sum()
+        if wanted.numel():
+            self.lowest = torch.minimum(self.lowest, wanted.min())
+            self.highest = torch.maximum(self.highest, wanted.max())
+
+    def compute(self) -> Tensor:
+        """Give 1 - (sum of squared errors) / (sum of squared differences from the mean)."""
+        self.undefined = self._reason()
+        spread = self.squares - self.total * self.total / self.count
+        return torch.full_like(spread, torch.nan) if self.undefined else 1 - self.wrong / spread
+
+    def _reason(self) -> str | None:
+        if int(self.count) < 2:  # noqa: PLR2004 - one number has no variance
+            return f"the split has {int(self.count)} target{'' if int(self.count) == 1 else 's'}; R2 needs 2"
+        if bool(self.lowest == self.highest):
+            return f"all {int(self.count)} targets are {float(self.lowest):g}"
+        return None
