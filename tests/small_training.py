@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,8 @@ from trainer.training.readers.folder import Folder
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from trainer.errors import RepriseError

@@ -38,20 +38,19 @@ def metric(compute: str, update: str = "pass") -> tuple[str, str]:
 
 CASES = {
     # what a net is
-    "no parameters": (MADE, "self.layers = lambda x: x[:, :2]", ExperimentError, "the net has no parameters"),
+    "no parameters": (MADE, "self.layers = lambda x: x[:, :2]", ExperimentError, "Net has no parameters"),
     "all frozen": (MADE, f"{MADE}.requires_grad_(False)", ExperimentError, "requires_grad is False for all"),
     "complex": (
         MADE,
         f"{MADE}\n        self.w = nn.Parameter(torch.randn(2, dtype=torch.complex64))",
         ExperimentError,
-        "parameter w is complex64",
+        "parameter w is complex64; adamw trains real numbers alone",
     ),
-    "lazy": (MADE, "self.layers = nn.LazyLinear(2)", ExperimentError, "layers.weight has no size yet"),
     "meta": (
         MADE,
         "self.layers = nn.Linear(4, 2, device='meta')",
         ExperimentError,
-        "layers.weight lies on the device meta",
+        "parameter layers.weight of Net lies on the device meta",
     ),
     "sparse": (
         MADE,
@@ -175,3 +174,25 @@ def test_code_of_the_experiment_in_another_file_is_hers(tmp_path: Path, monkeypa
     code = code.replace(FORWARD, "return self.hook(x)")
     fault = Small(place=tmp_path, code=code).failed(monkeypatch)
     assert "helping_here.py:2: the experiment raised IndexError" in str(fault)
+
+
+NORMED = CLASSIFIER.replace(MADE, "self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))")
+
+
+def test_a_last_batch_of_one_that_batch_norm_does_not_take_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Small(place=tmp_path, code=NORMED, splits={"train": (0, 25), "val": (25, 34), "test": (34, 40)})
+    fault = small.failed(monkeypatch)
+    assert isinstance(fault, ExperimentError)
+    assert fault.message == (
+        "the last batch of train has 1 sample (25 samples, batch size 8); layers.1 (BatchNorm1d) needs more than 1"
+    )
+    assert fault.hint == "--batch-size 7"
+    small.train(monkeypatch, "--batch-size", "7")
+
+
+def test_a_batch_norm_over_a_picture_takes_a_batch_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = NORMED.replace("nn.BatchNorm1d(4)", "nn.Unflatten(1, (2, 2)), nn.BatchNorm1d(2), nn.Flatten()")
+    splits = {"train": (0, 25), "val": (25, 34), "test": (34, 40)}
+    assert Small(place=tmp_path, code=code, splits=splits).train(monkeypatch).steps == 4

@@ -58,6 +58,9 @@ class Experiment:
             if hasattr(Task, f"make_{hidden[0]}"):
                 hint = f"give it another name; to change what the task uses, override make_{hidden[0]}"
             raise ExperimentError(said, hint=hint)
+        if empty := next((name for name, each in net.named_parameters() if each.is_meta), None):
+            said = f"parameter {empty} of {type(net).__name__} lies on the device meta: it has no values"
+            raise ExperimentError(said, hint="make the layer on the CPU; the run moves it to its device")
         return net
 
 

@@ -6,15 +6,20 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
 from trainer.errors import DatasetError, RepriseError
+from trainer.ledger import made
 from trainer.training.checks import where
 from trainer.training.checks.trial import SPLITS, Trial
 from trainer.training.checks.watch import Watch
 from trainer.training.checks.where import grouped
 from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
+from trainer.training.optimization.trainable import require_trainable
 from trainer.training.tasks.fitting import judged, require_treated, wrong_dtype
+from trainer.training.tasks.last_batch import require_more_than_one, single_values
+from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 
     from trainer.data.inspection import Inspection
     from trainer.training.readers import Batch
-    from trainer.training.tasks.task import Task
 
 _MARKEDLY: Final = 0.2
 """By what part of itself the loss of one batch has to fall."""
@@ -33,7 +37,9 @@ _FASTER: Final = 10
 def settings(trial: Trial) -> str:
     """Make the net of them."""
     net = trial.fresh()
-    sizes = [parameter.numel() for parameter in net.parameters()]
+    if type(net).configure_optimizers is Task.configure_optimizers:
+        made(require_trainable, net)
+    sizes = [parameter.numel() for parameter in net.parameters() if not isinstance(parameter, UninitializedParameter)]
     return f"{len(trial.subject.resolved.origins)} values; a net of {sum(sizes):,} parameters in {len(sizes)} tensors"
 
 
@@ -94,15 +100,20 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
 def forward(trial: Trial) -> str:
     """Give the net a batch."""
     net = trial.fresh()
+    count = len(trial.given)
     try:
-        found = outputs(net, trial.given)
+        with single_values(net, count) as singles:
+            found = outputs(net, trial.given)
     except RepriseError:
         raise
     except Exception as fault:
         with torch.no_grad():
             mistyped = wrong_dtype(net, trial.given)
         raise (mistyped or fault) from fault
-    count = len(trial.given)
+    counts = {split: len(rows) for split, rows in trial.rows.items()}
+    of_pairs = count != min(trial.batch_size, counts["train"])
+    if trial.subject.experiment.reads_fields and not trial.subject.made_up and not of_pairs:
+        require_more_than_one(singles, counts, batch_size=trial.whole_batch)
     for output in found:
         fits = output.dim() > 0 and len(output) == count
         require(fits, f"of {count} samples the net makes {list(output.shape)}; expected [{count}, ...]")
@@ -116,17 +127,22 @@ def targets(trial: Trial) -> str:
     notes = _judged(trial, net)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        losses = [_loss(net, batch) for batch in trial.batches("train")]
+        losses = [_loss(net, batch) for batch in trial.batches("train")] if net.automatic_optimization else []
         for split, step in (("val", net.validation_step), ("test", net.test_step)):
             for batch in trial.batches(split):
                 step(batch, 0)
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
-    said = f"loss {losses[0]:.4g}, and every metric of val and test"
+    predicted, wanted = _predicted(net, trial.batch)
+    if (odd := net.odd(predicted, wanted)) is not None:
+        raise Odd(odd[0], look=odd[1])
+    if losses:
+        said = f"loss {losses[0]:.4g}, and every metric of val and test"
+    else:
+        said = "every metric of val and test; the training step optimizes by itself: `finite` sees its losses"
     if notes:
-        raise Odd(
-            f"{said}; {'; '.join(notes)}", look=f"[splits] and the values of dataset {trial.subject.dataset.name}"
-        )
+        look = f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        raise Odd(f"{said}; {'; '.join(notes)}", look=look)
     return said
 
 
@@ -135,6 +151,12 @@ def _judged(trial: Trial, net: Task) -> list[str]:
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
     return judged(net, trial.inspection, trial.batch)
+
+
+def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:
+    given, wanted = net._parted(batch)  # noqa: SLF001 - a task looks up its fields there
+    with torch.no_grad():
+        return net(given), wanted
 
 
 def _loss(net: Task, batch: Batch) -> float:
@@ -195,6 +217,10 @@ def gradients(trial: Trial) -> str:
 def overfits(trial: Trial) -> str:
     """Train on one batch again and again."""
     watch = trial.watched
+    if watch.of_several:
+        raise Nothing(
+            "the training step optimizes by itself, with no loss or several a step: which one is to fall is not known"
+        )
     told = f"loss {watch.losses[0]:.4g} to {watch.last:.4g} in {len(watch.losses)} steps on one batch"
     if watch.fell(_MARKEDLY):
         return told

@@ -83,7 +83,9 @@ class Trial:
     def __init__(self, subject: Subject) -> None:
         """Take smaller batches where they are large, and no worker processes."""
         settings = subject.resolved.settings
-        self.batch_size = min(int(settings.value_of("batch_size")), LARGEST_BATCH)
+        self.whole_batch = int(settings.value_of("batch_size"))
+        """The batch size of a run."""
+        self.batch_size = min(self.whole_batch, LARGEST_BATCH)
         small = settings.model_copy(update={"batch_size": self.batch_size, "workers": 0})
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
@@ -129,8 +131,13 @@ class Trial:
     @cached_property
     def few(self) -> tuple[Dataset, Samples]:
         """Take the first samples of each split, and a declaration that fits them."""
-        most = {name: self.batch_size * (BATCHES if name == "train" else 1) for name in SPLITS}
+        most = {name: self._most(name) for name in SPLITS}
         return few_of(self.subject.dataset, self.samples, {name: self.rows[name][: most[name]] for name in SPLITS})
+
+    def _most(self, split: str) -> int:
+        """How many samples: no last batch of one, unless it is the only one; a run's own last batch is looked at by itself."""
+        count = min(self.batch_size * (BATCHES if split == "train" else 1), len(self.rows[split]))
+        return count - 1 if count % self.batch_size == 1 and count > 1 else count
 
     def batches(self, split: str) -> list[Batch]:
         """Read the few batches of a split, in the order of its first epoch."""

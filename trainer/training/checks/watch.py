@@ -34,6 +34,12 @@ class Watch(Callback):
         self.odd: dict[str, int] = {}
         """Parameters whose gradient was not finite, and the step, counted from 1."""
         self.before: dict[str, Tensor] = {}
+        self.steps = 0
+
+    @property
+    def of_several(self) -> bool:
+        """Whether the net optimizes by itself, and not by one loss a step."""
+        return not self.net.automatic_optimization and len(self.losses) != self.steps
 
     @property
     def last(self) -> float:
@@ -75,7 +81,8 @@ class Watch(Callback):
     ) -> None:
         """End it where nothing is left to see."""
         del pl_module, outputs, batch
-        enough = batch_idx + 1 >= _LAST and self.fell(_HALF)
+        self.steps = batch_idx + 1
+        enough = self.steps >= _LAST and not self.of_several and self.fell(_HALF)
         trainer.should_stop = trainer.should_stop or enough or not self.is_sound
 
     def _look(self, net: nn.Module) -> None:

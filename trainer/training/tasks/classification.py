@@ -20,7 +20,7 @@ from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.labels import beyond, negative, not_trained_on, require_classes
-from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.outputs import described, odd_probabilities, require_float
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
@@ -78,6 +78,11 @@ class Classifier(Task):
                 f"labels are {described(wanted)}; expected int64 [batch], a class for each sample", hint=_axes(wanted)
             )
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
+
+    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+        """Notice probabilities: cross entropy takes the softmax of scores itself."""
+        del wanted
+        return odd_probabilities(self, predicted, dim=1)
 
     def make_kept(self) -> dict[str, Rows]:
         """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""

@@ -6,13 +6,14 @@ What does not fit is rejected, and no run is kept. What each task expects: `Task
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from trainer.data.inspection import told_not_finite
 from trainer.errors import DatasetError, RepriseError
+from trainer.training.tasks.last_batch import TRAIN, require_more_than_one, single_values
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.task import Task
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import lightning as L
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainer.data.inspection import Inspection
     from trainer.training.data import RunData
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
     Moved = Callable[[Batch], Batch]
+
+
+SPLITS: Final = (TRAIN, "val", "test")
 
 
 class CheckNet(Callback):
@@ -49,11 +53,22 @@ class CheckNet(Callback):
             found: Batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
             return found
 
-        with trainer.precision_plugin.forward_context():
+        samples = len(next(iter(self.data.example().values())))
+        with trainer.precision_plugin.forward_context(), single_values(pl_module, samples) as singles:
             notes = require_fit(pl_module, self.data, seen, moved)
+        self._check_last_batch(trainer, singles, samples)
         if trainer.is_global_zero:
             for note in notes:
                 self.say(f"{self.data.declared.title}: {note}")
+
+    def _check_last_batch(self, trainer: L.Trainer, singles: dict[str, nn.Module], samples: int) -> None:
+        if samples != min(2, self.data.known_of(TRAIN)[0]):  # a batch of pairs has two samples at least
+            return
+        counts = {split: self.data.known_of(split)[0] for split in SPLITS}
+        steps = trainer.max_steps * trainer.accumulate_grad_batches
+        if 0 <= steps <= counts[TRAIN] // self.data.batch_size:  # the run ends before that batch
+            del counts[TRAIN]
+        require_more_than_one(singles, counts, batch_size=self.data.batch_size, world=trainer.world_size)
 
 
 def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> list[str]:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from trainer.errors import ExperimentError
+from trainer.errors import DatasetError, ExperimentError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_CLOSE: Final = 1e-3
 
 
 def described(tensor: Tensor) -> str:
@@ -27,6 +30,23 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
         shape = ", ".join("any" if size is None else str(size) for size in expected)
         said = f"{type(net).__name__}.forward gives {found}; expected float [{shape}], {is_}"
         raise ExperimentError(said, hint="mend what `forward` returns, or override `check_output`")
+
+
+def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:
+    """Say that scores are probabilities already, each row within 0 and 1 with a sum of 1, and what to look at."""
+    within = bool(((predicted >= 0) & (predicted <= 1)).all())
+    if not within or predicted.shape[dim] < 2 or bool(((predicted.sum(dim=dim) - 1).abs() > _CLOSE).any()):  # noqa: PLR2004
+        return None
+    name = type(net).__name__
+    said = f"{name}.forward gives probabilities (within 0 and 1, with a sum of 1); the loss takes the softmax of scores itself"
+    return said, "leave softmax out of forward: it is taken twice, and the net learns slowly"
+
+
+def require_no_column(labels: Tensor, *, task: str, expected: str) -> None:
+    """Raise `DatasetError` if labels are a column, `[batch, 1]`, as arrays of one column are read."""
+    if labels.ndim == 2 and labels.shape[1] == 1:  # noqa: PLR2004 - rows and columns
+        said = f"labels are {described(labels)}; a {task} expects {expected}"
+        raise DatasetError(said, hint="publish the array without its second dimension: y[:, 0]")
 
 
 def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:

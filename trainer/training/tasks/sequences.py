@@ -22,7 +22,7 @@ from trainer.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
 from trainer.training.tasks.measuring import Accuracy
-from trainer.training.tasks.outputs import described, require_float
+from trainer.training.tasks.outputs import described, odd_probabilities, require_float
 from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
@@ -100,6 +100,11 @@ class SequenceModel(Task):
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not a score of each byte at each place."""
         require_float(self, predicted, (*wanted.shape, BYTES), is_="a score of each byte, at each place")
+
+    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+        """Notice probabilities: cross entropy takes the softmax of scores itself."""
+        del wanted
+        return odd_probabilities(self, predicted, dim=-1)
 
     def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give scores and bytes place by place: `[places, 256]` and `[places]`."""

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 
 from trainer.errors import DatasetError, ExperimentError
-from trainer.ledger import configured
+from trainer.ledger import configured, made
 from trainer.suggest import did_you_mean
 from trainer.training.optimization.optimizers import make_optimizer
 from trainer.training.optimization.schedules import make_schedule
+from trainer.training.optimization.trainable import require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
 from trainer.training.tasks.measuring import NO_NUMBER, computed, noting
@@ -113,6 +114,10 @@ class Task(L.LightningModule):
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
 
+    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+        """Say what is odd about predictions of the right shape and type, and what to look at; `reprise check` notes it."""
+        del predicted, wanted
+
     def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
         """Name the metrics that are undefined on `count` samples with these labels (empty: not known), each with the reason."""
         del count, labels
@@ -198,7 +203,8 @@ class Task(L.LightningModule):
         self._close("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer and its schedule, both by name."""
+        """Make the optimizer and its schedule, both by name. Raises `ExperimentError` for what the optimizer does not train."""
+        made(require_trainable, self)
         optimizer = make_optimizer(self.parameters())
         schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,60 @@
+"""What an optimizer can train: asked before the first step, so that a parameter which it does not take is named.
+
+Knows which kinds of parameters torch's optimizers reject at their first step, or leave as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from trainer.errors import ExperimentError
+from trainer.ledger import configured
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FUSED: Final = ("adamw", "adam", "adagrad")
+"""Those that step by one fused kernel, which takes real numbers alone."""
+_TAKES_SPARSE: Final = ("sgd",)
+
+
+@configured
+def require_trainable(net: nn.Module, *, optimizer: str) -> None:
+    """Raise `ExperimentError` if the net has nothing to train, or a parameter that this optimizer does not take."""
+    known = list(net.named_parameters())
+    if not known:
+        said = f"{type(net).__name__} has no parameters: there is nothing to train"
+        raise ExperimentError(
+            said, hint="keep layers as attributes, or in an nn.ModuleList: those in a plain list are not found"
+        )
+    trained = {name: each for name, each in known if each.requires_grad}
+    if not trained:
+        said = f"{type(net).__name__} has no parameter to train: requires_grad is False for all {len(known)}"
+        raise ExperimentError(said, hint="leave a parameter with requires_grad=True")
+    for name, each in trained.items():
+        _require_real(name, each, optimizer)
+    for name, module in net.named_modules():
+        if getattr(module, "sparse", False) is True and isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            _require_sparse(name, module, optimizer)
+
+
+def _require_real(name: str, parameter: Tensor, optimizer: str) -> None:
+    if isinstance(parameter, UninitializedParameter):
+        return  # its module gives it a size when it is called, before the first step
+    if parameter.is_complex() and optimizer in _FUSED:
+        kind = str(parameter.dtype).removeprefix("torch.")
+        raise ExperimentError(
+            f"parameter {name} is {kind}; {optimizer} trains real numbers alone, expected float32",
+            hint="--optimizer sgd, or keep it as real numbers: torch.view_as_complex in forward",
+        )
+
+
+def _require_sparse(name: str, module: nn.Module, optimizer: str) -> None:
+    if optimizer not in _TAKES_SPARSE and any(each.requires_grad for each in module.parameters()):
+        raise ExperimentError(
+            f"{name} ({type(module).__name__}) gives sparse gradients, which {optimizer} does not take",
+            hint="make it with sparse=False, or give --optimizer sgd",
+        )

@@ -1,0 +1,83 @@
+"""A last batch of one sample: batch norm has no variance of it. Found before the first step, by counting.
+
+Knows which normalizations need more than one value for a channel, and of which splits the last batch has one sample.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainer.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+TRAIN: Final = "train"
+
+
+@contextmanager
+def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]]:
+    """Collect, during a pass of so many samples, the normalizations that get one value of a sample for a channel, by name."""
+    found: dict[str, nn.Module] = {}
+    handles = [
+        module.register_forward_pre_hook(_noting(found, name, samples))
+        for name, module in net.named_modules()
+        if isinstance(module, _BatchNorm | nn.GroupNorm)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _noting(found: dict[str, nn.Module], name: str, samples: int) -> Any:
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        groups = module.num_groups if isinstance(module, nn.GroupNorm) else given[0].shape[1]
+        if given[0].numel() == samples * int(groups):
+            found[name] = module
+
+    return note
+
+
+def require_more_than_one(
+    found: Mapping[str, nn.Module], counts: Mapping[str, int], *, batch_size: int, world: int = 1
+) -> None:
+    """Raise `ExperimentError` if one of `found` is given a batch of one sample of a split; `counts` are those of the splits."""
+    for split, count in counts.items():
+        names = [name for name, module in found.items() if _by_batch(module, split)]
+        if not names or _last(count, split, batch_size, world) != 1:
+            continue
+        name, others = names[0], "" if len(names) == 1 else f" (and {len(names) - 1} more)"
+        which = "each batch" if batch_size // world == 1 else "the last batch"
+        raise ExperimentError(
+            f"{which} of {split} has 1 sample ({count} samples, batch size {batch_size}); {name} "
+            f"({type(found[name]).__name__}){others} needs more than 1",
+            hint=f"--batch-size {_fitting(found, counts, batch_size, world)}",
+        )
+
+
+def _by_batch(module: nn.Module, split: str) -> bool:
+    """Whether a module normalizes by the batch at hand: batch norm does so in training, or if it keeps no averages."""
+    return split == TRAIN or not isinstance(module, _BatchNorm) or module.running_mean is None
+
+
+def _last(count: int, split: str, batch_size: int, world: int) -> int:
+    """Give the samples of the smallest batch of a rank; in training with several ranks, an incomplete batch is left out."""
+    if world > 1 and split == TRAIN:
+        return batch_size // world
+    return -(-count // world) % batch_size or batch_size
+
+
+def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_size: int, world: int) -> int:
+    """Give the batch size nearest to `batch_size`, a smaller one first, that leaves no batch of one."""
+    splits = {split: n for split, n in counts.items() if any(_by_batch(module, split) for module in found.values())}
+    near = (size for step in range(1, max(splits.values()) + 2) for size in (batch_size - step, batch_size + step))
+    fits = (size for size in near if size > 1 and all(_last(n, split, size, world) != 1 for split, n in splits.items()))
+    return next(fits, 2 * world)
