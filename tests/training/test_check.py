@@ -41,3 +41,43 @@ def test_a_twin_that_is_not_declared_is_refused(checkout: Checkout) -> None:
     assert "so it has no dummy twin" in done.stderr
     assert "[twin.image]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+CHATTY = """
+import os
+import subprocess
+print("imported")
+
+
+class Loud:
+    def __init__(self) -> None:
+        print("made")
+        os.write(1, b"to the descriptor\\n")
+        subprocess.run(["echo", "from a child"], check=True)
+        import ctypes
+        ctypes.CDLL(None).puts(b"from C")
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--exp", "loud.py", "--no-publish"),
+        ("check", "loud.py", "--steps", "3"),
+        ("bench", "loud.py", "--steps", "20", "--warmup", "1", "--seconds", "1"),
+        ("check", "--bits", "loud.py", "--steps", "1"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_with_json_stdout_is_one_line_whatever_the_experiment_prints(
+    checkout: Checkout, words: tuple[str, ...]
+) -> None:
+    code = (checkout.root / "dots.py").read_text()
+    code = code.replace("        self.breaks = breaks\n", "        self.breaks = breaks\n        Loud()\n")
+    (checkout.root / "loud.py").write_text(code.replace("\nfrom torch", f"{CHATTY}\nfrom torch", 1))
+    command = [sys.executable, "-m", "trainer", *words, "--json"]
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
+    for said in ("imported", "made", "to the descriptor", "from a child", "from C"):
+        assert said in done.stderr

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trainer.baseline import Key, code_of
 from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import declaration, load_dataset
 from trainer.digest import digest_of_file
 from trainer.host.hardware import read_host
@@ -26,8 +25,7 @@ from trainer.launch import launched
 def main(argv: list[str]) -> int:
     """Train with `argv[0]` seeds and `argv[1]` nudges; print the environment, the code's digest and all metrics as one line of JSON."""
     seeds, nudges, *words = argv
-    out = sys.stdout
-    with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-baseline-") as folder:
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-baseline-") as folder:
         from trainer.training.baseline import nudged, results, small
 
         root = Path.cwd()
@@ -44,7 +42,7 @@ def main(argv: list[str]) -> int:
             "nudged": list(nudged(subject, times=int(nudges))),
         }
         told["imported"] = code.digest if (code := read_imported(root)) else None
-    print(json.dumps(told), file=out, flush=True)
+        print(json.dumps(told), file=out, flush=True)
     return 0
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trainer.cli.check.checking import chosen
 from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import load_dataset
 from trainer.launch import launched
 
@@ -30,8 +29,7 @@ BATCHES = 8
 def main(argv: list[str]) -> int:
     """Time as `argv[0]` says, in JSON; print the measured document as a line, then, where it is asked for, the profile's table."""
     told, *words = argv
-    out = sys.stdout
-    with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-bench-") as folder:
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-bench-") as folder:
         how = json.loads(told)
         course = _course(words, how, Path(folder))
         from trainer.training.bench import bench, profiled

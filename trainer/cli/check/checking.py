@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.cli.places import cache_folder, store_address
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
+from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import load_dataset
 from trainer.launch import launched
 from trainer.store.cache import Cache
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Make at most `argv[0]` steps, with `argv[1]`, `dummy` or `data`; print a line of JSON for each check, and nothing else."""
     steps, how, *words = argv
-    out = sys.stdout
-    with redirect_stdout(sys.stderr), TemporaryDirectory(prefix="reprise-check-") as folder:
+    with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
         for line in _told(words, steps=int(steps), dummy=how == "dummy", folder=Path(folder)):
             print(json.dumps(line), file=out, flush=True)
     return 0

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
+from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import load_dataset
 from trainer.errors import RepriseError
 from trainer.launch import launched
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Observe `argv[0]` steps `argv[1]` times; print what was seen as one line of JSON, and nothing else."""
     steps, times, *words = argv
-    with redirect_stdout(sys.stderr), TemporaryDirectory() as folder:
+    with result_stream() as out, TemporaryDirectory() as folder:
         subject = _subject(words, steps=int(steps), folder=Path(folder))
-        told = _told(subject, times=int(times))
-    print(json.dumps(told))
+        print(json.dumps(_told(subject, times=int(times))), file=out, flush=True)
     return 0
 
 

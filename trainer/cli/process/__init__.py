@@ -7,6 +7,8 @@ loaded. How an attempt begins, goes on, ends and is told: `opening`, `working`, 
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from trainer.cli.process.closing import closing
 from trainer.cli.process.opening import imported, opened
 from trainer.cli.process.telling import finish
 from trainer.cli.process.working import follow, require_result, work
+from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import experiment_help
 from trainer.launch import launched
 from trainer.origins import take_apart
@@ -35,13 +38,15 @@ def main(argv: list[str]) -> int:
         experiment = imported(launch)
         print(experiment_help(experiment.name, experiment.settings))
         return 0
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        return follow(launch, launch.frozen, argv, stop)
-    session = _begun(launch, launch.frozen, argv, stop)
-    with closing(session):
-        session.trained = work(session)
-        require_result(session.trained)
-    return finish(session, as_json="json" in take_apart(argv).options)
+    as_json = "json" in take_apart(argv).options
+    with result_stream() if as_json else nullcontext(sys.stdout) as out:
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            return follow(launch, launch.frozen, argv, stop)
+        session = _begun(launch, launch.frozen, argv, stop)
+        with closing(session):
+            session.trained = work(session)
+            require_result(session.trained)
+        return finish(session, as_json=as_json, out=out)
 
 
 def _begun(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:

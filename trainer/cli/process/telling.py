@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from trainer.actions.publish_run import publish_run
 from trainer.cli.spelling import spelled
@@ -38,8 +38,8 @@ class Where:
     fault: str | None = None
 
 
-def finish(session: Session, *, as_json: bool) -> int:
-    """Publish a run that went well, and print its result."""
+def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int:
+    """Publish a run that went well, and print its result to `out`."""
     record = session.opened.record
     if unread := record.outcome.unread:
         print(f"settings that nothing read: {', '.join(unread)}", file=sys.stderr)
@@ -48,10 +48,10 @@ def finish(session: Session, *, as_json: bool) -> int:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}
         undefined = {"undefined": record.outcome.undefined} if record.outcome.undefined else {}
         place = {"record": session.shown, "published": where.address, "local_because": where.fault}
-        print(canonical({**told, **undefined, **place}).decode())
+        print(canonical({**told, **undefined, **place}).decode(), file=out, flush=True)
         return 0
     tested = {name: value for name, value in record.outcome.metrics.items() if name.startswith("test_")}
-    print("\n".join(block(session, where, metrics=tested)))
+    print("\n".join(block(session, where, metrics=tested)), file=out, flush=True)
     return 0
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.actions.sweep import SETTINGS, load
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
+from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import OWN
 from trainer.data.dataset import load_dataset
 from trainer.errors import RepriseError, SettingError
@@ -27,19 +28,22 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Print what is wrong with each point, as JSON: its number, a message, a hint."""
+    with result_stream() as out:
+        print(json.dumps(_found(Path(argv[0]))), file=out, flush=True)
+    return 0
+
+
+def _found(folder: Path) -> list[list[Any]]:
     from trainer.training.experiment import load_experiment
 
-    folder = Path(argv[0])
     sweep = load(folder)
     place = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
     settings = load_experiment(place.name, CHECKOUT / place.file, root=CHECKOUT).settings
-    found = [
+    return [
         [number, fault.message, fault.hint]
         for number, point in enumerate(sweep.points)
         for fault in _faults(settings, sweep, point, folder)
     ]
-    print(json.dumps(found))
-    return 0
 
 
 def _faults(settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path) -> Iterator[RepriseError]:
