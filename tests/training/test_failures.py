@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
-from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, RepriseError
+from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
 from trainer.training.failures import attributed, own_failure
 
 if TYPE_CHECKING:
@@ -196,3 +196,82 @@ def test_a_batch_norm_over_a_picture_takes_a_batch_of_one(tmp_path: Path, monkey
     code = NORMED.replace("nn.BatchNorm1d(4)", "nn.Unflatten(1, (2, 2)), nn.BatchNorm1d(2), nn.Flatten()")
     splits = {"train": (0, 25), "val": (25, 34), "test": (34, 40)}
     assert Small(place=tmp_path, code=code, splits=splits).train(monkeypatch).steps == 4
+
+
+READER = """
+from trainer.training.readers import Samples
+
+class Mine(Samples):
+    def __init__(self, of):
+        self.of = of
+    def __len__(self):
+        return len(self.of)
+    @property
+    def layout(self):
+        return self.of.layout
+    def batch(self, picks):
+        BODY
+        return self.of.batch(picks)
+
+class Net"""
+
+
+def reading(body: str) -> str:
+    """Give an experiment with a reader of its own."""
+    code = CLASSIFIER.replace("\nclass Net", READER.replace("BODY", body), 1)
+    return code.replace(*method("def samples(self, declared, files): return Mine(super().samples(declared, files))"))
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_reader_of_the_experiments_own_that_raises_is_hers_in_a_worker_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    code = reading("if picks[0].epoch == 0 and len(picks) == 8: raise LookupError('mine')")
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch, "--workers", workers)
+    assert isinstance(fault, ExperimentFailedError)
+    assert fault.message.endswith("the experiment raised LookupError: mine")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("return None", "gives a batch as NoneType"), ("return {'x': [1]}", "gives the field 'x' of a batch as list")],
+)
+def test_a_reader_that_gives_no_batch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    fault = Small(place=tmp_path, code=reading(body)).failed(monkeypatch)
+    assert isinstance(fault, ExperimentError)
+    assert fault.message == f"Mine.batch {said}; expected a dict of tensors by field"
+
+
+def test_a_compiler_that_is_missing_is_one_sentence_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = "from torch._inductor.exc import InvalidCxxCompiler\n        raise InvalidCxxCompiler"
+    fault = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, raised)).failed(monkeypatch)
+    assert isinstance(fault, ExperimentFailedError)
+    assert fault.message.startswith("torch.compile needs a C++ compiler, and this environment has none: small.py:")
+    assert 'backend="aot_eager"' in str(fault.hint)
+
+
+def test_a_loss_that_is_nan_for_what_is_in_the_batch_names_the_field_and_no_learning_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = reading("found = self.of.batch(picks); found['x'][0, 1] = torch.nan; return found")
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert isinstance(fault, NotFiniteError)
+    assert fault.message == (
+        "the training loss of step 1 is nan; none was before, "
+        "and 'x' has NaN or infinity in 1 of 8 samples of this batch"
+    )
+    assert "learning" not in str(fault.hint)
+
+
+def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = CLASSIFIER.replace(FORWARD, "return self.layers(x) * torch.nan")
+    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    assert isinstance(fault, NotFiniteError)
+    assert "reprise check" in str(fault.hint)
+    assert "learning" not in str(fault.hint)

@@ -7,6 +7,7 @@ generator: with any number of workers, forked or spawned, every batch has the sa
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainer.data.reader import check_sample
 from trainer.data.splits import select
-from trainer.errors import DatasetError, RepriseError
+from trainer.errors import DatasetError, ExperimentError, RepriseError
 from trainer.ledger import adopt, configured, current
 from trainer.training.determinism.exactness import warm_up
 from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
@@ -27,7 +28,7 @@ from trainer.training.failures import own_failure
 from trainer.training.readers import Batch, Pick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch.utils.data import Sampler
 
@@ -69,12 +70,24 @@ class Picked(Dataset["Batch | Failed"]):
 
     def read(self, keys: Sequence[Key]) -> Batch:
         """Read a batch; raise what is wrong with it, as `DatasetError`, in this process."""
-        batch = self._read([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
+        batch = self._checked([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
         if self.said:
             found = {
                 name: (str(field.dtype).removeprefix("torch."), tuple(field.shape[1:])) for name, field in batch.items()
             }
             check_sample(self.said, found, dataset=self.dataset)
+        return batch
+
+    def _checked(self, picks: Sequence[Pick]) -> Batch:
+        """Read; raise `ExperimentError` if a reader gives no batch: fields by name, each a tensor."""
+        batch: Any = self._read(picks)
+        fields = batch.items() if isinstance(batch, Mapping) else [("", batch)]
+        for name, each in fields:
+            if not name or not isinstance(each, torch.Tensor):
+                what = f"the field {name!r} of a batch" if name else "a batch"
+                said = f"{type(self.samples).__name__}.batch gives {what} as {type(each).__name__}"
+                hint = "docs/datasets.md shows a reader"
+                raise ExperimentError(f"{said}; expected a dict of tensors by field", hint=hint)
         return batch
 
     def _read(self, picks: Sequence[Pick]) -> Batch:

@@ -45,18 +45,17 @@ class StopWhereNotFinite(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
         """Look at the step's loss."""
-        del batch
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if not self.looks or not isinstance(loss, torch.Tensor):
             return
         if pl_module.device.type == "cpu":
             place = 0 if math.isfinite(value := loss.item() * trainer.accumulate_grad_batches) else 2
             self.known[place : place + 2] = [value, trainer.global_step]
-            self._judge(trainer, self.known)
+            self._judge(trainer, self.known, batch)
             return
         self.seen = _noted(self.seen, loss.detach() * trainer.accumulate_grad_batches, trainer.global_step)
         if (batch_idx + 1) % self.every == 0:
-            self._judge(trainer, self.seen.tolist())
+            self._judge(trainer, self.seen.tolist(), None)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the loss of the validation, which every rank has."""
@@ -69,18 +68,16 @@ class StopWhereNotFinite(Callback):
         """Ask the device before the epoch's checkpoint is written."""
         del pl_module
         if self.seen is not None:
-            self._judge(trainer, self.seen.tolist())
+            self._judge(trainer, self.seen.tolist(), None)
 
-    def _judge(self, trainer: L.Trainer, known: Sequence[float]) -> None:
+    def _judge(self, trainer: L.Trainer, known: Sequence[float], batch: object) -> None:
         """Raise on every rank where it is so on one: a rank that goes on alone would wait for the others for ever."""
         good, good_step, bad, bad_step = known
         ends = bad_step != _NEVER
         if trainer.world_size > 1:
             ends = trainer.strategy.reduce_boolean_decision(ends, all=False)
         if ends and bad_step == _NEVER:
-            raise NotFiniteError(
-                "the training loss of another device is no finite number", hint=_remedy(self.inspection)
-            )
+            raise NotFiniteError("the training loss of another device is no finite number", hint=_ALL_THE_SAME)
         if ends:
             before = (
                 f"the last finite one was {good:.4g} at step {good_step:.0f}"
@@ -88,29 +85,46 @@ class StopWhereNotFinite(Callback):
                 else "none was before"
             )
             shown = "nan" if math.isnan(bad) else f"{bad}"
-            raise NotFiniteError(
-                f"the training loss of step {bad_step:.0f} is {shown}; {before}", hint=_remedy(self.inspection)
-            )
+            said = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
+            if held := not_finite(batch):
+                raise NotFiniteError(f"{said}, and {held}", hint=f"correct or remove such samples. {_ALL_THE_SAME}")
+            remedy = _remedy(self.inspection, "train", diverged=good_step != _NEVER)
+            raise NotFiniteError(said, hint=f"{remedy}. {_ALL_THE_SAME}")
+
+
+_DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
+_FROM_THE_START: Final = "the net gives it from the start: `reprise check EXPERIMENT` names the module"
+_ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
 
 
 def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:
     """Raise `NotFiniteError` if the loss of a validation or of the test is no finite number: such a run has no result."""
     for split, name in (("validation", "val_loss"), ("test", "test_loss")):
         if name in metrics and not math.isfinite(metrics[name]):
-            raise NotFiniteError(
-                f"the {split} loss{when} is {metrics[name]}", hint=_remedy(seen, name.removesuffix("_loss"))
-            )
+            hint = _remedy(seen, name.removesuffix("_loss"), diverged=True)
+            raise NotFiniteError(f"the {split} loss{when} is {metrics[name]}", hint=hint)
 
 
-def _remedy(seen: Inspection | None, split: str = "train") -> str:
-    """Say what to look at: the data first if they hold NaN, the learning rate first if they were read and hold none."""
-    rate = "try a lower --learning-rate, --clip-norm 1, or another --precision"
-    if seen is None or split not in seen.splits:
-        return f"look for NaN and infinities in the data; else {rate}"
-    held = [name for name in seen.splits[split].fields if next(iter(seen.not_finite(name)), None)]
+def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
+    """Say what to look at: the data if the inspection found NaN or infinities there, else the training."""
+    fields = seen.splits[split].fields if seen is not None and split in seen.splits else ()
+    held = [name for name in fields if seen is not None and next(iter(seen.not_finite(name)), None)]
     if held:
-        return f"field {held[0]!r} of the dataset holds NaN or infinities: replace them in `forward`; else {rate}"
-    return f"the data hold neither NaN nor infinities: {rate}"
+        return f"field {held[0]!r} of the dataset holds NaN or infinities: replace them in `forward`"
+    return _DIVERGED if diverged else _FROM_THE_START
+
+
+def not_finite(batch: object) -> str:
+    """Say which fields of a batch have NaN or infinity, and in how many samples; nothing if none does."""
+    if not isinstance(batch, dict):
+        return ""
+    found = []
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor) and value.ndim and value.is_floating_point():
+            odd = int((~torch.isfinite(value)).reshape(len(value), -1).any(dim=1).sum())
+            if odd:
+                found.append(f"{name!r} has NaN or infinity in {odd} of {len(value)} samples of this batch")
+    return ", and ".join(found)
 
 
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:

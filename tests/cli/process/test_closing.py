@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -10,7 +11,8 @@ from tests.actions.runs import begun
 from trainer.actions.run import record_of
 from trainer.cli.process.closing import closing
 from trainer.cli.process.session import LOG, Session
-from trainer.errors import ExperimentFailedError
+from trainer.errors import ExperimentFailedError, NotWritableError
+from trainer.host.atomic import disk_faults
 from trainer.launch import Frozen
 from trainer.ledger import Ledger
 from trainer.origins import Origins, resolve, take_apart
@@ -83,7 +85,23 @@ def test_a_failure_before_the_first_step_says_that_there_was_none(
     """Later, how many were made is not known; an attempt that went on has those before it."""
     mine = session(tmp_path)
     mine.has_stepped, mine.began_at = stepped, began_at
-    with pytest.raises(ValueError, match="made up"), closing(mine):
+    with pytest.raises(ExperimentFailedError, match="made up"), closing(mine):  # this file lies in the checkout too
         raise ValueError("made up")
     assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.steps == steps
     assert ("steps      none" in capsys.readouterr().err) is (steps == 0)
+
+
+def test_what_a_record_cannot_hold_is_escaped_in_its_reason(tmp_path: Path) -> None:
+    mine = session(tmp_path)
+    with pytest.raises(ExperimentFailedError), closing(mine):
+        raise ExperimentFailedError("a name \udcff")
+    assert record_of(tmp_path / "runs" / mine.frozen.run).outcome.reason == r"a name \udcff"
+
+
+def test_a_read_only_disk_is_said_with_its_path_and_its_own_advice(tmp_path: Path) -> None:
+    mine = session(tmp_path)
+    mine.has_stepped = True
+    with pytest.raises(NotWritableError) as caught, closing(mine), disk_faults(tmp_path / "x"):
+        raise OSError(errno.EROFS, "Read-only file system")
+    assert caught.value.message == f"{tmp_path / 'x'} cannot be written: its file system is read-only"
+    assert "owner" not in str(caught.value.hint)
