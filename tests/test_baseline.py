@@ -148,6 +148,12 @@ def test_a_metric_that_is_gone_does_not_hold() -> None:
     ]
 
 
+def test_a_metric_that_is_nan_now_does_not_hold() -> None:
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": float("nan")})
+    assert not verdict.holds
+    assert verdict.said.startswith("beyond what seeds explain")
+
+
 def test_tolerances_are_what_seeds_explain() -> None:
     """Student's t for a difference of two; one in a hundred at least; a metric that is not finite has none."""
     runs: list[dict[str, float]] = [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 2.0, "b": 1.0, "c": float("nan")}]

@@ -32,10 +32,9 @@ def test_each_reason_has_its_own_advice(number: int, kind: type, said: str, hint
 
 
 def test_a_name_that_is_too_long_is_no_bug_of_reprise(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
+    with pytest.raises(OSError, match="too long") as caught:
         os.stat("x" * 5000)  # noqa: PTH116 - as any library does
-    except OSError as fault:
-        code = report(fault, as_json=False, debug=False)
+    code = report(caught.value, as_json=False, debug=False)
     said = capsys.readouterr().err
     assert code == MachineError.code
     assert "the name is too long" in said

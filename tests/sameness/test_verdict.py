@@ -115,3 +115,18 @@ def test_the_verdict_does_not_depend_on_the_order(a: float, b: float) -> None:
 def test_what_is_no_number_is_no_metric(value: Any) -> None:
     """A stranger's record may hold anything."""
     assert number_of(value) is None
+
+
+def test_metrics_undefined_for_one_reason_are_equal_and_for_others_are_not() -> None:
+    one = record({"test_auc": "NaN"}, undefined={"test_auc": "one class"})
+    other = record({"test_auc": "NaN"}, undefined={"test_auc": "the net gave NaN"})
+    assert judge(one, one).rung is Rung.IDENTICAL
+    assert judge(one, other).rung is Rung.DIFFERENT
+    assert judge(one, record({"test_auc": "NaN"})).rung is Rung.DIFFERENT
+
+
+def test_a_metric_undefined_in_both_needs_no_tolerance() -> None:
+    undefined = {"test_auc": "one class"}
+    a = record({"test_auc": "NaN", "test_loss": 1.0}, undefined=undefined, tolerances={"test_loss": 0.1})
+    b = record({"test_auc": "NaN", "test_loss": 1.05}, undefined=undefined, tolerances={"test_loss": 0.1})
+    assert judge(a, b).rung is Rung.WITHIN_TOLERANCE

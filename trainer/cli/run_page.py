@@ -47,6 +47,7 @@ def summary(listed: Listed) -> dict[str, Any]:
         "source": record.ingredients.source,
         "imported": code.digest if (code := record.circumstances.imported) else None,
         "metrics": record.outcome.metrics,
+        "undefined": record.outcome.undefined,
         "started": record.circumstances.timing.started.isoformat(),
         "seconds": record.circumstances.timing.seconds,
         "attempts": [_attempt(each) for each in listed.records],

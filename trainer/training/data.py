@@ -80,8 +80,9 @@ class Picked(Dataset["Batch | Failed"]):
 
     def _checked(self, picks: Sequence[Pick]) -> Batch:
         """Read; raise `ExperimentError` if a reader gives no batch: fields by name, each a tensor."""
-        batch: Any = self._read(picks)
-        fields = batch.items() if isinstance(batch, Mapping) else [("", batch)]
+        batch = self._read(picks)
+        given: Any = batch
+        fields = given.items() if isinstance(given, Mapping) else [("", given)]
         for name, each in fields:
             if not name or not isinstance(each, torch.Tensor):
                 what = f"the field {name!r} of a batch" if name else "a batch"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.cli.process.telling import as_on_host
+from tests.cli.process.test_closing import session
+from trainer.cli.process.telling import Where, as_on_host, block
+from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -18,3 +22,13 @@ def test_the_stores_server_is_named_as_the_host_reaches_it(monkeypatch: pytest.M
     assert as_on_host(said) == "store s3://reprise at http://127.0.0.1:8433 does not answer"
     monkeypatch.delenv("REPRISE_STORE_ON_HOST")
     assert as_on_host(said) == said
+
+
+def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
+    mine = session(tmp_path)
+    metrics = {"test_auc": float("nan"), "val_auc": float("nan"), "test_loss": 0.5}
+    undefined = {"test_auc": "one class", "val_auc": "one class"}
+    mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics, undefined=undefined))
+    tested = {name: value for name, value in mine.opened.record.outcome.metrics.items() if name.startswith("test_")}
+    lines = block(mine, Where(address="here"), metrics=tested)
+    assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]

@@ -126,6 +126,15 @@ def test_one_run_tells_result_curves_figures_and_what_it_was_made_of(
     assert page.count("<svg") == 9
 
 
+def test_an_undefined_metric_is_no_number_on_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = made(runs)
+    edited(one, outcome={"metrics": {"test_auc": "NaN"}, "undefined": {"test_auc": "all pairs are of one <class>"}})
+    page = written([one.record.run], capsys)
+    assert '<dd title="undefined (all pairs are of one &lt;class&gt;)">undefined</dd>' in page
+    both = written([one.record.run, made(runs).record.run], capsys)
+    assert "undefined (all pairs are of one &lt;class&gt;)" in both
+
+
 def test_the_runs_own_picture_of_samples_stands_with_the_data(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Once for all runs, and no container is started for it."""
     datasets = {"dots": DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))}

@@ -82,6 +82,16 @@ def test_a_table_in_a_pipe_is_plain_lines(runs: Path, capsys: pytest.CaptureFixt
     assert "test_accuracy 0.3" in line
 
 
+def test_an_undefined_metric_is_shown_with_its_reason(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undefined = {"test_auc": "all 8 pairs are of one class"}
+    begun(runs).close(Outcome(status=Status.COMPLETED, metrics={"test_auc": float("nan")}, undefined=undefined))
+    main(["ls"])
+    assert "test_auc undefined" in capsys.readouterr().out
+    main(["show", "latest"])
+    assert "test_auc  undefined (all 8 pairs are of one class)" in capsys.readouterr().out
+    assert listed(capsys)[0]["undefined"] == undefined
+
+
 def test_show_json_is_the_record(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At full precision, as it was written."""
     run = finished(runs)

@@ -178,3 +178,70 @@ def test_a_right_net_passes_every_check(tmp_path: Path, monkeypatch: pytest.Monk
     assert other == {"causality"}, findings  # a class has no place
     assert list(findings) == list(CHECKS)
     assert "body meant to be frozen" in findings["gradients"].said
+
+
+MANUAL: Final = {
+    "made": "self.automatic_optimization = False",
+    "more": """
+    def training_step(self, batch, index):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, index))
+        optimizer.step()
+""",
+}
+
+
+def test_a_net_that_optimizes_by_itself_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL))
+    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export"})
+    assert failed(list(findings.values())) == []
+    assert findings["targets"].said.startswith("every metric of val and test")
+    assert "all 4 parameters get gradients and move" in findings["gradients"].said
+
+
+def test_two_losses_a_step_are_not_taken_for_one_that_must_fall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = MANUAL["more"].replace(
+        "        optimizer.step()", "        self.manual_backward(-self.head.bias.sum())\n        optimizer.step()"
+    )
+    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | MANUAL | {"more": twice}))
+    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared", "export", "resume"})
+    assert findings["one batch"].status is Status.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("changed", "check", "said"),
+    [
+        ({"made": "del self.body, self.head"}, "settings", "has no parameters"),
+        (
+            {"made": "self.w = nn.Parameter(torch.randn(9, dtype=torch.complex64))"},
+            "settings",
+            "parameter w is complex64",
+        ),
+        ({"ended": "raise ValueError('mine')"}, "forward", "the experiment raised ValueError: mine"),
+        (
+            {"more": "def configure_optimizers(self): raise ValueError('mine')"},
+            "finite",
+            "the experiment raised ValueError: mine",
+        ),
+    ],
+)
+def test_one_reason_is_one_failure_without_hints_of_other_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], check: str, said: str
+) -> None:
+    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | changed))
+    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without={"declared"})
+    assert failed(list(findings.values())) == [check]
+    assert said in findings[check].said
+    assert "learning rate" not in str(findings[check].look)
+
+
+def test_probabilities_given_as_scores_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": "scores = scores.softmax(1)"}))
+    findings = found(
+        tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - {"settings", "data", "forward", "targets"}
+    )
+    assert findings["targets"].status is Status.NOTED
+    assert "Net.forward gives probabilities" in findings["targets"].said

@@ -209,7 +209,8 @@ def require_defined(monitor: str | None, trainer: L.Trainer, net: L.LightningMod
     data: Any = getattr(trainer, "datamodule", None)
     if monitor is None or data is None or not hasattr(net, "undefined_on"):
         return
-    undefined: dict[str, str] = net.undefined_on(*data.known_of("val"))
+    task: Any = net
+    undefined: dict[str, str] = task.undefined_on(*data.known_of("val"))
     if why := undefined.get(monitor.removeprefix("val_")):
         said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
         raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")

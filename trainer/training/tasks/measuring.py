@@ -109,7 +109,7 @@ class Area(BinaryAUROC):
 
     undefined: str | None = None
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override] # as BinaryAUROC does
         """Give the area."""
         self.undefined = _one_kind(self)
         return super().compute()
@@ -120,7 +120,7 @@ class EqualErrorRate(BinaryEER):
 
     undefined: str | None = None
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override] # as BinaryEER does
         """Give the rate."""
         self.undefined = _one_kind(self)
         return super().compute()

@@ -29,7 +29,7 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
         found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
         shape = ", ".join("any" if size is None else str(size) for size in expected)
         said = f"{type(net).__name__}.forward gives {found}; expected float [{shape}], {is_}"
-        raise ExperimentError(said, hint="mend what `forward` returns, or override `check_output`")
+        raise ExperimentError(said, hint="correct what `forward` returns, or override `check_output`")
 
 
 def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:

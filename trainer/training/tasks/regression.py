@@ -73,7 +73,7 @@ class Regressor(Task):
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""
         column = wanted.shape[1:] == (1,)
-        if column and isinstance(predicted, Tensor) and predicted.shape == wanted.shape[:1]:
+        if column and getattr(predicted, "shape", None) == wanted.shape[:1]:
             said = f"{type(self).__name__}.forward gives {described(predicted)}; the targets are {described(wanted)}"
             raise ExperimentError(said, hint="publish the targets as y[:, 0], or have forward keep the last dimension")
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")

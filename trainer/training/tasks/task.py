@@ -117,6 +117,7 @@ class Task(L.LightningModule):
     def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Say what is odd about predictions of the right shape and type, and what to look at; `reprise check` notes it."""
         del predicted, wanted
+        return None
 
     def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
         """Name the metrics that are undefined on `count` samples with these labels (empty: not known), each with the reason."""
