@@ -128,9 +128,11 @@ def test_a_metric_that_is_no_number_is_named(name: str, tmp_path: Path, monkeypa
     compute, update, kind, said = METRICS[name]
     first, one, second, two = metric(compute, update)  # type: ignore[misc]
     code = CLASSIFIER.replace(second, two).replace(first, one, 1)
-    fault = Small(place=tmp_path, code=code).failed(monkeypatch)
+    small = Small(place=tmp_path, code=code)
+    fault = small.failed(monkeypatch)
     assert type(fault) is kind, repr(fault)
     assert said in str(fault)
+    assert kind is not ExperimentError or not small.said, "it was found before the first step"
 
 
 def test_a_metric_of_torchmetrics_that_takes_no_such_values_says_which_it_was_given(
@@ -275,3 +277,9 @@ def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(
     assert isinstance(fault, NotFiniteError)
     assert "reprise check" in str(fault.hint)
     assert "learning" not in str(fault.hint)
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "type('Odd', (BaseException,), {})()"])
+def test_what_an_experiment_raises_as_it_is_imported_is_its_own(tmp_path: Path, raised: str) -> None:
+    with pytest.raises(ExperimentFailedError, match=r"small.py:\d+: the experiment raised"):
+        Small(place=tmp_path, code=f"raise {raised}").loaded()

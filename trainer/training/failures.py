@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,20 @@ def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> Rep
     if known := _known(fault):
         return type(known)(f"{known.message}: {own.place}", hint=known.hint) if own and own.place else known
     return own or _of_library(fault, net=net)
+
+
+@contextmanager
+def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
+    """Raise what the block raises as what it is."""
+    try:
+        yield
+    except (RepriseError, KeyboardInterrupt):
+        raise
+    except BaseException as fault:
+        worded = attributed(fault, file=file, root=root, net=net)
+        if worded is None:
+            raise
+        raise worded from fault
 
 
 def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -> ExperimentFailedError | None:
@@ -166,6 +181,8 @@ def _library(filename: str) -> str | None:
     if path.is_relative_to(PACKAGE):
         return PACKAGE.name
     parts = path.parts
+    if not path.is_absolute() and len(parts) > 1:  # compiled by Cython: `pyarrow/error.pxi`
+        return parts[0]
     for folder in ("site-packages", "dist-packages"):
         if folder in parts and parts.index(folder) + 1 < len(parts):
             return parts[parts.index(folder) + 1].removesuffix(".py")

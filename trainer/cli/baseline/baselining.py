@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trainer.baseline import Key, code_of
-from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import declaration, load_dataset
 from trainer.digest import digest_of_file
@@ -33,15 +33,18 @@ def main(argv: list[str]) -> int:
         resolved = resolved_for(experiment, words)
         declared = load_dataset(resolved.settings.value_of("dataset"), root=root)
         subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
+        with attributed_to(experiment):
+            found = {
+                "results": list(results(subject, seeds=int(seeds))),
+                "nudged": list(nudged(subject, times=int(nudges))),
+            }
         told = {
             "key": here(root).model_dump(),
             "image": claim(os.environ, run=None).image.manifest,
             "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
-            "imported": None,
-            "results": list(results(subject, seeds=int(seeds))),
-            "nudged": list(nudged(subject, times=int(nudges))),
+            "imported": code.digest if (code := read_imported(root)) else None,
+            **found,
         }
-        told["imported"] = code.digest if (code := read_imported(root)) else None
         print(json.dumps(told), file=out, flush=True)
     return 0
 

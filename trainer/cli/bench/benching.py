@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from trainer.cli.check.checking import chosen
-from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import load_dataset
 from trainer.launch import launched
@@ -34,10 +34,11 @@ def main(argv: list[str]) -> int:
         course = _course(words, how, Path(folder))
         from trainer.training.bench import bench, profiled
 
-        print(bench(course).model_dump_json(), file=out, flush=True)
-        if how["profile"]:
-            dearest = profiled(course, Path(how["profile"]))
-            print(json.dumps([each.model_dump() for each in dearest]), file=out, flush=True)
+        with attributed_to(course.experiment):
+            print(bench(course).model_dump_json(), file=out, flush=True)
+            if how["profile"]:
+                dearest = profiled(course, Path(how["profile"]))
+                print(json.dumps([each.model_dump() for each in dearest]), file=out, flush=True)
     return 0
 
 

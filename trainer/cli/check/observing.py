@@ -12,11 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
 from trainer.data.dataset import load_dataset
-from trainer.errors import RepriseError
 from trainer.launch import launched
 from trainer.ledger import Ledger
 from trainer.sameness.observed import Kind, blamed, parted, parted_op
@@ -31,7 +30,8 @@ def main(argv: list[str]) -> int:
     steps, times, *words = argv
     with result_stream() as out, TemporaryDirectory() as folder:
         subject = _subject(words, steps=int(steps), folder=Path(folder))
-        print(json.dumps(_told(subject, times=int(times))), file=out, flush=True)
+        with attributed_to(subject.experiment):
+            print(json.dumps(_told(subject, times=int(times))), file=out, flush=True)
     return 0
 
 
@@ -54,17 +54,11 @@ def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
 
 
 def _told(subject: Subject, *, times: int) -> dict[str, object]:
-    from trainer.training.determinism.exactness import translated
     from trainer.training.tracing.observe import observe
 
-    try:
-        seen = [observe(subject).sights for _ in range(times)]
-        first = parted(seen[0], seen[-1])
-        return {"sights": seen[0], "parted": first, "op": _operation(subject, first) if first else None}
-    except RuntimeError as fault:
-        if not isinstance(fault, RepriseError) and (exact := translated(fault)):
-            raise exact from fault
-        raise
+    seen = [observe(subject).sights for _ in range(times)]
+    first = parted(seen[0], seen[-1])
+    return {"sights": seen[0], "parted": first, "op": _operation(subject, first) if first else None}
 
 
 def _operation(subject: Subject, first: Sight) -> str | None:

@@ -23,6 +23,8 @@ from trainer.origins import Origins, Resolved, resolve, take_apart
 from trainer.pairing import check_pairing
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from trainer.launch import Frozen, Launch
     from trainer.training.experiment import Experiment
     from trainer.training.resuming.stop import Stop
@@ -86,6 +88,13 @@ def imported(launch: Launch) -> Experiment:
     from trainer.training.experiment import load_experiment
 
     return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+
+
+def attributed_to(experiment: Experiment) -> AbstractContextManager[None]:
+    """Have what a block raises worded as the experiment's failure, a library's, or Reprise's own."""
+    from trainer.training.failures import attributing
+
+    return attributing(file=experiment.file, root=SOURCE, net=experiment.net.__name__)
 
 
 def resolved_for(experiment: Experiment, argv: list[str]) -> Resolved[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.begin_again import begin_again
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.cli.places import cache_folder
-from trainer.cli.process.opening import imported, resolved_for
+from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import load_dataset
@@ -103,23 +103,24 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
     resolved = resolved_for(experiment, argv)
     dataset = load_dataset(resolved.settings.dataset, root=Path())
     latest = Path(os.environ["REPRISE_ATTEMPT"]) / FOLDER / LATEST
-    train(
-        Job(
-            run=frozen.run,
-            experiment=experiment,
-            ledger=Ledger(resolved, root=SOURCE),
-            dataset=dataset,
-            data=fetched(dataset, say=lambda _: None),
-            into=Path(os.environ["REPRISE_ATTEMPT"]),
-            stop=stop,
-            say=lambda _: None,
-            on_first_step=lambda: None,
-            on_terminal=False,
-            device=launch.device,
-            started=launch.monotonic,
-            saved=read_json(latest, Saved) if launch.resumes and latest.exists() else None,
+    with attributed_to(experiment):
+        train(
+            Job(
+                run=frozen.run,
+                experiment=experiment,
+                ledger=Ledger(resolved, root=SOURCE),
+                dataset=dataset,
+                data=fetched(dataset, say=lambda _: None),
+                into=Path(os.environ["REPRISE_ATTEMPT"]),
+                stop=stop,
+                say=lambda _: None,
+                on_first_step=lambda: None,
+                on_terminal=False,
+                device=launch.device,
+                started=launch.monotonic,
+                saved=read_json(latest, Saved) if launch.resumes and latest.exists() else None,
+            )
         )
-    )
     return 0
 
 

@@ -19,6 +19,7 @@ from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
 from trainer.training.optimization.trainable import require_trainable
 from trainer.training.tasks.fitting import judged, require_treated, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
+from trainer.training.tasks.measuring import computed
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def targets(trial: Trial) -> str:
         for split, step in (("val", net.validation_step), ("test", net.test_step)):
             for batch in trial.batches(split):
                 step(batch, 0)
+            metrics: Any = net.measured[split]
+            computed(metrics)
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
     predicted, wanted = _predicted(net, trial.batch)

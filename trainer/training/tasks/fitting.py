@@ -6,7 +6,7 @@ What does not fit is rejected, and no run is kept. What each task expects: `Task
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from trainer.data.inspection import told_not_finite
 from trainer.errors import DatasetError, RepriseError
 from trainer.training.tasks.last_batch import TRAIN, require_more_than_one, single_values
+from trainer.training.tasks.measuring import require_numbers
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.task import Task
 
@@ -111,6 +112,8 @@ def try_out(net: Task, batch: Batch) -> Tensor:
     with evaluating(net):
         predicted = _predicted(net, given)
     net.check_output(predicted, wanted)
+    metrics: Any = net.measured["val"]
+    require_numbers(metrics, *net.judged(predicted, wanted))
     return predicted
 
 

@@ -45,6 +45,19 @@ def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, st
     return found, undefined
 
 
+def require_numbers(metrics: MetricCollection, *given: Any) -> None:
+    """Raise `ExperimentError` for a metric that is not one number, tried on a few values; what it raises on so few is no matter."""
+    tried = metrics.clone()
+    try:
+        tried.update(*given)
+        found = {str(name): (metric, _computed(metric)[0]) for name, metric in tried.items(copy_state=False)}
+    except Exception:  # noqa: BLE001 - the first validation says it, with all of its samples
+        return
+    for name, (metric, value) in found.items():
+        for key, each in _parts(tried, name, value, ()):
+            _number(key, metric, each)
+
+
 def _parts(metrics: MetricCollection, name: str, value: Any, known: Container[str]) -> list[tuple[str, Any]]:
     """Name the values of a metric that gives several by name, as torchmetrics does: by their own names."""
     if not isinstance(value, dict):
