@@ -285,6 +285,13 @@ def test_pictures_are_turned_as_their_exif_says(orientation: int, expected: list
             assert decoded(body, dtype="uint8", size=size)[0].tolist() == expected
 
 
+def test_colors_of_16_bits_are_turned_too() -> None:
+    pixels = np.arange(18).reshape(2, 3, 3) * 3000
+    for options in ({}, {"pack": zlib.compress, "compression": [8]}):
+        found = decoded(_tiff16(pixels, orientation=[6], **options), mode="RGB")
+        assert np.array_equal(found, planes(np.rot90(pixels, -1).astype(np.float32) / np.float32(65535)))
+
+
 def test_a_photo_is_turned_before_its_size_is_compared() -> None:
     for kind in ("JPEG", "WEBP", "AVIF", "TIFF", "PNG"):
         body = saved(Image.new("RGB", (32, 16)), kind, exif=turned(6))

@@ -169,11 +169,11 @@ def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
 
 def _as_declared(bands: tuple[Image.Image, ...], reader: Images) -> Values:
     if bands[0].mode == "F":
-        values = np.clip(np.stack([np.asarray(band) for band in bands]), 0, 1)
+        values: Values = np.clip(np.stack([np.asarray(band) for band in bands]), 0, 1)
         return values if reader.dtype == "float32" else np.rint(values * 255).astype(np.uint8)
-    pixels = np.array(bands[0]).reshape(bands[0].height, bands[0].width, -1)
+    pixels: Values = np.array(bands[0]).reshape(bands[0].height, bands[0].width, -1)
     whole: Values = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return whole if reader.dtype == "uint8" else np.divide(whole, 255, dtype=np.float32)
+    return whole if reader.dtype == "uint8" else whole.astype(np.float32) / np.float32(255)
 
 
 def _reason(fault: Exception, body: memoryview | bytes) -> str:
@@ -185,6 +185,6 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
         return "Pillow reads no TIFF with such channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
         return f"expected one of {', '.join(FORMATS)}, found another format, or a damaged head"
-    if isinstance(fault, EOFError | IndexError | struct.error):
+    if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
         return "the file ends too early, or is damaged"
     return f"{fault}" or type(fault).__name__
