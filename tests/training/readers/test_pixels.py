@@ -287,7 +287,8 @@ def test_pictures_are_turned_as_their_exif_says(orientation: int, expected: list
 
 def test_colors_of_16_bits_are_turned_too() -> None:
     pixels = np.arange(18).reshape(2, 3, 3) * 3000
-    for options in ({}, {"pack": zlib.compress, "compression": [8]}):
+    ways: tuple[dict[str, Any], ...] = ({}, {"pack": zlib.compress, "compression": [8]})
+    for options in ways:
         found = decoded(_tiff16(pixels, orientation=[6], **options), mode="RGB")
         assert np.array_equal(found, planes(np.rot90(pixels, -1).astype(np.float32) / np.float32(65535)))
 
