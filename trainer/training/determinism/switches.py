@@ -55,7 +55,7 @@ def read_switches() -> Switches:
     found: Switches = {}
     for name in (*_CALLS, *_VALUES):
         try:
-            value = reduce(getattr, name.removesuffix("()").split(".")[1:], torch)
+            value: Any = reduce(getattr, name.removesuffix("()").split(".")[1:], torch)
             found[name] = value() if name.endswith("()") else value
         except (AttributeError, RuntimeError):  # allow_tf32 cannot be read once fp32_precision was set
             continue
