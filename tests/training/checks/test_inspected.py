@@ -1,0 +1,77 @@
+"""`data` and `targets` judge every sample of real data, as a run does before its first step: not only those of the batches they read."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.checking import ROOT, STEPS, WORDS, launched
+from trainer.data.dataset import load_dataset
+from trainer.finding import Finding, Status
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training.checks import CHECKS, Subject, checked
+from trainer.training.experiment import load_experiment
+from trainer.training.readers.twin import Made, twin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+DIGITS = ROOT / "trainer/experiments/digits.py"
+
+
+def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Finding]:
+    """Check digits on files like its own, one of which is spoilt: settings, data, forward, targets."""
+    experiment = load_experiment("digits", DIGITS, root=ROOT)
+    resolved = resolve(experiment.settings, Origins(words=take_apart(list(WORDS)), environ={}))
+    dataset, data = twin_of(load_dataset("digits", root=ROOT), rows=400)
+    array, body = np.load(io.BytesIO(bytes(data.read(file)))), io.BytesIO()
+    spoil(array)
+    np.save(body, array)
+    spoilt = Made({path: bytes(data.read(path)) if path != file else body.getvalue() for path in data.paths})
+    subject = Subject(
+        experiment=experiment,
+        resolved=resolved,
+        root=ROOT,
+        dataset=dataset,
+        data=spoilt,
+        device="cpu",
+        folder=folder,
+        steps=STEPS,
+    )
+    with launched():
+        some = {name: CHECKS[name] for name in ("settings", "data", "forward", "targets")}
+        return {finding.check: finding for finding in checked(subject, {**some, "data": CHECKS["data"]})}
+
+
+def put(place: Any, value: float) -> Callable[[Any], None]:
+    """Put a value into an array."""
+
+    def spoil(array: Any) -> None:
+        array[place] = value
+
+    return spoil
+
+
+def test_nan_in_a_sample_that_no_batch_holds_fails_data(tmp_path: Path) -> None:
+    """Field, count, split and row; what comes after it is not blamed."""
+    data = found(tmp_path, "images.npy", put((-1, 0, 0, 0), np.nan))["data"]
+    assert data.status is Status.FAILED
+    assert "field 'image' has values that are not finite: 1 NaN of split test; the first is in row 599" in data.said
+
+
+@pytest.mark.parametrize(("label", "said"), [(-1, "1 label is -1 of split test"), (10, "1 label is 10 of split test")])
+def test_a_label_that_no_batch_holds_and_is_no_class_fails_targets(tmp_path: Path, label: int, said: str) -> None:
+    """At both ends."""
+    targets = found(tmp_path, "labels.npy", put(-1, label))["targets"]
+    assert (targets.status, said in targets.said) == (Status.FAILED, True), targets
+
+
+def test_a_class_that_no_sample_of_train_has_is_a_note(tmp_path: Path) -> None:
+    """The check passes."""
+    targets = found(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
+    assert (targets.status, "no sample of train is of class 3" in targets.said) == (Status.NOTED, True), targets
