@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.data.files import Files
     from trainer.data.reader import Arrays
+    from trainer.training.readers.blocks import Rows
 
 _STRETCH: Final = 8 << 20
 """Bytes that are required at once, where a row in them is first touched: asking again for each row would cost more than reading it."""
@@ -52,12 +53,11 @@ class ArrayRows(Samples):
         rows = [pick.index for pick in picks]
         return {field: torch.from_numpy(each.rows_at(rows)) for field, each in self.fields.items()}
 
-    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[Block]:
         """Stretches of the arrays, as they lie in memory if their rows follow each other."""
-        numbers = np.asarray(rows, dtype=np.int64)
         many = max(1, _STRETCH // max(1, *(each.row for each in self.fields.values())))
-        for first in range(0, len(numbers), many):
-            some = numbers[first : first + many]
+        for first in range(0, len(rows), many):
+            some = rows[first : first + many]
             yield Block(rows=some, fields={field: each.stretch(some) for field, each in self.fields.items()})
 
 

@@ -14,7 +14,7 @@ from trainer.data.inspection import Fault
 from trainer.errors import DatasetError, RepriseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -33,9 +33,7 @@ class Block:
     fault: Fault | None = None
 
 
-def single_blocks(
-    read: Callable[[int], dict[str, Tensor]], rows: Sequence[int], name: Callable[[int], str]
-) -> Iterator[Block]:
+def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
     """Read samples one by one, several at once: decoders let other threads run."""
 
     def one(row: int) -> Block:

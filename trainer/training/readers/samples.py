@@ -23,6 +23,8 @@ from trainer.training.readers.blocks import Block, single_blocks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from trainer.training.readers.blocks import Rows
+
 Sample = dict[str, Tensor]
 """A tensor a field."""
 Batch = dict[str, Tensor]
@@ -84,7 +86,7 @@ class Samples(Dataset[Sample]):
         """Whether an inspection learns anything from the values: text and whole files are bytes in any case."""
         return True
 
-    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[Block]:
         """Give these samples for an inspection; `rows` ascend."""
         return single_blocks(lambda row: self.sample(Pick(index=row)), rows, self.layout.name_of)
 

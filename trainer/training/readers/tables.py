@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from trainer.data.files import Files
     from trainer.data.reader import Column, Table
+    from trainer.training.readers.blocks import Rows
 
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
@@ -82,15 +83,15 @@ class TableRows(Samples):
                 target[list(numbers)] = values[field][list(inner_rows)]
         return {field: torch.from_numpy(values) for field, values in whole.items()}
 
-    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[Block]:
         """Row groups: each is decoded once, and one that cannot be is a fault of all its rows."""
-        numbers, at = np.asarray(rows, dtype=np.int64), 0
-        while at < len(numbers):
-            file, row = self._layout.place(int(numbers[at]))
+        at = 0
+        while at < len(rows):
+            file, row = self._layout.place(int(rows[at]))
             group, inner = self._tables.place(file, row)
-            first = int(numbers[at]) - inner
-            end = int(np.searchsorted(numbers, first + self._tables.rows_of(file, group)))
-            some, at = numbers[at:end], end
+            first = int(rows[at]) - inner
+            end = int(np.searchsorted(rows, first + self._tables.rows_of(file, group)))
+            some, at = rows[at:end], end
             try:
                 values = self._tables.group(file, group)
             except DatasetError as fault:
@@ -191,8 +192,8 @@ def _cast(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> Valu
         found = np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)
     except (pa.ArrowException, TypeError) as fault:
         raise _does_not_fit(values, dtype, name, place) or _other(dtype, name, place, fault) from fault
-    if found.dtype.kind == "f" and np.isinf(found).any() and (fault := _overflow(values, found, name, place)):
-        raise fault
+    if found.dtype.kind == "f" and np.isinf(found).any() and (too_large := _overflow(values, found, name, place)):
+        raise too_large
     return found
 
 

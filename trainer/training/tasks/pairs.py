@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset
     from trainer.data.splits import Layout
-    from trainer.training.readers.blocks import Block
+    from trainer.training.readers.blocks import Block, Rows
 
 TRAIN = "train"
 
@@ -62,7 +62,7 @@ class Pairs(Samples):
         """As the samples do."""
         return self.singles.holds_values
 
-    def blocks(self, rows: Sequence[int]) -> Iterator[Block]:
+    def blocks(self, rows: Rows) -> Iterator[Block]:
         """The samples, without pairs: each is read once."""
         return self.singles.blocks(rows)
 
