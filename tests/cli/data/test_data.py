@@ -265,7 +265,12 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> 
     (tmp_path / "bin/docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     typed: list[list[str]] = []
-    monkeypatch.setattr(data_verify, "run_in_image", lambda words: int(typed.append(words) or 0))  # type: ignore[func-returns-value]
+
+    def run(words: list[str]) -> int:
+        typed.append(words)
+        return 0
+
+    monkeypatch.setattr(data_verify, "run_in_image", run)
     return typed
 
 
