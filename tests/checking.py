@@ -46,12 +46,13 @@ def found(
     words: Sequence[str] = (),
     without: Collection[str] = (),
     to_first: bool = False,
+    level: str = "off",
 ) -> dict[str, Finding]:
     """Check the experiment in `file` on its dataset's twin; `to_first`: until a check fails."""
     for name, value in variables(Level.OFF, threads=THREADS).items():
         patch.setenv(name, value)
     experiment = load_experiment(file.stem, file, root=ROOT)
-    told = Origins(words=take_apart([*WORDS, *words]), environ={})
+    told = Origins(words=take_apart(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, told)
     dataset, data = twin_of(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
     subject = Subject(

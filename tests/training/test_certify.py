@@ -115,7 +115,7 @@ def test_the_last_possible_kill_is_followed_by_a_step(checkout: Checkout) -> Non
 
 
 def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(checkout: Checkout) -> None:
-    """Two workers draw from NumPy's; after the resume they begin anew."""
+    """Two workers draw from NumPy's; after the resume they start again."""
     code, tested = certified(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
     assert (code, tested["holds"]) == (20, False), tested
     assert tested["lost"]["stream"] == "data"

@@ -266,11 +266,11 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> 
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     typed: list[list[str]] = []
 
-    def run(words: list[str]) -> int:
+    def in_image(words: list[str]) -> int:
         typed.append(words)
         return 0
 
-    monkeypatch.setattr(data_verify, "run_in_image", run)
+    monkeypatch.setattr(data_verify, "run_in_image", in_image)
     return typed
 
 

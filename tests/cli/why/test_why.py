@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_run_that_ended_before_the_step_goes_nobodys_way(tmp_path: Path) -> None:
+def test_a_run_that_ended_before_the_step_shows_no_way(tmp_path: Path) -> None:
     save_trace(tmp_path, 0.5, 0.4)
     trace = read_trace(tmp_path / FILE)
     require_followed(trace, through=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import torch
 
 from tests.checking import found
 from tests.training.checks.test_checks import SLOW, text
@@ -103,6 +104,19 @@ def test_a_pass_that_keeps_something_outside_of_the_net_is_found(
     passed = "hidden = hidden * (1 + 1e-4 * next(CALLS)) if self.training else hidden"
     findings = checked(tmp_path, monkeypatch, passed=passed)
     assert failed(list(findings.values())) == ["training pass"], findings
+
+
+@pytest.mark.parametrize(("level", "failing"), [("machine", ["determinism"]), ("off", [])])
+def test_a_net_that_switches_torch_is_found_unless_nothing_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, failing: list[str]
+) -> None:
+    file = tmp_path / "switching.py"
+    file.write_text(text({"made": "torch.backends.cudnn.benchmark = True"}))
+    findings = found(file, tmp_path, monkeypatch, without=SLOW, level=level)
+    torch.backends.cudnn.benchmark = False
+    assert failed(list(findings.values())) == failing, findings
+    if failing:
+        assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].said
 
 
 def test_what_is_seeded_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

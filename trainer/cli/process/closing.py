@@ -109,7 +109,7 @@ def _reason(fault: BaseException) -> str:
 
 
 def _switched(session: Session) -> list[str] | None:
-    """How the run left its level of determinism; `None` if it never came to a step, so that nobody looked."""
+    """How the run left its level of determinism; `None` if it made no step, so that the switches were not looked at."""
     return session.switched if session.switched or session.has_stepped else None
 
 

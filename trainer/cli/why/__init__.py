@@ -135,7 +135,7 @@ def _common(a: Side, b: Side) -> int:
 
 
 def require_followed(trace: Trace, *, through: int) -> None:
-    """Raise `RunError` if a run ended before the step up to which it is to be followed: it goes nobody's way."""
+    """Raise `RunError` if a run ended before the step up to which it is to be followed: it shows no way."""
     if trace.steps < through:
         raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="the lines above say why")
 

@@ -74,6 +74,11 @@ CHECKS: Final = {
         needs=("targets",),
         look="functional dropout without `training=self.training`; train() called in forward; buffers written to in forward",
     ),
+    "determinism": Check(
+        run=seeding.determinism,
+        needs=("settings",),
+        look="use_deterministic_algorithms, torch.backends, set_num_threads in the net",
+    ),
     "batch order": Check(
         run=evaluating.order,
         needs=("forward",),

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
+from trainer.determinism import Level
 from trainer.training.checks.wrong import Nothing, Wrong, listed
 from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.determinism.switches import read_switches
 from trainer.training.readers import Pick
 
 if TYPE_CHECKING:
@@ -66,6 +68,20 @@ def reader(trial: Trial) -> str:
         if odd := next((name for name, value in first.items() if not _equal(value, other.get(name))), None):
             raise Wrong(f"{odd!r} of a sample follows {whose} global generator, not the sample's own")
     return "samples, read again after others, are equal bit for bit, whatever the global generators are"
+
+
+def determinism(trial: Trial) -> str:
+    """Look whether the net, made and passed through, has changed a switch of torch on which the level rests."""
+    level = trial.subject.resolved.settings.value_of("determinism")
+    if level is Level.OFF:
+        return "determinism is off: no equal bits are promised, whatever is switched"
+    now = read_switches()
+    if odd := [name for name, value in trial.switches.items() if now.get(name) != value]:
+        changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {trial.switches[odd[0]]}"
+        raise Wrong(
+            f"the net switches torch: {changed}", look=f"remove what sets {listed(odd)}, or give --determinism off"
+        )
+    return f"{len(now)} switches of torch are as they were before the net was made"
 
 
 def training_pass(trial: Trial) -> str:

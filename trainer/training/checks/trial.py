@@ -20,6 +20,7 @@ from trainer.training.checks.few import few_of
 from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
 from trainer.training.determinism.seeds import derived, seed_all
+from trainer.training.determinism.switches import read_switches
 from trainer.training.fit import limits, placement
 from trainer.training.inspecting import Inspector
 from trainer.training.steps import SeedEveryStep
@@ -91,6 +92,7 @@ class Trial:
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.notebook: Notebook | None = None
         """The ledger of a short training as a run makes it, once there was one."""
+        self.switches = read_switches()
         self.looks: dict[str, tuple[float, Any]] = {}
         """What was seen when the checks began, and when, to be seen again."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
