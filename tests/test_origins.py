@@ -96,12 +96,17 @@ def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object)
             "step size",
         ),
         (["--learning-rate", "-1"], SettingError, "expected more than 0.0, found '-1'", "step size"),
-        (["--limit", "1.5"], SettingError, "expected a whole number, found '1.5'", "limit"),
+        (["--limit", "1.5"], SettingError, "expected a whole number or none, found '1.5'", "limit"),
         (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "equal"),
         (["--limit"], SettingError, "--limit has no value", "--limit VALUE"),
         (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "once"),
         (["limit", "1"], UsageError, "found 'limit' where an option was expected", "--limit"),
-        (["--sizes", "1"], SettingError, "expected a list, as JSON", "Sizes"),
+        (
+            ["--sizes", "1"],
+            SettingError,
+            "expected a list of whole numbers, found '1'",
+            "write --sizes '[8, 16]'; sizes: Sizes",
+        ),
     ],
 )
 def test_a_fault_names_setting_origin_found_and_expected(
@@ -164,4 +169,4 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     told = str(caught.value.hint).splitlines()
     assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in told[0]
     assert "threads, given by an environment variable" in "".join(told)
-    assert "limit, given on the command line: expected a whole number, found 'x'" in "".join(told)
+    assert "limit, given on the command line: expected a whole number or none, found 'x'" in "".join(told)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pytest
 from pydantic import PositiveFloat, SecretStr, ValidationError
 
 from trainer.errors import ExperimentError
-from trainer.settings import LaunchSettings, Role, author_of, roles, written
-
-if TYPE_CHECKING:
-    from types import FrameType
+from trainer.settings import Access, LaunchSettings, Role, author_of, roles, written
 
 
 class Base(LaunchSettings):
@@ -79,8 +76,8 @@ def test_a_read_is_told_and_writing_is_no_read() -> None:
     """Attribute access is seen with its place; making a document of all values is not a use of any."""
     settings, seen = Experiment(), list[tuple[str, str]]()
 
-    def reader(name: str, frame: FrameType) -> None:
-        seen.append((name, frame.f_code.co_name))
+    def reader(access: Access) -> None:
+        seen.append((access.name, access.function))
 
     settings.observe(reader)
     written(settings)

@@ -24,7 +24,7 @@ Digest = Annotated[str, StringConstraints(pattern=PATTERN)]
 """A field that holds a digest: `sha256:` and 64 lower-case hex digits."""
 
 _BLOCK: Final = 1 << 20
-_LARGEST_EXACT: Final = 2**53 - 1
+LARGEST_EXACT: Final = 2**53 - 1
 
 
 def digest_of_bytes(data: bytes) -> str:
@@ -82,7 +82,7 @@ def _representable(value: object) -> Any:
             return "-0"
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-        case int() if not isinstance(value, bool) and abs(value) > _LARGEST_EXACT:
+        case int() if not isinstance(value, bool) and abs(value) > LARGEST_EXACT:
             return str(value)
         case dict():
             return {key: _representable(item) for key, item in value.items()}

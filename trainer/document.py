@@ -6,8 +6,10 @@ Knows how pydantic's complaints are worded for the person who wrote the file. Re
 from __future__ import annotations
 
 import json
+import re
+import sys
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,17 +32,34 @@ class Document(BaseModel):
 
 M = TypeVar("M", bound=BaseModel)
 
+_DIGITS: Final = sys.get_int_max_str_digits()
 _SHOWN = 80
 """Characters of a wrong value that a message shows."""
 
 
 def read_toml(path: Path, model: type[M]) -> M:
     """Read `path` as `model`. Raises `DocumentError`, naming the file, the key, what was found and what was expected."""
+    return typed(parse_toml(read_text(path), where=str(path)), model, where=str(path))
+
+
+def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """Read TOML text. Raises `DocumentError` with `where` and the line."""
     try:
-        content = tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
-        raise DocumentError(f"{path} is not valid TOML: {fault}", hint="mend the line that is named") from fault
-    return typed(content, model, where=str(path))
+        raise DocumentError(f"{where} is not valid TOML: {fault}", hint="correct that line") from fault
+    except RecursionError as fault:
+        raise DocumentError(f"{where} has too many nested brackets", hint="remove some") from fault
+    except ValueError as fault:  # int() of thousands of digits
+        line, number = _longest_number(text)
+        said = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
+        raise DocumentError(said, hint="write a smaller number, or a text in quotes") from fault
+
+
+def _longest_number(text: str) -> tuple[int, str]:
+    """The longest run of digits in a text, with its line."""
+    found = max(re.finditer(r"\d[\d_]*", text), key=lambda match: len(match[0]))
+    return text[: found.start()].count("\n") + 1, found[0].replace("_", "")
 
 
 def read_json(path: Path, model: type[M]) -> M:
@@ -52,7 +71,9 @@ def parse_json(text: str | bytes, model: type[M], *, where: str) -> M:
     """Read JSON text as `model`; `where` names its origin in messages."""
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+    except RecursionError as fault:
+        raise DocumentError(f"{where} has too many nested brackets", hint="fetch it again") from fault
+    except ValueError as fault:
         raise DocumentError(
             f"{where} is not valid JSON: {fault}",
             hint="it is truncated or damaged: fetch it again",

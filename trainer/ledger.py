@@ -27,10 +27,10 @@ from trainer.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import CodeType, FrameType
+    from types import CodeType
 
     from trainer.origins import Resolved
-    from trainer.settings import Origin
+    from trainer.settings import Access, Origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,9 +129,8 @@ class Ledger:
     def _used(self) -> set[str]:
         return {*self._notes.book(_BOUND), *self._notes.book(_READ)}
 
-    def _on_read(self, name: str, frame: FrameType) -> None:
-        code = frame.f_code
-        self._notes.add(_READ, name, f"{code.co_qualname} ({self._place(code.co_filename, frame.f_lineno)})")
+    def _on_read(self, access: Access) -> None:
+        self._notes.add(_READ, access.name, f"{access.function} ({self._place(access.file, access.line)})")
 
     def _place(self, file: str, line: int) -> str:
         path = Path(file)

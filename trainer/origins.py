@@ -1,33 +1,61 @@
 """Origins: the words of a command line, a settings file and the environment, turned into settings with each value's origin.
 
-Knows how each of them is written, and how a fault in one is told to the person who wrote it. Refuses to know any setting by name.
+Reads each of them and reports what is wrong in one, by the setting's name. `trainer.setting_values` decides which value a text has.
 
-On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with `-` or `_`. Text is given its type by pydantic;
-lists and tables are JSON; `none` unsets what may be unset.
+On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with `-` or `_`.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from trainer.document import parse_toml
 from trainer.errors import DocumentError, SettingError, UsageError
-from trainer.setting_faults import all_of, misfit, shown_secret, unknown, without_value
-from trainer.settings import ENVIRONMENT_PREFIX, RETEST, LaunchSettings, Origin, Source, author_of, given, is_secret
+from trainer.plain_text import read_text
+from trainer.setting_faults import (
+    all_of,
+    disagreement,
+    misfit,
+    option,
+    shown_secret,
+    unknown,
+    unrecorded,
+    without_value,
+)
+from trainer.setting_values import (
+    MisfitError,
+    is_flag,
+    judged_by_itself,
+    typed_default,
+    typed_text,
+    typed_value,
+    unrecordable,
+)
+from trainer.settings import (
+    ENVIRONMENT_PREFIX,
+    RETEST,
+    LaunchSettings,
+    Origin,
+    Source,
+    author_of,
+    given,
+    is_secret,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=LaunchSettings)
 
 _PREFIX: Final = ENVIRONMENT_PREFIX
+_LARGEST: Final = 1 << 20
+"""Bytes of a settings file: what is larger is another file, named by mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +136,15 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
         _Read(Origin.FILE, _from_file(origins.file), f"in {origins.file}"),
     ]
     faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
-    sources = [_source(settings, each) for each in read]
+    sources, misfits = _sources(settings, read)
     token = given.set(tuple(sources))
     try:
         made = settings()
     except ValidationError as found:
-        raise all_of(faults + _misfits(found, settings, sources)) from found
+        raise all_of([*faults, *misfits.values(), *_misfits(found, settings, sources, known=misfits)]) from found
     finally:
         given.reset(token)
+    faults += [*misfits.values(), *_odd_defaults(made, sources, known=misfits), *_unrecorded(made, sources)]
     if faults:
         raise all_of(faults)
     return Resolved(settings=made, origins=_origins(settings, sources, retest=RETEST in origins.environ))
@@ -128,33 +157,101 @@ class _Read(NamedTuple):
     values: Mapping[str, Any]
     where: str
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts, which have no type yet."""
+        return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+
 
 def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> Iterator[SettingError]:
     fields = settings.__pydantic_fields__
     for name, value in read.values.items():
         if name not in fields:
             if not partly:
-                yield unknown(name, fields, origin=read.origin, where=read.where)
+                yield unknown(name, fields, origin=read.origin, where=read.where, text=value)
         elif read.origin is Origin.COMMAND_LINE and value is None:
-            yield without_value(name)
+            yield without_value(name, fields[name])
         elif read.origin is Origin.COMMAND_LINE and is_secret(fields[name]):
             yield shown_secret(name, where=read.where)
 
 
-def _misfits(found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source]) -> list[SettingError]:
-    """Word each setting's first fault: a type that is one of several has a fault for each of them."""
-    first = {fault["loc"][:1]: fault for fault in reversed(found.errors(include_url=False))}
-    return [misfit(fault, settings, sources) for fault in reversed(first.values())]
-
-
-def _source(settings: type[LaunchSettings], read: _Read) -> Source:
+def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
+    """The values that count, each with its type, and what is wrong with others; a value that a later origin replaces is left out."""
     fields = settings.__pydantic_fields__
-    textual = read.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
-    known = {name: value for name, value in read.values.items() if name in fields}
-    kept = (
-        {name: _typed(fields[name], value) for name, value in known.items() if value is not None} if textual else known
+    kept: list[dict[str, Any]] = [{} for _ in read]
+    faults: dict[str, SettingError] = {}
+    seen: set[str] = set()
+    for values, each in zip(kept, read, strict=True):
+        for name in [name for name in each.values if name in fields and name not in seen]:
+            seen.add(name)
+            if (value := each.values[name]) is None and each.origin is Origin.COMMAND_LINE:
+                continue
+            try:
+                values[name] = _typed(settings, name, value, textual=each.is_text)
+            except MisfitError as fault:
+                values[name] = value
+                faults[name] = misfit(
+                    fault.faults, fields[name], name=name, found=value, origin=each.origin, where=each.where
+                )
+    sources = [Source(settings, each.origin, values, where=each.where) for values, each in zip(kept, read, strict=True)]
+    for source in sources:
+        source.passed = {name: value for name, value in source.values.items() if name not in faults}
+    return sources, faults
+
+
+def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bool) -> Any:
+    info, judged = settings.__pydantic_fields__[name], judged_by_itself(settings, name)
+    if textual:
+        return typed_text(info, value, judges=not judged)
+    return value if judged else typed_value(info, value)
+
+
+def _misfits(
+    found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source], *, known: Collection[str]
+) -> list[SettingError]:
+    """Word what the class itself found wrong, once for each setting; `known` faults are worded already."""
+    faults: dict[str, list[ErrorDetails]] = {}
+    for fault in found.errors(include_url=False):
+        faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault)
+    return [
+        _misfit(name, each, settings, sources) if name in settings.__pydantic_fields__ else disagreement(each)
+        for name, each in faults.items()
+        if name not in known
+    ]
+
+
+def _misfit(
+    name: str, faults: Sequence[ErrorDetails], settings: type[LaunchSettings], sources: Sequence[Source]
+) -> SettingError:
+    source = next((source for source in sources if name in source.values), None)
+    return misfit(
+        faults,
+        settings.__pydantic_fields__[name],
+        name=name,
+        found=faults[0]["input"],
+        origin=source.origin if source else Origin.EXPERIMENT,
+        where=source.where if source else None,
     )
-    return Source(settings, read.origin, kept, where=read.where)
+
+
+def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Collection[str]) -> Iterator[SettingError]:
+    """Word the defaults that Python takes for values of their type and that are none: `True` for a number, a text for one."""
+    kind = type(made)
+    for name, info in kind.__pydantic_fields__.items():
+        if name in known or judged_by_itself(kind, name) or any(name in source.values for source in sources):
+            continue
+        try:
+            typed_default(info)
+        except MisfitError as fault:
+            yield misfit(fault.faults, info, name=name, found=info.default, origin=Origin.EXPERIMENT, where=None)
+
+
+def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
+    """Word the values that no record can hold, which anybody must be able to read and give again."""
+    for name in type(made).__pydantic_fields__:
+        if why := unrecordable(made.value_of(name)):
+            where = next((source.where for source in sources if name in source.values), None)
+            yield unrecorded(name, why, where=where)
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
@@ -170,10 +267,12 @@ def _from_words(settings: type[LaunchSettings], words: Words) -> dict[str, str |
     values: dict[str, str | None] = {}
     for name, text in words.options.items():
         denied = name.removeprefix("no_")
-        if text is None and name not in fields and _is_flag(fields.get(denied)):
+        if text is None and name not in fields and is_flag(fields.get(denied)):
+            if denied in words.options:
+                raise UsageError(f"{option(denied)} and {option(name)} are both given", hint="give one of them")
             values[denied] = "false"
         else:
-            values[name] = "true" if text is None and (name not in fields or _is_flag(fields[name])) else text
+            values[name] = "true" if text is None and (name not in fields or is_flag(fields[name])) else text
     return values
 
 
@@ -182,31 +281,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
+    """What a settings file holds; `-` and `_` are the same in its names. Raises `DocumentError`."""
     if file is None:
         return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise DocumentError(
-            f"settings file {file} cannot be read: {fault.strerror}", hint="check the name after --settings"
-        ) from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise DocumentError(
-            f"settings file {file} is not valid TOML: {fault}", hint="mend the line that is named"
-        ) from fault
-
-
-def _typed(field: FieldInfo, text: str) -> object:
-    kind = str(field.annotation)
-    if text.lower() in {"none", "null"} and "None" in kind:
-        return None
-    if text[:1] in {"[", "{"} and any(word in kind for word in ("list", "tuple", "dict", "set[")):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
-
-
-def _is_flag(field: FieldInfo | None) -> bool:
-    return field is not None and field.annotation is bool
+    content = parse_toml(read_text(file, most=_LARGEST), where=f"settings file {file}")
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name.replace("-", "_") in values:
+            raise DocumentError(f"settings file {file}: {name} is given twice, with - and with _", hint="give it once")
+        values[name.replace("-", "_")] = value
+    return values

@@ -7,6 +7,7 @@ mean. Text in an unmarked encoding that is not UTF-8 is an error that names the 
 from __future__ import annotations
 
 import codecs
+import stat
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import DocumentError
@@ -24,9 +25,15 @@ _MARKS: Final = (  # the longer marks first: the mark of UTF-32 begins with that
 _HINT: Final = "save it as UTF-8"
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, with LF line ends. Raises `DocumentError` if it cannot be read or decoded."""
+def read_text(path: Path, *, most: int | None = None) -> str:
+    """Read a text file of at most `most` bytes, with LF line ends. Raises `DocumentError` if it cannot be read or decoded."""
     try:
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            said = f"{path} is a named pipe or a device; expected a file: it is read more than once"
+            raise DocumentError(said, hint="write its contents into a file")
+        if most is not None and found.st_size > most:
+            raise DocumentError(f"{path} has {found.st_size} bytes; expected at most {most}", hint="check the name")
         raw = path.read_bytes()
     except FileNotFoundError as fault:
         raise DocumentError(f"{path} does not exist", hint="check the name") from fault

@@ -9,20 +9,26 @@ bar); `Role.LAUNCH` what must be known before anything is imported, so that no e
 
 from __future__ import annotations
 
+import linecache
+import re
 import sys
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, NamedTuple, get_origin
 
-from pydantic import Field, PositiveInt, PrivateAttr, SecretStr
+from pydantic import Field, PositiveInt, PrivateAttr, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trainer.determinism import Level
 from trainer.errors import ExperimentError
+from trainer.setting_names import name_fault, negation_fault
+from trainer.setting_values import document_of, holds_set, is_flag, members, one_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
+    from typing import Self
 
     from pydantic import JsonValue
     from pydantic._internal._model_construction import ModelMetaclass
@@ -32,6 +38,9 @@ else:
 
 _PACKAGE: Final = ("trainer.settings", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
+_PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
+_LINES: Final = 10_000
+"""Lines of a class in which a declaration is looked for."""
 RETEST: Final = "REPRISE_RETEST"
 PURPOSE: Final = "REPRISE_PURPOSE"
 """Set by a command that trains for itself, to its name: `certify`, `noise`."""
@@ -69,6 +78,15 @@ GIVEN: Final = frozenset(origin for origin in Origin if origin.is_given) | {Orig
 """Origins of a value that was given to this run, or to the one that it repeats."""
 
 
+class Access(NamedTuple):
+    """One attribute access of a setting: which setting, and the place in the code."""
+
+    name: str
+    function: str
+    file: str
+    line: int
+
+
 class Source(PydanticBaseSettingsSource):
     """One origin's values, already read and every name known; `where` says in a message how each was given."""
 
@@ -77,15 +95,17 @@ class Source(PydanticBaseSettingsSource):
         super().__init__(settings)
         self.origin = origin
         self.values = values
+        self.passed = values
+        """Those that are right."""
         self.where = where
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic-settings' signature
         """Give the value of one field, if this origin has it."""
-        return self.values.get(field_name), field_name, False
+        return self.passed.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Give every value of this origin."""
-        return dict(self.values)
+        return dict(self.passed)
 
 
 given: ContextVar[tuple[Source, ...]] = ContextVar("given", default=())
@@ -120,11 +140,47 @@ def _launch_overridden(name: str, *, module: str) -> ExperimentError:
     )
 
 
+def unnamable(name: str, why: str, *, place: str) -> ExperimentError:
+    """Word a setting that cannot have its name; `place` is file and line."""
+    return ExperimentError(f"{place}: no setting can be named {name}: {why}", hint=f"give {name} another name")
+
+
+def _declared(namespace: dict[str, Any]) -> Iterator[str]:
+    """The names that a class declares as settings, or seems to: those with a type, and plain values."""
+    for name, annotation in namespace.get("__annotations__", {}).items():
+        is_private = isinstance(namespace.get(name), type(PrivateAttr()))
+        if not is_private and "ClassVar" not in str(annotation) and get_origin(annotation) is not ClassVar:
+            yield name
+    for name, value in namespace.items():
+        if not name.startswith("_") and name != "model_config" and (value is None or type(value) in _PLAIN):
+            yield name
+
+
+def _require_names(bases: tuple[type, ...], namespace: dict[str, Any], frame: FrameType) -> None:
+    """Raise `ExperimentError` for a name that no setting can have, with its place in the code."""
+    known = _fields_of(bases)
+    attributes = set(dir(bases[0])) - known.keys() if bases else set()
+    for name in _declared(namespace):
+        if name not in known and (why := name_fault(name, attributes=attributes)):
+            raise unnamable(name, why, place=_place(name, frame))
+
+
+def _place(name: str, frame: FrameType) -> str:
+    """Where the class that is being made in this frame declares a name."""
+    file = frame.f_code.co_filename
+    for line in range(frame.f_lineno, frame.f_lineno + _LINES):
+        if re.match(rf"\s+{re.escape(name)}\s*[:=]", linecache.getline(file, line)):
+            return f"{Path(file).name}:{line}"
+    return f"{Path(file).name}:{frame.f_lineno}"
+
+
 class _Inheriting(ModelMetaclass):
     """Lets an experiment write `learning_rate = 3e-4`: type, bounds, mark and meaning stay those of the overridden field."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         annotations: dict[str, Any] = namespace.setdefault("__annotations__", {})
+        frame = sys._getframe(1)  # noqa: SLF001 - the frame in which the class is written
+        _require_names(bases, namespace, frame)
         for field, info in _fields_of(bases).items():
             if field not in namespace and field not in annotations:
                 continue
@@ -133,7 +189,11 @@ class _Inheriting(ModelMetaclass):
             if field not in annotations:
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
-        return super().__new__(mcs, name, bases, namespace, **options)
+        made: Any = super().__new__(mcs, name, bases, namespace, **options)
+        fields: dict[str, FieldInfo] = made.__pydantic_fields__
+        if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
+            raise unnamable(*found, place=_place(found[0], frame))
+        return made
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
@@ -163,7 +223,9 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     environment: Annotated[str | None, Role.LAUNCH] = None
     """The environment to run in. Unset: the one this image is, and on the host the one that .env names."""
 
-    _reader: Callable[[str, FrameType], None] | None = PrivateAttr(default=None)
+    _reader: Callable[[Access], None] | None = PrivateAttr(default=None)
+    _earlier: dict[Access, None] = PrivateAttr(default_factory=dict)
+    """Accesses before there was a reader: the dataset, for one, is opened before the run has a ledger."""
 
     @classmethod
     def settings_customise_sources(
@@ -185,13 +247,29 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
             value = super().__getattribute__(name)
             if name[:1] != "_" and name in type(self).__pydantic_fields__:
                 private = object.__getattribute__(self, "__pydantic_private__") or {}
+                frame = sys._getframe(1)  # noqa: SLF001 - the reader's place is what the ledger keeps
+                code = frame.f_code
+                access = Access(name, code.co_qualname, code.co_filename, frame.f_lineno)
                 if reader := private.get("_reader"):
-                    reader(name, sys._getframe(1))  # noqa: SLF001 - the reader's place is what the ledger keeps
+                    reader(access)
+                elif (earlier := private.get("_earlier")) is not None:
+                    earlier[access] = None
             return value
 
-    def observe(self, reader: Callable[[str, FrameType], None] | None) -> None:
-        """Have every attribute access told to `reader` from now on."""
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        """Keep each value in the one form that all equal values have."""
+        for name, info in type(self).__pydantic_fields__.items():
+            value = one_form(self.__dict__[name])
+            is_whole = type(value) is float and value.is_integer() and {int, float} <= {*members(info.annotation)}
+            self.__dict__[name] = int(value) if is_whole else value  # a record does not distinguish 5 and 5.0
+        return self
+
+    def observe(self, reader: Callable[[Access], None]) -> None:
+        """Report every attribute access to `reader`: those before this call, and all from now on."""
         self._reader = reader
+        for access in self._earlier:
+            reader(access)
 
     def value_of(self, name: str) -> Any:
         """Give a setting's value without counting as a reader of it."""
@@ -226,7 +304,8 @@ def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dic
     kinds = type(settings).__pydantic_fields__
     kept = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}
     values: dict[str, JsonValue] = settings.model_dump(mode="json", include=kept)
-    return values
+    sets = {name: settings.value_of(name) for name in kept if holds_set(settings.value_of(name))}
+    return values | {name: document_of(value) for name, value in sets.items()}
 
 
 __all__ = ["LaunchSettings", "Level", "Origin", "Role", "SecretStr", "Source"]

@@ -16,11 +16,12 @@ import pydantic
 from pydantic import Field
 
 from trainer.errors import ExperimentError
+from trainer.setting_names import name_fault
 from trainer.training import settings as ours
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 STEPS: Final = frozenset(
     {"samples", "setup", "training_step", "validation_step", "test_step", "parted", "_parted", "used_fields"}
@@ -92,6 +93,35 @@ def untyped(text: str) -> Untyped | None:
                 known = frozenset(declared.base.__pydantic_fields__)
                 return Untyped(name=name, value=ast.unparse(given), line=line.lineno, known=known)
     return None
+
+
+def misnamed(text: str) -> tuple[str, str, int] | None:
+    """Give the first setting of the experiment that cannot have its name: the name, why, and the line."""
+    module = _parsed(text)
+    if module is None or (declared := _declared(module)) is None:
+        return None
+    known = declared.base.__pydantic_fields__
+    attributes = set(dir(declared.base)) - known.keys()
+    for name, line in _settings_in(declared.settings, known):
+        if why := name_fault(name, attributes=attributes):
+            return name, why, line
+    return None
+
+
+def _settings_in(declared: ast.ClassDef, known: Container[str]) -> Iterator[tuple[str, int]]:
+    """The names that a class certainly declares as settings of its own, with their lines."""
+    for line in declared.body:
+        match line:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=given):
+                if name not in known and "ClassVar" not in ast.unparse(kind) and not _is_private(given):
+                    yield name, line.lineno
+            case ast.Assign(targets=[ast.Name(id=name)], value=given):
+                if name not in known and not name.startswith("_") and _literal(given) is not _UNKNOWN:
+                    yield name, line.lineno
+
+
+def _is_private(given: ast.expr | None) -> bool:
+    return given is not None and "PrivateAttr" in ast.unparse(given)
 
 
 def untyped_named(text: str, name: str) -> Untyped | None:

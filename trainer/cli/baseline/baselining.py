@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         root = Path.cwd()
         experiment = imported(launched(os.environ))
         resolved = resolved_for(experiment, words)
-        declared = load_dataset(resolved.settings.value_of("dataset"), root=root)
+        declared = load_dataset(resolved.settings.dataset, root=root)
         subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
         with attributed_to(experiment):
             found = {

@@ -48,7 +48,7 @@ def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Cours
     launch = launched(os.environ)
     experiment = imported(launch)
     resolved = resolved_for(experiment, [*words])
-    declared = load_dataset(resolved.settings.value_of("dataset"), root=Path.cwd())
+    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
     dataset, data, said = chosen(declared, dummy=bool(how["dummy"]), rows=rows)
     return Course(

@@ -43,7 +43,7 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
     launch = launched(os.environ)
     experiment = imported(launch)
     resolved = resolved_for(experiment, words)
-    declared = load_dataset(resolved.settings.value_of("dataset"), root=Path.cwd())
+    declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     dataset, data, said = chosen(declared, dummy=dummy, rows=rows)
     yield {"data": f"{said}, {launch.device}"}

@@ -41,7 +41,7 @@ def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
     launch = launched(os.environ)
     experiment, root = imported(launch), Path.cwd()
     resolved = resolved_for(experiment, words)
-    dataset = load_dataset(resolved.settings.value_of("dataset"), root=root)
+    dataset = load_dataset(resolved.settings.dataset, root=root)
     return Subject(
         experiment=experiment,
         ledger=Ledger(resolved, root=root),

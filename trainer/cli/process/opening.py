@@ -39,7 +39,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     folder = Path(frozen.folder)
     if launch.resumes:
         resolved = replace(resolved, origins=origins_of(last_record(folder), resolved.origins, command=launch.command))
-    dataset = load_dataset(resolved.settings.value_of("dataset"), root=Path())
+    dataset = load_dataset(resolved.settings.dataset, root=Path())
     if experiment.reads_fields:
         check_pairing(resolved, dataset)
     ledger = Ledger(resolved, root=SOURCE)

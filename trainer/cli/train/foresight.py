@@ -12,7 +12,8 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, SettingError
 from trainer.origins import resolve
 from trainer.pairing import check_pairing
-from trainer.training.sketch import sketched, untyped
+from trainer.settings import unnamable
+from trainer.training.sketch import misnamed, sketched, untyped
 from trainer.training.takers import parameter, untaken
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
         raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
     except UnicodeDecodeError:
         return
-    if found := untyped(text):
-        where = f"{file.name}:{found.line}"
-        raise setting_faults.untyped(found.name, found.value, place=where, known=found.known)
+    _require_declarations(text, file=file.name)
     sketch = sketched(text)
     if sketch is None:
         return
@@ -51,6 +50,15 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     dataset = load_dataset(resolved.settings.dataset, root=checkout)
     if sketch.reads_fields:
         check_pairing(resolved, dataset, untold=untold)
+
+
+def _require_declarations(text: str, *, file: str) -> None:
+    """Raise `ExperimentError` for a setting of the experiment that cannot have its name, or has no type."""
+    if wrong := misnamed(text):
+        raise unnamable(wrong[0], wrong[1], place=f"{file}:{wrong[2]}")
+    if found := untyped(text):
+        place = f"{file}:{found.line}"
+        raise setting_faults.untyped(found.name, found.value, place=place, known=found.known)
 
 
 def _require_no_parameter(name: str, text: str, *, file: str) -> None:

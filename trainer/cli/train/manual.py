@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_core import PydanticUndefined
 
+from trainer.setting_names import OPTIONS
 from trainer.settings import LaunchSettings, Role, roles
 from trainer.training.settings import TrainingSettings
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-OWN: Final = ("exp", "settings", "help", "json", "resume", "allow")
+OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
 _USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
        reprise train --resume RUN [--allow KINDS] [--json]
