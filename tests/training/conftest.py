@@ -60,22 +60,22 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("REPRISE_")}
         return {**kept, **mine, "PYTHONPATH": str(self.root)}
 
-    def start(self, *argv: str, host: str = "") -> subprocess.Popen[str]:
-        """Start a training of the experiment, on a host that is told its name."""
+    def start(self, *argv: str, host: str = "", **environ: str) -> subprocess.Popen[str]:
+        """Start a training of the experiment, on a host that is told its name, with further variables."""
         experiment = () if "--exp" in argv else ("--exp", "dots.py")
         command = [sys.executable, "-m", "trainer", "train", *experiment, *argv]
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env={**self.environ, "REPRISE_HOST": host},
+            env={**self.environ, "REPRISE_HOST": host, **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def train(self, *argv: str) -> tuple[int, str, str]:
+    def train(self, *argv: str, **environ: str) -> tuple[int, str, str]:
         """Train to the end; give the exit code and what was printed."""
-        process = self.start(*argv)
+        process = self.start(*argv, **environ)
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 

@@ -1,0 +1,269 @@
+"""Every setting that `--help` lists: given once, with an effect that is observed. A new setting needs a line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.checking import ROOT, launched
+from trainer.data.dataset import load_dataset
+from trainer.determinism import Level, variables
+from trainer.errors import NotFiniteError, RepriseError
+from trainer.ledger import Ledger, kept, made
+from trainer.origins import Origins, resolve, take_apart
+from trainer.training import settings as ours
+from trainer.training.experiment import load_experiment
+from trainer.training.fit import Job, placement, train
+from trainer.training.logs.loggers import loggers
+from trainer.training.readers.twin import twin_of
+from trainer.training.resuming.stop import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = pytest.mark.torch
+BASE: Final = (
+    "--determinism",
+    "off",
+    "--threads",
+    "1",
+    "--max-epochs",
+    "1",
+    "--batch-size",
+    "8",
+    "--tensorboard=false",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a short training left."""
+
+    weights: str = ""
+    steps: int = 0
+    metrics: dict[str, float]
+    lines: tuple[str, ...]
+    files: dict[str, int]
+    used: dict[str, list[str]]
+    fault: str = ""
+
+
+def weights(with_it: Seen, without: Seen) -> bool:
+    return with_it.weights != without.weights
+
+
+def steps(with_it: Seen, without: Seen) -> bool:
+    return with_it.steps != without.steps
+
+
+def size_of(file: str) -> Callable[[Seen, Seen], bool]:
+    return lambda with_it, without: with_it.files.get(file) != without.files.get(file)
+
+
+def lines(with_it: Seen, without: Seen) -> bool:
+    return len(with_it.lines) != len(without.lines)
+
+
+def fault(text: str) -> Callable[[Seen, Seen], bool]:
+    return lambda with_it, without: text in with_it.fault and text not in without.fault
+
+
+def bound_to(setting: str, function: str) -> Callable[[Seen, Seen], bool]:
+    return lambda with_it, _: any(place.startswith(f"{function} (") for place in with_it.used[setting])
+
+
+def goes_on(with_it: Seen, without: Seen) -> bool:
+    return without.fault.startswith(NotFiniteError.__name__) and not with_it.fault.startswith(NotFiniteError.__name__)
+
+
+SGD, DROPS, BEST = ("--optimizer", "sgd"), ("--schedule", "drops", "--drop-every", "2"), ("--monitor", "val_loss")
+LONG = ("--max-epochs", "4", "--learning-rate", "0.05")
+
+IN_A_FIT: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[Seen, Seen], bool]]]] = {
+    # setting: experiment, what it has an effect with, how it is given, what is seen of it
+    "seed": ("digits", (), ("--seed", "1"), weights),
+    "max_epochs": ("digits", (), ("--max-epochs", "2"), steps),
+    "max_steps": ("digits", (), ("--max-steps", "2"), steps),
+    "batch_size": ("digits", (), ("--batch-size", "4"), steps),
+    "accumulate": ("digits", (), ("--accumulate", "2"), steps),
+    "optimizer": ("digits", (), ("--optimizer", "rmsprop"), weights),
+    "learning_rate": ("digits", (), ("--learning-rate", "0.5"), weights),
+    "weight_decay": ("digits", (), ("--weight-decay", "0.5"), weights),
+    "momentum": ("digits", SGD, ("--momentum", "0.1"), weights),
+    "nesterov": ("digits", SGD, ("--nesterov",), weights),
+    "beta1": ("digits", (), ("--beta1", "0.1"), weights),
+    "beta2": ("digits", (), ("--beta2", "0.1"), weights),
+    "epsilon": ("digits", (), ("--epsilon", "0.1"), weights),
+    "schedule": ("digits", (), ("--schedule", "one_cycle"), weights),
+    "warmup_steps": ("digits", (), ("--warmup-steps", "3"), weights),
+    "final_rate": ("digits", ("--schedule", "linear"), ("--final-rate", "0.9"), weights),
+    "drop_every": ("digits", DROPS[:2], ("--drop-every", "1"), weights),
+    "drop_factor": ("digits", DROPS, ("--drop-factor", "0.9"), weights),
+    "ema_decay": ("digits", (), ("--ema-decay", "0.5"), weights),
+    "clip_norm": ("digits", SGD, ("--clip-norm", "0.001"), weights),
+    "precision": ("digits", (), ("--precision", "64-true"), weights),
+    "monitor": ("digits", (*LONG, "--monitor=none"), ("--monitor=val_loss", "--monitor-goal=highest"), weights),
+    "monitor_goal": ("digits", (*LONG, *BEST), ("--monitor-goal", "highest"), weights),
+    "patience": ("digits", (*LONG, *BEST, "--min-delta", "100"), ("--patience", "1"), steps),
+    "min_delta": ("digits", (*LONG, *BEST, "--patience", "1"), ("--min-delta", "100"), steps),
+    "terminate_on_nan": ("digits", ("--learning-rate", "1e38"), ("--no-terminate-on-nan",), goes_on),
+    "workers": ("digits", (), ("--workers", "1"), bound_to("workers", "RunData")),
+    "checkpoint_every": ("digits", (), ("--checkpoint-every", "1"), bound_to("checkpoint_every", "Checkpoints")),
+    "log_every": ("digits", (), ("--log-every", "1"), size_of("metrics.jsonl")),
+    "progress": ("digits", (), ("--no-progress",), lines),
+    "tensorboard": ("digits", (), ("--tensorboard=true",), size_of("tensorboard")),
+    "trace": ("digits", (), ("--trace", "off"), size_of("trace.jsonl")),
+    "ClassificationSettings.classes": ("digits", (), ("--classes", "11"), weights),
+    "ClassificationSettings.label_smoothing": ("digits", (), ("--label-smoothing", "0.5"), weights),
+    "ClassificationSettings.input_field": ("digits", (), ("--input-field", "pixels"), fault("pixels")),
+    "ClassificationSettings.target_field": ("digits", (), ("--target-field", "kind"), fault("kind")),
+    "RegressionSettings.input_field": ("diabetes", (), ("--input-field", "columns"), fault("columns")),
+    "RegressionSettings.target_field": ("diabetes", (), ("--target-field", "kind"), fault("kind")),
+    "VerificationSettings.input_field": ("pairs", (), ("--input-field", "pixels"), fault("pixels")),
+    "VerificationSettings.target_field": ("pairs", (), ("--target-field", "kind"), fault("kind")),
+    "VerificationSettings.margin": ("pairs", (), ("--margin", "3"), weights),
+    "SequenceSettings.input_field": ("characters", (), ("--input-field", "words"), fault("words")),
+    "SequenceSettings.context": ("characters", (), ("--context", "5"), weights),
+}
+
+
+@cache
+def prepared(name: str) -> Any:
+    experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
+    return experiment, *twin_of(load_dataset(_dataset(experiment), root=ROOT), rows=96)
+
+
+def _dataset(experiment: Any) -> str:
+    return str(resolve(experiment.settings, Origins(words=take_apart([]), environ={})).settings.dataset)
+
+
+def words_of(*groups: tuple[str, ...]) -> list[str]:
+    """All groups' words; a later group's option replaces that of an earlier one."""
+    options: dict[str, str | None] = {}
+    for group in groups:
+        options |= take_apart(group).options
+    return [f"--{name.replace('_', '-')}" + ("" if text is None else f"={text}") for name, text in options.items()]
+
+
+def trained(name: str, words: list[str], into: Path) -> Seen:
+    experiment, dataset, data = prepared(name)
+    into.mkdir()
+    ledger = Ledger(resolve(experiment.settings, Origins(words=take_apart(words), environ={})))
+    said: list[str] = []
+    job = Job(
+        run="every",
+        experiment=experiment,
+        ledger=ledger,
+        dataset=dataset,
+        data=data,
+        into=into,
+        stop=Stop(),
+        say=said.append,
+        on_first_step=lambda: None,
+        on_terminal=False,
+        device="cpu",
+        started=monotonic(),
+    )
+    try:
+        found = train(job)
+    except RepriseError as wrong:
+        return Seen(metrics={}, lines=(), files={}, used={}, fault=f"{type(wrong).__name__}: {wrong.message}")
+    entries = ledger.entries()
+    return Seen(
+        weights=found.weights,
+        steps=found.steps,
+        metrics=found.metrics,
+        lines=tuple(said),
+        files={path.name: path.stat().st_size for path in into.iterdir()},
+        used={setting: [*entry.bound, *entry.read] for setting, entry in entries.items()},
+    )
+
+
+@pytest.fixture(autouse=True)
+def _off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in variables(Level.OFF, threads=1).items():
+        monkeypatch.setenv(name, value)
+    with launched():
+        yield
+
+
+@pytest.fixture(scope="module")
+def without() -> dict[tuple[str, tuple[str, ...]], Seen]:
+    return {}
+
+
+@pytest.mark.parametrize("setting", IN_A_FIT)
+def test_a_setting_changes_a_fit(
+    setting: str, tmp_path: Path, without: dict[tuple[str, tuple[str, ...]], Seen]
+) -> None:
+    name, needs, given, effect = IN_A_FIT[setting]
+    if (name, needs) not in without:
+        without[name, needs] = trained(name, words_of(BASE, needs), tmp_path / "without")
+    with_it = trained(name, words_of(BASE, needs, given), tmp_path / "with")
+    assert effect(with_it, without[name, needs]), (with_it, without[name, needs])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"), [(("--devices", "2"), {"devices": 2}), (("--accelerator", "cpu"), {"accelerator": "cpu"})]
+)
+def test_a_setting_says_what_a_training_is_placed_on(words: tuple[str, ...], part: dict[str, object]) -> None:
+    with kept(Ledger(resolve(ours.TrainingSettings, Origins(words=take_apart(["--dataset=d", *words]), environ={})))):
+        assert part.items() <= made(placement, "gpu" if "accelerator" in part else "cpu").items()
+
+
+def test_a_setting_opens_a_page_of_weights_and_biases(tmp_path: Path) -> None:
+    words = ["--dataset=d", "--wandb", "offline", "--wandb-project", "other", "--no-tensorboard"]
+    with kept(Ledger(resolve(ours.TrainingSettings, Origins(words=take_apart(words), environ={})))):
+        page: Any = made(loggers, tmp_path)[-1]
+    assert (type(page).__name__, page._project, page._offline) == ("WandbLogger", "other", True)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("by", ["flag", "environment", "file"])
+def test_another_dataset_is_used_however_it_is_named(checkout: Checkout, by: str, tmp_path: Path) -> None:
+    spots = (checkout.root / "datasets/dots.toml").read_text().replace('name = "dots"', 'name = "spots"')
+    (checkout.root / "datasets/spots.toml").write_text(spots)
+    (tmp_path / "s.toml").write_text('dataset = "spots"\n')
+    words = {"flag": ("--dataset", "spots"), "file": ("--settings", str(tmp_path / "s.toml"))}.get(by, ())
+    environ = {"REPRISE_SETTING_DATASET": "spots"} if by == "environment" else {}
+    code, _, err = checkout.train(*words, "--threads", "1", "--determinism", "off", "--no-publish", **environ)
+    assert code == 0, err
+    record = checkout.last()[1]
+    assert list(record.ingredients.datasets) == ["spots"]
+    assert record.outcome.ledger["dataset"].read[0].startswith("opened (trainer/cli/process/opening.py:")
+    assert (record.ingredients.determinism.level, record.ingredients.determinism.threads) == ("off", 1)
+    assert all(record.outcome.ledger[name].read for name in ("determinism", "threads", "publish"))
+    (checkout.root / "datasets/spots.toml").unlink()
+
+
+@pytest.mark.trains
+def test_an_environment_that_this_is_not_is_rejected(checkout: Checkout) -> None:
+    code, _, err = checkout.train("--environment", "elsewhere")
+    assert code != 0
+    assert "elsewhere" in err
+
+
+BY_COMMAND: Final = {
+    *("dataset", "publish", "determinism", "threads", "environment"),
+    *("devices", "accelerator", "wandb", "wandb_project"),
+}
+
+
+def test_every_setting_of_the_package_has_a_case_here() -> None:
+    """A field of a task by the class that declares it; of all trainings by its name alone."""
+    tasks = [kind for kind in vars(ours).values() if isinstance(kind, type) and issubclass(kind, ours.TrainingSettings)]
+    own = {
+        f"{kind.__name__}.{name}"
+        for kind in tasks
+        if kind is not ours.TrainingSettings
+        for name in kind.__annotations__
+        if name in kind.__pydantic_fields__
+    }
+    assert own | {*ours.TrainingSettings.__pydantic_fields__} == {*IN_A_FIT} | BY_COMMAND
