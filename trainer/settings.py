@@ -147,12 +147,14 @@ def unnamable(name: str, why: str, *, place: str) -> ExperimentError:
 
 def _declared(namespace: dict[str, Any]) -> Iterator[str]:
     """The names that a class declares as settings, or seems to: those with a type, and plain values."""
-    for name, annotation in namespace.get("__annotations__", {}).items():
+    typed = namespace.get("__annotations__", {})
+    for name, annotation in typed.items():
         is_private = isinstance(namespace.get(name), type(PrivateAttr()))
         if not is_private and "ClassVar" not in str(annotation) and get_origin(annotation) is not ClassVar:
             yield name
     for name, value in namespace.items():
-        if not name.startswith("_") and name != "model_config" and (value is None or type(value) in _PLAIN):
+        is_plain = value is None or type(value) in _PLAIN
+        if is_plain and name not in typed and not name.startswith("_") and name != "model_config":
             yield name
 
 

@@ -116,7 +116,8 @@ def _settings_in(declared: ast.ClassDef, known: Container[str]) -> Iterator[tupl
                 if name not in known and "ClassVar" not in ast.unparse(kind) and not _is_private(given):
                     yield name, line.lineno
             case ast.Assign(targets=[ast.Name(id=name)], value=given):
-                if name not in known and not name.startswith("_") and _literal(given) is not _UNKNOWN:
+                is_plain = not name.startswith("_") and name != "model_config" and _literal(given) is not _UNKNOWN
+                if name not in known and is_plain:
                     yield name, line.lineno
 
 
