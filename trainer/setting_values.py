@@ -101,6 +101,24 @@ def typed_value(info: FieldInfo, value: Any) -> Any:
     return _plain(value)
 
 
+def typed_as(info: FieldInfo, value: Any) -> str | None:
+    """Give a text that has this value for this setting: what would be typed for a document's value; `None` if no text has it."""
+    plain = value.isoformat() if isinstance(value, date | time) else value
+    candidates = [plain] if isinstance(plain, str) else []
+    with suppress(ValueError, TypeError):
+        candidates.append(json.dumps(plain, default=_written_out))
+    for candidate in candidates:
+        with suppress(MisfitError):
+            found = typed_text(info, candidate)
+            if (
+                found in (value, plain)
+                and not _is_confused(value, found)
+                and isinstance(found, str) == isinstance(plain, str)
+            ):
+                return candidate
+    return None
+
+
 def typed_default(info: FieldInfo) -> None:
     """Judge a setting's default, which may be of any form that Python has for it. Raises `MisfitError`."""
     if info.validate_default is False or info.default is PydanticUndefined or info.default is None:

@@ -20,7 +20,7 @@ from trainer.errors import UsageError
 from trainer.record import RUN_ID, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FOLDER: Final = "sweeps"
@@ -139,12 +139,15 @@ def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
 
 
-def read_points(path: Path) -> list[dict[str, str]]:
-    """The points in a file: a `[[points]]` table each. Raises `DocumentError`, `UsageError`."""
-    return [
-        {name.replace("-", "_"): _text(value) for name, value in point.items()}
-        for point in read_toml(path, _File).points
+def read_points(path: Path, spell: Callable[[str, Any], str | None] = lambda _, __: None) -> list[dict[str, str]]:
+    """The points in a file: a `[[points]]` table each. Raises `DocumentError`, `UsageError`.
+
+    `spell` gives the text that would be typed for a setting's value, if it knows the setting's type.
+    """
+    points = [
+        {name.replace("-", "_"): value for name, value in point.items()} for point in read_toml(path, _File).points
     ]
+    return [{name: spell(name, value) or _text(value) for name, value in point.items()} for point in points]
 
 
 def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
@@ -158,6 +161,22 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
         if one in made[:number]:
             raise UsageError(f"point {number + 1} is point {made.index(one) + 1} again", hint="leave one out")
     return made
+
+
+def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object]) -> None:
+    """Raise `UsageError` if two points are written in two ways and mean the same: `meant` are the points' documents."""
+    first: dict[str, int] = {}
+    for number, document in enumerate(meant):
+        before = first.setdefault(digest_of_document(document), number)
+        if before == number:
+            continue
+        one, other = points[before], points[number]
+        names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+        told = ", ".join(
+            f"{name} {one.get(name, '(not given)')} and {other.get(name, '(not given)')}" for name in names
+        )
+        said = f"points {before + 1} and {number + 1} are one: {told} are the same value"
+        raise UsageError(said, hint="give each value once")
 
 
 def _require_few(count: int) -> None:

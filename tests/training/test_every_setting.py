@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from time import monotonic
@@ -225,11 +227,19 @@ def test_a_setting_opens_a_page_of_weights_and_biases(tmp_path: Path) -> None:
     assert (type(page).__name__, page._project, page._offline) == ("WandbLogger", "other", True)
 
 
+@pytest.fixture
+def spots(checkout: Checkout) -> Iterator[None]:
+    """A second declaration of the dataset."""
+    file = checkout.root / "datasets/spots.toml"
+    file.write_text((checkout.root / "datasets/dots.toml").read_text().replace('name = "dots"', 'name = "spots"'))
+    yield
+    file.unlink()
+
+
 @pytest.mark.trains
+@pytest.mark.usefixtures("spots")
 @pytest.mark.parametrize("by", ["flag", "environment", "file"])
 def test_another_dataset_is_used_however_it_is_named(checkout: Checkout, by: str, tmp_path: Path) -> None:
-    spots = (checkout.root / "datasets/dots.toml").read_text().replace('name = "dots"', 'name = "spots"')
-    (checkout.root / "datasets/spots.toml").write_text(spots)
     (tmp_path / "s.toml").write_text('dataset = "spots"\n')
     words = {"flag": ("--dataset", "spots"), "file": ("--settings", str(tmp_path / "s.toml"))}.get(by, ())
     environ = {"REPRISE_SETTING_DATASET": "spots"} if by == "environment" else {}
@@ -240,7 +250,25 @@ def test_another_dataset_is_used_however_it_is_named(checkout: Checkout, by: str
     assert record.outcome.ledger["dataset"].read[0].startswith("opened (trainer/cli/process/opening.py:")
     assert (record.ingredients.determinism.level, record.ingredients.determinism.threads) == ("off", 1)
     assert all(record.outcome.ledger[name].read for name in ("determinism", "threads", "publish"))
-    (checkout.root / "datasets/spots.toml").unlink()
+
+
+@pytest.mark.trains
+@pytest.mark.usefixtures("spots")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("check", "dots.py", "--dataset", "spots", "--steps", "30"), "dots.py on spots@1"),
+        (("check", "dots.py", "--settings", "s.toml", "--bits"), "spots@1"),
+        (("bench", "dots.py", "--dataset", "spots", "--steps", "20", "--warmup", "1"), "spots"),
+        (("sweep", "dots.py", "--dataset", "dots,spots", "--max-epochs", "1", "--no-publish"), "2 finished"),
+    ],
+)
+def test_another_dataset_is_used_by_every_command(checkout: Checkout, words: tuple[str, ...], said: str) -> None:
+    (checkout.root / "s.toml").write_text('dataset = "spots"\n')
+    command = [sys.executable, "-m", "trainer", *words, "--threads", "1", "--determinism", "off"]
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
+    assert "nothing in this run uses it" not in done.stdout + done.stderr
+    assert said in done.stdout + done.stderr, (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.trains

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,8 @@ class Wanted:
     source: str
     settings: Mapping[str, Any]
     """What is asked for, the seed too; text, where it was typed."""
+    typed: Mapping[str, Any] = field(default_factory=dict)
+    """Of these, the ones whose type is certain, as a record holds them."""
 
     def is_met_by(self, record: Record) -> bool:
         """Whether a run is what would be made, however it was typed: what was asked for is equal, and nothing else was given."""
@@ -55,16 +57,24 @@ class Wanted:
             and not record.circumstances.changed
             and all(name in values for name in self.settings)
             and given <= self.settings.keys()
-            and all(means(text, values[name]) for name, text in self.settings.items() if name in bearing)
+            and all(self._means(name, values[name]) for name in self.settings if name in bearing)
         )
+
+    def _means(self, name: str, value: object) -> bool:
+        """Whether a recorded value is what is asked for."""
+        if name in self.typed:
+            return canonical(self.typed[name]) == canonical(value)
+        return means(self.settings[name], value)
 
 
 def means(asked: object, value: object) -> bool:
     """Tell whether what was asked for, perhaps as text, is a recorded value.
 
-    >>> means("1e-3", 0.001), means("none", None), means("true", True), means("2", 3)
-    (True, True, True, False)
+    >>> means("1e-3", 0.001), means("none", None), means("true", True), means("2", 3), means(True, 1)
+    (True, True, True, False, False)
     """
+    if not isinstance(asked, str) and isinstance(asked, bool) != isinstance(value, bool):
+        return False
     if asked == value or str(asked) == value:
         return True
     if asked in ("none", "null"):

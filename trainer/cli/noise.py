@@ -25,6 +25,7 @@ from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.sameness.noise import FEWEST, SEED
 from trainer.sameness.spread import LEVEL, POWER, seeds_needed, spread
+from trainer.training.sketch import sketched_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +74,9 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
     brought = {} if place.outside is None else {place.file.as_posix(): place.outside}
     source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
     words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}
-    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins))
+    sketch = sketched_in(place.outside or CHECKOUT / place.file)
+    typed = sketch.typed(origins) if sketch else {}
+    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins), typed=typed)
     found = {
         seed: made_before(replace(wanted, settings={**wanted.settings, SEED: seed}), runs_folder()) for seed in seeds
     }

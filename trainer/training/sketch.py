@@ -16,12 +16,16 @@ import pydantic
 from pydantic import Field
 
 from trainer.errors import ExperimentError
+from trainer.origins import Origins, asked, resolve
 from trainer.setting_names import name_fault
+from trainer.setting_values import typed_as
+from trainer.settings import written
 from trainer.training import settings as ours
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+    from pathlib import Path
 
 STEPS: Final = frozenset(
     {"samples", "setup", "training_step", "validation_step", "test_step", "parted", "_parted", "used_fields"}
@@ -49,6 +53,30 @@ class Sketch:
     reads_fields: bool = True
     """Whether the package's own steps read the sample's fields; an experiment that has steps of its own may not care for them."""
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The settings whose type the text makes certain."""
+        fields = self.settings.__pydantic_fields__
+        return frozenset(name for name, info in fields.items() if info.annotation is not Any)
+
+    def given(self, origins: Origins) -> dict[str, Any]:
+        """The values that were given, as a record holds them; a text if its setting's type is not certain. Raises `SettingError`."""
+        resolved, texts = resolve(self.settings, origins), asked(origins)
+        values = written(resolved.settings)
+        return {
+            name: values[name] if name in self.known else texts.get(name)
+            for name, origin in resolved.origins.items()
+            if origin.is_given and name in values
+        }
+
+    def typed(self, origins: Origins) -> dict[str, Any]:
+        """The values that were given to settings whose type is certain, as a record holds them. Raises `SettingError`."""
+        return {name: value for name, value in self.given(origins).items() if name in self.known}
+
+    def spelled(self, name: str, value: Any) -> str | None:
+        """The text that would be typed for a setting's value, if its type is certain and a text has that value."""
+        return typed_as(self.settings.__pydantic_fields__[name], value) if name in self.known else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untyped:
@@ -66,6 +94,14 @@ class _Declared(NamedTuple):
     settings: ast.ClassDef
     base: type[TrainingSettings]
     names: dict[str, str]
+
+
+def sketched_in(file: Path) -> Sketch | None:
+    """Sketch the settings of the experiment in a file; `None` if it cannot be read as text."""
+    try:
+        return sketched(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def sketched(text: str) -> Sketch | None:

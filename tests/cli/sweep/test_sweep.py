@@ -107,3 +107,61 @@ def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SettingError, match="token is a secret") as caught:
         told(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
+
+
+def experiment(folder: Path, *lines: str) -> str:
+    """An experiment with these settings of its own; what makes one of them uncertain is for its import to tell."""
+    file = folder / "mine.py"
+    body = "".join(f"    {line}\n" for line in lines)
+    file.write_text(
+        "from typing import Literal\n"
+        "from trainer.training.tasks.classification import ClassificationSettings, Classifier\n"
+        f"class Settings(ClassificationSettings):\n    dataset = 'digits'\n    classes = 10\n{body}"
+        "class Net(Classifier):\n    def __init__(self, *, u=0, kind=0, name=0): ...\n"
+    )
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--learning-rate", "1e-4,0.0001"],
+            "points 1 and 2 are one: learning_rate 1e-4 and 0.0001 are the same value",
+        ),
+        (["--learning-rate", "1e-3,1.0e-3", "--seed", "1,2"], "points 1 and 3 are one: learning_rate 1e-3 and 1.0e-3"),
+        (["--max-steps", "1_000,1000"], "max_steps 1_000 and 1000 are the same value"),
+        (["--monitor", "none,null"], "monitor none and null are the same value"),
+        (["--seed", "1,1"], "1 stands there twice"),
+    ],
+)
+def test_one_value_in_two_ways_is_one_point(runs: Path, words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        told("digits", words, points=None)
+    assert not (runs / "sweeps").exists()
+
+
+def test_a_point_that_gives_a_default_is_the_point_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "points.toml").write_text("[[points]]\nseed = 0\n[[points]]\nbatch_size = 32\n")
+    with pytest.raises(UsageError, match=r"points 1 and 2 are one: seed 0 and \(not given\), batch_size"):
+        told("digits", [], points=str(tmp_path / "points.toml"))
+
+
+def test_a_text_in_a_file_of_points_stays_a_text(tmp_path: Path) -> None:
+    name = experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
+    lines = ["u = 5", "u = '5'", "name = 'none'", "name = '\"q\"'", "kind = '1'", "learning_rate = 1e-4", "u = 'x,y'"]
+    (tmp_path / "points.toml").write_text("".join(f"[[points]]\n{line}\n" for line in lines))
+    points = told(name, [], points=str(tmp_path / "points.toml")).asked.points
+    assert [next(iter(point.values())) for point in points] == ["5", '"5"', "none", '"q"', '"1"', "0.0001", "x,y"]
+
+
+def test_a_sweep_keeps_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes("batch-size = 16\r\n".encode("utf-16"))
+    found = told("digits", ["--seed", "1,2", "--settings", str(tmp_path / "s.toml")], points=None).asked
+    assert found.file == "batch-size = 16\n"
+
+
+def test_another_dataset_is_an_axis() -> None:
+    with pytest.raises(SettingError, match="input_field is 'image', which is what this experiment asks for"):
+        told("digits", ["--dataset", "digits,diabetes"], points=None)
+    assert told("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]

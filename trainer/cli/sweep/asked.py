@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
-from trainer.errors import DocumentError, RepriseError, SettingError, UsageError
-from trainer.origins import Words, take_apart
+from trainer.document import parse_toml
+from trainer.errors import RepriseError, SettingError, UsageError
+from trainer.origins import Origins, Words, resolve, take_apart
+from trainer.plain_text import read_text
 from trainer.setting_faults import all_of, each_of
-from trainer.settings import ENVIRONMENT_PREFIX, is_secret
-from trainer.sweep import Asked, crossed, read_points, values
+from trainer.settings import ENVIRONMENT_PREFIX, is_secret, written
+from trainer.sweep import Asked, crossed, read_points, require_distinct, values
 from trainer.training.settings import TrainingSettings
-from trainer.training.sketch import sketched
+from trainer.training.sketch import sketched_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -39,8 +40,8 @@ class Told:
 
     asked: Asked
     extra: dict[str, Path]
-    certain: bool
-    """Whether the experiment's text made certain that its settings are right; otherwise it must be imported."""
+    sketch: Sketch | None
+    """The experiment's settings if its text makes them certain; otherwise it must be imported."""
 
 
 def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> Told:
@@ -51,8 +52,10 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
         raise UsageError("sweep needs an experiment", hint="reprise sweep digits --learning-rate 1e-4,3e-4 --seed 1..5")
     if experiment is not None and "exp" in words.options:
         raise UsageError(f"the experiment is named twice: {experiment} and --exp", hint="name it once")
-    axes, fixed = _parted(words, unknown=_unknown(name, words))
-    made = crossed(read_points(Path(points)) if points else [{}], axes)
+    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
+    sketch = sketched_in(place.outside or CHECKOUT / place.file)
+    axes, fixed = _parted(words, unknown=_unknown(sketch, words))
+    made = crossed(_read_points(Path(points), sketch) if points else [{}], axes)
     if both := sorted({other for point in made for other in point} & fixed.keys()):
         raise UsageError(f"{both[0]} is given for every point and for single ones", hint="give it once")
     file = words.options.get("settings")
@@ -61,9 +64,10 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
     if not axes and points is None:
         raise UsageError(f"{_NONE}: a list or a range", hint="--learning-rate 1e-4,3e-4 --seed 1..5; or --points FILE")
     path = once.place.outside or CHECKOUT / once.place.file
-    sketch = _sketch(path)
     known, hidden = _environment(os.environ, sketch)
     text = None if once.file is None else _text(once.file, path, sketch)
+    if sketch is not None:
+        require_distinct(made, [_meant(sketch, point, typed, once.file) for point in made])
     return Told(
         asked=Asked(
             experiment=once.place.name,
@@ -75,14 +79,23 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
             points=made,
         ),
         extra={} if once.place.outside is None else {once.place.file.as_posix(): once.place.outside},
-        certain=sketch is not None,
+        sketch=sketch,
     )
 
 
-def _unknown(name: str, words: Words) -> set[str]:
+def _read_points(path: Path, sketch: Sketch | None) -> list[dict[str, str]]:
+    return read_points(path) if sketch is None else read_points(path, sketch.spelled)
+
+
+def _meant(sketch: Sketch, point: Mapping[str, str], typed: Sequence[str], file: Path | None) -> dict[str, object]:
+    """The settings of a point: all of them, and the texts of those whose type is not certain."""
+    words = take_apart([*typed, *(f"--{key.replace('_', '-')}={text}" for key, text in point.items())])
+    origins = Origins(words=words.without(*_OWN, "json"), environ=os.environ, file=file)
+    return written(resolve(sketch.settings, origins).settings) | sketch.given(origins)
+
+
+def _unknown(sketch: Sketch | None, words: Words) -> set[str]:
     """The names that certainly are no settings, so that nothing is told about them but that."""
-    place = find_experiment(name, checkout=CHECKOUT, here=Path.cwd())
-    sketch = _sketch(place.outside or CHECKOUT / place.file)
     if sketch is None:
         return set()
     known, given = sketch.settings.__pydantic_fields__, words.without(*_OWN).options
@@ -140,13 +153,6 @@ def _placed(fault: RepriseError, numbers: Sequence[int], points: Sequence[Mappin
     return SettingError(f"{fault.message}{where}", hint=fault.hint)
 
 
-def _sketch(experiment: Path) -> Sketch | None:
-    try:
-        return sketched(experiment.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _environment(environ: Mapping[str, str], sketch: Sketch | None) -> tuple[dict[str, str], list[str]]:
     """The settings of the environment that are certainly no secrets, and the names of the others."""
     given = {name: text for name, text in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
@@ -162,11 +168,8 @@ def _is_plain(name: str, sketch: Sketch | None) -> bool:
 
 def _text(file: Path, experiment: Path, sketch: Sketch | None) -> str:
     """The settings file, which the sweep keeps. Raises `SettingError` where it holds what the experiment calls a secret."""
-    try:
-        text, said = (each.read_text(encoding="utf-8") for each in (file, experiment))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DocumentError(f"settings file {file} cannot be read: {fault}", hint="check it") from fault
-    for name in tomllib.loads(text):
+    text, said = read_text(file), experiment.read_text(encoding="utf-8", errors="replace")
+    for name in (key.replace("-", "_") for key in parse_toml(text, where=f"settings file {file}")):
         if not _is_plain(name, sketch) and re.search(rf"^\s+{name}\s*:.*Secret", said, re.MULTILINE):
             told = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"
             raise SettingError(told, hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.sweep.asked import Told
     from trainer.record import Record
+    from trainer.training.sketch import Sketch
 
 
 def begun(asked_for: Told, *, again: bool) -> Sweep:
@@ -60,10 +61,10 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     )
     folder = begin(sweep, bundle, runs=runs_folder())
     try:
-        if not asked_for.certain:
+        if asked_for.sketch is None:
             _require_right(sweep, folder)
         if not again:
-            sweep = _with_equal_runs(sweep, folder)
+            sweep = _with_equal_runs(sweep, folder, asked_for.sketch)
             save(sweep, folder)
     except BaseException:  # refused: then there was no sweep
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,15 +93,16 @@ def _require_finished(earlier: Sweep, changed: list[str]) -> None:
         raise RunError(said, hint=hint)
 
 
-def _with_equal_runs(sweep: Sweep, folder: Path) -> Sweep:
+def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep:
     """The sweep with the runs that are here already and are what a point would become."""
     records = list(_records())
     file = folder / SETTINGS if sweep.asked.file is not None else None
     accelerator = "cuda" if gpus_for(sweep, folder) else "cpu"
     for number, point in enumerate(sweep.points):
         words = take_apart([*sweep.asked.words, *point.words()])
-        given = asked(Origins(words=words.without("json"), environ=sweep.asked.environment, file=file))
-        wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given)
+        origins = Origins(words=words.without("json"), environ=sweep.asked.environment, file=file)
+        given, typed = asked(origins), sketch.typed(origins) if sketch else {}
+        wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
         run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
             say(f"point {number + 1}, {point}: run {run} is here already")

@@ -15,9 +15,11 @@ from trainer.cli.places import CHECKOUT
 from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import OWN
 from trainer.data.dataset import load_dataset
-from trainer.errors import RepriseError, SettingError
+from trainer.errors import RepriseError, SettingError, UsageError
 from trainer.origins import Origins, resolve, take_apart
 from trainer.setting_faults import each_of
+from trainer.settings import written
+from trainer.sweep import require_distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,20 +41,31 @@ def _found(folder: Path) -> list[list[Any]]:
     sweep = load(folder)
     place = find_experiment(sweep.asked.experiment, checkout=CHECKOUT, here=CHECKOUT)
     settings = load_experiment(place.name, CHECKOUT / place.file, root=CHECKOUT).settings
-    return [
+    meant: list[object] = []
+    found = [
         [number, fault.message, fault.hint]
         for number, point in enumerate(sweep.points)
-        for fault in _faults(settings, sweep, point, folder)
+        for fault in _faults(settings, sweep, point, folder, meant)
     ]
+    if not found:
+        try:
+            require_distinct([point.settings for point in sweep.points], meant)
+        except UsageError as fault:
+            found = [[number, fault.message, fault.hint] for number in range(len(sweep.points))]
+    return found
 
 
-def _faults(settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path) -> Iterator[RepriseError]:
+def _faults(
+    settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path, meant: list[object]
+) -> Iterator[RepriseError]:
+    """What is wrong with a point; what it means is added to `meant`."""
     file = None if sweep.asked.file is None else folder / SETTINGS
     words = take_apart([*sweep.asked.words, *point.words()])
     try:
         made = resolve(
             settings, Origins(words=words.without(*OWN), environ=sweep.asked.environment, file=file)
         ).settings
+        meant.append(written(made))
         load_dataset(made.dataset, root=CHECKOUT)
     except SettingError as fault:
         yield from each_of(fault)
