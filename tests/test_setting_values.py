@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -46,7 +50,7 @@ class Row(TypedDict):
 
 class Settings(LaunchSettings):
     depth: Literal[1, 2, 3] = 1
-    share: Literal[0.1, 0.5] = 0.1
+    share: Literal[0.1, 0.5] = 0.1  # type: ignore[valid-type]  # the standard has no numbers with a point here; pydantic has
     mixed: Literal[True, "auto", 3] = "auto"
     sizes: Sequence[int] = (8,)
     grid: list[list[int]] = []
@@ -334,7 +338,7 @@ def _right(name: str) -> str:
 def test_an_experiments_default_may_be_written_as_any_form_of_its_type() -> None:
     space = {"pair": [1, 2], "sizes": [1], "day": "2026-01-31", "kernel": "large", "names": ("a",), "rate": 1}
     kind = type("Experiment", (Settings,), {"__module__": __name__, **space})
-    found = resolve(kind, Origins(words=take_apart([]), environ={})).settings
+    found: Any = resolve(kind, Origins(words=take_apart([]), environ={})).settings
     assert (found.value_of("pair"), found.value_of("rate"), found.value_of("names")) == ((1.0, 2.0), 1.0, ["a"])
 
 
@@ -417,10 +421,7 @@ def test_validators_of_the_experiment_are_run_once_and_speak_for_themselves() ->
 
 @given(some.integers(-(2**53) + 1, 2**53 - 1) | some.text(some.characters(exclude_categories=["Cs", "Cc"])))
 def test_a_number_or_a_text_in_quotes_survives_the_command_line(found: int | str) -> None:
-    import json
-
-    typed = json.dumps(found) if isinstance(found, str) else str(found)
-    assert value("either", typed) == found
+    assert value("either", json.dumps(found) if isinstance(found, str) else str(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -451,8 +452,6 @@ def test_a_settings_file_is_read_in_the_encoding_that_its_mark_names(tmp_path: P
 
 
 def test_a_named_pipe_is_no_settings_file(tmp_path: Path) -> None:
-    import os
-
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DocumentError, match="is a named pipe or a device; expected a file"):
         made(file=tmp_path / "pipe")
@@ -463,3 +462,35 @@ def test_names_in_a_file_may_have_dashes(tmp_path: Path) -> None:
     file.write_text("no-such = 1\n")
     with pytest.raises(SettingError, match="unknown setting no_such"):
         made(file=file)
+
+
+ROWS = [
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|\n"))]
+    for line in (Path(__file__).parents[1] / "docs/settings.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| `.*\| `--x", line)
+]
+TYPES = {"Sequence": Sequence, "Literal": Literal, "Kernel": Kernel, "date": date, "Path": Path}
+
+
+def of_type(declared: str) -> type[LaunchSettings]:
+    annotation = re.findall("`([^`]*)`", declared)[0].replace("\\|", "|")
+    return type("Row", (LaunchSettings,), {"__annotations__": {"x": eval(annotation, TYPES)}, "__module__": __name__})  # noqa: S307 - a row of the docs
+
+
+def typed(kind: type[LaunchSettings], words: str) -> object:
+    resolved = resolve(kind, Origins(words=take_apart(shlex.split(words)), environ={}))
+    return written(resolved.settings)["x"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_every_row_of_the_documented_types_is_true(row: list[str]) -> None:
+    kind, (right, _, wrong) = of_type(row[0]), row[1].partition("; not ")
+    words, values = re.findall("`([^`]*)`", right), [json.loads(each) for each in re.findall("`([^`]*)`", row[2])]
+    assert [typed(kind, each) for each in words] == values
+    for text in re.findall("`([^`]*)`", wrong):
+        with pytest.raises(SettingError, match="expected"):
+            typed(kind, shlex.join([f"--x={text}"]))
+
+
+def test_the_docs_have_a_row_for_every_common_type() -> None:
+    assert len(ROWS) == 19

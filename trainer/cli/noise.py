@@ -75,8 +75,8 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
     source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
     words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}
     sketch = sketched_in(place.outside or CHECKOUT / place.file)
-    typed = sketch.typed(origins) if sketch else {}
-    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins), typed=typed)
+    values = sketch.typed(origins) if sketch else {}
+    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins), typed=values)
     found = {
         seed: made_before(replace(wanted, settings={**wanted.settings, SEED: seed}), runs_folder()) for seed in seeds
     }
