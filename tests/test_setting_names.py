@@ -75,7 +75,7 @@ def test_a_name_is_rejected_by_its_line_early_and_late(tmp_path: Path, line: str
 def test_what_is_no_setting_of_its_own_may_have_any_name(line: str) -> None:
     text = f"{HEAD}class Settings(ClassificationSettings):\n    {line}\n"
     assert misnamed(text) is None
-    exec(compile(text, "mine.py", "exec"), {"__name__": "mine"})  # noqa: S102 - the experiment
+    exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - the experiment
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,10 @@ def test_an_experiment_is_rejected_before_it_is_imported() -> None:
         foresight._require_declarations(
             f"{HEAD}class Settings(ClassificationSettings):\n    exp: int = 3\n", file="mine.py"
         )
+
+
+def test_an_iterable_that_can_be_read_once_is_no_setting() -> None:
+    text = "from collections.abc import Iterable\nfrom trainer.settings import LaunchSettings\n"
+    text += "class Settings(LaunchSettings):\n    x: Iterable[int] = ()\n"
+    with pytest.raises(ExperimentError, match="setting x is declared as an iterable, which can be read only once"):
+        exec(compile(text, "mine.py", "exec", dont_inherit=True), {"__name__": "mine"})  # noqa: S102 - the experiment

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -374,6 +374,20 @@ def test_a_wrong_value_that_a_later_origin_replaces_is_no_fault(tmp_path: Path) 
     file = tmp_path / "s.toml"
     file.write_text("count = true\n")
     assert made("--count=3", file=file).settings.count == 3
+
+
+class Held(LaunchSettings):
+    made: Callable[[], int] = int
+    raw: bytes = b"\xff"
+    kind: type[Enum] = Kernel
+
+
+@pytest.mark.parametrize("name", ["made", "raw", "kind"])
+def test_a_value_that_no_document_has_is_named(name: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        resolve(Held, Origins(words=take_apart([]), environ={}))
+    said = f"setting {name}, as the experiment has it: found a value of type"
+    assert said in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_sets_and_tables_have_one_order_in_memory() -> None:

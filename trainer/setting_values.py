@@ -187,8 +187,13 @@ def unrecordable(value: Any) -> str | None:
         case float() if not abs(value) < float("inf"):
             return "a number that is not finite"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
-    holds = isinstance(inner, list | tuple | set | frozenset)
-    return next(filter(None, map(unrecordable, inner)), None) if holds else None
+    if isinstance(inner, list | tuple | set | frozenset):
+        return next(filter(None, map(unrecordable, inner)), None)
+    try:
+        to_jsonable_python(inner)
+    except ValueError:  # pydantic's, of a type that JSON has no form for, and of bytes that are no text
+        return f"a value of type {type(inner).__name__}"
+    return None
 
 
 def _candidates(info: FieldInfo, text: str) -> list[Any]:

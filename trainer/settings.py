@@ -12,6 +12,7 @@ from __future__ import annotations
 import linecache
 import re
 import sys
+from collections.abc import Generator, Iterable, Iterator
 from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +27,7 @@ from trainer.setting_names import name_fault, negation_fault
 from trainer.setting_values import document_of, holds_set, is_flag, members, one_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from types import FrameType
     from typing import Self
 
@@ -38,6 +39,7 @@ else:
 
 _PACKAGE: Final = ("trainer.settings", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
+_READ_ONCE: Final = (Iterable, Iterator, Generator)
 _PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
 _LINES: Final = 10_000
 """Lines of a class in which a declaration is looked for."""
@@ -167,6 +169,16 @@ def _require_names(bases: tuple[type, ...], namespace: dict[str, Any], frame: Fr
             raise unnamable(name, why, place=_place(name, frame))
 
 
+def _require_fields(fields: dict[str, FieldInfo], frame: FrameType) -> None:
+    """Raise `ExperimentError` for two names of one option, and for a type whose values can be read only once."""
+    if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
+        raise unnamable(*found, place=_place(found[0], frame))
+    for name, info in fields.items():
+        if any((get_origin(kind) or kind) in _READ_ONCE for kind in members(info.annotation)):
+            said = f"{_place(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
+            raise ExperimentError(said, hint=f"declare {name} as a Sequence, or as a list")
+
+
 def _place(name: str, frame: FrameType) -> str:
     """Where the class that is being made in this frame declares a name."""
     file = frame.f_code.co_filename
@@ -193,8 +205,7 @@ class _Inheriting(ModelMetaclass):
                 namespace[field] = Field(default=namespace[field], description=info.description)
         made: Any = super().__new__(mcs, name, bases, namespace, **options)
         fields: dict[str, FieldInfo] = made.__pydantic_fields__
-        if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
-            raise unnamable(*found, place=_place(found[0], frame))
+        _require_fields(fields, frame)
         return made
 
 

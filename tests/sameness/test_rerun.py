@@ -47,7 +47,7 @@ def test_a_setting_that_was_set_to_nothing_is_said_by_a_word() -> None:
     """A settings file has no word for nothing; a default that is nothing needs none."""
     values: dict[str, JsonValue] = {"clip_norm": None, "max_steps": None}
     again = rerun(a_record(settings=values, origins={"clip_norm": "command line", "max_steps": "default"}))
-    assert again.words("f")[3:] == ["--clip-norm=none"]
+    assert again.words("f")[3:] == ["--clip-norm=null"]
 
 
 def test_the_device_is_the_one_that_was_found() -> None:
@@ -115,3 +115,11 @@ def test_a_record_without_an_image_says_what_to_do() -> None:
     with pytest.raises(IrreproducibleError, match="nothing was handed in") as caught:
         image_name(a_record(image=image, layers=None))
     assert "--here" in str(caught.value.hint)
+
+
+def test_a_null_within_a_list_is_said_by_a_word_too() -> None:
+    """TOML has no null."""
+    values: dict[str, JsonValue] = {"limits": [1, None], "table": {"a": [None]}, "sizes": [1]}
+    again = rerun(a_record(settings=values, origins=dict.fromkeys(values, "command line")))
+    assert again.words("f")[3:] == ["--limits=[1, null]", '--table={"a": [null]}']
+    assert b"sizes" in again.file()

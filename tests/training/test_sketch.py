@@ -117,3 +117,31 @@ def test_steps_of_its_own_may_read_other_fields() -> None:
     assert plain is not None
     assert own is not None
     assert (plain.reads_fields, own.reads_fields) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        ("list[int]", [1], ["a"]),
+        ("Sequence[int]", [1], ["a"]),
+        ("tuple[int, ...]", [1, 2], ["a"]),
+        ("tuple[float, float]", [1, 2], [1]),
+        ("dict[str, list[int]]", {"a": [1]}, {"a": 1}),
+        ("Optional[PositiveInt]", None, 0),
+        ("list[Literal[1, 2]]", [2], [3]),
+    ],
+)
+def test_what_a_list_or_a_table_holds_is_read(kind: str, right: object, wrong: object) -> None:
+    head = "from collections.abc import Sequence\nfrom typing import Literal, Optional\n"
+    sketch = sketched(f"{head}{HEAD}class Settings(Base):\n    dataset = 'd'\n    classes = 2\n    x: {kind} = None\n")
+    assert sketch is not None
+    assert "x" in sketch.known
+    sketch.settings.model_validate({"x": right})
+    with pytest.raises(ValidationError):
+        sketch.settings.model_validate({"x": wrong})
+
+
+def test_a_list_of_what_is_not_plain_admits_everything() -> None:
+    sketch = drawn("dataset = 'd'\n    classes = 2\n    x: list[Kernel] = []")
+    assert sketch is not None
+    assert "x" not in sketch.known

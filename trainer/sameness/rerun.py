@@ -6,6 +6,7 @@ alone, and values travel in a file, so that nothing of a stranger's record can b
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -32,11 +33,14 @@ class Rerun(Document):
     experiment: str
     settings: dict[str, JsonValue]
     unset: tuple[str, ...] = ()
-    """Settings that somebody had set to nothing, which a settings file cannot say."""
+    """Settings whose value is null, which a settings file cannot say."""
+    with_null: dict[str, JsonValue] = {}
+    """Settings whose value has a null in it, which a settings file cannot say either."""
 
     def words(self, file: str) -> list[str]:
         """The command line of `train`, with the settings in `file`. Each word holds one option and its value."""
-        options = [f"--{name.replace('_', '-')}=none" for name in self.unset]
+        nulls = {**dict.fromkeys(self.unset), **self.with_null}  # `null`: `none` may be one of a setting's own texts
+        options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in nulls.items()]
         return ["train", f"--exp={self.experiment}", f"--settings={file}", *options]
 
     def file(self) -> bytes:
@@ -88,9 +92,15 @@ def _given(record: Record) -> dict[str, JsonValue]:
 def _starting(record: Record, given: dict[str, JsonValue]) -> Rerun:
     return Rerun(
         experiment=record.ingredients.experiment,
-        settings={name: value for name, value in given.items() if value is not None},
+        settings={name: value for name, value in given.items() if not _has_null(value)},
         unset=tuple(sorted(name for name, value in given.items() if value is None)),
+        with_null={name: value for name, value in sorted(given.items()) if value is not None and _has_null(value)},
     )
+
+
+def _has_null(value: JsonValue) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(_has_null(each) for each in inner)
 
 
 def image_name(record: Record) -> ImageName:

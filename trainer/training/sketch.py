@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from types import EllipsisType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Optional, Union
 
 import pydantic
 from pydantic import Field
@@ -33,6 +35,7 @@ STEPS: Final = frozenset(
 """The methods of `Task` by which the fields of a sample are made and read."""
 _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
+_HOLDERS: Final = ("list", "tuple", "dict", "set", "frozenset")
 _TYPES: Final = ("bool", "int", "float", "str", "list", "tuple", "dict", "set")
 _NAMED: Final = {
     name: getattr(pydantic, name)
@@ -242,7 +245,7 @@ def _imported(body: list[ast.stmt]) -> dict[str, str]:
         alias.asname or alias.name: alias.name
         for node in body
         if isinstance(node, ast.ImportFrom)
-        and (node.module in {"pydantic", "typing"} or (node.module or "").startswith(_PACKAGE))
+        and (node.module in {"pydantic", "typing", "collections.abc"} or (node.module or "").startswith(_PACKAGE))
         for alias in node.names
     }
 
@@ -276,6 +279,8 @@ def _type(node: ast.expr, names: dict[str, str]) -> Any:
             found = _NAMED.get(names.get(name, ""), Any)
         case ast.Constant(value=None):
             found = None
+        case ast.Constant(value=EllipsisType()):
+            found = ...
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             found = _either(_type(left, names), _type(right, names))
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if names.get(name) == "Literal":
@@ -285,7 +290,24 @@ def _type(node: ast.expr, names: dict[str, str]) -> Any:
             names.get(name) == "Annotated"
         ):
             found = _marked(_type(kind, names), marks, names)
+        case ast.Subscript(value=ast.Name(id=name), slice=inner) if (holder := _holder(name, names)) is not None:
+            kinds = [_type(each, names) for each in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
+            found = Any if Any in kinds else _held(holder, kinds)
     return found
+
+
+def _held(holder: Any, kinds: list[Any]) -> Any:
+    try:
+        return holder[kinds[0] if len(kinds) == 1 else tuple(kinds)]
+    except TypeError:  # the import reports it
+        return Any
+
+
+def _holder(name: str, names: dict[str, str]) -> Any:
+    """The type that holds others by this name: a builtin one, or one of the library."""
+    if name in _HOLDERS and name not in names:
+        return getattr(builtins, name)
+    return {"Sequence": Sequence, "Mapping": Mapping, "Optional": Optional, "Union": Union}.get(names.get(name, ""))
 
 
 def _marked(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:

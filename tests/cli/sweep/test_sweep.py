@@ -141,6 +141,13 @@ def test_one_value_in_two_ways_is_one_point(runs: Path, words: list[str], said: 
     assert not (runs / "sweeps").exists()
 
 
+def test_lists_and_tables_are_compared_by_value(tmp_path: Path) -> None:
+    name = experiment(tmp_path, "u: list[float] = []", "kind: dict[str, int] = {}")
+    for words in (["--u", "[8,16],[8, 16.0]"], ["--kind", '{"a":1,"b":2},{"b": 2, "a": 1}']):
+        with pytest.raises(UsageError, match="points 1 and 2 are one"):
+            told(name, words, points=None)
+
+
 def test_a_point_that_gives_a_default_is_the_point_that_does_not(tmp_path: Path) -> None:
     (tmp_path / "points.toml").write_text("[[points]]\nseed = 0\n[[points]]\nbatch_size = 32\n")
     with pytest.raises(UsageError, match=r"points 1 and 2 are one: seed 0 and \(not given\), batch_size"):
