@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
+from trainer.data.reader import Column, Table
 from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
-from trainer.training.failures import attributed, own_failure
+from trainer.training.failures import attributed, attributing, own_failure
+from trainer.training.readers import Pick
+from trainer.training.readers.folder import Folder
+from trainer.training.readers.tables import TableRows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -283,3 +289,14 @@ def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(
 def test_what_an_experiment_raises_as_it_is_imported_is_its_own(tmp_path: Path, raised: str) -> None:
     with pytest.raises(ExperimentFailedError, match=r"small.py:\d+: the experiment raised"):
         Small(place=tmp_path, code=f"raise {raised}").loaded()
+
+
+def test_what_pyarrow_raises_in_a_reader_is_named_with_what_was_being_done(tmp_path: Path) -> None:
+    names = ["a", "a"]
+    pq.write_table(pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=names), tmp_path / "t.parquet")
+    reader = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
+    with (
+        pytest.raises(ExperimentFailedError, match="raised KeyError while reading samples"),
+        attributing(file=tmp_path / "small.py", root=tmp_path, net="Net"),
+    ):
+        TableRows(reader, Folder(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.actions.run import load_record
-from trainer.errors import ExperimentFailedError, NotFiniteError
+from trainer.errors import ExperimentError, ExperimentFailedError, NotFiniteError
 from trainer.host.image_claim import BAKED
 from trainer.record import EvaluatedWeights, Record, Status
 
@@ -157,6 +157,31 @@ def test_two_devices_train_and_agree_with_themselves(checkout: Checkout) -> None
         found.append(checkout.last()[1])
     assert found[0].ingredients.device.world_size == 2
     assert found[0].outcome.weights == found[1].outcome.weights
+
+
+def test_a_net_without_parameters_is_named_and_no_run_is_kept(checkout: Checkout) -> None:
+    code = (checkout.root / "dots.py").read_text().replace("self.layers(", "(lambda x: x.flatten(1)[:, :2])(")
+    code = code.replace("        self.layers = nn", "        print('\\udcff\\uac00')\n        layers = nn")
+    (checkout.root / "empty.py").write_text(code)
+    before = set((checkout.root / "runs").iterdir())
+    number, _, err = checkout.train("--exp", "empty.py")
+    assert number == ExperimentError.code, err
+    assert "reprise: Net has no parameters: there is nothing to train" in err
+    assert "bug in Reprise" not in err
+    assert set((checkout.root / "runs").iterdir()) == before
+
+
+def test_an_experiment_that_exits_is_a_failed_run_with_its_line(checkout: Checkout) -> None:
+    code = (
+        (checkout.root / "dots.py")
+        .read_text()
+        .replace("return self.layers", "raise SystemExit(0)\n        return self")
+    )
+    (checkout.root / "leaves.py").write_text(code)
+    number, _, err = checkout.train("--exp", "leaves.py")
+    assert number == ExperimentFailedError.code, err
+    assert "the experiment raised SystemExit: 0" in err
+    assert checkout.last()[1].outcome.status is Status.FAILED
 
 
 @pytest.mark.long
