@@ -19,7 +19,7 @@ from trainer.digest import (
 )
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DocumentError, RepriseError, StoreDeniedError
-from trainer.suggest import did_you_mean, nearest
+from trainer.suggest import did_you_mean, listed, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +76,15 @@ def test_a_near_name_is_suggested_and_a_far_one_is_not() -> None:
     """Dashes, underscores and case do not hide a likeness."""
     assert nearest("Learning-Rat", ["learning_rate", "seed"]) == ["learning_rate"]
     assert did_you_mean("zzz", ["digits", "faces"]) == "known: digits, faces"
+
+
+def test_a_hint_never_lists_a_whole_folder() -> None:
+    many = [f"{number:06}/{'x' * 40}.png" for number in range(5000)]
+    assert len(did_you_mean("nope.csv", many)) < 250
+    assert listed(many).endswith(" more")
+    assert len(listed([300 * "x", 300 * "y"])) < 150
+    assert len(did_you_mean(300 * "x", [299 * "x"])) < 100
+    assert listed([]) == ""
 
 
 @pytest.mark.parametrize(

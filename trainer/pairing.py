@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.data.reader import Arrays, Table
 from trainer.errors import SettingError
 from trainer.setting_faults import option
-from trainer.suggest import nearest
+from trainer.suggest import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,9 +48,9 @@ def _misfit(name: str, field: str, known: tuple[str, ...], *, dataset: Dataset, 
     near = nearest(field, known, most=1)
     flag = option(name)
     by = "" if given else ", which is what this experiment asks for"
-    choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known)}"
+    choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known[:4])}"
     other = "" if given or near else ", or another --dataset"
     return SettingError(
-        f"setting {name} is {field!r}{by}; the fields of dataset {dataset.name} are {', '.join(known)}",
+        f"setting {name} is {field!r}{by}; the fields of dataset {dataset.name} are {listed(known)}",
         hint=f"{choose}{other}",
     )

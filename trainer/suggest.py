@@ -1,4 +1,4 @@
-"""The nearest known names to one that is not known, for error messages.
+"""The nearest known names to one that is not known, and short lists of names, for error messages.
 
 Knows spelling only.
 """
@@ -6,10 +6,17 @@ Knows spelling only.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+MOST_COMPARED: Final = 10_000
+"""Names that a search for the nearest looks at: more take seconds, and say no more."""
+LONGEST_NAME: Final = 60
+"""Characters of a name that a message shows."""
+LONGEST_LIST: Final = 200
+"""Characters of a list of names."""
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
@@ -18,14 +25,14 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     >>> nearest("learning_rat", ["learning_rate", "seed", "batch_size"])
     ['learning_rate']
     """
-    names = sorted(set(known))
+    names = sorted(set(known))[:MOST_COMPARED]
     folded = {candidate.lower().replace("_", "-"): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=most, cutoff=0.6)
     return [folded[match] for match in found]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint for an unknown name: the nearest ones, else all that are known.
+    """The hint for an unknown name: the nearest ones, else those that are known, a few of many.
 
     >>> did_you_mean("digitz", ["digits", "faces"])
     'did you mean digits?'
@@ -35,5 +42,34 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = nearest(name, names)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(names)}" if names else "none is known"
+        return f"did you mean {' or '.join(map(short, close))}?"
+    return f"known: {listed(names)}" if names else "none is known"
+
+
+def short(name: str) -> str:
+    """A name as a message shows it: its middle is left out if it is long.
+
+    >>> short("a" * 100)
+    'aaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+    """
+    half = (LONGEST_NAME - 3) // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[half - LONGEST_NAME + 3 :]}"
+
+
+def listed(names: Iterable[str], *, longest: int = LONGEST_LIST) -> str:
+    """A list of names for a message: as many as fit into a line, and the number of the others.
+
+    >>> listed(["digits", "faces"])
+    'digits, faces'
+    >>> listed((f"{number:04}.png" for number in range(1000)), longest=40)
+    '0000.png, 0001.png and 998 more'
+    """
+    known = [short(name) for name in names]
+    text = ", ".join(known)
+    if len(text) <= longest:
+        return text
+    count, size = 0, len(f" and {len(known)} more")
+    while count < len(known) and size + len(known[count]) + 2 <= longest:
+        size += len(known[count]) + 2
+        count += 1
+    return f"{', '.join(known[: max(count, 1)])} and {len(known) - max(count, 1):,} more"

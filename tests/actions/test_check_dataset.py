@@ -89,10 +89,13 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
         ({"reader": {"kind": "lines", "file": "latin.txt"}}, "latin.txt is not UTF-8 text"),
         ({"reader": {"kind": "images", "folder": "birds/"}}, "no pictures below 'birds/'"),
         ({"reader": {"kind": "images", "classes": ["cats"]}}, "dogs/1.png of dataset small is of class 'dogs'"),
-        ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv tells no class of cats/2.png"),
-        ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected file and class"),
+        ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv has no line for cats/2.png"),
+        ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected the columns file and class"),
         ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "no Parquet file"),
         ({"splits": {"train": {"prefix": "bats/"}}}, "holds none of its 10 samples"),
+        ({"splits": {"val": {"files": ["x.npy", "x.npy"]}}}, "split 'val' lists 'x.npy' twice"),
+        ({"reader": {"kind": "lines", "file": ["text.txt", "text.txt"]}}, "its reader lists 'text.txt' twice"),
+        ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),
     ],
 )
 def test_what_does_not_fit_the_files_is_refused(tmp_path: Path, said: dict[str, Any], line: str) -> None:
@@ -128,7 +131,7 @@ def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
 
 def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
     """Once, and the dataset is published all the same."""
-    told = {"splits": {"train": [0, 10]}}
+    told = {"splits": {"train": [0, 8], "val": [8, 9], "test": [9, 10]}}
     notes = check(tmp_path, licence="unknown", **told).notes
     assert len(notes) == 1
     assert notes[0].endswith("say it with --licence TEXT")
@@ -148,3 +151,18 @@ def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:
         "splits val and test have 2 samples in common",
     )
     assert found.splits == {"train": 8, "val": 4, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"training": [0, 8], "valid": [8, 10]}, "did you mean train for training and val for valid?"),
+        ({"train": [0, 8], "dev": [8, 10]}, "missing: val, test; it has dev; did you mean val for dev?"),
+        ({"tran": [0, 8]}, "missing: train, val, test; it has tran; did you mean train for tran?"),
+        ({"train": [0, 10]}, "training needs the splits train, val and test; missing: val, test"),
+        ({"train": [0, 8], "val": [8, 9], "test": [9, 10], "extra": [0, 1]}, ""),
+    ],
+)
+def test_splits_that_training_would_miss_are_reported(tmp_path: Path, splits: dict[str, Any], said: str) -> None:
+    notes = [note for note in check(tmp_path, splits=splits).notes if "training needs" in note]
+    assert notes[0].endswith(said) if said else not notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.data.likeness import likeness
+from trainer.data.likeness import SPLITS, likeness, split_options
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_names_suggest_options(paths: list[str], found: str, options: str) -> No
 def test_other_names_suggest_nothing() -> None:
     """No guess is better than a wrong one."""
     assert likeness(["model.bin", "README", ".hidden"]) is None
+
+
+def test_folders_that_are_called_as_splits_suggest_these_splits() -> None:
+    assert (
+        split_options(["Train/1", "dev/1", "test/1", "x"]) == "--split train=Train/ --split val=dev/ --split test=test/"
+    )
+    assert split_options(["train/1", "val/1", "valid/1", "test/1"]) == SPLITS
+    assert split_options(["a/1", "b/1"]) == SPLITS

@@ -2,49 +2,129 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from trainer.data.pictures import SUFFIXES, has_picture_suffix, sorted_out
+from trainer.data.dataset import Dataset, Described, Draft
+from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, in_order
 from trainer.data.reader import Images
+from trainer.document import typed
 from trainer.errors import DatasetError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PATHS = ["LICENCE", "a/x/1.png", "a/x/2.JPG", "a/y/1.jpeg", "b/3.png"]
-TABLE = "file,class\na/x/1.png,new\na/x/2.JPG,old\na/y/1.jpeg,new\nb/3.png,old\n"
+TABLE = b"file,class\na/x/1.png,new\na/x/2.JPG,old\na/y/1.jpeg,new\nb/3.png,old\n"
+DIVIDED = {"train": {"prefix": "train/"}, "val": {"prefix": "val/"}, "test": {"prefix": "test/"}}
+PUBLISHED = {"version": 1, "manifest": "sha256:" + 64 * "0", "content": "sha256:" + 64 * "0", "files": 1, "bytes": 1}
 
 
 def found(
-    table: str | None = None, *, paths: list[str] = PATHS, **said: object
+    table: bytes | None = None,
+    *,
+    paths: Sequence[str] = PATHS,
+    splits: dict[str, Any] | None = None,
+    is_published: bool = False,
+    **said: object,
 ) -> tuple[list[str], list[int], list[str]]:
     """Files, numbers of classes, names of classes."""
-    pictures = sorted_out(Images.model_validate({"kind": "images", **said}), paths, table, dataset="small")
+    reader = Images.model_validate({"kind": "images", **said})
+    content = {"name": "small", "splits": splits or {}, **(PUBLISHED if is_published else {})}
+    declared: Described = typed(content, Dataset if is_published else Draft, where="test")
+    pictures = find_pictures(reader, paths, table, declared=declared)
     return list(pictures.files), list(pictures.labels), list(pictures.classes)
 
 
-def test_folders_name_classes() -> None:
-    """The whole way below the folder that was named; what is no picture is left out."""
-    assert found() == (PATHS[1:], [0, 0, 1, 2], ["a/x", "a/y", "b"])
+def test_the_first_folder_names_the_class() -> None:
+    """Below the folder that was named, as torchvision's ImageFolder; what is no picture is left out."""
+    assert found() == (PATHS[1:], [0, 0, 0, 1], ["a", "b"])
     assert found(folder="a/") == (PATHS[1:4], [0, 0, 1], ["x", "y"])
 
 
-def test_declared_classes_give_the_numbers() -> None:
-    """And may hold one that no picture has."""
+def test_a_class_is_one_class_in_every_split_that_is_a_folder() -> None:
+    paths = ["test/b/1.png", "train/a/1.png", "train/b/1.png", "val/a/1.png"]
+    assert found(paths=paths, splits=DIVIDED) == (paths, [1, 0, 1, 0], ["a", "b"])
+    below = [f"data/{path}" for path in paths]
+    splits = {name: {"prefix": f"data/{name}/"} for name in DIVIDED}
+    assert found(paths=below, splits=splits, folder="data/")[1:] == ([1, 0, 1, 0], ["a", "b"])
+    assert found(paths=paths, splits=DIVIDED, classes=["b", "a"])[1] == [0, 1, 0, 1]
+
+
+def test_pictures_below_a_class_belong_to_it_in_every_split() -> None:
+    paths = ["train/a/deep/er/1.png", "val/a/1.png", "val/b/1.png"]
+    assert found(paths=paths, splits=DIVIDED)[1:] == ([0, 0, 1], ["a", "b"])
+
+
+def test_pictures_outside_every_splits_folder_make_no_class() -> None:
+    paths = ["extra/a/1.png", "train/a/1.png", "val/b/1.png"]
+    assert found(paths=paths, splits=DIVIDED) == (paths[1:], [0, 1], ["a", "b"])
+
+
+def test_split_folders_without_class_folders_have_one_class_without_a_name() -> None:
+    assert found(paths=["train/1.png", "val/1.png"], splits=DIVIDED)[1:] == ([0, 0], [""])
+
+
+def test_whole_numbers_are_in_their_own_order() -> None:
+    assert in_order(map(str, range(12))) == tuple(map(str, range(12)))
+    assert in_order(["03", "3", "2", "1" * 5000]) == ("2", "03", "3", "1" * 5000)
+    assert in_order(["10", "9", "x"]) == ("10", "9", "x")
+
+
+def test_declared_classes_may_be_folders_in_folders() -> None:
+    assert found(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
     assert found(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
 
 
+def test_a_version_without_recorded_classes_keeps_its_numbers() -> None:
+    """Published by an earlier release: the whole folder is the class, sorted as text."""
+    paths = ["train/a/1.png", "train/b/1.png", "val/a/1.png"]
+    assert found(paths=paths, splits=DIVIDED, is_published=True)[2] == ["train/a", "train/b", "val/a"]
+    assert found(paths=["10/1.png", "9/1.png"], is_published=True)[2] == ["10", "9"]
+    earlier = ["train/a", "val/a", "train/b"]
+    assert found(paths=paths, splits=DIVIDED, is_published=True, classes=earlier)[1] == [0, 2, 1]
+
+
 def test_a_table_names_classes() -> None:
-    """Whatever folders say."""
+    """Whatever folders say; a byte order mark is read."""
     assert found(TABLE, labels="labels.csv") == (PATHS[1:], [0, 1, 0, 1], ["new", "old"])
+    assert found(b"\xef\xbb\xbf" + TABLE, labels="labels.csv")[1] == [0, 1, 0, 1]
+    numbered = b"file,class\n" + b"".join(b"%d.png,%d\n" % (number, number) for number in range(12))
+    names = [f"{number}.png" for number in range(12)]
+    assert found(numbered, paths=names, labels="l.csv")[1] == list(range(12))
 
 
 def test_pictures_of_one_folder_have_one_class_without_a_name() -> None:
     """There need be no classes at all."""
     assert found(paths=["1.png", "2.png"]) == (["1.png", "2.png"], [0, 0], [""])
+    assert found(paths=["1.png"], classes=[""])[2] == [""]
 
 
-def test_a_picture_beside_the_classes_is_refused() -> None:
-    """It was misplaced."""
+def test_a_picture_beside_the_classes_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"top\.png lies in no folder that names its class"):
         found(paths=["a/1.png", "top.png"])
+    with pytest.raises(DatasetError, match=r"train/top\.png lies in no folder"):
+        found(paths=["train/a/1.png", "train/top.png"], splits=DIVIDED)
+
+
+def test_a_folder_that_is_no_declared_class_is_an_error_that_says_what_to_edit() -> None:
+    with pytest.raises(DatasetError, match=r"c/1\.png of dataset small is of class 'c'") as caught:
+        found(paths=["a/1.png", "c/1.png"], classes=["a"])
+    assert "datasets/small.toml" in str(caught.value.hint)
+    with pytest.raises(DatasetError, match="lies in no folder"):
+        found(paths=["1.png", "c/1.png"], classes=[""])
+
+
+def test_a_picture_without_a_line_is_an_error() -> None:
+    with pytest.raises(DatasetError, match=r"l\.csv has no line for b/3\.png"):
+        found(TABLE.replace(b"b/3.png,old\n", b""), labels="l.csv")
+
+
+def test_a_split_folder_is_never_taken_for_a_recorded_class() -> None:
+    """Classes that were recorded when the splits were parts of all samples."""
+    with pytest.raises(DatasetError, match="is of class 'a', which is not one of its 2 classes"):
+        found(paths=["train/a/1.png", "val/a/1.png"], splits=DIVIDED, classes=["train", "val"])
 
 
 def test_pictures_are_known_by_their_suffix_in_any_case_of_letters() -> None:

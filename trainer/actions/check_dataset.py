@@ -6,20 +6,33 @@ are looked up where pyarrow is installed; elsewhere it is said that they are not
 
 from __future__ import annotations
 
-import codecs
 import mmap
-from dataclasses import dataclass
+import os
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainer.data.likeness import SPLITS, likeness
+from trainer.actions.check_pictures import (
+    ClassCount,
+    check_pictures,
+    count_classes,
+    describe_empty_classes,
+)
+from trainer.data.file_names import reason_to_leave_out
+from trainer.data.likeness import SPLIT_NAMES, likeness, split_options
 from trainer.data.npy import HEAD, ArrayHead, parse_head
 from trainer.data.parquet import Foot, foot_start, is_readable, read_foot
-from trainer.data.pictures import sorted_out
+from trainer.data.pictures import Pictures, find_pictures
 from trainer.data.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
 from trainer.data.splits import Layout, select
+from trainer.data.splits import Listed as ListedSplit
+from trainer.data.text_files import count_lines
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.store.folder import open_file
+from trainer.suggest import did_you_mean, listed, nearest, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,17 +76,18 @@ class InFolder:
 
     def size(self, path: str) -> int:
         """Ask the disk."""
-        return (self.root / path).stat().st_size
+        with open_file(self.root / path) as file:
+            return os.fstat(file.fileno()).st_size
 
     def part(self, path: str, start: int, length: int) -> bytes:
         """Read them."""
-        with (self.root / path).open("rb") as file:
+        with BufferedReader(open_file(self.root / path)) as file:
             file.seek(start)
             return file.read(length)
 
     def view(self, path: str) -> memoryview:
         """Map them."""
-        with (self.root / path).open("rb") as file:
+        with open_file(self.root / path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size(path) else b"")
 
 
@@ -108,6 +122,10 @@ class Checked:
     samples: int
     splits: dict[str, int]
     notes: tuple[str, ...]
+    classes: tuple[ClassCount, ...] = ()
+    """Of pictures."""
+    places: dict[str, Sequence[int]] = field(default_factory=dict)
+    """For each split the numbers of its files among the folder's, if a sample is a file."""
 
 
 def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> Checked:
@@ -118,13 +136,47 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     here = set(bodies.paths) if draft.reader.needed else set()
     if missing := next((path for path in draft.reader.needed if path not in here), None):
         sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
-        raise DatasetError(sentence, hint=did_you_mean(missing, bodies.paths))
+        is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
+        hint = "--include-hidden publishes hidden files" if is_hidden else did_you_mean(missing, bodies.paths)
+        raise DatasetError(sentence, hint=hint)
+    _require_distinct(draft)
+    notes = [*_unsaid(draft), *_unlike(draft, bodies), *_untrainable(draft)]
     if isinstance(draft.reader, Table) and not is_readable():
         _check_unread(draft.reader, draft, bodies)
-        return Checked(samples=0, splits={}, notes=(*_unsaid(draft), *_unlike(draft, bodies), UNSEEN))
-    count, chosen = _chosen(draft, bodies)
-    notes = [*_unsaid(draft), *_unlike(draft, bodies), *_shared(chosen)]
-    return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=tuple(notes))
+        return Checked(samples=0, splits={}, notes=(*notes, UNSEEN))
+    look = _Look(draft, bodies)
+    layout = look.layout()
+    if look.pictures and isinstance(draft.reader, Images):
+        notes += check_pictures(look.pictures, paths, look.table(draft.reader), declared=draft)
+    chosen = _chosen(draft, layout)
+    classes = count_classes(look.pictures, chosen) if look.pictures else ()
+    return Checked(
+        samples=layout.count,
+        splits={name: len(each) for name, each in chosen.items()},
+        notes=(*notes, *describe_empty_classes(classes, dataset=draft.name), *_shared(chosen)),
+        classes=classes,
+        places=_places(layout, chosen, paths),
+    )
+
+
+def _require_distinct(draft: Draft) -> None:
+    """Raise `DatasetError` for a file that a declaration lists twice: its samples would count twice."""
+    lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
+    if isinstance(draft.reader, Lines | Text | Table):
+        lists["its reader"] = draft.reader.needed
+    for where, files in lists.items():
+        if twice := next((file for file, count in Counter(files).items() if count > 1), None):
+            sentence = f"dataset {draft.name}: {where} lists {short(twice)!r} twice"
+            raise DatasetError(sentence, hint="remove one of the lines")
+
+
+def _places(layout: Layout, chosen: dict[str, Sequence[int]], paths: Sequence[str]) -> dict[str, Sequence[int]]:
+    """The numbers of the splits' files among `paths`, of which the layout's files are some, in the same order."""
+    if layout.ends is not None or not layout.files or len(chosen) < 2:  # noqa: PLR2004 - splits are compared
+        return {}
+    numbers = iter(enumerate(paths))
+    places = array("q", (next(number for number, path in numbers if path == file) for file in layout.files))
+    return {name: array("q", (places[index] for index in rows)) for name, rows in chosen.items()}
 
 
 def _check_unread(table: Table, draft: Draft, bodies: Bodies) -> None:
@@ -136,13 +188,19 @@ def _check_unread(table: Table, draft: Draft, bodies: Bodies) -> None:
 
 def count_samples(dataset: Described, files: CachedFiles) -> Checked:
     """How many samples the reader finds in a cached version, and how many each split has. Raises `DatasetError`."""
-    count, chosen = _chosen(dataset, InCache(files=files))
-    return Checked(samples=count, splits={name: len(each) for name, each in chosen.items()}, notes=())
+    look = _Look(dataset, InCache(files=files))
+    layout = look.layout()
+    chosen = _chosen(dataset, layout)
+    return Checked(
+        samples=layout.count,
+        splits={name: len(each) for name, each in chosen.items()},
+        notes=(),
+        classes=count_classes(look.pictures, chosen) if look.pictures else (),
+    )
 
 
-def _chosen(dataset: Described, bodies: Bodies) -> tuple[int, dict[str, Sequence[int]]]:
-    layout = _Look(dataset, bodies).layout()
-    return layout.count, {name: select(name, dataset.splits, layout, dataset=dataset.name) for name in dataset.splits}
+def _chosen(dataset: Described, layout: Layout) -> dict[str, Sequence[int]]:
+    return {name: select(name, dataset.splits, layout, dataset=dataset.name) for name in dataset.splits}
 
 
 def _unsaid(draft: Draft) -> list[str]:
@@ -163,12 +221,30 @@ def _unlike(draft: Draft, bodies: Bodies) -> list[str]:
     found = likeness(bodies.paths) if isinstance(draft.reader, Files) else None
     if found:
         what, options = found
-        return [
-            f"{draft.name}: {what}, but no reader is declared, so a sample is a file's bytes; say {options} {SPLITS}"
-        ]
+        sentence = f"{draft.name}: {what}, but no reader is declared, so a sample is a file's bytes"
+        return [f"{sentence}; type {options} {split_options(bodies.paths)}"]
+    sentence = f"{draft.name}: no split is declared, so nothing can be trained on it"
+    return [f"{sentence}; declare which samples are for what: {split_options(bodies.paths)}"]
+
+
+def _untrainable(draft: Draft) -> list[str]:
+    """Report splits that training does not use, if one that it needs is missing."""
+    missing = [name for name in SPLIT_NAMES if name not in draft.splits]
+    if not draft.splits or not missing:
+        return []
+    meant = {name: _meant(name, missing) for name in draft.splits if name not in SPLIT_NAMES}
+    did = " and ".join(f"{near} for {short(name)}" for name, near in meant.items() if near)
+    others = f"; it has {listed(meant)}" if meant else ""
+    advice = f"; did you mean {did}?" if did else ""
     return [
-        f"{draft.name}: no split is declared, so nothing can be trained on it; say which samples are for what: {SPLITS}"
+        f"{draft.name}: training needs the splits train, val and test; missing: {', '.join(missing)}{others}{advice}"
     ]
+
+
+def _meant(name: str, missing: Sequence[str]) -> str:
+    word = name.lower()
+    near = next((split for split, words in SPLIT_NAMES.items() if split in missing and word in words), "")
+    return near or next(iter(nearest(word, missing, most=1)), "")
 
 
 def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
@@ -185,10 +261,12 @@ def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
     return sum(index in known for index in many)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Look:
     draft: Described
     bodies: Bodies
+    pictures: Pictures | None = None
+    """Found together with their layout."""
 
     def layout(self) -> Layout:
         """How the reader's samples lie in the folder's files."""
@@ -202,7 +280,7 @@ class _Look:
             case Lines(needed=files):
                 return _stacked(files, self._lines)
             case Text() as text:
-                return _stacked(text.needed, lambda file: text.count(self._size(file)))
+                return _stacked(text.needed, lambda file: self._windows(text, file))
             case _:
                 return Layout(count=len(self.bodies.paths), files=self.bodies.paths)
 
@@ -221,21 +299,20 @@ class _Look:
         return _stacked(table.files, lambda file: feet[file].rows)
 
     def _images(self, images: Images) -> Layout:
-        table = None if images.labels is None else self._bytes(images.labels).decode(errors="replace")
-        pictures = sorted_out(images, self.bodies.paths, table, dataset=self.draft.name)
-        return Layout(count=len(pictures.files), files=pictures.files)
+        self.pictures = find_pictures(images, self.bodies.paths, self.table(images), declared=self.draft)
+        return Layout(count=len(self.pictures.files), files=self.pictures.files)
+
+    def table(self, images: Images) -> bytes | None:
+        """The content of the label table."""
+        return None if images.labels is None else self._bytes(images.labels)
 
     def _lines(self, file: str) -> int:
-        count, last, decoder = 0, b"\n", codecs.getincrementaldecoder("utf-8")()
-        try:
-            for start in range(0, self._size(file), _BLOCK):
-                block = self.bodies.part(file, start, _BLOCK)
-                decoder.decode(block)
-                count, last = count + block.count(b"\n"), block[-1:]
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as fault:
-            raise DatasetError(f"{file} is not UTF-8 text: {fault.reason}", hint="save it as UTF-8") from fault
-        return count + (last != b"\n")
+        starts = range(0, self._size(file), _BLOCK)
+        return count_lines((self.bodies.part(file, start, _BLOCK) for start in starts), where=file)
+
+    def _windows(self, text: Text, file: str) -> int:
+        self._lines(file)
+        return text.count(self._size(file))
 
     def _head(self, file: str) -> ArrayHead:
         return parse_head(self._bytes(file, 0, HEAD), size=self._size(file), where=file)

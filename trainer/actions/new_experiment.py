@@ -40,7 +40,7 @@ class Begun:
 
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> Begun:
     """Write `file` after the page `like`. Raises `ExperimentError` where there is such a file already."""
-    _check_name(file.stem)
+    check_name(file.stem)
     text = begun(like.read_text(encoding="utf-8"), name=file.stem, like=like.stem, dataset=dataset)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,8 @@ def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) ->
     return "\n".join(lines) + "\n"
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `ExperimentError` for a name that no Python module can have."""
     if name.isidentifier() and not keyword.iskeyword(name) and name.isascii() and name == name.lower().strip("_"):
         return
     near = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")
@@ -117,7 +118,7 @@ def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
 
 def _classes(dataset: Dataset) -> str | None:
     """How many classes a dataset says that it has."""
-    if isinstance(dataset.reader, Images) and dataset.reader.classes:
+    if isinstance(dataset.reader, Images) and len(dataset.reader.classes) > 1:
         return str(len(dataset.reader.classes))
     counts = [field.classes for field in dataset.twin.values() if field.classes]
     return str(counts[0]) if len(counts) == 1 else None

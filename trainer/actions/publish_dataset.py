@@ -12,28 +12,35 @@ from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.check_dataset import check_dataset
+from trainer.actions.check_pictures import describe_renumbering
 from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
+from trainer.data.content_twins import ContentTwins
 from trainer.data.dataset import Dataset, Draft, parse_dataset
 from trainer.data.file_names import check_paths
 from trainer.data.listing import Pack, digest_of_raw
 from trainer.data.manifest import parse_manifest
 from trainer.data.packing import Laying, Slice
+from trainer.data.pictures import find_pictures
+from trainer.data.reader import Images
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ObjectMissingError
 from trainer.host.spool import mapped, spool
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
+from trainer.suggest import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from mmap import mmap
 
+    from trainer.actions.check_dataset import Checked
+    from trainer.actions.check_pictures import ClassCount
     from trainer.actions.progress import Progress
     from trainer.data.packing import Hashed, Shared
     from trainer.store.contract import Store
-    from trainer.store.folder import SourceFolder
+    from trainer.store.folder import LeftOut, Listed, SourceFolder
 
 
 _AT_ONCE: Final = 64
@@ -45,6 +52,17 @@ _UPLOADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the publisher of a folder should know about it; progress has reported the notes already."""
+
+    classes: tuple[ClassCount, ...] = ()
+    """Of pictures, with their samples in each split."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What is in the folder and not in the version."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """What came of it."""
 
@@ -53,6 +71,7 @@ class Published:
     """Whether this call named the version."""
     uploaded: int
     """Bytes that the store did not have."""
+    findings: Findings = Findings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,21 +140,29 @@ def publish_dataset(
 
     Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile, `StoreError` and its kinds.
     """
-    paths = source.paths()
-    check_paths(paths)
-    for line in check_dataset(draft, source, paths).notes:
+    listed = source.listed()
+    check_paths(listed.paths)
+    checked = check_dataset(draft, source, listed.paths)
+    notes = [*checked.notes, *_described(listed, draft.name), *_renumbered(draft, checked, declared, listed.paths)]
+    for line in notes:
         progress.note(line)
+    draft = _with_classes(draft, checked)
     newest = newest_version(store, draft.name)
+    twins = ContentTwins(checked.places)
     with spool() as lines:
         laying = Laying(lines, known=read_manifest(store, newest) if newest else None, most=source.part_bytes)
-        _lay(source, paths, laying)
+        _lay(source, listed.paths, laying, twins=twins)
         if source.inspect and not (newest and _is_inspected(draft, newest, laying.lines.content)):
-            source.inspect(draft, paths)
-        del paths
+            source.inspect(draft, listed.paths)
+        for line in (equal := twins.notes(listed.paths, dataset=draft.name)):
+            progress.note(line)
+        found = Findings(classes=checked.classes, left_out=listed.left_out, notes=(*notes, *equal))
+        del listed, checked
         stored = _upload(laying, mapped(lines), source=source, store=store, progress=progress)
     candidate = _candidate(draft, stored)
     if newest and candidate.published == newest.model_copy(update={"version": 1}):
-        return Published(dataset=_with_twin(newest, draft), is_new=False, uploaded=stored.uploaded)
+        kept = _with_twin(newest, draft)
+        return Published(dataset=kept, is_new=False, uploaded=stored.uploaded, findings=found)
     as_declared = declared and candidate.published == declared.published.model_copy(update={"version": 1})
     first = (
         declared.version
@@ -143,7 +170,42 @@ def publish_dataset(
         else max(each.version if each else 0 for each in (newest, declared)) + 1
     )
     dataset, is_new = name_version(store, candidate, first=first)
-    return Published(dataset=_with_twin(dataset, draft), is_new=is_new, uploaded=stored.uploaded)
+    return Published(dataset=_with_twin(dataset, draft), is_new=is_new, uploaded=stored.uploaded, findings=found)
+
+
+def _with_classes(draft: Draft, checked: Checked) -> Draft:
+    """The draft with its classes by number: a version records them, so that files that are added renumber none."""
+    if not isinstance(draft.reader, Images):
+        return draft
+    classes = tuple(each.name for each in checked.classes)
+    return draft.model_copy(update={"reader": draft.reader.model_copy(update={"classes": classes})})
+
+
+def _renumbered(draft: Draft, checked: Checked, declared: Dataset | None, paths: Sequence[str]) -> list[str]:
+    """Report classes whose numbers differ from those in the declared version."""
+    if declared is None or not isinstance(declared.reader, Images) or not isinstance(draft.reader, Images):
+        return []
+    before = declared.reader.classes
+    if not before and declared.reader.labels is None:
+        try:
+            before = find_pictures(declared.reader, paths, None, declared=declared).classes
+        except DatasetError:
+            return []
+    return describe_renumbering(before, [each.name for each in checked.classes], dataset=draft.name)
+
+
+def _described(listed: Listed, dataset: str) -> list[str]:
+    """Report what is left out of the version, and what comes from outside of the folder."""
+    notes = []
+    for each in listed.left_out:
+        keep = "; --include-hidden publishes hidden files" if each.reason == "hidden" else ""
+        notes.append(f"{dataset}: left out: {each.count:,} {each.reason}, as {short(each.example)!r}{keep}")
+    if listed.linked:
+        files = "1 link leads" if len(listed.linked) == 1 else f"{len(listed.linked):,} links lead"
+        notes.append(
+            f"{dataset}: {files} out of the folder; published is what they lead to, as {short(listed.linked[0])!r}"
+        )
+    return notes
 
 
 def _is_inspected(draft: Draft, newest: Dataset, content: str) -> bool:
@@ -172,7 +234,7 @@ def publish_declared(
     return Published(dataset=declared, is_new=is_new, uploaded=stored.uploaded)
 
 
-def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying) -> None:
+def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying, *, twins: ContentTwins | None = None) -> None:
     """Hash and lay all files, in order."""
 
     def some(first: int, stop: Stop) -> list[Hashed]:
@@ -186,6 +248,8 @@ def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying) -> None:
         firsts = range(first, min(first + _IN_HAND, len(paths)), _AT_ONCE)
         for hashed in chain.from_iterable(in_parallel(some, firsts)):
             laying.add(hashed)
+            if twins is not None:
+                twins.add(hashed.sha256)
     laying.close()
 
 

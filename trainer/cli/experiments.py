@@ -10,7 +10,7 @@ from typing import Final
 from trainer.errors import ExperimentError
 from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED
-from trainer.suggest import did_you_mean, nearest
+from trainer.suggest import did_you_mean, listed, nearest
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")
@@ -79,7 +79,7 @@ def _absent(text: str, asked: Path, *, checkout: Path) -> ExperimentError:
     """What is wrong with a path that leads to no file: a link on the way that leads nowhere, or the path itself."""
     link = next((path for path in (*reversed(asked.parents), asked) if path.is_symlink() and not path.exists()), None)
     if link is None:
-        hint = "name a Python file, or one of: " + ", ".join(experiment_names(checkout))
+        hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
         return ExperimentError(f"experiment {text} is no file", hint=hint)
     target = link.readlink() / asked.relative_to(link)
     said = f"experiment {text} is a link to {target}, which does not exist here" + (

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 import traceback
 from typing import Final
 
 from trainer.cli.spelling import spelled
 from trainer.disk_faults import disk_fault
-from trainer.errors import RepriseError
+from trainer.errors import RepriseError, UsageError
+
+_LONG_WORD: Final = re.compile(r"\S{300,}")
+_LONGEST: Final = 4000
+"""Characters of a message, and of a hint."""
+_FIRST_LINE: Final = 300
 
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     """Print `fault` on stderr and return the exit code it stands for."""
     if debug:
         traceback.print_exception(fault, file=sys.stderr)
-    known = fault if isinstance(fault, RepriseError) else _unexpected(fault)
-    message, hint = spelled(known.message), spelled(known.hint or "")
+    known = fault if isinstance(fault, RepriseError) else _of_a_name(fault) or _unexpected(fault)
+    message, hint = readable(spelled(known.message)), readable(spelled(known.hint or ""))
     if as_json:
         document = {
             "error": type(fault).__name__,
@@ -34,6 +41,26 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     return known.code
 
 
+def readable(text: str) -> str:
+    """The text as it can be printed and read: bytes that are no text escaped, very long words and very long texts cut.
+
+    >>> len(readable("no run is called " + 1000 * "x"))
+    280
+    """
+    printable = text.encode(errors="backslashreplace").decode()
+    cut = _LONG_WORD.sub(lambda found: f"{found[0][:130]}...{found[0][-130:]}", printable)
+    return cut if len(cut) <= _LONGEST else f"{cut[:_LONGEST]} ..."
+
+
+def _of_a_name(fault: Exception) -> RepriseError | None:
+    """The error for a name that no file system takes: it comes from a word that was typed, or from a file that a person wrote."""
+    if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
+        return UsageError(f"a name is too long for a file: {fault.filename}", hint="expected at most 255 bytes")
+    if isinstance(fault, ValueError) and "embedded null" in str(fault):
+        return UsageError("a name contains a NUL character, which no file can have", hint="type it again")
+    return None
+
+
 def _unexpected(fault: Exception) -> RepriseError:
     """Word what nobody expected: what the system says of a file is a matter of the machine, all else is a bug."""
     if isinstance(fault, OSError) and fault.errno is not None and fault.filename is not None:
@@ -47,8 +74,7 @@ def _text(fault: Exception) -> str:
         lines = str(fault).strip().splitlines()
     except Exception:  # noqa: BLE001 - an exception may fail in its __str__
         return "it cannot be shown"
-    return lines[0][:_LONGEST] if lines else "it says nothing"
+    return lines[0][:_FIRST_LINE] if lines else "it says nothing"
 
 
-_LONGEST: Final = 300
 _BUG: Final = "this is a bug in Reprise: set REPRISE_DEBUG=1 and run it again to see where"

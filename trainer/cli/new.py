@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.new_experiment import Begun, new_experiment
+from trainer.actions.new_experiment import Begun, check_name, new_experiment
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.cli.places import CHECKOUT
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Write the page; say what to type, and what to change."""
     words = _parser().parse_args(argv)
+    check_name(words.name)
     here = Path.cwd()
     like = find_experiment(words.like, checkout=CHECKOUT, here=here)
     dataset = load_dataset(words.dataset, root=CHECKOUT) if words.dataset else None

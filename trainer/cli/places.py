@@ -24,6 +24,22 @@ def runs_folder() -> Path:
     return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path that a person typed is a folder; a name that no file system takes is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a person typed is a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def store_address() -> str | None:
     """The store's address: REPRISE_STORE; None where none is configured."""
     return os.environ.get("REPRISE_STORE") or None

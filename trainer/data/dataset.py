@@ -85,6 +85,11 @@ def declaration(name: str, *, root: Path) -> Path:
     return root / FOLDER / f"{name}.toml"
 
 
+def is_declared(name: str, *, root: Path) -> bool:
+    """Whether `name` is a dataset's name, and declared in the checkout `root`."""
+    return re.fullmatch(NAME, name) is not None and declaration(name, root=root).is_file()
+
+
 def dataset_names(*, root: Path) -> list[str]:
     """All names declared in the checkout `root`, sorted."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.toml"))
@@ -93,7 +98,7 @@ def dataset_names(*, root: Path) -> list[str]:
 def load_dataset(name: str, *, root: Path) -> Dataset:
     """The declared dataset `name`. Raises `DatasetError` when it is not declared, `DocumentError` when its file cannot be read."""
     path = declaration(name, root=root)
-    if not re.fullmatch(NAME, name) or not path.is_file():
+    if not is_declared(name, root=root):
         known = dataset_names(root=root)
         raise DatasetError(f"dataset {name!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known))
     dataset = read_toml(path, Dataset)

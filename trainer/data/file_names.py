@@ -1,7 +1,7 @@
 """The names of a dataset's files: can they all lie together in one folder, on every file system that a team uses?
 
-Knows which names are one on some file systems: by case, by Unicode form. Refuses to keep the names: of each a number of 64 bits, and only
-where two numbers agree are the names themselves looked at again.
+Knows which names are one on some file systems, by case or by Unicode form, which ones Windows cannot have, and which ones are hidden or
+of the system. Refuses to keep the names: of each a number of 64 bits, and only if two numbers agree are the names themselves compared.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class FileNames:
         if name <= self._before:
             raise ManifestError(f"file {path!r} stands twice or out of order", hint=DAMAGED)
         self._before = name
-        folded = _folded(path)
-        number = hash(folded)
+        spelled = folded(path)
+        number = hash(spelled)
         self._doubtful |= number in self._files
         self._files.add(number)
-        folder = folded.rpartition("/")[0]
+        folder = spelled.rpartition("/")[0]
         if folder != self._folder:
             self._folder = folder
             self._folders.update(map(hash, _above(folder)))
@@ -54,24 +54,77 @@ class FileNames:
 
 def check_paths(paths: Sequence[str]) -> None:
     """Refuse files that could not lie together in one folder on every file system, or that are out of order."""
-    names = FileNames()
+    names, unportable, folder, in_odd_folder = FileNames(), [], "", False
     for path in paths:
         try:
             encoded = path.encode()
         except UnicodeEncodeError as fault:
             raise ManifestError(f"file {path!r}: not UTF-8", hint=RENAME) from fault
         names.add(encoded)
+        above, _, name = path.rpartition("/")
+        if above != folder:
+            folder, in_odd_folder = above, _UNPORTABLE.search(above) is not None
+        if in_odd_folder or _may_be_unportable(name):
+            unportable.append(path)
+    unportable = [path for path in unportable if portable_fault(path)]
+    if unportable:
+        fault_found = portable_fault(unportable[0])
+        more = f" (and {len(unportable) - 1:,} more such names)" if len(unportable) > 1 else ""
+        sentence = f"file {unportable[0]!r}: {fault_found}, which Windows cannot have in a file name{more}"
+        raise ManifestError(sentence, hint=RENAME)
     names.require(paths)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether there is no reason to look at a name twice: it is certainly neither hidden nor of the system."""
+    return _ODD.match(name) is None and name[-1] != "~"
+
+
+def reason_to_leave_out(name: str, *, has_hidden: bool) -> str:
+    """Why a file or folder of this name is not published: it is "hidden" or "of the system"; empty if it is published.
+
+    >>> reason_to_leave_out(".git", has_hidden=False), reason_to_leave_out("Thumbs.db", has_hidden=True)
+    ('hidden', 'of the system')
+    """
+    if _LITTER.fullmatch(name):
+        return "of the system"
+    is_hidden = name.startswith((".", "~$")) or name.endswith("~")
+    return "hidden" if is_hidden and not has_hidden else ""
+
+
+def portable_fault(path: str) -> str | None:
+    """What in a path Windows cannot hold, in a few words; None if it can.
+
+    Versions that have such a name already are still fetched: a name is rejected when it is published.
+
+    >>> portable_fault("a/b:c.txt"), portable_fault("aux.txt"), portable_fault("a./b")
+    ("the character ':'", "the name 'aux.txt'", "'a.' ends with a dot")
+    """
+    found = _UNPORTABLE.search(path)
+    if found is None:
+        return None
+    if found["character"]:
+        return f"the character {found['character']!r}"
+    part = path[path.rfind("/", 0, found.end() - 1) + 1 :].partition("/")[0]
+    if found["end"]:
+        return f"{part!r} ends with a {'dot' if found['end'] == '.' else 'blank'}"
+    return f"the name {part!r}"
+
+
+def _may_be_unportable(name: str) -> bool:
+    """Whether a name is worth a closer look: most are not, and a million take five seconds less without one."""
+    return not name.isascii() or name[:3].lower() in _RESERVED or name[-1:] in _ENDS or not _CHARACTERS.isdisjoint(name)
 
 
 def _require_apart(paths: Iterable[str]) -> None:
     """The same, by the names themselves."""
     names: dict[str, str] = {}
     for path in paths:
-        folded = _folded(path)
-        if folded in names:
-            raise ManifestError(f"files {names[folded]!r} and {path!r} are one file on some file systems", hint=RENAME)
-        names[folded] = path
+        spelled = folded(path)
+        if before := names.get(spelled):
+            show = repr if before.casefold() == path.casefold() else ascii  # two Unicode forms look alike
+            raise ManifestError(f"files {show(before)} and {show(path)} are one file on some file systems", hint=RENAME)
+        names[spelled] = path
     _no_file_is_a_folder(names)
 
 
@@ -93,10 +146,29 @@ def _is_plain(path: str) -> bool:
     return len(path) <= LONGEST_PART and _PLAIN.fullmatch(path) is not None
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
+    """What a name is on a file system that ignores case and Unicode form."""
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
+_LITTER: Final = re.compile(
+    r"\.DS_Store|\._.*|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|__MACOSX|Icon\r"
+    r"|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|\.nfs[0-9a-f]+|@eaDir|lost\+found"
+    r"|\.ipynb_checkpoints|__pycache__",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names that operating systems, file servers, notebooks and Python leave in folders: never part of a dataset."""
+_ODD: Final = re.compile(r"[.~$@_IiTtEeDdSsLl]")
+"""How the names begin of which some are left out."""
+_RESERVED: Final = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
+"""How the names begin that Windows gives to devices."""
+_ENDS: Final = frozenset(". ")
+_CHARACTERS: Final = frozenset('<>:"|?*')
+_UNPORTABLE: Final = re.compile(
+    r"""(?P<character>[<>:"|?*\x80-\x9f])|(?P<end>[. ])(?:/|$)|"""
+    r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3])(?=[. /]|$)",
+    re.IGNORECASE,
+)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from trainer.data.pictures import SUFFIXES, has_picture_suffix
+from trainer.suggest import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +34,27 @@ def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
+def split_options(paths: Sequence[str]) -> str:
+    """The options that declare splits: by folders, if folders are called as splits are; otherwise lasting parts of the samples.
+
+    >>> split_options(["train/a/1.png", "valid/a/1.png", "test/a/1.png"])
+    '--split train=train/ --split val=valid/ --split test=test/'
+    """
+    folders = {path.partition("/")[0] for path in paths if "/" in path}
+    found = {
+        split: sorted(folder for folder in folders if folder.lower() in names) for split, names in SPLIT_NAMES.items()
+    }
+    if any(len(names) != 1 for names in found.values()):
+        return SPLITS
+    return " ".join(f"--split {split}={names[0]}/" for split, names in found.items())
+
+
+SPLIT_NAMES: Final = {
+    "train": ("train", "training", "trn", "tr"),
+    "val": ("val", "valid", "validation", "validate", "dev", "develop", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "tst", "holdout", "held-out"),
+}
+"""The splits that training needs, and what else they are called."""
 _OTHERS: Final = (
     (".npy", "NumPy", "--array FIELD=FILE, once for each field"),
     (".parquet", "Parquet", "--column FIELD=COLUMN, once for each field"),
@@ -48,5 +70,5 @@ def _suffix(path: str) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    known = list(names)
+    known = [short(name) for name in names]
     return ", ".join(known[:_FEW]) + (", .." if len(known) > _FEW else "")

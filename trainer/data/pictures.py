@@ -5,17 +5,20 @@ Knows names and tables. Refuses to look into a picture: Pillow does, where a sam
 
 from __future__ import annotations
 
-import csv
 from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainer.data.dataset import Dataset
+from trainer.data.labels import parse_labels
+from trainer.data.splits import Below
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.suggest import did_you_mean, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from trainer.data.dataset import Described
     from trainer.data.reader import Images
 
 SUFFIXES: Final = (
@@ -40,44 +43,106 @@ def has_picture_suffix(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
-def sorted_out(reader: Images, paths: Iterable[str], table: str | None, *, dataset: str) -> Pictures:
-    """Find the pictures among `paths` and their classes; `table` is the text of `reader.labels`. Raises `DatasetError`.
+def find_pictures(reader: Images, paths: Iterable[str], table: bytes | None, *, declared: Described) -> Pictures:
+    """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`. Raises `DatasetError`.
 
-    Where all lie in one folder and nothing tells classes, there is one, without a name.
+    Pictures that lie in no folder, and that no table labels, have one class without a name.
     """
-    files = [path for path in paths if path.startswith(reader.folder) and has_picture_suffix(path)]
+    unrecorded = isinstance(declared, Dataset) and not reader.classes
+    folders = Folders(reader, {} if unrecorded else declared.splits)
+    files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
     if not files:
-        sentence = f"dataset {dataset} has no pictures below {reader.folder or 'its folder'!r}"
+        sentence = f"dataset {declared.name} has no pictures below {reader.folder or 'its folder'!r}"
         raise DatasetError(sentence, hint=f"pictures end in {', '.join(SUFFIXES)}")
-    named = (
-        [path[len(reader.folder) :].rpartition("/")[0] for path in files]
-        if table is None
-        else _of_table(reader, files, table)
-    )
-    if "" in named and not reader.classes and len(set(named)) > 1:
-        lone = files[named.index("")]
-        raise DatasetError(
-            f"{lone} lies in no folder that names its class, as others do", hint="--labels FILE, or move it"
-        )
-    classes = reader.classes or tuple(sorted(set(named)))
+    if table is not None:
+        names = _of_table(reader, files, table)
+    elif unrecorded:
+        names = [path[len(reader.folder) :].rpartition("/")[0] for path in files]
+    else:
+        names = folders.classes(files, set(reader.classes))
+    if table is None and "" in names and len({*names, *reader.classes}) > 1:
+        sentence = f"{files[names.index('')]} lies in no folder that names its class, as others do"
+        raise DatasetError(sentence, hint="--labels FILE, or move it")
+    # A version from before classes were recorded keeps the numbers that it had.
+    classes = reader.classes or (tuple(sorted(set(names))) if unrecorded else in_order(names))
+    return _numbered(files, names, classes, dataset=declared.name)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in the order of their numbers: by value if all are whole numbers, otherwise by code points.
+
+    >>> in_order(["10", "9", "0"]), in_order(["b10", "b9"])
+    (('0', '9', '10'), ('b10', 'b9'))
+    """
+    found = sorted(set(names))
+    if all(name.isascii() and name.isdigit() for name in found):
+        found.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name))
+    return tuple(found)
+
+
+class Folders:
+    """Which folder of a picture's path names its class: the first one below the reader's folder and its split's prefix."""
+
+    def __init__(self, reader: Images, splits: Mapping[str, object]) -> None:
+        """Take the folders of the splits that are declared by prefix."""
+        self._folder, self._has_table = reader.folder, reader.labels is not None
+        prefixes = [split.prefix for split in splits.values() if isinstance(split, Below)]
+        self._prefixes = tuple(prefixes)
+        self._bases = sorted({prefix[: prefix.rfind("/") + 1] for prefix in prefixes}, key=len, reverse=True)
+        self._is_divided = bool(splits) and len(prefixes) == len(splits)
+
+    def read(self, path: str) -> bool:
+        """Whether a file is one of the reader's: below its folder and, if all splits are prefixes, in one of them."""
+        if not path.startswith(self._folder):
+            return False
+        return not self._is_divided or self._has_table or path.startswith(self._prefixes)
+
+    def base(self, path: str) -> str:
+        """The split's folder that the file is below, or else the reader's."""
+        return max(self._folder, next((each for each in self._bases if path.startswith(each)), ""), key=len)
+
+    def classes(self, files: Iterable[str], known: set[str]) -> list[str]:
+        """The name of each file's class, one of the `known` names if its folders spell one."""
+        found: dict[str, str] = {}
+        names = []
+        for file in files:
+            folder = file.rpartition("/")[0]
+            if folder not in found:
+                found[folder] = self._class(file, known)
+            names.append(found[folder])
+        return names
+
+    def _class(self, file: str, known: set[str]) -> str:
+        base = self.base(file)
+        for above in (
+            (base, self._folder) if known else ()
+        ):  # an earlier release counted the split's folder to the class
+            folder = file.rpartition("/")[0]
+            while len(folder) > len(base):
+                if folder[len(above) :] in known:
+                    return folder[len(above) :]
+                folder = folder.rpartition("/")[0]
+        first, slash, _ = file[len(base) :].partition("/")
+        return first if slash else ""
+
+
+def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ...], *, dataset: str) -> Pictures:
     numbers = {name: number for number, name in enumerate(classes)}
-    if stranger := next((name for name in named if name not in numbers), None):
-        file = files[named.index(stranger)]
+    if (stranger := next((name for name in names if name not in numbers), None)) is not None:
         sentence = (
-            f"{file} of dataset {dataset} is of class {stranger!r}, which is not one of its {len(classes)} classes"
+            f"{files[names.index(stranger)]} of dataset {dataset} is of class {short(stranger)!r}, which is not one of its "
+            f"{len(classes)} classes"
         )
-        raise DatasetError(sentence, hint=did_you_mean(stranger, classes))
-    return Pictures(files=files, labels=array("q", map(numbers.__getitem__, named)), classes=classes)
+        add = f"to add it, write it behind the others in `classes` of datasets/{dataset}.toml"
+        raise DatasetError(sentence, hint=f"{did_you_mean(stranger, classes)}; {add}")
+    return Pictures(files=files, labels=array("q", map(numbers.__getitem__, names)), classes=classes)
 
 
-def _of_table(reader: Images, files: Sequence[str], text: str) -> list[str]:
-    rows = csv.DictReader(text.splitlines())
-    if not {"file", "class"} <= set(rows.fieldnames or ()):
-        raise DatasetError(
-            f"{reader.labels} has the columns {rows.fieldnames}; expected file and class",
-            hint="name them in its first line",
-        )
-    told: Mapping[str, str] = {row["file"]: row["class"] for row in rows}
-    if missing := next((path for path in files if path not in told), None):
-        raise DatasetError(f"{reader.labels} tells no class of {missing}", hint="add its line, or set `folder`")
-    return [told[path] for path in files]
+def _of_table(reader: Images, files: Sequence[str], table: bytes) -> list[str]:
+    where = str(reader.labels)
+    labels = parse_labels(table, where=where)
+    if missing := next((path for path in files if path not in labels), None):
+        count = sum(path not in labels for path in files)
+        sentence = f"{where} has no line for {missing}" + (f" and {count - 1:,} other pictures" if count > 1 else "")
+        raise DatasetError(sentence, hint="add its line, or read one folder only: --images FOLDER")
+    return [labels[path].name for path in files]

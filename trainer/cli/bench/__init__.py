@@ -18,7 +18,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
-from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.places import CHECKOUT, is_file, runs_folder
 from trainer.cli.run_page import columns, printable
 from trainer.cli.same.apart import told
 from trainer.cli.train import understood
@@ -89,7 +89,7 @@ def _profile(name: str) -> Path:
 
 def _other(word: str) -> Bench | dict[str, Interval]:
     """What is compared with: a benchmark in a file, or what a run's record tells of its throughput. Raises `RunNotFoundError`."""
-    if Path(word).is_file():
+    if is_file(Path(word)):
         return read_json(Path(word), Told).bench
     if word.endswith(".json") or "/" in word.removeprefix("runs/"):
         raise DocumentError(f"{word} does not exist", hint="reprise bench digits --json > FILE writes one")

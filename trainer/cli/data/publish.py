@@ -6,33 +6,45 @@ import json
 import os
 import re
 import tempfile
+from argparse import ArgumentTypeError
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared
+from trainer.cli.data.class_table import class_table
 from trainer.cli.data.inspect import inspector
+from trainer.cli.data.split_words import pair as _pair
+from trainer.cli.data.split_words import parse_split
 from trainer.cli.progress import readable, transfer_progress
-from trainer.data.dataset import Dataset, Draft, declaration, declared, load_dataset
+from trainer.data.dataset import Dataset, Draft, declaration, declared, is_declared, load_dataset
 from trainer.document import typed
 from trainer.errors import DatasetError, MachineError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.store.folder import SourceFolder
+from trainer.suggest import short
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from trainer.cli.arguments import Verb
     from trainer.cli.data.places import Places
 
-_SAID: Final = ("licence", "source", "splits", "reader", "sample", "allow_nan", "twin")
+T = TypeVar("T")
+
 _OF_IMAGES: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
 """Options that say how pictures are read."""
+_OF_READER: Final = {**dict.fromkeys(_OF_IMAGES, "images"), **dict.fromkeys(("window", "stride"), "text")}
+"""Options, and the option without which each has no effect."""
+_SAID: Final = ("licence", "source", "splits", "reader", "sample", "allow_nan", "twin")
 
 
 def describe(publish: Verb) -> None:
     """Declare the options of `publish`."""
     publish.add_argument("name", metavar="NAME")
-    publish.add_argument("folder", metavar="DIR", type=Path)
+    publish.add_argument("folder", metavar="DIR", type=_folder)
     add = publish.add_argument
     add("--licence", metavar="TEXT", help="the licence; what was declared stays where nothing is given, here and below")
     add("--source", metavar="TEXT", help="where the data is from")
@@ -48,7 +60,7 @@ def describe(publish: Verb) -> None:
     add(
         "--images",
         metavar="FOLDER",
-        help="a sample is a picture below FOLDER (. for all), its class the folder it is in",
+        help="a sample is a picture below FOLDER (. for all); its class is the first folder below that, or below its split's",
     )
     add("--size", metavar="HxW", help="what size all pictures have, or with --resize shall have")
     add(
@@ -68,8 +80,12 @@ def describe(publish: Verb) -> None:
     add("--white", metavar="VALUE", type=float, help="the value that is read as 1.0, of pictures with more than 8 bits")
     add("--alpha", choices=("drop", "white", "black"), help="what --mode L and RGB do with transparent pixels")
     add("--frames", choices=("first",), help="read the first frame of animations and the first page of documents")
-    add("--classes", metavar="A,B", help="the pictures' classes by number; otherwise the folders, sorted")
-    add("--labels", metavar="FILE", help="a CSV file (columns file, class) that tells each picture's class")
+    add("--classes", metavar="A,B", help="the pictures' classes by number; otherwise the folders, in order")
+    add(
+        "--labels",
+        metavar="FILE",
+        help="a CSV file with the columns file and class; otherwise folders name the classes",
+    )
     add(
         "--column",
         metavar="FIELD=COLUMN[,COLUMN..][:TYPE]",
@@ -98,12 +114,19 @@ def describe(publish: Verb) -> None:
         action="append",
         help="FIELD may hold NaN and infinities, as missing values; otherwise they are rejected; repeat it",
     )
+    add("--include-hidden", action="store_true", help="publish hidden files too: names that begin with a dot")
+
+
+def _folder(word: str) -> Path:
+    """The folder that is published: an empty word, as of a variable that is not set, is not the current one."""
+    if not word:
+        raise ArgumentTypeError("expected a folder, found an empty word")
+    return Path(word)
 
 
 def publish(words: Namespace, places: Places) -> int:
     """Check, upload, name, declare."""
-    is_declared = declaration(words.name, root=places.root).is_file()
-    before = load_dataset(words.name, root=places.root) if is_declared else None
+    before = load_dataset(words.name, root=places.root) if is_declared(words.name, root=places.root) else None
     draft = _draft(words, before)
     if not os.access(places.root / "datasets", os.W_OK):
         raise MachineError(
@@ -111,7 +134,9 @@ def publish(words: Namespace, places: Places) -> int:
             hint="publish from a checkout: scripts/reprise data publish",
         )
     progress = transfer_progress("publishing")
-    source = SourceFolder(root=words.folder, inspect=inspector(words.folder, progress.note))
+    source = SourceFolder(
+        root=words.folder, has_hidden=words.include_hidden, inspect=inspector(words.folder, progress.note)
+    )
     published = publish_dataset(draft, source=source, store=places.open(), declared=before, progress=progress)
     if published.dataset != before:
         write_whole(declaration(words.name, root=places.root), declared(published.dataset).encode())
@@ -142,9 +167,9 @@ def _draft(words: Namespace, before: Dataset | None) -> Draft:
     said: dict[str, Any] = {} if before is None else before.model_dump(include=set(_SAID))
     said |= {key: getattr(words, key) for key in ("licence", "source") if getattr(words, key)}
     if words.split:
-        said["splits"] = dict(_split(word, seed=words.split_seed) for word in words.split)
+        said["splits"] = _once(words.split, partial(parse_split, seed=words.split_seed))
     if words.sample:
-        said["sample"] = dict(map(_typed, words.sample))
+        said["sample"] = _once(words.sample, _typed)
     if words.allow_nan:
         said["allow_nan"] = words.allow_nan
     if reader := _reader(words):
@@ -152,27 +177,51 @@ def _draft(words: Namespace, before: Dataset | None) -> Draft:
     return typed({"name": words.name, **said}, Draft, where="command line")
 
 
+def _once(typed_words: list[str], parse: Callable[[str], tuple[str, T]]) -> dict[str, T]:
+    """Parse words that name something each. Raises `UsageError` if one name is given twice."""
+    found: dict[str, T] = {}
+    for word in typed_words:
+        name, value = parse(word)
+        if name in found:
+            raise UsageError(
+                f"{short(name)!r} is given twice: {short(word)!r} is the second", hint="remove one of them"
+            )
+        found[name] = value
+    return found
+
+
+def _require_reader(words: Namespace) -> None:
+    """Raise `UsageError` for an option of a reader that is not chosen: it would have no effect."""
+    for option, reader in _OF_READER.items():
+        if getattr(words, option) not in {None, False} and not getattr(words, reader):
+            raise UsageError(f"--{option} has no effect without --{reader}", hint=f"give --{reader} as well")
+
+
 def _reader(words: Namespace) -> dict[str, Any] | None:
+    _require_reader(words)
     chosen = [kind for kind in ("array", "images", "column", "lines", "text") if getattr(words, kind)]
-    if words.images is None and (lone := next((name for name in _OF_IMAGES if getattr(words, name) is not None), None)):
-        raise UsageError(f"--{lone} needs --images", hint="a reader is declared whole, as --images . --size 64x64")
     if len(chosen) > 1:
         raise UsageError(
             f"--{chosen[0]} and --{chosen[1]} are two readers; a dataset has one", hint="publish two datasets"
         )
     match chosen:
         case ["array"]:
-            return {"kind": "arrays", "fields": dict(_pair(word, "FIELD=FILE") for word in words.array)}
+            return {"kind": "arrays", "fields": _once(words.array, lambda word: _pair(word, "FIELD=FILE"))}
         case ["images"]:
             return _images(words)
         case ["column"]:
-            return {"kind": "table", "files": _tables(words), "fields": dict(map(_column, words.column))}
+            return {"kind": "table", "files": _tables(words), "fields": _once(words.column, _column)}
         case ["lines"]:
-            return {"kind": "lines", "file": _one_or_more(words.lines)}
+            return {"kind": "lines", "file": _one_or_more(words.lines, "--lines")}
         case ["text"]:
             if words.window is None:
                 raise UsageError("--text needs --window", hint="how many bytes a sample has, as --window 128")
-            return {"kind": "text", "file": _one_or_more(words.text), "window": words.window, "stride": words.stride}
+            return {
+                "kind": "text",
+                "file": _one_or_more(words.text, "--text"),
+                "window": words.window,
+                "stride": words.stride,
+            }
         case _ if words.table:
             raise UsageError(
                 f"--table {words.table[0]} needs --column", hint="which columns a sample has, as --column y=price"
@@ -184,9 +233,8 @@ def _reader(words: Namespace) -> dict[str, Any] | None:
 def _tables(words: Namespace) -> list[str]:
     """The Parquet files that are named, or all of the folder."""
     if words.table:
-        named: list[str] = words.table
-        return named
-    paths = SourceFolder(root=words.folder).paths()
+        return _distinct(words.table, "--table")
+    paths = SourceFolder(root=words.folder, has_hidden=words.include_hidden).paths()
     if found := [path for path in paths if path.endswith(".parquet")]:
         return found
     text = next((path for path in paths if path.endswith((".csv", ".tsv"))), None)
@@ -202,7 +250,7 @@ def _images(words: Namespace) -> dict[str, Any]:
         "kind": "images",
         "folder": "" if folder in {"", "."} else f"{folder}/",
         **{key: value for key, value in given.items() if value is not None},
-        "classes": words.classes.split(",") if words.classes else [],
+        "classes": [] if words.classes is None else _class_names(words.classes),
     }
 
 
@@ -213,16 +261,11 @@ def _size(word: str | None) -> list[str] | None:
     return None if word is None else word.lower().split("x")
 
 
-def _split(word: str, *, seed: int) -> tuple[str, Any]:
-    name, samples = _pair(word, "NAME=FIRST:END")
-    if samples.startswith("@"):
-        return name, {"files": _listed(Path(samples[1:]))}
-    if samples.endswith("/"):
-        return name, {"prefix": samples}
-    span = samples.split(":")
-    if all(part.endswith("%") for part in span):
-        return name, {"percent": [part[:-1] for part in span], "seed": seed}
-    return name, span
+def _class_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if "" in names:
+        raise UsageError(f"--classes {short(text)!r}: a name is empty", hint="as --classes cat,dog")
+    return names
 
 
 def _column(word: str) -> tuple[str, dict[str, Any]]:
@@ -243,35 +286,27 @@ def _typed(word: str) -> tuple[str, dict[str, Any]]:
     return field, {"dtype": found[1], "shape": shape}
 
 
-def _listed(path: Path) -> list[str]:
-    """The files that a text file names, one a line."""
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UsageError(
-            f"--split: {path} cannot be read as a list of files: {fault}", hint="one path a line, in UTF-8"
-        ) from fault
+def _one_or_more(words: list[str], option: str) -> str | list[str]:
+    return words[0] if len(words) == 1 else _distinct(words, option)
 
 
-def _pair(word: str, form: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not (name and equals and value):
-        raise UsageError(f"expected {form}, found {word!r}")
-    return name, value
-
-
-def _one_or_more(words: list[str]) -> str | list[str]:
-    return words[0] if len(words) == 1 else words
+def _distinct(files: list[str], option: str) -> list[str]:
+    """Files that are named once each: one that is named twice would count twice."""
+    if twice := next((file for at, file in enumerate(files) if file in files[:at]), None):
+        raise UsageError(f"{option} {short(twice)} is given twice", hint="remove one of them")
+    return files
 
 
 def _tell(words: Namespace, published: Published) -> None:
     dataset = published.dataset
     if words.json:
         result = {**dataset.model_dump(mode="json"), "is_new": published.is_new, "uploaded": published.uploaded}
-        print(json.dumps(result))
+        print(json.dumps({**result, **asdict(published.findings)}))
         return
     what = "published" if published.is_new else "already published, nothing changed"
     whole = f"{dataset.files:,} files of {readable(dataset.bytes)} together"
     rest = dataset.bytes - published.uploaded
     kept = f"; {readable(rest)} are twice in it, or were in the store" if published.uploaded and rest else ""
     print(f"{dataset.title}: {what}; {whole}; {readable(published.uploaded)} uploaded{kept}")
+    for line in class_table(published.findings.classes):
+        print(line)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.check_dataset import count_samples
+from trainer.actions.check_dataset import Checked, count_samples
 from trainer.actions.diff_datasets import diff_datasets
 from trainer.actions.publish_dataset import versions
+from trainer.cli.data.class_table import class_table
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.data.sample_picture import draw_samples
 from trainer.cli.progress import readable
 from trainer.data.dataset import dataset_names, load_dataset
-from trainer.data.pictures import sorted_out
 from trainer.data.reader import Images
 from trainer.data.splits import worded
 from trainer.errors import RepriseError, StoreError
 from trainer.store.cache import Cache
+from trainer.suggest import listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -76,7 +78,9 @@ def show(words: Namespace, places: Places) -> int:
     theirs = container_cache(places.root)
     there_too = theirs.has(dataset) if isinstance(theirs, Cache) else None
     folder = places.cache.place(dataset) if cached else None
-    counts = _counted(dataset, cached)
+    checked = _counted(dataset, cached)
+    counts = checked.splits if isinstance(checked, Checked) else {}
+    classes = checked.classes if isinstance(checked, Checked) else ()
     there = _versions(dataset.name, places)
     if words.json:
         stored = there if isinstance(there, list) else None
@@ -87,11 +91,12 @@ def show(words: Namespace, places: Places) -> int:
                     "cached": str(folder) if folder else None,
                     "cached_for_containers": there_too,
                     "versions": stored,
+                    "classes": [asdict(each) for each in classes],
                 }
             )
         )
         return 0
-    reader = dataset.reader.model_dump(exclude_defaults=True)
+    reader = dataset.reader.model_dump(exclude_defaults=True, exclude={"classes"})
     print(f"{dataset.title}: {dataset.files:,} files, {readable(dataset.bytes)}")
     print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
     for name, split in dataset.splits.items():
@@ -100,8 +105,6 @@ def show(words: Namespace, places: Places) -> int:
     print(
         f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()
     )
-    if labels := _classes(dataset, cached):
-        print(f"  classes   {labels}")
     for name, kind in dataset.sample.items():
         print(f"  sample    {name}: {kind}")
     if dataset.allow_nan:
@@ -114,27 +117,25 @@ def show(words: Namespace, places: Places) -> int:
         if isinstance(there, list)
         else f"  versions  {there}"
     )
+    if not classes and isinstance(dataset.reader, Images) and dataset.reader.classes:
+        names = dataset.reader.classes
+        print(f"  classes   {len(names):,}: {listed(f'{number} {name}' for number, name in enumerate(names))}")
+    if isinstance(checked, str):
+        print(f"  samples   cannot be counted: {checked}")
+    for line in class_table(classes):
+        print(line)
     return 0
 
 
-def _counted(dataset: Dataset, cached: CachedDataset | None) -> dict[str, int]:
-    """The samples of each split, where the files are here to be counted; rows that are declared need none."""
-    if cached is None or all(isinstance(split, tuple) for split in dataset.splits.values()):
-        return {}
+def _counted(dataset: Dataset, cached: CachedDataset | None) -> Checked | str | None:
+    """The samples of each split and class, if the files are here to be counted, or why they cannot be; declared rows need none."""
+    has_rows = all(isinstance(split, tuple) for split in dataset.splits.values())
+    if cached is None or (has_rows and not isinstance(dataset.reader, Images)):
+        return None
     try:
-        return count_samples(dataset, cached).splits
-    except RepriseError:
-        return {}
-
-
-def _classes(dataset: Dataset, cached: CachedDataset | None) -> str:
-    """The classes of pictures that are here, and how many there are of each."""
-    if cached is None or not isinstance(reader := dataset.reader, Images):
-        return ""
-    table = None if reader.labels is None else bytes(cached.view(reader.labels)).decode(errors="replace")
-    found = sorted_out(reader, cached.paths, table, dataset=dataset.name)
-    counts = Counter(found.labels)
-    return ", ".join(f"{name or 'one, without a name'} {counts[number]:,}" for number, name in enumerate(found.classes))
+        return count_samples(dataset, cached)
+    except RepriseError as fault:
+        return fault.message
 
 
 def _versions(name: str, places: Places) -> list[int] | str:

@@ -14,7 +14,7 @@ from trainer.actions.publish_run import published
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import ATTEMPTS, record_of
 from trainer.cli.latest import named
-from trainer.cli.places import runs_folder, store_address
+from trainer.cli.places import is_folder, runs_folder, store_address
 from trainer.cli.progress import transfer_progress
 from trainer.errors import RunNotFoundError, StoreUnreachableError
 from trainer.run_names import resolve_run, whole_id
@@ -44,7 +44,7 @@ def original(word: str) -> Original:
 
 def _folder(word: str) -> Path:
     given = Path(word)
-    if (given / ATTEMPTS).is_dir():
+    if word and is_folder(given / ATTEMPTS):
         return given.absolute()
     runs = runs_folder()
     try:

@@ -14,7 +14,7 @@ from trainer.actions.compare import Places, Side, compare, side
 from trainer.actions.list_runs import local_ids, remote_ids, remote_run
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
-from trainer.cli.places import cache_folder, runs_folder, store_address
+from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address
 from trainer.cli.same.page import headline, page
 from trainer.digest import canonical
 from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
@@ -83,7 +83,7 @@ def _store(address: str | None) -> Store | None:
 def _side(word: str, store: Store | None) -> Side:
     """The run that `word` names: a folder, else one of this machine's, else one in the store."""
     path = Path(word)
-    if path.is_dir():
+    if word and is_folder(path):
         return side(path)
     runs = runs_folder()
     here = local_ids(runs)

@@ -32,6 +32,7 @@ from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
 from trainer.settings import LaunchSettings
+from trainer.suggest import listed
 from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _found(name: str, *, root: Path, brought: Path | None) -> Place:
 def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought: Path | None = None) -> Asked:
     """Understand a command line, of the source in `root`. Raises `UsageError`, `ExperimentError`, `SettingError`."""
     name = words.options.get("exp")
-    known = ", ".join(experiment_names(root))
+    known = listed(experiment_names(root))
     if name is None:
         raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
     place = _found(name, root=root, brought=brought)

@@ -23,7 +23,7 @@ def open_samples(declared: Described, files: Files) -> Samples:
         case Arrays() as arrays:
             return ArrayRows(arrays, files, dataset=declared.name)
         case Images() as images:
-            return Pictures(images, files, dataset=declared.name)
+            return Pictures(images, files, declared=declared)
         case Table() as table:
             return TableRows(table, files)
         case Lines() as lines:

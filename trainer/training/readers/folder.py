@@ -7,12 +7,17 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from trainer.data.file_names import reason_to_leave_out
 from trainer.errors import DatasetError
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+def _is_left_out(name: str) -> bool:
+    return bool(reason_to_leave_out(name, has_hidden=False))
 
 
 class Folder:
@@ -24,11 +29,12 @@ class Folder:
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """The relative paths, sorted by their UTF-8 bytes."""
+        """The relative paths that were given, or of all files that would be published, sorted by their UTF-8 bytes."""
         if self._paths is not None:
             return self._paths
-        found = (path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
-        return sorted(found, key=os.fsencode)
+        found = (path.relative_to(self._root) for path in self._root.rglob("*") if path.is_file())
+        kept = (path.as_posix() for path in found if not any(map(_is_left_out, path.parts)))
+        return sorted(kept, key=os.fsencode)
 
     def view(self, path: str, /) -> memoryview:
         """A file's bytes, mapped."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.data.pictures import sorted_out
+from trainer.data.pictures import find_pictures
 from trainer.data.splits import Layout
 from trainer.training.readers.pixels import decode_pixels
 from trainer.training.readers.samples import Pick, Sample, Samples
@@ -21,6 +21,7 @@ from trainer.training.readers.samples import Pick, Sample, Samples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trainer.data.dataset import Described
     from trainer.data.files import Files
     from trainer.data.reader import Images
 
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 class Pictures(Samples):
     """Pictures and their classes, in the order of their paths."""
 
-    def __init__(self, reader: Images, files: Files, *, dataset: str) -> None:
+    def __init__(self, reader: Images, files: Files, *, declared: Described) -> None:
         """Find the pictures. Raises `DatasetError` if there are none, or one has no class."""
-        table = None if reader.labels is None else bytes(files.read(reader.labels)).decode(errors="replace")
+        table = None if reader.labels is None else bytes(files.read(reader.labels))
         self._reader, self._files = reader, files
-        self.found = sorted_out(reader, files.paths, table, dataset=dataset)
+        self.found = find_pictures(reader, files.paths, table, declared=declared)
 
     def __len__(self) -> int:
         """The number of pictures."""

@@ -8,6 +8,7 @@ equal bytes.
 
 from __future__ import annotations
 
+import csv
 import io
 import tempfile
 from functools import cached_property
@@ -174,15 +175,17 @@ class _Files:
         splits = self.declared.splits.values()
         below = [split.prefix for split in splits if isinstance(split, Below)]
         places = np.repeat(below if len(below) == len(counts) else [reader.folder] * len(counts), list(counts.values()))
-        table = ["file,class"]
+        table = io.StringIO()
+        lines = csv.writer(table, lineterminator="\n")
+        lines.writerow(("file", "class"))
         suffix = ".png" if reader.white is None else ".tif"
         for row in range(self.rows):
             name = classes[labels[row]]
-            path = f"{places[row]}{'' if reader.labels else f'{name}/'}{row:06}{suffix}"
-            table.append(f"{path},{name}")
+            path = f"{places[row]}{'' if reader.labels or not name else f'{name}/'}{row:06}{suffix}"
+            lines.writerow((path, name))
             yield path, _png(pixels[row], reader.mode) if reader.white is None else _tiff(pixels[row], reader.white)
         if reader.labels:
-            yield reader.labels, "\n".join([*table, ""]).encode()
+            yield reader.labels, table.getvalue().encode()
 
     def table(self, reader: Table) -> dict[str, bytes]:
         columns: dict[str, Values] = {}

@@ -1,0 +1,155 @@
+"""Folders of pictures as users have them: which classes are published, and what is reported of the rest."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.actions.conftest import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Type = Callable[..., tuple[int, str, str]]
+
+SAID = ("--licence", "x", "--source", "y", "--images", ".")
+FOLDERS = ("--split", "train=train/", "--split", "val=val/", "--split", "test=test/")
+PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=75%:100%")
+
+
+def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tuple[int, str, str]:
+    """Publish these files, or empty-looking pictures of these names, as `small`."""
+    if isinstance(files, list):
+        files = {name: name.encode() for name in files}
+    fill(Path("d"), files)
+    return typed("publish", "small", "d", *SAID, *words)
+
+
+def declared() -> dict[str, Any]:
+    """The declaration that was written."""
+    return tomllib.loads(Path("datasets/small.toml").read_text())
+
+
+def names(*folders: str, count: int = 8) -> list[str]:
+    """So many pictures in each folder."""
+    return [f"{folder}/{number:03}.png" for folder in folders for number in range(count)]
+
+
+def test_split_folders_share_their_classes(typed: Type) -> None:
+    files = names("train/a", "train/b", "val/a", "val/b", "test/a", "test/b", count=2)
+    code, out, _ = publish(typed, files, *FOLDERS)
+    assert code == 0
+    assert declared()["reader"]["classes"] == ["a", "b"]
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["class", "name", "train", "val", "test", "all"],
+        ["0", "a", "2", "2", "2", "6"],
+        ["1", "b", "2", "2", "2", "6"],
+    ]
+    assert "  classes   2: 0 a, 1 b\n" in typed("show", "small")[1]
+    typed("fetch", "small")
+    assert out.splitlines()[1:] == typed("show", "small")[1].splitlines()[-3:]
+    assert json.loads(typed("show", "small", "--json")[1])["classes"][1]["splits"] == {"train": 2, "val": 2, "test": 2}
+
+
+def test_checkpoint_folders_and_litter_are_no_classes(typed: Type) -> None:
+    litter = ["a/._000.png", ".ipynb_checkpoints/a.png", "a/.ipynb_checkpoints/a.png", ".DS_Store", ".keep"]
+    code, _, err = publish(typed, [*names("a", "b"), *litter], *PARTS)
+    assert (code, declared()["files"], declared()["reader"]["classes"]) == (0, 16, ["a", "b"])
+    assert "small: left out: 1 hidden, as '.keep'; --include-hidden publishes hidden files\n" in err
+    assert "small: left out: 4 of the system, as '.DS_Store'\n" in err
+    code, out, _ = publish(typed, names("a"), *PARTS, "--include-hidden", "--json")
+    found = json.loads(out)
+    assert (code, found["files"], [each["name"] for each in found["classes"]]) == (0, 17, ["a", "b"])
+    assert found["left_out"] == [{"reason": "of the system", "count": 4, "example": ".DS_Store"}]
+    assert any("left unread, because no picture: 1 without suffix, as .keep" in note for note in found["notes"])
+
+
+def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
+    code, out, err = publish(typed, [*names("a", "b"), "c/1.avif", "c/2.avif"], *PARTS)
+    assert (code, out) == (44, "")
+    assert "folder 'c' of small has no picture that is read: 2 .avif, as c/1.avif" in err
+
+
+def test_files_that_are_left_unread_are_counted_by_suffix(typed: Type) -> None:
+    code, _, err = publish(typed, [*names("a", "b"), "a/1.jfif", "a/2.JFIF", "README"], *PARTS)
+    assert code == 0
+    assert "left unread, because no picture: 2 .jfif, 1 without suffix, as README" in err
+
+
+def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
+    code, out, _ = publish(typed, names(*map(str, range(12)), count=3), "--split", "train=0%:100%")
+    assert (code, declared()["reader"]["classes"]) == (0, [str(number) for number in range(12)])
+    assert [line.split()[:2] for line in out.splitlines()[2:]] == [[str(number)] * 2 for number in range(12)]
+
+
+def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
+    publish(typed, names("b", "c"), *PARTS)
+    fill(Path("d"), {"a/1.png": b"a"})
+    code, _, err = typed("publish", "small", "d")
+    assert (code, "a/1.png of dataset small is of class 'a', which is not one of its 2 classes" in err) == (44, True)
+    assert "datasets/small.toml" in err
+    code, _, err = typed("publish", "small", "d", "--images", ".")
+    assert "WARNING: the numbers of classes change: b 0 -> 1, c 1 -> 2; to keep the numbers: --classes b,c,a" in err
+    code, _, err = typed("publish", "small", "d", "--images", ".", "--classes", "b,c,a")
+    assert (code, declared()["reader"]["classes"]) == (0, ["b", "c", "a"])
+
+
+@pytest.mark.parametrize(
+    ("folders", "words", "said"),
+    [
+        (("Cat", "cat"), (), "classes 'Cat' and 'cat' of small differ by upper and lower case alone"),
+        (
+            ("caf\u00e9", "cafe\u0301"),
+            (),
+            r"classes 'cafe\u0301' and 'caf\xe9' of small are one name in two Unicode forms",
+        ),
+        (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
+        (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
+        (("a", "b"), ("--classes", ""), "a name is empty"),
+        (("a", "b"), ("--classes", "a"), "is of class 'b', which is not one of its 1 classes"),
+    ],
+)
+def test_class_names_that_are_one_are_an_error(
+    typed: Type, folders: tuple[str, ...], words: tuple[str, ...], said: str
+) -> None:
+    files = [f"{folder}/{number}.png" for number, folder in enumerate(folders)]
+    code, out, err = publish(typed, files, "--split", "train=0%:100%", *words)
+    assert (code in {2, 44}, out) == (True, "")
+    assert said in err
+
+
+def test_letters_that_differ_by_case_can_be_declared(typed: Type) -> None:
+    code, _, _ = publish(typed, names("A", "b"), *PARTS, "--classes", "A, a,b")
+    assert (code, declared()["reader"]["classes"]) == (0, ["A", "a", "b"])
+
+
+def test_a_label_table_in_another_encoding_merges_no_classes(typed: Type) -> None:
+    files = {"1.png": b"1", "2.png": b"2", "l.csv": b"file,class\n1.png,caf\xe9\n2.png,caf\xe8\n"}
+    code, out, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
+    assert (code, out) == (40, "")
+    assert "l.csv, line 2: expected UTF-8 text, found the byte 0xe9" in err
+
+
+def test_a_table_that_is_missing_among_many_files_gives_a_short_hint(typed: Type) -> None:
+    code, _, err = publish(typed, [f"{number:05}/{'x' * 40}.png" for number in range(3000)], "--labels", "nope.csv")
+    assert (code, "needs 'nope.csv', which is not in the folder" in err) == (44, True)
+    assert len(err) < 600
+
+
+def test_equal_files_in_two_splits_are_reported(typed: Type) -> None:
+    files = {"train/a/1.png": b"1", "train/a/2.png": b"2", "val/a/1.png": b"1", "test/a/1.png": b"3"}
+    code, _, err = publish(typed, files, *FOLDERS)
+    assert code == 0
+    assert "small: 1 file is in both splits train and val, by content: val/a/1.png and train/a/1.png" in err
+    assert "val and test" not in err
+
+
+def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
+    code, _, err = publish(typed, [*names("train/a", "train/b", "val/a", "test/a"), "extra/z/1.png"], *FOLDERS)
+    assert code == 0
+    assert "small: split val has no sample of class b\n" in err
+    assert "left unread: 1 picture in no split's folder, as extra/z/1.png" in err

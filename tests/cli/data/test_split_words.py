@@ -1,0 +1,92 @@
+"""`--split` as it is typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.data.split_words import listed_files, parse_split
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("word", "declared"),
+    [
+        ("train=0:800", [0, 800]),
+        ("train=0%:80%", {"percent": ["0", "80"], "seed": 3}),
+        ("train=0%:12.5%", {"percent": ["0", "12.5"], "seed": 3}),
+        ("train=train/", {"prefix": "train/"}),
+        ("train=./a/b/", {"prefix": "a/b/"}),
+    ],
+)
+def test_every_form_is_read(word: str, declared: object) -> None:
+    assert parse_split(word, seed=3) == ("train", declared)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said", "hint"),
+    [
+        ("30:10", "rows begin at 30 and end before 10, so there are none", "train=10:30"),
+        ("0:0", "so there are none", "train=0:800"),
+        ("10%:5%", "expected FROM%:TO% with FROM below TO", "0%:80%"),
+        ("0%:150%", "from 0% to 100%", "0%:80%"),
+        ("0:80%", "expected rows as 0:800, a part as 0%:80%", "train=0%:80%"),
+        ("150%", "expected rows as 0:800", "0%:150%"),
+        (":80", "expected rows as 0:800", "train=0:80"),
+        ("train", "expected rows as 0:800", "--split train=train/"),
+        *((word, "expected rows as 0:800, a part as 0%:80%, a folder as train/", "") for word in ("-10:", "0%:", ":")),
+        *(
+            (word, "expected rows as 0:800", "")
+            for word in ("10:20:30", "1e3:2e3", "0.5:0.8", "nan%:80%", "-1:3", "1_0:20")
+        ),
+        *((word, "expected rows as 0:800", "") for word in ("\u0663:\u0664", "0 : 8", "0%:80%:1%", "x" * 300)),
+    ],
+)
+def test_other_words_are_an_error_with_the_forms(samples: str, said: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_split(f"train={samples}", seed=0)
+    assert said in caught.value.message
+    assert hint in str(caught.value.hint)
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("word", ["train", "=0:8", "train=", " train=0:8", ""])
+def test_a_word_without_a_name_or_samples_is_an_error(word: str) -> None:
+    with pytest.raises(UsageError, match="--split expected NAME=SAMPLES"):
+        parse_split(word, seed=0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"a/0.png\nb.png\n",
+        b"\xef\xbb\xbfa/0.png\nb.png",
+        "a/0.png\nb.png\n".encode("utf-16"),
+        b"a/0.png\r\n\r\nb.png\r\n",
+        b"./a/0.png\rb.png \r",
+    ],
+)
+def test_lists_that_editors_write_are_read(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "l").write_bytes(raw)
+    assert listed_files(tmp_path / "l") == ["a/0.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"a\n\nb\na\n", "line 4: 'a' is listed already in line 1"),
+        (b"a\n./a\n", "line 2: 'a' is listed already in line 1"),
+        (b"caf\xe9\n", "line 1: expected UTF-8 text, found the byte 0xe9"),
+        (b"a\\b.png\n", "contains a backslash"),
+        (b"\n\n", "lists no files"),
+    ],
+)
+def test_a_list_that_is_not_plain_is_an_error(tmp_path: Path, raw: bytes, said: str) -> None:
+    (tmp_path / "l").write_bytes(raw)
+    with pytest.raises(UsageError) as caught:
+        listed_files(tmp_path / "l")
+    assert said in caught.value.message

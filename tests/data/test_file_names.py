@@ -1,0 +1,60 @@
+"""Names that every colleague's file system can hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.data.file_names import check_paths, portable_fault, reason_to_leave_out
+from trainer.errors import ManifestError
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("a:b.txt", "x?", "*", "a|b", 'a"b', "<", "con", "a/aux.txt", "nul/b", "COM1.tar.gz", "lpt9", "CONIN$"),
+        *("trailing.", "trailing ", "a./b", "a /b", "con .txt", "bell\x9b"),
+    ],
+)
+def test_a_name_that_windows_cannot_have_is_an_error(path: str) -> None:
+    with pytest.raises(ManifestError, match="which Windows cannot have in a file name") as caught:
+        check_paths([path])
+    assert repr(path) in caught.value.message
+    assert caught.value.hint == "rename it, then publish again"
+
+
+@pytest.mark.parametrize(
+    "path", ["console", "a.b/c.d", "com10", "auxiliary.txt", ".git/config", "ä ö", "-", "~x", "lpt"]
+)
+def test_other_names_are_portable(path: str) -> None:
+    assert portable_fault(path) is None
+    check_paths([path])
+
+
+def test_many_such_names_are_one_error_with_their_number() -> None:
+    with pytest.raises(ManifestError, match=r"\(and 998 more such names\)"):
+        check_paths(sorted(f"{number:03}:x" for number in range(999)))
+
+
+@pytest.mark.parametrize("names", [["a/\xe9", "a/e\u0301"], ["Cat/1", "cat/1"], ["a" * 256]])
+def test_names_that_would_be_one_file_or_are_too_long_are_an_error(names: list[str]) -> None:
+    with pytest.raises(ManifestError, match=r"one file on some file systems|longer than 255"):
+        check_paths(sorted(names, key=str.encode))
+
+
+def test_two_unicode_forms_are_shown_by_their_escapes() -> None:
+    with pytest.raises(ManifestError, match=r"'e\\u0301' and '\\xe9'"):
+        check_paths(["e\u0301", "\xe9"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, "of the system") for name in (".DS_Store", "._1.png", "Thumbs.db", "desktop.ini", "__MACOSX")),
+        *((name, "of the system") for name in (".ipynb_checkpoints", "__pycache__", ".nfs0000a1", "Icon\r")),
+        *((name, "hidden") for name in (".git", ".keep", "a~", "~$a.docx")),
+        *((name, "") for name in ("a.png", "_", "cache", "a.b", "ds_store", "nfs1")),
+    ],
+)
+def test_hidden_files_and_what_systems_leave_are_distinguished(name: str, reason: str) -> None:
+    assert reason_to_leave_out(name, has_hidden=False) == reason
+    assert reason_to_leave_out(name, has_hidden=True) == ("" if reason == "hidden" else reason)

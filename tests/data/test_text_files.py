@@ -1,0 +1,54 @@
+"""Text files of a dataset: lines are counted, and text that would give wrong samples is an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.data.text_files import count_lines
+from trainer.errors import DatasetError
+
+
+def blocks(raw: bytes, size: int) -> list[bytes]:
+    """The text in blocks of this size."""
+    return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("raw", "count"),
+    [
+        (b"", 0),
+        (b"a", 1),
+        (b"a\n", 1),
+        (b"a\r\nb\r\n", 2),
+        (b"\n\na", 3),
+        ("ä\nö\u2028ü\x0b".encode(), 2),
+        (b"\r\n", 1),
+    ],
+)
+def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: int) -> None:
+    assert count_lines(blocks(raw, size), where="t.txt") == count
+
+
+@pytest.mark.parametrize("size", [4, 5, 100])
+@pytest.mark.parametrize(
+    ("raw", "said", "hint"),
+    [
+        (b"\xef\xbb\xbfone\ntwo\n", "t.txt begins with a byte order mark", "sed -i"),
+        ("one\ntwo\n".encode("utf-16"), "t.txt is not UTF-8 text: it is UTF-16", "iconv -f UTF-16 "),
+        ("one\ntwo\n".encode("utf-16-le"), "line 1: a NUL character", "iconv -f UTF-16LE"),
+        (b"one\ncaf\xe9\n", "line 2 has the byte 0xe9", "iconv -f LATIN1"),
+        (b"one\ntwo\xc3", "line 2 has the byte 0xc3", "iconv"),
+        (b"one\rtwo\r", "line 1: a CR without LF", "tr '\\r' '\\n'"),
+        (b"one\ntwo\r\r\n", "line 2: a CR without LF", "tr"),
+        (b"one\ntwo\r", "line 2: a CR without LF", "tr"),
+        (b"one\ntw\0o", "line 2: a NUL character", "UTF-16LE"),
+    ],
+)
+def test_text_that_is_not_plain_is_an_error_with_the_command_that_converts_it(
+    raw: bytes, said: str, hint: str, size: int
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        count_lines(blocks(raw, size), where="t.txt")
+    assert said in caught.value.message
+    assert hint in str(caught.value.hint)

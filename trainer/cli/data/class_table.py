@@ -1,0 +1,40 @@
+"""The table of a dataset's classes: number, name, samples in each split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer.suggest import short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.actions.check_pictures import ClassCount
+
+_MOST: Final = 40
+"""Classes that are shown; `--json` lists all."""
+
+
+def class_table(classes: Sequence[ClassCount]) -> list[str]:
+    """The lines of the table; none if there are no classes."""
+    if not classes:
+        return []
+    splits = [*classes[0].splits]
+    rows = [("class", "name", *splits, "all")]
+    rows += [
+        (
+            str(each.number),
+            short(each.name) or "(no name)",
+            *(f"{each.splits[name]:,}" for name in splits),
+            f"{each.samples:,}",
+        )
+        for each in classes[:_MOST]
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"  {row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))
+        for row in rows
+    ]
+    more = len(classes) - _MOST
+    return [*lines, f"  and {more:,} more classes: --json lists all"] if more > 0 else lines

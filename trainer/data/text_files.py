@@ -1,0 +1,70 @@
+"""Text files of a dataset: is their text what a reader of lines or of bytes takes it for?
+
+A dataset stores bytes as they are, so nothing is converted: a file that would give wrong samples is an error, with the command that
+converts it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import TYPE_CHECKING, Final
+
+from trainer.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LONE_CR: Final = re.compile(rb"\r(?!\n)")
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
+    r"""Count the lines of a UTF-8 text, which end with LF or CRLF.
+
+    Raises `DatasetError` with the line for a byte order mark, UTF-16, bytes that are not UTF-8, NUL, and CR without LF.
+
+    >>> count_lines([b"one\r\ntw", b"o"], where="t.txt")
+    2
+    """
+    count, last, held, decoder = 0, b"\n", b"", codecs.getincrementaldecoder("utf-8")()
+    for block in blocks:
+        if not count and last == b"\n" and not held:
+            _require_unmarked(block, where=where)
+        body = held + block
+        held = body[-1:] if body.endswith(b"\r") else b""  # whether LF follows is seen in the next block
+        body = body[: len(body) - len(held)]
+        _require_plain(body, decoder, count, where=where)
+        count, last = count + body.count(b"\n"), body[-1:] or last
+    _require_plain(held, decoder, count, where=where, is_last=True)
+    return count + (last != b"\n")
+
+
+def _require_unmarked(block: bytes, *, where: str) -> None:
+    if block.startswith(_UTF16):
+        hint = f"iconv -f UTF-16 -t UTF-8 {where} > new.txt"
+        raise DatasetError(f"{where} is not UTF-8 text: it is UTF-16", hint=hint)
+    if block.startswith(codecs.BOM_UTF8):
+        hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {where}"
+        raise DatasetError(f"{where} begins with a byte order mark, which would be part of its first sample", hint=hint)
+
+
+def _require_plain(
+    body: bytes, decoder: codecs.IncrementalDecoder, before: int, *, where: str, is_last: bool = False
+) -> None:
+    try:
+        decoder.decode(body, final=is_last)
+    except UnicodeDecodeError as fault:
+        line = before + fault.object[: fault.start].count(b"\n") + 1
+        byte = fault.object[fault.start : fault.start + 1].hex()
+        hint = f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {where} > new.txt"
+        raise DatasetError(
+            f"{where} is not UTF-8 text: line {line} has the byte 0x{byte} ({fault.reason})", hint=hint
+        ) from fault
+    if (at := body.find(b"\0")) >= 0:
+        sentence = f"{where}, line {before + body.count(10, 0, at) + 1}: a NUL character; expected text"
+        raise DatasetError(sentence, hint=f"if it is UTF-16: iconv -f UTF-16LE -t UTF-8 {where} > new.txt")
+    if found := _LONE_CR.search(body):
+        line = before + body.count(b"\n", 0, found.start()) + 1
+        sentence = f"{where}, line {line}: a CR without LF; lines end with LF or CRLF"
+        raise DatasetError(sentence, hint=f"if CR ends its lines: tr '\\r' '\\n' < {where} > new.txt")
