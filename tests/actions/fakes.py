@@ -22,7 +22,7 @@ class FaultyStore:
         self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
     ) -> None:
         """Spoil `times` bodies, beginning after `after` good ones: the first is a manifest."""
-        self.address = inner.address
+        self.address, self.label = inner.address, inner.label
         self.reads: list[tuple[str, int, int | None]] = []
         self._inner, self._fault, self._left, self._good = inner, fault, times, after
         self._lock = Lock()

@@ -90,6 +90,15 @@ def test_an_image_that_is_not_what_its_pin_says_is_refused(tmp_path: Path) -> No
         restore("cpu", engine=engine, root=root)
 
 
+def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    with pytest.raises(ImageMissingError, match="could not be fetched") as caught:
+        restore("cpu", engine=MemoryEngine(), root=root)
+    assert made.reference in caught.value.message
+    assert "image unpin cpu" in str(caught.value.hint)
+
+
 def test_unpinning_twice_is_no_fault(tmp_path: Path) -> None:
     """The second time says that there was none."""
     root, engine = checkout(tmp_path), MemoryEngine()

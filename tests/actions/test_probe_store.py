@@ -26,7 +26,7 @@ class Lying:
 
     def __init__(self, store: Store, lie: str) -> None:
         """Lie about one thing."""
-        self._store, self._lie, self.address = store, lie, store.address
+        self._store, self._lie, self.address, self.label = store, lie, store.address, store.label
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Give the whole body for a range, or one byte more."""

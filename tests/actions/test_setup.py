@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 from dataclasses import replace
@@ -14,7 +15,16 @@ from tests.engine.memory import FACTS, MemoryEngine
 from trainer.actions import setup
 from trainer.actions.build_image import build, plan
 from trainer.actions.pin import pin
-from trainer.errors import ImageMissingError, PortTakenError, UsageError
+from trainer.engine import LocalStore
+from trainer.errors import (
+    EnvironmentNameError,
+    ImageMissingError,
+    NotWritableError,
+    PortTakenError,
+    RepriseError,
+    StoreMissingError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,10 +63,131 @@ def test_another_store_switches_the_local_one_off() -> None:
     assert setup.store_values(setup.Choice(), values, port=8333) == values
 
 
-def test_a_store_that_containers_cannot_reach_is_refused() -> None:
-    """A path on the host is none inside."""
-    with pytest.raises(UsageError, match=r"expected s3://BUCKET"):
-        setup.store_values(setup.Choice(store="/data"), {}, port=8333)
+@pytest.mark.parametrize("address", ["/mnt/nfs/reprise", "file:///mnt/nfs/reprise", "/mnt/nfs/./other/../reprise/"])
+def test_a_folder_is_a_store_and_switches_the_local_one_off(address: str) -> None:
+    values = setup.store_values(setup.Choice(store=address), {}, port=8333)
+    expected = dict.fromkeys(("REPRISE_STORE", "REPRISE_STORE_FOLDER"), "/mnt/nfs/reprise") | {"COMPOSE_PROFILES": ""}
+    assert values == expected
+    assert setup.store_values(setup.Choice(), values, port=8333) == values
+
+
+def test_a_relative_folder_and_one_in_the_home_become_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for address in ("store", "./store", "~/store"):
+        values = setup.store_values(setup.Choice(store=address), {}, port=8333)
+        assert values["REPRISE_STORE"] == str(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint", "said"),
+    [
+        ("ftp://host/x", None, "unknown kind 'ftp'"),
+        ("file://host/x", None, "names the host"),
+        ("/data", "https://s3.example", "a folder has no endpoint"),
+        ("s3://team", "http://localhost:9000", "loopback"),
+        ("s3://team?profile=lab", None, "expected s3://BUCKET"),
+    ],
+)
+def test_a_store_that_containers_cannot_reach_is_refused(address: str, endpoint: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        setup.store_values(setup.Choice(store=address, endpoint=endpoint), {}, port=8333)
+
+
+ME = setup.Owner(uid=os.getuid() or 1000, gid=os.getgid() or 1000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that everyone may write."""
+    path = tmp_path / "with a blank"
+    path.mkdir()
+    for each in (path, *list(path.parents)[:3]):
+        each.chmod(0o777)
+    return path
+
+
+def test_a_folder_that_containers_can_write_is_accepted_and_nothing_stays_in_it(folder: Path, tmp_path: Path) -> None:
+    setup.require_folder(folder, who=ME, root=tmp_path / "checkout")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that its containers' user cannot write")
+@pytest.mark.parametrize("inner", ["", "objects/sha256"])
+def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
+    folder: Path, tmp_path: Path, inner: str
+) -> None:
+    (folder / inner).mkdir(parents=True, exist_ok=True)
+    (folder / inner).chmod(0o755)
+    with pytest.raises(NotWritableError, match="uid 1000, gid 1000") as caught:
+        setup.require_folder(folder, who=setup.owner(0, 0), root=tmp_path / "checkout")
+    assert str(caught.value.hint).startswith("chown -R 1000:1000")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("absent", StoreMissingError, "does not exist"),
+        ("file", StoreMissingError, "is not a folder"),
+        ("a:b", UsageError, "colon"),
+        ("checkout/store", UsageError, "inside this checkout"),
+        ("/project/store", UsageError, "hide a folder of the image"),
+        ("/home", UsageError, "hide a folder of the image"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_store_is_named(
+    tmp_path: Path, name: str, error: type[RepriseError], said: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=said):
+        setup.require_folder(tmp_path / name, who=ME, root=tmp_path / "checkout")
+
+
+RUNNING = LocalStore(project="reprise-1", port=8333, network="net", volume="reprise-1_store", key="k", secret="s")  # noqa: S106
+
+
+def test_a_second_checkout_uses_the_local_store_of_the_first() -> None:
+    """The same bucket, port, key and network; it starts no server of its own, and remembers this."""
+    engine = MemoryEngine(stores=[RUNNING])
+    joined = setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-2", engine=engine)
+    values = setup.store_values(setup.Choice(), {}, port=8333, joined=joined)
+    assert (values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"]) == ("k", "s")
+    assert (values["REPRISE_STORE_NETWORK"], values["COMPOSE_PROFILES"]) == ("net", "")
+    assert values["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
+    later = setup.store_to_join(setup.Choice(), values, port=8333, project="reprise-2", engine=engine)
+    assert setup.store_values(setup.Choice(), values, port=8333, joined=later) == values
+
+
+def test_once_the_first_checkouts_server_is_gone_the_second_serves_the_same_volume_with_the_same_key() -> None:
+    joined = setup.store_values(setup.Choice(), {}, port=8333, joined=RUNNING)
+    values = setup.store_values(setup.Choice(), joined, port=8333)
+    assert (values["COMPOSE_PROFILES"], values["REPRISE_STORE_VOLUME"]) == ("store", RUNNING.volume)
+    assert values["AWS_SECRET_ACCESS_KEY"] == RUNNING.secret
+    assert "REPRISE_STORE_JOINED" not in values
+
+
+def test_a_checkout_with_a_local_store_of_its_own_is_asked_which() -> None:
+    """What it published must not vanish; naming the other one's endpoint is the answer."""
+    engine = MemoryEngine(stores=[RUNNING], volumes={"reprise-2_store"})
+    with pytest.raises(PortTakenError, match="has its own") as caught:
+        setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-2", engine=engine)
+    assert "scripts/setup --endpoint http://127.0.0.1:8333" in str(caught.value.hint)
+    choice = setup.Choice(endpoint="http://127.0.0.1:8333")
+    assert setup.store_to_join(choice, {}, port=8333, project="reprise-2", engine=engine) == RUNNING
+
+
+def test_a_local_store_on_another_port_is_not_joined_unless_it_is_named() -> None:
+    engine = MemoryEngine(stores=[RUNNING])
+    assert setup.store_to_join(setup.Choice(), {}, port=8343, project="reprise-2", engine=engine) is None
+    assert setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-1", engine=engine) is None
+    named = setup.Choice(store="s3://reprise", endpoint="http://127.0.0.1:8333")
+    assert setup.store_to_join(named, {}, port=8343, project="reprise-2", engine=engine) == RUNNING
+    with pytest.raises(UsageError, match="no local store of Reprise runs on port 8444"):
+        setup.store_to_join(
+            setup.Choice(endpoint="http://localhost:8444"), {}, port=8343, project="reprise-2", engine=engine
+        )
 
 
 def test_the_gpu_overlay_is_on_where_the_runtime_is(tmp_path: Path) -> None:
@@ -75,6 +206,15 @@ def test_the_environment_follows_choice_then_habit_then_machine() -> None:
     assert (
         setup.environment_name(setup.Choice(environment="mine"), {"REPRISE_ENVIRONMENT": "cpu"}, nvidia=True) == "mine"
     )
+
+
+def test_an_environment_that_env_names_and_the_checkout_lacks_is_named(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    setup.require_environment({"REPRISE_ENVIRONMENT": "cpu"}, root=root)
+    setup.require_environment({}, root=root)
+    with pytest.raises(EnvironmentNameError, match=r"\.env names environment 'vision'") as caught:
+        setup.require_environment({"REPRISE_ENVIRONMENT": "vision"}, root=root)
+    assert str(caught.value.hint).startswith("scripts/setup --environment cpu")
 
 
 def test_two_checkouts_are_two_projects(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.cli import places
 from trainer.cli.checkout import store_port
-from trainer.cli.places import adopt_dotenv
-from trainer.errors import UsageError
+from trainer.cli.places import adopt_dotenv, hand_in_store, store_at, two_stores
+from trainer.errors import StoreDeniedError, UsageError
 from trainer.host.dotenv import write_block
 from trainer.host.image_claim import BAKED
+from trainer.store.s3 import S3Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +68,62 @@ def test_the_port_is_what_the_environment_says_then_a_line_of_ones_own_then_the_
     monkeypatch.setenv("REPRISE_STORE_PORT", "many")
     with pytest.raises(UsageError, match="expected a port number"):
         store_port({}, dotenv=path)
+
+
+def test_a_folder_in_the_environment_is_mounted_and_no_local_store_is_started(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("REPRISE_STORE", "REPRISE_STORE_FOLDER", "COMPOSE_PROFILES", "REPRISE_STORE_ENDPOINT")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    hand_in_store(checkout / ".env")
+    assert not set(names) & os.environ.keys()
+    monkeypatch.setenv("REPRISE_STORE", "file:///mnt/nfs/reprise")
+    hand_in_store(checkout / ".env")
+    assert [os.environ.get(name) for name in names] == ["/mnt/nfs/reprise", "/mnt/nfs/reprise", "", None]
+
+
+def test_a_bucket_in_the_environment_keeps_its_server_in_containers(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the local one's: host and containers ask the same server."""
+    for name in ("REPRISE_STORE_FOLDER", "COMPOSE_PROFILES", "REPRISE_STORE_ENDPOINT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REPRISE_STORE", "s3://team")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.lab")
+    hand_in_store(checkout / ".env")
+    assert os.environ["REPRISE_STORE_ENDPOINT"] == "https://s3.lab"
+
+
+def test_of_two_stores_the_configured_one_has_the_key_of_env_and_the_other_the_shells(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "CHECKOUT", checkout)
+    write_block(checkout / ".env", BLOCK | {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "x"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    with pytest.raises(StoreDeniedError, match=r"s3://team at http://127\.0\.0\.1:9000"):
+        store_at("s3://team")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setenv("REPRISE_STORE", "s3://reprise")
+    source, target = two_stores(None, "s3://team", command="reprise data push")
+    assert (source.label, target.label) == (
+        "s3://reprise at http://127.0.0.1:8333",
+        "s3://team at http://127.0.0.1:9000",
+    )
+    assert isinstance(source, S3Store)
+    assert source.access.key == "mine"
+    back = two_stores("s3://reprise?endpoint=http://127.0.0.1:9000", "s3://reprise", command="reprise data push")
+    assert [store.label[-4:] for store in back] == ["9000", "8333"]
+
+
+def test_containers_name_the_local_store_as_the_host_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And another store by its own endpoint, whatever port stands in the environment."""
+    monkeypatch.setenv("REPRISE_STORE_ON_HOST", "http://127.0.0.1:8333")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
+    assert store_at("s3://reprise").label == "s3://reprise at http://127.0.0.1:8333"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.lab")
+    assert store_at("s3://team").label == "s3://team at https://s3.lab"

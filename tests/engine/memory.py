@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.digest import digest_of_document
-from trainer.engine import BuildRequest, Confined, Digests, EngineFacts, ImageFacts
+from trainer.engine import BuildRequest, Confined, Digests, EngineFacts, ImageFacts, LocalStore
 from trainer.errors import EngineAbsentError, ImageMissingError
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class MemoryEngine:
     """Compose services that run."""
     containers: dict[str, str] = field(default_factory=dict)
     """The image's id by the container's name."""
+    stores: list[LocalStore] = field(default_factory=list)
+    """Local stores that run."""
+    volumes: set[str] = field(default_factory=set)
     confined: list[Confined] = field(default_factory=list)
     """The containers that were trusted with nothing."""
     inside: Callable[[Confined], int] = lambda _: 0
@@ -102,6 +105,14 @@ class MemoryEngine:
     def serves(self, project: str, service: str) -> bool:
         """By service."""
         return bool(project) and service in self.running
+
+    def local_stores(self) -> list[LocalStore]:
+        """Those that it was given."""
+        return self.stores
+
+    def has_volume(self, name: str) -> bool:
+        """By name."""
+        return name in self.volumes
 
     def image_of(self, container: str) -> ImageFacts | None:
         """By the container's name."""

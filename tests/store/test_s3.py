@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import socket
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.actions.conftest import FILES, fill
 from tests.store.server import free_ports
+from trainer.actions.fetch_dataset import fetch_dataset, read_manifest
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.actions.pull_run import pull_run
+from trainer.actions.push_dataset import push_dataset
+from trainer.actions.push_run import push_run
+from trainer.data.dataset import Dataset, Draft
 from trainer.errors import (
     AlteredError,
+    RepriseError,
     StoreDeniedError,
     StoreError,
     StoreMissingError,
@@ -23,13 +34,16 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.store import open_store
+from trainer.store.cache import Cache
+from trainer.store.contract import Store, object_key
+from trainer.store.folder import SourceFolder
+from trainer.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from trainer.store.contract import Store
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.s3
+Use = Callable[[Store, Dataset], object]
 USES: list[Callable[[Store], object]] = [
     lambda store: list(store.read("a/b")),
     lambda store: store.size("a/b"),
@@ -38,10 +52,17 @@ USES: list[Callable[[Store], object]] = [
 ]
 
 
+def folder(place: Path) -> SourceFolder:
+    """A few files to publish."""
+    return SourceFolder(root=fill(place / "source", FILES))
+
+
 @pytest.mark.parametrize("use", USES)
 def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callable[[Store], object]) -> None:
     """Missing bucket and missing object are told apart, and writing makes no bucket."""
-    with pytest.raises(StoreMissingError, match=f"bucket 'absent' does not exist at {s3_environment}"):
+    with pytest.raises(
+        StoreMissingError, match=f"bucket 'absent' does not exist: store s3://absent at {s3_environment}"
+    ):
         use(open_store("s3://absent"))
 
 
@@ -54,6 +75,61 @@ def test_refused_credentials_are_said_so(
     with pytest.raises(StoreDeniedError, match=f"at {s3_environment} refuses these credentials") as caught:
         use(open_store("s3://reprise"))
     assert "wrong" not in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3", None])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: pull_run("20260101t000000-abcdef", store, runs=Path("nowhere")),
+        lambda store, _: push_run("20260101t000000-abcdef", source=store, target=MemoryStore()),
+        lambda store, small: push_dataset(small, source=store, target=MemoryStore()),
+        lambda store, small: fetch_dataset(small, cache=Cache(root=Path("nowhere")), open_store=lambda: store),
+        lambda store, _: list(store.read("runs/a")),
+    ],
+)
+def test_every_message_names_the_address_and_the_endpoint(
+    s3_address: str, use: Use, key: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is not there (45, 54), refused credentials (52) and no answer (51), through the actions."""
+    monkeypatch.chdir(tmp_path)
+    if key:
+        monkeypatch.setenv(key, "wrong" if "SECRET" in key else f"http://127.0.0.1:{free_ports(1)[0]}")
+    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    with pytest.raises(RepriseError) as caught:
+        use(open_store(s3_address), small)
+    assert f"{s3_address} at {os.environ['AWS_ENDPOINT_URL_S3']}" in caught.value.message
+
+
+def test_altered_and_shortened_objects_name_the_store(s3_address: str, s3_environment: str, tmp_path: Path) -> None:
+    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    store = open_store(s3_address)
+    store.create(object_key(small.manifest), b"another")
+    for call in (lambda: read_manifest(store, small), lambda: list(store.read(object_key(small.manifest), length=99))):
+        with pytest.raises(AlteredError, match=f"{s3_address} at {s3_environment}"):
+            call()
+
+
+def test_an_address_may_name_its_server_and_its_profile(
+    s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever server and key the environment names: a second store has its own."""
+    key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    (tmp_path / "config").write_text(
+        f"[profile lab]\naws_access_key_id={key}\naws_secret_access_key={secret}\nendpoint_url={s3_environment}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
+    assert open_store(f"{s3_address}?endpoint={s3_environment}").size("a/b") is None
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = open_store(f"{s3_address}?profile=lab")
+    assert (store.size("a/b"), store.label) == (None, f"{s3_address} at {s3_environment}")
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///prefix", "s3://b?", "s3://b?endpiont=x", "s3://b?endpoint="])
+def test_an_address_with_wrong_words_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="store address"):
+        open_store(address)
 
 
 def test_missing_credentials_are_said_so(

@@ -19,6 +19,7 @@ from tests.actions.conftest import FILES, contents, fill, leftovers
 from tests.store.server import BUCKET, serving
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
+from trainer.actions.push_dataset import push_dataset
 from trainer.data.dataset import Draft
 from trainer.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
 from trainer.store import cache, open_store
@@ -160,3 +161,17 @@ def full_after(left: int) -> Iterator[None]:
         for name in ("pwrite", "mkdir", "rename", "replace", "fsync", "ftruncate"):
             patched.setattr(os, name, counted(getattr(os, name)))
         yield
+
+
+def test_a_version_goes_from_a_bucket_to_a_folder_and_into_another_bucket(
+    dataset: Dataset, s3_address: str, s3_environment: str, tmp_path: Path
+) -> None:
+    """The same objects under the same names in all three."""
+    (tmp_path / "folder").mkdir()
+    bucket, folder = open_store(s3_address), open_store(str(tmp_path / "folder"))
+    other = open_store(f"{s3_address}/other?endpoint={s3_environment}")
+    push_dataset(dataset, source=bucket, target=folder)
+    push_dataset(dataset, source=folder, target=other)
+    names = [name for name in bucket.keys("") if not name.startswith("other/")]
+    assert list(folder.keys("")) == list(other.keys("")) == names
+    assert contents(fetch(dataset, str(tmp_path / "folder"), tmp_path / "cache")) == FILES

@@ -65,7 +65,9 @@ class Assembly:
                 self._progress.advance(-self._entry.segments[part].length)
                 self.fetch(part, stop)
         if (found := self._found()) != self._entry.sha256:
-            raise altered(f"{self._title}: {self._entry.path}", expected=self._entry.sha256, found=found)
+            raise altered(
+                f"{self._title}: {self._entry.path}", expected=self._entry.sha256, found=found, store=self._store.label
+            )
         self._incoming.settle(self._entry.size)
 
     def _stream(self, part: int, stop: Stop) -> None:
@@ -78,7 +80,7 @@ class Assembly:
             if at >= end:
                 break
         if at < end:
-            raise whole("a part")
+            raise whole("a part", self._store.label)
         self._incoming.flush()
 
     def _arrived(self, part: int) -> bool:

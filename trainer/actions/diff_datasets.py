@@ -90,9 +90,10 @@ def _lines(dataset: Dataset, store: Store) -> Iterator[bytes]:
         size += len(block)
         if size > most:
             raise ManifestError(
-                f"manifest of {dataset.title} is longer than {most} bytes", hint="publish the dataset again"
+                f"manifest of {dataset.title} is longer than {most} bytes in {store.label}",
+                hint="publish the dataset again",
             )
         *whole, held = (held + block).split(b"\n")
         yield from (line + b"\n" for line in whole)
     if (found := f"sha256:{running.hexdigest()}") != dataset.manifest:
-        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found)
+        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)

@@ -198,9 +198,9 @@ def _dataset(dataset: Dataset, machine: Machine) -> Finding:
     try:
         store = machine.open_store()
         if store.size(object_key(dataset.manifest)) is not None:
-            return well("dataset", f"{dataset.title} is in {store.address}")
+            return well("dataset", f"{dataset.title} is in {store.label}")
         problem: StoreError = ObjectMissingError(
-            f"{dataset.title} is not in {store.address}", hint="publish it there: reprise data publish"
+            f"{dataset.title} is not in {store.label}", hint="publish it there: reprise data publish"
         )
     except StoreError as away:
         problem = away

@@ -122,9 +122,11 @@ class _Fetch:
             if at == need.size:
                 break
         if at < need.size:
-            raise whole("a pack")
+            raise whole("a pack", self.store.label)
         if (found := f"sha256:{running.hexdigest()}") != need.pack.sha256:
-            raise altered(f"{self.dataset.title}: a pack", expected=need.pack.sha256, found=found)
+            raise altered(
+                f"{self.dataset.title}: a pack", expected=need.pack.sha256, found=found, store=self.store.label
+            )
         self.progress.advance(need.size)
 
     def _sparse(self, need: SparsePack, stop: Stop) -> None:
@@ -143,7 +145,9 @@ class _Fetch:
             at = entry.segments[0].offset - first.offset
             found = digest_of_bytes(body[at : at + entry.size])
             if found != entry.sha256:
-                raise altered(f"{self.dataset.title}: {entry.path}", expected=entry.sha256, found=found)
+                raise altered(
+                    f"{self.dataset.title}: {entry.path}", expected=entry.sha256, found=found, store=self.store.label
+                )
         incoming.write(first.offset, body[:length])
         self.progress.advance(length)
 
@@ -202,9 +206,9 @@ def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None)
             raw = mapped(file)
     except ObjectMissingError as fault:
         hint = "publish it there: reprise data publish; where it is a sample dataset: docker compose run --rm samples"
-        raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.address}", hint=hint) from fault
+        raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     if found != dataset.manifest:
-        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found)
+        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)
     listing = parse_manifest(raw)
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):
@@ -224,7 +228,7 @@ def _copied(store: Store, dataset: Dataset, *, into: BinaryIO) -> str:
         running.update(block)
         size += into.write(block)
         if size > most:
-            sentence = f"manifest of {dataset.title} is longer than {most} bytes"
+            sentence = f"manifest of {dataset.title} is longer than {most} bytes in {store.label}"
             raise ManifestError(sentence, hint="publish the dataset again")
     return f"sha256:{running.hexdigest()}"
 

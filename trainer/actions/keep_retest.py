@@ -45,7 +45,7 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
     key = retest_key(retest)
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
-        raise AlteredError(f"{key} is in {store.address} with other content", hint="it was made up by somebody")
+        raise AlteredError(f"{key} is in {store.label} with other content", hint="it was made up by somebody")
 
 
 def retests_here(folder: Path) -> list[Retest]:

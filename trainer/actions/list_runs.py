@@ -110,15 +110,15 @@ def remote_run(store: Store, run: str, attempt: int) -> Listed:
         record = _sealed(store, run, attempt)
     except RepriseError as failure:
         fault = failure.message
-        return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.address, fault=fault)
+        return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault)
     earlier = _readable(partial(_sealed, store, run, number) for number in range(1, attempt))
-    where, address = Where.REMOTE, store.address
+    where, address = Where.REMOTE, store.label
     return Listed(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
 
 
 def _sealed(store: Store, run: str, attempt: int) -> Record:
     key = sealed_key(run, attempt)
-    return read_sealed(read_small(store, key), run=run, attempt=attempt, where=key)[1]
+    return read_sealed(read_small(store, key), run=run, attempt=attempt, where=f"{key} in {store.label}")[1]
 
 
 def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
@@ -144,7 +144,7 @@ def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote
     return remote_run(store, run, remote[run])
 
 
-def unpublished(rows: Iterable[Listed]) -> list[str]:
-    """The runs that are over and only here."""
-    over = [row for row in rows if row.where is Where.LOCAL and row.record]
+def unpublished(rows: Iterable[Listed], store: Store) -> list[str]:
+    """The runs of this machine that are over and, as far as is known here, not in `store`."""
+    over = [row for row in rows if row.where is not Where.REMOTE and row.store != store.label and row.record]
     return [row.run for row in over if row.record and row.record.outcome.status is not Status.RUNNING]

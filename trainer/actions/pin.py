@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from trainer.environment import Pin, load_pin, pin_path
-from trainer.errors import ImageMissingError, PinError
+from trainer.errors import EngineAbsentError, EngineError, ImageMissingError, PinError
 from trainer.host.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -61,13 +61,25 @@ def unpin(name: str, *, root: Path) -> bool:
 
 
 def restore(name: str, *, engine: Engine, root: Path) -> Held:
-    """Fetch the pinned image if it is missing, and check that it is what the pin says. Raises `PinError`."""
+    """Fetch the pinned image if it is missing, and check that it is what the pin says. Raises `EngineError`, `PinError`."""
     pinned = load_pin(name, root=root)
     if pinned is None:
         raise PinError(f"environment {name!r} has no pin", hint=f"reprise image build {name}")
     if engine.image(pinned.reference) is None:
-        engine.pull(pinned.reference)
+        _pull(pinned, engine=engine)
     return hold(pinned, engine=engine)
+
+
+def _pull(pinned: Pin, *, engine: Engine) -> None:
+    try:
+        engine.pull(pinned.reference)
+    except EngineAbsentError:
+        raise
+    except EngineError as fault:
+        name, registry = pinned.environment, pinned.reference.partition("/")[0]
+        said = f"environment {name!r} is pinned to {pinned.reference}, which could not be fetched: {fault.message}"
+        hint = f"docker login {registry}, or `reprise image unpin {name}` to build the image here"
+        raise type(fault)(said, hint=hint) from fault
 
 
 def hold(pinned: Pin, *, engine: Engine) -> Held:
@@ -75,7 +87,7 @@ def hold(pinned: Pin, *, engine: Engine) -> Held:
     name = pinned.environment
     image = engine.image(pinned.reference)
     if image is None:
-        remedy = f"reprise image restore {name}, or `reprise image unpin {name}` to build it here"
+        remedy = f"reprise image restore {name} (scripts/train --yes does it too), or `reprise image unpin {name}` to build it here"
         raise ImageMissingError(
             f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine", hint=remedy
         )

@@ -25,7 +25,7 @@ from trainer.data.packing import Laying, Slice
 from trainer.data.pictures import find_pictures
 from trainer.data.reader import Images
 from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import AlteredError, DatasetError, ObjectMissingError
+from trainer.errors import AlteredError, DatasetError, ObjectMissingError, StoreDeniedError
 from trainer.host.spool import mapped, spool
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
@@ -226,7 +226,7 @@ def publish_declared(
     _require(declared, "manifest", stored.manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (there := read_version(store, declared.name, declared.version)) != declared.published:
-        sentence = f"{declared.title} in {store.address} is another one: manifest {there and there.manifest}"
+        sentence = f"{declared.title} in {store.label} is another one: manifest {there and there.manifest}"
         raise DatasetError(
             f"{sentence}; declared is {declared.manifest}",
             hint="a version is never replaced: publish under the next one",
@@ -293,26 +293,36 @@ def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Datas
 
 
 def newest_version(store: Store, name: str) -> Dataset | None:
-    """The highest version of `name` in the store, found by asking for 1, 2, ...; None when there is none."""
-    newest = None
-    for version in count(1):
-        found = read_version(store, name, version)
-        if found is None:
-            return newest
-        newest = found
-    return newest
+    """The highest version of `name` in the store; None when there is none."""
+    found = versions(store, name)
+    return read_version(store, name, found[-1]) if found else None
 
 
 def versions(store: Store, name: str) -> list[int]:
-    """The versions of `name` in the store, found by asking for 1, 2, ..."""
-    return list(takewhile(lambda version: store.size(version_key(name, version)) is not None, count(1)))
+    """The versions of `name` in the store: those that it lists, for some may have been pushed without the earlier ones, and the next.
+
+    The listing is a help and no evidence: credentials that may not list find 1, 2, ... by asking.
+    """
+    try:
+        listed = [_version_of(key) for key in store.keys(f"datasets/{name}/")]
+    except StoreDeniedError:
+        listed = []
+    known = sorted({version for version in listed if version and store.size(version_key(name, version)) is not None})
+    after = count(max(known, default=0) + 1)
+    return [*known, *takewhile(lambda version: store.size(version_key(name, version)) is not None, after)]
+
+
+def _version_of(key: str) -> int:
+    """The version that a key names; 0 for another key."""
+    number = key.rpartition("/")[2].removesuffix(".json")
+    return int(number) if number.isdecimal() and key == version_key(key.split("/")[1], int(number)) else 0
 
 
 def read_version(store: Store, name: str, version: int) -> Dataset | None:
     """What the store says a version is; None when it has none of that name."""
     key = version_key(name, version)
     try:
-        return parse_dataset(b"".join(store.read(key)), where=f"{store.address}/{key}")
+        return parse_dataset(b"".join(store.read(key)), where=f"{key} in {store.label}")
     except ObjectMissingError:
         return None
 

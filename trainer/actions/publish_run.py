@@ -73,7 +73,7 @@ def published(attempt: Path) -> Published | None:
 
 def _stands(note: Published, sealed: Sealed, store: Store, *, key: str) -> bool:
     """Whether the note is about this store, and the seal is there: so is everything that it names."""
-    if note.store != store.address:
+    if note.store != store.label:
         return False
     return store.size(key) is not None and read_small(store, key) == sealed.to_json()
 
@@ -86,9 +86,9 @@ def _claim(place: Path, record: Record, store: Store) -> None:
     mine = path.read_bytes()
     if store.create(key, mine):
         return
-    theirs: Claim = read_claim(read_small(store, key), where=key)
+    theirs: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
     if theirs.to_json() != mine:
-        said = f"attempt {record.attempt} of run {record.run} is already in {store.address}, made on {theirs.host}"
+        said = f"attempt {record.attempt} of run {record.run} is already in {store.label}, made on {theirs.host}"
         raise RunError(said, hint="it is another attempt of the same number: nothing was changed")
 
 
@@ -142,8 +142,8 @@ def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
 def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:
     text, key = sealed.to_json(), sealed_key(record.run, record.attempt)
     if not store.create(key, text) and (there := read_small(store, key)) != text:
-        said = f"{key} is in {store.address} with other content: found {digest_of_bytes(there)}"
+        said = f"{key} is in {store.label} with other content: found {digest_of_bytes(there)}"
         raise AlteredError(said, hint="the local record was changed after it was published; pull the published one")
-    note = Published(store=store.address, sealed=digest_of_bytes(text))
+    note = Published(store=store.label, sealed=digest_of_bytes(text))
     write_whole(place / PUBLISHED, note.model_dump_json().encode() + b"\n")
     return note

@@ -44,7 +44,7 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
     while True:
         key = sealed_key(run, number)
         if store.size(key) is not None:
-            yield read_sealed(read_small(store, key), run=run, attempt=number, where=key)
+            yield read_sealed(read_small(store, key), run=run, attempt=number, where=f"{key} in {store.label}")
         elif store.size(claim_key(run, number)) is None:
             return
         number += 1
@@ -59,7 +59,7 @@ def pull_run(
     """
     found = list(sealed_attempts(store, run))
     if not found:
-        raise RunNotFoundError(f"run {run} is not in {store.address}", hint="`reprise runs ls` lists what is")
+        raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists what is")
     _check_size(run, found, largest)
     _check_same(runs / run, found)
     with disk_faults(runs):
@@ -82,8 +82,8 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         if sealed.source and not all((runs / record.run / name).exists() for name in (ARCHIVE, COPY)):
             _source(sealed.source, record, store, place)
         key = claim_key(record.run, record.attempt)
-        write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=key).to_json())
-        note = Published(store=store.address, sealed=digest_of_bytes(sealed.to_json()))
+        write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=f"{key} in {store.label}").to_json())
+        note = Published(store=store.label, sealed=digest_of_bytes(sealed.to_json()))
         write_whole(attempt / PUBLISHED, note.model_dump_json().encode() + b"\n")
         write_whole(attempt / RECORD, sealed.record_text())
         _mark(runs / record.run, note)

@@ -9,22 +9,33 @@ import hashlib
 import os
 import platform
 import secrets
+import shlex
 import socket
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from trainer.actions.build_image import BASE_LABEL, current, plan
 from trainer.actions.pin import check_inputs, hold
-from trainer.environment import load_environment, load_pin
-from trainer.errors import ImageMissingError, PortTakenError, UsageError
+from trainer.environment import environment_names, load_environment, load_pin
+from trainer.errors import (
+    EnvironmentNameError,
+    ImageMissingError,
+    NotWritableError,
+    PortTakenError,
+    StoreMissingError,
+    UsageError,
+)
 from trainer.host.atomic import disk_faults
+from trainer.store.address import LOCAL_ENDPOINT, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from trainer.actions.build_image import Built
-    from trainer.engine import Engine
+    from trainer.engine import Engine, LocalStore
     from trainer.environment import Pin
 
 ROOTS_STAND_IN: Final = 1000
@@ -61,13 +72,18 @@ def owner(uid: int, gid: int) -> Owner:
 def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> dict[str, str]:
     """What follows from the machine alone."""
     return {
-        "COMPOSE_PROJECT_NAME": f"reprise-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}",
+        "COMPOSE_PROJECT_NAME": project_name(root),
         "COMPOSE_FILE": compose_files(gpu=nvidia),
         "REPRISE_UID": str(who.uid),
         "REPRISE_GID": str(who.gid),
         "REPRISE_CA_FILE": str(ca or ""),
         "REPRISE_HOST": platform.node(),
     }
+
+
+def project_name(root: Path) -> str:
+    """The compose project of a checkout."""
+    return f"reprise-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
 
 
 def compose_files(*, gpu: bool) -> str:
@@ -80,34 +96,153 @@ def environment_name(choice: Choice, before: Mapping[str, str], *, nvidia: bool)
     return choice.environment or before.get("REPRISE_ENVIRONMENT") or ("cuda" if nvidia else "cpu")
 
 
-def store_values(choice: Choice, before: Mapping[str, str], *, port: int) -> dict[str, str]:
-    """Where the store is, for host and containers, and the local one's key, generated once. Raises `UsageError`."""
-    address = choice.store or before.get("REPRISE_STORE") or LOCAL_STORE
-    endpoint = choice.endpoint or ("" if choice.store else before.get("REPRISE_STORE_ENDPOINT", ""))
-    local = address == LOCAL_STORE and endpoint in {"", "http://store:8333"}
-    if not local:
-        if not address.startswith("s3://"):
-            raise UsageError(
-                f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX",
-                hint="a folder can be a store without compose",
-            )
-        there = endpoint or "https://s3.amazonaws.com"
-        return {
-            "REPRISE_STORE": address,
-            "REPRISE_STORE_ENDPOINT": there,
-            "AWS_ENDPOINT_URL_S3": there,
+def require_environment(values: Mapping[str, str], *, root: Path) -> None:
+    """Raise `EnvironmentNameError` if `.env` names an environment whose file was removed from the checkout."""
+    name, declared = values.get("REPRISE_ENVIRONMENT"), environment_names(root)
+    if name and name not in declared:
+        said = f".env names environment {name!r}, and this checkout has no environments/{name}.toml"
+        known = ", ".join(each for each in declared if each != "store")[:200]
+        other = "cpu" if "cpu" in declared else next(iter(declared), "NAME")
+        raise EnvironmentNameError(said, hint=f"scripts/setup --environment {other}; declared are: {known}")
+
+
+def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
+    """Whether the store is the local one: this checkout's, or another one's on this machine."""
+    address, endpoint = _store_and_endpoint(choice, before)
+    return address == LOCAL_STORE and (endpoint in {"", LOCAL_ENDPOINT} or _loopback_port(endpoint) is not None)
+
+
+def store_values(
+    choice: Choice, before: Mapping[str, str], *, port: int, joined: LocalStore | None = None
+) -> dict[str, str]:
+    """Where the store is, for host and containers: a folder, a bucket, `joined` of another checkout, or the checkout's own local store.
+
+    The local one's key is generated once. Raises `UsageError`.
+    """
+    address, endpoint = _store_and_endpoint(choice, before)
+    if (folder := folder_of(address)) is not None:
+        if choice.endpoint:
+            raise UsageError(f"--endpoint {choice.endpoint}: a folder has no endpoint", hint=f"--store {address} alone")
+        return {"REPRISE_STORE": str(folder), "REPRISE_STORE_FOLDER": str(folder), "COMPOSE_PROFILES": ""}
+    if not is_local(choice, before):
+        return _bucket_values(address, endpoint)
+    values = {
+        "REPRISE_STORE": LOCAL_STORE,
+        "REPRISE_STORE_ENDPOINT": LOCAL_ENDPOINT,
+        "REPRISE_STORE_PORT": str(joined.port if joined else port),
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{joined.port if joined else port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    if joined:
+        return values | {
+            "AWS_ACCESS_KEY_ID": joined.key,
+            "AWS_SECRET_ACCESS_KEY": joined.secret,
+            "REPRISE_STORE_NETWORK": joined.network,
+            "REPRISE_STORE_JOINED": "true",
+            "REPRISE_STORE_VOLUME": joined.volume,
             "COMPOSE_PROFILES": "",
         }
+    volume = before.get("REPRISE_STORE_VOLUME")
+    return (
+        values
+        | {
+            "AWS_ACCESS_KEY_ID": before.get("AWS_ACCESS_KEY_ID") or f"reprise{secrets.token_hex(6)}",
+            "AWS_SECRET_ACCESS_KEY": before.get("AWS_SECRET_ACCESS_KEY") or secrets.token_hex(20),
+            "COMPOSE_PROFILES": "store",
+        }
+        | ({"REPRISE_STORE_VOLUME": volume} if volume else {})
+    )
+
+
+def _store_and_endpoint(choice: Choice, before: Mapping[str, str]) -> tuple[str, str]:
+    address = choice.store or before.get("REPRISE_STORE") or LOCAL_STORE
+    stays = choice.store in {None, before.get("REPRISE_STORE")}
+    return address, choice.endpoint or (before.get("REPRISE_STORE_ENDPOINT", "") if stays else "")
+
+
+def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
+    if "?" in address:
+        raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="--endpoint URL")
+    there = endpoint or "https://s3.amazonaws.com"
+    if _loopback_port(there) is not None:
+        said = f"--endpoint {there} is this machine's own loopback, which containers do not reach"
+        raise UsageError(said, hint="give the address that the server has in the network")
     return {
-        "REPRISE_STORE": LOCAL_STORE,
-        "REPRISE_STORE_ENDPOINT": "http://store:8333",
-        "REPRISE_STORE_PORT": str(port),
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": before.get("AWS_ACCESS_KEY_ID") or f"reprise{secrets.token_hex(6)}",
-        "AWS_SECRET_ACCESS_KEY": before.get("AWS_SECRET_ACCESS_KEY") or secrets.token_hex(20),
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "COMPOSE_PROFILES": "store",
+        "REPRISE_STORE": address,
+        "REPRISE_STORE_ENDPOINT": there,
+        "AWS_ENDPOINT_URL_S3": there,
+        "COMPOSE_PROFILES": "",
     }
+
+
+def _loopback_port(endpoint: str) -> int | None:
+    """The port of an endpoint on this machine's loopback; None for another endpoint."""
+    url = urlsplit(endpoint)
+    is_loopback = url.hostname == "localhost" or str(url.hostname).startswith("127.") or url.hostname == "::1"
+    return (url.port or 80) if is_loopback else None
+
+
+def store_to_join(
+    choice: Choice, before: Mapping[str, str], *, port: int, project: str, engine: Engine
+) -> LocalStore | None:
+    """The running local store of another checkout that this one is to use; None if it has, or is to have, its own.
+
+    It is the one on this checkout's port, or on the port that --endpoint names. A checkout that has a local store of its own keeps it,
+    unless --endpoint says otherwise. Raises `PortTakenError`, `UsageError`.
+    """
+    asked = _loopback_port(choice.endpoint or "")
+    others = {store.port: store for store in engine.local_stores() if store.project != project}
+    found = others.get(asked or port)
+    if asked is not None and found is None and asked != port:
+        raise UsageError(
+            f"no local store of Reprise runs on port {asked} of this machine",
+            hint=f"start it: docker compose up -d store, in its checkout; running are: {sorted(others) or 'none'}",
+        )
+    own = before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
+    if found is None or asked is not None or found.volume == own or not engine.has_volume(own):
+        return found
+    said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), and this checkout has its own ({own})"
+    free = _free_port(port)
+    raise PortTakenError(
+        said,
+        hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps its own; "
+        f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other one",
+    )
+
+
+def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
+    """Raise `UsageError`, `StoreMissingError`, `NotWritableError` for a folder that containers cannot use as a store."""
+    if folder.is_relative_to(root):
+        said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
+        raise UsageError(said, hint="a folder outside of it, such as /srv/reprise")
+    if str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES):
+        said = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
+        raise UsageError(said, hint="a folder of its own, such as /srv/reprise")
+    if ":" in str(folder):
+        raise UsageError(f"store folder {folder} has a colon, which mounts cannot have", hint="a path without a colon")
+    if not folder.is_dir():
+        said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
+        raise StoreMissingError(said, hint=f"mount the share, or make a new store: mkdir -p {shlex.quote(str(folder))}")
+    as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
+    tried = subprocess.run(["sh", "-c", _TRY, "sh", str(folder)], capture_output=True, check=False, **as_user)  # type: ignore[call-overload]
+    if tried.returncode:
+        said = (
+            f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
+        )
+        raise NotWritableError(said, hint=f"chown -R {who.uid}:{who.gid} {shlex.quote(str(folder))}")
+
+
+_TRY: Final = """
+for folder in "$1" "$1"/*/ "$1"/objects/sha256/; do
+    [ -d "$folder" ] || continue
+    ls "$folder" >/dev/null && file=$(mktemp "$folder/.new-XXXXXX") && rm "$file" || exit 1
+done
+"""
+_OF_IMAGES: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
+_HIDDEN_IN_IMAGES: Final = (
+    *("/bin", "/cache", "/dev", "/etc", "/lib", "/lib64", "/proc", "/project", "/sbin", "/sys", "/usr"),
+    *("/opt/reprise", "/opt/venv"),
+)
 
 
 def built_values(built: Built) -> dict[str, str]:
@@ -192,8 +327,11 @@ def check_port(port: int, *, again: str = "scripts/setup") -> None:
     if _is_free(port):
         return
     said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs one"
-    other = next((near for near in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(near)), "PORT")
-    raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={other} {again}")
+    raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
+
+
+def _free_port(port: int) -> int | str:
+    return next((near for near in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(near)), "PORT")
 
 
 def _is_free(port: int) -> bool:

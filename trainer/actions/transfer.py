@@ -1,4 +1,4 @@
-"""Reading what a store holds, without trusting it: small documents up to a cap, files verified while they stream.
+"""Reading what a store holds, without trusting it: small documents up to a cap, files and objects verified while they stream.
 
 Knows how to stop early. Refuses to keep a byte that is not what its digest says.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import AlteredError
 from trainer.host.atomic import disk_faults
+from trainer.host.spool import spool
 from trainer.seal import LARGEST
-from trainer.store.contract import object_key
+from trainer.store.contract import altered, object_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,30 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
     for block in store.read(key):
         text += block
         if len(text) > largest:
-            raise AlteredError(f"{key} is larger than {largest} bytes, which no such document is", hint="do not use it")
+            raise AlteredError(
+                f"{key} in {store.label} is larger than {largest} bytes, which no such document is",
+                hint="do not use it",
+            )
     return bytes(text)
+
+
+def copy_object(digest: str, *, source: Store, target: Store, size: int | None = None) -> int:
+    """Copy an object unless `target` has it; return the bytes sent. Raises `AlteredError` for bytes that are not the digest's."""
+    key = object_key(digest)
+    if (there := target.size(key)) is not None:
+        if size is not None and there != size:
+            said = f"{key} in {target.label} has been altered: expected {size} bytes, found {there}"
+            raise AlteredError(said, hint="remove that object from the store, then type the same command again")
+        return 0
+    running, length = hashlib.sha256(), 0
+    with spool() as body:
+        for block in source.read(key, length=size):
+            running.update(block)
+            length += body.write(block)
+        if (found := f"sha256:{running.hexdigest()}") != digest:
+            raise altered(key, expected=digest, found=found, store=source.label)
+        target.write(key, body, sha256=digest)
+    return length
 
 
 def read_file(store: Store, file: File, *, into: Path) -> None:
@@ -48,5 +71,6 @@ def read_file(store: Store, file: File, *, into: Path) -> None:
             written.flush()
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
         raise AlteredError(
-            f"{file.path} is not what the seal says: {length} bytes of {file.size}", hint="do not use it"
+            f"{file.path} from {store.label} is not what the seal says: {length} bytes of {file.size}",
+            hint="do not use it",
         )

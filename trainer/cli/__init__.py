@@ -40,7 +40,7 @@ COMMANDS: Final = {
         where="image",
     ),
     "new": Command(module="trainer.cli.new", summary="begin an experiment as a copy of another"),
-    "runs": Command(module="trainer.cli.runs", summary="list, show, pull and publish runs"),
+    "runs": Command(module="trainer.cli.runs", summary="list, show, pull, publish and push runs"),
     "report": Command(
         module="trainer.cli.report",
         summary="write one page of HTML about a run, or several side by side",
@@ -91,7 +91,7 @@ COMMANDS: Final = {
     ),
     "data": Command(
         module="trainer.cli.data",
-        summary="publish, fetch, list, show and verify datasets",
+        summary="publish, fetch, push, list, show and verify datasets",
     ),
     "image": Command(
         module="trainer.cli.image",

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainer.actions import pin as pins
 from trainer.actions import setup
 from trainer.actions.build_image import Built, Machine, build, current, plan
+from trainer.cli.places import TYPED
 from trainer.engine import compose
 from trainer.engine.base import resolve_base
 from trainer.engine.docker import DockerEngine
-from trainer.environment import load_environment
-from trainer.errors import UsageError
+from trainer.environment import load_environment, load_pin
+from trainer.errors import ImageMissingError, PortTakenError, UsageError
 from trainer.host.dotenv import outside, read_block, write_block
 from trainer.host.indexes import read_indexes
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trainer.actions.build_image import Stage
-    from trainer.engine import Engine
+    from trainer.engine import Engine, LocalStore
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOTENV: Final = ROOT / ".env"
@@ -58,6 +60,30 @@ def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> Bui
     return build(plan(name, stage=stage, base=base, root=ROOT), engine=docker, machine=machine, root=ROOT, fresh=fresh)
 
 
+def fetch_pinned(name: str, *, docker: Engine) -> None:
+    """Fetch an environment's pinned image if the engine lacks it: with REPRISE_YES or the user's answer. Raises `ImageMissingError`."""
+    pinned = load_pin(name, root=ROOT)
+    if pinned is None or docker.image(pinned.reference):
+        return
+    if not _agreed(f"Environment {name!r} is pinned to {pinned.reference}. Fetch that image? [Y/n] "):
+        said = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
+        again = (os.environ.get(TYPED) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
+        raise ImageMissingError(said, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
+    say(f"fetching {pinned.reference}, to which environment {name!r} is pinned")
+    pins.restore(name, engine=docker, root=ROOT)
+
+
+def _agreed(question: str) -> bool:
+    """Whether the user agrees; without a terminal only REPRISE_YES does."""
+    if os.environ.get("REPRISE_YES"):
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return bool(answer) and answer.strip().lower() in {"", "y", "yes"}
+
+
 def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
     """See to it that the local store has the sample datasets; another store's are its owner's business."""
     if values.get("COMPOSE_PROFILES") == "store":
@@ -69,20 +95,37 @@ def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
 def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> dict[str, str]:
     """What the managed block should say now."""
     nvidia = docker.facts().nvidia
+    if not choice.environment:
+        setup.require_environment(before, root=ROOT)
     environment = setup.environment_name(choice, before, nvidia=nvidia)
     load_environment(environment, root=ROOT)
     who = setup.owner(os.getuid(), os.getgid())
-    port = store_port(before)
+    port, joined = store_port(before), joined_store(docker, choice, before)
     values = setup.machine_values(ROOT, who=who, nvidia=nvidia and environment != "cpu", ca=ca_bundle())
     values |= {"REPRISE_ENVIRONMENT": environment}
-    values |= setup.store_values(choice, before, port=port)
+    values |= setup.store_values(choice, before, port=port, joined=joined)
+    if folder := values.get("REPRISE_STORE_FOLDER"):
+        setup.require_folder(Path(folder), who=who, root=ROOT)
     return values | setup.image_values(environment, engine=docker, root=ROOT)
+
+
+def joined_store(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> LocalStore | None:
+    """The local store of another checkout, if that is the one that this checkout uses."""
+    if not setup.is_local(choice, before):
+        return None
+    project = setup.project_name(ROOT)
+    return setup.store_to_join(choice, before, port=store_port(before), project=project, engine=docker)
 
 
 def compose_values() -> dict[str, str]:
     """What compose reads: the block, then the file's own lines, then the environment, which wins."""
     told = {**read_block(DOTENV).values, **outside(DOTENV)}
     return told | {name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))}
+
+
+def own_store_line() -> str | None:
+    """The store that a line of `.env` outside of the managed block names."""
+    return outside(DOTENV).get("REPRISE_STORE") or None
 
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
@@ -95,14 +138,20 @@ def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -
     """Refuse a port that another program has, unless the local store of this checkout has it already. Raises `PortTakenError`."""
     port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
     unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
+    other = next((store for store in docker.local_stores() if store.port == port and store.project != project), None)
+    if other:
+        said = f"port {port} on 127.0.0.1 is the local store of another checkout ({other.project})"
+        raise PortTakenError(
+            said, hint=f"scripts/setup makes this checkout use that store; or: REPRISE_STORE_PORT={port + 10} {again}"
+        )
     if not (unchanged and project and docker.serves(project, "store")):
         setup.check_port(port, again=again)
 
 
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
-    """Write the managed block anew from what is true now; what changed by hand in it is said and overwritten."""
+    """Write the managed block again from what is true now; report and overwrite what was changed in it by hand."""
     before = read_block(DOTENV)
-    values = block(docker, choice or setup.Choice(), before.values)
+    values = block(docker, choice or setup.Choice(store=own_store_line()), before.values)
     differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
         say(

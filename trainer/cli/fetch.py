@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.lend_dataset import lend_dataset
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import cache_folder
+from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import parse_dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, StoreMissingError
-from trainer.store import open_store
 from trainer.store.cache import MANIFEST, Cache
 from trainer.store.objects import own
 
@@ -63,4 +62,4 @@ def _store() -> Store:
     address = os.environ.get("REPRISE_STORE")
     if not address:
         raise StoreMissingError("the dataset is not in the cache, and no store is configured", hint="run scripts/setup")
-    return open_store(address)
+    return store_at(address)

@@ -14,7 +14,7 @@ from trainer.actions.build_image import STAGES, current
 from trainer.actions.setup import once_values
 from trainer.actions.smoke import smoke
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, engine, made, publish_samples, refresh, say
+from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh, say
 from trainer.engine import compose
 from trainer.environment import environment_names, load_environment, load_pin
 from trainer.errors import ImageMissingError
@@ -162,6 +162,7 @@ def _show(asked: Namespace) -> int:
 def _smoke(asked: Namespace) -> int:
     docker = engine()
     load_environment(asked.name, root=ROOT)
+    fetch_pinned(asked.name, docker=docker)
     if load_pin(asked.name, root=ROOT) is None:
         made(asked.name, stage="environment", docker=docker)
     values = refresh(docker)

@@ -12,10 +12,11 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from trainer.actions.setup import require_images
+from trainer.actions.setup import require_environment, require_images
 from trainer.cli.checkout import compose_values, engine
-from trainer.cli.places import CHECKOUT
+from trainer.cli.places import CHECKOUT, hand_in_store
 from trainer.errors import DotenvError, EngineAbsentError
+from trainer.host.dotenv import read_block
 from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def run_in_image(words: Sequence[str]) -> int:
     if not (CHECKOUT / ".env").is_file():
         said = f"`reprise {words[0]}` needs torch or the image, and this checkout is not set up for one"
         raise DotenvError(said, hint="scripts/train does what is missing")
+    require_environment(read_block(CHECKOUT / ".env").values, root=CHECKOUT)
+    hand_in_store(CHECKOUT / ".env")
     with closing(engine()) as host:
         require_images(compose_values(), engine=host)
     command = ["docker", "compose", "run", "--rm", *settings_handed_in(os.environ), "train", *words]

@@ -47,7 +47,7 @@ def check_environment(known: Claim, settings: LaunchSettings) -> None:
     if asked is not None and asked != here:
         raise EnvironmentNameError(
             f"setting environment is {asked!r}; this process runs in {here or 'no image'}",
-            hint=f"on the host: REPRISE_ENVIRONMENT={asked} scripts/setup, then run again",
+            hint=f"on the host: scripts/setup --environment {asked} --build, then run again",
         )
 
 

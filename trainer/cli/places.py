@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from trainer.errors import StoreMissingError, UsageError
 from trainer.host.dotenv import outside, read_block
 from trainer.host.image_claim import BAKED
+from trainer.store import open_store
+from trainer.store.address import LOCAL_ENDPOINT, Access, folder_of
+
+if TYPE_CHECKING:
+    from trainer.store.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 TYPED: Final = "REPRISE_TYPED"
@@ -45,6 +52,71 @@ def store_address() -> str | None:
     return os.environ.get("REPRISE_STORE") or None
 
 
+def store_at(address: str) -> Store:
+    """The store at an address; a container's messages name the local store's endpoint as the host's programs reach it.
+
+    Raises `UsageError`, and `StoreMissingError` in a container in which the folder is not mounted.
+    """
+    folder = folder_of(address)
+    if BAKED.exists() and folder is not None and not folder.is_dir():
+        said = (
+            f"store folder {folder} is not mounted in this container: scripts/setup --store {shlex.quote(str(folder))}"
+        )
+        raise StoreMissingError(said, hint="scripts/train mounts the folder that REPRISE_STORE names")
+    return open_store(address, access=Access(shown=_shown()))
+
+
+def hand_in_store(dotenv: Path) -> None:
+    """Have compose use the store that the environment names, if it is not the one of `.env`: a folder is mounted, a server is named.
+
+    Compose reads these variables from this process's environment. Raises `UsageError`.
+    """
+    address = os.environ.get("REPRISE_STORE")
+    told = _told_by(dotenv)
+    if not address or address == told.get("REPRISE_STORE"):
+        return
+    folder = folder_of(address)
+    os.environ |= {"COMPOSE_PROFILES": "", "REPRISE_STORE_FOLDER": str(folder or "")}
+    if folder is not None:
+        os.environ["REPRISE_STORE"] = str(folder)
+    elif (endpoint := os.environ.get("AWS_ENDPOINT_URL_S3")) and endpoint != told.get("AWS_ENDPOINT_URL_S3"):
+        os.environ.setdefault("REPRISE_STORE_ENDPOINT", endpoint)
+
+
+def two_stores(source: str | None, target: str | None, *, command: str) -> tuple[Store, Store]:
+    """The stores that something is copied between; `source` is the configured one if None. Raises `UsageError`.
+
+    The store that `.env` names is reached as `.env` says, another one as its address and the shell's AWS_* say: each has its own key.
+    """
+    if not target:
+        raise UsageError("--store is missing: the store to push to", hint=f"{command} --store s3://BUCKET?endpoint=URL")
+    origin = source or store_address()
+    if not origin:
+        raise UsageError("no store is configured to push from", hint=f"{command} --from ADDRESS --store {target}")
+    found = _configured_or_at(origin), _configured_or_at(target)
+    if found[0].label == found[1].label:
+        raise UsageError(
+            f"both stores are {found[0].label}", hint="an address can name another server: s3://BUCKET?endpoint=URL"
+        )
+    return found
+
+
+def _configured_or_at(address: str) -> Store:
+    told = _told_by(CHECKOUT / ".env")
+    if address.rstrip("/") != told.get("REPRISE_STORE") or not told.get("AWS_ENDPOINT_URL_S3"):
+        return store_at(address)
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION")
+    key, secret, token, region = (told.get(name) or None for name in keys)
+    endpoint = told["AWS_ENDPOINT_URL_S3"]
+    return open_store(address, access=Access(endpoint=endpoint, key=key, secret=secret, token=token, region=region))
+
+
+def _shown() -> str | None:
+    """The endpoint to name in messages, also in those about credentials that are not enough for a client."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return (os.environ.get("REPRISE_STORE_ON_HOST") if endpoint == LOCAL_ENDPOINT else None) or endpoint
+
+
 def host_name() -> str:
     """This host's name: REPRISE_HOST, which compose hands in since a container's own name is made up; else the system's."""
     return os.environ.get("REPRISE_HOST") or platform.node() or "unknown"
@@ -60,13 +132,17 @@ def adopt_dotenv(checkout: Path | None = None) -> None:
 
     In an image compose has said it already, with the address that counts there. A file that this user cannot read says nothing.
     """
-    path = (checkout or CHECKOUT) / ".env"
+    for name, value in _told_by((checkout or CHECKOUT) / ".env").items():
+        if name.startswith(_ADOPTED) and value:
+            os.environ.setdefault(name, value)
+
+
+def _told_by(path: Path) -> dict[str, str]:
+    """What `.env` says; nothing in an image, or if this user cannot read the file."""
     if BAKED.exists() or not os.access(path, os.R_OK):
-        return
+        return {}
     told = {**read_block(path).values, **outside(path)}
     if told.get("COMPOSE_PROFILES") == "store":  # its port may have been edited since setup wrote its address
         port = os.environ.get("REPRISE_STORE_PORT") or told.get("REPRISE_STORE_PORT")
         told |= {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"} if port else {}
-    for name, value in told.items():
-        if name.startswith(_ADOPTED) and value:
-            os.environ.setdefault(name, value)
+    return told

@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions import setup
 from trainer.actions.build_image import current
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, check_store_port, engine, made, refresh, say
+from trainer.cli.checkout import (
+    DOTENV,
+    ROOT,
+    check_store_port,
+    engine,
+    fetch_pinned,
+    joined_store,
+    made,
+    own_store_line,
+    refresh,
+    say,
+)
 from trainer.cli.places import TYPED
 from trainer.environment import load_environment, load_pin
 from trainer.host.dotenv import read_block, shadowed
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Mapping
 
     from trainer.engine import Engine
@@ -34,9 +47,13 @@ def main(argv: list[str]) -> int:
         "--environment", metavar="NAME", help="what `train` runs in (cuda where the NVIDIA runtime is found, else cpu)"
     )
     parser.add_argument(
-        "--store", metavar="s3://BUCKET[/PREFIX]", help="a store of your own; the local one is then off"
+        "--store",
+        metavar="ADDRESS",
+        help="a store of your own, s3://BUCKET[/PREFIX] or a folder; the local one is then off; otherwise REPRISE_STORE",
     )
-    parser.add_argument("--endpoint", metavar="URL", help="the address of that store's server")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="that store's server; http://127.0.0.1:PORT: another checkout's local store"
+    )
     parser.add_argument("--build", action="store_true", help="build the images that are missing")
     parser.add_argument("--development", action="store_true", help="with --build: what an editor opens, too")
     parser.add_argument("--verbose", action="store_true", help="print every value of the block")
@@ -44,13 +61,21 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
 
     docker = engine()
+    before = read_block(DOTENV).values
     if asked.environment:
         load_environment(asked.environment, root=ROOT)
-    before = read_block(DOTENV).values
-    choice = setup.Choice(environment=asked.environment, store=asked.store, endpoint=asked.endpoint)
+    else:
+        setup.require_environment(before, root=ROOT)
+    choice = chosen(asked, os.environ, own=own_store_line())
     name = setup.environment_name(choice, before, nvidia=docker.facts().nvidia)
-    local_store = _stays_local(asked.store, before)
-    if local_store:  # before what takes minutes
+    require_store(choice, before)  # before what takes minutes
+    joined = joined_store(docker, choice, before)
+    local_store = setup.is_local(choice, before) and joined is None
+    if joined:
+        say(
+            f"the local store of another checkout ({joined.project}) is used: {setup.LOCAL_STORE} on port {joined.port}"
+        )
+    if local_store:
         check_store_port(docker, before, again=os.environ.get(TYPED) or shlex.join(["scripts/setup", *argv]))
     if asked.build:
         _build(name, local_store=local_store, docker=docker)
@@ -73,6 +98,7 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     """What this checkout runs in, and where its store is; `built`: the local store's image is this lock's."""
     image = values.get("REPRISE_IMAGE") or f"not built yet: {_BUILD}"
     server = "" if built else f"; its image is of an earlier lock: {_BUILD}"
+    where = f"at {values['AWS_ENDPOINT_URL_S3']}" if "AWS_ENDPOINT_URL_S3" in values else "(a folder)"
     if values["COMPOSE_PROFILES"] != "store":
         server = ""
     elif "REPRISE_STORE_IMAGE" not in values:
@@ -80,12 +106,31 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
     return [
         f"environment  {values['REPRISE_ENVIRONMENT']}",
         f"image        {image}",
-        f"store        {values['REPRISE_STORE']} at {values['AWS_ENDPOINT_URL_S3']}{server}",
+        f"store        {values['REPRISE_STORE']} {where}{server}",
     ]
 
 
+def chosen(asked: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
+    """What the user chose: in words, in the environment, or, of the store, by a line `own` of `.env`."""
+    store = asked.store or environ.get("REPRISE_STORE") or own
+    endpoint = asked.endpoint
+    if not asked.store and environ.get("REPRISE_STORE"):
+        say(f"the store is {store}, as REPRISE_STORE in the environment says")
+        if str(store).startswith("s3://"):
+            endpoint = endpoint or environ.get("REPRISE_STORE_ENDPOINT") or environ.get("AWS_ENDPOINT_URL_S3")
+    return setup.Choice(environment=asked.environment, store=store, endpoint=endpoint)
+
+
+def require_store(choice: setup.Choice, before: Mapping[str, str]) -> None:
+    """Refuse a store that containers cannot use. Raises `UsageError`, `StoreMissingError`, `NotWritableError`."""
+    values = setup.store_values(choice, before, port=setup.STORE_PORT)
+    if folder := values.get("REPRISE_STORE_FOLDER"):
+        setup.require_folder(Path(folder), who=setup.owner(os.getuid(), os.getgid()), root=ROOT)
+
+
 def _build(name: str, *, local_store: bool, docker: Engine) -> None:
-    """What compose runs: the environment, unless it is pinned, and the store's image, unless another store is used."""
+    """What compose runs: the environment, fetched if it is pinned, and the store's image, unless another store is used."""
+    fetch_pinned(name, docker=docker)
     if load_pin(name, root=ROOT) is None:
         made(name, stage="environment", docker=docker)
     if local_store:
@@ -94,7 +139,3 @@ def _build(name: str, *, local_store: bool, docker: Engine) -> None:
 
 def _short(value: str) -> str:
     return value if len(value) <= _WIDTH else f"{value[:_WIDTH]}..."
-
-
-def _stays_local(chosen: str | None, before: Mapping[str, str]) -> bool:
-    return (chosen or before.get("REPRISE_STORE") or setup.LOCAL_STORE) == setup.LOCAL_STORE

@@ -87,6 +87,20 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStore:
+    """A local store that runs on this engine: the `store` service of some checkout."""
+
+    project: str
+    port: int
+    """On 127.0.0.1."""
+    network: str
+    """Where containers reach it as `store`."""
+    volume: str
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Confined:
     """A container that is trusted with nothing: no network, no capability, no new privilege, a root that cannot be written."""
 
@@ -142,6 +156,14 @@ class Engine(Protocol):
 
     def serves(self, project: str, service: str) -> bool:
         """Tell whether a container of this compose service runs."""
+        ...
+
+    def local_stores(self) -> list[LocalStore]:
+        """The local stores that run, of any checkout."""
+        ...
+
+    def has_volume(self, name: str) -> bool:
+        """Tell whether there is a volume of this name."""
         ...
 
     def image_of(self, container: str) -> ImageFacts | None:

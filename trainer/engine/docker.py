@@ -18,7 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig
 from docker.types import Mount as DockerMount
 
-from trainer.engine import Digests, EngineFacts, ImageFacts, buildx
+from trainer.engine import Digests, EngineFacts, ImageFacts, LocalStore, buildx
 from trainer.engine.archive import config_in_stream, digests_of_archive
 from trainer.engine.lines import told
 from trainer.errors import EngineAbsentError, EngineError, ImageMissingError
@@ -34,6 +34,9 @@ _PATIENCE: Final = 600
 """Seconds that one request may take: loading a CUDA image is one."""
 _GRACE: Final = 120
 """Seconds for a step to end and a checkpoint to be written, as in compose.yaml."""
+
+
+_COMPOSE: Final = "com.docker.compose"
 
 
 class DockerEngine:
@@ -147,9 +150,26 @@ class DockerEngine:
 
     def serves(self, project: str, service: str) -> bool:
         """Tell whether a container of this compose service runs."""
-        labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
+        labels = [f"{_COMPOSE}.project={project}", f"{_COMPOSE}.service={service}"]
         with _worded():
             return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
+
+    def local_stores(self) -> list[LocalStore]:
+        """The local stores that run, of any checkout."""
+        labels = [f"{_COMPOSE}.service=store", "reprise.environment=store"]
+        with _worded():
+            running = self._client.containers.list(filters={"label": labels, "status": "running"})
+            found = [_local_store(container.attrs) for container in running]
+        return [store for store in found if store is not None]
+
+    def has_volume(self, name: str) -> bool:
+        """Tell whether there is a volume of this name."""
+        with _worded():
+            try:
+                self._client.volumes.get(name)
+            except NotFound:
+                return False
+        return True
 
     def image_of(self, container: str) -> ImageFacts | None:
         """The image that a container was made of; None where no container has this name."""
@@ -239,6 +259,24 @@ class _Chunks(io.RawIOBase):
         buffer[: len(taken)] = taken
         self._rest = self._rest[len(taken) :]
         return len(taken)
+
+
+def _local_store(attributes: Mapping[str, Any]) -> LocalStore | None:
+    """A local store by its container; None if it is not one that another checkout can use."""
+    variables = dict(line.partition("=")[::2] for line in attributes["Config"]["Env"] or [])
+    published = (attributes["NetworkSettings"]["Ports"] or {}).get("8333/tcp") or []
+    volumes = [str(mount["Name"]) for mount in attributes["Mounts"] if mount["Destination"] == "/store"]
+    networks = sorted(attributes["NetworkSettings"]["Networks"])
+    if not (published and volumes and networks):
+        return None
+    return LocalStore(
+        project=str(attributes["Config"]["Labels"][f"{_COMPOSE}.project"]),
+        port=int(published[0]["HostPort"]),
+        network=networks[0],
+        volume=volumes[0],
+        key=variables.get("AWS_ACCESS_KEY_ID", ""),
+        secret=variables.get("AWS_SECRET_ACCESS_KEY", ""),
+    )
 
 
 def _facts(attributes: Mapping[str, Any]) -> ImageFacts:

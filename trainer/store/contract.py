@@ -30,7 +30,11 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The address a person gave, without secrets; for messages."""
+        """The address a person gave, without secrets."""
+
+    @property
+    def label(self) -> str:
+        """The address and, of a server, its endpoint, as in `s3://reprise at http://127.0.0.1:8333`; for every message."""
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream `length` bytes from `start` (to the end without a length), in blocks of any size.
@@ -78,9 +82,9 @@ def checked(key: str) -> str:
     )
 
 
-def whole(key: str) -> AlteredError:
-    """The error for an object that ends before the bytes that were asked for."""
-    return AlteredError(f"{key} is cut short: the store holds fewer bytes than were asked for", hint=AGAIN)
+def whole(what: str, store: str) -> AlteredError:
+    """The error for an object that ends before the bytes that were asked for; `store` is the store's label."""
+    return AlteredError(f"{what} in {store} is cut short: fewer bytes than were asked for", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
@@ -97,9 +101,10 @@ def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
     return length
 
 
-def altered(what: str, *, expected: str, found: str) -> AlteredError:
-    """The error for bytes that are not the ones that were named."""
-    return AlteredError(f"{what} has been altered: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN)
+def altered(what: str, *, expected: str, found: str, store: str | None = None) -> AlteredError:
+    """The error for bytes that are not the ones that were named; `store` is the label of the store that they came from."""
+    where = f" in {store} or on the way" if store else ""
+    return AlteredError(f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN)
 
 
 def blocks(body: bytes | BinaryIO) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 from contextlib import contextmanager, suppress
+from stat import S_IMODE
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.errors import ObjectMissingError, StoreError, StoreMissingError
@@ -32,19 +33,19 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         """Use `root`; whether it is there is seen at the first use."""
         self._root = root
-        self.address = str(root)
+        self.address = self.label = str(root)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream a range of an object."""
         with self._found(key) as path, path.open("rb", buffering=0) as file:
             end = os.fstat(file.fileno()).st_size if length is None else start + length
             if start > end:
-                raise whole(key)
+                raise whole(key, self.label)
             file.seek(start)
             while start < end:
                 block = file.read(min(BLOCK, end - start))
                 if not block:
-                    raise whole(key)
+                    raise whole(key, self.label)
                 start += len(block)
                 yield block
 
@@ -79,7 +80,7 @@ class DirectoryStore:
         self._require_root()
         path = self._root / checked(key)
         with disk_faults(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
             try:
                 _write(temporary, body, sha256=sha256)
@@ -89,6 +90,19 @@ class DirectoryStore:
                     temporary.unlink()
                 sync_folder(path.parent)
 
+    def _make(self, folder: Path) -> None:
+        """Make a folder of the store, with the mode of the store's own: who may write there may write below."""
+        if folder == self._root or folder.is_dir():
+            return
+        self._make(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            root = self._root.stat()
+            with suppress(OSError):  # a share may keep modes and owners to itself
+                folder.chmod(S_IMODE(root.st_mode))
+                if os.geteuid() == 0:
+                    os.chown(folder, root.st_uid, root.st_gid)
+
     @contextmanager
     def _found(self, key: str) -> Iterator[Path]:
         path = self._root / checked(key)
@@ -97,7 +111,7 @@ class DirectoryStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
             self._require_root()
             raise ObjectMissingError(
-                f"{key} is not in {self.address}", hint="was it published to another store?"
+                f"{key} is not in {self.label}", hint="was it published to another store?"
             ) from fault
         except OSError as fault:
             raise StoreError(

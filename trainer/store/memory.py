@@ -17,7 +17,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.address = "memory:"
+        self.address = self.label = "memory:"
         self._objects: dict[str, bytes] = {}
         self._lock = Lock()
 
@@ -25,10 +25,10 @@ class MemoryStore:
         """Stream a range of an object."""
         body = self._objects.get(checked(key))
         if body is None:
-            raise ObjectMissingError(f"{key} is not in {self.address}")
+            raise ObjectMissingError(f"{key} is not in {self.label}")
         end = len(body) if length is None else start + length
         if max(start, end) > len(body):
-            raise whole(key)
+            raise whole(key, self.label)
         for at in range(start, end, BLOCK):
             yield body[at : min(at + BLOCK, end)]
 

@@ -1,7 +1,7 @@
 """A store in a bucket, at AWS or any server that speaks S3.
 
 Knows boto3, and is its only home: what boto3 raises is translated in one place and goes no further. Refuses to know credentials and
-endpoints: boto3's own chain finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
+endpoints: an `Access` names them, else boto3's own chain finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
 
 Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is decided without a race, checksums are enforced, and `a//b` is
 folded into `a/b`, which is why keys are spelled as strictly as `checked` says.
@@ -19,6 +19,7 @@ from time import sleep
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
 import boto3
+import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_s3 import S3Client
+
+    from trainer.store.address import Access
 
 # A store that is away must be known within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
@@ -99,15 +102,20 @@ class _Ranged(TypedDict, total=False):
 class S3Store:
     """A store below `s3://bucket/prefix`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, access: Access) -> None:
         """Make the client; the network is first used by the first method called."""
-        self.address = address.rstrip("/")
+        self.address, self.access = address.rstrip("/"), access
         self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._endpoint = "S3"
+        self._endpoint = access.shown or access.endpoint or ""
         with self._translated(""):
             self._client = self._connected()
-        self._endpoint = self._client.meta.endpoint_url
+        self._endpoint = access.shown or self._client.meta.endpoint_url
+
+    @property
+    def label(self) -> str:
+        """The bucket and the endpoint of its server."""
+        return f"{self.address} at {self._endpoint}" if self._endpoint else self.address
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream a range of an object."""
@@ -116,7 +124,7 @@ class S3Store:
         with self._translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
             if length is not None and answer.get("ContentLength") != length:
-                raise whole(key)
+                raise whole(key, self.label)
             with closing(answer["Body"]) as body:
                 yield from body.iter_chunks(_BLOCK)
 
@@ -129,7 +137,7 @@ class S3Store:
             with self._translated(key):
                 multipart.send_in_parts(self._client, target, body, sha256=sha256, part=multipart.part_bytes(size))
             return
-        verify(body, key=key, sha256=sha256)
+        verify(body, key=f"{key} for {self.label}", sha256=sha256)
         self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")))
 
     def create(self, key: str, body: bytes) -> bool:
@@ -197,14 +205,20 @@ class S3Store:
         return hashlib.sha256(b"".join(self.read(key))).digest() == sha256
 
     def _connected(self) -> S3Client:
-        session = boto3.session.Session()
+        access = self.access
+        session = boto3.session.Session(
+            aws_access_key_id=access.key,
+            aws_secret_access_key=access.secret,
+            aws_session_token=access.token,
+            region_name=access.region,
+            botocore_session=_session(access.profile),
+        )
         try:
-            client: S3Client = session.client("s3", config=_PATIENCE)
+            client = _client(session, access, _PATIENCE)
         except ValueError as fault:
-            raise StoreError(
-                f"store {self.address}: {_line(fault)}", hint="correct AWS_ENDPOINT_URL_S3 in .env"
-            ) from fault
-        return client if ".amazonaws.com" in client.meta.endpoint_url else session.client("s3", config=_OWN_SERVER)
+            hint = "correct AWS_ENDPOINT_URL_S3 in .env, or the endpoint in the address"
+            raise StoreError(f"store {self.label}: {_line(fault)}", hint=hint) from fault
+        return client if ".amazonaws.com" in client.meta.endpoint_url else _client(session, access, _OWN_SERVER)
 
     def _name(self, key: str) -> str:
         return self._prefix + checked(key)
@@ -218,7 +232,7 @@ class S3Store:
 
     def _no_bucket(self) -> StoreMissingError:
         hint = "make it, or correct REPRISE_STORE in .env"
-        return StoreMissingError(f"bucket {self._bucket!r} does not exist at {self._endpoint}", hint=hint)
+        return StoreMissingError(f"bucket {self._bucket!r} does not exist: store {self.label}", hint=hint)
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -229,21 +243,17 @@ class S3Store:
             raise self._answered(key, fault) from fault
         except _NO_CREDENTIALS as fault:
             raise StoreDeniedError(
-                f"no usable credentials for {self.address}: {_line(fault)}", hint=_CREDENTIALS_HINT
+                f"no usable credentials for {self.label}: {_line(fault)}", hint=_CREDENTIALS_HINT
             ) from fault
         except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
-            raise AlteredError(f"{key} was cut short on the way from {self._endpoint}", hint=AGAIN) from fault
+            raise AlteredError(f"{key} was cut short on the way from {self.label}", hint=AGAIN) from fault
         except boto.SSLError as fault:
-            raise StoreUnreachableError(
-                f"store {self.address}: TLS to {self._endpoint} failed", hint=_TLS_HINT
-            ) from fault
+            raise StoreUnreachableError(f"store {self.label}: TLS failed", hint=_TLS_HINT) from fault
         except (boto.ConnectionError, boto.HTTPClientError) as fault:
-            raise StoreUnreachableError(
-                f"store {self.address} at {self._endpoint} does not answer", hint=_REACH_HINT
-            ) from fault
+            raise StoreUnreachableError(f"store {self.label} does not answer", hint=_REACH_HINT) from fault
         except boto.BotoCoreError as fault:
             raise StoreError(
-                f"store {self.address}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env"
+                f"store {self.label}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env"
             ) from fault
 
     def _answered(self, key: str, fault: boto.ClientError) -> StoreError:  # noqa: PLR0911 - one line for each answer
@@ -251,22 +261,40 @@ class S3Store:
         if code == "NoSuchBucket":
             return self._no_bucket()
         if code in {"404", "NoSuchKey"}:
-            return ObjectMissingError(f"{key} is not in {self.address}", hint="was it published to another store?")
+            return ObjectMissingError(f"{key} is not in {self.label}", hint="was it published to another store?")
         if code in _REFUSED:
-            return StoreDeniedError(
-                f"store {self.address} at {self._endpoint} refuses these credentials ({code})", hint=_CREDENTIALS_HINT
-            )
+            return StoreDeniedError(f"store {self.label} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
         if code in {"416", "InvalidRange"}:
-            return whole(key)
+            return whole(key, self.label)
         if code in _RACING:
-            return StoreError(f"{key} is being written to {self.address} by others, again and again", hint=AGAIN)
+            return StoreError(f"{key} is being written to {self.label} by others, again and again", hint=AGAIN)
         if code in _NOT_THE_BYTES:
-            return AlteredError(f"{key} was altered on the way to {self._endpoint} ({code})", hint=AGAIN)
+            return AlteredError(f"{key} was altered on the way to {self.label} ({code})", hint=AGAIN)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return StoreUnreachableError(
-                f"store {self.address} at {self._endpoint} answers {status} ({code})", hint=_REACH_HINT
-            )
-        return StoreError(f"store {self.address} at {self._endpoint}: {_line(fault)}")
+            return StoreUnreachableError(f"store {self.label} answers {status} ({code})", hint=_REACH_HINT)
+        return StoreError(f"store {self.label}: {_line(fault)}")
+
+
+def _session(profile: str | None) -> botocore.session.Session | None:
+    """A session of a profile of ~/.aws, which then counts more than the environment's keys; None without one."""
+    return botocore.session.Session(profile=profile) if profile else None
+
+
+def _client(session: boto3.session.Session, access: Access, config: Config) -> S3Client:
+    """A client; the environment's endpoint is not that of a profile."""
+    endpoint = access.endpoint
+    if access.profile:
+        config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # the stubs lack it
+        endpoint = endpoint or _endpoint_of(access.profile)
+    return session.client("s3", config=config, endpoint_url=endpoint)
+
+
+def _endpoint_of(profile: str) -> str | None:
+    """The endpoint that a profile of ~/.aws/config names for S3."""
+    session = botocore.session.Session(profile=profile)
+    said = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(said.get("services", ""), {})
+    return (services.get("s3") or {}).get("endpoint_url") or said.get("endpoint_url")
 
 
 def _range(start: int, length: int | None) -> _Ranged:

@@ -97,4 +97,6 @@ def unchecked(store: Store) -> Unchecked:
     """Go around the adapter of `store`."""
     if isinstance(store, DirectoryStore):
         return UncheckedFolder(store, Path(store.address))
-    return UncheckedS3(store.address)
+    if isinstance(store, S3Store):
+        return UncheckedS3(store.address, access=store.access)
+    raise StoreError(f"store {store.label} cannot be probed", hint="name a folder or a bucket")

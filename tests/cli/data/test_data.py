@@ -153,7 +153,7 @@ def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
 
     reprise("publish", "small", str(tmp_path / "source"))
     with monkeypatch.context() as patched:
-        patched.setattr(data_places, "open_store", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        patched.setattr(data_places, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err
@@ -319,3 +319,37 @@ def test_what_was_found_damaged_is_not_said_to_be_absent(reprise: Type, tmp_path
     for said in ("is damaged in the cache", "as was seen before"):
         code, _, err = reprise("verify", "small")
         assert (code, said in err) == (55, True), err
+
+
+def test_push_moves_a_version_to_another_store_as_it_is(reprise: Type, tmp_path: Path) -> None:
+    """The same version, manifest and content; the second time nothing is sent."""
+    (tmp_path / "bucket").mkdir()
+    reprise("publish", "small", str(tmp_path / "source"))
+    code, out, _ = reprise("push", "small@1", "--store", str(tmp_path / "bucket"))
+    assert (code, out) == (0, f"small@1: pushed, 18.8 kB sent; in {tmp_path / 'bucket'}\n")
+    assert contents(tmp_path / "bucket") == contents(tmp_path / "store")
+    _, out, _ = reprise("push", "small", "--store", str(tmp_path / "bucket"))
+    assert out == f"small@1: already there, nothing sent; in {tmp_path / 'bucket'}\n"
+    back = ("--from", str(tmp_path / "bucket"), "--store", str(tmp_path / "store"), "--json")
+    assert json.loads(reprise("push", "small", *back)[1])[0]["sent"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("small",), 2, "--store is missing"),
+        (("small", "--store", "STORE"), 2, "both stores are"),
+        (("small@2", "--store", "BUCKET"), 44, "small@2 is not in"),
+        (("small@two", "--store", "BUCKET"), 2, "with a number"),
+        (("small", "--store", "ABSENT"), 53, "does not exist"),
+    ],
+)
+def test_what_cannot_be_pushed_is_said(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """In one line, with the store's name."""
+    (tmp_path / "bucket").mkdir()
+    places = {"STORE": "store", "BUCKET": "bucket", "ABSENT": "absent"}
+    reprise("publish", "small", str(tmp_path / "source"))
+    found, _, err = reprise("push", *(str(tmp_path / places[word]) if word in places else word for word in words))
+    assert (found, said in err) == (code, True), err

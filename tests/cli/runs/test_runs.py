@@ -270,3 +270,38 @@ def test_the_latest_to_show_is_here_and_the_latest_to_pull_is_in_the_store(
     assert f"latest is run {newer} (in the store only)" in capsys.readouterr().err
     with pytest.raises(RunNotFoundError):
         main(["show", "latest", "--store", str(tmp_path / "away")])
+
+
+@pytest.mark.usefixtures("store")
+def test_push_copies_a_published_run_and_publishes_a_local_one(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bucket").mkdir()
+    published, alone = finished(runs).record.run, finished(runs).record.run
+    assert main(["publish", published]) == 0
+    shutil.rmtree(runs / published)
+    assert main(["push", published, alone, "--store", str(tmp_path / "bucket")]) == 0
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "elsewhere"))
+    rows = listed(capsys, "--store", str(tmp_path / "bucket"))
+    assert {(row["run"], row["where"]) for row in rows} == {(published, "remote only"), (alone, "remote only")}
+
+
+@pytest.mark.usefixtures("store")
+def test_push_of_a_run_that_is_nowhere_names_the_store(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    assert not runs.exists()
+    with pytest.raises(RunNotFoundError, match=str(tmp_path / "store")):
+        main(["push", "20260101t000000-abcdef", "--store", str(tmp_path / "bucket")])
+
+
+@pytest.mark.usefixtures("store")
+def test_publish_all_brings_what_another_store_has_into_this_one(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was published to the first store is not yet in the second."""
+    (tmp_path / "bucket").mkdir()
+    run = finished(runs).record.run
+    assert main(["publish", run]) == 0
+    assert main(["publish", "--all", "--store", str(tmp_path / "bucket")]) == 0
+    assert f"published {run}" in capsys.readouterr().out.splitlines()[-1]
+    assert (tmp_path / "bucket/runs" / run / "attempts/1/sealed.json").is_file()

@@ -17,6 +17,7 @@ from trainer.cli.data.gc import describe as describe_gc
 from trainer.cli.data.places import Places
 from trainer.cli.data.publish import describe, publish_samples
 from trainer.cli.data.publish import publish as publish_folder
+from trainer.cli.data.push import describe as describe_push
 from trainer.cli.data.show import diff, ls, show
 from trainer.cli.data.verify import verify as verify_cached
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
@@ -87,6 +88,9 @@ def _parser() -> Arguments:
     verify = verbs.add_parser("verify", help="hash a cached dataset again; the next fetch replaces what is damaged")
     verify.add_argument("name", metavar="NAME[@VERSION]")
     verify.set_defaults(verb=verify_cached)
+    describe_push(
+        verbs.add_parser("push", help="copy versions into another store, as they are: --store ADDRESS, --from ADDRESS")
+    )
     describe_gc(
         verbs.add_parser("gc", help="say what of the cache is neither declared nor held by a run; --apply removes it")
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.actions.publish_dataset import read_version
+from trainer.cli.places import store_at
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.errors import DatasetError, UsageError
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class Places:
                 "no store is named",
                 hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)",
             )
-        return open_store(self.store)
+        return store_at(self.store)
 
     def dataset(self, word: str) -> Dataset:
         """The dataset `NAME` as git declares it, or `NAME@VERSION` as the store names it."""
@@ -44,7 +44,8 @@ class Places:
             raise UsageError(
                 f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
             )
-        found = read_version(self.open(), name, int(version))
+        store = self.open()
+        found = read_version(store, name, int(version))
         if found is None:
-            raise DatasetError(f"{word} is not in store {self.store}", hint=f"{name} is declared as {dataset.title}")
+            raise DatasetError(f"{word} is not in store {store.label}", hint=f"{name} is declared as {dataset.title}")
         return found

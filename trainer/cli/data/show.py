@@ -113,7 +113,7 @@ def show(words: Namespace, places: Places) -> int:
     if theirs is not None:
         print(f"            in containers {theirs.why if isinstance(theirs, Hidden) else 'yes' if there_too else 'no'}")
     print(
-        f"  versions  {', '.join(map(str, there)) or 'none'} in {places.store}"
+        f"  versions  {', '.join(map(str, there)) or 'none'} in {places.open().label}"
         if isinstance(there, list)
         else f"  versions  {there}"
     )

@@ -16,13 +16,12 @@ from trainer.actions import doctor, setup
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine
 from trainer.cli.doctor.run import MARKS, doctor_run
-from trainer.cli.places import adopt_dotenv, store_address
+from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.cli.spelling import spelled
 from trainer.errors import MachineError, StoreError, StoreUnreachableError
 from trainer.host.dotenv import read_block, shadowed
 from trainer.host.hardware import gpu_nodes
 from trainer.host.indexes import read_indexes
-from trainer.store import open_store
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -107,19 +106,19 @@ def _store(docker: Engine) -> Finding:
         setup.check_port(int(values["REPRISE_STORE_PORT"]))
         return doctor.note(
             "store",
-            f"{address}: the local store is not running; `docker compose run train` starts it",
+            f"{address} at http://127.0.0.1:{values['REPRISE_STORE_PORT']}: the local store is stopped; training starts it",
             "docker compose up -d store",
         )
-    where = os.environ.get("AWS_ENDPOINT_URL_S3") or "its own address"
     try:
-        open_store(address).size(_NOTHING)
+        store = store_at(address)
+        store.size(_NOTHING)
     except StoreUnreachableError as problem:
         return doctor.note(
             "store", f"{problem.message}: training goes on without it", problem.hint or "docker compose up -d store"
         )
     except StoreError as problem:
         return doctor.fault("store", problem)
-    return doctor.well("store", f"{address} answers at {where}")
+    return doctor.well("store", f"{store.label} answers")
 
 
 def _network() -> Finding:

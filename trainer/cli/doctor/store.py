@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.probe_store import Probe, Probed, is_trusted
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import store_address
+from trainer.cli.places import store_address, store_at
 from trainer.errors import StoreError, UsageError
-from trainer.store import open_store
 from trainer.store.unchecked import unchecked
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from trainer.store.contract import Store
 
 
 def main(argv: list[str]) -> int:
@@ -35,8 +36,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             "no store is named", hint="give its ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)"
         )
-    store = open_store(address)
-    probe = Probe(store=store, again=open_store(address), raw=unchecked(store))
+    store = store_at(address)
+    probe = Probe(store=store, again=store_at(address), raw=unchecked(store))
     probed: list[Probed] = []
     try:
         for each in probe.all():
@@ -46,8 +47,8 @@ def main(argv: list[str]) -> int:
     finally:
         left, why = probe.tidy()
         if left:
-            print(f"{left} objects are left below {probe.place}: {why}", file=sys.stderr)
-    return _told(words, address, probed, left=left)
+            print(f"{left} objects are left below {probe.place} in {store.label}: {why}", file=sys.stderr)
+    return _told(words, store, probed, left=left)
 
 
 def _show(each: Probed) -> None:
@@ -55,17 +56,17 @@ def _show(each: Probed) -> None:
     print(f"{mark:5} {each.about:9} {each.found}\n{'':16}-> {each.therefore}", flush=True)
 
 
-def _told(words: Namespace, address: str, probed: list[Probed], *, left: int) -> int:
+def _told(words: Namespace, store: Store, probed: list[Probed], *, left: int) -> int:
     trusted = is_trusted(probed)
     if words.json:
         print(
             json.dumps(
-                {"store": address, "trusted": trusted, "left": left, "probes": [asdict(each) for each in probed]}
+                {"store": store.address, "trusted": trusted, "left": left, "probes": [asdict(each) for each in probed]}
             )
         )
     else:
         faults = ", ".join(each.about for each in probed if each.needed and not each.holds)
         print(
-            f"{address}: {'holds everything that Reprise needs' if trusted else f'cannot be trusted with datasets and runs: {faults}'}"
+            f"{store.label}: {'holds everything that Reprise needs' if trusted else f'cannot be trusted with datasets and runs: {faults}'}"
         )
     return 0 if trusted else StoreError.code

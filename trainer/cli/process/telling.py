@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from trainer.actions.publish_run import publish_run
+from trainer.cli.places import store_at
 from trainer.cli.spelling import spelled
 from trainer.digest import canonical
 from trainer.errors import RepriseError
 from trainer.record import Status
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,8 @@ class Where:
     """Where a run is: in the store at an address, or here alone for a reason."""
 
     address: str | None = None
+    label: str | None = None
+    """The address and the endpoint, for people."""
     fault: str | None = None
 
 
@@ -58,8 +60,6 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
 def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -> list[str]:
     """The lines that a person reads: the run, its metrics, its record, where it is."""
     record = session.opened.record
-    endpoint = os.environ.get("REPRISE_STORE_ON_HOST")
-    there = f"{where.address} at {endpoint}" if endpoint and str(where.address).startswith("s3://") else where.address
     return [
         f"run        {record.run} ({record.outcome.status})",
         *(f"{name.replace('_', ' '):10} {_value(record, name, value)}" for name, value in sorted(metrics.items())),
@@ -69,7 +69,7 @@ def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -
             if name not in metrics and metrics
         ),
         f"record     {session.shown}",
-        f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else there}",
+        f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else where.label}",
         *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
         *(
             [f"go on      {spelled(f'reprise train --resume {record.run}')}"]
@@ -93,12 +93,13 @@ def published(session: Session) -> Where:
         return Where(fault="no store is configured")
     session.stop.listen()
     try:
-        publish_run(Path(session.frozen.folder), open_store(address))
+        store = store_at(address)
+        publish_run(Path(session.frozen.folder), store)
     except RepriseError as fault:
         return Where(fault=fault.message)
     finally:
         session.stop.ignore()
-    return Where(address=address)
+    return Where(address=address, label=store.label)
 
 
 def as_on_host(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.begin_again import begin_again
 from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.cli.places import cache_folder
+from trainer.cli.places import cache_folder, store_at
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
@@ -23,7 +23,6 @@ from trainer.errors import SettingError, StoreMissingError
 from trainer.host.hardware import gauges
 from trainer.ledger import Ledger
 from trainer.saved import FOLDER, LATEST, Saved
-from trainer.store import open_store
 from trainer.store.cache import Cache
 from trainer.store.inspected import kept_inspection
 
@@ -140,4 +139,4 @@ def _store() -> Store:
             "the dataset is not in the cache, and no store is configured",
             hint="set REPRISE_STORE, or run scripts/setup",
         )
-    return open_store(address)
+    return store_at(address)

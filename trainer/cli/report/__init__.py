@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from trainer.actions.compare import Places, compare
 from trainer.actions.gather_run import gather_run
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import cache_folder, runs_folder, store_address
+from trainer.cli.places import cache_folder, runs_folder, store_address, store_at
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
 from trainer.errors import RepriseError, UsageError
 from trainer.host.atomic import give_like, write_whole
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +88,7 @@ def _compared(runs: Sequence[Gathered]) -> list[Comparison]:
 def _store() -> Store | None:
     address = store_address()
     try:
-        return open_store(address) if address else None
+        return store_at(address) if address else None
     except RepriseError:
         return None
 

@@ -22,7 +22,7 @@ from trainer.actions.publish_run import publish_run
 from trainer.actions.reproduce import left, prepared
 from trainer.actions.run import record_of, recorded
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
 from trainer.cli.reproduce.trust import ask, is_foreign
 from trainer.cli.run_page import printable
@@ -38,7 +38,6 @@ from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
 from trainer.record import Status
 from trainer.sameness.retest import Retest, device_class, side
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,10 +208,10 @@ def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
     if address is None or not found.published:
         return
     try:
-        store = open_store(address)
+        store = store_at(address)
         publish_run(done.folder, store)
         publish_retest(retest, store, evidence=evidence)
-        say(f"  published {address}")
+        say(f"  published {store.label}")
     except RepriseError as fault:
         say(f"  not published: {fault.message}")
 

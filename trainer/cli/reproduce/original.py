@@ -14,11 +14,10 @@ from trainer.actions.publish_run import published
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import ATTEMPTS, record_of
 from trainer.cli.latest import named
-from trainer.cli.places import is_folder, runs_folder, store_address
+from trainer.cli.places import is_folder, runs_folder, store_address, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.errors import RunNotFoundError, StoreUnreachableError
 from trainer.run_names import resolve_run, whole_id
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from trainer.record import Record
@@ -54,7 +53,7 @@ def _folder(word: str) -> Path:
         if address is None:
             raise
         not_here = fault
-    store = open_store(address)
+    store = store_at(address)
     try:
         run = whole_id(word) or resolve_run(word, remote_ids(store))
         pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))

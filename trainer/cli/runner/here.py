@@ -17,7 +17,7 @@ from trainer.actions.examine_run import Machine
 from trainer.actions.identify import drifted
 from trainer.actions.watch import see_nothing
 from trainer.cli.fetch import lend
-from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address
+from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.process.session import BAKED_INVENTORY
 from trainer.errors import StoreMissingError
 from trainer.host import guard
@@ -25,7 +25,6 @@ from trainer.host.hardware import read_host
 from trainer.host.image_claim import WATCHED, claim
 from trainer.host.inventory import distributions, import_roots, live
 from trainer.settings import RETEST
-from trainer.store import open_store
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
@@ -164,4 +163,4 @@ def _store() -> Store:
     address = store_address()
     if address is None:
         raise StoreMissingError("no store is configured", hint="set REPRISE_STORE")
-    return open_store(address)
+    return store_at(address)

@@ -18,15 +18,14 @@ from trainer.actions.find_image import obtain_image
 from trainer.actions.hash_image import hashed
 from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
-from trainer.cli.checkout import DOTENV, ROOT, engine
-from trainer.cli.places import host_name, runs_folder, store_address
+from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
+from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.run_page import printable
 from trainer.errors import DotenvError, EngineAbsentError, EngineError, StoreMissingError
 from trainer.host.dotenv import read_block
 from trainer.host.hardware import read_host
 from trainer.record import Knowledge
 from trainer.sameness.rerun import image_name
-from trainer.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ class OnHost:
         self._values: Mapping[str, str] = read_block(DOTENV).values if DOTENV.is_file() else {}
         if "COMPOSE_PROJECT_NAME" not in self._values:
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
+        hand_in_store(DOTENV)
         self._engine = engine()
 
     def machine(self) -> Machine:
@@ -118,8 +118,9 @@ class OnHost:
 
 
 def wake_store() -> None:
-    """Start the local store, where that is the one and it is not running; one that stays away is a finding."""
-    values = read_block(DOTENV).values if DOTENV.is_file() else {}
+    """Start the local store if it is the one to use and does not run; one that does not start is a finding."""
+    hand_in_store(DOTENV)
+    values = compose_values()
     if values.get("COMPOSE_PROFILES") != "store":
         return
     with suppress(EngineError), closing(engine()) as docker:
@@ -136,7 +137,7 @@ def _store() -> Store:
     address = store_address()
     if address is None:
         raise StoreMissingError("no store is configured", hint="scripts/setup")
-    return open_store(address)
+    return store_at(address)
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""`reprise runs`: list, show, pull and publish runs. Runs anywhere, without torch, and with the store away.
+"""`reprise runs`: list, show, pull, publish and push runs. Runs anywhere, without torch, and with the store away.
 
 Knows words and output. A run is named by its id, the beginning of one, `latest`, or its folder.
 """
@@ -20,9 +20,11 @@ from trainer.actions.verify_run import require_whole
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address
+from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address, store_at
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, page, summary
+from trainer.cli.runs.push import describe as describe_push
+from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
 from trainer.cli.spelling import spelled
 from trainer.document import read_json
@@ -41,7 +43,6 @@ from trainer.record_schema import record_schema
 from trainer.run_names import LATEST, resolve_run, whole_id
 from trainer.sameness.noise import FOLDER as NOISE
 from trainer.sameness.noise import Noise
-from trainer.store import open_store
 from trainer.sweep import FOLDER as SWEEPS
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ _AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
 def main(argv: list[str]) -> int:
     """Run one verb."""
     words = _parser().parse_args(argv)
+    words.target = words.store
     words.store = words.store or store_address()
     code: int = words.verb(words)
     return code
@@ -81,9 +83,11 @@ def _parser() -> Arguments:
     pull.add_argument("--at-most", type=float, metavar="GIB", help=f"size to accept (default {LARGEST >> 30})")
     publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
     publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
-    publish.add_argument("--all", action="store_true", help="every run that is over and only here")
+    publish.add_argument("--all", action="store_true", help="every run that is over and not in the store")
     publish.add_argument("--dead", action="store_true", help="close a run whose process was killed, as interrupted")
-    for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish}.items():
+    push = verbs.add_parser("push", help="copy runs from one store into another, as they are: --store ADDRESS")
+    describe_push(push)
+    for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
         each.set_defaults(verb=verb)
         each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
         each.add_argument("--json", action="store_true", help="for scripts")
@@ -118,7 +122,7 @@ def _with_store(address: str | None, most: int | None) -> list[Listed]:
         print("only local runs are listed: no store is configured", file=sys.stderr)
         return list_runs(runs_folder(), most=most)
     try:
-        return list_runs(runs_folder(), store=open_store(address), most=most)
+        return list_runs(runs_folder(), store=store_at(address), most=most)
     except StoreError as fault:
         print(f"only local runs are listed: {fault.message}", file=sys.stderr)
         return list_runs(runs_folder(), most=most)
@@ -169,7 +173,7 @@ def _retests(listed: Listed, address: str | None) -> list[Retest]:
     found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
     if address and listed.where is not Where.LOCAL:
         try:
-            found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, open_store(address))}
+            found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, store_at(address))}
         except StoreError as fault:
             print(f"only local retests are shown: {fault.message}", file=sys.stderr)
     return list(found.values())
@@ -186,7 +190,7 @@ def _found(word: str, address: str | None) -> Listed:
         if address is None:
             raise
         not_here = fault
-    store = open_store(address)
+    store = store_at(address)
     try:
         there = remote_ids(store)
     except StoreError as fault:
@@ -201,7 +205,7 @@ def _newest(here: Collection[str], address: str | None) -> str:
     if here or not address:
         return named(LATEST, here)
     with suppress(StoreError):
-        return named(LATEST, remote_ids(open_store(address)))
+        return named(LATEST, remote_ids(store_at(address)))
     return LATEST
 
 
@@ -235,7 +239,7 @@ def _publish(words: Namespace) -> int:
     here = local_ids(runs)
     chosen = [named(word, here) for word in words.run]
     if words.all:
-        chosen += unpublished(list_runs(runs))
+        chosen += unpublished(list_runs(runs), store)
     elif not chosen:
         raise UsageError("no run was named", hint="name one, `latest`, or --all")
     done: list[dict[str, Any]] = []
@@ -266,7 +270,7 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
     files = record_of(folder).outcome.files
     if not quiet:
         total = readable(sum(file.size for file in files))
-        print(f"published {run}: {len(files)} files, {total}, in {store.address}")
+        print(f"published {run}: {len(files)} files, {total}, in {store.label}")
     return {"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [note.sealed for note in notes]}
 
 
@@ -287,4 +291,4 @@ def _bury(run: str) -> None:
 def _store(address: str | None) -> Store:
     if address is None:
         raise StoreMissingError("no store is configured", hint=_AWAY)
-    return open_store(address)
+    return store_at(address)

@@ -14,13 +14,12 @@ from trainer.actions.compare import Places, Side, compare, side
 from trainer.actions.list_runs import local_ids, remote_ids, remote_run
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
-from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address
+from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at
 from trainer.cli.same.page import headline, page
 from trainer.digest import canonical
 from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
 from trainer.run_names import resolve_run
 from trainer.sameness.verdict import Rung
-from trainer.store import open_store
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _rung(word: str) -> Rung:
 def _store(address: str | None) -> Store | None:
     """The store, where one is configured; one that cannot even be opened matters only to a run that is not here."""
     try:
-        return open_store(address) if address else None
+        return store_at(address) if address else None
     except RepriseError as fault:
         print(f"only local runs are compared: {fault.message}", file=sys.stderr)
         return None

@@ -12,17 +12,18 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.actions.resume import require_left, set_aside_what_was_seen
 from trainer.actions.run import abandon, new_run
-from trainer.actions.setup import owner, require_images
+from trainer.actions.setup import owner, require_environment, require_folder, require_images
 from trainer.actions.watch import see, see_nothing
 from trainer.cli.checkout import check_store_port, compose_values, engine
 from trainer.cli.experiments import bring
 from trainer.cli.in_image import settings_handed_in
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import TYPED, runs_folder
+from trainer.cli.places import TYPED, hand_in_store, runs_folder
 from trainer.digest import is_digest
 from trainer.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.host.dotenv import read_block
@@ -30,8 +31,6 @@ from trainer.host.image_claim import WATCHED
 from trainer.settings import PURPOSE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainer.cli.experiments import Place
     from trainer.engine import Engine
 
@@ -81,9 +80,14 @@ def require_set_up(checkout: Path) -> None:
         )
     require_current(checkout / ".env")
     values = read_block(checkout / ".env").values
+    require_environment(values, root=checkout)
+    hand_in_store(checkout / ".env")
+    told = compose_values()
+    if folder := told.get("REPRISE_STORE_FOLDER"):
+        require_folder(Path(folder), who=owner(os.getuid(), os.getgid()), root=checkout)
     with closing(engine()) as host:
-        require_images(compose_values(), engine=host)
-        if values.get("COMPOSE_PROFILES") == "store":
+        require_images(told, engine=host)
+        if told.get("COMPOSE_PROFILES") == "store":
             check_store_port(host, values, again=os.environ.get(TYPED) or "scripts/setup, then type it again")
 
 

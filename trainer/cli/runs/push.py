@@ -1,0 +1,101 @@
+"""`reprise runs push`: runs, copied from one store into another, with the datasets that they need if asked."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from trainer.actions.list_runs import local_ids, remote_ids
+from trainer.actions.publish_dataset import read_version
+from trainer.actions.publish_run import publish_run
+from trainer.actions.push_dataset import push_dataset
+from trainer.actions.push_run import lacking, push_run
+from trainer.actions.run import ATTEMPTS, record_of, recorded
+from trainer.actions.verify_run import require_whole
+from trainer.cli.latest import named
+from trainer.cli.places import runs_folder, two_stores
+from trainer.cli.progress import readable, transfer_progress
+from trainer.cli.spelling import spelled
+from trainer.errors import DatasetError, RunNotFoundError
+from trainer.run_names import whole_id
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.cli.arguments import Verb
+    from trainer.record import Record
+    from trainer.store.contract import Store
+
+
+def describe(push: Verb) -> None:
+    """Declare the options of `push`."""
+    push.add_argument(
+        "run", nargs="+", help="an id, the beginning of one, or `latest`; in the store or on this machine"
+    )
+    push.add_argument(
+        "--from", dest="source", metavar="ADDRESS", help="the store that has them; otherwise REPRISE_STORE"
+    )
+    push.add_argument("--with-data", action="store_true", help="push the datasets that they learned from, too")
+
+
+def push(words: Namespace) -> int:
+    """Copy each run that was named, then its datasets or their names."""
+    source, target = two_stores(words.source, words.target, command="reprise runs push RUN")
+    done: list[dict[str, Any]] = []
+    missing: dict[str, None] = {}
+    for run in _meant(words.run, source):
+        records, sent = _pushed(run, source, target)
+        for dataset in dict.fromkeys(name for record in records for name in lacking(record, target)):
+            missing[dataset] = None
+        done.append({"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": sent})
+        if not words.json:
+            print(f"pushed {run}: {readable(sent)} sent; in {target.label}" if sent else f"{run} is in {target.label}")
+    if words.with_data:
+        for dataset in missing:
+            _push_data(dataset, source, target)
+    elif missing:
+        names = " ".join(list(missing)[:5])
+        print(f"not in {target.label}: {', '.join(list(missing)[:5])}, which these runs learned from", file=sys.stderr)
+        print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(words.target)}')}", file=sys.stderr)
+    if words.json:
+        left = [] if words.with_data else list(missing)
+        print(json.dumps([{**each, "lacks": left} for each in done], indent=1))
+    return 0
+
+
+def _meant(words: list[str], source: Store) -> list[str]:
+    """The runs that are meant, on this machine or in the source."""
+    here = local_ids(runs_folder())
+    known: list[str] = []
+    for word in words:
+        run = whole_id(word)
+        known.append(run or named(word, sorted({*here, *remote_ids(source)})))
+    return known
+
+
+def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...], int]:
+    """Copy what the source has sealed; publish a run that is on this machine alone."""
+    progress = transfer_progress("pushing")
+    try:
+        found = push_run(run, source=source, target=target, progress=progress)
+    except RunNotFoundError:
+        folder = runs_folder() / run
+        if not (folder / ATTEMPTS).is_dir():
+            raise
+        records = tuple(record_of(folder, number) for number in recorded(folder))
+        for record in records:
+            require_whole(folder / ATTEMPTS / str(record.attempt), record)
+        publish_run(folder, target, progress=progress)
+        return records, sum(file.size for record in records for file in record.outcome.files)
+    return found.records, found.sent
+
+
+def _push_data(title: str, source: Store, target: Store) -> None:
+    name, _, version = title.partition("@")
+    dataset = read_version(source, name, int(version))
+    if dataset is None:
+        raise DatasetError(f"{title} is not in {source.label}", hint="name the store that has it: --from ADDRESS")
+    sent = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing")).sent
+    print(f"pushed {title}: {readable(sent)} sent; in {target.label}", file=sys.stderr)
