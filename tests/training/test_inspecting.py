@@ -149,6 +149,15 @@ def test_only_the_first_run_inspects(checkout: Checkout, tmp_path: Path) -> None
     assert "79 samples inspected" in checkout.train(*words)[2]
 
 
+def test_every_rank_ends_by_the_inspection_of_the_first(checkout: Checkout, tmp_path: Path) -> None:
+    """None waits for another."""
+    spots(checkout, tmp_path, labels={70: -1})
+    process = checkout.start(*experiment(checkout), "--devices", "2", "--determinism", "off")
+    _, err = process.communicate(timeout=400)  # two starts of torch
+    said = "1 label is -1 of split test"
+    assert (process.returncode, err.count("80 samples inspected"), said in err) == (44, 1, True), err
+
+
 def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout, tmp_path: Path) -> None:
     """A label that is no class is found in these."""
     spots(checkout, tmp_path)

@@ -67,11 +67,15 @@ def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(pu
     assert not list((tmp_path / "store").rglob("*.json"))
 
 
-def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(publish: Type, tmp_path: Path) -> None:
+def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(
+    publish: Type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The consent stays when the dataset is published again."""
     arrays(tmp_path / "source", x={(7, 1): np.nan})
     assert publish(*ARRAYS, "--allow-nan", "x")[0] == 0
     assert 'allow_nan = [\n    "x",\n]' in (tmp_path / "datasets/d.toml").read_text()
+    assert cli.main(["data", "show", "d"]) == 0
+    assert "  allow NaN x\n" in capsys.readouterr().out
     np.save(tmp_path / "source/y.npy", np.arange(10) % 3)
     assert publish()[0] == 0
     assert load_dataset("d", root=tmp_path).allow_nan == ("x",)
