@@ -27,12 +27,16 @@ _LIBRARY: Final = re.compile(r"([\w.+-]+\.so[\w.]*): cannot open shared object f
 
 
 def asked(lock: str, extras: Iterable[str]) -> Iterator[Distribution]:
-    """The distributions that the extras of a lock list, where they are installed, and all others that link torch."""
+    """The installed distributions that the extras of a lock list, and all others that link torch.
+
+    Torch comes first, then what links it, so that a fault is that package's and not that of a package which imports it, as Lightning does
+    with torchvision.
+    """
     blocks = tomllib.loads(lock).get("package", [])
     project: dict[str, Any] = next((block for block in blocks if {"editable", "virtual"} & block["source"].keys()), {})
     names = {entry["name"] for extra in extras for entry in project.get("optional-dependencies", {}).get(extra, [])}
-    names |= {normalized(found.name) for found in distributions() if links_torch(found)}
-    for name in sorted(names, key=lambda name: (name != "torch", name)):
+    linked = {normalized(found.name) for found in distributions() if links_torch(found)}
+    for name in sorted(names | linked, key=lambda name: (name != "torch", name not in linked, name)):
         try:
             yield distribution(name)
         except PackageNotFoundError:
