@@ -50,7 +50,8 @@ def test_a_package_that_links_torch_is_imported_although_no_extra_lists_it(tmp_p
     install(
         tmp_path, "vision", "raise RuntimeError('operator vision::nms does not exist')", requires="torch (==2.13.0)"
     )
-    done = imported(tmp_path, "cpu")
+    install(tmp_path, "server", "import vision")
+    done = imported(tmp_path, "cpu", "store")
     assert done.returncode == 1
     assert "import test: vision 1: `import vision`: RuntimeError: operator vision::nms does not exist\n" in done.stderr
     assert "  -> it was built for another torch than 1: docs/environments.md, Add a dependency" in done.stderr
