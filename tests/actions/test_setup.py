@@ -104,8 +104,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder that everyone may write."""
     path = tmp_path / "with a blank"
     path.mkdir()
-    for each in (path, *list(path.parents)[:3]):
-        each.chmod(0o777)
+    path.chmod(0o777)
     return path
 
 

@@ -224,7 +224,7 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
         said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
         raise StoreMissingError(said, hint=f"mount the share, or make a new store: mkdir -p {shlex.quote(str(folder))}")
     as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
-    tried = subprocess.run(["sh", "-c", _TRY, "sh", str(folder)], capture_output=True, check=False, **as_user)  # type: ignore[call-overload]
+    tried = subprocess.run(["sh", "-c", _TRY], cwd=folder, capture_output=True, check=False, **as_user)  # type: ignore[call-overload]
     if tried.returncode:
         said = (
             f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
@@ -232,10 +232,11 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
         raise NotWritableError(said, hint=f"chown -R {who.uid}:{who.gid} {shlex.quote(str(folder))}")
 
 
+# In the folder itself: containers are given it whoever may enter the folders above it.
 _TRY: Final = """
-for folder in "$1" "$1"/*/ "$1"/objects/sha256/; do
-    [ -d "$folder" ] || continue
-    ls "$folder" >/dev/null && file=$(mktemp "$folder/.new-XXXXXX") && rm "$file" || exit 1
+for folder in ./ */ objects/sha256/; do
+    [ -d "$folder" ] || [ "$folder" = ./ ] || continue
+    ls "$folder" >/dev/null && file=$(mktemp "$folder.new-XXXXXX") && rm "$file" || exit 1
 done
 """
 _OF_IMAGES: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
