@@ -163,6 +163,7 @@ def test_once_the_first_checkouts_server_is_gone_the_second_serves_the_same_volu
     joined = setup.store_values(setup.Choice(), {}, port=8333, joined=RUNNING)
     values = setup.store_values(setup.Choice(), joined, port=8333)
     assert (values["COMPOSE_PROFILES"], values["REPRISE_STORE_VOLUME"]) == ("store", RUNNING.volume)
+    assert values["REPRISE_STORE_SHARED"] == "true"  # `down --volumes` in one checkout leaves the other one its data
     assert values["AWS_SECRET_ACCESS_KEY"] == RUNNING.secret
     assert "REPRISE_STORE_JOINED" not in values
 

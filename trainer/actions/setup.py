@@ -140,6 +140,7 @@ def store_values(
             "REPRISE_STORE_NETWORK": joined.network,
             "REPRISE_STORE_JOINED": "true",
             "REPRISE_STORE_VOLUME": joined.volume,
+            "REPRISE_STORE_SHARED": "true",
             "COMPOSE_PROFILES": "",
         }
     volume = before.get("REPRISE_STORE_VOLUME")
@@ -150,7 +151,7 @@ def store_values(
             "AWS_SECRET_ACCESS_KEY": before.get("AWS_SECRET_ACCESS_KEY") or secrets.token_hex(20),
             "COMPOSE_PROFILES": "store",
         }
-        | ({"REPRISE_STORE_VOLUME": volume} if volume else {})
+        | ({"REPRISE_STORE_VOLUME": volume, "REPRISE_STORE_SHARED": "true"} if volume else {})
     )
 
 
