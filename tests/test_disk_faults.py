@@ -9,7 +9,7 @@ import pytest
 
 from trainer.cli.failure import report
 from trainer.disk_faults import disk_fault
-from trainer.errors import DiskFullError, MachineError, NotWritableError
+from trainer.errors import DiskFullError, MachineError, NotWritableError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_a_name_that_is_too_long_is_no_bug_of_reprise(capsys: pytest.CaptureFixt
         os.stat("x" * 5000)  # noqa: PTH116 - as any library does
     code = report(caught.value, as_json=False, debug=False)
     said = capsys.readouterr().err
-    assert code == MachineError.code
-    assert "the name is too long" in said
+    assert code == UsageError.code
+    assert "too long" in said
     assert "bug in Reprise" not in said
     assert len(said) < 400
 

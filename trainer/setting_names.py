@@ -16,7 +16,8 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "noise": ("help", "json", "settings", "seeds", "gain"),
     "certify": ("help", "json", "settings", "steps", "kill_after", "key"),
 }
-"""The options of each command that takes settings beside its own options."""
+"""The options of each command that takes settings beside its own options. No setting is named like one of `train`, which every setting
+is given to; of another command the option is meant, and `trainer.cli.shared_options` says so."""
 _FORM: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 """As `trainer.sameness.rerun` expects the names in a record; an environment variable has only one case."""
 _UNFILLABLE: Final = frozenset({"self"})
@@ -26,15 +27,13 @@ _UNFILLABLE: Final = frozenset({"self"})
 def name_fault(name: str, *, attributes: Collection[str]) -> str | None:
     """Say why no setting can have this name, if none can; `attributes` are those of the settings' base class.
 
-    >>> name_fault("kill_after", attributes=()), name_fault("width", attributes=())
-    ('--kill-after is an option of reprise certify', None)
+    >>> name_fault("resume", attributes=()), name_fault("steps", attributes=())
+    ('--resume is an option of reprise train', None)
     """
     if not _FORM.fullmatch(name):
         return "a name has lower-case letters a to z, digits and underscores, and begins with a letter"
-    commands = sorted(command for command, options in OPTIONS.items() if name in options)
-    if commands:
-        listed = " and ".join(filter(None, (", ".join(commands[:-1]), commands[-1])))
-        return f"--{name.replace('_', '-')} is an option of reprise {listed}"
+    if name in OPTIONS["train"]:
+        return f"--{name} is an option of reprise train"
     if name in attributes or name in _UNFILLABLE:
         return "all settings have a method or attribute of that name"
     return None

@@ -16,6 +16,7 @@ from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns, printable
+from trainer.cli.shared_options import report_shared_options
 from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
@@ -41,6 +42,7 @@ _SIZES = (0.5, 1.0, 2.0)
 def main(argv: list[str]) -> int:
     """Train, measure, keep, print."""
     words, settings = _parser().parse_known_args(argv)
+    report_shared_options("noise", argv, words.experiment)
     if not words.seeds >= FEWEST:
         raise UsageError(f"--seeds is {words.seeds}; a spread needs {FEWEST} or more", hint="--seeds 5")
     if words.gain is not None and not words.gain > 0:

@@ -219,7 +219,8 @@ def test_readers_and_splits_are_declared_as_typed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
     for path in (tmp_path / "source/images").iterdir():
-        path.write_bytes(b"P5 1 1 255 \x80")  # the smallest picture, as PGM
+        # the smallest picture, as PGM; with --white of more than 8 bits
+        path.write_bytes(b"P5 1 1 4095 \x08\x00" if "--white" in words else b"P5 1 1 255 \x80")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--licence", "CC0-1.0", *words)
     assert (code, "--source TEXT" in err, "--licence" in err) == (0, True, False)
     assert expected in (tmp_path / "datasets/small.toml").read_text()
@@ -242,8 +243,8 @@ def test_readers_and_splits_are_declared_as_typed(
         (("small", "--images", ".", "--size", "8x8", "--resize"), 2, "--resize: expected one argument"),
         (("small", "--images", ".", "--resize", "squeeze"), 2, "known: crop, fit, pad, stretch"),
         (("small", "--images", ".", "--resize", "crop"), 40, "resize needs size"),
-        (("small", "--size", "8x8"), 2, "--size needs --images"),
-        (("small", "--text", "a.txt", "--window", "2", "--white", "255"), 2, "--white needs --images"),
+        (("small", "--size", "8x8"), 2, "--size has no effect without --images"),
+        (("small", "--text", "a.txt", "--window", "2", "--white", "255"), 2, "--white has no effect without --images"),
         (("small", "--sample", "x=float31"), 40, "float31"),
     ],
 )

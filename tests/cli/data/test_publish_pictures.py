@@ -22,11 +22,16 @@ PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=7
 
 
 def publish(typed: Type, files: dict[str, bytes] | list[str], *words: str) -> tuple[int, str, str]:
-    """Publish these files, or empty-looking pictures of these names, as `small`."""
+    """Publish these files, or pictures of one pixel with these names, as `small`."""
     if isinstance(files, list):
-        files = {name: name.encode() for name in files}
+        files = {name: picture(name) for name in files}
     fill(Path("d"), files)
     return typed("publish", "small", "d", *SAID, *words)
+
+
+def picture(comment: str) -> bytes:
+    """A picture of one pixel that no other one equals byte by byte, whatever its suffix says."""
+    return f"P5\n# {comment}\n1 1\n255\n".encode() + b"\x80"
 
 
 def declared() -> dict[str, Any]:
@@ -69,15 +74,15 @@ def test_checkpoint_folders_and_litter_are_no_classes(typed: Type) -> None:
 
 
 def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
-    code, out, err = publish(typed, [*names("a", "b"), "c/1.avif", "c/2.avif"], *PARTS)
+    code, out, err = publish(typed, [*names("a", "b"), "c/1.heic", "c/2.heic"], *PARTS)
     assert (code, out) == (44, "")
-    assert "folder 'c' of small has no picture that is read: 2 .avif, as c/1.avif" in err
+    assert "folder 'c' of small has no picture that is read: 2 .heic, as c/1.heic" in err
 
 
 def test_files_that_are_left_unread_are_counted_by_suffix(typed: Type) -> None:
-    code, _, err = publish(typed, [*names("a", "b"), "a/1.jfif", "a/2.JFIF", "README"], *PARTS)
+    code, _, err = publish(typed, [*names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
     assert code == 0
-    assert "left unread, because no picture: 2 .jfif, 1 without suffix, as README" in err
+    assert "left unread, because no picture: 2 .psd, 1 without suffix, as README" in err
 
 
 def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
@@ -88,7 +93,7 @@ def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
 
 def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
     publish(typed, names("b", "c"), *PARTS)
-    fill(Path("d"), {"a/1.png": b"a"})
+    fill(Path("d"), {"a/1.png": picture("new")})
     code, _, err = typed("publish", "small", "d")
     assert (code, "a/1.png of dataset small is of class 'a', which is not one of its 2 classes" in err) == (44, True)
     assert "datasets/small.toml" in err
@@ -141,7 +146,8 @@ def test_a_table_that_is_missing_among_many_files_gives_a_short_hint(typed: Type
 
 
 def test_equal_files_in_two_splits_are_reported(typed: Type) -> None:
-    files = {"train/a/1.png": b"1", "train/a/2.png": b"2", "val/a/1.png": b"1", "test/a/1.png": b"3"}
+    same = picture("same")
+    files = {"train/a/1.png": same, "train/a/2.png": picture("2"), "val/a/1.png": same, "test/a/1.png": picture("3")}
     code, _, err = publish(typed, files, *FOLDERS)
     assert code == 0
     assert "small: 1 file is in both splits train and val, by content: val/a/1.png and train/a/1.png" in err

@@ -21,6 +21,7 @@ from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT, is_file, runs_folder
 from trainer.cli.run_page import columns, printable
 from trainer.cli.same.apart import told
+from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.document import read_json
 from trainer.errors import DocumentError, UsageError
@@ -37,6 +38,7 @@ _LEAST = 20
 def main(argv: list[str]) -> int:
     """Time, print."""
     words, settings = _parser().parse_known_args(argv)
+    report_shared_options("bench", argv, words.experiment)
     if words.steps < _LEAST or words.warmup < 1 or not words.seconds > 0:
         raise UsageError(
             f"found {words.steps} steps, {words.warmup} of warm-up, {words.seconds:g} s; expected {_LEAST} or more, 1 or more, above 0",

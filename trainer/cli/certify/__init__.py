@@ -18,6 +18,7 @@ from trainer.actions.run import ATTEMPTS, RECORD, load_record
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import cache_folder, runs_folder
+from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed, start
@@ -46,6 +47,7 @@ _POLL: Final = 0.002
 def main(argv: list[str]) -> int:
     """Test, state, print; exit with the verdict."""
     words, settings = _parser().parse_known_args(argv)
+    report_shared_options("certify", argv, words.experiment)
     if words.key is not None:
         signing_key(words.key)  # a wrong one is said before hours of training
     given = take_apart(settings).options

@@ -19,6 +19,7 @@ from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT
 from trainer.cli.run_page import printable
 from trainer.cli.same.apart import told
+from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.errors import UnsoundError, UsageError
 from trainer.finding import Finding, failed, lines, noted
@@ -37,6 +38,7 @@ STEPS: Final = 100
 def main(argv: list[str]) -> int:
     """Check, print; exit 0 where all is well, 89 where a check failed; with --bits 20 where a bit is not the same."""
     words, settings = _parser().parse_known_args(argv)
+    report_shared_options("check", argv, words.experiment)
     steps = words.steps or (3 if words.bits else STEPS)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")

@@ -20,6 +20,7 @@ from trainer.actions.sweep import (
 )
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.shared_options import report_shared_options
 from trainer.cli.sweep.asked import told
 from trainer.cli.sweep.begin import begun, say
 from trainer.cli.sweep.page import show
@@ -36,6 +37,8 @@ def main(argv: list[str]) -> int:
     """Check, freeze, train, sum up."""
     experiment = argv[0] if argv and not argv[0].startswith("-") else None
     words, rest = _parser().parse_known_args(argv[1:] if experiment else argv)
+    if experiment:
+        report_shared_options("sweep", argv, experiment)
     if words.jobs is not None and words.jobs < 1:
         raise UsageError(f"--jobs is {words.jobs}; expected 1 or more", hint="--jobs 2")
     known = words.go_on or words.show

@@ -116,7 +116,9 @@ def kind_of(info: FieldInfo) -> str:
         if "[" in str(info.annotation) or "|" in str(info.annotation)
         else getattr(info.annotation, "__name__", "")
     )
-    text = text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "none").replace("None", "none")
+    text = (
+        text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "none").replace("None", "none")
+    )
     if isinstance(info.annotation, EnumType):
         return " or ".join(str(member) for member in info.annotation)
     text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)

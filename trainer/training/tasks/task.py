@@ -261,7 +261,13 @@ class Task(L.LightningModule):
         for name in self._used:
             if name not in batch:
                 raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
-        return self.parted(batch)
+        pair: Any = self.parted(batch)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - given and wanted
+            raise ExperimentError(
+                f"{type(self).__name__}.parted gives a {type(pair).__name__}; expected two tensors, the net's input and its target",
+                hint="return batch[INPUT], batch[TARGET]",
+            )
+        return pair[0], pair[1]
 
 
 def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
