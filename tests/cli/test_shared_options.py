@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.shared_options import report_shared_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXPERIMENT = """from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+
+class Settings(ClassificationSettings):
+    dataset = "digits"
+    classes = 10
+    steps: int = 3
+
+
+class Net(Classifier):
+    def __init__(self, *, steps: int) -> None:
+        super().__init__()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "argv", "said"),
+    [
+        (
+            "check",
+            ["mine.py", "--steps", "9"],
+            "--steps is the option of reprise check here; give the setting steps of mine.py",
+        ),
+        ("bench", ["mine.py", "--steps=9"], "--steps is the option of reprise bench here"),
+        ("check", ["mine.py", "--classes", "9"], ""),
+        ("noise", ["mine.py", "--steps", "9"], ""),
+        ("check", ["absent.py", "--steps", "9"], ""),
+    ],
+)
+def test_an_option_that_is_a_setting_too_is_reported(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    argv: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(EXPERIMENT)
+    report_shared_options(command, argv, argv[0])
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(said)
