@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer import cli
-from trainer.cli import data, places
+from trainer.cli import data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +47,8 @@ DATA = [
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with nothing in it but a folder of one file."""
-    for module in (data, places):
-        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    """For `data`, a checkout with nothing in it but a folder of one file; for all commands, empty runs, store and cache."""
+    monkeypatch.setattr(data, "CHECKOUT", tmp_path)
     for variable, name in {"REPRISE_STORE": "store", "REPRISE_CACHE": "cache", "REPRISE_RUNS": "runs"}.items():
         monkeypatch.setenv(variable, str(tmp_path / name))
     monkeypatch.chdir(tmp_path)
