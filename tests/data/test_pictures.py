@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.data.dataset import Dataset, Described, Draft
+from trainer.data.dataset import Draft
 from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, in_order
 from trainer.data.reader import Images
 from trainer.document import typed
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PATHS = ["LICENCE", "a/x/1.png", "a/x/2.JPG", "a/y/1.jpeg", "b/3.png"]
 TABLE = b"file,class\na/x/1.png,new\na/x/2.JPG,old\na/y/1.jpeg,new\nb/3.png,old\n"
 DIVIDED = {"train": {"prefix": "train/"}, "val": {"prefix": "val/"}, "test": {"prefix": "test/"}}
-PUBLISHED = {"version": 1, "manifest": "sha256:" + 64 * "0", "content": "sha256:" + 64 * "0", "files": 1, "bytes": 1}
 
 
 def found(
@@ -26,13 +25,11 @@ def found(
     *,
     paths: Sequence[str] = PATHS,
     splits: dict[str, Any] | None = None,
-    is_published: bool = False,
     **said: object,
 ) -> tuple[list[str], list[int], list[str]]:
     """Files, numbers of classes, names of classes."""
     reader = Images.model_validate({"kind": "images", **said})
-    content = {"name": "small", "splits": splits or {}, **(PUBLISHED if is_published else {})}
-    declared: Described = typed(content, Dataset if is_published else Draft, where="test")
+    declared = typed({"name": "small", "splits": splits or {}}, Draft, where="test")
     pictures = find_pictures(reader, paths, table, declared=declared)
     return list(pictures.files), list(pictures.labels), list(pictures.classes)
 
@@ -75,15 +72,6 @@ def test_whole_numbers_are_in_their_own_order() -> None:
 def test_declared_classes_may_be_folders_in_folders() -> None:
     assert found(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
     assert found(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
-
-
-def test_a_version_without_recorded_classes_keeps_its_numbers() -> None:
-    """Published by an earlier release: the whole folder is the class, sorted as text."""
-    paths = ["train/a/1.png", "train/b/1.png", "val/a/1.png"]
-    assert found(paths=paths, splits=DIVIDED, is_published=True)[2] == ["train/a", "train/b", "val/a"]
-    assert found(paths=["10/1.png", "9/1.png"], is_published=True)[2] == ["10", "9"]
-    earlier = ["train/a", "val/a", "train/b"]
-    assert found(paths=paths, splits=DIVIDED, is_published=True, classes=earlier)[1] == [0, 2, 1]
 
 
 def test_a_table_names_classes() -> None:

@@ -9,7 +9,6 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.dataset import Dataset
 from trainer.data.labels import parse_labels
 from trainer.data.splits import Below
 from trainer.errors import DatasetError
@@ -48,24 +47,16 @@ def find_pictures(reader: Images, paths: Iterable[str], table: bytes | None, *, 
 
     Pictures that lie in no folder, and that no table labels, have one class without a name.
     """
-    unrecorded = isinstance(declared, Dataset) and not reader.classes
-    folders = Folders(reader, {} if unrecorded else declared.splits)
+    folders = Folders(reader, declared.splits)
     files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
     if not files:
         sentence = f"dataset {declared.name} has no pictures below {reader.folder or 'its folder'!r}"
         raise DatasetError(sentence, hint=f"pictures end in {', '.join(SUFFIXES)}")
-    if table is not None:
-        names = _of_table(reader, files, table)
-    elif unrecorded:
-        names = [path[len(reader.folder) :].rpartition("/")[0] for path in files]
-    else:
-        names = folders.classes(files, set(reader.classes))
+    names = folders.classes(files, set(reader.classes)) if table is None else _of_table(reader, files, table)
     if table is None and "" in names and len({*names, *reader.classes}) > 1:
         sentence = f"{files[names.index('')]} lies in no folder that names its class, as others do"
         raise DatasetError(sentence, hint="--labels FILE, or move it")
-    # A version from before classes were recorded keeps the numbers that it had.
-    classes = reader.classes or (tuple(sorted(set(names))) if unrecorded else in_order(names))
-    return _numbered(files, names, classes, dataset=declared.name)
+    return _numbered(files, names, reader.classes or in_order(names), dataset=declared.name)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -113,15 +104,11 @@ class Folders:
         return names
 
     def _class(self, file: str, known: set[str]) -> str:
-        base = self.base(file)
-        for above in (
-            (base, self._folder) if known else ()
-        ):  # an earlier release counted the split's folder to the class
-            folder = file.rpartition("/")[0]
-            while len(folder) > len(base):
-                if folder[len(above) :] in known:
-                    return folder[len(above) :]
-                folder = folder.rpartition("/")[0]
+        base, folder = self.base(file), file.rpartition("/")[0]
+        while known and len(folder) > len(base):
+            if folder[len(base) :] in known:
+                return folder[len(base) :]
+            folder = folder.rpartition("/")[0]
         first, slash, _ = file[len(base) :].partition("/")
         return first if slash else ""
 
