@@ -77,7 +77,7 @@ figure img { max-width: 100%; height: auto; border-radius: 6px; image-rendering:
 footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--rule); font-size: .88rem; }
 @media (max-width: 40rem) {
   body { padding: 1.1rem 1rem 3rem; } h1 { font-size: 1.55rem; } .tiles { gap: .6rem 1.75rem; } .tiles dd { font-size: 1.6rem; }
-  table { font-size: .82rem; } th, td { padding-right: .8rem; } .digest { max-width: 9ch; }
+  table { font-size: .82rem; } th, td { padding-right: .8rem; } .digest { max-width: 13ch; }
   .runs th:first-child { position: sticky; left: 0; z-index: 1; background: var(--paper); }
   dl:not(.tiles) > div { grid-template-columns: 6.5rem minmax(0, 1fr); gap: 0 .8rem; } dt, dd { font-size: .93rem; }
 }

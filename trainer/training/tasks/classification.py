@@ -124,7 +124,7 @@ class Classifier(Task):
 
     def _worst(self, columns: dict[str, Tensor]) -> Figure:
         parts = zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True)
-        captions = [f"{self._named[label]} as {self._named[said]}, {100 * sure:.0f}%" for label, said, sure in parts]
+        captions = [f"{100 * sure:.0f}% {self._named[said]}, is {self._named[label]}" for label, said, sure in parts]
         title = "Most wrong: the largest losses of the test"
         rows = Row.several(title, [{"image": each} for each in columns["given"]], captions)
         self.pictures["most-wrong.png"] = drawn(rows)
