@@ -178,7 +178,7 @@ def test_a_loss_of_the_validation_that_is_no_number_fails_the_run(checkout: Chec
     record = checkout.last()[1]
     assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err
     assert record.outcome.reason == "the validation loss after step 7 is nan"
-    assert "the data hold neither NaN nor infinities: try a lower --learning-rate" in err
+    assert "if the training diverges, try a lower --learning-rate" in err
     code, _, err = checkout.train(*words, "--no-terminate-on-nan")
     record = checkout.last()[1]
     assert (code, record.outcome.status) == (NotFiniteError.code, Status.FAILED), err

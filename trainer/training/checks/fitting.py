@@ -137,7 +137,7 @@ def targets(trial: Trial) -> str:
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
     predicted, wanted = _predicted(net, trial.batch)
-    if (odd := net.odd(predicted, wanted)) is not None:
+    if (odd := net.describe_oddity(predicted, wanted)) is not None:
         raise Odd(odd[0], look=odd[1])
     if losses:
         said = f"loss {losses[0]:.4g}, and every metric of val and test"

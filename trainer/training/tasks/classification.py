@@ -79,7 +79,7 @@ class Classifier(Task):
             )
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
 
-    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+    def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Notice probabilities: cross entropy takes the softmax of scores itself."""
         del wanted
         return odd_probabilities(self, predicted, dim=1)

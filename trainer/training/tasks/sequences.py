@@ -101,7 +101,7 @@ class SequenceModel(Task):
         """Raise `ExperimentError` where there is not a score of each byte at each place."""
         require_float(self, predicted, (*wanted.shape, BYTES), is_="a score of each byte, at each place")
 
-    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+    def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Notice probabilities: cross entropy takes the softmax of scores itself."""
         del wanted
         return odd_probabilities(self, predicted, dim=-1)

@@ -114,7 +114,7 @@ class Task(L.LightningModule):
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
 
-    def odd(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
+    def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Say what is odd about predictions of the right shape and type, and what to look at; `reprise check` notes it."""
         del predicted, wanted
         return None
