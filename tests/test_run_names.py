@@ -26,7 +26,7 @@ def test_a_beginning_of_several_names_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("20260302t080001-cccccc", KNOWN[2]), ("zzz", "latest is"), ("", "latest is")]
+    ("word", "hint"), [("20260302t080001-cccccc", KNOWN[2]), ("zzz", "newest is"), ("", "newest is")]
 )
 def test_an_unknown_one_is_answered_with_the_nearest(word: str, hint: str) -> None:
     """Or with the latest, where nothing is near."""

@@ -48,4 +48,4 @@ def _hint(name: str, ids: list[str]) -> str:
     if not ids:
         return "there is none yet: `reprise train --exp digits` makes one"
     close = nearest(name, ids)
-    return f"did you mean {' or '.join(close)}?" if close else f"the latest is {ids[-1]}"
+    return f"did you mean {' or '.join(close)}?" if close else f"`reprise runs ls` lists them; the newest is {ids[-1]}"
