@@ -119,6 +119,19 @@ def test_a_net_that_switches_torch_is_found_unless_nothing_is_promised(
         assert "torch.backends.cudnn.benchmark is True and was False" in findings["determinism"].said
 
 
+@pytest.mark.parametrize("place", ["made", "passed"])
+def test_a_net_that_sets_what_is_torchs_default_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A run has switched determinism on before the net is made."""
+    file = tmp_path / "default.py"
+    file.write_text(text({place: "torch.use_deterministic_algorithms(False)"}))
+    findings = found(file, tmp_path, monkeypatch, without=SLOW, level="machine")
+    assert failed(list(findings.values())) == ["determinism"], findings
+    said = "torch.are_deterministic_algorithms_enabled() is False and was True"
+    assert said in findings["determinism"].said
+
+
 def test_what_is_seeded_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A constructor and a training pass that draw from global generators, a reader that draws from the sample's own."""
     noise = "float(torch.rand((), generator=pick.generator()))"

@@ -16,6 +16,7 @@ import torch
 
 from trainer.determinism import Level
 from trainer.training.checks.wrong import Nothing, Wrong, listed
+from trainer.training.determinism.exactness import choose_exact_kernels
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import read_switches
 from trainer.training.readers import Pick
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.training.checks.trial import Trial
+    from trainer.training.determinism.switches import Switches
     from trainer.training.readers import Batch
 
 _TICK: Final = 1.1
@@ -75,13 +77,27 @@ def determinism(trial: Trial) -> str:
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
         return "determinism is off: no equal bits are promised, whatever is switched"
-    now = read_switches()
-    if odd := [name for name, value in trial.switches.items() if now.get(name) != value]:
-        changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {trial.switches[odd[0]]}"
+    _require_equal(trial.switches, read_switches())
+    enabled = torch.are_deterministic_algorithms_enabled()
+    choose_exact_kernels()  # as a run does: torch's own defaults could be what the net sets
+    before = read_switches()
+    try:
+        with suppress(Exception):  # a pass that fails is found by the check that is named after it
+            _passed(trial)
+        _require_equal(before, read_switches())
+    finally:
+        torch.use_deterministic_algorithms(enabled)
+    return (
+        f"{len(before)} switches of torch, set as for a run, are as they were after the net was made and a batch passed"
+    )
+
+
+def _require_equal(before: Switches, now: Switches) -> None:
+    if odd := [name for name, value in before.items() if now.get(name) != value]:
+        changed = f"{odd[0]} is {now.get(odd[0], 'another')} and was {before[odd[0]]}"
         raise Wrong(
             f"the net switches torch: {changed}", look=f"remove what sets {listed(odd)}, or give --determinism off"
         )
-    return f"{len(now)} switches of torch are as they were before the net was made"
 
 
 def training_pass(trial: Trial) -> str:

@@ -48,7 +48,7 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
         )
     if torch.get_num_interop_threads() != 1:  # it can be set once in a process
         torch.set_num_interop_threads(1)
-    _choose_exact_kernels()
+    choose_exact_kernels()
     warm_up()
 
 
@@ -84,7 +84,8 @@ def translated(fault: RuntimeError) -> NotDeterministicError | None:
     )
 
 
-def _choose_exact_kernels() -> None:
+def choose_exact_kernels() -> None:
+    """Set torch's switches as the levels `machine` and `portable` do."""
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
