@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 ONE_HOME = {
     "boto3": {"trainer.store.s3"},
-    "botocore": {"trainer.store.s3"},
+    "botocore": {"trainer.store.s3", "trainer.store.s3_errors", "trainer.store.multipart"},
     "docker": {"trainer.engine.docker"},
     "pynvml": {"trainer.host.hardware"},
     "rfc8785": {"trainer.digest"},

@@ -5,6 +5,7 @@ Knows spelling only. An id begins with its time, so the last in alphabetical ord
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import RunNotFoundError, UsageError
@@ -36,6 +37,18 @@ def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bo
     if not found:
         raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ids))
     return found[0]
+
+
+def began(run: str) -> datetime:
+    """When a run began, by the clock of its machine; the end of all time for an ID that names no moment.
+
+    >>> began("20260301t120005-abcdef").isoformat()
+    '2026-03-01T12:00:05+00:00'
+    """
+    try:
+        return datetime.strptime(run[:15], "%Y%m%dt%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def whole_id(word: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
-from trainer.digest import Digest, canonical, digest_of_document
+from trainer.digest import Digest, canonical, digest_of_bytes, digest_of_document
 from trainer.document import Document, parse_json
 from trainer.errors import DocumentError
 from trainer.paths import collision, path_fault
@@ -69,6 +69,18 @@ class Published(Document):
     format: Literal["reprise.published/1"] = "reprise.published/1"
     store: str
     sealed: Digest
+    record: Digest | None = None
+    """Of the bytes of `record.json`; absent in notes of earlier versions."""
+
+    @classmethod
+    def of(cls, sealed: Sealed, *, store: str) -> Published:
+        """Note that an attempt is in a store."""
+        digest = digest_of_bytes(sealed.to_json())
+        return cls(store=store, sealed=digest, record=digest_of_bytes(sealed.record_text()))
+
+    def to_json(self) -> bytes:
+        """Write the note: the same bytes each time."""
+        return canonical(self.model_dump(mode="json", exclude_none=True)) + b"\n"
 
 
 def claim_key(run: str, attempt: int) -> str:

@@ -41,6 +41,10 @@ class FaultyStore:
         """Pass it on."""
         self._inner.write(key, body, sha256=sha256)
 
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Pass it on."""
+        return self._inner.holds(key, size=size, sha256=sha256)
+
     def create(self, key: str, body: bytes) -> bool:
         """Pass it on."""
         return self._inner.create(key, body)

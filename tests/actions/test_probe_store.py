@@ -47,6 +47,10 @@ class Lying:
         """Deny everything."""
         return None if self._lie == "seen" else self._store.size(key)
 
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Look."""
+        return self._store.holds(key, size=size, sha256=sha256)
+
     def keys(self, prefix: str) -> Iterator[str]:
         """Leave the first one out."""
         found = list(self._store.keys(prefix))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from tests.actions.runs import begun, finished
-from trainer.actions.publish_run import publish_run, published
+from trainer.actions.publish_run import publish_run
+from trainer.actions.run import published
 from trainer.errors import AlteredError, RunError, StoreUnreachableError
 from trainer.seal import claim_key, sealed_key
 from trainer.store.contract import object_key
@@ -71,14 +72,26 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
-    """One write is tried, the claim's; a store of the same name that lacks the seal is given everything."""
-    run, store = finished(tmp_path / "runs"), FailingStore(after=100)
+    """Every object is looked at, and none is sent."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
     first = publish_run(run.folder.parents[1], store)
-    store.left = 1
+    before = dict(store._objects)
     assert publish_run(run.folder.parents[1], store) == first
-    other = MemoryStore()
-    publish_run(run.folder.parents[1], other)
-    assert other.size(seal(run.record))
+    assert all(store._objects[key] is body for key, body in before.items())
+
+
+@pytest.mark.parametrize("harm", ["gone", "other bytes"])
+def test_publishing_again_heals_the_store(tmp_path: Path, harm: str) -> None:
+    """The note beside the record is no evidence of what the store holds."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    whole = dict(store._objects)
+    for key in [key for key in whole if key.startswith("objects/")]:
+        store._objects[key] = bytes(len(whole[key]))
+        if harm == "gone":
+            del store._objects[key]
+    publish_run(run.folder.parents[1], store)
+    assert store._objects == whole
 
 
 @pytest.mark.parametrize("writes", range(5))

@@ -19,6 +19,7 @@ from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.actions.conftest import Published
@@ -106,14 +107,13 @@ def test_a_damaged_object_in_the_source_is_not_copied(published: Published) -> N
     assert everything(target) == {}
 
 
-def test_a_shortened_object_in_the_target_is_named(published: Published) -> None:
+@pytest.mark.parametrize("wrong", [lambda body: body[:-1], lambda body: b"?" + body[1:]], ids=["short", "other"])
+def test_a_wrong_object_in_the_target_is_replaced(published: Published, wrong: Callable[[bytes], bytes]) -> None:
     target = MemoryStore()
     for key in published.store.keys("objects/"):
-        if key != object_key(published.dataset.manifest):
-            target.create(key, b"short")
-    with pytest.raises(AlteredError, match="expected"):
-        push_dataset(published.dataset, source=published.store, target=target)
-    assert read_version(target, "small", 1) is None
+        target.create(key, wrong(b"".join(published.store.read(key))))
+    push_dataset(published.dataset, source=published.store, target=target)
+    assert everything(target) == everything(published.store)
 
 
 def test_a_version_that_the_source_lacks_is_named_with_the_store(published: Published) -> None:

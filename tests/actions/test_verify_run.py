@@ -10,7 +10,7 @@ from tests.actions.runs import finished
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import open_run, record_of
-from trainer.actions.verify_run import damaged, require_whole
+from trainer.actions.verify_run import require_whole
 from trainer.errors import AlteredError
 from trainer.record import Outcome, Status
 from trainer.store.memory import MemoryStore
@@ -47,14 +47,14 @@ def test_where_no_store_has_it_that_is_said(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_edited_after_it_was_published_is_named(tmp_path: Path) -> None:
-    """Its result is not what the seal holds."""
+    """Its result is not what the seal holds: no command reads it as a record."""
     run = finished(tmp_path / "runs")
     publish_run(run.folder.parents[1], MemoryStore())
     path = run.folder / "record.json"
     path.write_bytes(path.read_bytes().replace(b"test_accuracy", b"test_accuracies"))
-    assert list(damaged(run.folder, record_of(run.folder.parents[1]))) == [
-        f"{path} is not the record that was published"
-    ]
+    with pytest.raises(AlteredError, match=f"{path} was changed after the run was published to memory:") as caught:
+        record_of(run.folder.parents[1])
+    assert f"runs pull {run.record.run}" in str(caught.value.hint)
 
 
 def test_an_attempt_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:

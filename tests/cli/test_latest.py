@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,11 +24,25 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
+    """An ID after all that are there."""
+    moment = datetime.now(UTC) + ahead + timedelta(minutes=1 + len(local_ids(runs)))
+    return f"{moment:%Y%m%dt%H%M%S}-aaaaaa"
+
+
+def test_a_run_of_the_future_is_passed_over(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine whose clock was ten years ahead does not own `latest` until then."""
+    good, future = finished(runs).record.run, finished(runs).record.run
+    (runs / future).rename(runs / (name := newest_id(runs, ahead=timedelta(days=3653))))
+    assert named("latest", local_ids(runs)) == good
+    assert f"{name} (of the future: a clock was wrong)" in capsys.readouterr().err
+
+
 def failed(runs: Path, *, steps: int | None) -> str:
     """A run that failed after so many steps, and is the newest of all."""
     run = begun(runs)
     run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
-    newest = f"{2100 + len(local_ids(runs))}0101t000000-aaaaaa"
+    newest = newest_id(runs)
     (runs / run.record.run).rename(runs / newest)
     return newest
 
@@ -52,7 +67,7 @@ def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
 def newest(runs: Path, **around: object) -> str:
     """A completed run with these circumstances, the newest of all."""
     run = made(runs, around=around).record.run
-    name = f"{2100 + len(local_ids(runs))}0101t000000-aaaaaa"
+    name = newest_id(runs)
     (runs / run).rename(runs / name)
     return name
 

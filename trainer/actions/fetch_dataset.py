@@ -19,7 +19,7 @@ from trainer.actions.verify_dataset import is_right
 from trainer.data.manifest import parse_manifest
 from trainer.data.needs import LargeFile, SparsePack, WholePack, needs_of
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, DiskFullError, ManifestError, ObjectMissingError
+from trainer.errors import DiskFullError, ManifestError, ObjectMissingError
 from trainer.host.spool import mapped, spool
 from trainer.store.cache import Held
 from trainer.store.contract import altered, object_key, whole
@@ -153,11 +153,11 @@ class _Fetch:
 
     @contextmanager
     def incoming(self, need: Need) -> Iterator[Incoming]:
-        """A new object of the cache. Nothing temporary of it stays, but of a large file that was interrupted: the next salvages it."""
+        """A new object of the cache. Nothing temporary stays but the parts of a large file: the next fetch takes those that are right."""
         incoming, keep = self.cache.objects.incoming(need.name), False
         try:
             yield incoming
-        except (AlteredError, DiskFullError):
+        except DiskFullError:
             raise
         except BaseException:
             keep = isinstance(need, LargeFile)

@@ -15,8 +15,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.publish_run import published
-from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, record_of, recorded
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, published, record_of, recorded
 from trainer.actions.transfer import read_small
 from trainer.errors import RepriseError
 from trainer.record import RUN_ID, Record, Status, is_run_id

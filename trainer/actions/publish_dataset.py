@@ -119,7 +119,7 @@ class _Upload:
     def _stored(self, pack: Pack, body: Callable[[], bytes], stop: Stop) -> int:
         """Bring a pack into the store; how many bytes that took."""
         key = object_key(pack.sha256)
-        here = patiently(lambda: self.store.size(key), stop) == pack.size
+        here = patiently(lambda: self.store.holds(key, size=pack.size, sha256=pack.sha256), stop)
         if not here:
             data = body()
             patiently(lambda: self.store.write(key, data, sha256=pack.sha256), stop)

@@ -13,11 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record, record_of, recorded
+from trainer.actions.run import (
+    ATTEMPTS,
+    CLAIM,
+    PUBLISHED,
+    RECORD,
+    attempts,
+    load_record,
+    published,
+    record_of,
+    recorded,
+)
 from trainer.actions.transfer import read_small
 from trainer.digest import digest_of_bytes, digest_of_file
-from trainer.document import parse_json
-from trainer.errors import AlteredError, RunError
+from trainer.errors import AlteredError, MachineError, RunError
 from trainer.host.atomic import write_whole
 from trainer.host.source import ARCHIVE
 from trainer.record import File, Record, Status
@@ -56,26 +65,14 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     sealed = Sealed(
         record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=source_of(folder)
     )
-    if (note := published(place)) and _stands(note, sealed, store, key=sealed_key(record.run, attempt)):
-        return note
     _bring_all(sealed, place, folder, store, progress=progress)
-    return _seal(place, record, store, sealed)
-
-
-def published(attempt: Path) -> Published | None:
-    """Where the attempt in this folder was published; None where it was not, or the note about it cannot be read."""
-    try:
-        text = (attempt / PUBLISHED).read_bytes()
-    except OSError:
-        return None
-    return parse_json(text, Published, where=str(attempt / PUBLISHED))
-
-
-def _stands(note: Published, sealed: Sealed, store: Store, *, key: str) -> bool:
-    """Whether the note is about this store, and the seal is there: so is everything that it names."""
-    if note.store != store.label:
-        return False
-    return store.size(key) is not None and read_small(store, key) == sealed.to_json()
+    note = _seal(place, record, store, sealed)
+    if published(place) != note:
+        try:
+            write_whole(place / PUBLISHED, note.to_json())
+        except MachineError as fault:
+            progress.note(f"published to {store.label}; the run's folder holds no note of that: {fault.message}")
+    return note
 
 
 def _claim(place: Path, record: Record, store: Store) -> None:
@@ -141,9 +138,25 @@ def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
 
 def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:
     text, key = sealed.to_json(), sealed_key(record.run, record.attempt)
-    if not store.create(key, text) and (there := read_small(store, key)) != text:
-        said = f"{key} is in {store.label} with other content: found {digest_of_bytes(there)}"
-        raise AlteredError(said, hint="the local record was changed after it was published; pull the published one")
-    note = Published(store=store.label, sealed=digest_of_bytes(text))
-    write_whole(place / PUBLISHED, note.model_dump_json().encode() + b"\n")
-    return note
+    if not store.create(key, text):
+        require_seal(read_small(store, key), sealed, published(place), where=f"{key} in {store.label}")
+    return Published.of(sealed, store=store.label)
+
+
+def require_seal(there: bytes, sealed: Sealed, note: Published | None, *, where: str) -> None:
+    """Raise `AlteredError` unless the seal in a store is that of the local attempt; the note of its publication says which side changed."""
+    here, found = digest_of_bytes(sealed.to_json()), digest_of_bytes(there)
+    if here == found:
+        return
+    if note is not None and note.sealed == here:
+        said = f"{where} was changed after the run was published: published was {here[:19]}.., found {found[:19]}.."
+        hint = (
+            "the run here is the published one: keep it, find out who can write to that store, and publish to another"
+        )
+    elif note is not None and note.sealed == found:
+        said = f"the run here was changed after it was published: {where} is {found[:19]}.., here is {here[:19]}.."
+        hint = f"`reprise runs pull {sealed.record['run']}` restores the published record and files"
+    else:
+        said = f"{where} is {found[:19]}..; the run here is {here[:19]}.., and no note of a publication is here"
+        hint = "one of the two was changed: pull the run into another folder (REPRISE_RUNS) and compare"
+    raise AlteredError(said, hint=hint)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record, published
 from trainer.actions.transfer import read_file, read_small
 from trainer.actions.verify_run import fault_of
 from trainer.digest import canonical, digest_of_bytes, digest_of_file
@@ -25,7 +25,7 @@ from trainer.host.source import ARCHIVE, COPY, thaw, unpack
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from trainer.record import File, Record
     from trainer.seal import Sealed
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PULLED: Final = "pulled.json"
 """In the folder of a run that was begun elsewhere: its code is somebody else's until the user says otherwise."""
+EDITED: Final = "record.edited.json"
+"""Beside a record that was edited after its publication and then restored."""
 LARGEST = 100 << 30
 """Bytes of a run that are pulled without being asked twice."""
 _AT_ONCE = 8
@@ -68,8 +70,9 @@ def pull_run(
         here = runs / run / ATTEMPTS / str(record.attempt)
         if not here.exists():
             _pull(sealed, record, store, runs=runs, progress=progress)
-        elif (here / RECORD).exists() and (here / RECORD).read_bytes() == sealed.record_text():
-            _mend(sealed, store, here, progress=progress)
+        elif (here / RECORD).exists():
+            _restore_record(sealed, store, here, progress=progress)
+            _restore_files(sealed, store, here, progress=progress)
     return [record for _, record in found]
 
 
@@ -83,14 +86,36 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
             _source(sealed.source, record, store, place)
         key = claim_key(record.run, record.attempt)
         write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=f"{key} in {store.label}").to_json())
-        note = Published(store=store.label, sealed=digest_of_bytes(sealed.to_json()))
-        write_whole(attempt / PUBLISHED, note.model_dump_json().encode() + b"\n")
+        note = Published.of(sealed, store=store.label)
+        write_whole(attempt / PUBLISHED, note.to_json())
         write_whole(attempt / RECORD, sealed.record_text())
         _mark(runs / record.run, note)
         _appear(place, runs / record.run)
 
 
-def _mend(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
+def _restore_record(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
+    """Put the published record back if it was edited here; raise `AlteredError` if the store's seal is another one than was published."""
+    note, seal = published(here), digest_of_bytes(sealed.to_json())
+    if note is not None and note.sealed != seal:
+        said = f"the seal of {here.parents[1].name} in {store.label} was changed after the run was published"
+        raise AlteredError(
+            f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
+            hint="the run here is the published one: keep it, and find out who can write to that store",
+        )
+    if (here / RECORD).read_bytes() == sealed.record_text():
+        return
+    if note is None:
+        said = f"attempt {here.name} of run {here.parents[1].name} here is not the one in {store.label}"
+        raise AlteredError(
+            said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
+        )
+    with disk_faults(here):
+        (here / RECORD).replace(here / EDITED)
+    write_whole(here / RECORD, sealed.record_text())
+    progress.note(f"restored: {here / RECORD}; the edited record is kept as {EDITED}")
+
+
+def _restore_files(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
     """Put back, whole or not at all, each file of an attempt that is gone or is not what the seal says."""
     bad = [file for file in sealed.files if fault_of(here / file.path, file)]
     with _aside(here.parents[2], here.parents[1].name) as place:
@@ -174,7 +199,7 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
     """Hold all attempts, those that are here and those that come, to one identity and one source."""
     here = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder)]
     identities = {record.identity for _, record in found}
-    identities |= {load_record(path).identity for path in here if path.exists()}
+    identities |= set(_identities(path for path in here if path.exists()))
     if len(identities) > 1:
         said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
         raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
@@ -184,6 +209,13 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
     if len(sources) > 1:
         said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
         raise AlteredError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
+
+
+def _identities(records: Iterable[Path]) -> Iterator[str]:
+    """The identities of the attempts here; a record that was edited is restored, and is no evidence."""
+    for path in records:
+        with suppress(AlteredError):
+            yield load_record(path).identity
 
 
 def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:

@@ -22,8 +22,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
-from trainer.digest import digest_of_file
-from trainer.errors import DiskFullError, ResumeError, RunError
+from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.document import parse_json
+from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.paths import path_fault
 from trainer.record import (
@@ -37,7 +38,7 @@ from trainer.record import (
     new_run_id,
     read_record,
 )
-from trainer.seal import Claim, read_claim
+from trainer.seal import Claim, Published, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,13 +94,32 @@ def record_of(folder: Path, attempt: int | None = None) -> Record:
 
 
 def load_record(path: Path) -> Record:
-    """The record in a file. Raises `DocumentError`."""
+    """The record in a file. Raises `DocumentError`, and `AlteredError` for a record that was changed after its publication."""
     try:
-        return read_record(path.read_bytes(), where=str(path))
+        text = path.read_bytes()
     except OSError as fault:
         raise RunError(
             f"{path} cannot be read: {fault.strerror}", hint="the run ended before its record was open"
         ) from fault
+    _require_as_published(path, text)
+    return read_record(text, where=str(path))
+
+
+def published(attempt: Path) -> Published | None:
+    """Where the attempt in this folder was published; None if it was not, or the note cannot be opened. Raises `DocumentError`."""
+    try:
+        text = (attempt / PUBLISHED).read_bytes()
+    except OSError:
+        return None
+    return parse_json(text, Published, where=str(attempt / PUBLISHED))
+
+
+def _require_as_published(path: Path, text: bytes) -> None:
+    note = published(path.parent)
+    if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
+        return
+    said = f"{path} was changed after the run was published to {note.store}: published was {note.record[:19]}.., found {found[:19]}.."
+    raise AlteredError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
 
 
 @dataclass(slots=True, kw_only=True)

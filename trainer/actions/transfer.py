@@ -38,10 +38,9 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
 def copy_object(digest: str, *, source: Store, target: Store, size: int | None = None) -> int:
     """Copy an object unless `target` has it; return the bytes sent. Raises `AlteredError` for bytes that are not the digest's."""
     key = object_key(digest)
-    if (there := target.size(key)) is not None:
-        if size is not None and there != size:
-            said = f"{key} in {target.label} has been altered: expected {size} bytes, found {there}"
-            raise AlteredError(said, hint="remove that object from the store, then type the same command again")
+    if (there := target.size(key)) is not None and target.holds(
+        key, size=there if size is None else size, sha256=digest
+    ):
         return 0
     running, length = hashlib.sha256(), 0
     with spool() as body:

@@ -9,8 +9,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from trainer.actions.publish_run import published, source_of
-from trainer.actions.run import CLAIM, RECORD
+from trainer.actions.publish_run import source_of
+from trainer.actions.run import CLAIM, RECORD, published
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
 from trainer.seal import Sealed
@@ -64,7 +64,7 @@ def _remedy(attempt: Path, record: Record) -> str:
     note = published(attempt)
     if note is None:
         return "it is in no store: put the file back from a copy, or train anew"
-    if not (attempt / CLAIM).exists() or not is_as_sealed(attempt, record):
+    if not (attempt / CLAIM).exists():
         hint = f"{note.store} has the good copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
     else:
         hint = f"{note.store} has the good copy: `reprise runs pull {record.run}` puts it back"

@@ -7,6 +7,7 @@ step are passed over, and a line says so. Nothing is said if `latest` is the new
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.list_runs import local_run
@@ -15,11 +16,13 @@ from trainer.attempts import made_no_step
 from trainer.cli.places import runs_folder
 from trainer.cli.run_page import status
 from trainer.record import Status
-from trainer.run_names import LATEST, resolve_run
+from trainer.run_names import LATEST, began, resolve_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_AHEAD: Final = timedelta(days=1)
+"""How far another machine's clock may be ahead of this machine's."""
 _FEW: Final = 3
 """Runs that were passed over, of which each is named."""
 
@@ -38,10 +41,13 @@ def named(word: str, known: Collection[str]) -> str:
 def passed_because(run: str) -> str | None:
     """Why a run is not what `latest` means; `None` for one that the user trained here."""
     folder = runs_folder() / run
-    if not folder.is_dir():
-        return "in the store only"
-    if (folder / PULLED).exists():
-        return "pulled"
+    for passed, reason in (
+        (began(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
+        (not folder.is_dir(), "in the store only"),
+        ((folder / PULLED).exists(), "pulled"),
+    ):
+        if passed:
+            return reason
     if (record := local_run(runs_folder(), run).record) is None:
         return None
     around = record.circumstances

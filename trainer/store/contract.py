@@ -2,7 +2,8 @@
 
 Knows the promises and the spelling of keys. Refuses to know where bytes lie: that is an adapter's business, one module each.
 
-- An object named by its digest is there whole and verified, or not at all. Writing it again changes nothing.
+- An object named by its digest is there whole and verified, or not at all. Writing it again replaces wrong bytes, nothing else.
+- `write` and `create` return only after a look at what the store keeps: an acknowledgment is no evidence.
 - `create` is the only decision between two writers: exactly one of them wins.
 - Nothing is changed or removed. Nothing that must be right depends on a listing, a lock, a time or a mode bit.
 """
@@ -44,10 +45,14 @@ class Store(Protocol):
         """
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store `body` (from its beginning), which must have this digest (`sha256:<hex>`); `AlteredError` if it has not.
+        """Make `key` hold `body` (from its beginning), which must have this digest (`sha256:<hex>`); `AlteredError` if it has not.
 
-        Returns when the object is there for good. An object that is there already is left as it is.
+        An object with these bytes is left as it is, an object with other bytes is replaced. Raises `StoreError` if the store acknowledges
+        the body and does not keep it.
         """
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Whether the object has this length and this digest: by the checksum that the server keeps, else by reading it."""
 
     def create(self, key: str, body: bytes) -> bool:
         """Store `body` unless something has this name; tell whether this call did it. Of several at once, one does."""
@@ -99,6 +104,14 @@ def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
     if not isinstance(body, bytes):
         body.seek(0)
     return length
+
+
+def not_kept(key: str, store: str) -> StoreError:
+    """The error for an object that the store acknowledged and does not hold; `store` is the store's label."""
+    said = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
+    return StoreError(
+        said, hint="do not use this store before `reprise doctor` reports it as ok: it loses what it acknowledges"
+    )
 
 
 def altered(what: str, *, expected: str, found: str, store: str | None = None) -> AlteredError:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from stat import S_IMODE
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from trainer.digest import digest_of_blocks
 from trainer.errors import ObjectMissingError, StoreError, StoreMissingError
 from trainer.host.atomic import disk_faults, sync_folder
 from trainer.store.contract import BLOCK, altered, blocks, checked, whole
@@ -50,9 +51,15 @@ class DirectoryStore:
                 yield block
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store a verified object."""
-        if self.size(key) is None:
-            self._settle(key, body, sha256=sha256)
+        """Store a verified object; replace an object whose bytes are wrong."""
+        there = self.size(key)
+        if there is not None and self.holds(key, size=there, sha256=sha256):
+            return
+        self._settle(key, body, sha256=sha256, replace=there is not None)
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Whether the object has this length and this digest."""
+        return self.size(key) == size and digest_of_blocks(self.read(key)) == sha256
 
     def create(self, key: str, body: bytes) -> bool:
         """Store `body` unless the name is taken."""
@@ -76,7 +83,7 @@ class DirectoryStore:
             names = (name if below == "." else f"{below}/{name}" for name in sorted(files) if not name.startswith("."))
             yield from (name for name in names if name.startswith(prefix))
 
-    def _settle(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def _settle(self, key: str, body: bytes | BinaryIO, *, sha256: str, replace: bool = False) -> bool:
         self._require_root()
         path = self._root / checked(key)
         with disk_faults(path):
@@ -84,6 +91,9 @@ class DirectoryStore:
             temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
             try:
                 _write(temporary, body, sha256=sha256)
+                if replace:
+                    temporary.replace(path)
+                    return True
                 return _link(temporary, path)
             finally:
                 with suppress(OSError):

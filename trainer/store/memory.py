@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
+from trainer.digest import digest_of_bytes
 from trainer.errors import ObjectMissingError
 from trainer.store.contract import BLOCK, blocks, checked, verify, whole
 
@@ -35,7 +36,15 @@ class MemoryStore:
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
         """Store a verified object."""
         verify(body, key=key, sha256=sha256)
-        self.create(key, b"".join(blocks(body)))
+        data = b"".join(blocks(body))
+        with self._lock:
+            if self._objects.get(checked(key)) != data:
+                self._objects[key] = data
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Whether the object has this digest."""
+        body = self._objects.get(checked(key))
+        return body is not None and len(body) == size and digest_of_bytes(body) == sha256
 
     def create(self, key: str, body: bytes) -> bool:
         """Store `body` unless the name is taken."""

@@ -11,7 +11,10 @@ import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
+from botocore.exceptions import ClientError
+
 from trainer.store.contract import altered
+from trainer.store.s3_errors import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +49,27 @@ def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: s
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
         parts = list(_sent(client, target, body, upload=upload, sha256=sha256, part=part))
-        client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
+        _complete(client, target, parts, upload=upload)
     except BaseException:
-        with suppress(Exception):  # what is told is why it failed, not that it could not be tidied up as well
+        with suppress(Exception):  # the reported error is why it failed, not that it could not be tidied up as well
             client.abort_multipart_upload(**target, UploadId=upload)
         raise
+
+
+def composite(body: BinaryIO, *, part: int) -> str:
+    """The checksum that S3 keeps of an object in parts: the digest of the parts' digests, and how many there are."""
+    body.seek(0)
+    digests = [hashlib.sha256(block).digest() for block in iter(lambda: body.read(part), b"")]
+    return f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
+
+
+def _complete(client: S3Client, target: Target, parts: list[CompletedPartTypeDef], *, upload: str) -> None:
+    """Complete the upload. `NoSuchUpload` may mean that the first try completed it and its answer was lost: the caller looks."""
+    try:
+        client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
+    except ClientError as fault:
+        if code_of(fault) != "NoSuchUpload":
+            raise
 
 
 def _sent(

@@ -1,7 +1,7 @@
 """A store in a bucket, at AWS or any server that speaks S3.
 
-Knows boto3, and is its only home: what boto3 raises is translated in one place and goes no further. Refuses to know credentials and
-endpoints: an `Access` names them, else boto3's own chain finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
+The only home of boto3; `s3_errors` translates what it raises. An `Access` names credentials and endpoint, else boto3's own chain finds
+them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
 
 Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is decided without a race, checksums are enforced, and `a//b` is
 folded into `a/b`, which is why keys are spelled as strictly as `checked` says.
@@ -12,9 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import textwrap
-from contextlib import closing, contextmanager
-from http import HTTPStatus
+from contextlib import closing
+from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
@@ -23,23 +22,22 @@ import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
 
-from trainer.errors import (
-    AlteredError,
-    ObjectMissingError,
-    StoreDeniedError,
-    StoreError,
-    StoreMissingError,
-    StoreUnreachableError,
-)
+from trainer.digest import digest_of_blocks
+from trainer.errors import AlteredError, ObjectMissingError, StoreDeniedError, StoreError
 from trainer.store import multipart
-from trainer.store.contract import AGAIN, checked, verify, whole
+from trainer.store.contract import AGAIN, checked, not_kept, verify, whole
+from trainer.store.s3_errors import RACING, TAKEN, code_of, no_bucket, refuse_redirect, require_object, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from trainer.store.address import Access
+
+    Composite = Callable[[], str]
 
 # A store that is away must be known within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
@@ -54,42 +52,8 @@ _PATIENCE: Final = Config(
 # A server of one's own rarely has a name for each bucket.
 _OWN_SERVER: Final = _PATIENCE.merge(Config(s3={"addressing_style": "path"}))
 
-_REFUSED: Final = {
-    "403",
-    "AccessDenied",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-}
-_NOT_THE_BYTES: Final = {
-    "BadDigest",
-    "IncompleteBody",
-    "InvalidDigest",
-    "XAmzContentChecksumMismatch",
-    "XAmzContentSHA256Mismatch",
-}
-_TAKEN: Final = {"412", "PreconditionFailed"}
-_RACING: Final = {"409", "ConditionalRequestConflict"}
 _PAUSES: Final = (0.1, 0.5)
 """Seconds before the second and the third try of a write that met another of the same name."""
-_NO_CREDENTIALS: Final = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.ProfileNotFound,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-)
-_CREDENTIALS_HINT: Final = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; on the host AWS_PROFILE is another way"
-)
-_TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
-_REACH_HINT: Final = "start it (docker compose up -d --wait store), or correct AWS_ENDPOINT_URL_S3 in .env"
-
 _BLOCK: Final = 128 << 10
 """Bytes taken off a connection at a time. With 1 MiB each block is memory that the system has to give and to clear: a cold fetch of 1 GiB
 then takes 2.9 s of processors, so 2.1 s."""
@@ -97,6 +61,20 @@ then takes 2.9 s of processors, so 2.1 s."""
 
 class _Ranged(TypedDict, total=False):
     Range: str
+
+
+class _Conditional(TypedDict, total=False):
+    IfNoneMatch: str
+
+
+class _Request(TypedDict):
+    Bucket: str
+    Key: str
+    Body: bytes | BinaryIO
+    ChecksumSHA256: str
+
+
+_UNLESS_TAKEN: Final[_Conditional] = {"IfNoneMatch": "*"}
 
 
 class S3Store:
@@ -107,10 +85,13 @@ class S3Store:
         self.address, self.access = address.rstrip("/"), access
         self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
+        self._refuses = False
+        """Whether the server was seen to refuse a second body under a name."""
         self._endpoint = access.shown or access.endpoint or ""
         with self._translated(""):
             self._client = self._connected()
         self._endpoint = access.shown or self._client.meta.endpoint_url
+        self._client.meta.events.register_first("needs-retry.s3", partial(refuse_redirect, self.label))
 
     @property
     def label(self) -> str:
@@ -123,35 +104,52 @@ class S3Store:
             return
         with self._translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
-            if length is not None and answer.get("ContentLength") != length:
-                raise whole(key, self.label)
             with closing(answer["Body"]) as body:
+                require_object(answer["ResponseMetadata"]["HTTPHeaders"], label=self.label)
+                if length is not None and answer.get("ContentLength") != length:
+                    raise _other_length(key, self.label, found=answer.get("ContentLength"), length=length)
                 yield from body.iter_chunks(_BLOCK)
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
         """Store a verified object, unless it is there; the server verifies it too. A large one comes in parts."""
-        if self._has(key):
-            return
-        if not isinstance(body, bytes) and (size := body.seek(0, io.SEEK_END)) > multipart.PART_BYTES:
+        size = len(body) if isinstance(body, bytes) else body.seek(0, io.SEEK_END)
+        keeps = partial(self._keeps, key, size=size, sha256=sha256)
+        if not isinstance(body, bytes) and size > multipart.PART_BYTES:
+            part = multipart.part_bytes(size)
+            if keeps(composite := partial(multipart.composite, body, part=part), otherwise=False):
+                return
             target: multipart.Target = {"Bucket": self._bucket, "Key": self._name(key)}
             with self._translated(key):
-                multipart.send_in_parts(self._client, target, body, sha256=sha256, part=multipart.part_bytes(size))
-            return
-        verify(body, key=f"{key} for {self.label}", sha256=sha256)
-        self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")))
+                multipart.send_in_parts(self._client, target, body, sha256=sha256, part=part)
+            kept = keeps(composite, otherwise=True)
+        else:
+            if keeps(otherwise=False):
+                return
+            verify(body, key=f"{key} for {self.label}", sha256=sha256)
+            self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")), replace=True)
+            kept = keeps(otherwise=True)
+        if not kept:
+            raise not_kept(key, self.label)
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store `body` unless the name is taken."""
-        return self._put(key, body, sha256=hashlib.sha256(body).digest())
+        """Store `body` unless the name is taken. Raises `StoreError` for a server that lets a second body take a name."""
+        digest = hashlib.sha256(body).digest()
+        if self._is_taken(key) or not self._put(key, body, sha256=digest):
+            return False
+        if not self._keeps(key, size=len(body), sha256=f"sha256:{digest.hex()}", otherwise=True):
+            raise not_kept(key, self.label)
+        self._require_condition(key, body, sha256=digest)
+        return True
 
     def size(self, key: str) -> int | None:
         """The object's length."""
-        try:
-            with self._translated(key):
-                return self._client.head_object(Bucket=self._bucket, Key=self._name(key))["ContentLength"]
-        except ObjectMissingError:
-            self._require_bucket()  # a HEAD does not say which of the two is missing
-            return None
+        head = self._head(key)
+        return None if head is None else head["ContentLength"]
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Whether the object has this length and this digest; an object that came in parts, or has no checksum, is read."""
+        head = self._head(key)
+        return head is not None and self._has_digest(head, key, size=size, sha256=sha256)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The names that begin with `prefix`."""
@@ -163,40 +161,83 @@ class S3Store:
                 for entry in page.get("Contents", []):
                     yield entry["Key"].removeprefix(self._prefix)
 
-    def _has(self, key: str) -> bool:
-        """Whether the object is there; False too for credentials that may write and not look."""
+    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
         try:
-            return self.size(key) is not None
+            with self._translated(key):
+                head = self._client.head_object(Bucket=self._bucket, Key=self._name(key), ChecksumMode="ENABLED")
+                require_object(head["ResponseMetadata"]["HTTPHeaders"], label=self.label)
+                return head
+        except ObjectMissingError:
+            self._require_bucket()  # a HEAD does not say which of the two is missing
+            return None
+
+    def _has_digest(
+        self, head: HeadObjectOutputTypeDef, key: str, composite: Composite | None = None, *, size: int, sha256: str
+    ) -> bool:
+        if head["ContentLength"] != size:
+            return False
+        kept = head.get("ChecksumSHA256", "")
+        if kept and "-" not in kept:
+            return base64.b64decode(kept).hex() == sha256.removeprefix("sha256:")
+        if kept and composite and kept == composite():
+            return True
+        return digest_of_blocks(self.read(key)) == sha256
+
+    def _keeps(self, key: str, composite: Composite | None = None, *, size: int, sha256: str, otherwise: bool) -> bool:
+        """Whether the object is there with these bytes; `otherwise` for credentials that may write and not look."""
+        try:
+            head = self._head(key)
+            return head is not None and self._has_digest(head, key, composite, size=size, sha256=sha256)
+        except StoreDeniedError:
+            return otherwise
+
+    def _is_taken(self, key: str) -> bool:
+        try:
+            return self._head(key) is not None
         except StoreDeniedError:
             return False
 
-    def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> bool:
+    def _require_condition(self, key: str, body: bytes, *, sha256: bytes) -> None:
+        """Store the same body once more, the first time that this client created an object: the server has to refuse it."""
+        if self._refuses:
+            return
+        with self._translated(key):
+            try:
+                self._client.put_object(**self._request(key, body, sha256=sha256), **_UNLESS_TAKEN)
+            except boto.ClientError as fault:
+                if code_of(fault) not in TAKEN | RACING:
+                    raise
+                self._refuses = True
+                return
+        said = f"{self.label} ignores If-None-Match: a second run or dataset version can replace the first"
+        raise StoreError(said, hint="use another store; `reprise doctor` reports what a store can be trusted with")
+
+    def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool = False) -> bool:
         with self._translated(key):
             for pause in _PAUSES:
                 try:
-                    return self._put_once(key, body, sha256=sha256)
+                    return self._put_once(key, body, sha256=sha256, replace=replace)
                 except boto.ClientError as fault:
-                    if _code(fault) not in _RACING:
+                    if code_of(fault) not in RACING:
                         raise
                 sleep(pause)
-            return self._put_once(key, body, sha256=sha256)
+            return self._put_once(key, body, sha256=sha256, replace=replace)
 
-    def _put_once(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> bool:
+    def _put_once(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool) -> bool:
         if not isinstance(body, bytes):
             body.seek(0)
+        condition: _Conditional = {} if replace else _UNLESS_TAKEN
         try:
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._name(key),
-                Body=body,
-                ChecksumSHA256=base64.b64encode(sha256).decode(),
-                IfNoneMatch="*",
-            )
+            self._client.put_object(**self._request(key, body, sha256=sha256), **condition)
         except boto.ClientError as fault:
-            if _code(fault) not in _TAKEN:
+            if code_of(fault) not in TAKEN:
                 raise
             return self._was_ours(key, fault, sha256=sha256)
         return True
+
+    def _request(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> _Request:
+        checksum = base64.b64encode(sha256).decode()
+        return {"Bucket": self._bucket, "Key": self._name(key), "Body": body, "ChecksumSHA256": checksum}
 
     def _was_ours(self, key: str, fault: boto.ClientError, *, sha256: bytes) -> bool:
         """Whether the name is taken by the first try of this very call, whose answer was lost."""
@@ -217,7 +258,7 @@ class S3Store:
             client = _client(session, access, _PATIENCE)
         except ValueError as fault:
             hint = "correct AWS_ENDPOINT_URL_S3 in .env, or the endpoint in the address"
-            raise StoreError(f"store {self.label}: {_line(fault)}", hint=hint) from fault
+            raise StoreError(f"store {self.label}: {fault}", hint=hint) from fault
         return client if ".amazonaws.com" in client.meta.endpoint_url else _client(session, access, _OWN_SERVER)
 
     def _name(self, key: str) -> str:
@@ -228,51 +269,16 @@ class S3Store:
             with self._translated(""):
                 self._client.head_bucket(Bucket=self._bucket)
         except ObjectMissingError as fault:
-            raise self._no_bucket() from fault
+            raise no_bucket(self._bucket, label=self.label) from fault
 
-    def _no_bucket(self) -> StoreMissingError:
-        hint = "make it, or correct REPRISE_STORE in .env"
-        return StoreMissingError(f"bucket {self._bucket!r} does not exist: store {self.label}", hint=hint)
+    def _translated(self, key: str) -> AbstractContextManager[None]:
+        return translated(key, label=self.label, bucket=self._bucket)
 
-    @contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
-        """The one place where boto3's exceptions become ours."""
-        try:
-            yield
-        except boto.ClientError as fault:
-            raise self._answered(key, fault) from fault
-        except _NO_CREDENTIALS as fault:
-            raise StoreDeniedError(
-                f"no usable credentials for {self.label}: {_line(fault)}", hint=_CREDENTIALS_HINT
-            ) from fault
-        except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
-            raise AlteredError(f"{key} was cut short on the way from {self.label}", hint=AGAIN) from fault
-        except boto.SSLError as fault:
-            raise StoreUnreachableError(f"store {self.label}: TLS failed", hint=_TLS_HINT) from fault
-        except (boto.ConnectionError, boto.HTTPClientError) as fault:
-            raise StoreUnreachableError(f"store {self.label} does not answer", hint=_REACH_HINT) from fault
-        except boto.BotoCoreError as fault:
-            raise StoreError(
-                f"store {self.label}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env"
-            ) from fault
 
-    def _answered(self, key: str, fault: boto.ClientError) -> StoreError:  # noqa: PLR0911 - one line for each answer
-        code, status = _code(fault), fault.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-        if code == "NoSuchBucket":
-            return self._no_bucket()
-        if code in {"404", "NoSuchKey"}:
-            return ObjectMissingError(f"{key} is not in {self.label}", hint="was it published to another store?")
-        if code in _REFUSED:
-            return StoreDeniedError(f"store {self.label} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
-        if code in {"416", "InvalidRange"}:
-            return whole(key, self.label)
-        if code in _RACING:
-            return StoreError(f"{key} is being written to {self.label} by others, again and again", hint=AGAIN)
-        if code in _NOT_THE_BYTES:
-            return AlteredError(f"{key} was altered on the way to {self.label} ({code})", hint=AGAIN)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return StoreUnreachableError(f"store {self.label} answers {status} ({code})", hint=_REACH_HINT)
-        return StoreError(f"store {self.label}: {_line(fault)}")
+def _other_length(key: str, label: str, *, found: int | None, length: int) -> AlteredError:
+    if found is None or found < length:
+        return whole(key, label)
+    return AlteredError(f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN)
 
 
 def _session(profile: str | None) -> botocore.session.Session | None:
@@ -301,11 +307,3 @@ def _range(start: int, length: int | None) -> _Ranged:
     if length is not None:
         return {"Range": f"bytes={start}-{start + length - 1}"}
     return {"Range": f"bytes={start}-"} if start else {}  # an empty object has no byte 0 to begin at
-
-
-def _code(fault: boto.ClientError) -> str:
-    return str(fault.response.get("Error", {}).get("Code", ""))
-
-
-def _line(fault: Exception) -> str:
-    return textwrap.shorten(str(fault), 200, placeholder=" ..")

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.actions.list_runs import local_ids, remote_ids
-from trainer.actions.publish_run import published
 from trainer.actions.pull_run import pull_run
-from trainer.actions.run import ATTEMPTS, record_of
+from trainer.actions.run import ATTEMPTS, published, record_of
 from trainer.cli.latest import named
 from trainer.cli.places import is_folder, runs_folder, store_address, store_at
 from trainer.cli.progress import transfer_progress

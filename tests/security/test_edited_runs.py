@@ -1,0 +1,87 @@
+"""A record edited here, or a seal edited in the store: no command shows an edited number as the published one, and the side is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import finished
+from trainer.actions.list_runs import local_run
+from trainer.actions.publish_run import publish_run
+from trainer.actions.pull_run import EDITED, pull_run
+from trainer.actions.run import RECORD, load_record, published
+from trainer.errors import AlteredError
+from trainer.seal import sealed_key
+from trainer.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.run import OpenRun
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A store that the test may edit."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def run(tmp_path: Path, store: MemoryStore) -> OpenRun:
+    """A published run."""
+    run = finished(tmp_path / "runs")
+    publish_run(run.folder.parents[1], store)
+    return run
+
+
+def edit(text: bytes) -> bytes:
+    """A better result."""
+    assert b'"steps":10' in text
+    return text.replace(b'"steps":10', b'"steps":99')
+
+
+def test_an_edited_record_is_not_shown(run: OpenRun, tmp_path: Path) -> None:
+    """D12a: `show`, `ls`, `same` and `report` read the record through one function."""
+    path = run.folder / RECORD
+    path.write_bytes(edit(path.read_bytes()))
+    with pytest.raises(AlteredError, match="changed after the run was published"):
+        load_record(path)
+    listed = local_run(tmp_path / "runs", run.record.run)
+    assert listed.record is None
+    assert "changed after the run was published" in str(listed.fault)
+
+
+def test_pulling_restores_an_edited_record(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
+    """The edited one is kept beside it."""
+    path = run.folder / RECORD
+    good = path.read_bytes()
+    path.write_bytes(edit(good))
+    pull_run(run.record.run, store, runs=tmp_path / "runs")
+    assert (path.read_bytes(), (run.folder / EDITED).read_bytes()) == (good, edit(good))
+    assert load_record(path) == run.record
+
+
+def test_an_edited_seal_is_blamed_on_the_store(run: OpenRun, store: MemoryStore, tmp_path: Path) -> None:
+    """D12b: by publishing again and by pulling; nothing here changes."""
+    key = sealed_key(run.record.run, 1)
+    store._objects[key] = edit(store._objects[key])
+    before = (run.folder / RECORD).read_bytes()
+    for action in (
+        lambda: publish_run(run.folder.parents[1], store),
+        lambda: pull_run(run.record.run, store, runs=tmp_path / "runs"),
+    ):
+        with pytest.raises(AlteredError, match="in memory: was changed after the run was published") as caught:
+            action()
+        assert "the run here is the published one" in str(caught.value.hint)
+    assert (run.folder / RECORD).read_bytes() == before
+
+
+def test_a_read_only_run_folder_is_published_all_the_same(store: MemoryStore, tmp_path: Path) -> None:
+    """Only the note of it cannot be kept."""
+    run = finished(tmp_path / "runs")
+    note = run.folder / "published.json"
+    note.mkdir()  # root writes into read-only folders; a folder in the note's place cannot be written by anyone
+    publish_run(run.folder.parents[1], store)
+    assert store.size(sealed_key(run.record.run, 1))
+    assert published(run.folder) is None

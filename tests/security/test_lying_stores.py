@@ -1,0 +1,123 @@
+"""A store that does not do what it says: no publication claims more than the store holds, and what stands in between is named."""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import finished
+from tests.security import lying_server
+from tests.security.lying_server import lying
+from trainer.actions.publish_run import publish_run
+from trainer.actions.run import published
+from trainer.digest import digest_of_bytes
+from trainer.errors import RunError, StoreDeniedError, StoreError, StoreUnreachableError
+from trainer.store import multipart, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.security.lying_server import Lie
+
+pytestmark = pytest.mark.s3
+BODY = bytes(range(256)) * 40_000
+
+
+def at(address: str, endpoint: str) -> str:
+    """The address of a store on another server."""
+    return f"{address}?endpoint={endpoint}"
+
+
+def test_a_store_that_drops_what_it_acknowledges_gets_no_seal(
+    s3_address: str, s3_environment: str, tmp_path: Path
+) -> None:
+    run = finished(tmp_path / "runs")
+    with lying(s3_environment, lying_server.drops_writes) as endpoint:
+        store = open_store(at(s3_address, endpoint))
+        with pytest.raises(StoreError, match="acknowledged objects/"):
+            publish_run(run.folder.parents[1], store)
+    assert published(run.folder) is None
+    assert not [key for key in open_store(s3_address).keys("runs/") if key.endswith("sealed.json")]
+
+
+def test_a_server_that_ignores_if_none_match_is_refused_at_the_first_publication(
+    s3_address: str, s3_environment: str, tmp_path: Path
+) -> None:
+    run = finished(tmp_path / "runs")
+    with (
+        lying(s3_environment, lying_server.ignores_if_none_match) as endpoint,
+        pytest.raises(StoreError, match="ignores If-None-Match"),
+    ):
+        publish_run(run.folder.parents[1], open_store(at(s3_address, endpoint)))
+    assert published(run.folder) is None
+
+
+def test_a_second_publisher_cannot_replace_a_claim_there(s3_address: str, s3_environment: str) -> None:
+    """Even a server that would let it: the name is looked at before it is written."""
+    open_store(s3_address).create("runs/a/claim.json", b"first")
+    with lying(s3_environment, lying_server.ignores_if_none_match) as endpoint:
+        assert not open_store(at(s3_address, endpoint)).create("runs/a/claim.json", b"second")
+    assert b"".join(open_store(s3_address).read("runs/a/claim.json")) == b"first"
+
+
+def test_a_completion_whose_answer_was_lost_is_a_success(
+    s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(multipart, "part_bytes", lambda _: 5 << 20)
+    with lying(s3_environment, lying_server.loses_the_completion) as endpoint:
+        open_store(at(s3_address, endpoint)).write("a/large", io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
+    assert digest_of_bytes(b"".join(open_store(s3_address).read("a/large"))) == digest_of_bytes(BODY)
+
+
+def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
+    """An object of the right length is no evidence; the checksum that the server keeps is."""
+    store = open_store(s3_address)
+    store.create("objects/a", bytes(len(BODY)))
+    store.write("objects/a", BODY, sha256=digest_of_bytes(BODY))
+    assert b"".join(store.read("objects/a")) == BODY
+
+
+@pytest.mark.parametrize("status", [200, 511, 503])
+@pytest.mark.parametrize("method", ["read", "size", "create"])
+def test_a_web_page_is_named_as_one(s3_address: str, s3_environment: str, status: int, method: str) -> None:
+    with lying(s3_environment, partial(lying_server.page, status=status)) as endpoint:
+        store = open_store(at(s3_address, endpoint))
+        with pytest.raises(StoreUnreachableError, match=r"web page|answers 503") as caught:
+            list(store.read("a/b")) if method == "read" else store.size("a/b") if method == "size" else store.create(
+                "a/b", b""
+            )
+    assert endpoint in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("lie", "error", "words"),
+    [
+        (lying_server.redirect, StoreUnreachableError, "a redirect to portal.example"),
+        (lying_server.skewed, StoreDeniedError, r"clock: it is \d+ minutes behind the store's"),
+    ],
+)
+def test_what_stands_between_is_said_as_what_it_is(
+    s3_address: str, s3_environment: str, lie: Lie, error: type[StoreError], words: str
+) -> None:
+    with lying(s3_environment, lie) as endpoint, pytest.raises(error, match=words) as caught:
+        list(open_store(at(s3_address, endpoint)).read("a/b"))
+    assert "not-to-be-printed" not in caught.value.message
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in caught.value.message
+
+
+def test_a_claim_of_another_host_is_not_replaced(s3_address: str, tmp_path: Path) -> None:
+    """Two clients, one name: the first holds."""
+    run, other = finished(tmp_path / "a"), tmp_path / "b"
+    publish_run(run.folder.parents[1], open_store(s3_address))
+    (other / run.record.run).parent.mkdir()
+    run.folder.parents[1].rename(other / run.record.run)
+    claim = other / run.record.run / "attempts/1/claim.json"
+    claim.write_bytes(claim.read_bytes().replace(b'"host":"', b'"host":"another-'))
+    with pytest.raises(RunError, match="is already in"):
+        publish_run(other / run.record.run, open_store(s3_address))
