@@ -1,4 +1,4 @@
-"""The nearest known names to one that is not known, and short lists of names, for error messages.
+"""The nearest known names to one that is not known, short lists of names, and numbers with their nouns, for messages.
 
 Knows spelling only.
 """
@@ -54,6 +54,15 @@ def short(name: str) -> str:
     """
     half = (LONGEST_NAME - 3) // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[half - LONGEST_NAME + 3 :]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "step"), counted(0, "file"), counted(1234, "class")
+    ('1 step', '0 files', '1,234 classes')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def listed(names: Iterable[str], *, longest: int = LONGEST_LIST) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.actions.compared import made
 from tests.certified import again, statement, traced
 from trainer.actions.certify import LOG, Kill, keep
 from trainer.errors import RunError
@@ -54,6 +55,15 @@ def test_nothing_is_stated_of_what_was_not_there(tmp_path: Path) -> None:
     assert b.attempt
     (b.attempt / FILE).unlink()
     with pytest.raises(RunError, match="nothing can be certified"):
+        statement(a, b)
+
+
+def test_what_changed_between_the_runs_is_named(tmp_path: Path) -> None:
+    a, b = (
+        made(tmp_path / "runs"),
+        made(tmp_path / "runs", code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}),
+    )
+    with pytest.raises(RunError, match="this changed between the two runs: setting seed, code source"):
         statement(a, b)
 
 

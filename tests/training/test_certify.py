@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.long]
 SECRETIVE: Final = """
+import os
+from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 from trainer.training.readers import Samples
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+if edited := os.environ.get("EDITED"):
+    Path(edited).write_text(os.environ["REPRISE_LAUNCH"])
 
 class Settings(ClassificationSettings):
     dataset = "dots"
@@ -119,3 +124,14 @@ def test_a_reader_that_draws_from_a_global_generator_is_not_certified_to_resume(
     code, tested = certified(checkout, "resume", "--max-epochs", "2", "--workers", "2", "--noisy")
     assert (code, tested["holds"]) == (20, False), tested
     assert tested["lost"]["stream"] == "data"
+
+
+@pytest.mark.parametrize("claim", ["rerun", "resume"])
+def test_a_file_that_is_edited_meanwhile_is_in_none_of_the_trainings(
+    checkout: Checkout, claim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each training edits the experiment itself in the checkout, whose text would then be no Python."""
+    monkeypatch.setenv("EDITED", str(checkout.root / "secretive.py"))
+    code, tested = certified(checkout, claim, "--max-epochs", "4")
+    assert (code, tested["holds"]) == (0, True), tested
+    assert (checkout.root / "secretive.py").read_text().startswith("{")

@@ -14,6 +14,7 @@ from trainer import __version__
 from trainer.actions.run import RECORD
 from trainer.errors import RunError
 from trainer.host.atomic import give_like, make_folder, write_whole
+from trainer.sameness.candidates import SOURCE, candidates
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.sameness.retest import device_class
 from trainer.sameness.trace import FILE as TRACE
@@ -48,9 +49,9 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
         raise RunError(f"nothing can be certified: {comparison.verdict.because}", hint="reprise runs show RUN")
     made, record = a.record.ingredients, b.record
     if a.record.identity != record.identity:
-        raise RunError(
-            "the two runs are not of the same ingredients", hint="leave the checkout alone while it is tested"
-        )
+        differ = [each.title for each in candidates(a.record, record) if each.ingredient] or [SOURCE]
+        said = f"nothing can be certified: this changed between the two runs: {', '.join(differ)}"
+        raise RunError(said, hint="test again")
     _require_attempts(a, b, kill)
     for each in (a, b):
         if lines := each.record.circumstances.determinism_at_end:

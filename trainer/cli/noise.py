@@ -20,9 +20,8 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
-from trainer.cli.trainings import completed
+from trainer.cli.trainings import completed, freeze, freeze_image
 from trainer.errors import RunError, UsageError
-from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.sameness.noise import FEWEST, SEED
 from trainer.sameness.spread import LEVEL, POWER, seeds_needed, spread
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from trainer.cli.trainings import Recipe
     from trainer.record import Record
     from trainer.sameness.noise import Noise
 
@@ -73,26 +73,26 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
     typed = ["--exp", experiment, *settings]
     told = understood(typed, take_apart(typed))  # what is certainly wrong is said before anything is started
     place, origins = told.place, Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=told.file)
-    brought = {} if place.outside is None else {place.file.as_posix(): place.outside}
-    source = capture(CHECKOUT, extra=brought, runs=runs_folder()).digest
-    words = {seed: ["--exp", experiment, "--seed", str(seed), *settings] for seed in seeds}
+    recipe = freeze(told)
     sketch = sketched_in(place.outside or CHECKOUT / place.file)
     values = sketch.typed(origins) if sketch else {}
-    wanted = Wanted(experiment=place.name, source=source, settings=asked(origins), typed=values)
+    wanted = Wanted(experiment=place.name, source=recipe.source.digest, settings=asked(origins), typed=values)
     found = {
         seed: made_before(replace(wanted, settings={**wanted.settings, SEED: seed}), runs_folder()) for seed in seeds
     }
     records = {seed: record for seed, record in found.items() if record is not None}
+    if len(records) < len(seeds):
+        freeze_image()
     for seed in seeds:
-        records[seed] = _told(seed, records.get(seed)) or _trained(seed, words[seed])
+        records[seed] = _told(seed, records.get(seed)) or _trained(seed, recipe)
     for seed, names in unlike(records).items():
         _say(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
-        records[seed] = _trained(seed, words[seed])
+        records[seed] = _trained(seed, recipe)
     if odd := unlike(records):
         what = sorted({name for names in odd.values() for name in names})
         raise RunError(
             f"while it was measured, this changed: {', '.join(what)}",
-            hint="type it again, and leave the checkout alone meanwhile: what was made of the same is not made again",
+            hint="type it again: runs of the same are not made again",
         )
     return records
 
@@ -103,9 +103,9 @@ def _told(seed: int, record: Record | None) -> Record | None:
     return record
 
 
-def _trained(seed: int, words: Sequence[str]) -> Record:
+def _trained(seed: int, recipe: Recipe) -> Record:
     _say(f"seed {seed}: training")
-    return completed(words, purpose="noise")
+    return completed(["--seed", str(seed)], purpose="noise", recipe=recipe)
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,8 @@
 """Trainings that a command starts: `train`, as it would be typed, in a process of its own.
 
-Knows how such a run is named, watched and killed. On a host without torch `train` starts a container, in an image or an environment with
-torch it is a process: whoever starts one here need not know which. Refuses to know why it is started.
+Knows how such a run is named, watched and killed, and how several start from one source. On a host without torch `train` starts a
+container, in an image or an environment with torch it is a process: whoever starts one here need not know which. Refuses to know why it is
+started.
 """
 
 from __future__ import annotations
@@ -10,26 +11,75 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.run import record_of
+from trainer.actions.run import abandon, new_run, record_of
+from trainer.actions.sweep import SETTINGS
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import printable
+from trainer.cli.sweep.start import frozen_image
+from trainer.cli.train import brought_by, require_captured, with_option
 from trainer.errors import RunError
+from trainer.host.atomic import write_whole
 from trainer.host.image_claim import SEEN
+from trainer.host.source import BEGUN, COPY, capture, lay
+from trainer.plain_text import read_text
 from trainer.record import RUN_ID
 from trainer.settings import PURPOSE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+    from trainer.cli.train import Asked
+    from trainer.host.source import SourceBundle
     from trainer.record import Record
 
 _TOLD: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 """The line by which a training names its run once its record is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What all trainings of a command start from: source and settings file as they were when the command began."""
+
+    words: list[str]
+    source: SourceBundle
+    settings: str | None
+
+    def lay(self, folder: Path) -> list[str]:
+        """Put it into the folder of a new run; give the words of `train` that find it there."""
+        lay(self.source, folder)
+        if self.settings is None:
+            return self.words
+        write_whole(folder / SETTINGS, self.settings.encode())
+        return with_option(self.words, "settings", str(folder / SETTINGS))
+
+
+def freeze(asked: Asked) -> Recipe:
+    """Read the source and the settings file of a command line once. Raises `SourceError`, `ExperimentError`."""
+    source = capture(CHECKOUT, extra=brought_by(asked.place), runs=runs_folder())
+    require_captured(asked.place, source)
+    text = None if asked.file is None else read_text(asked.file)
+    return Recipe(words=with_option(asked.argv, "exp", asked.place.name), source=source, settings=text)
+
+
+@contextmanager
+def frozen_checkout(asked: Asked) -> Iterator[tuple[Path, list[str]]]:
+    """A copy of the source for processes that are no runs, and the words that are read in it; both are gone afterwards."""
+    with TemporaryDirectory(prefix="reprise-source-") as made:
+        folder = Path(made).resolve()
+        words = freeze(asked).lay(folder)
+        yield folder / COPY, words
+
+
+def freeze_image() -> None:
+    """Have all trainings run in the image of now, whatever is written into `.env` later; compose asks the environment first."""
+    os.environ.update(frozen_image()[0])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +87,8 @@ class Training:
     """A training that was started; what it says is passed on, indented."""
 
     process: subprocess.Popen[str]
+    begun: Path | None = None
+    """The folder that was made for its run."""
     run: str | None = None
     said: list[str] = field(default_factory=list)
     named: Event = field(default_factory=Event)
@@ -56,6 +108,8 @@ class Training:
         code = self.process.wait()
         if self.listener is not None:
             self.listener.join()
+        if self.begun is not None:
+            abandon(self.begun)
         return code
 
     def kill(self) -> None:
@@ -78,26 +132,28 @@ class Training:
         self.named.set()
 
 
-def start(words: Sequence[str], *, purpose: str) -> Training:
-    """Start `train` with these words; its record says for which command, so that `latest` passes it over."""
+def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Training:
+    """Start `train` with these words after those of the recipe; its record says for which command, so that `latest` passes it over."""
+    begun = None if recipe is None else new_run(runs_folder())[1]
+    laid = [] if recipe is None or begun is None else recipe.lay(begun)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainer", "train", *words],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose},
+        [sys.executable, "-P", "-m", "trainer", "train", *laid, *words],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose, **({BEGUN: begun.name} if begun else {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
     )
-    training = Training(process=process)
+    training = Training(process=process, begun=begun)
     training.listener = Thread(target=training.listen, daemon=True)
     training.listener.start()
     return training
 
 
-def completed(words: Sequence[str], *, purpose: str) -> Record:
+def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:
     """Train with these words, and give the record. Raises `RunError` if it does not complete."""
-    training = start(words, purpose=purpose)
+    training = start(words, purpose=purpose, recipe=recipe)
     try:
         code = training.wait()
     except BaseException:

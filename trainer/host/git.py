@@ -108,6 +108,26 @@ def changed_paths(checkout: Path, *below: str) -> list[str] | None:
     return None if told is None else sorted(entry[3:] for entry in told.split("\0") if entry)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """The commit that wrote a file last, and how many commits after it changed some folders."""
+
+    commit: str
+    date: str
+    commits: int
+
+
+def since(checkout: Path, file: str, *below: str) -> Since | None:
+    """What was committed after a file; `None` if git cannot tell, as in a shallow clone or of a file that was never committed."""
+    shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
+    last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
+    if shallow is None or shallow.strip() != "false" or not (last or "").strip():
+        return None
+    whole, commit, date = (last or "").split()
+    count = _git(checkout, "rev-list", "--count", f"{whole}..HEAD", "--", *below)
+    return None if count is None else Since(commit=commit, date=date, commits=int(count))
+
+
 def _git(checkout: Path, *words: str) -> str | None:
     if shutil.which("git") is None:
         return None

@@ -14,9 +14,10 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.digest import digest_of_bytes
+from trainer.digest import canonical, digest_of_bytes
 from trainer.document import read_json
 from trainer.errors import SourceError
 from trainer.host.archive import LARGEST, SourceBundle, SourceFile, archive, bundle_digest, size_text, thaw, unpack
@@ -36,6 +37,8 @@ ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 CAPTURED: Final = "captured.json"
 """Beside an archive that was put into a run's folder before the run began: what its record says of that source."""
+BEGUN: Final = "REPRISE_BEGUN_RUN"
+"""Names the run whose folder, with the source in it, the command made that starts this training."""
 _WALKED: Final = (
     "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
 )
@@ -58,14 +61,25 @@ def freeze(
     return bundle
 
 
+def lay(bundle: SourceBundle, into: Path) -> None:
+    """Put a bundle into the folder of a run that has yet to begin: its launcher finds it there by `frozen_before`.
+
+    Raises `DiskFullError`, `NotWritableError`.
+    """
+    write_whole(into / ARCHIVE, archive(bundle))
+    unpack(bundle, into / COPY)
+    write_whole(into / CAPTURED, canonical(bundle.source.model_dump(mode="json")))
+
+
 def frozen_before(into: Path) -> SourceBundle | None:
-    """The source that a sweep froze when it began, unpacked in the run folder `into`; none where the folder has none.
+    """The source that another command froze, unpacked in the run folder `into`; none where the folder has none.
 
     Raises `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
     if not (into / CAPTURED).is_file():
         return None
     bundle = replace(thaw(into / ARCHIVE), source=read_json(into / CAPTURED, Source))
+    rmtree(into / COPY, ignore_errors=True)
     unpack(bundle, into / COPY)
     (into / CAPTURED).unlink()
     return bundle
@@ -244,6 +258,7 @@ def _how(root: Path) -> Literal["mounted", "baked"]:
 
 __all__ = [
     "ARCHIVE",
+    "BEGUN",
     "CAPTURED",
     "COPY",
     "LARGEST",
@@ -254,6 +269,7 @@ __all__ = [
     "capture",
     "freeze",
     "frozen_before",
+    "lay",
     "thaw",
     "unpack",
 ]

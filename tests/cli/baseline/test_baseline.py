@@ -1,13 +1,15 @@
-"""What `reprise baseline check` says of a checkout's own changes."""
+"""What `reprise baseline check` says of the changes of a checkout, by commits and by the user."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.cli.baseline import local_changes
+from trainer.cli.baseline import code_changes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,20 +18,46 @@ if TYPE_CHECKING:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A fresh checkout."""
-    for path in ("trainer/net.py", "README.md"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+    for path in ("trainer/net.py", "tests/baselines/dots.json", "README.md"):
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text("x = 1\n")
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "-m", "first")):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "init", "--quiet"], check=True)
+    commit(tmp_path)
     return tmp_path
 
 
-def test_a_fresh_checkout_has_changed_nothing(clone: Path) -> None:
+def commit(folder: Path) -> None:
+    """Everything in it, on a known day."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    when = {**os.environ, "GIT_COMMITTER_DATE": "2026-11-20T12:00:00Z"}
+    for words in (("add", "."), (*who, "commit", "--quiet", "-m", "x")):
+        subprocess.run(["git", "-C", str(folder), *words], env=when, check=True)
+
+
+def said(clone: Path) -> list[str]:
+    """The lines, without the commit."""
+    return [re.sub(r"commit [0-9a-f]{7,}", "commit X", line) for line in code_changes(clone, "dots")]
+
+
+WROTE = "commit X of 2026-11-20 wrote the baseline"
+
+
+def test_commits_after_the_baselines_are_counted(clone: Path) -> None:
+    """Those that changed code; in a fresh clone nothing else did."""
+    for text in ("x = 2\n", "x = 3\n"):
+        (clone / "trainer/net.py").write_text(text)
+        (clone / "README.md").write_text(text)
+        commit(clone)
     (clone / "README.md").write_text("no code\n")
-    assert local_changes(clone) == [
-        "this checkout has no local changes: commits have changed the code since the baseline was written"
+    commit(clone)
+    assert said(clone) == [
+        f"{WROTE}; 2 commits since then changed trainer or datasets",
+        "this checkout has no local changes",
     ]
+
+
+def test_a_baseline_of_other_code_than_its_commits_is_called_so(clone: Path) -> None:
+    assert said(clone)[0] == f"{WROTE}, with other code than it holds: no commit since has changed the code"
 
 
 def test_the_files_that_a_checkout_changed_are_named(clone: Path) -> None:
@@ -37,8 +65,16 @@ def test_the_files_that_a_checkout_changed_are_named(clone: Path) -> None:
     for number in range(4):
         (clone / f"trainer/new{number}.py").write_text("")
     named = "trainer/net.py, trainer/new0.py, trainer/new1.py, trainer/new2.py"
-    assert local_changes(clone) == [f"local changes: {named} and 1 more"]
+    assert said(clone) == [
+        f"{WROTE}; 0 commits since then changed trainer or datasets",
+        f"local changes: {named} and 1 more",
+    ]
 
 
-def test_without_git_nothing_is_said(tmp_path: Path) -> None:
-    assert local_changes(tmp_path) == []
+def test_what_git_cannot_tell_is_left_out(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of a shallow clone the commits; of a folder without git everything."""
+    shallow = tmp_path_factory.mktemp("shallow")
+    words = ["git", "clone", "--quiet", "--depth", "1", f"file://{clone}", str(shallow)]
+    subprocess.run(words, check=True)
+    assert said(shallow) == ["this checkout has no local changes"]
+    assert said(tmp_path_factory.mktemp("none")) == []

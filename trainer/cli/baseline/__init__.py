@@ -21,14 +21,16 @@ from trainer.cli.places import CHECKOUT
 from trainer.cli.run_page import printable
 from trainer.cli.same.apart import told
 from trainer.cli.train import understood
+from trainer.cli.trainings import frozen_checkout
 from trainer.document import read_json
 from trainer.errors import DocumentError, NotWritableError, RunError, UsageError
 from trainer.host.atomic import write_whole
-from trainer.host.git import changed_paths
+from trainer.host.git import changed_paths, since
 from trainer.host.image_claim import claim
 from trainer.origins import take_apart
 from trainer.sameness.noise import FEWEST
 from trainer.sameness.verdict import Rung
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 ALL: Final = "all"
 _NAMED: Final = 4
 """Local changes that are named."""
+_CODE: Final = ("trainer", "datasets")
+"""What is looked at for changes."""
 NUDGES: Final = 3
 
 
@@ -83,7 +87,7 @@ def _check(words: Namespace, name: str) -> int:
     if near is None:
         raise DocumentError(f"{name} has no baseline", hint=f"reprise baseline refresh {name} --why 'it is new'")
     verdict = _judged(near, found)
-    local = [] if verdict.same_code else local_changes(CHECKOUT)
+    local = [] if verdict.same_code else code_changes(CHECKOUT, name)
     if words.json:
         said = {
             "experiment": name,
@@ -144,15 +148,19 @@ def _judged(entry: Entry, found: Mapping[str, Any]) -> Judgement:
     )
 
 
-def local_changes(checkout: Path) -> list[str]:
-    """Whether the files of a checkout are as git has them, a line; none if git cannot tell."""
-    changed = changed_paths(checkout, "trainer", "datasets")
+def code_changes(checkout: Path, name: str) -> list[str]:
+    """What commits and local changes have done to the code since a baseline was committed, a line each; none if git cannot tell."""
+    changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []
-    if not changed:
-        return ["this checkout has no local changes: commits have changed the code since the baseline was written"]
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    return [f"local changes: {', '.join(changed[:_NAMED])}{more}"]
+    local = f"local changes: {', '.join(changed[:_NAMED])}{more}" if changed else "this checkout has no local changes"
+    if after is None:
+        return [local]
+    wrote = f"commit {after.commit} of {after.date} wrote the baseline"
+    if not changed and not after.commits:
+        return [f"{wrote}, with other code than it holds: no commit since has changed the code", local]
+    return [f"{wrote}; {counted(after.commits, 'commit')} since then changed {' or '.join(_CODE)}", local]
 
 
 def _measure(words: Namespace, name: str) -> int:
@@ -165,9 +173,9 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
     if find_spec("torch") is None:
         return _in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
-    found: dict[str, Any] = next(
-        iter(told(["_baseline", str(seeds), str(nudges), *train], understood(train, take_apart(train))))
-    )
+    asked = understood(train, take_apart(train))
+    with frozen_checkout(asked) as (source, frozen):
+        found: dict[str, Any] = next(told(["_baseline", str(seeds), str(nudges), *frozen], asked, source=source))
     return found
 
 

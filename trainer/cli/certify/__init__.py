@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from trainer.cli.places import cache_folder, runs_folder
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
-from trainer.cli.trainings import completed, start
+from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
 from trainer.errors import RunError, UsageError
 from trainer.host.signing import sign, signing_key
 from trainer.origins import Origins, asked, take_apart
@@ -31,7 +32,7 @@ from trainer.sameness.trace import FILE, read_trace
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from trainer.actions.compare import Comparison
 
@@ -57,10 +58,12 @@ def main(argv: list[str]) -> int:
     told = understood(train, take_apart(train))  # what is certainly wrong is said in one line, before anything starts
     values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=told.file))
     _require_observable(words, values)
+    recipe = freeze(told)
+    freeze_image()
     if words.property == "rerun":
-        statement = certify(_rerun(train))
+        statement = certify(_rerun(recipe))
     else:
-        comparison, kill = resumed(_with_checkpoints(train, values), after=words.kill_after)
+        comparison, kill = resumed(_with_checkpoints(recipe, values), after=words.kill_after)
         statement = certify(comparison, kill=kill)
     signed = sign(statement.to_json(), kind=PAYLOAD_TYPE, key=words.key) if words.key else None
     paths = keep(statement, signed, runs=runs_folder())
@@ -119,38 +122,39 @@ def kill_point(wanted: int | None, *, steps: int) -> int:
     return wanted
 
 
-def _with_checkpoints(words: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+def _with_checkpoints(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """Save often, if the user did not say how often: the run is then resumed from the middle of an epoch."""
-    return [*words, *([] if "checkpoint_every" in values else ["--checkpoint-every", str(_EVERY)])]
+    more = [] if "checkpoint_every" in values else ["--checkpoint-every", str(_EVERY)]
+    return replace(recipe, words=[*recipe.words, *more])
 
 
-def _rerun(words: Sequence[str]) -> Comparison:
+def _rerun(recipe: Recipe) -> Comparison:
     _say("training once")
-    first = completed(words, purpose=_CERTIFY)
+    first = completed([], purpose=_CERTIFY, recipe=recipe)
     _say("training again, from nothing")
-    second = completed(words, purpose=_CERTIFY)
+    second = completed([], purpose=_CERTIFY, recipe=recipe)
     return compared(first.run, second.run)
 
 
-def resumed(words: Sequence[str], *, after: int | None) -> tuple[Comparison, Kill]:
-    """Train with these words; train again, kill that, resume it; compare. Raises `RunError`, `UsageError`.
+def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
+    """Train; train again, kill that, resume it; compare. Raises `RunError`, `UsageError`.
 
     The training without a stop comes first: it tells how many steps there are, so that the kill leaves some of them.
     """
     _say("training without a stop")
-    first = completed(words, purpose=_CERTIFY)
+    first = completed([], purpose=_CERTIFY, recipe=recipe)
     steps = first.outcome.steps or 0
-    run, kill = _killed_in_time(words, after=kill_point(after, steps=steps), steps=steps)
+    run, kill = _killed_in_time(recipe, after=kill_point(after, steps=steps), steps=steps)
     _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
     second = completed(["--resume", run], purpose=_CERTIFY)
     return compared(first.run, second.run), kill
 
 
-def _killed_in_time(words: Sequence[str], *, after: int, steps: int) -> tuple[str, Kill]:
+def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
     """Start a training and kill it while steps are left to make: on a busy machine at another try, and earlier."""
     for _ in range(_TRIES):
         _say(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
-        run, kill = _killed(words, after=after)
+        run, kill = _killed(recipe, after=after)
         if kill is not None and kill.resumed_from < steps:
             return run, kill
         _say(f"run {run} had made all of its {steps} steps before the kill")
@@ -161,9 +165,9 @@ def _killed_in_time(words: Sequence[str], *, after: int, steps: int) -> tuple[st
     )
 
 
-def _killed(words: Sequence[str], *, after: int) -> tuple[str, Kill | None]:
+def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
     """Start a training and kill it; give its run and the kill, or `None` if the training had completed before."""
-    training = start(words, purpose=_CERTIFY)
+    training = start([], purpose=_CERTIFY, recipe=recipe)
     place = training.folder / ATTEMPTS / "1"
     saved = place / "checkpoints" / "latest.json"
     while training.process.poll() is None and not (saved.is_file() and steps_told(place / FILE) >= after):

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     for asked, _ in everything:
         check_environment(known, asked.settings)
     if words.bits:
-        return look(*everything[0], steps=steps, as_json=words.json)
+        return look(everything[0][0], steps=steps, as_json=words.json)
     how = [str(steps), "dummy" if words.dummy else "data"]
     found = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
     if words.json:

@@ -10,31 +10,34 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.same.apart import told
+from trainer.cli.trainings import frozen_checkout
 from trainer.errors import DocumentError, RunError
 from trainer.sameness.observed import Kind, Sight, blamed, parted, worded
 from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from trainer.cli.train import Asked
 
 
-def look(asked: Asked, words: Sequence[str], *, steps: int, as_json: bool) -> int:
-    """Look, print; 0 where every bit is the same, 20 where one is not."""
-    found = _looked(asked, words, steps=steps)
+def look(asked: Asked, *, steps: int, as_json: bool) -> int:
+    """Look, print; 0 where every bit is the same, 20 where one is not. Both processes are of one copy of the source."""
+    with frozen_checkout(asked) as (source, words):
+        found = _looked(asked, words, steps=steps, source=source)
     print(json.dumps(found) if as_json else found["said"])
     return 0 if found["equal"] else Rung.DIFFERENT.code
 
 
-def _looked(asked: Asked, words: Sequence[str], *, steps: int) -> dict[str, Any]:
+def _looked(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
     """What the first value that differs is, twice in one process, then between two."""
-    here = _observed(asked, [*words], steps=steps, times=2)
+    here = _observed(asked, words, steps=steps, times=2, source=source)
     between, number = "twice in one process", len(here["sights"])
     steps = require_steps(_sights(here))
     first = _sight(here["parted"]) if here["parted"] else None
     if first is None:
-        there = _observed(asked, [*words], steps=steps, times=1)
+        there = _observed(asked, words, steps=steps, times=1, source=source)
         first, between = parted(_sights(here), _sights(there)), "in two processes"
     if first is None:
         said = (
@@ -71,9 +74,10 @@ def _sight(values: list[Any]) -> Sight:
     return Sight(step, Kind(kind), *rest)
 
 
-def _observed(asked: Asked, words: list[str], *, steps: int, times: int) -> dict[str, Any]:
+def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
     """What the observing process tells."""
-    lines: list[dict[str, Any]] = list(told(["_observe", str(steps), str(times), *words], asked))
+    hidden = ["_observe", str(steps), str(times), *words]
+    lines: list[dict[str, Any]] = list(told(hidden, asked, source=source))
     if len(lines) != 1:
         raise DocumentError("the observing process told nothing", hint="does the experiment print or exit?")
     return lines[0]

@@ -22,27 +22,31 @@ from trainer.launch import Launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from trainer.cli.train import Asked
 
 
-def told(hidden: Sequence[str], asked: Asked) -> Iterator[Any]:
-    """Give each line that the hidden command tells, as it comes. Raises `RunError` where it fails: it has said why."""
+def told(hidden: Sequence[str], asked: Asked, *, source: Path = CHECKOUT) -> Iterator[Any]:
+    """Give each line that the hidden command tells, as it comes. Raises `RunError` where it fails: it has said why.
+
+    `source` is the checkout, or a copy of it that holds an experiment from outside, too.
+    """
     level = asked.settings.determinism
     device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)
     launch = Launch(
         experiment=asked.place.name,
-        file=str(asked.place.outside or asked.place.file),
+        file=str(asked.place.file if source != CHECKOUT else asked.place.outside or asked.place.file),
         device=device,
         command=["reprise", *hidden],
         started=datetime.now(UTC),
         monotonic=monotonic(),
     )
-    own = {"PYTHONPATH": str(CHECKOUT), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     environ = variables(level, threads=threads_at(level, asked.settings.threads)) | own | launch.variables()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "trainer", *hidden],
-        cwd=CHECKOUT,
+        cwd=source,
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -27,7 +27,7 @@ from trainer.cli.train.manual import OWN, launch_help, resume_help
 from trainer.determinism import require_one_process, threads_at, variables
 from trainer.errors import ExperimentError, UsageError
 from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
-from trainer.host.source import freeze, frozen_before
+from trainer.host.source import BEGUN, CAPTURED, COPY, freeze, frozen_before
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
@@ -37,6 +37,7 @@ from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Again
+    from trainer.host.source import SourceBundle
 
 _PATIENCE: Final = 10.0
 
@@ -69,15 +70,16 @@ def main(argv: list[str]) -> int:
             from trainer.cli.train.container import resume_in_container
 
             folder = found(words)
-            return resume_in_container(_with(argv, "resume", folder.name), folder, checkout=CHECKOUT)
+            return resume_in_container(with_option(argv, "resume", folder.name), folder, checkout=CHECKOUT)
         going_on = again(words)
     return _launched(argv, began=began, stop=stop, going_on=going_on)
 
 
 def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | None) -> int:
     told = argv if going_on is None else going_on.argv
-    root = CHECKOUT if going_on is None else going_on.source
-    watched = os.environ.get(WATCHED)
+    watched, begun = os.environ.get(WATCHED), os.environ.pop(BEGUN, None)
+    own = watched or begun
+    root = going_on.source if going_on else source_of(runs_folder() / own) if own else CHECKOUT
     asked = understood(told, taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
     if going_on is not None:
         from trainer.cli.resume import begin_unseen
@@ -87,7 +89,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     if known.baked is None and find_spec("torch") is None:
         from trainer.cli.train.container import train_in_container
 
-        return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT)
+        return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT, begun=begun)
     check_lock(known, root)
     check_environment(known, asked.settings)
     device = device_for(
@@ -109,12 +111,12 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     hold()
     if going_on is not None:
         _become(resumed(launch, going_on), asked, source=root)
-    run, folder = (watched, runs_folder() / watched) if watched else new_run(runs_folder())
+    run, folder = (own, runs_folder() / own) if own else new_run(runs_folder())
     try:
         stop.listen()
-        bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=_brought(asked.place))
+        bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=brought_by(asked.place))
         rmtree(folder / BROUGHT, ignore_errors=True)
-        _require_captured(folder / "source", asked.place)
+        require_captured(asked.place, bundle)
         frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
         print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
@@ -123,6 +125,12 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     except BaseException:
         abandon(folder)
         raise
+
+
+def source_of(folder: Path) -> Path:
+    """The source from which a run is begun: the one that another command laid into its folder, else the checkout."""
+    laid = folder / COPY
+    return laid.resolve() if laid.is_dir() and (folder / CAPTURED).is_file() else CHECKOUT
 
 
 def resumed(launch: Launch, going_on: Again) -> Launch:
@@ -202,7 +210,7 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought:
 
 def from_checkout(asked: Asked) -> list[str]:
     """The words as they are read where the container starts, in the checkout's root. Raises `UsageError`."""
-    argv = _with(asked.argv, "exp", asked.place.name)
+    argv = with_option(asked.argv, "exp", asked.place.name)
     if asked.file is None:
         return argv
     file = asked.file.resolve()
@@ -211,19 +219,25 @@ def from_checkout(asked: Asked) -> list[str]:
             f"--settings {file} is outside of the checkout, which is all that the image sees",
             hint="copy it into the checkout",
         )
-    return _with(argv, "settings", file.relative_to(CHECKOUT).as_posix())
+    return with_option(argv, "settings", file.relative_to(CHECKOUT).as_posix())
 
 
-def _brought(place: Place) -> dict[str, Path]:
+def brought_by(place: Place) -> dict[str, Path]:
+    """The file that an experiment from outside of the checkout adds to the source, by its path there."""
     return {} if place.outside is None else {place.file.as_posix(): place.outside}
 
 
-def _require_captured(source: Path, place: Place) -> None:
-    if not (source / place.file).is_file():
-        raise ExperimentError(
-            f"experiment {place.name} is ignored by git, so it is not in the run's source",
-            hint="take it out of .gitignore",
-        )
+def require_captured(place: Place, bundle: SourceBundle) -> None:
+    """Raise `ExperimentError` if the experiment is not in the source that would run."""
+    path = place.file.as_posix()
+    if any(file.path == path for file in bundle.files):
+        return
+    if reason := next((line for line in bundle.left_out if line.startswith(f"{path}: ")), None):
+        raise ExperimentError(f"experiment {place.name} is not in the run's source: {reason}", hint="correct that file")
+    raise ExperimentError(
+        f"experiment {place.name} is ignored by git, so it is not in the run's source",
+        hint="take it out of .gitignore",
+    )
 
 
 def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
@@ -235,7 +249,7 @@ def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
     hold()
     os.chdir(source)
-    told = argv if asked.file is None else _with(argv, "settings", str(asked.file))  # it runs in another folder
+    told = argv if asked.file is None else with_option(argv, "settings", str(asked.file))  # it runs in another folder
     command = [sys.executable, "-P", "-m", "trainer", "_process", *told]
     os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
 
@@ -249,8 +263,8 @@ def _is_compiled() -> bool:
     return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
 
 
-def _with(argv: list[str], option: str, value: str) -> list[str]:
-    """Give an option that is among the words another value, in its place."""
+def with_option(argv: list[str], option: str, value: str) -> list[str]:
+    """The words with another value of an option that is among them, in its place."""
     told: list[str] = []
     words = iter(argv)
     for word in words:

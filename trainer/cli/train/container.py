@@ -50,10 +50,10 @@ class Process(Protocol):
         ...
 
 
-def train_in_container(argv: list[str], place: Place, *, checkout: Path) -> int:
-    """Start the container, write into the run's folder which image it is, and end as it ends."""
+def train_in_container(argv: list[str], place: Place, *, checkout: Path, begun: str | None = None) -> int:
+    """Start the container, write into the run's folder which image it is, and end as it ends; `begun` has a folder already."""
     require_set_up(checkout)
-    run, folder = new_run(runs_folder())
+    run, folder = (begun, runs_folder() / begun) if begun else new_run(runs_folder())
     bring(place, folder)
     hand_over(folder, checkout=checkout)
     try:

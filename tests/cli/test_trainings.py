@@ -1,0 +1,60 @@
+"""Trainings of one command: all of them start from what there was when the command began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.run import new_run
+from trainer.cli.train import source_of, understood
+from trainer.cli.trainings import freeze
+from trainer.errors import SourceError
+from trainer.host.source import COPY, frozen_before
+from trainer.origins import take_apart
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.cli.trainings import Recipe
+
+IDEA = "from trainer.training.tasks.classification import ClassificationSettings, Classifier\n"
+
+
+@pytest.fixture
+def idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment from outside of the checkout, with a settings file beside it."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "idea.py").write_text(IDEA)
+    (tmp_path / "idea.toml").write_text("seed = 1\n")
+    return tmp_path / "idea.py"
+
+
+def frozen(idea: Path) -> Recipe:
+    """As a command freezes it."""
+    words = ["--exp", str(idea), f"--settings={idea.with_suffix('.toml')}"]
+    return freeze(understood(words, take_apart(words)))
+
+
+def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path) -> None:
+    """Neither those of the experiment nor those of the settings file; the launcher reads what was frozen, too."""
+    recipe = frozen(idea)
+    idea.write_text("syntax error\n")
+    idea.with_suffix(".toml").write_text("seed = 2\n")
+    for _ in range(2):
+        run, folder = new_run(tmp_path / "runs")
+        words = recipe.lay(folder)
+        assert (folder / "settings.toml").read_text() == "seed = 1\n"
+        assert words == ["--exp", "experiment/idea.py", f"--settings={folder / 'settings.toml'}"]
+        place = understood(words, take_apart(words), root=source_of(folder)).place
+        assert (place.file.as_posix(), place.outside) == ("experiment/idea.py", None)
+        bundle = frozen_before(folder)
+        assert bundle is not None
+        assert (bundle.digest, run) == (recipe.source.digest, folder.name)
+        assert (folder / COPY / place.file).read_text() == IDEA
+
+
+def test_an_experiment_that_cannot_be_captured_is_named_before_anything_starts(idea: Path) -> None:
+    idea.write_text(IDEA + f'key = "hf_{34 * "x"}"\n')
+    with pytest.raises(SourceError, match="cannot be captured"):
+        frozen(idea)
