@@ -13,6 +13,7 @@ from math import comb
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.document import Document
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ def _rank(count: int) -> int:
 def page(bench: Bench) -> Iterator[str]:
     """Tell it as a table."""
     yield f"{bench.experiment} on {bench.data}: batches of {bench.batch_size}, {bench.parameters:,} parameters, {bench.precision}"
-    yield f"{bench.device}, {bench.threads} thread(s), torch {bench.torch}, determinism {bench.determinism}"
+    yield f"{bench.device}, {counted(bench.threads, 'thread')}, torch {bench.torch}, determinism {bench.determinism}"
     yield f"{bench.steps} steps after {bench.warmup} of warm-up; medians, with their 95 % intervals (order statistics)"
     yield ""
     yield f"  {'samples/s':<11} {_shown(bench.samples_per_second, digits=0)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.errors import AlteredError
 from trainer.host.source import ARCHIVE, thaw
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def _split(paths: list[str], imported: tuple[Imported | None, Imported | None]) 
 
 def _listed(paths: list[str]) -> str:
     more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f"{len(paths)} file{'s' * (len(paths) != 1)}: {', '.join(paths[:_NAMED])}{more}"
+    return f"{counted(len(paths), 'file')}: {', '.join(paths[:_NAMED])}{more}"
 
 
 def _likely(path: str) -> tuple[bool, str]:

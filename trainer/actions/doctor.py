@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import DiskFullError, DotenvError, EngineError, MachineError, RepriseError
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -104,7 +105,7 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     """GPUs, their driver against the CUDA of the lock, and whether containers can be given them."""
     if devices == 0:
         return well("gpu", "no NVIDIA device here: training runs on the CPU")
-    said = f"{devices} NVIDIA device(s), driver {driver or 'unknown'}"
+    said = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
     if not facts.nvidia:
         remedy = "install nvidia-container-toolkit, `nvidia-ctk runtime configure --runtime=docker`, restart Docker, then scripts/setup"
         return fault(

@@ -32,6 +32,7 @@ from trainer.host.source import ARCHIVE
 from trainer.record import Status, identity_of
 from trainer.sameness.rerun import image_name, rerun
 from trainer.store.contract import object_key
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +121,10 @@ def _outcome(record: Record) -> Finding:
     if status is Status.RUNNING:
         raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
     require_outcome(record)
-    return well("outcome", f"completed after {record.outcome.steps} steps, {len(record.outcome.metrics)} metrics")
+    return well(
+        "outcome",
+        f"completed after {counted(record.outcome.steps or 0, 'step')}, {counted(len(record.outcome.metrics), 'metric')}",
+    )
 
 
 def require_outcome(record: Record) -> None:
@@ -139,13 +143,13 @@ def _words(record: Record) -> Finding:
         said = f"its identity is {record.identity}, its ingredients' is {identity_of(record.ingredients)}"
         raise DocumentError(said, hint="the record was edited: pull the run again")
     again = rerun(record)
-    return well("record", f"experiment {again.experiment}, {len(again.settings)} settings")
+    return well("record", f"experiment {again.experiment}, {counted(len(again.settings), 'setting')}")
 
 
 def _files(record: Record, folder: Path) -> Finding:
     """What came out of the run, to compare with."""
     count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
-    return well("files", f"{count} files are what the record says")
+    return well("files", f"{counted(count, 'file')}, as the record says")
 
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
@@ -191,7 +195,7 @@ def _image(record: Record, engine: Engine) -> Finding:
 def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
     bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
     into.append(bundle)
-    return well("source", f"{len(bundle.files)} files, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
+    return well("source", f"{counted(len(bundle.files), 'file')}, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
 
 
 def _dataset(dataset: Dataset, machine: Machine) -> Finding:
@@ -223,7 +227,7 @@ def _gpu(record: Record, here: Host) -> Finding:
     there, device = record.circumstances.host, record.ingredients.device
     names = ", ".join(sorted({gpu.name for gpu in there.gpus})) or "a GPU"
     if len(here.gpus) < device.world_size:
-        said = f"recorded on {device.world_size} x {names}; this machine has {len(here.gpus)} GPU(s)"
+        said = f"recorded on {device.world_size} x {names}; this machine has {counted(len(here.gpus), 'GPU')}"
         raise DeviceError(said, hint="type it on a machine that has them")
     mine = ", ".join(sorted({gpu.name for gpu in here.gpus}))
     if mine != names:

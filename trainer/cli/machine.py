@@ -15,6 +15,7 @@ from trainer.environment import load_environment, requirements_of
 from trainer.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
 from trainer.host.hardware import gpu_nodes
 from trainer.record import Knowledge
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.
         )
     if not able:
         raise DeviceError(
-            f"this machine has {len(gpus)} GPU(s), but this image's torch ({torch}) is built for CPUs",
+            f"this machine has {counted(len(gpus), 'GPU')}, but this image's torch ({torch}) is built for CPUs",
             hint="give --accelerator cpu to train on the CPU all the same, or use the cuda environment",
         )
     return "gpu"
@@ -108,4 +109,4 @@ def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
     said = f"image {name[:19]} ({_SAID[image.known]})" if name else f"image {image.known}"
     threads = threads_at(settings.determinism, settings.threads)
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
-    return f"{place}, {said}, device {device}, {threads} thread(s), determinism {settings.determinism}"
+    return f"{place}, {said}, device {device}, {counted(threads, 'thread')}, determinism {settings.determinism}"

@@ -13,6 +13,7 @@ from trainer.cli.progress import readable
 from trainer.record import Knowledge
 from trainer.sameness.retest import summed_up
 from trainer.settings import GIVEN, Origin
+from trainer.suggest import counted
 
 _KNOWN: Final = {
     Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
@@ -155,11 +156,11 @@ def _ingredients(record: Record) -> list[tuple[str, str]]:
     return [
         ("source", ingredients.source),
         *(
-            ("", f"{len(code.files)} files imported, {code.digest}")
+            ("", f"{counted(len(code.files), 'file')} imported, {code.digest}")
             for code in (record.circumstances.imported,)
             if code
         ),
-        ("", f"{source.how}, {source.files} files, {readable(source.bytes)}, commit {source.commit}{state}"),
+        ("", f"{source.how}, {counted(source.files, 'file')}, {readable(source.bytes)}, commit {source.commit}{state}"),
         ("lock", ingredients.lock or "none"),
         *(("layers" if not place else "", layer) for place, layer in enumerate(ingredients.layers or ["not known"])),
         *(

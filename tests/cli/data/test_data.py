@@ -50,7 +50,7 @@ def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, t
     """The declaration is written once; what was said about the dataset stays when nothing new is said."""
     words = ("--licence", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
     code, out, _ = reprise("publish", "small", str(tmp_path / "source"), *words)
-    told = "6 files of 28.2 kB together; 17.9 kB uploaded; 10.2 kB are twice in it, or were in the store"
+    told = "6 files, 28.2 kB; 17.9 kB uploaded; 10.2 kB are twice in it, or were in the store"
     assert (code, out) == (0, f"small@1: published; {told}\n")
     text = (tmp_path / "datasets/small.toml").read_text()
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")

@@ -42,7 +42,7 @@ def test_what_is_not_here_is_shown_as_a_difference(tmp_path: Path) -> None:
     (tmp_path / "same.py").write_bytes(b"x = 1\n")
     (tmp_path / "mine.py").write_bytes(b"x = 1\n")
     shown = list(page(a_record(), bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), checkout=tmp_path))
-    assert "1 of them are not the ones of this checkout:" in shown
+    assert "not as in this checkout: 1 file" in shown
     assert "-x = 1" in shown
     assert r"+x = 2\x1b[2J" in shown
 
@@ -50,7 +50,7 @@ def test_what_is_not_here_is_shown_as_a_difference(tmp_path: Path) -> None:
 def test_a_long_difference_is_cut(tmp_path: Path) -> None:
     """And how much more there is, is said."""
     shown = list(page(a_record(), bundle(long=b"x\n" * 5000), checkout=tmp_path))
-    assert shown[-1].endswith("lines more")
+    assert shown[-1].endswith("more lines")
     assert len(shown) < 500
 
 

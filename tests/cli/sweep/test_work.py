@@ -127,7 +127,7 @@ def test_ctrl_c_stops_what_runs_and_starts_nothing_more(tmp_path: Path, capsys: 
     place = Pretending({"1": 0, "2": 0}, waits=True)
     busy = work(tmp_path, place, [None])
     busy.place = _Interrupting(place)
-    with pytest.raises(InterruptedRunError, match="0 of 2 points are finished") as caught:
+    with pytest.raises(InterruptedRunError, match="0 of 2 points finished") as caught:
         busy.do()
     assert f"reprise sweep --continue {busy.sweep.id}" in str(caught.value.hint)
     assert len(place.started) == 1

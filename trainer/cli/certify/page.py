@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.cli.run_page import columns, printable
 from trainer.record import Knowledge
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def page(statement: Statement) -> Iterator[str]:
         ("experiment", made.experiment),
         ("runs", ", ".join(statement.runs)),
         ("identity", tested.identity),
-        ("level", f"{made.determinism.level}, {made.determinism.threads} thread(s)"),
+        ("level", f"{made.determinism.level}, {counted(made.determinism.threads, 'thread')}"),
         ("device", f"{tested.device}, {made.device.precision}"),
         ("image", _image(tested)),
         ("code", f"{made.source}, commit {tested.commit}"),
@@ -44,9 +45,9 @@ def page(statement: Statement) -> Iterator[str]:
 def _summary(tested: Tested) -> str:
     how = (
         f"killed after step {tested.killed_after}, resumed from step {tested.resumed_from}, "
-        f"{tested.observed} steps after that, {tested.steps} in all"
+        f"{counted(tested.observed or 0, 'step')} after that, {tested.steps} in all"
         if tested.claim == "resume"
-        else f"twice from nothing, {tested.steps} steps"
+        else f"twice from nothing, {counted(tested.steps, 'step')}"
     )
     came = f"equal bit for bit: {', '.join(tested.compared)}" if tested.holds else f"the verdict is {tested.verdict}"
     return f"{how}; {came}"

@@ -14,6 +14,7 @@ from trainer.cli.trainings import frozen_checkout
 from trainer.errors import DocumentError, RunError
 from trainer.sameness.observed import Kind, Sight, blamed, parted, worded
 from trainer.sameness.verdict import Rung
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +41,7 @@ def _looked(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> 
         there = _observed(asked, words, steps=steps, times=1, source=source)
         first, between = parted(_sights(here), _sights(there)), "in two processes"
     if first is None:
-        said = (
-            f"clean: {number} values of {steps} step{'s' * (steps != 1)} are equal, twice in one process and in another"
-        )
+        said = f"clean: {number} values of {counted(steps, 'step')} are equal, twice in one process and in another"
         return {"equal": True, "said": said, "steps": steps, "values": number}
     lines = [f"{asked.place.name}, {between}: {worded(first)}", *([f"  {here['op']}"] if here["op"] else [])]
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.suggest import short
+from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,4 +37,4 @@ def class_table(classes: Sequence[ClassCount]) -> list[str]:
         for row in rows
     ]
     more = len(classes) - _MOST
-    return [*lines, f"  and {more:,} more classes: --json lists all"] if more > 0 else lines
+    return [*lines, f"  and {counted(more, 'more class')}: --json lists all"] if more > 0 else lines

@@ -23,7 +23,7 @@ from trainer.document import typed
 from trainer.errors import DatasetError, MachineError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.store.folder import SourceFolder
-from trainer.suggest import short
+from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -304,7 +304,7 @@ def _tell(words: Namespace, published: Published) -> None:
         print(json.dumps({**result, **asdict(published.findings)}))
         return
     what = "published" if published.is_new else "already published, nothing changed"
-    whole = f"{dataset.files:,} files of {readable(dataset.bytes)} together"
+    whole = f"{counted(dataset.files, 'file')}, {readable(dataset.bytes)}"
     rest = dataset.bytes - published.uploaded
     kept = f"; {readable(rest)} are twice in it, or were in the store" if published.uploaded and rest else ""
     print(f"{dataset.title}: {what}; {whole}; {readable(published.uploaded)} uploaded{kept}")

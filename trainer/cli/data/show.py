@@ -19,7 +19,7 @@ from trainer.data.reader import Images
 from trainer.data.splits import worded
 from trainer.errors import RepriseError, StoreError
 from trainer.store.cache import Cache
-from trainer.suggest import listed
+from trainer.suggest import counted, listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -97,10 +97,10 @@ def show(words: Namespace, places: Places) -> int:
         )
         return 0
     reader = dataset.reader.model_dump(exclude_defaults=True, exclude={"classes"})
-    print(f"{dataset.title}: {dataset.files:,} files, {readable(dataset.bytes)}")
+    print(f"{dataset.title}: {counted(dataset.files, 'file')}, {readable(dataset.bytes)}")
     print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
     for name, split in dataset.splits.items():
-        exact = f"{counts[name]:,} samples: " if name in counts and not isinstance(split, tuple) else ""
+        exact = f"{counted(counts[name], 'sample')}: " if name in counts and not isinstance(split, tuple) else ""
         print(f"  {name:<9} {exact}{worded(split)}")
     print(
         f"  reader    {dataset.reader.kind} {json.dumps(reader, default=str) if reader.pop('kind', None) and reader else ''}".rstrip()

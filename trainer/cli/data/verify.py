@@ -13,6 +13,7 @@ from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.in_image import run_in_image
 from trainer.cli.progress import readable, transfer_progress
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -33,7 +34,7 @@ def verify(words: Namespace, places: Places) -> int:
         return run_in_image(["data", "verify", words.name, *(["--json"] if words.json else [])])
     verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
     result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
-    whole = f"{dataset.title}: {verified:,} files, {readable(dataset.bytes)}, all as published"
+    whole = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
     print(json.dumps(result | {"cache": str(places.cache.root)}) if words.json else whole)
     if theirs:
         print(f"this was {places.cache.root}; containers have a cache of their own: {IN_IMAGE} data verify {words.name}",

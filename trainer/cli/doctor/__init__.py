@@ -23,6 +23,7 @@ from trainer.host.dotenv import read_block, shadowed
 from trainer.host.hardware import gpu_nodes
 from trainer.host.indexes import read_indexes
 from trainer.store.contract import object_key
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def _network() -> Finding:
     """Whether the configured index serves a file of the lock, asked through uv; nothing is installed."""
     indexes = read_indexes(os.environ, home=Path.home())
     told = f"CA bundle {ca_bundle() or 'none'}" + (
-        f"; {len(indexes.folders)} folder(s) of wheels" if indexes.folders else ""
+        f"; {counted(len(indexes.folders), 'folder')} of wheels" if indexes.folders else ""
     )
     words = [
         "pip",

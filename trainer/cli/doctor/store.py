@@ -12,6 +12,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.places import store_address, store_at
 from trainer.errors import StoreError, UsageError
 from trainer.store.unchecked import unchecked
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     finally:
         left, why = probe.tidy()
         if left:
-            print(f"{left} objects are left below {probe.place} in {store.label}: {why}", file=sys.stderr)
+            print(f"{counted(left, 'object')} left below {probe.place} in {store.label}: {why}", file=sys.stderr)
     return _told(words, store, probed, left=left)
 
 

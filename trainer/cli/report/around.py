@@ -27,6 +27,7 @@ from trainer.cli.run_page import duration, level
 from trainer.drawing.markup import Markup, joined, tag
 from trainer.drawing.pictures import embedded
 from trainer.record import Knowledge
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -188,5 +189,5 @@ def files(shown: Sequence[Shown]) -> Markup | None:
             (tag("code", file.path), readable(file.size), digest(file.sha256)) for file in each.record.outcome.files
         ]
         listed = table(("file", "size", "sha256"), rows[:2000], said="files")
-        folded.append(fold(f"{each.prefix}{len(rows)} files", listed))
+        folded.append(fold(f"{each.prefix}{counted(len(rows), 'file')}", listed))
     return section("Files", *folded)

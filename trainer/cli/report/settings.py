@@ -25,6 +25,7 @@ from trainer.cli.report.parts import (
 )
 from trainer.drawing.markup import Markup, joined, tag
 from trainer.settings import GIVEN, Origin
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def _of_several(shown: Sequence[Shown]) -> Iterator[Markup | None]:
     rows, heads = list(_settings(shown)), [each.letter for each in shown]
     apart, same = [row for row in rows if row.differs], [row for row in rows if not row.differs]
     yield rows_table(apart, heads, corner="setting") or tag("p", "All runs have the same.", class_="quiet")
-    yield fold(f"{len(same)} settings are the same in all", rows_table(same, heads, corner="setting"))
+    yield fold(f"{counted(len(same), 'setting')} the same in all", rows_table(same, heads, corner="setting"))
 
 
 def _changed(shown: Sequence[Shown]) -> Iterator[Markup | None]:

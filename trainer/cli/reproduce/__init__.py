@@ -38,6 +38,7 @@ from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
 from trainer.record import Status
 from trainer.sameness.retest import Retest, device_class, side
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +156,7 @@ def _hashed(record: Record, there: Runner) -> int:
     right, altered = there.altered(record)
     if altered:
         raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
-    say(f"  hashed    {right} installed files are what their distributions say")
+    say(f"  hashed    {counted(right, 'installed file')}, as their distributions say")
     return right
 
 

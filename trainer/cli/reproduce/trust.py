@@ -13,6 +13,7 @@ from trainer.actions.pull_run import PULLED
 from trainer.cli.run_page import printable
 from trainer.digest import digest_of_file
 from trainer.errors import ForeignCodeError
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,17 +51,17 @@ def page(record: Record, bundle: SourceBundle, *, checkout: Path) -> Iterator[st
     around = record.circumstances
     yield f"run {record.run} was made by somebody else, on {printable(around.host.name)}"
     size = sum(len(file.data) for file in bundle.files)
-    yield f"its source: {len(bundle.files)} files, {size / 1e6:.1f} MB, commit {printable(around.source.commit)}"
+    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {printable(around.source.commit)}"
     other = [file for file in bundle.files if not _is_here(file, checkout)]
     if not other:
         yield "every file is the one of this checkout"
         return
-    yield f"{len(other)} of them are not the ones of this checkout:"
-    yield from (f"  {printable(file.path)}  {len(file.data)} bytes" for file in other)
+    yield f"not as in this checkout: {counted(len(other), 'file')}"
+    yield from (f"  {printable(file.path)}  {counted(len(file.data), 'byte')}" for file in other)
     lines = [line for file in other for line in _difference(file, checkout)]
     yield from lines[:_SHOWN]
     if len(lines) > _SHOWN:
-        yield f"... and {len(lines) - _SHOWN} lines more"
+        yield f"... and {counted(len(lines) - _SHOWN, 'more line')}"
 
 
 def _is_here(file: SourceFile, checkout: Path) -> bool:

@@ -43,6 +43,7 @@ from trainer.record_schema import record_schema
 from trainer.run_names import LATEST, resolve_run, whole_id
 from trainer.sameness.noise import FOLDER as NOISE
 from trainer.sameness.noise import Noise
+from trainer.suggest import counted
 from trainer.sweep import FOLDER as SWEEPS
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _pull(words: Namespace) -> int:
         if new:
             hand_over(runs / run, checkout=CHECKOUT)
         if not words.json:
-            count = f"{len(new)} attempt{'s' * (len(new) > 1)}"
+            count = counted(len(new), "attempt")
             print(
                 f"pulled {run}: {count}, in {runs / run}"
                 if new
@@ -270,7 +271,7 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
     files = record_of(folder).outcome.files
     if not quiet:
         total = readable(sum(file.size for file in files))
-        print(f"published {run}: {len(files)} files, {total}, in {store.label}")
+        print(f"published {run}: {counted(len(files), 'file')}, {total}, in {store.label}")
     return {"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [note.sealed for note in notes]}
 
 

@@ -27,6 +27,7 @@ from trainer.cli.sweep.page import show
 from trainer.cli.sweep.start import gpus_for, place_for, slots_for
 from trainer.cli.sweep.work import Work
 from trainer.errors import RepriseError, RunError, UsageError
+from trainer.suggest import counted
 from trainer.sweep import FOLDER, Sweep
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
         raise fault
     if not words.show and (left := sum(stand is not Standing.FINISHED for stand in stands)):
         hint = f"runs/{FOLDER}/{sweep.id}/logs/ says why; the same command tries them again"
-        raise RunError(f"{left} of {len(stands)} points of sweep {sweep.id} are not finished", hint=hint)
+        raise RunError(f"sweep {sweep.id}: {left} of {counted(len(stands), 'point')} not finished", hint=hint)
     return 0
 
 
@@ -108,5 +109,5 @@ def _done(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
         return sweep
     place, slots = place_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
     done = sum(stand is Standing.FINISHED for stand in stands)
-    say(f"{len(stands) - done} of {len(stands)} points to do, {len(slots)} at once")
+    say(f"{len(stands) - done} of {counted(len(stands), 'point')} to do, {len(slots)} at once")
     return Work(sweep=sweep, folder=folder, checkout=CHECKOUT, place=place, slots=slots).do()

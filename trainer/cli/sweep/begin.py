@@ -23,6 +23,7 @@ from trainer.errors import RepriseError, RunError, SettingError
 from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import new_run_id
+from trainer.suggest import counted
 from trainer.sweep import Point, Sweep
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     except BaseException:  # refused: then there was no sweep
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    about = f"{len(sweep.points)} points of {sweep.asked.experiment}"
+    about = f"{counted(len(sweep.points), 'point')} of {sweep.asked.experiment}"
     say(f"sweep {sweep.id}: {about}; source and image are frozen, in {folder}")
     return sweep
 

@@ -19,6 +19,7 @@ from trainer.cli.ownership import hand_over
 from trainer.cli.run_page import printable
 from trainer.cli.sweep.running import Running
 from trainer.errors import InterruptedRunError, ResumeError, StoppedError
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,7 +184,7 @@ class Work:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError
         by = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
         done = sum(self._stands(number) is Standing.FINISHED for number in range(len(self.sweep.points)))
-        said = f"stopped by {by}: {done} of {len(self.sweep.points)} points are finished"
+        said = f"stopped by {by}: {done} of {counted(len(self.sweep.points), 'point')} finished"
         return kind(said, hint=f"the same command goes on, or `reprise sweep --continue {self.sweep.id}`")
 
     def _say(self, number: int, line: str) -> None:

@@ -33,6 +33,7 @@ from trainer.host.source import ARCHIVE
 from trainer.sameness.attribution import NONE, Way, attribute
 from trainer.sameness.trace import FILE, Trace, first_difference, read_trace
 from trainer.sameness.verdict import Rung
+from trainer.suggest import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> int:
         print(
             json.dumps({"attributed": None, "parting": None})
             if words.json
-            else f"nothing to explain: A and B go the same way in the {_common(a, b)} steps that both traces tell"
+            else f"nothing to explain: A and B go the same way in {counted(_common(a, b), 'step')}, all that both traces tell"
         )
         return Rung.IDENTICAL.code
     through = max(parting.step, words.steps or 0)
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
         )
     probes = Probes(a=a, b=b, through=through, here=words.here, notes=[])
     say(
-        f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {len(found)} ingredient(s) can be swapped"
+        f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
     )
     attribution = attribute(found, probes.go)
     if words.json:
@@ -156,7 +157,7 @@ class Probes:
     def go(self, swapped: Swaps) -> Way:
         """Make a run, and tell whose way it goes."""
         what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
-        say(f"reprise: a run of A with {what} of B, {self.through} step(s)")
+        say(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
         try:
             trace = self._trace(hybrid(self.a.made, self.b.made, swapped))
         except RepriseError as fault:
