@@ -9,8 +9,8 @@ import pytest
 
 from trainer.cli import places
 from trainer.cli.checkout import store_port
-from trainer.cli.places import adopt_dotenv, hand_in_store, store_at, two_stores
-from trainer.errors import StoreDeniedError, UsageError
+from trainer.cli.places import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
+from trainer.errors import StoreDeniedError, StoreMissingError, UsageError
 from trainer.host.dotenv import write_block
 from trainer.host.image_claim import BAKED
 from trainer.store.s3 import S3Store
@@ -68,6 +68,21 @@ def test_the_port_is_what_the_environment_says_then_a_line_of_ones_own_then_the_
     monkeypatch.setenv("REPRISE_STORE_PORT", "many")
     with pytest.raises(UsageError, match="expected a port number"):
         store_port({}, dotenv=path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["--exp", "my idea.py"], "scripts/train --exp 'my idea.py'"),
+        (["train", "--exp", "digits"], "scripts/train --exp digits"),
+        (["runs", "ls"], "scripts/reprise runs ls"),
+    ],
+)
+def test_a_folder_that_is_not_mounted_is_named_with_the_command_that_mounts_it(typed: list[str], command: str) -> None:
+    with pytest.raises(StoreMissingError, match="store folder /nowhere/here is not mounted") as fault:
+        require_mounted("/nowhere/here", typed=typed)
+    assert fault.value.hint is not None
+    assert f"type on the host: REPRISE_STORE=/nowhere/here {command}; or" in fault.value.hint
 
 
 def test_a_folder_in_the_environment_is_mounted_and_no_local_store_is_started(

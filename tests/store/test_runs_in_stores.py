@@ -8,6 +8,7 @@ from tests.actions.runs import finished
 from trainer.actions.list_runs import Where, list_runs
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import pull_run
+from trainer.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,3 +26,23 @@ def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path)
     assert pull_run(home.name, store, runs=there) == [run.record]
     files = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     assert {path: (there / home.name / path).read_bytes() for path in files} == files
+
+
+def test_a_run_is_published_only_if_the_store_that_was_asked_has_it(store: Store, tmp_path: Path) -> None:
+    """Without a store the run's own note counts, whichever store it names."""
+    runs, other = tmp_path / "one" / "runs", MemoryStore()
+    other.label = "memory: of another team"
+    home = finished(runs).folder.parents[1]
+    assert _where(runs, store) == Where.LOCAL
+    publish_run(home, other)
+    assert (_where(runs, store), _where(runs, other), _where(runs, None)) == (
+        Where.OTHER,
+        Where.PUBLISHED,
+        Where.PUBLISHED,
+    )
+    publish_run(home, store)
+    assert (_where(runs, store), _where(runs, other)) == (Where.PUBLISHED, Where.PUBLISHED)
+
+
+def _where(runs: Path, store: Store | None) -> Where:
+    return list_runs(runs, store=store)[0].where

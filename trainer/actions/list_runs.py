@@ -1,6 +1,6 @@
 """Which runs there are: on this machine, in the store, or in both.
 
-Knows how the two are told apart: a local attempt is published once its note says so or its seal is in the store.
+Knows how the two are told apart: a local attempt is published if its seal is in the store; if no store was asked, its note says so.
 Refuses to fail for one bad run: what cannot be read is listed with the reason. The store's listing is for people; no
 decision rests on it.
 """
@@ -22,7 +22,7 @@ from trainer.record import RUN_ID, Record, Status, is_run_id
 from trainer.seal import read_sealed, sealed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from trainer.store.contract import Store
@@ -36,6 +36,8 @@ class Where(StrEnum):
 
     LOCAL = "local only"
     PUBLISHED = "published"
+    OTHER = "other store"
+    """Here, and published in a store that is not the one that was asked."""
     REMOTE = "remote only"
 
 
@@ -78,12 +80,12 @@ def remote_ids(store: Store) -> dict[str, int]:
     return found
 
 
-def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> Listed:
-    """A run on this machine; `remote` is what is known to be in the store."""
+def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None) -> Listed:
+    """A run on this machine; `remote` is what is in the store that was asked."""
     numbers = recorded(runs / run) or attempts(runs / run)
     number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
-    store, there = None, (remote or {}).get(run, 0) >= number
+    store = None
     try:
         note = published(place)
         store = note.store if note else None
@@ -93,7 +95,7 @@ def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> 
         record, fault = None, failure.message
     return Listed(
         run=run,
-        where=Where.PUBLISHED if there or store else Where.LOCAL,
+        where=_where(store, asked, is_there=(remote or {}).get(run, 0) >= number),
         attempt=number,
         record=record,
         store=store,
@@ -101,6 +103,12 @@ def local_run(runs: Path, run: str, *, remote: dict[str, int] | None = None) -> 
         fault=fault,
         earlier=_readable(partial(record_of, runs / run, earlier) for earlier in numbers[:-1]),
     )
+
+
+def _where(noted: str | None, asked: Store | None, *, is_there: bool) -> Where:
+    if is_there or (asked is None and noted):
+        return Where.PUBLISHED
+    return Where.OTHER if noted and asked is not None and noted != asked.label else Where.LOCAL
 
 
 def remote_run(store: Store, run: str, attempt: int) -> Listed:
@@ -139,7 +147,7 @@ def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None
 
 def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote: dict[str, int]) -> Listed:
     if store is None or run in here:
-        return local_run(runs, run, remote=remote)
+        return local_run(runs, run, asked=store, remote=remote)
     return remote_run(store, run, remote[run])
 
 

@@ -230,7 +230,9 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
         said = (
             f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
         )
-        raise NotWritableError(said, hint=f"chown -R {who.uid}:{who.gid} {shlex.quote(str(folder))}")
+        place = shlex.quote(str(folder))
+        hint = f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}"
+        raise NotWritableError(said, hint=hint)
 
 
 # In the folder itself: containers are given it whoever may enter the folders above it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ from trainer.store import open_store
 from trainer.store.address import LOCAL_ENDPOINT, Access, folder_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainer.store.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -57,13 +60,23 @@ def store_at(address: str) -> Store:
 
     Raises `UsageError`, and `StoreMissingError` in a container in which the folder is not mounted.
     """
-    folder = folder_of(address)
-    if BAKED.exists() and folder is not None and not folder.is_dir():
-        said = (
-            f"store folder {folder} is not mounted in this container: scripts/setup --store {shlex.quote(str(folder))}"
-        )
-        raise StoreMissingError(said, hint="scripts/train mounts the folder that REPRISE_STORE names")
+    if BAKED.exists():
+        require_mounted(address, typed=sys.argv[1:])
     return open_store(address, access=Access(shown=_shown()))
+
+
+def require_mounted(address: str, *, typed: Sequence[str]) -> None:
+    """Raise `StoreMissingError` for a store folder that is not in this container; the hint is what was typed, as it works on the host."""
+    folder = folder_of(address)
+    if folder is None or folder.is_dir():
+        return
+    place, words = shlex.quote(str(folder)), [*typed]
+    trains = not words or words[0].startswith(("-", "_")) or words[0] == "train"
+    command = shlex.join(["scripts/train", *words[words[:1] == ["train"] :]] if trains else ["scripts/reprise", *words])
+    raise StoreMissingError(
+        f"store folder {folder} is not mounted in this container",
+        hint=f"type on the host: REPRISE_STORE={place} {command}; or mount it for every command: scripts/setup --store {place}",
+    )
 
 
 def hand_in_store(dotenv: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.cli.process.test_closing import session
 from trainer.cli.process.telling import Where, as_on_host, block
 from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_the_stores_server_is_named_as_the_host_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +32,30 @@ def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
     tested = {name: value for name, value in mine.opened.record.outcome.metrics.items() if name.startswith("test_")}
     lines = block(mine, Where(address="here"), metrics=tested)
     assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
+
+
+def test_the_column_of_names_is_as_wide_as_the_longest(tmp_path: Path) -> None:
+    mine = session(tmp_path)
+    mine.opened.close(Outcome(status=Status.COMPLETED, metrics={"test_accuracy": 0.5, "test_f1": 0.25}))
+    lines = block(mine, Where(label="here"), metrics=mine.opened.record.outcome.metrics)
+    assert lines[1:] == [
+        "test accuracy  0.5000",
+        "test f1        0.2500",
+        f"record         {mine.shown}",
+        "published      here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "option"),
+    [("s3://reprise", ""), ("s3://team/a", " --store s3://team/a"), ("/mnt/a b", " --store '/mnt/a b'")],
+)
+def test_the_command_that_publishes_later_names_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, option: str
+) -> None:
+    """It may have been given for the training alone."""
+    monkeypatch.setenv("REPRISE_STORE", address)
+    mine = session(tmp_path)
+    mine.opened.close(Outcome(status=Status.COMPLETED))
+    lines = block(mine, Where(fault="it is away"), metrics={})
+    assert lines[-1].endswith(f"runs publish {mine.opened.record.run}{option}")

@@ -6,12 +6,14 @@ Knows the lines that a person reads and the document that a script does. Publish
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from trainer.actions.publish_run import publish_run
+from trainer.actions.setup import LOCAL_STORE
 from trainer.cli.places import store_at
 from trainer.cli.spelling import spelled
 from trainer.digest import canonical
@@ -60,23 +62,27 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
 def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -> list[str]:
     """The lines that a person reads: the run, its metrics, its record, where it is."""
     record = session.opened.record
-    return [
-        f"run        {record.run} ({record.outcome.status})",
-        *(f"{name.replace('_', ' '):10} {_value(record, name, value)}" for name, value in sorted(metrics.items())),
+    rows = [
+        ("run", f"{record.run} ({record.outcome.status})"),
+        *((name.replace("_", " "), _value(record, name, value)) for name, value in sorted(metrics.items())),
         *(
-            f"undefined  {name.replace('_', ' ')}: {why}"
+            ("undefined", f"{name.replace('_', ' ')}: {why}")
             for name, why in sorted(record.outcome.undefined.items())
             if name not in metrics and metrics
         ),
-        f"record     {session.shown}",
-        f"published  {f'local only: {as_on_host(where.fault)}' if where.fault else where.label}",
-        *([f"{'':11}{spelled(f'reprise runs publish {record.run}')}"] if where.fault else []),
-        *(
-            [f"go on      {spelled(f'reprise train --resume {record.run}')}"]
-            if record.outcome.status in _STOPPED
-            else []
-        ),
+        ("record", session.shown),
+        ("published", f"local only: {as_on_host(where.fault)}" if where.fault else where.label or ""),
+        *([("", spelled(f"reprise runs publish {record.run}{_elsewhere()}"))] if where.fault else []),
+        *([("go on", spelled(f"reprise train --resume {record.run}"))] if record.outcome.status in _STOPPED else []),
     ]
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _elsewhere() -> str:
+    """The option that names the run's store, which may have been given for this command alone; none for the local one."""
+    address = os.environ.get("REPRISE_STORE")
+    return f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
 
 
 def _value(record: Record, name: str, value: JsonValue) -> str:

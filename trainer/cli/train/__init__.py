@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from trainer.actions.run import abandon, new_run
 from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
-from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_address
 from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
@@ -90,6 +90,8 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
         from trainer.cli.train.container import train_in_container
 
         return train_in_container(from_checkout(asked), asked.place, checkout=CHECKOUT, begun=begun)
+    if known.baked is not None and not asked.helps and (address := store_address()):
+        require_mounted(address, typed=argv)
     check_lock(known, root)
     check_environment(known, asked.settings)
     device = device_for(
