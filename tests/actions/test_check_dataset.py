@@ -105,11 +105,11 @@ def test_what_does_not_fit_the_files_is_refused(tmp_path: Path, said: dict[str, 
 
 
 def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first and last bytes and its declaration; and it is said that its columns are not."""
+    """Its first and last bytes and its declaration; that its columns are not is known."""
     monkeypatch.setattr(check_dataset_module, "is_readable", lambda: False)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
-    assert check(tmp_path, reader=reader).notes[-1] == check_dataset_module.UNSEEN
+    assert check(tmp_path, reader=reader).is_unseen
     with pytest.raises(DatasetError, match=r"u\.csv is text; a table is read from Parquet files"):
         check(tmp_path, reader=reader | {"files": ["u.csv"]})
     with pytest.raises(DatasetError, match="declared is int64"):

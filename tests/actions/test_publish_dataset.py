@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions.conftest import FILES, Published, contents, fill
+from trainer.actions import check_dataset
 from trainer.actions.fetch_dataset import fetch_dataset, read_manifest
 from trainer.actions.publish_dataset import newest_version, publish_dataset, publish_declared, version_document
 from trainer.data.dataset import Draft
 from trainer.data.packing import PACK_BYTES
-from trainer.data.reader import Arrays
+from trainer.data.reader import Arrays, Column, Table
 from trainer.digest import digest_of_bytes
 from trainer.errors import DatasetError, ManifestError
 from trainer.store.contract import object_key
@@ -169,3 +170,16 @@ def test_a_declared_version_that_is_another_in_the_store_is_refused(published: P
     other = published.dataset.model_copy(update={"licence": "other"})
     with pytest.raises(DatasetError, match="is another one"):
         publish_declared(other, source=published.source, store=published.store)
+
+
+@pytest.mark.parametrize(("is_read", "notes"), [(True, 0), (False, 1)])
+def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool, notes: int
+) -> None:
+    monkeypatch.setattr(check_dataset, "is_readable", lambda: False)
+    fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1"})
+    table = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
+    draft = Draft(name="small", reader=table, splits={"train": (0, 1)})
+    source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
+    found = publish_dataset(draft, source=source, store=MemoryStore()).findings.notes
+    assert sum(check_dataset.UNSEEN in note for note in found) == notes

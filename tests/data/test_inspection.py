@@ -81,6 +81,15 @@ def test_samples_that_cannot_be_read_are_named_and_counted() -> None:
     assert caught.value.hint == "fix 0"
 
 
+def test_a_sample_of_two_splits_counts_once() -> None:
+    fault = Fault(name="0.png", said="0.png is damaged")
+    both = dict.fromkeys(("train", "val"), SplitValues(samples=9, unread=1, faults=(fault,)))
+    with pytest.raises(
+        DatasetError, match=r"^1 sample of d cannot be read: 0.png is damaged \(splits train and val\)$"
+    ):
+        require_readable(Inspection(splits=both), dataset="d")
+
+
 def test_shapes_are_added_up_over_splits() -> None:
     """The fewest are shown by an example."""
     shapes = {

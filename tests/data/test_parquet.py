@@ -40,6 +40,16 @@ def test_nested_columns_are_no_plain_values() -> None:
     assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [([[1.0], [1.0, 2.0]], "list<"), ([{"x": 1}, {"x": 2}], "struct<x: int64>"), ([[], []], "list<")],
+)
+def test_a_nested_column_is_rejected_by_its_type(column: Any, kind: str) -> None:
+    with pytest.raises(DatasetError, match=f"column 'b' of x.parquet holds values of type {kind}") as caught:
+        read(written({"a": [1.0, 2.0], "b": column})).require(["a", "b"], where="x.parquet")
+    assert "--array" in str(caught.value.hint)
+
+
 def test_a_file_of_another_kind_is_refused() -> None:
     """By its name, with what to do."""
     with pytest.raises(DatasetError, match=r"x\.parquet is no Parquet file"):

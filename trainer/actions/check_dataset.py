@@ -1,7 +1,7 @@
 """Checking a folder against what is said about it, before it is published: does the reader find samples, do the splits fit them?
 
 Knows what can be known without torch, NumPy or Pillow, on any host: heads of arrays, lines, names, first bytes. Columns and rows of tables
-are looked up where pyarrow is installed; elsewhere it is said that they are not.
+are looked up where pyarrow is installed.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
 UNSEEN: Final = (
-    "columns and rows of its Parquet files are not checked by this Python, which has no pyarrow: the inspection reads them, here or before "
-    "the first step"
+    "columns and rows of its Parquet files were not checked (this Python has no pyarrow); the first run checks them"
 )
 
 
@@ -124,6 +123,8 @@ class Checked:
     notes: tuple[str, ...]
     classes: tuple[ClassCount, ...] = ()
     """Of pictures."""
+    is_unseen: bool = False
+    """Whether the columns and rows of a table could not be looked at."""
     places: dict[str, Sequence[int]] = field(default_factory=dict)
     """For each split the numbers of its files among the folder's, if a sample is a file."""
 
@@ -143,7 +144,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     notes = [*_unsaid(draft), *_unlike(draft, bodies), *_untrainable(draft)]
     if isinstance(draft.reader, Table) and not is_readable():
         _check_unread(draft.reader, draft, bodies)
-        return Checked(samples=0, splits={}, notes=(*notes, UNSEEN))
+        return Checked(samples=0, splits={}, notes=tuple(notes), is_unseen=True)
     look = _Look(draft, bodies)
     layout = look.layout()
     if look.pictures and isinstance(draft.reader, Images):

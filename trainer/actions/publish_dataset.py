@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.check_dataset import check_dataset
+from trainer.actions.check_dataset import UNSEEN, check_dataset
 from trainer.actions.check_pictures import describe_renumbering
 from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
@@ -152,11 +152,13 @@ def publish_dataset(
     with spool() as lines:
         laying = Laying(lines, known=read_manifest(store, newest) if newest else None, most=source.part_bytes)
         _lay(source, listed.paths, laying, twins=twins)
-        if source.inspect and not (newest and _is_inspected(draft, newest, laying.lines.content)):
-            source.inspect(draft, listed.paths)
-        for line in (equal := twins.notes(listed.paths, dataset=draft.name)):
+        is_read = bool(newest and _is_inspected(draft, newest, laying.lines.content)) or (
+            source.inspect is not None and source.inspect(draft, listed.paths)
+        )
+        late = [f"{draft.name}: {UNSEEN}"] if checked.is_unseen and not is_read else []
+        for line in (late := [*late, *twins.notes(listed.paths, dataset=draft.name)]):
             progress.note(line)
-        found = Findings(classes=checked.classes, left_out=listed.left_out, notes=(*notes, *equal))
+        found = Findings(classes=checked.classes, left_out=listed.left_out, notes=(*notes, *late))
         del listed, checked
         stored = _upload(laying, mapped(lines), source=source, store=store, progress=progress)
     candidate = _candidate(draft, stored)

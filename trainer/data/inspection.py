@@ -80,11 +80,13 @@ class FieldValues(Document):
 
 
 class Fault(Document):
-    """A sample that cannot be read, and why."""
+    """Why a sample cannot be read, or several at once."""
 
     name: str
     said: str
     hint: str | None = None
+    samples: int | None = None
+    """How many samples it is the fault of, if it is not one sample's own, as of a row group."""
 
 
 class SplitValues(Document):
@@ -96,7 +98,7 @@ class SplitValues(Document):
     unread: int = 0
     """Samples that cannot be read."""
     faults: tuple[Fault, ...] = ()
-    """The first of them."""
+    """Why the first of them cannot."""
 
 
 class Inspection(Document):
@@ -120,14 +122,32 @@ class Inspection(Document):
 
 def require_readable(seen: Inspection, *, dataset: str) -> None:
     """Raise `DatasetError` if samples cannot be read, naming the first of them, their splits, and how many more there are."""
-    faults = [(split, fault) for split, values in seen.splits.items() for fault in values.faults]
-    if not faults:
+    found: dict[tuple[str, str], list[tuple[str, Fault]]] = {}
+    for split, values in seen.splits.items():
+        for fault in values.faults:
+            found.setdefault((fault.name, fault.said), []).append((split, fault))
+    if not found:
         return
-    count = sum(values.unread for values in seen.splits.values())
-    shown = "; ".join(f"{fault.said}{f' (split {split})' if split else ''}" for split, fault in faults[:_LISTED])
-    more = f"; and {count - len(faults[:_LISTED]):,} more" if count > len(faults[:_LISTED]) else ""
+    shown = list(found.values())[:_LISTED]
+    in_several = sum(len(each) - 1 for each in found.values() if each[0][1].samples is None)
+    count = sum(values.unread for values in seen.splits.values()) - in_several
+    rest = count - sum(sum(fault.samples or 0 for _, fault in each) or 1 for each in shown)
+    listed = "; ".join(each[0][1].said + _in_splits([split for split, _ in each]) for each in shown)
+    more = f"; and {rest:,} more" if rest > 0 else ""
     what = "1 sample" if count == 1 else f"{count:,} samples"
-    raise DatasetError(f"{what} of {dataset} cannot be read: {shown}{more}", hint=faults[0][1].hint)
+    raise DatasetError(f"{what} of {dataset} cannot be read: {listed}{more}", hint=shown[0][0][1].hint)
+
+
+def _in_splits(splits: Sequence[str]) -> str:
+    """Say in which splits, if the dataset has splits.
+
+    >>> _in_splits(["train"]), _in_splits(["train", "val", "test"]), _in_splits([""])
+    (' (split train)', ' (splits train, val and test)', '')
+    """
+    named = [split for split in splits if split]
+    if len(named) < 2:  # noqa: PLR2004 - several
+        return f" (split {named[0]})" if named else ""
+    return f" (splits {', '.join(named[:-1])} and {named[-1]})"
 
 
 def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:

@@ -7,7 +7,7 @@ last bytes are looked at and nothing else: whoever asks is told so.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -16,11 +16,12 @@ from trainer.errors import DatasetError
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _TAIL: Final = 8
 """Bytes at a file's end: the foot's length, and the mark."""
 _MARK: Final = b"PAR1"
+_APART: Final = "write its elements as columns of their own, or publish them as an array: --array FIELD=FILE.npy"
 _HOW: Final = "pandas.read_csv(FILE).to_parquet(FILE), or pyarrow.csv and pyarrow.parquet"
 
 
@@ -30,6 +31,8 @@ class Foot:
 
     rows: int
     columns: dict[str, str]
+    nested: Mapping[str, str] = field(default_factory=dict)
+    """The columns of lists, of structures and of maps, by name with their types."""
     twice: frozenset[str] = frozenset()
     """The names that several columns have."""
 
@@ -39,6 +42,9 @@ class Foot:
             if name in self.twice:
                 said = f"{where} has several columns named {name!r}"
                 raise DatasetError(said, hint="rename all but one, write the file again, and publish it")
+            if name in self.nested:
+                said = f"column {name!r} of {where} holds values of type {self.nested[name]}; a column of a field holds one number per row"
+                raise DatasetError(said, hint=_APART)
             if name not in self.columns:
                 said = f"{where} has no column {name!r} of plain values"
                 raise DatasetError(said, hint=did_you_mean(name, self.columns))
@@ -65,13 +71,15 @@ def read_foot(body: memoryview, *, where: str) -> Foot:
     arrow: Any = import_module("pyarrow")  # when a table is looked at, not before: it costs 0.1 s
     try:
         found = import_module("pyarrow.parquet").read_metadata(arrow.BufferReader(arrow.py_buffer(body)))
+        kinds = found.schema.to_arrow_schema()
     except (arrow.ArrowException, OSError) as fault:
         raise _refused(body, where) from fault
     columns = [found.schema.column(number) for number in range(found.num_columns)]
     plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
     names = Counter(each.path for each in columns)
     twice = frozenset(name for name, count in names.items() if count > 1)
-    return Foot(rows=found.num_rows, columns=plain, twice=twice)
+    nested = {each.name: str(each.type) for each in kinds if each.name not in plain}
+    return Foot(rows=found.num_rows, columns=plain, nested=nested, twice=twice)
 
 
 def _is_plain(column: Any) -> bool:

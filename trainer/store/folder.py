@@ -60,8 +60,8 @@ class SourceFolder:
     root: Path
     part_bytes: int = PACK_BYTES
     """Where files are cut."""
-    inspect: Callable[[Described, Sequence[str]], None] | None = None
-    """What reads the samples, as a draft says, before anything is uploaded; it raises `DatasetError`."""
+    inspect: Callable[[Described, Sequence[str]], bool] | None = None
+    """Reads the samples, as a draft says, before anything is uploaded; False if it cannot. Raises `DatasetError`."""
     has_hidden: bool = False
     """Whether hidden files, whose names begin with a dot or end with a tilde, are published too."""
 

@@ -161,9 +161,9 @@ def table(source: Path, **columns: Any) -> None:
     [
         ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') has values that are not finite: 2 NaN", "--allow-nan x"),
         ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "1 NaN of split train; the first is in row 1 of t.parquet", "--allow-nan"),
-        (["1", "2", "-1,402", "4", "5", "6"], "", "row 2 of column 'a' of t.parquet is the text '-1,402'", "thousands=','"),
-        (["1", "2", "red", "4", "5", "6"], "", "row 2 of column 'a' of t.parquet is the text 'red'", ".cat.codes"),
-        (["1", "2", "3", "4", "5", "6"], "", "is the text '1'; float32 holds numbers, and text is not converted", "to_numeric"),
+        (["1", "2", "-1,402", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is '-1,402'", "thousands=','"),
+        (["1", "2", "red", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is 'red'", ".cat.codes"),
+        (["1", "2", "3", "4", "5", "6"], "", "row 0 is '1'; float32 holds numbers, and text is not converted", "to_numeric"),
         ([1, 2, 3, 4, 5, 300], "int8", "row 5 of column 'a' of t.parquet is 300; int8 holds -128 to 127", "a:int64"),
         ([1, 2, 3, 4, 5, -1], "uint8", "row 5 of column 'a' of t.parquet is -1; uint8 holds 0 to 255", "a:int64"),
         ([1, 2, 3, 4, 5, 2**31], "int32", "is 2147483648; int32 holds -2,147,483,648 to 2,147,483,647", "a:int64"),

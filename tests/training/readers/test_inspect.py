@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder, samples
+from trainer.data.inspection import require_readable
+from trainer.errors import DatasetError
 from trainer.training.readers.arrays import ArrayRows
 from trainer.training.readers.inspect import inspect_samples
 
@@ -106,14 +108,20 @@ def test_a_table_is_read_by_row_group_and_named_by_file_and_row(folder: Path) ->
     assert found.splits["val"].fields["x"].shapes[0].shape == (2,)
 
 
-def test_a_row_group_that_does_not_fit_is_a_fault_of_its_samples(tmp_path: Path) -> None:
+def test_a_row_group_that_cannot_be_decoded_is_one_fault_of_all_its_samples(tmp_path: Path) -> None:
     """Others are read all the same."""
-    pq.write_table(pa.table({"a": [1, 2, 3, 4, 300, 6, 7, 8]}), tmp_path / "t.parquet", row_group_size=4)
-    reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "a", "dtype": "int8"}}}
+    pq.write_table(pa.table({"a": [1, 2, 3, 4, 5, 6, 7, 8]}), tmp_path / "t.parquet", row_group_size=4)
+    group = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(1).column(0)
+    body = bytearray((tmp_path / "t.parquet").read_bytes())
+    body[group.data_page_offset : group.data_page_offset + 8] = b"\xff" * 8
+    (tmp_path / "t.parquet").write_bytes(body)
+    reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "a"}}}
     found = inspect_samples(samples(tmp_path, reader), {"train": range(5), "val": range(5, 8)})
     assert [(values.samples, values.unread) for values in found.splits.values()] == [(5, 1), (3, 3)]
-    assert "row 4 of column 'a' of t.parquet is 300" in found.splits["val"].faults[0].said
-    assert found.field("x")["train"].shapes[0].count == 4
+    with pytest.raises(
+        DatasetError, match=r"^4 samples of d cannot be read: t.parquet cannot be .* \(splits train and val\)$"
+    ):
+        require_readable(found, dataset="d")
 
 
 def test_pictures_are_decoded_and_every_shape_is_kept(tmp_path: Path) -> None:

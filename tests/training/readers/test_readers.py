@@ -186,7 +186,7 @@ ONE = {"kind": "table", "files": ["t.parquet"], "fields": {"y": {"column": "y", 
         (KINDS["images"], big, r"pictures/0\.png has 9x9 pixels; expected 4x6, the declared size"),
         (ONE, spoilt("t.parquet", b"PAR1PAR1"), r"t\.parquet is a damaged Parquet file"),
         (ONE, table_of(y=[1.5]), r"row 0 of column 'y' of t\.parquet is 1\.5; int64 holds whole numbers"),
-        (ONE, table_of(y=[1, None]), r"row 1 of column 'y' of t\.parquet is missing; int64 has no missing values"),
+        (ONE, table_of(y=[None, 1]), r"row 0 of column 'y' of t\.parquet is missing; int64 has no missing values"),
         (ONE, table_of(z=[1]), r"t\.parquet has no column 'y'"),
     ],
 )

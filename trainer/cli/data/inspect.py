@@ -62,23 +62,24 @@ class _Answer(Document):
     hint: str | None = None
 
 
-def inspector(root: Path, note: Callable[[str], None]) -> Callable[[Described, Sequence[str]], None]:
-    """Give what inspects a draft with the files of the folder `root`, and raises `DatasetError` for what is not to be published."""
+def inspector(root: Path, note: Callable[[str], None]) -> Callable[[Described, Sequence[str]], bool]:
+    """Give what inspects a draft with the files of the folder `root`, if it can, and raises `DatasetError` for what is not published."""
     return partial(_inspect, root, note)
 
 
-def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> None:
+def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
     if not isinstance(draft.reader, Arrays | Images | Table):
-        return  # bytes, whatever they are
+        return True  # bytes, whatever they are
     began = monotonic()
     try:
         seen = _inspected(draft, root, paths) if find_spec("torch") else _in_container(draft, root, paths)
     except (EngineError, DotenvError, NotRead) as fault:
         note(f"{draft.name}: samples were not read ({fault}); {_LATER}")
-        return
+        return False
     require_publishable(seen, draft)
     count = sum(values.samples for values in seen.splits.values())
     note(f"{draft.name}: {count:,} samples inspected ({monotonic() - began:.1f} s)")
+    return True
 
 
 def _inspected(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:

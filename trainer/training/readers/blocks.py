@@ -30,7 +30,8 @@ class Block:
 
     rows: Rows
     fields: dict[str, Values] = field(default_factory=dict)
-    fault: Fault | None = None
+    fault: Fault | Callable[[int], Fault] | None = None
+    """Why none of these samples can be read, or what words it for each, by its number."""
 
 
 def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:

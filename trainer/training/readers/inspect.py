@@ -77,8 +77,11 @@ class _SplitTally:
         rows = block.rows[held]
         if block.fault is not None:
             self.unread += len(rows)
-            if len(self.faults) < SHOWN:
-                self.faults.append(block.fault)
+            missing = SHOWN - len(self.faults)
+            if isinstance(block.fault, Fault):
+                self.faults += [block.fault.model_copy(update={"samples": len(rows)})][:missing]
+            else:
+                self.faults += [block.fault(int(row)) for row in rows[:missing]]
             return
         for key, values in block.fields.items():
             if key not in self.fields:

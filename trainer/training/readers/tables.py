@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -25,22 +24,31 @@ from trainer.data.parquet import foot_start, read_foot
 from trainer.data.splits import Layout
 from trainer.errors import DatasetError
 from trainer.training.readers.blocks import Block, fault_of
+from trainer.training.readers.columns import (
+    Numbers,
+    Place,
+    Values,
+    converted,
+    is_text,
+    no_number,
+    require_numbers,
+    text_fault,
+)
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
+    from trainer.data.inspection import Fault
     from trainer.data.reader import Column, Table
     from trainer.training.readers.blocks import Rows
+    from trainer.training.readers.columns import Mask
 
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
 
-Values = np.ndarray[Any, Any]
 Fields = dict[str, Values]
-_SHOWN: Final = 40
-"""Characters of a text that a message shows."""
 
 
 class TableRows(Samples):
@@ -66,38 +74,52 @@ class TableRows(Samples):
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Several rows; each row group that holds one is decoded once."""
+        """Several rows; each row group that holds one is decoded once. Raises `DatasetError` for a row that does not fit its type."""
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for number, pick in enumerate(picks):
             file, row = self._layout.place(pick.index)
-            group, inner = self._tables.place(file, row)
-            groups.setdefault((file, group), []).append((number, inner))
+            within, inner = self._tables.place(file, row)
+            groups.setdefault((file, within), []).append((number, inner))
         whole = {
             field: np.empty((len(picks), *_shape(each)), dtype=each.dtype)
             for field, each in self._reader.fields.items()
         }
-        for (file, group), rows in groups.items():
-            values = self._tables.group(file, group)
-            numbers, inner_rows = zip(*rows, strict=True)
+        for (file, number), rows in groups.items():
+            group = self._tables.group(file, number)
+            numbers, inner_rows = (list(each) for each in zip(*rows, strict=True))
+            group.require(inner_rows)
             for field, target in whole.items():
-                target[list(numbers)] = values[field][list(inner_rows)]
+                target[numbers] = group.fields[field][inner_rows]
         return {field: torch.from_numpy(values) for field, values in whole.items()}
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
-        """Row groups: each is decoded once, and one that cannot be is a fault of all its rows."""
+        """Row groups: each is decoded once. What cannot be decoded is a fault of all its rows, a value that does not fit of its own."""
         at = 0
         while at < len(rows):
             file, row = self._layout.place(int(rows[at]))
-            group, inner = self._tables.place(file, row)
+            number, inner = self._tables.place(file, row)
             first = int(rows[at]) - inner
-            end = int(np.searchsorted(rows, first + self._tables.rows_of(file, group)))
+            end = int(np.searchsorted(rows, first + self._tables.rows_of(file, number)))
             some, at = rows[at:end], end
             try:
-                values = self._tables.group(file, group)
+                group = self._tables.group(file, number)
             except DatasetError as fault:
                 yield Block(rows=some, fault=fault_of(self._layout.files[file], fault))
             else:
-                yield Block(rows=some, fields={field: each[some - first] for field, each in values.items()})
+                yield from self._parted(group, some, first)
+
+    def _parted(self, group: _Group, rows: Rows, first: int) -> Iterator[Block]:
+        """Give the rows that fit with their values, and the others with their faults; the group's first row is sample `first`."""
+
+        def fault(row: int) -> Fault:
+            return fault_of(self._layout.name_of(row), group.fault(row - first))
+
+        bad = group.bad
+        good = rows if bad is None else rows[~bad[rows - first]]
+        if len(good):
+            yield Block(rows=good, fields={field: each[good - first] for field, each in group.fields.items()})
+        if bad is not None and len(good) < len(rows):
+            yield Block(rows=rows[bad[rows - first]], fault=fault)
 
     @cached_property
     def _tables(self) -> _Tables:
@@ -113,6 +135,40 @@ class TableRows(Samples):
         return foot.rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """The values of a row group, and which of them do not fit their types."""
+
+    first: int
+    """The number of its first row in the file."""
+    fields: Fields
+    misfits: list[tuple[Numbers, Place]]
+    """The columns that have a row that does not fit."""
+
+    @property
+    def bad(self) -> Mask | None:
+        """The rows that do not fit; None if all do."""
+        found: list[Any] = [column.bad for column, _ in self.misfits]
+        return np.any(found, axis=0) if found else None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return sum(values.nbytes for values in self.fields.values())
+
+    def fault(self, row: int) -> DatasetError:
+        """Word why a row does not fit, by the first of its columns that does not."""
+        column, place = next(
+            (column, place) for column, place in self.misfits if column.bad is not None and column.bad[row]
+        )
+        return column.fault(row, first=self.first, place=place)
+
+    def require(self, rows: list[int]) -> None:
+        """Raise `DatasetError` for the first of these rows that does not fit."""
+        if (bad := self.bad) is not None and (wrong := next((row for row in rows if bad[row]), None)) is not None:
+            raise self.fault(wrong)
+
+
 class _Tables:
     """Open files, and the row groups that were decoded last."""
 
@@ -122,7 +178,8 @@ class _Tables:
         self._ends = [
             np.cumsum([_group(file, number).num_rows for number in range(file.num_row_groups)]) for file in self._open
         ]
-        self._held: OrderedDict[tuple[int, int], Fields] = OrderedDict()
+        self._held: OrderedDict[tuple[int, int], _Group] = OrderedDict()
+        self._require_numbers()
 
     def place(self, file: int, row: int) -> tuple[int, int]:
         ends = self._ends[file]
@@ -132,27 +189,61 @@ class _Tables:
     def rows_of(self, file: int, number: int) -> int:
         return int(_group(self._open[file], number).num_rows)
 
-    def group(self, file: int, number: int) -> Fields:
+    def group(self, file: int, number: int) -> _Group:
         key = (file, number)
         if key not in self._held:
-            self._held[key] = self._decoded(file, number)
-            while len(self._held) > 1 and sum(map(_bytes, self._held.values())) > HELD:
+            self._held[key] = self._converted(file, number)
+            while len(self._held) > 1 and sum(each.bytes for each in self._held.values()) > HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
         return self._held[key]
 
-    def _decoded(self, file: int, number: int) -> Fields:
+    def _converted(self, file: int, number: int) -> _Group:
+        reader, path = self._reader, self._reader.files[file]
+        table = self._decoded(file, number, sorted({name for each in reader.fields.values() for name in each.names}))
+        fields, misfits = {}, []
+        for field, column in reader.fields.items():
+            found = {name: converted(table.column(name), column.dtype) for name in column.names}
+            each = [one.values for one in found.values()]
+            fields[field] = each[0] if isinstance(column.column, str) else np.stack(each, axis=1)
+            misfits += [
+                (one, Place(file=path, name=name, field=field, declared=column))
+                for name, one in found.items()
+                if one.bad is not None
+            ]
+        return _Group(first=int(self._ends[file][number]) - table.num_rows, fields=fields, misfits=misfits)
+
+    def _decoded(self, file: int, number: int, names: list[str]) -> pa.Table:
         path = self._reader.files[file]
-        names = sorted({name for each in self._reader.fields.values() for name in each.names})
         self._require(path, _group(self._open[file], number), set(names))
         try:
-            table = self._open[file].read_row_group(number, columns=names, use_threads=False)
+            return self._open[file].read_row_group(number, columns=names, use_threads=False)
         except (pa.ArrowException, OSError) as fault:
-            raise DatasetError(
-                f"{path} cannot be decoded: {fault}", hint="write it again, and publish a new version"
-            ) from fault
-        first = int(self._ends[file][number]) - table.num_rows
-        return {field: _numbers(table, each, _Place(path, first)) for field, each in self._reader.fields.items()}
+            said = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
+            raise DatasetError(said, hint="write it again, and publish a new version") from fault
+
+    def _require_numbers(self) -> None:
+        """Raise `DatasetError` for a column whose type holds no numbers; of text it names the first value that is none."""
+        for number, (path, file) in enumerate(zip(self._reader.files, self._open, strict=True)):
+            kinds = file.schema_arrow
+            for field, column in self._reader.fields.items():
+                for name in column.names:
+                    place = Place(file=path, name=name, field=field, declared=column)
+                    kind = kinds.field(name).type
+                    require_numbers(kind, place)
+                    if is_text(kind):
+                        raise text_fault(*self._first_text(number, name), kind, place)
+
+    def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
+        """Give the row of a column's first text that is no number, and the text; the first row if all are numbers."""
+        first, said = 0, None
+        for group in range(len(self._ends[file])):
+            texts = self._decoded(file, group, [name]).column(name).cast(pa.string()).to_pylist()
+            if (row := no_number(texts)) is not None:
+                return first + row, texts[row]
+            said = said or next(iter(texts), None)
+            first += len(texts)
+        return 0, said
 
     def _require(self, path: str, group: Any, names: set[str]) -> None:
         """Verify the bytes of the columns that are decoded next."""
@@ -163,128 +254,9 @@ class _Tables:
                 self._files.require(path, first, first + chunk.total_compressed_size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where values stand, for messages: a file, and the row of it that comes first."""
-
-    file: str
-    first: int
-
-    def of(self, name: str, row: int) -> str:
-        return f"row {self.first + row} of column {name!r} of {self.file}"
-
-
-def _numbers(table: pa.Table, column: Column, place: _Place) -> Values:
-    each = [_cast(table.column(name), column.dtype, name, place) for name in column.names]
-    return each[0] if isinstance(column.column, str) else np.stack(each, axis=1)
-
-
-def _cast(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> Values:
-    """Values as numbers of one type, without rounding integers, without wrapping around and without overflow."""
-    if _is_text(values.type):
-        raise _is_no_number(values, dtype, name, place)
-    if values.null_count and not dtype.startswith("float"):
-        row = pc.index(pc.is_null(values), True).as_py()
-        more = f" (and {values.null_count - 1:,} more of its row group)" if values.null_count > 1 else ""
-        said = f"{place.of(name, row)} is missing{more}; {dtype} has no missing values"
-        raise DatasetError(said, hint=f"fill or drop them, or declare a float dtype: --column FIELD={name}:float32")
-    try:
-        found = np.ascontiguousarray(values.cast(pa.from_numpy_dtype(np.dtype(dtype))).to_numpy(), dtype=dtype)
-    except (pa.ArrowException, TypeError) as fault:
-        raise _does_not_fit(values, dtype, name, place) or _other(dtype, name, place, fault) from fault
-    if found.dtype.kind == "f" and np.isinf(found).any() and (too_large := _overflow(values, found, name, place)):
-        raise too_large
-    return found
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(is_(value) for is_ in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-
-
-def _is_no_number(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> DatasetError:
-    """Word a column of text, with the first of its values that is no number, and the fix for what it looks like."""
-    texts = values.cast(pa.string()).to_pylist()
-    row, text = next(((row, text) for row, text in enumerate(texts) if text and not _is_number(text)), (0, texts[0]))
-    said = f"{place.of(name, row)} is the text {_short(text)}; {dtype} holds numbers"
-    if _is_number(str(text)):
-        return DatasetError(f"{said}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])")
-    if _is_number(str(text).replace(",", "").replace(" ", "")):
-        return DatasetError(said, hint=_COMMAS)
-    hint = f"number its categories before publishing: t[{name!r}] = t[{name!r}].astype('category').cat.codes; or leave the column out"
-    return DatasetError(said, hint=hint)
-
-
-_COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _does_not_fit(values: pa.ChunkedArray, dtype: str, name: str, place: _Place) -> DatasetError | None:
-    """Word the first number that a type cannot hold; None if that is not the reason."""
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        return None
-    numbers = values.to_numpy(zero_copy_only=False) if values.null_count else values.to_numpy()
-    low, high = _exact(dtype)
-    with np.errstate(invalid="ignore"):
-        bad = (numbers < low) | (numbers > high) | (np.mod(numbers, 1) != 0 if dtype[0] != "f" else False)
-    if not bad.any():
-        return None
-    row = int(np.flatnonzero(bad)[0])
-    value = numbers[row]
-    if dtype[0] != "f" and np.isfinite(value) and value % 1:
-        return DatasetError(
-            f"{place.of(name, row)} is {value:g}; {dtype} holds whole numbers", hint=f"--column FIELD={name}:float32"
-        )
-    exactly = " exactly" if dtype[0] == "f" else ""
-    wider = {"f": "float64, or int64 for an id", "i": "int64", "u": "int64"}.get(dtype[0], "int64")
-    said = f"{place.of(name, row)} is {value}; {dtype} holds {low:,} to {high:,}{exactly}"
-    return DatasetError(said, hint=f"declare {wider}: --column FIELD={name}:{wider.partition(',')[0]}")
-
-
-def _exact(dtype: str) -> tuple[int, int]:
-    """The whole numbers that a type holds, each of them exactly."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        most = 2 ** (np.finfo(kind).nmant + 1)
-        return -most, most
-    return (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
-
-
-def _overflow(values: pa.ChunkedArray, found: Values, name: str, place: _Place) -> DatasetError | None:
-    before = values.to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(np.isinf(found) & ~np.isinf(before))
-    if not len(rows):
-        return None
-    most = np.finfo(found.dtype).max
-    said = f"{place.of(name, int(rows[0]))} is {before[rows[0]]:g}; {found.dtype} holds up to {most:.3g}"
-    return DatasetError(said, hint=f"divide the column by a constant, or declare --column FIELD={name}:float64")
-
-
-def _other(dtype: str, name: str, place: _Place, fault: Exception) -> DatasetError:
-    first = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
-    hint = f"write the column as numbers: t[{name!r}] = t[{name!r}].astype({dtype!r}); or leave it out"
-    return DatasetError(f"column {name!r} of {place.file} cannot be read as {dtype}: {first}", hint=hint)
-
-
-def _short(text: object) -> str:
-    said = repr(text)
-    return said if len(said) <= _SHOWN else f"{said[:_SHOWN]}..."
-
-
 def _group(file: pq.ParquetFile, number: int) -> Any:
     return file.metadata.row_group(number)
 
 
 def _shape(column: Column) -> tuple[int, ...]:
     return () if isinstance(column.column, str) else (len(column.column),)
-
-
-def _bytes(fields: Fields) -> int:
-    return sum(values.nbytes for values in fields.values())

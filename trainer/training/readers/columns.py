@@ -1,0 +1,258 @@
+"""A table's column as numbers of a declared type, without rounding integers, without wrapping around and without overflow.
+
+A type that holds no numbers is a fault of the whole column; a value that the declared type cannot hold is a fault of its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from trainer.errors import DatasetError
+from trainer.suggest import short
+
+if TYPE_CHECKING:
+    from trainer.data.reader import Column
+
+Values = np.ndarray[Any, Any]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+_NAMED: Final = 8
+"""Columns of one field that a hint repeats."""
+_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a column's values are and how it is declared, for messages."""
+
+    file: str
+    name: str
+    field: str
+    declared: Column
+
+    @property
+    def column(self) -> str:
+        """The column and its file."""
+        return f"column {self.name!r} of {self.file}"
+
+    def option(self, dtype: str) -> str:
+        """Give what to type so that the field has another type."""
+        names = self.declared.names
+        listed = ",".join(names) if len(names) <= _NAMED else f"{names[0]},.."
+        return f"--column {self.field}={listed}:{dtype}"
+
+    def alone(self, dtype: str) -> str:
+        """Give what to type so that the column is a field of its own, of another type."""
+        field = self.field if len(self.declared.names) == 1 else self.name
+        return f"--column {field}={self.name}:{dtype}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """A column's values as numbers, 0 in the rows that do not fit."""
+
+    values: Values
+    bad: Mask | None = None
+    """The rows that do not fit; None if all do."""
+    raw: Values | None = None
+    """The values before they were converted, if some do not fit."""
+    missing: Mask | None = None
+
+    def fault(self, row: int, *, first: int, place: Place) -> DatasetError:
+        """Word why a row does not fit; the column's first row is row `first` of the file."""
+        where, dtype = f"row {first + row} of {place.column}", place.declared.dtype
+        if self.missing is not None and self.missing[row]:
+            hint = f"fill or drop missing values, or declare a float dtype: {place.option('float32')}"
+            return DatasetError(f"{where} is missing; {dtype} has no missing values", hint=hint)
+        assert self.raw is not None  # noqa: S101 - it is kept where a row does not fit
+        value, target = self.raw[row], np.dtype(dtype)
+        if target.kind == self.raw.dtype.kind == "f":
+            said = f"{where} is {value:g}; {dtype} holds up to {np.finfo(target).max:.3g}"
+            return DatasetError(said, hint=f"divide the column by a constant, or declare {place.option('float64')}")
+        if not np.isfinite(float(value)) or value % 1 != 0:
+            said = f"{where} is {value:g}; {dtype} holds whole numbers"
+            return DatasetError(said, hint=f"declare {place.option('float32')}")
+        low, high = _exact(dtype)
+        exactly = " exactly" if target.kind == "f" else ""
+        said = f"{where} is {int(value)}; {dtype} holds {low:,} to {high:,}{exactly}"
+        return DatasetError(said, hint=_wider(int(value), target, place))
+
+
+def require_numbers(kind: pa.DataType, place: Place) -> None:
+    """Raise `DatasetError` unless a type holds numbers of the declared kind; text is another matter: its values are looked at."""
+    dtype = place.declared.dtype
+    if is_text(kind) or _is_number(kind) or (pa.types.is_temporal(kind) and dtype.startswith(("int", "uint"))):
+        return
+    said = f"{place.column} holds {_described(kind)}; {dtype} holds numbers"
+    raise DatasetError(said, hint=_reading(kind, place) or f"write the column as numbers, or leave {place.name!r} out")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are text, also if they are numbered."""
+    plain = _plain(kind)
+    return any(is_(plain) for is_ in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def no_number(texts: list[str | None]) -> int | None:
+    """Give the place of the first text that is no number."""
+    return next((row for row, text in enumerate(texts) if text and not _reads_as_number(text)), None)
+
+
+def text_fault(row: int, text: str | None, kind: pa.DataType, place: Place) -> DatasetError:
+    """Word a column of text by one of its values, and the fix for what that looks like."""
+    text_of, dtype = short(str(text)), place.declared.dtype
+    said = f"{place.column} is text ({_named(kind)}): row {row} is {text_of!r}; {dtype} holds numbers"
+    name = place.name
+    if _reads_as_number(str(text)):
+        return DatasetError(f"{said}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])")
+    if _reads_as_number(str(text).replace(",", "").replace(" ", "")):
+        return DatasetError(said, hint=_COMMAS)
+    hint = (
+        f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); of categories write the numbers: "
+        f"t[{name!r}].astype('category').cat.codes; or leave the column out"
+    )
+    return DatasetError(said, hint=hint)
+
+
+_COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
+
+
+def converted(values: pa.ChunkedArray, dtype: str) -> Numbers:
+    """Give a column's values as numbers of `dtype`; a missing value is NaN in a float type, and does not fit any other."""
+    target, missing = np.dtype(dtype), values.is_null().to_numpy() if values.null_count else None
+    raw = _raw(values, target)
+    bad = _misfit(raw, target)
+    if missing is not None and target.kind != "f":
+        bad = missing if bad is None else bad | missing
+    fits = np.where(bad, 0, raw) if bad is not None and raw.dtype.kind == "O" else raw
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.ascontiguousarray(fits, dtype=target)
+    if target.kind == "f" == raw.dtype.kind and raw.dtype.itemsize > target.itemsize and np.isinf(found).any():
+        too_large = np.isinf(found) & ~np.isinf(raw)
+        bad = too_large if too_large.any() else None
+    if bad is not None or (missing is not None and target.kind == "f"):
+        found = found.copy()  # Arrow's own memory is read-only
+    if missing is not None and target.kind == "f":
+        found[missing] = np.nan
+    if bad is None:
+        return Numbers(values=found)
+    found[bad] = 0
+    return Numbers(values=found, bad=bad, raw=raw, missing=missing)
+
+
+def _raw(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
+    """Give the values as NumPy has them, exactly; missing ones as 0, decimals as what is to be made of them."""
+    kind = _plain(values.type)
+    plain = values.cast(kind) if kind != values.type else values
+    if pa.types.is_null(kind):
+        return np.zeros(len(values), dtype=target)
+    if pa.types.is_temporal(kind):
+        plain = plain.cast(pa.int32() if kind.bit_width == 32 else pa.int64())  # noqa: PLR2004 - bits
+    if pa.types.is_decimal(kind):
+        return _of_decimals(plain, target)
+    if plain.null_count:
+        plain = plain.fill_null(False if pa.types.is_boolean(plain.type) else 0)
+    found: Values = plain.to_numpy()
+    return found
+
+
+def _of_decimals(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
+    """Give decimals as fractions, or, where whole numbers are wanted, as those; as objects if some are none."""
+    filled = values.fill_null(0) if values.null_count else values
+    found: Values
+    try:
+        found = filled.cast(pa.float64() if target.kind == "f" else pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        found = np.array(filled.to_pylist(), dtype=object)
+    return found
+
+
+def _misfit(raw: Values, target: np.dtype[Any]) -> Mask | None:
+    """Give the rows whose number `target` does not hold exactly, but for fractions, which a float type rounds; None if there are none."""
+    kinds = raw.dtype.kind + target.kind
+    if kinds[0] == "b" or kinds == "ff" or raw.dtype == target or not len(raw):
+        return None
+    low, high = _exact(target.name)
+    if kinds[0] in "fO":
+        wide = raw.astype(np.float64, copy=False) if kinds[0] == "f" else raw
+        with np.errstate(invalid="ignore"):
+            bad: Mask = ~((wide >= low) & (wide < high + 1) & (wide % 1 == 0)).astype(bool)
+    elif low <= int(raw.min()) and int(raw.max()) <= high:
+        return None
+    else:
+        bad = (raw < low) | (raw > high)
+    return bad if bad.any() else None
+
+
+def _exact(dtype: str) -> tuple[int, int]:
+    """The whole numbers that a type holds, each of them exactly."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        most = 2 ** (np.finfo(kind).nmant + 1)
+        return -most, most
+    return (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+
+
+def _wider(value: int, target: np.dtype[Any], place: Place) -> str:
+    """Give what to type for a number that is too large: a type that holds it, if there is one."""
+    if target.kind == "f" and abs(value) <= _exact("float64")[1]:
+        return f"declare {place.option('float64')}"
+    if not _exact("int64")[0] <= value <= _exact("int64")[1]:
+        return f"no type holds it exactly: write the column in other numbers, or leave {place.name!r} out"
+    return f"declare {place.alone('int64') if target.kind == 'f' else place.option('int64')}"
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    plain = _plain(kind)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    return any(is_(plain) for is_ in tests)
+
+
+def _named(kind: pa.DataType) -> str:
+    """Name a type as people know it."""
+    return f"categories of type {kind.value_type}" if pa.types.is_dictionary(kind) else str(kind)
+
+
+def _described(kind: pa.DataType) -> str:
+    """Name what values of a type are, and the type."""
+    words = {
+        "points in time": pa.types.is_timestamp,
+        "dates": pa.types.is_date,
+        "times of day": pa.types.is_time,
+        "durations": pa.types.is_duration,
+        "bytes": lambda each: "binary" in str(each),
+    }
+    word = next((word for word, is_ in words.items() if is_(kind)), "values")
+    return f"{word} of type {_named(kind)}"
+
+
+def _reading(kind: pa.DataType, place: Place) -> str:
+    """Say what whole numbers a temporal column is read as if that is declared, and how it becomes a number otherwise."""
+    if not pa.types.is_temporal(kind) or str(kind).startswith("month_day"):
+        return ""
+    column = f"t[{place.name!r}]"
+    unit = _UNITS.get(str(getattr(kind, "unit", "")), "days" if pa.types.is_date32(kind) else "milliseconds")
+    since, otherwise = " since 1970-01-01", f"({column} - {column}.min()).dt.total_seconds()"
+    if pa.types.is_date(kind):
+        otherwise = f"pandas.to_datetime({column}).dt.dayofyear"
+    elif pa.types.is_time(kind):
+        since, otherwise = " since midnight", f"pandas.to_timedelta({column}.astype(str)).dt.total_seconds()"
+    elif pa.types.is_duration(kind):
+        since, otherwise = "", f"{column}.dt.total_seconds()"
+    dtype = "int32" if kind.bit_width == 32 else "int64"  # noqa: PLR2004 - bits
+    return f"{place.alone(dtype)} reads {unit}{since}; or write numbers: {column} = {otherwise}"
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
