@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.cells import cell_len
+
 from trainer.attempts import changes, settings_now, took
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
@@ -225,9 +227,19 @@ def _nearness(origin: str) -> int:
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Rows of cells as aligned lines."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield "  ".join(padded(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """The text with blanks behind it, or before it, up to a width on the terminal, where an East Asian letter takes two places.
+
+    >>> padded("ab", 5), padded("고양", 5), padded("ab", 5, right=True)
+    ('ab   ', '고양 ', '   ab')
+    """
+    blanks = " " * (width - cell_len(text))
+    return f"{blanks}{text}" if right else f"{text}{blanks}"
 
 
 def printable(text: str) -> str:
@@ -274,9 +286,10 @@ def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
     if title != "run":
         yield ""
         yield title
-    width = max((len(name) for name, _ in pairs), default=0)
+    shown = [(printable(name), printable(value)) for name, value in pairs]
+    width = max(cell_len(name) for name, _ in shown)
     margin = "" if title == "run" else "  "
-    yield from (f"{margin}{printable(name).ljust(width)}  {printable(value)}" for name, value in pairs)
+    yield from (f"{margin}{padded(name, width)}  {value}" for name, value in shown)
 
 
 def _lines(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -34,16 +34,13 @@ def test_an_undefined_metric_is_told_with_its_reason(tmp_path: Path) -> None:
     assert lines[1:4] == ["test auc   undefined (one class)", "test loss  0.5000", "undefined  val auc: one class"]
 
 
-def test_the_column_of_names_is_as_wide_as_the_longest(tmp_path: Path) -> None:
+def test_values_begin_in_one_column_after_the_longest_name(tmp_path: Path) -> None:
     mine = session(tmp_path)
-    mine.opened.close(Outcome(status=Status.COMPLETED, metrics={"test_accuracy": 0.5, "test_f1": 0.25}))
-    lines = block(mine, Where(label="here"), metrics=mine.opened.record.outcome.metrics)
-    assert lines[1:] == [
-        "test accuracy  0.5000",
-        "test f1        0.2500",
-        f"record         {mine.shown}",
-        "published      here",
-    ]
+    metrics = {"test_accuracy": 0.85, "test_f1": 1.5e30, "test_정확도": 0.0}
+    mine.opened.close(Outcome(status=Status.COMPLETED, metrics=metrics))
+    lines = block(mine, Where(label="here"), metrics=dict(metrics), more=[("traceback", "log.txt")])
+    assert lines[1:4] == ["test accuracy  0.8500", "test f1        1.500e+30", "test 정확도    0.0000"]
+    assert lines[-1] == "traceback      log.txt"
 
 
 @pytest.mark.parametrize(

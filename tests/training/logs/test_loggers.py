@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from trainer.training.logs.loggers import METRICS, JsonLines, LossLines, finish
+from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish
 from trainer.training.tasks.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
@@ -79,3 +80,15 @@ def test_the_loss_is_told_of_the_optimizers_steps_and_its_mean_at_each_epochs_en
 def test_of_a_step_that_keeps_its_losses_to_itself_nothing_is_told(tmp_path: Path) -> None:
     """It logs what it wants by Lightning's own `log`."""
     assert lines(tmp_path, Net(silent=True)) == []
+
+
+def test_large_and_small_numbers_are_short_in_lines_and_on_the_bar() -> None:
+    said: list[str] = []
+    net = Net()
+    metrics = {"val_loss": torch.tensor(1e30), "val_r2": torch.tensor(3e-7)}
+    place = {"current_epoch": 0, "max_epochs": 1, "global_step": 3, "is_global_zero": True}
+    trainer: Any = SimpleNamespace(callback_metrics=metrics, progress_bar_metrics={}, loggers=[], **place)
+    EpochLines(said.append).on_train_epoch_end(trainer, net)
+    assert "val_loss 1.000e+30  val_r2 3.000e-07" in said[0]
+    net.learned.update(torch.tensor(1e30), 1)
+    assert Bar().get_metrics(trainer, net) == {"train_loss": "1.000e+30"}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
+
+from trainer.cli.run_page import padded, printable
 from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 _MOST: Final = 40
 """Classes that are shown; `--json` lists all."""
+_NAME: Final = 1
+"""The column of the names, the only one of words."""
 
 
 def class_table(classes: Sequence[ClassCount]) -> list[str]:
@@ -24,17 +29,13 @@ def class_table(classes: Sequence[ClassCount]) -> list[str]:
     rows += [
         (
             str(each.number),
-            short(each.name) or "(no name)",
+            printable(short(each.name)) or "(no name)",
             *(f"{each.splits[name]:,}" for name in splits),
             f"{each.samples:,}",
         )
         for each in classes[:_MOST]
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"  {row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))
-        for row in rows
-    ]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = ["".join(f"  {padded(row[at], widths[at], right=at != _NAME)}" for at in range(len(row))) for row in rows]
     more = len(classes) - _MOST
     return [*lines, f"  and {counted(more, 'more class')}: --json lists all"] if more > 0 else lines

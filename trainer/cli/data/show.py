@@ -14,6 +14,7 @@ from trainer.cli.data.class_table import class_table
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.data.sample_picture import draw_samples
 from trainer.cli.progress import readable
+from trainer.cli.run_page import columns
 from trainer.data.dataset import dataset_names, load_dataset
 from trainer.data.reader import Images
 from trainer.data.splits import worded
@@ -64,9 +65,7 @@ def _print_table(rows: list[tuple[Dataset, dict[str, Any]]]) -> None:
                 dataset.licence,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(columns(table)))
 
 
 def show(words: Namespace, places: Places) -> int:

@@ -64,10 +64,10 @@ def closing(session: Session) -> Iterator[None]:
         _close(session, status, reason=_reason(told))
         left_here = Where(fault=f"a run that is {status} is published when you say so")
         where = published(session) if status is Status.PREEMPTED else left_here
-        lines = [*block(session, where, metrics={}), *([f"traceback  {session.shown_log}"] if traced else [])]
+        more = [("traceback", session.shown_log)] if traced else []
         if made_no_step(session.opened.record):
-            lines.append("steps      none; kept for its traceback, and `latest` passes it over")
-        print("\n".join(lines), file=sys.stderr)
+            more.append(("steps", "none; kept for its traceback, and `latest` passes it over"))
+        print("\n".join(block(session, where, metrics={}, more=more)), file=sys.stderr)
         if told is fault:
             raise
         raise told from fault

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Final, TextIO
 from trainer.actions.publish_run import publish_run
 from trainer.actions.setup import LOCAL_STORE
 from trainer.cli.places import store_at
+from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
 from trainer.digest import canonical
 from trainer.errors import RepriseError
+from trainer.metric_text import metric_text
 from trainer.record import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
@@ -59,24 +61,28 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
     return 0
 
 
-def block(session: Session, where: Where, *, metrics: Mapping[str, JsonValue]) -> list[str]:
-    """The lines that a person reads: the run, its metrics, its record, where it is."""
-    record = session.opened.record
-    rows = [
-        ("run", f"{record.run} ({record.outcome.status})"),
-        *((name.replace("_", " "), _value(record, name, value)) for name, value in sorted(metrics.items())),
-        *(
-            ("undefined", f"{name.replace('_', ' ')}: {why}")
-            for name, why in sorted(record.outcome.undefined.items())
-            if name not in metrics and metrics
-        ),
-        ("record", session.shown),
-        ("published", f"local only: {as_on_host(where.fault)}" if where.fault else where.label or ""),
-        *([("", spelled(f"reprise runs publish {record.run}{_elsewhere()}"))] if where.fault else []),
-        *([("go on", spelled(f"reprise train --resume {record.run}"))] if record.outcome.status in _STOPPED else []),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return [f"{name:{width}}  {text}" for name, text in rows]
+def block(
+    session: Session, where: Where, *, metrics: Mapping[str, JsonValue], more: Sequence[tuple[str, str]] = ()
+) -> list[str]:
+    """The lines that a person reads: the run, its metrics, its record, where it is, and whatever else is to be named."""
+    return list(columns([*_rows(session.opened.record, session, where, metrics), *more]))
+
+
+def _rows(
+    record: Record, session: Session, where: Where, metrics: Mapping[str, JsonValue]
+) -> Iterator[tuple[str, str]]:
+    yield "run", f"{record.run} ({record.outcome.status})"
+    for name, value in sorted(metrics.items()):
+        yield name.replace("_", " "), _value(record, name, value)
+    for name, why in sorted(record.outcome.undefined.items()):
+        if metrics and name not in metrics:
+            yield "undefined", f"{name.replace('_', ' ')}: {why}"
+    yield "record", session.shown
+    yield "published", f"local only: {as_on_host(where.fault)}" if where.fault else str(where.label)
+    if where.fault:
+        yield "", spelled(f"reprise runs publish {record.run}{_elsewhere()}")
+    if record.outcome.status in _STOPPED:
+        yield "go on", spelled(f"reprise train --resume {record.run}")
 
 
 def _elsewhere() -> str:
@@ -87,7 +93,9 @@ def _elsewhere() -> str:
 
 def _value(record: Record, name: str, value: JsonValue) -> str:
     why = record.outcome.undefined.get(name)
-    return f"{value:.4f}" if why is None else f"undefined ({why})"
+    if why is not None:
+        return f"undefined ({why})"
+    return metric_text(value) if isinstance(value, float) else str(value)
 
 
 def published(session: Session) -> Where:

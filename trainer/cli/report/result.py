@@ -12,6 +12,7 @@ from trainer.attempts import settings_now
 from trainer.cli.report.parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
 from trainer.cli.run_page import spent
 from trainer.drawing.markup import Markup, cut, joined, tag
+from trainer.metric_text import metric_text
 from trainer.record import Status
 from trainer.settings import GIVEN
 
@@ -180,7 +181,7 @@ def _tiles(record: Record) -> Markup | None:
 def _tile(record: Record, name: str, found: JsonValue) -> str:
     if name in record.outcome.undefined:
         return "undefined"
-    return f"{found:.4f}" if isinstance(found, float) else number(found)
+    return metric_text(found) if isinstance(found, float) else number(found)
 
 
 def _also(record: Record) -> Markup | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.cells import cell_len
+
 from trainer.attempts import TO, settings_now
 from trainer.cli.run_page import headline, printable, short, spent, status
 from trainer.settings import GIVEN
@@ -107,4 +109,4 @@ def fitted(lines: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str
 
 def _width(lines: Sequence[tuple[str, ...]]) -> int:
     columns = zip(*lines, strict=True)
-    return sum(max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns) - 2
+    return sum(max(cell_len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns) - 2

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from trainer.digest import canonical
 from trainer.ledger import configured
+from trainer.metric_text import metric_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -149,9 +150,10 @@ class Bar(RichProgressBar):
     """Lightning's bar, with epochs counted from 1, as everywhere else, and the training loss."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Add the training loss to what a bar shows."""
+        """Add the training loss to what a bar shows, and write numbers as everywhere else."""
         last = _losses(pl_module).last
-        return {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
+        shown = {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
+        return {name: metric_text(value) if isinstance(value, float) else value for name, value in shown.items()}
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
@@ -179,7 +181,7 @@ class EpochLines(Callback):
             return
         undefined = getattr(pl_module, "undefined", {})
         shown = {
-            name: "undefined" if name in undefined else f"{float(value):.4f}"
+            name: "undefined" if name in undefined else metric_text(float(value))
             for name, value in trainer.callback_metrics.items()
             if name.startswith(("train_loss_mean", "val_"))
         }

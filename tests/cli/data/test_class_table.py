@@ -1,0 +1,26 @@
+"""The table of classes lines up on a terminal, whatever alphabet their names are of."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from trainer.actions.check_pictures import ClassCount
+from trainer.cli.data.class_table import class_table
+
+
+def test_columns_line_up_beside_wide_letters() -> None:
+    classes = [
+        ClassCount(number=at, name=name, samples=3, splits={"train": 3}) for at, name in enumerate(("고양이", "dog"))
+    ]
+    lines = class_table(classes)
+    assert lines == [
+        "  class  name    train  all",
+        "      0  고양이      3    3",
+        "      1  dog         3    3",
+    ]
+    assert len({cell_len(line) for line in lines}) == 1
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    (_, line) = class_table([ClassCount(number=0, name="a\x1b[2J", samples=1, splits={"train": 1})])
+    assert r"a\x1b[2J" in line
