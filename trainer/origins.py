@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from trainer.document import parse_toml
 from trainer.errors import DocumentError, SettingError, UsageError
 from trainer.plain_text import read_text
+from trainer.redaction import REDACTOR
 from trainer.setting_faults import (
     all_of,
     disagreement,
@@ -135,6 +136,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
         _Read(Origin.ENVIRONMENT, _from_environment(origins.environ), f"by an environment variable ({_PREFIX}...)"),
         _Read(Origin.FILE, _from_file(origins.file), f"in {origins.file}"),
     ]
+    _keep_out_of_texts(settings, read)
     faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
     sources, misfits = _sources(settings, read)
     token = given.set(tuple(sources))
@@ -161,6 +163,15 @@ class _Read(NamedTuple):
     def is_text(self) -> bool:
         """Whether its values are texts, which have no type yet."""
         return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+
+
+def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) -> None:
+    """Have every secret that was given redacted wherever text leaves this process."""
+    fields = settings.__pydantic_fields__
+    for values in (each.values for each in read):
+        for name, value in values.items():
+            if name in fields and is_secret(fields[name]) and isinstance(value, str):
+                REDACTOR.add(name, value)
 
 
 def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> Iterator[SettingError]:

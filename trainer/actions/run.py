@@ -38,6 +38,7 @@ from trainer.record import (
     new_run_id,
     read_record,
 )
+from trainer.redaction import REDACTOR
 from trainer.seal import Claim, Published, read_claim
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class OpenRun:
             "outcome": outcome or self.record.outcome,
             "circumstances": circumstances or self.record.circumstances,
         }
-        record = self.record.model_copy(update=changed)
+        record = _redacted(self.record.model_copy(update=changed))
         write_whole(self.folder / RECORD, record.to_json())
         self.record = record
 
@@ -188,13 +189,15 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     number = len(earlier) + 1
     place = folder / ATTEMPTS / str(number)
     _claim(place)
-    record = Record(
-        run=folder.name,
-        attempt=number,
-        identity=identity,
-        ingredients=ingredients,
-        circumstances=circumstances,
-        outcome=Outcome(status=Status.RUNNING),
+    record = _redacted(
+        Record(
+            run=folder.name,
+            attempt=number,
+            identity=identity,
+            ingredients=ingredients,
+            circumstances=circumstances,
+            outcome=Outcome(status=Status.RUNNING),
+        )
     )
     mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
     write_whole(place / CLAIM, mine.to_json())
@@ -206,6 +209,16 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
         opened.let_go()
         raise
     return opened
+
+
+def _redacted(record: Record) -> Record:
+    """The record without values of secrets, in all that its identity does not depend on."""
+    changed: dict[str, Outcome | Circumstances] = {}
+    for name, part in (("circumstances", record.circumstances), ("outcome", record.outcome)):
+        text = part.model_dump_json()
+        if (clean := REDACTOR.redact(text)) != text:
+            changed[name] = type(part).model_validate_json(clean)
+    return record.model_copy(update=changed) if changed else record
 
 
 def is_alive(attempt: Path) -> bool:

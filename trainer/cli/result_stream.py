@@ -11,6 +11,8 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
+from trainer.cli.output import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,7 +26,7 @@ def result_stream() -> Iterator[TextIO]:
     out: TextIO = sys.stdout
     out.flush()
     if _descriptor(out) == _STDOUT:
-        out = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", errors="backslashreplace")
+        out = redacted(os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", errors="backslashreplace"))
         os.dup2(_STDERR, _STDOUT)
     with redirect_stdout(sys.stderr):
         yield out

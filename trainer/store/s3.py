@@ -21,9 +21,11 @@ import boto3
 import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.credentials import Credentials, RefreshableCredentials
 
 from trainer.digest import digest_of_blocks
 from trainer.errors import AlteredError, ObjectMissingError, StoreDeniedError, StoreError
+from trainer.redaction import REDACTOR
 from trainer.store import multipart
 from trainer.store.contract import AGAIN, checked, not_kept, verify, whole
 from trainer.store.s3_errors import RACING, TAKEN, code_of, no_bucket, refuse_redirect, require_object, translated
@@ -254,6 +256,7 @@ class S3Store:
             region_name=access.region,
             botocore_session=_session(access.profile),
         )
+        _keep_out_of_texts(session)
         try:
             client = _client(session, access, _PATIENCE)
         except ValueError as fault:
@@ -279,6 +282,14 @@ def _other_length(key: str, label: str, *, found: int | None, length: int) -> Al
     if found is None or found < length:
         return whole(key, label)
     return AlteredError(f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN)
+
+
+def _keep_out_of_texts(session: boto3.session.Session) -> None:
+    """Have the store's keys redacted; those of a machine's role change, and are in no text that a user wrote."""
+    found = session.get_credentials()
+    if isinstance(found, Credentials) and not isinstance(found, RefreshableCredentials):
+        REDACTOR.add("the store's secret key", found.secret_key)
+        REDACTOR.add("the store's token", found.token)
 
 
 def _session(profile: str | None) -> botocore.session.Session | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.redaction import REDACTOR
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,7 +81,7 @@ class Session:
     def note(self, text: str) -> None:
         """Keep it in the attempt's log alone."""
         with (self.opened.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(text + "\n")
+            log.write(REDACTOR.redact(text) + "\n")
 
     @property
     def shown(self) -> str:

@@ -19,8 +19,9 @@ from trainer.ledger import configured
 _VECTOR_OPS: Final = """
 acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc
 """
-_NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation")
-_CUBLAS: Final = "CUBLAS_WORKSPACE_CONFIG"
+_NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_CUBLAS: Final = "Deterministic behavior was enabled with either"
+"""How torch begins the two texts (aten/src/ATen/Context.cpp): the same words in the middle of another text are that text's own."""
 
 
 @configured
@@ -74,8 +75,8 @@ def warm_up() -> None:
 def translated(fault: RuntimeError) -> NotDeterministicError | None:
     """Word torch's refusal of an operation without a deterministic kernel; `None` when the failure is another."""
     text = str(fault)
-    found = _NO_KERNEL.search(text)
-    if found is None and not ("deterministic" in text.lower() and _CUBLAS in text):
+    found = _NO_KERNEL.match(text)
+    if found is None and not text.startswith(_CUBLAS):
         return None
     name = found[1] if found else "a matrix product of cuBLAS"
     return NotDeterministicError(

@@ -1,0 +1,99 @@
+"""Removes the values of secrets from text that leaves a process: terminal, log, record, messages as JSON.
+
+Values are found in every encoding that occurs in messages: plain, as Python and JSON write texts, in a URL, in base64 at any place of a
+longer body, in hexadecimal digits, in HTML. It is a net below the rules that keep secrets out of texts, not a replacement for them: a value
+that is printed in pieces is not found.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+SHORTEST: Final = 8
+"""Characters: a shorter value would be found in many words."""
+_NAMES: Final = re.compile(r"(?i)(^|_)(key|pat|pwd|dsn)(_|$)|token|secret|passw|credential|apikey")
+
+
+class Redactor:
+    """Replaces the values that it was given by the names of their secrets."""
+
+    def __init__(self) -> None:
+        """Begin with no values."""
+        self._names: dict[str, str] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, name: str, value: str | None) -> None:
+        """Redact `value` from now on, as `[redacted: NAME]`; a value of less than 8 characters is not redacted."""
+        if value is None or len(value) < SHORTEST:
+            return
+        for form in _encodings(value):
+            self._names.setdefault(form, name)
+        longest_first = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        """Redact the value of each variable whose name is that of a secret, as WANDB_API_KEY."""
+        for name, value in environ.items():
+            if is_secret_name(name):
+                self.add(name, value)
+
+    def redact(self, text: str) -> str:
+        """The text without the values.
+
+        >>> redactor = Redactor()
+        >>> redactor.add("TOKEN", "s3cr3t-value")
+        >>> redactor.redact("GET /?t=s3cr3t-value"), redactor.redact("no secret")
+        ('GET /?t=[redacted: TOKEN]', 'no secret')
+        """
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda found: f"[redacted: {self._names[found[0]]}]", text)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret.
+
+    >>> is_secret_name("AWS_SECRET_ACCESS_KEY"), is_secret_name("AWS_ACCESS_KEY_ID"), is_secret_name("KEYBOARD")
+    (True, False, False)
+    """
+    return _NAMES.search(name) is not None and not name.lower().endswith("_id")
+
+
+def _encodings(value: str) -> Iterator[str]:
+    """The forms in which a value stands in text."""
+    data = value.encode("utf-8", "surrogateescape")
+    forms = {
+        value,
+        repr(value)[1:-1],
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(data, safe=""),
+        quote(data),
+        quote_plus(data),
+        html.escape(value),
+        data.hex(),
+        data.hex().upper(),
+    }
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        forms |= {_inner(encode, data, before) for before in range(3)}
+    yield from (form for form in forms if len(form) >= SHORTEST)
+
+
+def _inner(encode: Callable[[bytes], bytes], data: bytes, before: int) -> str:
+    """What base64 makes of `data` after that many bytes, whatever these and those that follow are."""
+    text = encode(b"\0" * before + data).decode().rstrip("=")
+    first = -(-before * 8 // 6)
+    whole = (before + len(data)) * 8 // 6
+    return text[first:whole]
+
+
+REDACTOR: Final = Redactor()
+"""This process's own: a secret is known where it is read, and texts leave from many places."""
