@@ -7,7 +7,9 @@ mean. Text in an unmarked encoding that is not UTF-8 is an error that names the 
 from __future__ import annotations
 
 import codecs
+import os
 import stat
+from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import DocumentError
@@ -15,6 +17,8 @@ from trainer.errors import DocumentError
 if TYPE_CHECKING:
     from pathlib import Path
 
+LARGEST: Final = 32 << 20
+"""Bytes of a document: a record with its inventory and a list of some 100,000 files."""
 _MARKS: Final = (  # the longer marks first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -25,25 +29,43 @@ _MARKS: Final = (  # the longer marks first: the mark of UTF-32 begins with that
 _HINT: Final = "save it as UTF-8"
 
 
-def read_text(path: Path, *, most: int | None = None) -> str:
+def read_text(path: Path, *, most: int = LARGEST) -> str:
     """Read a text file of at most `most` bytes, with LF line ends. Raises `DocumentError` if it cannot be read or decoded."""
+    return decode_text(read_bytes(path, most=most), where=str(path))
+
+
+def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
+    """Read a file of at most `most` bytes, without waiting for a pipe or a device. Raises `DocumentError` if it cannot be read."""
     try:
-        found = path.stat()
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-            said = f"{path} is a named pipe or a device; expected a file: it is read more than once"
-            raise DocumentError(said, hint="write its contents into a file")
-        if most is not None and found.st_size > most:
-            raise DocumentError(f"{path} has {found.st_size} bytes; expected at most {most}", hint="check the name")
-        raw = path.read_bytes()
+        with FileIO(path, opener=_open_at_once) as file:
+            return _whole(file, path, most)
     except FileNotFoundError as fault:
         raise DocumentError(f"{path} does not exist", hint="check the name") from fault
     except IsADirectoryError as fault:
         raise DocumentError(f"{path} is a folder; expected a file", hint="name the file in it") from fault
     except PermissionError as fault:
         raise DocumentError(f"{path} cannot be read by this user", hint="change its permissions") from fault
-    except OSError as fault:
-        raise DocumentError(f"{path} cannot be read: {fault.strerror}", hint="check the name") from fault
-    return decode_text(raw, where=str(path))
+    except (OSError, ValueError) as fault:  # ValueError: a NUL in the name
+        reason = fault.strerror if isinstance(fault, OSError) else fault
+        raise DocumentError(f"{path} cannot be read: {reason}", hint="check the name") from fault
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file as `open` does; a pipe without a writer opens too, and a terminal does not become this process's own."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _whole(file: FileIO, path: Path, most: int) -> bytes:
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        said = f"{path} is a named pipe or a device; expected a file: it is read more than once"
+        raise DocumentError(said, hint="write its contents into a file")
+    raw = bytearray()
+    while found.st_size <= most and len(raw) <= most and (block := file.read(most + 1 - len(raw))):
+        raw += block
+    if (size := max(found.st_size, len(raw))) > most:
+        raise DocumentError(f"{path} has {size} bytes; expected at most {most}", hint="check the name")
+    return bytes(raw)
 
 
 def decode_text(raw: bytes, *, where: str) -> str:

@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, JsonValue
+from pydantic import AwareDatetime, BaseModel, Field, FiniteFloat, JsonValue
 
 from trainer.digest import Digest, canonical, digest_of_document
-from trainer.document import Document, parse_json
+from trainer.document import Count, Document, OneLine, Seconds, json_value, typed
 from trainer.errors import DocumentError
 
 FORMAT: Final = "reprise.run/1"
 RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
+MOST_ATTEMPTS: Final = 9_999
+"""Of a run: they are looked for one by one."""
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -53,7 +55,7 @@ class Knowledge(StrEnum):
 class DatasetIngredient(Document):
     """A dataset by what it contains: repacking or republishing the same files changes nothing here."""
 
-    version: int
+    version: Count
     content: Digest
 
 
@@ -61,7 +63,7 @@ class Determinism(Document):
     """What holds the bits still."""
 
     level: Literal["off", "machine", "portable"]
-    threads: int = Field(ge=1)
+    threads: Count = Field(ge=1)
     capabilities: dict[str, str] = {}
     """Variables that cap which instructions libraries may use, where the level sets them."""
 
@@ -70,16 +72,16 @@ class Device(Document):
     """The kind of device and how the work is spread."""
 
     accelerator: Literal["cpu", "cuda"]
-    world_size: int = Field(ge=1)
+    world_size: Count = Field(ge=1)
     precision: str
-    workers: int | None = None
+    workers: Count | None = None
     """Loader workers: an ingredient at determinism `off` only; elsewhere they do not bear on the result."""
 
 
 class Ingredients(Document):
     """Everything that determines a run."""
 
-    experiment: str
+    experiment: OneLine
     settings: dict[str, JsonValue]
     """The values of the settings that bear on the result."""
     source: Digest
@@ -101,13 +103,13 @@ class Source(Document):
     """Where the source came from."""
 
     how: Literal["mounted", "baked"]
-    commit: str = "unknown"
+    commit: OneLine = "unknown"
     dirty: bool | None = None
     """Whether files differed from the commit; `None` where git cannot tell."""
     submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
     """The commit of each git submodule, by its path. Its files are part of the source like all others."""
-    files: int = 0
-    bytes: int = 0
+    files: Count = 0
+    bytes: Count = 0
     left_out: list[str] = []
     """Files that were not captured, each with the reason."""
 
@@ -143,7 +145,7 @@ class Inventory(Document):
     distributions: dict[str, Distribution] = {}
     system: dict[str, str] = {}
     """System packages and their versions."""
-    libraries: dict[str, int] = {}
+    libraries: dict[str, Count] = {}
     """Shared libraries mapped into the process, with their size in bytes."""
     roots: list[str] = []
     """Where modules are imported from, in order."""
@@ -152,11 +154,11 @@ class Inventory(Document):
 class Gpu(Document):
     """One GPU, by NVML."""
 
-    name: str
-    uuid: str
-    memory: int
+    name: OneLine
+    uuid: OneLine
+    memory: Count
     """Bytes."""
-    multiprocessors: int | None = None
+    multiprocessors: Count | None = None
     capability: str | None = None
     """Compute capability, as `9.0`."""
 
@@ -164,14 +166,14 @@ class Gpu(Document):
 class Host(Document):
     """The machine."""
 
-    name: str
-    system: str
-    kernel: str
-    cpu: str
+    name: OneLine
+    system: OneLine
+    kernel: OneLine
+    cpu: OneLine
     cpu_flags: Digest | None = None
-    cores: int
+    cores: Count
     """Cores this process may use."""
-    memory: int
+    memory: Count
     """Bytes."""
     gpus: list[Gpu] = []
     driver: str | None = None
@@ -189,9 +191,9 @@ class Imported(Document):
 class Timing(Document):
     """When, by the wall clock; how long, by a monotonic one, in seconds."""
 
-    started: datetime
-    seconds: float | None = None
-    stages: dict[str, float] = {}
+    started: AwareDatetime
+    seconds: Seconds | None = None
+    stages: dict[str, Seconds] = {}
     """Seconds spent in each stage: identify, fetch, train, close."""
 
 
@@ -244,16 +246,16 @@ class File(Document):
     """A file of the run."""
 
     path: str
-    size: int = Field(ge=0)
+    size: Count
     sha256: Digest
 
 
 class EvaluatedWeights(Document):
     """The weights that the test measured: those of the last checkpoint, or of the best by `monitor`."""
 
-    epoch: int = Field(ge=0)
+    epoch: Count
     """Epochs that had begun, the first being 1; 0 before any."""
-    step: int = Field(ge=0)
+    step: Count
     """Optimizer steps that had been made."""
 
 
@@ -269,7 +271,7 @@ class Outcome(Document):
     """Why a result metric is NaN, by its name: no net has that metric on these samples, or this net gave NaN."""
     telemetry: dict[str, JsonValue] = {}
     """Throughput and the like: measured, not a result."""
-    steps: int | None = None
+    steps: Count | None = None
     """Optimizer steps taken."""
     evaluated: EvaluatedWeights | None = Field(default=None, exclude_if=lambda found: found is None)
     """Which weights the test measured; `None`: there was no test, or an earlier version recorded none."""
@@ -289,7 +291,7 @@ class Record(Document):
 
     format: Literal["reprise.run/1"] = FORMAT
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
-    attempt: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1, le=MOST_ATTEMPTS)
     identity: Digest
     ingredients: Ingredients
     circumstances: Circumstances
@@ -316,11 +318,16 @@ class _Versioned(BaseModel):
 
 def read_record(text: str | bytes, *, where: str) -> Record:
     """Read a record of any version released so far. Raises `DocumentError`, naming `where` and the fault."""
-    written = parse_json(text, _Versioned, where=where).format
+    return typed_record(json_value(text, where=where), where=where)
+
+
+def typed_record(content: object, *, where: str) -> Record:
+    """Make a document of any version released so far a record. Raises `DocumentError`."""
+    written = typed(content, _Versioned, where=where).format
     if written != FORMAT:
         said = f"{where} is written in the format {written!r}; this version of Reprise reads {FORMAT!r}"
         raise DocumentError(said, hint="use the version of Reprise that wrote it, or a newer one")
-    return parse_json(text, Record, where=where)
+    return typed(content, Record, where=where)
 
 
 def new_run_id(now: datetime | None = None) -> str:

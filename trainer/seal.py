@@ -15,13 +15,13 @@ from typing import Final, Literal
 from pydantic import Field, JsonValue
 
 from trainer.digest import Digest, canonical, digest_of_bytes, digest_of_document
-from trainer.document import Document, parse_json
+from trainer.document import Document, OneLine, parse_json
 from trainer.errors import DocumentError
 from trainer.paths import collision, path_fault
-from trainer.record import RUN_ID, File, Record, read_record
+from trainer.record import MOST_ATTEMPTS, RUN_ID, File, Record, typed_record
 
-LARGEST: Final = 32 << 20
-"""Bytes of a seal or a claim: a record with its inventory and a list of some 100,000 files."""
+SMALL: Final = 1 << 16
+"""Bytes of a document with a few fields: a claim, a note about a publication."""
 MOST_FILES: Final = 100_000
 
 
@@ -30,9 +30,9 @@ class Claim(Document):
 
     format: Literal["reprise.claim/1"] = "reprise.claim/1"
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
     identity: Digest
-    host: str
+    host: OneLine
     token: str = Field(pattern=r"^[0-9a-f]{32}$")
 
     def to_json(self) -> bytes:
@@ -67,7 +67,7 @@ class Published(Document):
     """Left beside a local record once the attempt is in a store."""
 
     format: Literal["reprise.published/1"] = "reprise.published/1"
-    store: str
+    store: OneLine
     sealed: Digest
     record: Digest | None = None
     """Of the bytes of `record.json`; absent in notes of earlier versions."""
@@ -95,13 +95,13 @@ def sealed_key(run: str, attempt: int) -> str:
 
 def read_claim(text: bytes, *, where: str) -> Claim:
     """Read a claim. Raises `DocumentError`."""
-    return parse_json(text, Claim, where=where)
+    return parse_json(text, Claim, where=where, most=SMALL)
 
 
 def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sealed, Record]:
     """Read the seal of an attempt and the record in it. Raises `DocumentError` for a seal that does not hold together."""
     sealed = parse_json(text, Sealed, where=where)
-    record = read_record(sealed.record_text(), where=f"the record in {where}")
+    record = typed_record(sealed.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
         found = f"run {record.run}, attempt {record.attempt}"
         raise DocumentError(

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from trainer.store.contract import Store
 
-_SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,5}})/sealed\.json")
+_SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,3}})/sealed\.json")
 _AT_ONCE: Final = 16
+_EARLIER: Final = 100
+"""Attempts before the last one that are read of a run in the store."""
 
 
 class Where(StrEnum):
@@ -68,7 +70,15 @@ def local_ids(runs: Path) -> list[str]:
     """The ids of the runs on this machine, in order."""
     if not runs.is_dir():
         return []
-    return sorted(path.name for path in runs.iterdir() if is_run_id(path.name) and (path / ATTEMPTS).is_dir())
+    return sorted(path.name for path in runs.iterdir() if is_run_id(path.name) and _may_hold_attempts(path))
+
+
+def _may_hold_attempts(folder: Path) -> bool:
+    """Whether there are attempts in a run's folder, or this user cannot look: `local_run` says so."""
+    try:
+        return (folder / ATTEMPTS).is_dir()
+    except OSError:
+        return True
 
 
 def remote_ids(store: Store) -> dict[str, int]:
@@ -82,7 +92,11 @@ def remote_ids(store: Store) -> dict[str, int]:
 
 def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None) -> Listed:
     """A run on this machine; `remote` is what is in the store that was asked."""
-    numbers = recorded(runs / run) or attempts(runs / run)
+    try:
+        numbers = recorded(runs / run) or attempts(runs / run)
+    except OSError as failure:
+        said = f"{runs / run} cannot be read: {failure.strerror}"
+        return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=said)
     number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
     store = None
@@ -118,9 +132,15 @@ def remote_run(store: Store, run: str, attempt: int) -> Listed:
     except RepriseError as failure:
         fault = failure.message
         return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault)
-    earlier = _readable(partial(_sealed, store, run, number) for number in range(1, attempt))
+    numbers = [number for number in _sealed_numbers(store, run) if number < attempt] if attempt > 1 else []
+    earlier = _readable(partial(_sealed, store, run, number) for number in numbers[-_EARLIER:])
     where, address = Where.REMOTE, store.label
     return Listed(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
+
+
+def _sealed_numbers(store: Store, run: str) -> list[int]:
+    keys = store.keys(f"runs/{run}/attempts/")
+    return sorted(int(match[2]) for key in keys if (match := _SEALED.fullmatch(key)))
 
 
 def _sealed(store: Store, run: str, attempt: int) -> Record:

@@ -7,7 +7,6 @@ once do the same work once more.
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -26,11 +25,13 @@ from trainer.actions.run import (
 )
 from trainer.actions.transfer import read_small
 from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.document import json_value, typed
 from trainer.errors import AlteredError, MachineError, RunError
 from trainer.host.atomic import write_whole
 from trainer.host.source import ARCHIVE
+from trainer.plain_text import read_bytes
 from trainer.record import File, Record, Status
-from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
+from trainer.seal import SMALL, Claim, Published, Sealed, claim_key, read_claim, sealed_key
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
         said = f"run {record.run} is still running, or its process was killed; only a run that is over is published"
         raise RunError(said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --dead`")
     _claim(place, record, store)
-    sealed = Sealed(
-        record=json.loads((place / RECORD).read_bytes()), files=record.outcome.files, source=source_of(folder)
-    )
+    sealed = seal_of(place, record)
     _bring_all(sealed, place, folder, store, progress=progress)
     note = _seal(place, record, store, sealed)
     if published(place) != note:
@@ -75,12 +74,23 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     return note
 
 
+def seal_of(attempt: Path, record: Record) -> Sealed:
+    """The seal of an attempt as its files are now. Raises `DocumentError`."""
+    path = attempt / RECORD
+    content = {
+        "record": json_value(read_bytes(path), where=str(path)),
+        "files": record.outcome.files,
+        "source": source_of(attempt.parents[1]),
+    }
+    return typed(content, Sealed, where=f"the seal of {path}")
+
+
 def _claim(place: Path, record: Record, store: Store) -> None:
     """Make sure that this attempt is ours: the claim was written when it was opened, and the first of a name holds."""
     key, path = claim_key(record.run, record.attempt), place / CLAIM
     if not path.is_file():
         raise RunError(f"{path} is gone: whose attempt this is cannot be told", hint="put it back, and publish again")
-    mine = path.read_bytes()
+    mine = read_bytes(path, most=SMALL)
     if store.create(key, mine):
         return
     theirs: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
@@ -94,7 +104,7 @@ def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> 
     path = folder / ATTEMPTS / str(number) / CLAIM
     host = record.circumstances.host.name
     nobody = Claim(run=record.run, attempt=number, identity=record.identity, host=host, token="0" * 32)
-    store.create(claim_key(record.run, number), path.read_bytes() if path.exists() else nobody.to_json())
+    store.create(claim_key(record.run, number), read_bytes(path, most=SMALL) if path.exists() else nobody.to_json())
 
 
 def source_of(folder: Path) -> File | None:

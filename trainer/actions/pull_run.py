@@ -22,6 +22,7 @@ from trainer.digest import canonical, digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.source import ARCHIVE, COPY, thaw, unpack
+from trainer.record import MOST_ATTEMPTS
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
 if TYPE_CHECKING:
@@ -42,14 +43,12 @@ _AT_ONCE = 8
 
 def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
     """The published attempts of a run, in order; one that was claimed and never sealed is passed over."""
-    number = 1
-    while True:
+    for number in range(1, MOST_ATTEMPTS + 1):
         key = sealed_key(run, number)
         if store.size(key) is not None:
             yield read_sealed(read_small(store, key), run=run, attempt=number, where=f"{key} in {store.label}")
         elif store.size(claim_key(run, number)) is None:
             return
-        number += 1
 
 
 def pull_run(

@@ -23,10 +23,11 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.digest import digest_of_bytes, digest_of_file
-from trainer.document import parse_json
+from trainer.document import read_json
 from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.paths import path_fault
+from trainer.plain_text import read_bytes
 from trainer.record import (
     Circumstances,
     File,
@@ -39,7 +40,7 @@ from trainer.record import (
     read_record,
 )
 from trainer.redaction import REDACTOR
-from trainer.seal import Claim, Published, read_claim
+from trainer.seal import SMALL, Claim, Published, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,23 +97,17 @@ def record_of(folder: Path, attempt: int | None = None) -> Record:
 
 def load_record(path: Path) -> Record:
     """The record in a file. Raises `DocumentError`, and `AlteredError` for a record that was changed after its publication."""
-    try:
-        text = path.read_bytes()
-    except OSError as fault:
-        raise RunError(
-            f"{path} cannot be read: {fault.strerror}", hint="the run ended before its record was open"
-        ) from fault
+    if not os.path.lexists(path):
+        raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
+    text = read_bytes(path)
     _require_as_published(path, text)
     return read_record(text, where=str(path))
 
 
 def published(attempt: Path) -> Published | None:
-    """Where the attempt in this folder was published; None if it was not, or the note cannot be opened. Raises `DocumentError`."""
-    try:
-        text = (attempt / PUBLISHED).read_bytes()
-    except OSError:
-        return None
-    return parse_json(text, Published, where=str(attempt / PUBLISHED))
+    """Where the attempt in this folder was published; None if it was not. Raises `DocumentError`."""
+    path = attempt / PUBLISHED
+    return read_json(path, Published, most=SMALL) if os.path.lexists(path) else None
 
 
 def _require_as_published(path: Path, text: bytes) -> None:
@@ -268,7 +263,7 @@ _KILLED: Final = "its process ended without closing the record"
 def _owner(attempt: Path) -> str | None:
     """The host that claimed an attempt; None where it was killed before the claim was written."""
     path = attempt / CLAIM
-    return read_claim(path.read_bytes(), where=str(path)).host if path.exists() else None
+    return read_claim(read_bytes(path, most=SMALL), where=str(path)).host if path.exists() else None
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:

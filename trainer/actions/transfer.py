@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import AlteredError
 from trainer.host.atomic import disk_faults
 from trainer.host.spool import spool
-from trainer.seal import LARGEST
+from trainer.plain_text import LARGEST
 from trainer.store.contract import altered, object_key
 
 if TYPE_CHECKING:

@@ -6,14 +6,12 @@ Knows what a closed attempt must hold. Refuses to mend: where a store has the go
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
-from trainer.actions.publish_run import source_of
+from trainer.actions.publish_run import seal_of
 from trainer.actions.run import CLAIM, RECORD, published
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
-from trainer.seal import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +53,7 @@ def is_as_sealed(attempt: Path, record: Record) -> bool:
     note = published(attempt)
     if note is None:
         return True
-    written = json.loads((attempt / RECORD).read_bytes())
-    sealed = Sealed(record=written, files=record.outcome.files, source=source_of(attempt.parents[1]))
+    sealed = seal_of(attempt, record)
     return digest_of_bytes(sealed.to_json()) == note.sealed or sealed.source is None
 
 

@@ -38,7 +38,7 @@ def summary(listed: Listed) -> dict[str, Any]:
     record = listed.record
     known: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
     if record is None:
-        return known | {"status": None, "fault": listed.fault}
+        return known | {"status": status(listed), "fault": listed.fault}
     return known | {
         "status": record.outcome.status,
         "died": listed.died,

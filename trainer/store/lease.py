@@ -17,7 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.digest import Digest, canonical
-from trainer.document import Document, parse_json
+from trainer.document import Document, Seconds, parse_json
 from trainer.errors import DocumentError
 from trainer.store.objects import make_shared
 
@@ -36,7 +36,7 @@ class Leased(Document):
     name: str
     content: Digest
     boot: str
-    since: float
+    since: Seconds
     """Seconds since 1970."""
 
 

@@ -102,6 +102,9 @@ def _ls(words: Namespace) -> int:
     mine = _of_sweep(words.sweep) if words.sweep else None
     rows = _with_store(words.store, most) if not words.local else list_runs(runs_folder(), most=most)
     rows = rows if mine is None else [row for row in rows if row.run in mine]
+    for row in rows:
+        if row.record is None:
+            print(f"reprise: run {row.run} cannot be read: {row.fault}", file=sys.stderr)
     if words.json:
         print(json.dumps([summary(listed) for listed in rows], indent=1))
     elif not rows:

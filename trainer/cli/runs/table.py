@@ -75,7 +75,7 @@ def _row(listed: Listed, *, kind: str | None) -> tuple[str, ...]:
     """A run as the cells of `COLUMNS`."""
     record = listed.record
     if record is None:
-        return (listed.run, listed.where, "unreadable", "", printable(listed.fault or ""), "", "")
+        return (listed.run, listed.where, status(listed), "", "", "", "")
     return (
         listed.run,
         listed.where,

@@ -1,0 +1,66 @@
+"""What whoever can write to a store or a folder could leave there, for tests: runs whose documents were changed by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from tests.actions.runs import finished
+from trainer.actions.publish_run import publish_run
+from trainer.digest import digest_of_document
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Change = Callable[[dict[str, Any]], object]
+
+ESCAPES = "\x1b]0;PWNED\x07\x1b[2J"
+"""What sets a terminal's title and clears it."""
+
+
+def changed(text: bytes, change: Change) -> bytes:
+    """A record's text after a change, its identity that of its ingredients: a stranger computes that as well."""
+    content = json.loads(text)
+    change(content)
+    try:
+        body = {"format": content["format"], "ingredients": content["ingredients"]}
+        content["identity"] = digest_of_document(body)
+    except ValueError:
+        pass  # what RFC 8785 cannot write has no identity
+    return json.dumps(content).encode()
+
+
+def bad_run(runs: Path, change: Change) -> str:
+    """A run on this machine whose record was changed."""
+    run = finished(runs)
+    path = run.folder / "record.json"
+    path.write_bytes(changed(path.read_bytes(), change))
+    return run.record.run
+
+
+def bad_seal(store: Path, runs: Path, change: Change) -> str:
+    """A run that is in the store alone, whose seal was changed."""
+    run = finished(runs)
+    publish_run(runs / run.record.run, open_store(str(store)))
+    path = store / "runs" / run.record.run / "attempts" / "1" / "sealed.json"
+    content = json.loads(path.read_bytes())
+    content["record"] = json.loads(changed(json.dumps(content["record"]).encode(), change))
+    path.chmod(0o644)
+    path.write_text(json.dumps(content))
+    shutil.rmtree(runs / run.record.run)
+    return run.record.run
+
+
+def at(*keys: Any, value: Any) -> Change:
+    """The change of one value in a record."""
+
+    def change(content: dict[str, Any]) -> None:
+        here: Any = content
+        for key in keys[:-1]:
+            here = here[key]
+        here[keys[-1]] = value
+
+    return change
