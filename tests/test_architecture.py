@@ -144,6 +144,34 @@ def test_folders_named_like_libraries_hold_no_python() -> None:
     ]
 
 
+UNBOUNDED = {
+    "trainer.document": "the loader",
+    "trainer.data.listing": "a manifest's first line, of a length that its digest fixes",
+    "trainer.sameness.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
+    "trainer.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
+    "trainer.notes": "what this process and its children noted",
+    "trainer.setting_values": "a word of the command line",
+    "trainer.actions.measure_noise": "a word of the command line",
+    "trainer.host.import_test": "runs in an image's build, without the package",
+    "trainer.training.checks.saving": "what the same process wrote a moment before",
+    **dict.fromkeys(
+        ["trainer.cli.same.apart", "trainer.cli.baseline", "trainer.cli.sweep.begin"], "what a process of ours prints"
+    ),
+    **dict.fromkeys(["trainer.cli.bench.benching", "trainer.cli.data.inspect"], "what the starting process asks"),
+}
+"""Modules that parse JSON or TOML without the loader, and why they may."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_documents_are_parsed_by_the_loader(module: str) -> None:
+    """`trainer.document` bounds what it reads; whoever goes around it is listed with a reason."""
+    names = {"json.loads", "json.load", "tomllib.loads", "tomllib.load"}
+    tree = ast.parse(MODULES[module].read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    found = called & names or {name for name in called if name.endswith(".model_validate_json")}
+    assert bool(found) == (module in UNBOUNDED), found
+
+
 def _typing_only(path: Path, target: str) -> bool:
     return target in _imported_for_types(path)
 

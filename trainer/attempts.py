@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainer.document import json_value
+from trainer.errors import DocumentError
 from trainer.record import Status
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
         begins = worded("setting", name, json.dumps(value, ensure_ascii=False), "")
         for line in own:
             if line.startswith(begins):
-                with suppress(ValueError):  # a stranger's record may say anything
-                    values[name] = json.loads(line.removeprefix(begins))
+                with suppress(DocumentError):  # a stranger's record may say anything
+                    values[name] = json_value(line.removeprefix(begins), where=name)
     return values
 
 

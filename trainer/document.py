@@ -99,13 +99,16 @@ def read_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
     return parse_json(read_text(path, most=most), model, where=str(path), most=most)
 
 
-def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST) -> M:
+def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> M:
     """Read JSON text as `model`; `where` names its origin in messages."""
-    return typed(json_value(text, where=where, most=most), model, where=where)
+    return typed(json_value(text, where=where, most=most, whole=whole), model, where=where)
 
 
-def json_value(text: str | bytes, *, where: str, most: int = LARGEST) -> Any:
-    """Read JSON text of at most `most` bytes: UTF-8, each key once, numbers that RFC 8785 can write. Raises `DocumentError`."""
+def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> Any:
+    """Read JSON text of at most `most` bytes: UTF-8, each key once, finite numbers, none of them whole and beyond `whole`.
+
+    Raises `DocumentError`.
+    """
     if len(text) > most:
         raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint="do not use it")
     try:
@@ -116,7 +119,7 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST) -> Any:
         raise DocumentError(f"{where} has too many nested brackets", hint=_AGAIN) from fault
     except ValueError as fault:
         raise DocumentError(f"{where} is not valid JSON: {fault}", hint=_AGAIN) from fault
-    _require_plain(content, where)
+    _require_plain(content, where, whole)
     return content
 
 
@@ -165,16 +168,16 @@ def _require_shallow(content: Any, where: str) -> None:
         raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint="remove some")
 
 
-def _require_plain(content: Any, where: str) -> None:
+def _require_plain(content: Any, where: str, whole: int) -> None:
     """Raise `DocumentError` for the first key or value that no document can hold, and for too many levels."""
     level, depth = [content], 0
     while level:
         if depth >= DEEPEST:
             raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint=_AGAIN)
         try:
-            level, depth = [each for value in level for each in _holders_in(value)], depth + 1
+            level, depth = [each for value in level for each in _holders_in(value, whole)], depth + 1
         except _OddError:
-            path, found = _odd(content)
+            path, found = _odd(content, whole)
             raise DocumentError(f"{where}: {_dotted(path)} holds {found}", hint=_AGAIN) from None
 
 
@@ -182,7 +185,7 @@ class _OddError(ValueError):
     """A key or a value that no document can hold."""
 
 
-def _holders_in(holder: Any) -> list[Any]:
+def _holders_in(holder: Any, whole: int) -> list[Any]:
     """The values of a value that hold others in turn. Raises `_OddError`. It sees each value of each document: every line counts."""
     values: Iterable[Any] = holder if type(holder) is list else (holder,)
     if type(holder) is dict:
@@ -197,15 +200,12 @@ def _holders_in(holder: Any) -> list[Any]:
         elif kind is str:
             if not value.isascii() and not _is_text(value):
                 raise _OddError
-        elif (kind is int or kind is float) and not -_BOUND[kind] < value < _BOUND[kind]:
+        elif (kind is int and not -whole <= value <= whole) or (kind is float and not math.isfinite(value)):
             raise _OddError
     return found
 
 
-_BOUND: Final = {int: LARGEST_EXACT + 1, float: math.inf}
-
-
-def _odd(content: Any) -> tuple[tuple[Any, ...], str]:
+def _odd(content: Any, whole: int) -> tuple[tuple[Any, ...], str]:
     """The first key or value that no document can hold: the keys that lead to it, and what is wrong with it."""
     waiting: list[tuple[tuple[Any, ...], Any]] = [((), content)]
     for path, value in waiting:
@@ -214,8 +214,8 @@ def _odd(content: Any) -> tuple[tuple[Any, ...], str]:
                 waiting += [((*path, key), each) for key, each in value.items()]
             case list():
                 waiting += [((*path, place), each) for place, each in enumerate(value)]
-            case int() if abs(value) > LARGEST_EXACT:
-                return path, f"a whole number beyond {LARGEST_EXACT}"
+            case int() if abs(value) > whole:
+                return path, f"a whole number beyond {whole}"
             case float() if not math.isfinite(value):
                 return path, "a number beyond 1.8e308"
         if not all(_is_text(each) for each in (*path[-1:], value) if isinstance(each, str)):

@@ -14,6 +14,7 @@ from trainer.digest import Digest, digest_of_bytes, digest_of_document, digest_o
 from trainer.document import Document, read_toml, typed
 from trainer.errors import DocumentError, EnvironmentNameError
 from trainer.lock_file import packages, requirements_digest, tool_digest, undefined_extras
+from trainer.plain_text import read_text
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,30}$"
 FOLDER: Final = "environments"
+_LARGEST: Final = 1 << 20
+"""Bytes of a declaration, and of a pin."""
 RECIPES: Final = (
     "docker/Dockerfile",
     "docker/describe",
@@ -131,7 +134,7 @@ def load_pin(name: str, *, root: Path) -> Pin | None:
     path = pin_path(name, root)
     if not path.exists():
         return None
-    pin = read_toml(path, Pin)
+    pin = read_toml(path, Pin, most=_LARGEST)
     if pin.environment != name:
         raise DocumentError(f"{path} pins {pin.environment!r}; expected {name!r}", hint=f"reprise image unpin {name}")
     return pin
@@ -165,10 +168,10 @@ def read_lock(root: Path) -> str:
     path = root / "uv.lock"
     if not path.is_file():
         raise DocumentError(f"{path} does not exist", hint="scripts/lock makes it")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path)
     try:
         packages(text, ())
-    except (ValueError, KeyError) as fault:
+    except (DocumentError, ValueError, LookupError, TypeError, AttributeError) as fault:
         hint = "take it from git (git checkout uv.lock), then run scripts/lock"
         raise DocumentError(f"{path} is no lock of uv: {fault}", hint=hint) from fault
     return text
@@ -201,7 +204,7 @@ def image_json(inputs: Inputs) -> Mapping[str, object]:
 def _declared(name: str, *, root: Path) -> Declaration:
     if name not in environment_names(root):
         raise EnvironmentNameError(f"unknown environment {name!r}", hint=did_you_mean(name, environment_names(root)))
-    return read_toml(_path(name, root), Declaration)
+    return read_toml(_path(name, root), Declaration, most=_LARGEST)
 
 
 def _path(name: str, root: Path) -> Path:

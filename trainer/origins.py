@@ -55,8 +55,11 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=LaunchSettings)
 
 _PREFIX: Final = ENVIRONMENT_PREFIX
-_LARGEST: Final = 1 << 20
+LARGEST_SETTINGS: Final = 1 << 20
 """Bytes of a settings file: what is larger is another file, named by mistake."""
+_MOST: Final = 1_000
+"""Keys of a settings file: each one that is unknown is compared with all that are known."""
+_OTHER: Final = "is it the settings file?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +298,9 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     """What a settings file holds; `-` and `_` are the same in its names. Raises `DocumentError`."""
     if file is None:
         return {}
-    content = parse_toml(read_text(file, most=_LARGEST), where=f"settings file {file}")
+    content = parse_toml(read_text(file, most=LARGEST_SETTINGS), where=f"settings file {file}")
+    if len(content) > _MOST:
+        raise DocumentError(f"settings file {file} has {len(content):,} keys; expected at most {_MOST:,}", hint=_OTHER)
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name.replace("-", "_") in values:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from trainer.digest import Digest
-from trainer.document import Document
+from trainer.document import Count, Document
 
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
@@ -38,17 +38,17 @@ class Checkpoint(Document):
     path: str
     """Its name in the folder."""
     sha256: Digest
-    step: int
+    step: Count
 
 
 class Saved(Checkpoint):
     """A checkpoint, its place in the run, and what belongs to it."""
 
-    epoch: int
-    batch: int
+    epoch: Count
+    batch: Count
     """Batches of the epoch that were seen."""
     stage: Stage = Stage.BATCH
-    logs: dict[str, int] = {}
+    logs: dict[str, Count] = {}
     """Bytes that each log had: what came after them was not yet true."""
     best: Checkpoint | None = None
     """The best checkpoint so far, where something is monitored; another file than this one, or this one itself."""

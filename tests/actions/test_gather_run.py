@@ -52,7 +52,7 @@ def test_what_is_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
             file.truncate(size)
     assert gather_run(one.folder).notes == (
         "metrics.jsonl has 268,435,457 bytes: its curves are not drawn, 268,435,456 are the most that are read",
-        "figures.json has 33,554,432 bytes: more than are looked at",
+        f"figures.json: {one.attempt / FILE} has 33554432 bytes; expected at most 16777216",
     )
 
 

@@ -84,7 +84,7 @@ def test_only_plain_ed25519_keys_sign(tmp_path: Path) -> None:
     other = generate_private_key(SECP256R1())
     curve.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
     for path, said in {
-        tmp_path / "none": "No such file",
+        tmp_path / "none": "does not exist",
         public: "expected PEM",
         locked: "encrypted",
         curve: "encrypted",

@@ -77,7 +77,7 @@ def test_a_setting_with_an_odd_name_is_refused(name: str) -> None:
         rerun(a_record(settings={name: 1}, origins={name: "command line"}))
 
 
-@pytest.mark.parametrize("experiment", ["../../etc/x.py", "/abs.py", "a/../b.py", "a\nb", ""])
+@pytest.mark.parametrize("experiment", ["../../etc/x.py", "/abs.py", "a/../b.py", ""])
 def test_an_experiment_out_of_the_source_is_refused(experiment: str) -> None:
     """It is a path below the source, or a name."""
     with pytest.raises(DocumentError, match="the experiment"):

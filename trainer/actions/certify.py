@@ -14,11 +14,12 @@ from trainer import __version__
 from trainer.actions.run import RECORD
 from trainer.errors import RunError
 from trainer.host.atomic import give_like, make_folder, write_whole
+from trainer.plain_text import read_bytes
 from trainer.sameness.candidates import SOURCE, candidates
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.sameness.retest import device_class
 from trainer.sameness.trace import FILE as TRACE
-from trainer.sameness.trace import read_trace
+from trainer.sameness.trace import LARGEST, read_trace
 from trainer.sameness.verdict import Rung
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
         reprise=__version__,
     )
     return Statement(
-        subject=[subject_of(side.record, (_folder(side) / RECORD).read_bytes()) for side in (a, b)], predicate=tested
+        subject=[subject_of(side.record, read_bytes(_folder(side) / RECORD)) for side in (a, b)], predicate=tested
     )
 
 
@@ -165,10 +166,9 @@ def _folder(side: Side) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as fault:
-        raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is") from fault
+    if not path.exists():
+        raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is")
+    return read_bytes(path, most=LARGEST)
 
 
 def _first_line(one: Path, other: Path) -> str:

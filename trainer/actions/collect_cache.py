@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.document import parse_json
+from trainer.document import read_json
 from trainer.errors import DocumentError
 from trainer.store.cache import COMPLETE, VERSIONS, WANTED, Held
 from trainer.store.lease import leases
@@ -109,8 +109,8 @@ def _unmarked(cache: Cache, *, but: set[Path], now: float) -> Iterator[Path]:
 def _objects(place: Path) -> Iterator[str]:
     """The objects that a version's markers name."""
     for marker in (*place.glob(f"{COMPLETE}*"), *place.glob(f"{WANTED}*")):
-        with suppress(OSError, DocumentError):
-            yield from parse_json(marker.read_bytes(), Held, where=str(marker)).objects
+        with suppress(DocumentError):
+            yield from read_json(marker, Held).objects
 
 
 def _unlinked(path: Path) -> bool:

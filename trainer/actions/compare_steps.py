@@ -5,10 +5,10 @@ Knows both files. Refuses to say more than they tell: what is logged every ten s
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.document import json_value
 from trainer.errors import DocumentError
 from trainer.sameness.trace import FILE, Stream, compared, read_trace
 from trainer.sameness.trace import first_difference as first_in_traces
@@ -101,9 +101,9 @@ def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
             if not line.endswith(b"\n"):
                 return  # a kill cut it off
             try:
-                values = json.loads(line)
+                values = json_value(line, where=str(path))
                 step = int(values.pop("step"))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+            except (DocumentError, ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise DocumentError(f"{path}, line {number}, is no line of metrics", hint="it is damaged") from fault
             within = "epoch" in values
             yield from ((step + within, name, value) for name, value in values.items() if name != "epoch")

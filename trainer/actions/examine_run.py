@@ -5,7 +5,6 @@ Knows what running a record again needs. Refuses to change anything: images are 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from trainer.actions.find_image import REBUILD, find_image, obtainable
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.actions.verify_run import require_whole
 from trainer.data.dataset import Dataset
-from trainer.document import typed
+from trainer.document import parse_toml, typed
 from trainer.errors import (
     DatasetError,
     DeviceError,
@@ -29,6 +28,7 @@ from trainer.errors import (
 )
 from trainer.host.bundle import verified
 from trainer.host.source import ARCHIVE
+from trainer.plain_text import decode_text
 from trainer.record import Status, identity_of
 from trainer.sameness.rerun import image_name, rerun
 from trainer.store.contract import object_key
@@ -104,10 +104,7 @@ def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
     if text is None:
         raise DatasetError(f"dataset {name!a} is not declared in the run's source", hint="do not use this run")
     where = f"datasets/{name}.toml of the run's source"
-    try:
-        said = tomllib.loads(text.decode())
-    except ValueError as problem:
-        raise DocumentError(f"{where} is not valid TOML: {problem}", hint="do not use this run") from problem
+    said = parse_toml(decode_text(text, where=where), where=where)
     fields = ("name", "version", "manifest", "content", "files", "bytes")
     dataset = typed({field: said[field] for field in fields if field in said}, Dataset, where=where)
     if (dataset.name, dataset.version, dataset.content) != (name, wanted.version, wanted.content):

@@ -6,7 +6,7 @@ gives came from a record that may be a stranger's.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +16,12 @@ from trainer.actions.list_runs import local_run
 from trainer.actions.run import is_alive
 from trainer.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
 from trainer.document import read_json
-from trainer.errors import RepriseError
+from trainer.errors import DocumentError, RepriseError
 from trainer.figure import FILE as FIGURES
 from trainer.figure import Figures, Pictures
 from trainer.host.signing import is_envelope, opened
 from trainer.host.source import ARCHIVE, thaw
+from trainer.plain_text import read_bytes
 from trainer.record import Status
 from trainer.sameness.certificate import FOLDER as CERTIFICATES
 from trainer.sameness.certificate import PAYLOAD_TYPE, read_statement
@@ -122,18 +123,17 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
 
 def _figures(path: Path, notes: list[str]) -> Figures:
     with _noted(notes, FIGURES):
-        if path.is_file() and path.stat().st_size > _LARGEST:
-            notes.append(f"{FIGURES} has {path.stat().st_size:,} bytes: more than are looked at")
-        elif path.is_file():
-            return read_json(path, Figures)
+        if path.exists():
+            return read_json(path, Figures, most=_LARGEST)
     return Figures()
 
 
 def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
     for name in {figure.file for figure in figures.figures if isinstance(figure, Pictures)}:
         path = attempt / name
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:
-            yield name, path.read_bytes()
+        with suppress(DocumentError):
+            if not path.is_symlink():
+                yield name, read_bytes(path, most=_LARGEST)
 
 
 def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
@@ -153,7 +153,7 @@ def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
 def _certificates(folder: Path, notes: list[str]) -> Iterator[Certified]:
     for path in sorted((folder / CERTIFICATES).glob("*.json")):
         with _noted(notes, f"{CERTIFICATES}/{path.name}"):
-            text = path.read_bytes()[:_LARGEST]
+            text = read_bytes(path, most=_LARGEST)
             signed = is_envelope(text)
             payload = opened(text, kind=PAYLOAD_TYPE, where=str(path))[0] if signed else text
             statement = read_statement(payload, where=str(path))

@@ -6,19 +6,20 @@ say comes in as `Facts`.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.determinism import Level, capabilities, threads_at, variables
 from trainer.digest import digest_of_file
+from trainer.document import json_value
 from trainer.environment import load_environment, requirements_of
 from trainer.errors import DocumentError, EnvironmentNameError
 from trainer.host import guard
 from trainer.host.hardware import read_host
 from trainer.host.image_claim import claim
 from trainer.host.inventory import drift, live
+from trainer.plain_text import read_bytes, read_text
 from trainer.record import (
     Circumstances,
     DatasetIngredient,
@@ -104,8 +105,8 @@ def identify(
 def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
     """How this process, and the files it runs from, differ from what was built and installed, a line each."""
     lock = source / "uv.lock"
-    baked = json.loads(baked_inventory.read_bytes()) if baked_inventory.is_file() else None
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else None
+    baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
+    text = read_text(lock) if lock.is_file() else None
     files = guard.differences(here["roots"], source=str(source))
     return [*drift(baked, here, lock=text), *files, *guard.foreign_libraries(here["libraries"], here["roots"])]
 

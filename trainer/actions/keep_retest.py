@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.transfer import read_small
 from trainer.errors import AlteredError, RepriseError
 from trainer.host.atomic import disk_faults, write_whole
+from trainer.plain_text import read_bytes
 from trainer.record import is_run_id
 from trainer.sameness.retest import FOLDER, read_retest, retest_key, retest_of_key
 from trainer.store.contract import object_key
@@ -54,8 +55,8 @@ def retests_here(folder: Path) -> list[Retest]:
     for path in sorted((folder / FOLDER).glob("*.json")):
         if is_run_id(path.stem):
             try:
-                found.append(read_retest(path.read_bytes(), run=folder.name, where=str(path)))
-            except (RepriseError, OSError):
+                found.append(read_retest(read_bytes(path, most=_LARGEST), run=folder.name, where=str(path)))
+            except RepriseError:
                 continue
     return found
 

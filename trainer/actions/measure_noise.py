@@ -79,7 +79,7 @@ def means(asked: object, value: object) -> bool:
         return True
     if asked in ("none", "null"):
         return value is None
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         return bool(json.loads(str(asked)) == value)
     with suppress(ValueError):
         return isinstance(value, float) and float(str(asked)) == value

@@ -22,6 +22,7 @@ from trainer.digest import canonical, digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.host.source import ARCHIVE, COPY, thaw, unpack
+from trainer.plain_text import read_bytes
 from trainer.record import MOST_ATTEMPTS
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
@@ -101,7 +102,7 @@ def _restore_record(sealed: Sealed, store: Store, here: Path, *, progress: Progr
             f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
             hint="the run here is the published one: keep it, and find out who can write to that store",
         )
-    if (here / RECORD).read_bytes() == sealed.record_text():
+    if read_bytes(here / RECORD) == sealed.record_text():
         return
     if note is None:
         said = f"attempt {here.name} of run {here.parents[1].name} here is not the one in {store.label}"

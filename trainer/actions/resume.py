@@ -24,9 +24,10 @@ from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, thaw
 from trainer.origins import take_apart
+from trainer.plain_text import read_bytes
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.sameness.candidates import Kind, candidates
-from trainer.seal import read_claim
+from trainer.seal import SMALL, read_claim
 from trainer.settings import Origin
 from trainer.suggest import did_you_mean
 
@@ -165,4 +166,4 @@ def begun_by_another(run: Path, number: int) -> ResumeError:
 
 def _where(attempt: Path) -> str:
     path = attempt / CLAIM
-    return f" on host {read_claim(path.read_bytes(), where=str(path)).host}" if path.exists() else ""
+    return f" on host {read_claim(read_bytes(path, most=SMALL), where=str(path)).host}" if path.exists() else ""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.actions.run import load_record
 from trainer.errors import DeviceError, NotDeterministicError
-from trainer.record import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,9 +52,7 @@ def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bo
     """Train twice by `run`, which leaves its runs in `runs`. Raises `DeviceError`, `NotDeterministicError`."""
     for _ in range(2):
         run(WORDS)
-    first, second = (
-        read_record(path.read_bytes(), where=str(path)) for path in sorted(runs.glob("*/attempts/1/record.json"))
-    )
+    first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
     _check_device(first, expects_gpu=expects_gpu)
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
         said = f"{STEPS} steps, twice, gave weights {first.outcome.weights} and {second.outcome.weights}"

@@ -17,6 +17,7 @@ from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import parse_dataset
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, StoreMissingError
+from trainer.plain_text import read_bytes
 from trainer.store.cache import MANIFEST, Cache
 from trainer.store.objects import own
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset
     from trainer.store.contract import Store
+
+_LARGEST = 4 << 30
+"""Bytes of a manifest, whose digest is known: 30 million files."""
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +57,7 @@ def lend(datasets: Iterable[Dataset], *, into: Path) -> None:
 def _manifest(cache: Cache, dataset: Dataset) -> bytes:
     place = cache.place(dataset) / MANIFEST
     for path in (own(place), place):
-        if path.is_file() and digest_of_bytes(text := path.read_bytes()) == dataset.manifest:
+        if path.is_file() and digest_of_bytes(text := read_bytes(path, most=_LARGEST)) == dataset.manifest:
             return text
     raise AlteredError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
 

@@ -22,6 +22,7 @@ from trainer.cli.spelling import spelled
 from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.source import COPY
+from trainer.plain_text import read_text
 from trainer.record import Status
 from trainer.sameness.rerun import going_on
 from trainer.setting_faults import option
@@ -130,7 +131,7 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
 def _require_able(folder: Path) -> None:
     """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
     launch = folder / COPY / "trainer" / "launch.py"
-    if not launch.is_file() or "resumes:" not in launch.read_text(encoding="utf-8"):
+    if not launch.is_file() or "resumes:" not in read_text(launch):
         said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
         raise ResumeError(said, hint=f"start it anew: `reprise runs show {folder.name}` says with what it was begun")
 

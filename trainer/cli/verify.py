@@ -15,8 +15,9 @@ from trainer.actions.run import load_record
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import runs_folder
-from trainer.errors import CertificateError, DocumentError
+from trainer.errors import CertificateError
 from trainer.host.signing import is_envelope, opened, verified
+from trainer.plain_text import read_bytes
 from trainer.record import is_run_id
 from trainer.sameness.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
 
@@ -31,13 +32,14 @@ _LARGEST = 1 << 24
 def main(argv: list[str]) -> int:
     """Check, print; exit 0 where the certificate is good and what it states holds, with its verdict where it does not hold."""
     words = _parser().parse_args(argv)
-    text = _text(words.certificate)
+    text = read_bytes(words.certificate, most=_LARGEST)
     payload, signature = _payload(text, key=words.key, where=str(words.certificate))
     statement = read_statement(payload, where=str(words.certificate))
     at_hand = _check(statement, words.certificate)
     checks = [f"signature  {signature}", *at_hand]
     if words.json:
-        document = {"statement": json.loads(statement.to_json()), "checks": checks, "holds": statement.predicate.holds}
+        said = statement.model_dump(mode="json", by_alias=True)
+        document = {"statement": said, "checks": checks, "holds": statement.predicate.holds}
         print(json.dumps(document))
     else:
         print("\n".join([*page(statement), *(f"  {line}" for line in checks)]))
@@ -50,15 +52,6 @@ def _parser() -> Arguments:
     parser.add_argument("--key", type=Path, metavar="PUBLIC", help="the Ed25519 public key (PEM) of whom you believe")
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
-
-
-def _text(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise DocumentError(f"{path} is larger than a certificate can be", hint="name the right file")
-        return path.read_bytes()
-    except OSError as fault:
-        raise DocumentError(f"{path} cannot be read: {fault.strerror}", hint="check the name") from fault
 
 
 def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
@@ -89,7 +82,7 @@ def _check(statement: Statement, path: Path) -> list[str]:
             checked.append(f"record     {subject.name}: not at hand, not checked")
             continue
         records.append(load_record(file))
-        check_record(statement, records[-1], file.read_bytes())
+        check_record(statement, records[-1], read_bytes(file))
         checked.append(f"record     {subject.name}: as certified")
     if len(records) == len(statement.subject):
         check_verdict(statement, records)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.data.reader import Images, Table
-from trainer.document import Document
+from trainer.document import Count, Document, parse_json
 from trainer.errors import DatasetError
 from trainer.suggest import did_you_mean
 
@@ -24,14 +24,16 @@ SHOWN: Final = 5
 """Faults that are kept with their sentences."""
 DISTINCT: Final = 1000
 """Different values of a whole number per sample that are counted one by one."""
+LARGEST_WHOLE: Final = 2**64
+"""Values of samples have up to 64 bits."""
 _LISTED: Final = 3
 
 
 class Found(Document):
     """Some values: how many there are, and the sample that holds the first."""
 
-    count: int
-    row: int
+    count: Count
+    row: Count
     """The sample's number, in the reader's order."""
     name: str
     """The sample's name: its file, or `row 12`."""
@@ -49,7 +51,7 @@ class Bound(Document):
     """The lowest or the highest finite value of a field."""
 
     value: int | float
-    row: int
+    row: Count
     name: str
 
 
@@ -92,10 +94,10 @@ class Fault(Document):
 class SplitValues(Document):
     """What one split holds."""
 
-    samples: int
+    samples: Count
     fields: dict[str, FieldValues] = {}
     """Empty if values were not read: text and whole files are bytes in any case."""
-    unread: int = 0
+    unread: Count = 0
     """Samples that cannot be read."""
     faults: tuple[Fault, ...] = ()
     """Why the first of them cannot."""
@@ -118,6 +120,11 @@ class Inspection(Document):
                 yield split, values.nan, "NaN"
             if values.infinite:
                 yield split, values.infinite, "infinite"
+
+
+def read_inspection(text: str | bytes, *, where: str) -> Inspection:
+    """Read an inspection, whose values may be any that a sample holds. Raises `DocumentError`."""
+    return parse_json(text, Inspection, where=where, whole=LARGEST_WHOLE)
 
 
 def require_readable(seen: Inspection, *, dataset: str) -> None:

@@ -5,10 +5,10 @@ Knows the layout: an index names manifests, a manifest names a config. Refuses t
 
 from __future__ import annotations
 
-import json
 import tarfile
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from trainer.document import json_value
 from trainer.engine import Digests
 from trainer.errors import EngineError
 
@@ -41,7 +41,7 @@ def config_in_stream(stream: IO[bytes], manifest: str) -> str | None:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if member.name == wanted and member.size <= _LARGEST and (body := archive.extractfile(member)):
-                content = json.loads(body.read())
+                content = json_value(body.read(), where=wanted)
                 return None if content.get("mediaType") in _INDEXES else str(content["config"]["digest"])
     return None
 
@@ -51,5 +51,5 @@ def _json(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any]:
         body = archive.extractfile(name)
     except KeyError as fault:
         raise EngineError(f"{path} has no {name}: it is no OCI image archive") from fault
-    content: dict[str, Any] = json.loads(body.read()) if body else {}
+    content: dict[str, Any] = json_value(body.read(_LARGEST), where=f"{name} of {path}") if body else {}
     return content

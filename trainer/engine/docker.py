@@ -18,10 +18,12 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig
 from docker.types import Mount as DockerMount
 
+from trainer.digest import Digest
+from trainer.document import Document, read_json
 from trainer.engine import Digests, EngineFacts, ImageFacts, LocalStore, buildx
 from trainer.engine.archive import config_in_stream, digests_of_archive
 from trainer.engine.lines import told
-from trainer.errors import EngineAbsentError, EngineError, ImageMissingError
+from trainer.errors import DocumentError, EngineAbsentError, EngineError, ImageMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +39,13 @@ _GRACE: Final = 120
 
 
 _COMPOSE: Final = "com.docker.compose"
+
+
+class _Kept(Document):
+    """The digests of an image as they were once read out of it."""
+
+    manifest: Digest
+    config: Digest
 
 
 class DockerEngine:
@@ -101,8 +110,8 @@ class DockerEngine:
         if not self.facts().keeps_manifests:
             return Digests(manifest=None, config=image.id)
         kept = self._kept / f"{image.id.removeprefix('sha256:')}.json"
-        if kept.exists():
-            return Digests(**json.loads(kept.read_text()))
+        with suppress(DocumentError):
+            return Digests(**read_json(kept, _Kept).model_dump())
         with _worded():
             chunks = self._client.api.get_image(image.id)
             config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)

@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import tarfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -93,7 +94,7 @@ def thaw(path: Path) -> SourceBundle:
                 raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint="do not use it")
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
             files = [_entry(tar, entry) for entry in tar]
-    except (tarfile.TarError, EOFError, OSError, UnicodeError, ValueError) as fault:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as fault:
         raise SourceError(f"{path} is no source bundle: {fault}", hint="it is damaged: pull the run again") from fault
     if clash := collision(file.path for file in files):
         raise SourceError(f"{path} is no source bundle: {clash} stands twice in it", hint="do not use it")

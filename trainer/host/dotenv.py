@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.digest import digest_of_bytes
 from trainer.errors import DotenvError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.atomic import write_whole
+from trainer.plain_text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_LARGEST: Final = 1 << 20
 _BEGIN: Final = "# >>> reprise: written by scripts/setup; lines of your own belong outside of this block."
 _END: Final = "# <<< reprise"
 _BLOCK: Final = re.compile(rf"^{re.escape(_BEGIN)} (\w+)\n(.*?)^{re.escape(_END)}[^\n]*\n?", re.MULTILINE | re.DOTALL)
@@ -80,8 +82,7 @@ def shadowed(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    with disk_faults(path, done="read"):
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+    return read_text(path, most=_LARGEST) if path.exists() else ""
 
 
 def _values(text: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ An envelope is read only by whoever names the key that is believed: one that cam
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,11 +16,15 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined] # it lists its names without saying so
 
 from trainer.digest import canonical
+from trainer.document import json_value
 from trainer.errors import CertificateError, DocumentError
+from trainer.plain_text import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_KEY: Final = 1 << 16
+"""Bytes of a key's file."""
 MAKE: Final = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out key.pub.pem"
 
 
@@ -35,9 +38,11 @@ def sign(payload: bytes, *, kind: str, key: Path) -> bytes:
 def signing_key(path: Path) -> CryptoSigner:
     """The private key in a file. Raises `CertificateError` where it is no Ed25519 key that can be read."""
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
-        raise CertificateError(f"{path} is no private key that can be read: {_reason(fault)}", hint=MAKE) from fault
+        key = load_pem_private_key(read_bytes(path, most=_KEY), password=None)
+    except (DocumentError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
+        raise CertificateError(
+            f"{path} is no private key that can be read: {_reason(fault, path)}", hint=MAKE
+        ) from fault
     if not isinstance(key, Ed25519PrivateKey):
         raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
     return CryptoSigner(key)
@@ -46,8 +51,8 @@ def signing_key(path: Path) -> CryptoSigner:
 def is_envelope(text: bytes) -> bool:
     """Tell whether this claims to be an envelope."""
     try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        content: Any = json_value(text, where="")
+    except DocumentError:
         return False
     return isinstance(content, dict) and "payloadType" in content
 
@@ -74,8 +79,8 @@ def verified(text: bytes, *, kind: str, key: Path, where: str) -> tuple[bytes, s
 
 
 def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
+    content: Any = json_value(text, where=where)
     try:
-        content: Any = json.loads(text)
         envelope = Envelope.from_dict(content)
     except (ValueError, KeyError, TypeError, AttributeError, FormatError, RecursionError) as fault:
         raise DocumentError(f"{where} is no DSSE envelope: {fault!r}", hint="it is damaged: fetch it again") from fault
@@ -86,16 +91,18 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
 
 def _public(path: Path) -> SSlibKey:
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as fault:
-        raise CertificateError(f"{path} is no public key that can be read: {_reason(fault)}", hint=MAKE) from fault
+        key = load_pem_public_key(read_bytes(path, most=_KEY))
+    except (DocumentError, ValueError, UnsupportedAlgorithm) as fault:
+        raise CertificateError(
+            f"{path} is no public key that can be read: {_reason(fault, path)}", hint=MAKE
+        ) from fault
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateError(f"{path} is a key of another kind; expected Ed25519", hint=MAKE)
     return SSlibKey.from_crypto(key)
 
 
-def _reason(fault: Exception) -> str:
+def _reason(fault: Exception, path: Path) -> str:
     """One short line: the library explains at length."""
-    if isinstance(fault, OSError):
-        return fault.strerror or str(fault)
+    if isinstance(fault, DocumentError):
+        return fault.message.removeprefix(f"{path} ")
     return "it is encrypted" if isinstance(fault, TypeError) else "expected PEM"

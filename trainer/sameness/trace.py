@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from trainer.document import parse_json
 from trainer.errors import DocumentError
+from trainer.plain_text import read_bytes
 from trainer.sameness.trace_lines import WIDTH, Evaluation, Header, Line, Step, bits_of, numbers_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "trace.jsonl"
 """The trace's name in an attempt's folder."""
+LARGEST: Final = 1 << 30
+"""Bytes of a trace: 100,000 steps of 1,000 tensors."""
 
 
 class Stream(StrEnum):
@@ -82,12 +85,9 @@ class Difference:
 
 def read_trace(path: Path) -> Trace:
     """Read a trace's file. Raises `DocumentError`, naming the line; one that a kill cut off at the end is left out."""
-    try:
-        return trace_of(path.read_bytes(), where=str(path))
-    except OSError as fault:
-        raise DocumentError(
-            f"{path} cannot be read: {fault.strerror}", hint="the run was made with --trace off"
-        ) from fault
+    if not path.exists():
+        raise DocumentError(f"{path} does not exist", hint="the run was made with --trace off")
+    return trace_of(read_bytes(path, most=LARGEST), where=str(path))
 
 
 def trace_of(data: bytes, *, where: str) -> Trace:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from trainer.digest import Digest, digest_of_document
+from trainer.document import Count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,10 +62,10 @@ class Header(Line):
 class Step(Line):
     """One step of the optimizer, of one or several batches."""
 
-    step: int
+    step: Count
     """Steps taken, this one included: the first is 1."""
-    epoch: int
-    batch: int
+    epoch: Count
+    batch: Count
     """Batches of the epoch seen, this step's included."""
     data: Print
     random: Print
@@ -82,7 +83,7 @@ class Evaluation(Line):
     """What a validation or the test measured."""
 
     evaluation: Literal["val", "test"]
-    step: int
+    step: Count
     """Steps taken before it."""
     values: dict[str, float]
 

@@ -9,15 +9,14 @@ https://github.com/huggingface/safetensors
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Never
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Never
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from trainer.digest import Digest, digest_of_document
-from trainer.document import Document, parse_json, typed
+from trainer.document import Count, Document, json_value, read_json, typed
 from trainer.errors import DocumentError
 from trainer.sameness.bits import FORMATS
 
@@ -39,15 +38,19 @@ BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
 }
 """What an element of each dtype takes."""
 _DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
-_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Shape = Annotated[list[Count], Field(max_length=64)]
 
 
 class _Entry(Document):
     """A tensor, as the header writes it."""
 
     dtype: str
-    shape: Annotated[list[_Count], Field(max_length=64)]
-    data_offsets: tuple[_Count, _Count]
+    shape: _Shape
+    data_offsets: tuple[Count, Count]
+
+
+class _Header(RootModel[dict[str, _Entry]]):
+    """The header's tensors, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ class Described(Document):
     """A tensor, as `tensors.json` names it."""
 
     dtype: str
-    shape: list[int]
+    shape: _Shape
     sha256: Digest
 
 
@@ -77,7 +80,7 @@ class Tensors(Document):
     """`tensors.json`."""
 
     format: Literal["reprise.tensors/1"]
-    step: int
+    step: Count
     weights: dict[str, Described]
     optimizer: dict[str, Described] = {}
 
@@ -89,11 +92,7 @@ class Tensors(Document):
 
 def read_tensors(path: Path) -> Tensors:
     """Read `tensors.json`. Raises `DocumentError`."""
-    with path.open("rb") as file:
-        text = file.read(LARGEST_HEADER + 1)
-    if len(text) > LARGEST_HEADER:
-        raise DocumentError(f"{path} is larger than {LARGEST_HEADER} bytes, which no such document is", hint=_DAMAGED)
-    return parse_json(text, Tensors, where=str(path))
+    return read_json(path, Tensors, most=LARGEST_HEADER)
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -111,14 +110,11 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def _entries(path: Path, text: bytes) -> dict[str, _Entry]:
-    try:
-        header = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as fault:
-        raise DocumentError(f"{path}: its header is not valid JSON: {fault}", hint=_DAMAGED) from fault
+    header = json_value(text, where=f"the header of {path}")
     if not isinstance(header, dict):
         _refuse(path, f"its header is a {type(header).__name__}; expected an object")
     header.pop("__metadata__", None)
-    return {name: typed(entry, _Entry, where=f"{path}, tensor {name!a}") for name, entry in header.items()}
+    return typed(header, _Header, where=f"the header of {path}").root
 
 
 def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:
@@ -145,13 +141,6 @@ def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: in
         reached = tensor.stop
     if reached != stop:
         _refuse(path, f"{stop - reached} bytes after its last tensor belong to none")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in it")
-    return found
 
 
 def _refuse(path: Path, said: str) -> Never:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.data.listing import Listing, digest_of_raw
 from trainer.digest import Digest, canonical
-from trainer.document import Document, parse_json
+from trainer.document import Count, Document, read_json
 from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineError, ManifestError, NotWritableError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.store.cached import AGAIN, CachedDataset
@@ -55,9 +55,9 @@ class Held(Document):
     format: Literal["reprise.cached/2"] = "reprise.cached/2"
     manifest: Digest
     content: Digest
-    files: int
-    bytes: int
-    objects: dict[str, int]
+    files: Count
+    bytes: Count
+    objects: dict[str, Count]
     """Names and sizes of the objects."""
     sparse: dict[Digest, str] = {}
     """Of which packs only ranges are here, and under which name."""
@@ -104,7 +104,7 @@ class Cache:
             return None
         for marker in (own(place / COMPLETE), place / COMPLETE):
             with suppress(OSError, DocumentError):
-                held = parse_json(marker.read_bytes(), Held, where=str(marker))
+                held = read_json(marker, Held)
                 if cached := self._opened(dataset, held, lease):
                     return cached
         return None

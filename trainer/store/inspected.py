@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.data.inspection import FORMAT, Inspection
+from trainer.data.inspection import FORMAT, read_inspection
 from trainer.digest import digest_of_document
-from trainer.document import parse_json
 from trainer.errors import DocumentError, MachineError
+from trainer.plain_text import read_bytes
 from trainer.store.cache import write_beside
 from trainer.store.objects import own
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.dataset import Dataset
+    from trainer.data.inspection import Inspection
     from trainer.store.cache import Cache
 
 
@@ -33,8 +34,8 @@ class KeptInspection:
     def read(self) -> Inspection | None:
         """Give the inspection; None if none is kept that can be read."""
         for path in (own(self.path), self.path):
-            with suppress(OSError, DocumentError):
-                return parse_json(path.read_bytes(), Inspection, where=str(path))
+            with suppress(DocumentError):
+                return read_inspection(read_bytes(path), where=str(path))
         return None
 
     def write(self, seen: Inspection) -> bool:

@@ -17,7 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.digest import Digest, canonical
-from trainer.document import Document, Seconds, parse_json
+from trainer.document import Document, Seconds, read_json
 from trainer.errors import DocumentError
 from trainer.store.objects import make_shared
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER: Final = "leases"
+_LARGEST: Final = 1 << 16
 LONGEST_S: Final = 30 * 24 * 3600.0
 """How long a lease holds of which nothing else is known: longer than runs last."""
 
@@ -79,8 +80,8 @@ def boot() -> str:
 
 def _read(path: Path) -> Leased | None:
     try:
-        return parse_json(path.read_bytes(), Leased, where=str(path))
-    except (DocumentError, PermissionError):
+        return read_json(path, Leased, most=_LARGEST)
+    except DocumentError:
         return None
 
 

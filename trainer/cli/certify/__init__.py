@@ -5,7 +5,6 @@ Knows the order: run, run again, compare, state, sign. The exit code is the verd
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -23,12 +22,14 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
+from trainer.document import read_json
 from trainer.errors import RunError, UsageError
 from trainer.host.signing import sign, signing_key
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import Status
 from trainer.sameness.certificate import PAYLOAD_TYPE
 from trainer.sameness.trace import FILE, read_trace
+from trainer.saved import Saved
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -178,7 +179,7 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
         return training.folder.name, None
     if status is not Status.RUNNING or not saved.is_file():
         raise RunError(f"run {training.run} ended before it was killed: {status}", hint="the lines above say why")
-    step = int(json.loads(saved.read_bytes())["step"])
+    step = read_json(saved, Saved).step
     return training.folder.name, Kill(after=read_trace(place / FILE).steps, resumed_from=step)
 
 

@@ -21,7 +21,7 @@ from trainer.actions.setup import require_images
 from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.places import CHECKOUT
 from trainer.data.dataset import Draft
-from trainer.data.inspection import Inspection, require_publishable
+from trainer.data.inspection import LARGEST_WHOLE, Inspection, require_publishable
 from trainer.data.reader import Arrays, Images, Table
 from trainer.document import Document, parse_json, typed
 from trainer.engine import Confined, Mount
@@ -155,7 +155,7 @@ def run_inspection(request: InspectionRequest, docker: Engine) -> Inspection:
 
 def _answered(line: str) -> Inspection:
     try:
-        answer = parse_json(line, _Answer, where="the inspection")
+        answer = parse_json(line, _Answer, where="the inspection", whole=LARGEST_WHOLE)
     except DocumentError as fault:
         raise NotRead(f"its container answered {line[:100]!r}") from fault
     if answer.seen is None:
