@@ -93,10 +93,14 @@ def remote_ids(store: Store) -> dict[str, int]:
 def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None) -> Listed:
     """A run on this machine; `remote` is what is in the store that was asked."""
     try:
-        numbers = recorded(runs / run) or attempts(runs / run)
+        return _local_run(runs, run, asked=asked, remote=remote or {})
     except OSError as failure:
-        said = f"{runs / run} cannot be read: {failure.strerror}"
-        return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=said)
+        fault = f"{failure.filename} cannot be read: {failure.strerror}"
+        return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=fault)
+
+
+def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> Listed:
+    numbers = recorded(runs / run) or attempts(runs / run)
     number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
     store = None
@@ -109,7 +113,7 @@ def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mappi
         record, fault = None, failure.message
     return Listed(
         run=run,
-        where=_where(store, asked, is_there=(remote or {}).get(run, 0) >= number),
+        where=_where(store, asked, is_there=remote.get(run, 0) >= number),
         attempt=number,
         record=record,
         store=store,

@@ -105,9 +105,9 @@ def load_record(path: Path) -> Record:
 
 
 def published(attempt: Path) -> Published | None:
-    """Where the attempt in this folder was published; None if it was not. Raises `DocumentError`."""
+    """Where the attempt in this folder was published; None if it was not, or the note is no file. Raises `DocumentError`."""
     path = attempt / PUBLISHED
-    return read_json(path, Published, most=SMALL) if os.path.lexists(path) else None
+    return read_json(path, Published, most=SMALL) if path.is_file() else None
 
 
 def _require_as_published(path: Path, text: bytes) -> None:
