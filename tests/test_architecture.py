@@ -152,6 +152,7 @@ UNBOUNDED = {
     "trainer.notes": "what this process and its children noted",
     "trainer.setting_values": "a word of the command line",
     "trainer.actions.measure_noise": "a word of the command line",
+    "trainer.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.host.import_test": "runs in an image's build, without the package",
     "trainer.training.checks.saving": "what the same process wrote a moment before",
     **dict.fromkeys(

@@ -9,11 +9,10 @@ import ast
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-
-from trainer.document import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -102,7 +101,7 @@ def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = (
 def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """The project's own block, and the blocks of all packages by name."""
     known: dict[str, list[dict[str, Any]]] = {}
-    for block in parse_toml(text, where="uv.lock").get("package", []):
+    for block in tomllib.loads(text).get("package", []):
         known.setdefault(block["name"], []).append(block)
     own = (block for blocks in known.values() for block in blocks if {"editable", "virtual"} & block["source"].keys())
     return next(own, {}), known
@@ -110,9 +109,7 @@ def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 
 def any_torch_build(pyproject: str) -> list[str]:
     """The packages that pyproject.toml says work with every build of torch: `[tool.reprise] any-torch-build`."""
-    return list(
-        parse_toml(pyproject, where="pyproject.toml").get("tool", {}).get("reprise", {}).get("any-torch-build", [])
-    )
+    return list(tomllib.loads(pyproject).get("tool", {}).get("reprise", {}).get("any-torch-build", []))
 
 
 def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, Any]]:

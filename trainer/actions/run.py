@@ -212,7 +212,7 @@ def _redacted(record: Record) -> Record:
     for name, part in (("circumstances", record.circumstances), ("outcome", record.outcome)):
         text = part.model_dump_json()
         if (clean := REDACTOR.redact(text)) != text:
-            changed[name] = type(part).model_validate_json(clean)
+            changed[name] = parse_json(clean, type(part), where="the record")
     return record.model_copy(update=changed) if changed else record
 
 
