@@ -23,7 +23,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.digest import digest_of_bytes, digest_of_file
-from trainer.document import read_json
+from trainer.document import parse_json, read_json
 from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError
 from trainer.host.atomic import disk_faults, write_whole
 from trainer.paths import path_fault
