@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.actions.new_experiment import begun, new_experiment
+from trainer.actions.new_experiment import begun, check_name, new_experiment
 from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, NotWritableError
 
@@ -49,14 +49,24 @@ def test_another_dataset_brings_its_name_and_its_classes() -> None:
         ("my-idea", "for example my_idea"),
         ("Mine", "for example mine"),
         ("class", "for example class_net"),
-        ("2d", "begin it"),
+        ("2d", "for example net_2d"),
+        ("ключ", "for example my_idea"),
+        ("", "for example my_idea"),
+        ("a/b", "for example a_b"),
+        (300 * "x", f"for example {63 * 'x'}"),
     ],
 )
-def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str, hint: str) -> None:
+def test_a_name_that_python_cannot_import_is_refused(name: str, hint: str) -> None:
     """With one that it can."""
     with pytest.raises(ExperimentError) as caught:
-        new_experiment(tmp_path / f"{name}.py", like=PAGES[0])
-    assert str(caught.value.hint).startswith(hint)
+        check_name(name)
+    assert caught.value.hint == hint
+    check_name(hint.removeprefix("for example "))
+
+
+def test_a_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="'my-idea' cannot be an experiment's name"):
+        new_experiment(tmp_path / "my-idea.py", like=PAGES[0])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.dataset import Dataset, dataset_names, declaration, declared, load_dataset, parse_dataset
+from trainer.data.dataset import (
+    Dataset,
+    dataset_names,
+    declaration,
+    declared,
+    load_dataset,
+    parse_dataset,
+    require_name,
+)
 from trainer.data.reader import Arrays
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DatasetError, DocumentError
@@ -89,3 +97,23 @@ def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: s
         load_dataset("digits", root=tmp_path)
     assert "digits.toml" in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("Bad-Name", "bad-name"),
+        ("a b", "a-b"),
+        ("../x", "x"),
+        ("-x", "x"),
+        (300 * "x", 63 * "x"),
+        (f"{62 * 'x'}--y", 62 * "x"),
+        ("ключ", "my-data"),
+        ("", "my-data"),
+    ],
+)
+def test_a_name_that_no_dataset_can_have_is_refused_with_one_that_it_can(name: str, near: str) -> None:
+    with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as fault:
+        require_name(name)
+    assert (fault.value.hint, len(fault.value.message) < 160) == (f"for example {near}", True)
+    require_name(near)

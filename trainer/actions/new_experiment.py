@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.data.reader import Images
 from trainer.errors import ExperimentError, NotWritableError
+from trainer.suggest import short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ _DATASET: Final = "# One of `reprise data ls`; docs/tutorial.md publishes your o
 _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's: docs/experiments.md says what of
 # it may be overridden here."""
+_LONGEST: Final = 63
+"""Characters of a name."""
 _FORWARD: Final = "# Tried on two samples before the first step: what does not fit the task is said by name."
 
 
@@ -63,17 +66,16 @@ def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) ->
 
 
 def check_name(name: str) -> None:
-    """Raise `ExperimentError` for a name that no Python module can have."""
-    if name.isidentifier() and not keyword.iskeyword(name) and name.isascii() and name == name.lower().strip("_"):
+    """Raise `ExperimentError` for a name that no Python module can have, or that is very long."""
+    if re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name) and not keyword.iskeyword(name) and len(name) <= _LONGEST:
         return
-    near = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")
-    near = f"{near}_" if keyword.iskeyword(near) else near
-    hint = f"for example {near.rstrip('_') + '_net' if keyword.iskeyword(near.rstrip('_')) else near}"
-    usable = re.match(r"[a-z]", near) is not None
-    raise ExperimentError(
-        f"{name!r} cannot be an experiment's name: expected a Python module's, of a-z, 0-9 and _",
-        hint=hint if usable else "begin it with a letter",
-    )
+    near = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")[:_LONGEST].strip("_")
+    if keyword.iskeyword(near):
+        near = f"{near}_net"
+    if near and not near[0].isalpha():
+        near = f"net_{near}"[:_LONGEST]
+    said = f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
+    raise ExperimentError(said, hint=f"for example {near or 'my_idea'}")
 
 
 _Edit = tuple[int, int, list[str]]

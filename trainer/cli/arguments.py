@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Never
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Never
 
 from trainer.errors import UsageError
-from trainer.suggest import did_you_mean
+from trainer.suggest import did_you_mean, short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MISSING: Final = re.compile(r"the following arguments are required: (.*)")
+_NO_VALUE: Final = re.compile(r"argument (?:-\w/)?(--[\w-]+): expected (?:one|at least one) argument")
 
 
 class Arguments(argparse.ArgumentParser):
@@ -16,6 +24,18 @@ class Arguments(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str) -> None:
         """Describe the command `prog`."""
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self._typed: list[str] = []
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override] # Any covers its overloads
+        """As argparse does it; an empty word, as of a shell variable that is not set, is an error."""
+        self._typed = list(sys.argv[1:] if args is None else args)
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            given = getattr(found, action.dest, None)
+            if action.default != "" and self._is_empty(given):
+                name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
+                self.error(f"{name}: found an empty word")
+        return found, rest
 
     def commands(self, *, dest: str = "command") -> argparse._SubParsersAction[Verb]:
         """Begin the list of this command's verbs; each is a `Verb`."""
@@ -23,16 +43,40 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> Never:
         """Raise, instead of printing the usage and exiting."""
+        odd = next((word for word in self._typed if word.startswith("-") and not self._is_option(word)), None)
+        if odd is not None and (missing := _MISSING.fullmatch(message)):
+            said = f"{self.prog}: {missing[1]} is missing: {short(odd)!r} is read as an option, since it begins with a dash"
+            raise UsageError(said, hint=f"write it before all options, without a dash; see `{self.prog} --help`")
         raise UsageError(f"{self.prog}: {message}", hint=self._hint(message))
 
     def _hint(self, message: str) -> str:
+        option = _NO_VALUE.fullmatch(message)
+        if option and (value := self._after(option[1])):
+            return f"a value that begins with a dash is written {option[1]}={short(value)}"
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         if unknown:
             return did_you_mean(unknown[1], self._option_string_actions)
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
+        if message.endswith("found an empty word"):
+            return "give a value; a shell variable that is not set gives an empty word"
         return f"see `{self.prog} --help`"
+
+    def _is_empty(self, given: object) -> bool:
+        """Whether a value was given as an empty word, which the type may have made a path of."""
+        values = given if isinstance(given, list) else [given]
+        empty = any(word == "" or word.endswith("=") for word in self._typed)
+        return empty and any(value in {"", Path()} for value in values if isinstance(value, str | Path))
+
+    def _is_option(self, word: str) -> bool:
+        return word.partition("=")[0] in self._option_string_actions
+
+    def _after(self, option: str) -> str | None:
+        """The word after an option, if it begins with a dash and is no option itself."""
+        places = [place for place, word in enumerate(self._typed[:-1]) if word == option]
+        word = self._typed[places[0] + 1] if places else ""
+        return word if word.startswith("-") and not self._is_option(word) else None
 
 
 class Verb(Arguments):

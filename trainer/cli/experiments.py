@@ -10,7 +10,7 @@ from typing import Final
 from trainer.errors import ExperimentError
 from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED
-from trainer.suggest import did_you_mean, listed, nearest
+from trainer.suggest import did_you_mean, listed, nearest, short
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")
@@ -59,7 +59,7 @@ def find_experiment(text: str, *, checkout: Path, here: Path, brought: Path | No
     if "/" not in text and not text.endswith(".py"):
         known = experiment_names(checkout)
         if text not in known:
-            raise ExperimentError(f"unknown experiment {text!r}", hint=did_you_mean(text, known))
+            raise ExperimentError(f"unknown experiment {short(text)!r}", hint=did_you_mean(text, known))
         asked = checkout / FOLDER / f"{text}.py"
         if not asked.is_symlink():
             return Place(name=text, file=FOLDER / f"{text}.py")

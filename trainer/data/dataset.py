@@ -16,7 +16,7 @@ from trainer.data.splits import Split
 from trainer.digest import Digest
 from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.suggest import did_you_mean, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,20 @@ SPELLING: Final = f"1 to {LONGEST_NAME} of a-z, 0-9, - and _, a letter or a digi
 _NUMBERS: Final = re.compile(r"\[\n((?: +[-\d.]+,\n)+)\]")
 
 
+def require_name(name: str) -> None:
+    """Raise `DatasetError` for a name that no dataset can have, with one that it can."""
+    if not re.fullmatch(NAME, name):
+        said = f"{short(name)!r} cannot be a dataset's name: expected {SPELLING}"
+        raise DatasetError(said, hint=f"for example {_near(name) or 'my-data'}")
+
+
+def _near(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:LONGEST_NAME].strip("-_")
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(NAME, text):
-        near = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:LONGEST_NAME]
+        near = _near(text)
         raise ValueError(f"a name is {SPELLING}{f': {near}' if near else ''}")
     return text
 
@@ -100,7 +111,9 @@ def load_dataset(name: str, *, root: Path) -> Dataset:
     path = declaration(name, root=root)
     if not is_declared(name, root=root):
         known = dataset_names(root=root)
-        raise DatasetError(f"dataset {name!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known))
+        raise DatasetError(
+            f"dataset {short(name)!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known)
+        )
     dataset = read_toml(path, Dataset)
     if dataset.name != name:
         hint = "name the file after the dataset"

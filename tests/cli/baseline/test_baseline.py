@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.cli.baseline import code_changes
+from trainer.cli import baseline
+from trainer.cli.baseline import code_changes, main
+from trainer.errors import DocumentError, ExperimentError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +80,21 @@ def test_what_git_cannot_tell_is_left_out(clone: Path, tmp_path_factory: pytest.
     subprocess.run(words, check=True)
     assert said(shallow) == ["this checkout has no local changes"]
     assert said(tmp_path_factory.mktemp("none")) == []
+
+
+@pytest.mark.parametrize("name", ["nope", "../x", 300 * "x", "-", "README.md", "benchmarks/history.py"])
+def test_a_name_without_an_experiment_is_refused_before_anything_starts(name: str) -> None:
+    """No container, no training."""
+    with pytest.raises(ExperimentError):
+        main(["check", name])
+
+
+def test_an_experiment_without_a_baseline_is_refused_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainer/experiments").mkdir(parents=True)
+    (tmp_path / "trainer/experiments/idea.py").touch()
+    monkeypatch.setattr(baseline, "CHECKOUT", tmp_path)
+    with pytest.raises(DocumentError, match="idea has no baseline") as fault:
+        main(["check", "idea"])
+    assert fault.value.hint == "reprise baseline refresh idea --why 'it is new'"

@@ -114,7 +114,7 @@ def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
         ),
         (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
         (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
-        (("a", "b"), ("--classes", ""), "a name is empty"),
+        (("a", "b"), ("--classes", ""), "--classes: found an empty word"),
         (("a", "b"), ("--classes", "a"), "is of class 'b', which is not one of its 1 classes"),
     ],
 )

@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
 from trainer.cli.arguments import Arguments
-from trainer.cli.experiments import experiment_names
+from trainer.cli.experiments import FOLDER as EXPERIMENTS
+from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_lock
 from trainer.cli.places import CHECKOUT
@@ -23,19 +25,18 @@ from trainer.cli.same.apart import told
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
 from trainer.document import read_json
-from trainer.errors import DocumentError, NotWritableError, RunError, UsageError
+from trainer.errors import DocumentError, ExperimentError, NotWritableError, RunError, UsageError
 from trainer.host.atomic import write_whole
 from trainer.host.git import changed_paths, since
 from trainer.host.image_claim import claim
 from trainer.origins import take_apart
 from trainer.sameness.noise import FEWEST
 from trainer.sameness.verdict import Rung
-from trainer.suggest import counted
+from trainer.suggest import counted, listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
-    from pathlib import Path
 
 ALL: Final = "all"
 _NAMED: Final = 4
@@ -52,11 +53,15 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
     if words.verb == "refresh" and not (words.yes or sys.stdin.isatty()):
         raise UsageError("a baseline is written only if somebody agrees, and nobody can be asked here", hint="--yes")
+    names = experiment_names(CHECKOUT) if words.experiment == ALL else [_named(words.experiment)]
+    if words.verb == "check" and (lacking := [name for name in names if not _path(name).is_file()]):
+        raise DocumentError(
+            f"{lacking[0]} has no baseline", hint=f"reprise baseline refresh {lacking[0]} --why 'it is new'"
+        )
     known = claim(os.environ, run=None)
     if words.verb != "refresh" and known.baked is None and find_spec("torch") is None:
         return run_in_image(["baseline", *argv])
     check_lock(known, CHECKOUT)
-    names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
     code: int = max(words.run(words, name) for name in names)
     return code
 
@@ -187,6 +192,15 @@ def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
         raise RunError(f"it ended with exit code {done.returncode}", hint="the lines above say why")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _named(word: str) -> str:
+    """The name of an experiment of the package. Raises `ExperimentError`."""
+    place = find_experiment(word, checkout=CHECKOUT, here=Path.cwd())
+    if place.file.parent != EXPERIMENTS:
+        said = f"experiment {word} is not in {EXPERIMENTS}/, and only experiments there have baselines"
+        raise ExperimentError(said, hint=f"copy it there, or name one of: {listed(experiment_names(CHECKOUT))}")
+    return place.name
 
 
 def _path(name: str) -> Path:

@@ -18,7 +18,7 @@ from trainer.cli.data.inspect import inspector
 from trainer.cli.data.split_words import pair as _pair
 from trainer.cli.data.split_words import parse_split
 from trainer.cli.progress import readable, transfer_progress
-from trainer.data.dataset import Dataset, Draft, declaration, declared, is_declared, load_dataset
+from trainer.data.dataset import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
 from trainer.document import typed
 from trainer.errors import DatasetError, MachineError, UsageError
 from trainer.host.atomic import write_whole
@@ -126,6 +126,7 @@ def _folder(word: str) -> Path:
 
 def publish(words: Namespace, places: Places) -> int:
     """Check, upload, name, declare."""
+    require_name(words.name)
     before = load_dataset(words.name, root=places.root) if is_declared(words.name, root=places.root) else None
     draft = _draft(words, before)
     if not os.access(places.root / "datasets", os.W_OK):

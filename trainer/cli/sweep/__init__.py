@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Check, freeze, train, sum up."""
     experiment = argv[0] if argv and not argv[0].startswith("-") else None
-    words, rest = _parser().parse_known_args(argv[1:] if experiment else argv)
+    words, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
     if experiment:
         report_shared_options("sweep", argv, experiment)
     if words.jobs is not None and words.jobs < 1:

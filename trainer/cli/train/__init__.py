@@ -194,7 +194,7 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought:
         raise UsageError("train needs an experiment: --exp NAME", hint=f"known: {known}; or the path of a Python file")
     place = _found(name, root=root, brought=brought)
     given = words.options.get("settings")
-    if given is None and "settings" in words.options:
+    if not given and "settings" in words.options:
         raise UsageError("--settings needs a file", hint="write --settings FILE.toml")
     file = Path(given).absolute() if given else None
     if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):

@@ -1,0 +1,43 @@
+"""Command lines that argparse cannot read: the word at fault is named, with what to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.cli.arguments import Arguments
+from trainer.errors import UsageError
+
+
+def parser() -> Arguments:
+    """A command with a name, files and an option."""
+    made = Arguments("reprise x", "x")
+    made.add_argument("name", metavar="NAME")
+    made.add_argument("more", nargs="*", default=[])
+    made.add_argument("--into", type=Path)
+    made.add_argument("--at")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["-x"], "reprise x: NAME is missing: '-x' is read as an option", "write it before all options"),
+        (["a", "--at", "-x"], "argument --at: expected one argument", "is written --at=-x"),
+        (["a", "--at", "--into", "b"], "argument --at: expected one argument", "see `reprise x --help`"),
+        ([""], "NAME: found an empty word", "a shell variable that is not set"),
+        (["a", "b", ""], "more: found an empty word", "a shell variable that is not set"),
+        (["a", "--into", ""], "--into: found an empty word", "a shell variable that is not set"),
+        (["a", "--at="], "--at: found an empty word", "a shell variable that is not set"),
+    ],
+)
+def test_the_word_at_fault_is_named(words: list[str], said: str, hint: str) -> None:
+    with pytest.raises(UsageError) as fault:
+        parser().parse_args(words)
+    assert said in fault.value.message
+    assert hint in (fault.value.hint or "")
+
+
+def test_the_current_folder_is_no_empty_word() -> None:
+    assert parser().parse_args(["a", "--into", "."]).into == Path()
