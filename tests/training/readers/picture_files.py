@@ -23,8 +23,8 @@ def saved(image: Image.Image | Values, kind: str, **options: Any) -> bytes:
     return body.getvalue()
 
 
-def png(values: Values, *, bits: int = 16, color: int, key: bytes = b"") -> bytes:
-    """A PNG of `[height, width, channels]`; `color` as in its head: 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA; `key` is tRNS."""
+def png(values: Values, *, bits: int = 16, color: int, key: bytes = b"", palette: bytes = b"") -> bytes:
+    """A PNG of `[height, width, channels]`; `color` as in its head: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA; `key` is tRNS."""
     height, width = values.shape[:2]
     rows = (row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values)
     if bits < 8:
@@ -33,6 +33,7 @@ def png(values: Values, *, bits: int = 16, color: int, key: bytes = b"") -> byte
         )
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
     data = _chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    head += _chunk(b"PLTE", palette) if palette else b""
     return b"\x89PNG\r\n\x1a\n" + head + (_chunk(b"tRNS", key) if key else b"") + data + _chunk(b"IEND", b"")
 
 
@@ -42,7 +43,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric: int, **tags: Sequence[int]) -> bytes:
     """A little-endian TIFF of one strip, height and width in `size`; `tags` by the names below."""
-    numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259}
+    numbers = {"extra": 338, "sample_format": 339, "planar": 284, "orientation": 274, "compression": 259, "colors": 320}
     entries: dict[int, Sequence[int]] = {
         256: [size[1]],
         257: [size[0]],
@@ -65,3 +66,23 @@ def tiff(raw: bytes, size: tuple[int, int], *, bits: Sequence[int], photometric:
             packed = struct.pack("<I", place)
         head += struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
     return b"II*\0" + struct.pack("<IH", 8, len(entries) + 1) + head + bytes(4) + raw + later
+
+
+def bmp(raw: bytes, size: tuple[int, int], *, bits: int, colors: bytes = b"", compression: int = 0) -> bytes:
+    """A BMP whose rows `raw` are as in the file, the lowest first; height and width in `size`; `colors` are blue, green, red and 0."""
+    head = struct.pack("<IiiHHIIiiII", 40, size[1], size[0], 1, bits, compression, len(raw), 0, 0, len(colors) // 4, 0)
+    start = 14 + len(head) + len(colors)
+    return b"BM" + struct.pack("<IHHI", start + len(raw), 0, 0, start) + head + colors + raw
+
+
+def gif(indices: Sequence[int], *, colors: bytes, canvas: int = 0) -> bytes:
+    """A GIF of one row with 2 or 4 colors; `canvas` is its width if the frame covers only its left part."""
+    codes = [
+        4,
+        *(code for index in indices for code in (index, 4)),
+        5,
+    ]  # 4 clears the table, 5 ends it: all codes keep 3 bits
+    packed = sum(code << 3 * at for at, code in enumerate(codes)).to_bytes(-(-3 * len(codes) // 8), "little")
+    head = struct.pack("<HHBBB", canvas or len(indices), 1, 0x80 | len(colors) // 6 - 1, 0, 0)
+    frame = b"," + struct.pack("<HHHHBB", 0, 0, len(indices), 1, 0, 2) + bytes([len(packed)]) + packed + b"\0"
+    return b"GIF89a" + head + colors + frame + b";"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.readers.picture_files import png, saved, tiff
+from tests.training.readers.picture_files import bmp, gif, png, saved, tiff
 from trainer.data.reader import Images
 from trainer.errors import DatasetError
 from trainer.training.readers.pixels import MOST_PIXELS, decode_pixels
@@ -89,6 +89,11 @@ def test_a_declared_white_is_read_as_one() -> None:
 def test_values_without_a_certain_meaning_are_rejected(body: bytes, said: dict[str, Any], line: str) -> None:
     with pytest.raises(DatasetError, match=line):
         decoded(body, **said)
+
+
+def test_unsigned_integers_of_32_bits_keep_their_highest_bit() -> None:
+    body = tiff(np.array([2**30, 2**32 - 1], dtype="<u4").tobytes(), (1, 2), bits=[32], photometric=1)
+    assert values(body, white=2**32) == [0.25, 1]
 
 
 def test_floats_and_32_bit_integers_are_divided_by_the_declared_white() -> None:
@@ -215,6 +220,18 @@ def test_transparency_is_composited_as_declared(kind: str, alpha: str, expected:
     assert decoded(body, mode="RGBA", dtype="uint8")[:, 0, 1].tolist() == [200, 100, 0, 51]
     with pytest.raises(DatasetError, match=r"a/1\.png has transparent pixels \(mode (RGBA|P)\); mode RGB has no"):
         decoded(body, mode="RGB")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
+def test_a_pixel_without_a_color_in_the_palette_is_rejected(kind: str) -> None:
+    files = {
+        "PNG": lambda last: png(np.array([[[0], [last]]]), bits=8, color=3, palette=bytes(range(6))),
+        "GIF": lambda last: gif([0, last], colors=bytes(range(6))),
+        "BMP": lambda last: bmp(bytes([0, last, 0, 0]), (1, 2), bits=8, colors=bytes([2, 1, 0, 0, 5, 4, 3, 0])),
+    }
+    assert decoded(files[kind](1), mode="RGB", dtype="uint8")[:, 0].T.tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(DatasetError, match=r"a/1\.png has a pixel of color 3 of a palette with 2 colors"):
+        decoded(files[kind](3), mode="RGB")
 
 
 def _palette() -> bytes:
@@ -351,9 +368,18 @@ def test_a_very_long_picture_is_resized_to_at_least_one_pixel() -> None:
         (tiff(bytes(9), (1, 1), bits=(8,) * 9, photometric=1), "no TIFF with such channels, bits or values"),
         (saved(np.full((32, 32), 9, dtype=np.uint8), "AVIF").replace(b"av1C\x81\x00\x1c", b"av1C\x81\x00\x5c"), "AVIF"),
         (b"PyCMYK 1 1 255\n1234", "is a PPM of mode CMYK"),
+        (b"P2 2 1 1000\n1\n", "is a text of fewer than 2 numbers"),
+        (b"P2 2 1 1000\n1 x\n", "is a text of fewer than 2 numbers"),
+        (gif([1, 1], colors=bytes(6), canvas=3), "is a GIF whose frame covers only a part of it"),
+        (
+            tiff(bytes(6), (2, 2), bits=(8,) * 3, photometric=6),
+            "is TIFF of uncompressed YCbCr with fewer pixels of color",
+        ),
+        (tiff(bytes(1), (1, 1), bits=[8], photometric=3, colors=[1] * 768), "TIFF whose palette has values of 8 bits"),
         (b"", "cannot be decoded as a picture: the file is empty"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"a/1\.png cannot be .*found another format"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "found another format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"a/1\.png cannot be .*found PostScript; expected one"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "found SVG, which has no pixels; expected one of AVIF, BMP"),
+        (b"\x89PNG\r\n\x1a\n", "found another format, or a damaged head; expected one of AVIF, BMP"),
         (b"P5 10000 8800 255\n", f"has 8800x10000 pixels; expected at most {MOST_PIXELS:,}"),
         (b"P5 60000 60000 255\n", f"it has more than {MOST_PIXELS:,} pixels"),
     ],

@@ -16,8 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from trainer.errors import DatasetError
+from trainer.training.readers.bmp import fourth_bytes_differ, grays_of_palette
+from trainer.training.readers.foreign import found_format
 from trainer.training.readers.resizing import resized
-from trainer.training.readers.wide import FORMATS, PictureError, WideValues, require_clear, wide_values
+from trainer.training.readers.wide import FORMATS, PictureError, WideValues, no_such_color, require_clear, wide_values
 
 if TYPE_CHECKING:
     from trainer.data.reader import Images
@@ -37,6 +39,8 @@ _TURNS: Final = {
 _GRAY: Final = {"1", "L"}
 _COLOR: Final = {"RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 _ALPHA: Final = {"LA", "La", "PA", "RGBA", "RGBa"}
+_SHORT_PALETTES: Final = {"PNG", "BMP", "DIB", "GIF"}
+"""Formats whose palettes may have fewer colors than their pixels could name."""
 _LUMA: Final = tuple(np.float32(part) for part in (0.299, 0.587, 0.114))
 """ITU-R 601-2, as in Pillow."""
 
@@ -56,13 +60,16 @@ def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Va
         raise DatasetError(f"{where} {fault}", hint=fault.hint) from fault
     except Exception as fault:
         # A broken picture raises nearly anything: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
-        hint = "replace it, or leave it out, and publish a new version"
+        hint = found_format(body)[1]
         raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
 
 
 def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Values:
     _check_head(image, reader)
     require_clear(image, body, drop=reader.alpha == "drop")
+    if image.format in {"BMP", "DIB"} and reader.alpha != "drop" and fourth_bytes_differ(image, body):
+        sentence = "is BMP of 32 bits a pixel without a stated alpha, and its fourth bytes are not all equal"
+        raise PictureError(sentence, hint="--alpha drop leaves them out; if they are transparency, write it as PNG")
     wide = wide_values(image, body, white=reader.white)
     bands = (_narrow_band(image, body, reader),) if wide is None else _wide_bands(image, wide, reader)
     return _as_declared(resized(bands, reader), reader)
@@ -92,8 +99,7 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -
             f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
             hint="leave --white out, or publish the two kinds as two datasets",
         )
-    image.load()
-    color, alpha = _split(_upright(image, image), bits=body[24] if image.format == "PNG" else 8)
+    color, alpha = _split(_upright(_loaded(image, body), image), bits=body[24] if image.format == "PNG" else 8)
     if reader.mode == "RGBA":
         whole = color.convert("RGB")
         whole.putalpha(alpha or Image.new("L", whole.size, 255))
@@ -102,6 +108,28 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -
         ground = Image.new(color.mode, color.size, _ground(image, reader))
         color = Image.composite(color, ground, alpha)
     return _converted(color, reader.mode)
+
+
+def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
+    """The pixels of a file; raises `PictureError` if one has no color in the palette, which Pillow would read as black."""
+    if image.format in {"BMP", "DIB"} and (grays := grays_of_palette(image, body)):
+        return grays
+    count = _colors(image)
+    image.load()
+    if image.mode == "P" and count is not None:
+        hidden = image.info.get("transparency")
+        used = [number for number, pixels in enumerate(image.histogram()) if pixels and number != hidden]
+        if used and used[-1] >= count:
+            raise no_such_color(used[-1], count)
+    return image
+
+
+def _colors(image: Image.Image) -> int | None:
+    """How many colors the palette of a file has, before Pillow fills it up to 256; None if it cannot be too short."""
+    if image.format not in _SHORT_PALETTES:
+        return None
+    palette = image.palette
+    return 0 if palette is None else len(palette.palette) // (4 if palette.rawmode == "BGRX" else 3)
 
 
 def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image | None]:
@@ -184,7 +212,8 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
     if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
         return "Pillow reads no TIFF with such channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
-        return f"expected one of {', '.join(FORMATS)}, found another format, or a damaged head"
+        found = found_format(body)[0] or "another format, or a damaged head"
+        return f"found {found}; expected one of {', '.join(FORMATS)}"
     if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
         return "the file ends too early, or is damaged"
     return f"{fault}" or type(fault).__name__

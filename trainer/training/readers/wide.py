@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 """Raster formats alone: none that Pillow reads by starting a program."""
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING = (
+    258,
+    262,
+    277,
+    284,
+    320,
+    338,
+    339,
+    530,
+)
 _SIXTEEN: Final = 65535
 
 Values = np.ndarray[Any, Any]
@@ -42,13 +51,25 @@ class WideValues:
     alpha: Values | None = None
 
 
+def no_such_color(number: int, count: int) -> PictureError:
+    """The error for a pixel that has no color in its picture's palette."""
+    sentence = f"has a pixel of color {number} of a palette with {count} colors, counted from 0"
+    return PictureError(sentence, hint="it is damaged: replace it, and publish a new version")
+
+
 def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -> None:
     """Raise `PictureError` for a picture of which Pillow would silently give something else than its values."""
     match image.format:
         case "TIFF":
             _require_clear_tiff(image, drop=drop)
+            _require_clear_colors(image)
         case "JPEG2000":
             _require_clear_jpeg2000(image, bytes(body))
+        case "GIF" if not drop and getattr(image, "tile")[0].extents != (0, 0, *image.size):  # noqa: B009 - only files have it
+            sentence = "is a GIF whose frame covers only a part of it: the rest has no stated color"
+            raise PictureError(
+                sentence, hint="write it as PNG; --alpha drop reads the rest in the first color of its palette"
+            )
         case "PPM" if image.mode not in {"1", "L", "I", "F", "RGB"}:
             raise PictureError(f"is a PPM of mode {image.mode}, which no standard knows", hint="write it as PNG")
         case "AVIF" if (at := bytes(body).find(b"av1C")) >= 0 and body[at + 6] & 0x40:
@@ -66,6 +87,15 @@ def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
         raise PictureError(sentence, hint="--alpha drop leaves them out; to use them, publish arrays (--array)")
     if len(image.getbands()) > 1 and bits > 8 and not _is_plain_color(image):  # noqa: PLR2004 - bits
         raise PictureError(f"is {kind}", hint="write it as RGB, one plane, without premultiplied alpha")
+
+
+def _require_clear_colors(image: Image.Image) -> None:
+    """Raise `PictureError` for palettes and chroma that Pillow takes for others."""
+    tags = _tags(image)
+    if image.mode == "YCbCr" and tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
+        raise PictureError("is TIFF of uncompressed YCbCr with fewer pixels of color", hint="write it as RGB")
+    if image.mode in {"P", "PA"} and 0 < max(tags.get(_COLORS, (0,))) < 256:  # noqa: PLR2004 - values of 16 bits
+        raise PictureError("is TIFF whose palette has values of 8 bits; expected 16", hint="write it as RGB")
 
 
 def _is_plain_color(image: Image.Image) -> bool:
@@ -140,7 +170,9 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
             _tags(image).get(_BITS, (1,))
         ) == 12 else _SIXTEEN  # noqa: PLR2004 - bits
     if image.mode in {"I", "F"}:
-        return _channels(image), None
+        values = _channels(image)
+        is_unsigned = image.format == "TIFF" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == 1
+        return values.view(np.uint32) if image.mode == "I" and is_unsigned else values, None
     if image.format == "PNG" and body[24] == 16:  # noqa: PLR2004 - the bit depth in its head
         return (_gray_and_alpha(body) if body[25] == 4 else _colors(image, body)), _SIXTEEN  # noqa: PLR2004 - kind of color
     if image.format == "TIFF" and max(_tags(image).get(_BITS, (1,))) == 16:  # noqa: PLR2004 - bits
@@ -161,6 +193,8 @@ def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float
     if tile.codec_name == "ppm":
         return np.frombuffer(body, ">u2" if most > 255 else "u1", count, tile.offset).reshape(shape), most  # noqa: PLR2004
     words = re.sub(rb"#[^\r\n]*", b" ", bytes(body[tile.offset :])).split(maxsplit=count)[:count]
+    if len(words) < count or not all(re.fullmatch(rb"-?\d{1,9}", word) for word in words):
+        raise PictureError(f"is a text of fewer than {count:,} numbers", hint="replace it, and publish a new version")
     return np.array([int(word) for word in words], dtype=np.int64).reshape(shape), most
 
 

@@ -1,0 +1,55 @@
+"""BMP files that Pillow reads otherwise than they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.training.readers.picture_files import bmp
+from trainer.data.reader import Images
+from trainer.errors import DatasetError
+from trainer.training.readers.pixels import decode_pixels
+
+pytestmark = pytest.mark.torch
+BLACK_AND_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])
+
+
+def decoded(body: bytes, **said: Any) -> list[Any]:
+    """Pixels of a row, as bytes."""
+    reader = Images.model_validate({"kind": "images", "mode": "L", "dtype": "uint8", **said})
+    return list(decode_pixels(body, reader, where="a.bmp").squeeze().tolist())
+
+
+@pytest.mark.parametrize(
+    ("bits", "raw"), [(8, bytes([0, 1, 1, 0])), (4, bytes([0x01, 0x10, 0, 0])), (1, bytes([0x60, 0, 0, 0]))]
+)
+def test_a_palette_of_black_and_white_is_read_with_any_number_of_bits(bits: int, raw: bytes) -> None:
+    body = bmp(raw, (1, 4), bits=bits, colors=BLACK_AND_WHITE)
+    assert decoded(body) == [0, 255, 255, 0]
+    assert decoded(body[14:]) == [0, 255, 255, 0]  # a DIB, which is a BMP without the head of the file
+
+
+def test_a_palette_of_16_grays_is_read_with_4_bits() -> None:
+    grays = b"".join(bytes([value, value, value, 0]) for value in range(16))
+    rows = bytes([0x01, 0x23, 0, 0]) + bytes([0x45, 0x6F, 0, 0])
+    assert decoded(bmp(rows, (2, 4), bits=4, colors=grays)) == [[4, 5, 6, 15], [0, 1, 2, 3]]
+
+
+def test_a_mask_with_a_third_color_is_rejected() -> None:
+    with pytest.raises(DatasetError, match=r"a\.bmp has a pixel of color 7 of a palette with 2 colors"):
+        decoded(bmp(bytes([0, 1, 7, 0]), (1, 4), bits=8, colors=BLACK_AND_WHITE))
+
+
+@pytest.mark.parametrize("fourth", [(0, 0), (255, 255)])
+def test_fourth_bytes_that_are_all_equal_say_nothing(fourth: tuple[int, int]) -> None:
+    body = bmp(bytes([3, 2, 1, fourth[0], 6, 5, 4, fourth[1]]), (1, 2), bits=32)
+    assert decoded(body, mode="RGBA") == [[1, 4], [2, 5], [3, 6], [255, 255]]
+
+
+def test_fourth_bytes_that_differ_are_rejected_unless_they_are_dropped() -> None:
+    body = bmp(bytes([3, 2, 1, 255, 6, 5, 4, 0]), (1, 2), bits=32)
+    for mode in ("L", "RGB", "RGBA"):
+        with pytest.raises(DatasetError, match="is BMP of 32 bits a pixel without a stated alpha"):
+            decoded(body, mode=mode)
+    assert decoded(body, mode="RGB", alpha="drop") == [[1, 4], [2, 5], [3, 6]]
