@@ -5,7 +5,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from trainer.digest import canonical
 from trainer.document import Document, json_value, parse_json, parse_toml, read_json, read_toml
 from trainer.errors import DocumentError
 from trainer.plain_text import read_bytes
@@ -21,8 +24,8 @@ class Point(Document):
     [
         (b'{"a": NaN}', "NaN is not a number of JSON"),
         (b"[1, 1e999]", "1 holds a number beyond 1.8e308"),
-        (b"9007199254740992", "the whole document holds a whole number beyond 9007199254740991"),
-        (b'{"a": [0, -9007199254740992]}', "a.1 holds a whole number beyond 9007199254740991"),
+        (b"9007199254740993", "the whole document holds a whole number beyond 9007199254740991"),
+        (b'{"a": [0, -9007199254740993]}', "a.1 holds a whole number beyond 9007199254740991"),
         (b'{"a": {"b": "\\ud800"}}', "a.b holds a lone surrogate"),
         (b'{"a": {"\\udfff": 1}}', "holds a lone surrogate"),
         (b'"\xed\xa0\x80"', "'utf-8' codec can't decode"),
@@ -47,12 +50,19 @@ def test_json_that_no_document_can_hold_is_rejected_with_its_key(text: bytes, sa
         (b"9007199254740991", 2**53 - 1),
         (b'"\\ud83d\\ude00"', "\U0001f600"),
         (b'{"\\u0000\\n": [-0.0, 1e308, true, null]}', {"\0\n": [0.0, 1e308, True, None]}),
+        (b"1000000000000000000", 1e18),
         ("[" * 64 + "]" * 64, None),
     ],
 )
 def test_json_at_the_bounds_is_read(text: bytes, value: object) -> None:
     found = json_value(text, where="a.json")
-    assert value is None or found == value
+    assert value is None or (found == value and type(found) is type(value))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53) + 1, 2**53 - 1))
+def test_what_is_written_in_the_canonical_form_is_read_and_has_the_same_form(value: float) -> None:
+    text = canonical({"a": value})
+    assert canonical(json_value(text, where="a")) == text
 
 
 def test_a_document_has_at_most_the_bytes_that_its_reader_expects() -> None:

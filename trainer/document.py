@@ -12,6 +12,8 @@ import math
 import re
 import sys
 import tomllib
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Never, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -51,6 +53,7 @@ class Document(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 _DIGITS: Final = sys.get_int_max_str_digits()
+_DIGITS_OF_FLOATS: Final = 22
 _SHOWN: Final = 80
 """Characters of a wrong value that a message shows."""
 _COUNTED: Final = 10_000
@@ -114,7 +117,8 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int
     try:
         decoded = text if isinstance(text, str) else text.decode()
         _require_few(decoded, where)
-        content = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_not_finite)
+        number = partial(_number, whole=whole)
+        content = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_not_finite, parse_int=number)
     except RecursionError as fault:
         raise DocumentError(f"{where} has too many nested brackets", hint=_AGAIN) from fault
     except ValueError as fault:
@@ -152,6 +156,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             seen[name] += 1
         raise ValueError(f"key {_quoted(max(seen, key=seen.__getitem__))} is given twice")
     return found
+
+
+def _number(text: str, *, whole: int) -> int | float:
+    """A number without a point. One beyond `whole` is a float if it is spelled as RFC 8785 spells that float, up to 1e21."""
+    value = int(text)
+    if abs(value) > whole and len(text) <= _DIGITS_OF_FLOATS and int(Decimal(repr(float(value)))) == value:
+        return float(value)
+    return value
 
 
 def _not_finite(name: str) -> Never:

@@ -6,12 +6,13 @@ a person looks at them, and two runs are compared without them. Equal runs write
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, StringConstraints, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from trainer.digest import canonical
-from trainer.document import Document
+from trainer.document import Count, Document
 
 FILE: Final = "figures.json"
 MOST: Final = 2000
@@ -63,7 +64,7 @@ class Matrix(_Shown):
     column_label: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    counts: tuple[tuple[NonNegativeInt, ...], ...]
+    counts: tuple[tuple[Count, ...], ...]
     """A tuple for each row."""
 
     @model_validator(mode="after")
@@ -81,7 +82,7 @@ class Points(_Shown):
     y_label: str
     x: Numbers
     y: Numbers
-    of: NonNegativeInt
+    of: Count
     """How many there were before some were chosen."""
     diagonal: bool = False
 
@@ -143,8 +144,8 @@ class Figures(Document):
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
-        names = [each.name for each in self.figures]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        counts = Counter(each.name for each in self.figures)
+        if twice := sorted(name for name, count in counts.items() if count > 1):
             raise ValueError(f"figures need names of their own; found twice: {', '.join(twice)}")
         return self
 

@@ -1,19 +1,29 @@
-"""One run that cannot be read is named, and keeps none of the others from being listed: L01, L02, L04."""
+"""What cannot be read is named, and keeps nothing else from being listed: L01, L02, L04, G11b."""
 
 from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.actions.runs import finished
+from tests.cli.data.conftest import typed
 from tests.security.hostile import at, bad_run, bad_seal
+from trainer.actions.sweep import save
 from trainer.cli import main
+from trainer.cli.latest import named
+from trainer.digest import digest_of_bytes
+from trainer.record import Source
+from trainer.sweep import Asked, Point, Sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+__all__ = ["typed"]
 
 BAD: dict[str, tuple[Any, str]] = {
     "L01 NaN seconds": (at("circumstances", "timing", "seconds", value="NaN"), "circumstances.timing.seconds"),
@@ -87,3 +97,72 @@ def test_a_pipe_in_the_place_of_a_record_stops_no_listing(runs: Path, capsys: py
     os.mkfifo(bad.folder / "published.json")
     assert main(["runs", "ls"]) == 0
     assert "named pipe" in capsys.readouterr().err
+
+
+def test_latest_passes_over_a_run_that_cannot_be_read(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = finished(runs).record.run
+    bad = bad_run(runs, BAD["L01 NaN seconds"][0])
+    newest = f"29990101t000000-{bad[-6:]}"
+    (runs / bad).rename(runs / newest)
+    assert named("latest", [good, newest]) == good
+    assert newest in capsys.readouterr().err
+
+
+def test_a_report_of_several_runs_names_the_bad_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    assert main(["report", good, bad, "--no-samples", "--json", "-o", str(runs / "page.html")]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["runs"], list(told["unreadable"])) == ([good], [bad])
+    assert f"run {bad} cannot be read" in said.err
+    assert main(["report", bad]) == 40
+
+
+def test_a_report_shows_runs_that_cannot_be_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [finished(runs) for _ in range(2)]
+    for run in both:
+        (run.folder / "trace.jsonl").write_text('{"format": NaN}\n')
+    assert main(["report", *(run.record.run for run in both), "--no-samples", "-o", "-"]) == 0
+    assert "NaN is not a number of JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "name = 1", "\x1b[2J = 1", '"\\ud800" = 1'])
+def test_data_ls_and_gc_name_a_bad_declaration(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "a").write_bytes(b"a")
+    typed("publish", "good", "good")
+    typed("publish", "bad", "good")
+    typed("fetch", "bad")
+    (tmp_path / "datasets" / "bad.toml").write_text(text)
+    code, out, err = typed("ls", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert (code, "unreadable" in rows["bad"], rows["good"]["version"]) == (0, True, 1)
+    assert "dataset bad cannot be read" in err
+    assert "good" in typed("ls")[1]
+    code, out, err = typed("gc", "--json")
+    assert (code, json.loads(out)["versions"]) == (0, [])
+    assert "all versions of dataset bad are kept" in err
+    assert typed("show", "bad")[0] == 40
+
+
+def test_a_sweep_shows_its_points_beside_a_run_that_cannot_be_read(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = finished(runs).record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
+    points = [{"seed": "0"}, {"seed": "1"}]
+    sweep = Sweep(
+        id=good,
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", points=points),
+        source=digest_of_bytes(b""),
+        captured=Source(how="mounted"),
+        points=[Point(settings=each, runs=[run]) for each, run in zip(points, (good, bad), strict=True)],
+    )
+    (runs / "sweeps" / good).mkdir(parents=True)
+    save(sweep, runs / "sweeps" / good)
+    assert main(["sweep", "--show", good, "--json"]) == 0
+    said = capsys.readouterr()
+    assert ["unreadable" in point for point in json.loads(said.out)["points"]] == [False, True]
+    assert f"run {bad} of point 2 cannot be read" in said.err

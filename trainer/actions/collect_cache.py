@@ -47,9 +47,13 @@ class Collected:
     """Leases that hold."""
 
 
-def collect_cache(cache: Cache, declared: Iterable[Dataset], *, now: float, dry_run: bool) -> Collected:
-    """Remove what is not needed; only count it in a dry run."""
+def collect_cache(
+    cache: Cache, declared: Iterable[Dataset], *, unread: Iterable[str] = (), now: float, dry_run: bool
+) -> Collected:
+    """Remove what is not needed; only count it in a dry run. Of datasets whose declaration is `unread`, every version is needed."""
     wanted = {dataset.content.removeprefix("sha256:") for dataset in declared}
+    names = set(unread)
+    wanted |= {place.name for place in _places(cache) if place.parent.name in names}
     unneeded = [place for place in _places(cache) if not _is_needed(cache, place, wanted, now)]
     gone = unneeded if dry_run else [moved for place in unneeded if (moved := _withdrawn(place))]
     refused = len(unneeded) - len(gone)

@@ -6,11 +6,11 @@ Knows which way a metric is better only where the experiment or the user says so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.sweep import Standing
+from trainer.drawing.scales import drawable
 from trainer.sameness.noise import SEED
 from trainer.sameness.spread import spread
 from trainer.sameness.verdict import number_of
@@ -137,7 +137,7 @@ def _row(settings: Mapping[str, str | None], numbers: list[int], records: Mappin
     for record in done:
         for name, text in record.outcome.metrics.items():
             value = number_of(text)
-            if value is not None and isfinite(value):
+            if value is not None and drawable(value):
                 values.setdefault(name, []).append(value)
     given = {name: "" if value is None else value for name, value in settings.items()}
     return Row(settings=given, numbers=numbers, values=values, finished=len(done))

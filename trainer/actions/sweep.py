@@ -175,6 +175,16 @@ def record_at(point: Point, *, runs: Path) -> Record | None:
     return None
 
 
+def unreadable(point: Point, *, runs: Path) -> str | None:
+    """Why the record of the run that counts cannot be read; `None` if it can, or there is none yet."""
+    try:
+        if point.run is not None and recorded(runs / point.run):
+            record_of(runs / point.run)
+    except (RepriseError, OSError) as fault:
+        return str(fault)
+    return None
+
+
 def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
     """How a point stands, as its processes and its run's record say."""
     run = sweep.points[number].run

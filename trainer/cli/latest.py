@@ -41,14 +41,16 @@ def named(word: str, known: Collection[str]) -> str:
 def passed_because(run: str) -> str | None:
     """Why a run is not what `latest` means; `None` for one that the user trained here."""
     folder = runs_folder() / run
+    listed = local_run(runs_folder(), run)
     for passed, reason in (
         (began(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
         (not folder.is_dir(), "in the store only"),
-        ((folder / PULLED).exists(), "pulled"),
+        ((record := listed.record) is None, status(listed)),
+        (record and (folder / PULLED).exists(), "pulled"),
     ):
         if passed:
             return reason
-    if (record := local_run(runs_folder(), run).record) is None:
+    if record is None:
         return None
     around = record.circumstances
     if around.retest_of:

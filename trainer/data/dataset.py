@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 from trainer.data.reader import Drawn, Files, Reader, Typed
 from trainer.data.splits import Split
 from trainer.digest import Digest
-from trainer.document import Document, parse_json, read_toml
-from trainer.errors import DatasetError
+from trainer.document import Count, Document, parse_json, read_toml
+from trainer.errors import DatasetError, RepriseError
 from trainer.suggest import did_you_mean, short
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ class Draft(Described):
 class Dataset(Described):
     """A named, versioned, immutable set of files."""
 
-    version: int = Field(ge=1)
+    version: Count = Field(ge=1)
     manifest: Digest
     """Names every file and where its bytes lie in packs: what is fetched."""
     content: Digest
     """Names every file and nothing else: what a run's result depends on. Repacking leaves it as it is."""
-    files: int = Field(ge=0)
-    bytes: int = Field(ge=0)
+    files: Count
+    bytes: Count
 
     @property
     def title(self) -> str:
@@ -119,6 +119,18 @@ def load_dataset(name: str, *, root: Path) -> Dataset:
         hint = "name the file after the dataset"
         raise DatasetError(f"{path} declares a dataset named {dataset.name!r}; expected {name!r}", hint=hint)
     return dataset
+
+
+def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
+    """The declared datasets; and why the others cannot be read, by name."""
+    found: list[Dataset] = []
+    faults: dict[str, str] = {}
+    for name in dataset_names(root=root):
+        try:
+            found.append(load_dataset(name, root=root))
+        except RepriseError as fault:
+            faults[name] = fault.message
+    return found, faults
 
 
 def parse_dataset(text: bytes, *, where: str) -> Dataset:

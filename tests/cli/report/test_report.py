@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from trainer.actions.compare import Side
 
 EVIL = "</td></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' style=x:y\u202e\x00"
+NAME = EVIL.removesuffix("\x00")
+"""Names have one line; a record with another one is not read."""
 
 
 class Tags(HTMLParser):
@@ -225,7 +227,7 @@ def test_a_run_that_is_still_going_on_is_shown_as_far_as_it_is(runs: Path, capsy
 
 def test_a_record_is_a_strangers_text(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is in names, values, logs, figures and code: no tag, no attribute and no address comes of it."""
-    hostile = [shown(made(runs, code=f"# {number} {EVIL}\n", experiment=EVIL), name=EVIL) for number in range(2)]
+    hostile = [shown(made(runs, code=f"# {number} {EVIL}\n", experiment=NAME), name=EVIL) for number in range(2)]
     for number, one in enumerate(hostile):
         values = {EVIL: EVIL, "learning_rate": number}
         metrics = {f"test_{EVIL}": 0.5 + number, EVIL: EVIL}
@@ -245,10 +247,10 @@ def test_a_record_is_a_strangers_text(runs: Path, capsys: pytest.CaptureFixture[
                 "command": [EVIL],
                 "origins": {EVIL: EVIL, "learning_rate": "command line"},
                 "drift": [EVIL],
-                "host": record["circumstances"]["host"] | {"name": EVIL, "cpu": EVIL},
+                "host": record["circumstances"]["host"] | {"name": NAME, "cpu": NAME},
                 "inventory": {"python": EVIL, "distributions": {f"{EVIL}{number}": {"version": EVIL}}},
                 "image": {"known": "unknown", "reason": EVIL, "reference": EVIL},
-                "source": {"how": "mounted", "commit": EVIL, "left_out": [EVIL]},
+                "source": {"how": "mounted", "commit": NAME, "left_out": [EVIL]},
                 "execution": {f"x{EVIL}": EVIL},
             },
         )

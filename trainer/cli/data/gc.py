@@ -15,7 +15,7 @@ from trainer.actions.collect_cache import collect_cache
 from trainer.cli.data.container_cache import container_cache
 from trainer.cli.data.verify import IN_IMAGE
 from trainer.cli.progress import readable
-from trainer.data.dataset import dataset_names, load_dataset
+from trainer.data.dataset import readable_datasets
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -32,8 +32,10 @@ def describe(parser: Arguments) -> None:
 
 def collect(words: Namespace, places: Places) -> int:
     """Remove, or say what would go: all but what this checkout declares and what processes hold, on this machine or another."""
-    declared = [load_dataset(name, root=places.root) for name in dataset_names(root=places.root)]
-    found = collect_cache(places.cache, declared, now=time(), dry_run=not words.apply)
+    declared, faults = readable_datasets(root=places.root)
+    for name, fault in faults.items():
+        print(f"reprise: all versions of dataset {name} are kept: {fault}", file=sys.stderr)
+    found = collect_cache(places.cache, declared, unread=faults, now=time(), dry_run=not words.apply)
     if words.json:
         print(json.dumps({**asdict(found), "applied": words.apply}))
         return 0

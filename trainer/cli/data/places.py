@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from trainer.store.contract import Store
 
 
+_DIGITS = 9
+"""Of a version's number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """Where datasets are declared, stored and cached."""
@@ -40,7 +44,7 @@ class Places:
         dataset = load_dataset(name, root=self.root)
         if not at or version == str(dataset.version):
             return dataset
-        if not version.isdecimal():
+        if not (version.isascii() and version.isdecimal() and len(version) <= _DIGITS):
             raise UsageError(
                 f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
             )

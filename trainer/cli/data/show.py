@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.data.sample_picture import draw_samples
 from trainer.cli.progress import readable
 from trainer.cli.run_page import columns
-from trainer.data.dataset import dataset_names, load_dataset
+from trainer.data.dataset import readable_datasets
 from trainer.data.reader import Images
 from trainer.data.splits import worded
 from trainer.errors import RepriseError, StoreError
@@ -34,13 +35,17 @@ def ls(words: Namespace, places: Places) -> int:
     """List what is declared, and which caches have it."""
     theirs = container_cache(places.root)
     rows = []
-    for dataset in (load_dataset(name, root=places.root) for name in dataset_names(root=places.root)):
+    datasets, faults = readable_datasets(root=places.root)
+    for name, fault in faults.items():
+        print(f"reprise: dataset {name} cannot be read: {fault}", file=sys.stderr)
+    for dataset in datasets:
         found: dict[str, Any] = {"cached": places.cache.has(dataset)}
         if not isinstance(theirs, Hidden | None):
             found["cached_for_containers"] = theirs.has(dataset)
         rows.append((dataset, found))
     if words.json:
-        print(json.dumps([{**dataset.model_dump(mode="json"), **found} for dataset, found in rows]))
+        unreadable = [{"name": name, "unreadable": fault} for name, fault in faults.items()]
+        print(json.dumps([*({**dataset.model_dump(mode="json"), **found} for dataset, found in rows), *unreadable]))
         return 0
     _print_table(rows)
     if isinstance(theirs, Hidden):

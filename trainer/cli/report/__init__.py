@@ -18,13 +18,13 @@ from trainer.cli.places import cache_folder, runs_folder, store_address, store_a
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
-from trainer.errors import RepriseError, UsageError
+from trainer.errors import AlteredError, DocumentError, RepriseError, RunError, UsageError
 from trainer.host.atomic import give_like, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.actions.compare import Comparison
+    from trainer.actions.compare import Comparison, Side
     from trainer.actions.gather_run import Gathered
     from trainer.store.contract import Store
 
@@ -37,8 +37,7 @@ def main(argv: list[str]) -> int:
     words = _parser().parse_args(argv)
     if len(words.run) > MOST:
         raise UsageError(f"{len(words.run)} runs were named; a page has room for {MOST}", hint="name fewer")
-    folders = list(dict.fromkeys(original(word).folder for word in words.run))
-    runs = [gather_run(folder) for folder in folders]
+    runs, unreadable = _gathered(list(dict.fromkeys(words.run)))
     text = _page(runs, draw=not words.no_samples)
     if words.output == "-":
         sys.stdout.write(text)
@@ -49,6 +48,7 @@ def main(argv: list[str]) -> int:
     shown = path.absolute()
     place = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
     told = {"report": str(place), "runs": [run.side.record.run for run in runs], "bytes": len(text.encode())}
+    told |= {"unreadable": unreadable} if unreadable else {}
     print(json.dumps(told) if words.json else place)
     return 0
 
@@ -72,17 +72,41 @@ def _parser() -> Arguments:
     return parser
 
 
+def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
+    """The runs that can be read, and why the others cannot. Raises what the first one says if none can."""
+    found: dict[Path, Gathered] = {}
+    faults: dict[str, RepriseError] = {}
+    for word in words:
+        try:
+            folder = original(word).folder
+            found[folder] = gather_run(folder)
+        except (DocumentError, AlteredError, RunError) as fault:
+            faults[word] = fault
+    if not found:
+        raise next(iter(faults.values()))
+    for word, fault in faults.items():
+        print(f"reprise: run {word} cannot be read and is left out: {fault.message}", file=sys.stderr)
+    return list(found.values()), {word: fault.message for word, fault in faults.items()}
+
+
 def _page(runs: Sequence[Gathered], *, draw: bool) -> str:
     known = declared(run.side.record for run in runs)
     return page(runs, _compared(runs), declared=known, samples=samples(runs, known, draw=draw))
 
 
-def _compared(runs: Sequence[Gathered]) -> list[Comparison]:
-    """The first run with each other one."""
+def _compared(runs: Sequence[Gathered]) -> list[Comparison | str]:
+    """The first run with each other one, or why they cannot be compared."""
     if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
         return []
     places = Places(runs=runs_folder(), cache=cache_folder(), store=_store())
-    return [compare(runs[0].side, other.side, places=places) for other in runs[1:]]
+    return [_comparison(runs[0].side, other.side, places) for other in runs[1:]]
+
+
+def _comparison(a: Side, b: Side, places: Places) -> Comparison | str:
+    try:
+        return compare(a, b, places=places)
+    except RepriseError as fault:
+        return fault.message
 
 
 def _store() -> Store | None:

@@ -28,12 +28,12 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; 
 
 def page(
     runs: Sequence[Gathered],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Comparison | str],
     *,
     declared: Mapping[str, Dataset],
     samples: Mapping[str, bytes | str],
 ) -> str:
-    """Give the report of these runs as HTML; `comparisons` are of the first with each other one."""
+    """Give the report of these runs as HTML; `comparisons` are of the first with each other one, or why there is none."""
     shown = results.lettered(runs)
     body = [
         results.heading(shown),

@@ -32,14 +32,17 @@ _SHORT: Final = 80
 """Lines of a difference that is shown unasked."""
 
 
-def verdicts(shown: Sequence[Shown], comparisons: Sequence[Comparison]) -> Markup | None:
+def verdicts(shown: Sequence[Shown], comparisons: Sequence[Comparison | str]) -> Markup | None:
     """Show verdicts, retests and certificates; no section without any."""
     compared = [_compared(other, found, first=shown[0]) for other, found in zip(shown[1:], comparisons, strict=True)]
     confirmed = (part for each in shown for part in _confirmed(each))
     return section("Sameness", *(part for part in (*compared, *confirmed) if part is not None))
 
 
-def _compared(other: Shown, found: Comparison, *, first: Shown) -> Markup:
+def _compared(other: Shown, found: Comparison | str, *, first: Shown) -> Markup:
+    if isinstance(found, str):
+        heading = tag("h3", f"{first.letter} and {other.letter} ", badge("not compared", "plain"))
+        return tag("article", heading, tag("p", found))
     rung = found.verdict.rung
     lacking = [(stronger_rung.value, why) for stronger_rung, why in stronger(found).items()]
     return tag(

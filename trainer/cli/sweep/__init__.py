@@ -6,6 +6,7 @@ done again. Refuses to go on with a sweep in another image or from another sourc
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from trainer.actions.sum_up_sweep import sum_up
@@ -17,6 +18,7 @@ from trainer.actions.sweep import (
     resolve_sweep,
     standing,
     sweep_ids,
+    unreadable,
 )
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
@@ -59,9 +61,8 @@ def main(argv: list[str]) -> int:
     records = {
         number: found for number, point in enumerate(sweep.points) if (found := record_at(point, runs=runs_folder()))
     }
-    show(
-        sweep, folder, sum_up(sweep, stands, records, by=words.sort, goal=words.goal), as_json=words.json, by=words.sort
-    )
+    results = sum_up(sweep, stands, records, by=words.sort, goal=words.goal)
+    show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=words.json, by=words.sort)
     if fault is not None:
         raise fault
     if not words.show and (left := sum(stand is not Standing.FINISHED for stand in stands)):
@@ -97,6 +98,15 @@ def _parser() -> Arguments:
     parser.add_argument("--goal", choices=("lowest", "highest"), help="which value of it is the best")
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
+
+
+def _unreadable(sweep: Sweep) -> dict[int, str]:
+    """Why the record of a point cannot be read, by its number from 0; a line says so of each."""
+    told = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
+    faults = {number: fault for number, fault in told.items() if fault is not None}
+    for number, fault in faults.items():
+        print(f"reprise: run {sweep.points[number].run} of point {number + 1} cannot be read: {fault}", file=sys.stderr)
+    return faults
 
 
 def _named(word: str) -> Sweep:

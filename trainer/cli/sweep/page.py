@@ -18,7 +18,7 @@ from trainer.host.atomic import write_whole
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from trainer.actions.sum_up_sweep import Results, Row
@@ -30,15 +30,20 @@ _SHOWN: Final = 4
 _DECADE: Final = 10.0
 
 
-def show(sweep: Sweep, folder: Path, results: Results, *, as_json: bool, by: str | None) -> None:
-    """Print what there is."""
+def show(
+    sweep: Sweep, folder: Path, results: Results, *, unreadable: Mapping[int, str] = {}, as_json: bool, by: str | None
+) -> None:
+    """Print what there is; `unreadable` says why the record of a point cannot be read."""
     plot = _plotted(sweep, folder, results)
     if by is not None and results.metrics and results.metric != by:
         near = nearest(by, results.metrics, most=1)
         also = f"; did you mean {near[0]}?" if near else ""
         print(f"reprise: no run measured {by}: sorted by {results.metric}{also}", file=sys.stderr)
     if as_json:
-        print(json.dumps(document(sweep, folder, results, plot)))
+        found = document(sweep, folder, results, plot)
+        for number, fault in unreadable.items():
+            found["points"][number]["unreadable"] = fault
+        print(json.dumps(found))
     else:
         print("\n".join(page(sweep, folder, results, plot)))
 
