@@ -63,7 +63,7 @@ class Determinism(Document):
     """What holds the bits still."""
 
     level: Literal["off", "machine", "portable"]
-    threads: Count = Field(ge=1)
+    threads: Annotated[Count, Field(ge=1)]
     capabilities: dict[str, str] = {}
     """Variables that cap which instructions libraries may use, where the level sets them."""
 
@@ -72,7 +72,7 @@ class Device(Document):
     """The kind of device and how the work is spread."""
 
     accelerator: Literal["cpu", "cuda"]
-    world_size: Count = Field(ge=1)
+    world_size: Annotated[Count, Field(ge=1)]
     precision: str
     workers: Count | None = None
     """Loader workers: an ingredient at determinism `off` only; elsewhere they do not bear on the result."""

@@ -72,7 +72,7 @@ class Draft(Described):
 class Dataset(Described):
     """A named, versioned, immutable set of files."""
 
-    version: Count = Field(ge=1)
+    version: Annotated[Count, Field(ge=1)]
     manifest: Digest
     """Names every file and where its bytes lie in packs: what is fetched."""
     content: Digest

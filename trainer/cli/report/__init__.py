@@ -84,8 +84,8 @@ def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
             faults[word] = fault
     if not found:
         raise next(iter(faults.values()))
-    for word, fault in faults.items():
-        print(f"reprise: run {word} cannot be read and is left out: {fault.message}", file=sys.stderr)
+    for word, wrong in faults.items():
+        print(f"reprise: run {word} cannot be read and is left out: {wrong.message}", file=sys.stderr)
     return list(found.values()), {word: fault.message for word, fault in faults.items()}
 
 
