@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.cli import experiments
 from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.errors import ExperimentError
 
@@ -59,7 +60,21 @@ def test_a_link_that_leads_nowhere_is_named_with_its_target(
     link(checkout / path, target)
     with pytest.raises(ExperimentError, match=f"experiment {word} is a link to {shown}, which does not exist") as fault:
         find_experiment(word, checkout=checkout, here=checkout)
-    assert f"scripts/train --exp {shown}, which brings it along" in str(fault.value.hint)
+    assert fault.value.hint == f"correct the link: ln -sfn FILE {path}; or remove it"
+
+
+def test_a_container_says_of_a_link_out_of_the_checkout_that_it_does_not_see_the_file(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And of one inside that the file is gone."""
+    monkeypatch.setattr(experiments, "BAKED", tmp_path)
+    link(checkout / "out.py", "../elsewhere/theirs.py")
+    link(checkout / "in.py", "gone.py")
+    with pytest.raises(ExperimentError, match="which is not in this container: it sees the checkout alone") as fault:
+        find_experiment("out.py", checkout=checkout, here=checkout)
+    assert fault.value.hint == "scripts/train --exp out.py brings the file along; or copy it"
+    with pytest.raises(ExperimentError, match=r"in\.py is a link to gone\.py, which does not exist"):
+        find_experiment("in.py", checkout=checkout, here=checkout)
 
 
 def test_a_path_without_a_file_names_the_experiments(checkout: Path) -> None:

@@ -153,7 +153,7 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
         in bundle.left_out
     )
     assert {file.path: file.data for file in bundle.files}["dir/er.txt"] == "ü\n".encode()
-    assert "none: a link to gone, which does not exist" in bundle.left_out
+    assert "none: a link to gone, which does not exist: remove it or correct it" in bundle.left_out
 
 
 def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> None:

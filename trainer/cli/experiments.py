@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +84,10 @@ def _absent(text: str, asked: Path, *, checkout: Path) -> ExperimentError:
         hint = f"name a Python file, or one of: {listed(experiment_names(checkout))}"
         return ExperimentError(f"experiment {text} is no file", hint=hint)
     target = link.readlink() / asked.relative_to(link)
-    said = f"experiment {text} is a link to {target}, which does not exist here" + (
-        " (a container sees the checkout alone)" if BAKED.exists() else ""
-    )
-    return ExperimentError(
-        said, hint=f"where that file is: scripts/train --exp {target}, which brings it along; or copy it here"
-    )
+    there = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
+    said = f"experiment {text} is a link to {target}, which does not exist"
+    if BAKED.exists() and not there.is_relative_to(checkout):
+        said = f"experiment {text} is a link to {target}, which is not in this container: it sees the checkout alone"
+        return ExperimentError(said, hint=f"scripts/train --exp {shlex.quote(text)} brings the file along; or copy it")
+    shown = link.relative_to(checkout) if link.is_relative_to(checkout) else link
+    return ExperimentError(said, hint=f"correct the link: ln -sfn FILE {shlex.quote(str(shown))}; or remove it")

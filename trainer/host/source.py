@@ -165,14 +165,15 @@ class _Reader:
 
     def _followed(self, link: Path) -> Path:
         """Where a link leads, once it is known to stay inside the checkout: the bundle itself has no links."""
+        there = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            raise _RefusedError(f"a link to {_shown(link)}, which does not exist") from fault
+            if not there.is_relative_to(self.root):  # whether it exists is not seen from a container
+                raise _RefusedError(_out_of_checkout(link, is_seen=False)) from fault
+            raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove it or correct it") from fault
         if not target.is_relative_to(self.root):
-            raise _RefusedError(
-                f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
-            )
+            raise _RefusedError(_out_of_checkout(link, is_seen=True))
         return target
 
     def _bytes(self, path: Path, name: str) -> tuple[bytes, int]:
@@ -192,6 +193,12 @@ class _Reader:
         if self.left < 0:
             raise _too_large("larger than what fits", [(len(data), name)])
         return data, mode
+
+
+def _out_of_checkout(link: Path, *, is_seen: bool) -> str:
+    if not is_seen and _BAKED_MARK.exists() and link.readlink().is_absolute():
+        return f"a link to {_shown(link)}, which a container does not have: copy it here, or make it relative if it leads into the checkout"
+    return f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
 
 
 def _shown(link: Path) -> str:

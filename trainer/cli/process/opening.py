@@ -18,6 +18,7 @@ from trainer.actions.run import attempts, open_run
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.cli.train.manual import OWN
 from trainer.data.dataset import load_dataset
+from trainer.errors import ExperimentFailedError
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
 from trainer.pairing import check_pairing
@@ -87,7 +88,29 @@ def imported(launch: Launch) -> Experiment:
     """Import the experiment from the frozen source, and torch with it."""
     from trainer.training.experiment import load_experiment
 
-    return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+    try:
+        return load_experiment(launch.experiment, SOURCE / launch.file, root=SOURCE)
+    except ExperimentFailedError as fault:
+        if (name := _not_found(fault)) and (reason := _left_out(name, launch)):
+            fault.hint = f"it is not in the source: {reason}"
+        raise
+
+
+def _not_found(fault: BaseException) -> str | None:
+    """The module that an import did not find."""
+    each: BaseException | None = fault
+    while each is not None and not isinstance(each, ModuleNotFoundError):
+        each = each.__cause__
+    return each.name if each else None
+
+
+def _left_out(module: str, launch: Launch) -> str | None:
+    """Why a file or folder of the checkout, from which a module would be imported, is not in the source."""
+    places = [f"{module.replace('.', '/')}{ending}" for ending in ("", ".py", "/__init__.py")]
+    if launch.frozen is not None:
+        return next((line for line in launch.frozen.source.left_out if line.partition(": ")[0] in places), None)
+    link = next((SOURCE / place for place in places if (SOURCE / place).is_symlink()), None)
+    return link and f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
 
 
 def attributed_to(experiment: Experiment) -> AbstractContextManager[None]:

@@ -1,0 +1,57 @@
+"""How an attempt begins: what cannot be imported is said with the reason for which the source lacks it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.process import opening
+from trainer.cli.process.opening import imported
+from trainer.digest import digest_of_bytes
+from trainer.errors import ExperimentFailedError
+from trainer.launch import Frozen, Launch
+from trainer.record import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+
+
+def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: Frozen | None) -> str | None:
+    """What is said of an experiment that imports `theirs.net`."""
+    monkeypatch.setattr(opening, "SOURCE", root)
+    (root / "idea.py").write_text("import theirs.net\n")
+    launch = Launch(
+        experiment="idea.py",
+        file="idea.py",
+        device="cpu",
+        command=["reprise"],
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        monotonic=0.0,
+        frozen=frozen,
+    )
+    with pytest.raises(ExperimentFailedError, match="No module named 'theirs'") as fault:
+        imported(launch)
+    return fault.value.hint
+
+
+def test_a_link_that_the_source_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = ["theirs.md: no regular file", "theirs: a link out of the checkout, to /elsewhere: copy it here"]
+    source = Source(how="mounted", left_out=left_out)
+    frozen = Frozen(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
+    assert hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
+
+
+def test_a_link_in_the_checkout_itself_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `check` meets it, which runs in the checkout."""
+    (tmp_path / "theirs").symlink_to("/elsewhere/theirs")
+    said = hint(tmp_path, monkeypatch, None)
+    assert said is not None
+    assert said.startswith("it is not in the source: theirs: a link to /elsewhere/theirs: copy")
+
+
+def test_a_package_that_nothing_has_is_one_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "docs/environments.md" in (hint(tmp_path, monkeypatch, None) or "")
