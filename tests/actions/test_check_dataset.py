@@ -86,6 +86,17 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
             r"'image' of a sample of small is float32\[1,4,4\]; declared is uint8\[1,4,4\]",
         ),
         ({"reader": ARRAYS, "sample": {"imag": {"dtype": "uint8"}}}, "no field 'imag'"),
+        (
+            {"reader": {"kind": "lines", "file": "text.txt"}, "sample": {"text": {"dtype": "int64", "shape": ["any"]}}},
+            r"'text' of a sample of small is uint8\[any\]; declared is int64\[any\]",
+        ),
+        (
+            {
+                "reader": {"kind": "text", "file": "text.txt", "window": 4},
+                "sample": {"text": {"dtype": "int64", "shape": [5]}},
+            },
+            r"'text' of a sample of small is int64\[4\]; declared is int64\[5\]",
+        ),
         ({"reader": {"kind": "lines", "file": "latin.txt"}}, "latin.txt is not UTF-8 text"),
         ({"reader": {"kind": "images", "folder": "birds/"}}, "no pictures below 'birds/'"),
         ({"reader": {"kind": "images", "classes": ["cats"]}}, "dogs/1.png of dataset small is of class 'dogs'"),

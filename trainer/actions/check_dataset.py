@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Described, Draft
     from trainer.data.files import Files as CachedFiles
+    from trainer.data.reader import Length
     from trainer.store.folder import SourceFolder
 
 _BLOCK: Final = 1 << 20
@@ -279,11 +280,16 @@ class _Look:
             case Images() as images:
                 return self._images(images)
             case Lines(needed=files):
+                self._check_sample(text=("uint8", ("any",)), length=("int64", ()))
                 return _stacked(files, self._lines)
             case Text() as text:
+                self._check_sample(text=("int64", (text.window,)), next=("int64", (text.window,)))
                 return _stacked(text.needed, lambda file: self._windows(text, file))
             case _:
                 return Layout(count=len(self.bodies.paths), files=self.bodies.paths)
+
+    def _check_sample(self, **found: tuple[str, tuple[Length, ...]]) -> None:
+        check_sample(self.draft.sample, found, dataset=self.draft.name)
 
     def _arrays(self, fields: dict[str, str]) -> Layout:
         heads = {field: self._head(file) for field, file in fields.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.data.reader import Images, Table
+from trainer.data.reader import Images, Table, check_sample
 from trainer.document import Count, Document, parse_json
 from trainer.errors import DatasetError
 from trainer.suggest import did_you_mean
@@ -182,6 +182,7 @@ def require_publishable(seen: Inspection, described: Described) -> None:
     require_readable(seen, dataset=described.name)
     if isinstance(described.reader, Images) and not _may_differ(described):
         require_one_shape(seen, "image", dataset=described.name)
+    _require_declared(seen, described)
     names = {name: None for values in seen.splits.values() for name in values.fields}
     if unknown := next((name for name in described.allow_nan if names and name not in names), None):
         raise DatasetError(f"--allow-nan {unknown}: samples have no such field", hint=did_you_mean(unknown, names))
@@ -189,6 +190,16 @@ def require_publishable(seen: Inspection, described: Described) -> None:
         if name not in described.allow_nan and (said := told_not_finite(seen, name, described)):
             hint = f"fill or drop them before publishing; if they are meant, --allow-nan {name}"
             raise DatasetError(f"{described.name}: {said}", hint=hint)
+
+
+def _require_declared(seen: Inspection, described: Described) -> None:
+    """Raise `DatasetError` if a sample has another field, dtype or shape than its declaration says."""
+    for values in seen.splits.values():
+        known = {name: (found.dtype, found.shapes[0].shape) for name, found in values.fields.items() if found.shapes}
+        for field, said in described.sample.items() if known else ():
+            check_sample({field: said}, known, dataset=described.name)
+            for each in values.fields[field].shapes:
+                check_sample({field: said}, {field: (known[field][0], each.shape)}, dataset=described.name)
 
 
 def told_not_finite(seen: Inspection, field: str, described: Described) -> str:

@@ -55,7 +55,7 @@ class Typed(Document):
         """As it is typed: `float32[1,8,8]`."""
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
-    def admits(self, dtype: str, shape: tuple[int, ...]) -> bool:
+    def admits(self, dtype: str, shape: tuple[Length, ...]) -> bool:
         """Whether a sample's field is as declared."""
         fits = len(shape) == len(self.shape) and all(
             said in {"any", is_} for said, is_ in zip(self.shape, shape, strict=True)
@@ -210,17 +210,18 @@ class Files(Document):
 Reader = Annotated[Arrays | Images | Table | Lines | Text | Files, Field(discriminator="kind")]
 
 
-def check_sample(said: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[int, ...]]], *, dataset: str) -> None:
+def check_sample(
+    said: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[Length, ...]]], *, dataset: str
+) -> None:
     """Hold what a sample is, by dtype and shape, against what is declared. Raises `DatasetError`, naming the field and both."""
     for field, typed in said.items():
         if field not in found:
             raise DatasetError(f"a sample of {dataset} has no field {field!r}", hint=did_you_mean(field, found))
         dtype, shape = found[field]
         if not typed.admits(dtype, shape):
-            sentence = (
-                f"{field!r} of a sample of {dataset} is {dtype}[{','.join(map(str, shape))}]; declared is {typed}"
-            )
-            raise DatasetError(sentence, hint=f"mend its [sample.{field}], or its files")
+            is_ = f"{dtype}[{','.join(map(str, shape))}]"
+            sentence = f"{field!r} of a sample of {dataset} is {is_}; declared is {typed}"
+            raise DatasetError(sentence, hint=f"change its files, or declare --sample '{field}={is_}'")
 
 
 def even_rows(rows: Mapping[str, int], *, dataset: str) -> int:

@@ -159,3 +159,20 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
     assert code == 0
     assert "small: split val has no sample of class b\n" in err
     assert "left unread: 1 picture in no split's folder, as extra/z/1.png" in err
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("image=float32[3,1,1]", ""),
+        ("image=float32[3,any,any]", ""),
+        ("label=int64", ""),
+        ("image=float32[1,1,1]", "'image' of a sample of small is float32[3,1,1]; declared is float32[1,1,1]"),
+        ("image=uint8[3,1,1]", "'image' of a sample of small is float32[3,1,1]; declared is uint8[3,1,1]"),
+        ("imag=float32[3,1,1]", "a sample of small has no field 'imag'"),
+    ],
+)
+def test_a_declared_sample_is_compared_with_the_pictures(typed: Type, word: str, said: str) -> None:
+    code, _, err = publish(typed, names("a", "b"), *PARTS, "--sample", word)
+    assert (code, said in err) == (44 if said else 0, True)
