@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from trainer.cli.setup import page
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.cli.checkout import own_store_line
+from trainer.cli.setup import chosen, page
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VALUES = {
     "REPRISE_ENVIRONMENT": "cpu",
@@ -36,3 +46,31 @@ def test_what_is_not_built_is_said_with_the_command_that_builds_it() -> None:
     assert page(VALUES, built=False)[2].endswith(f"its image is of an earlier lock: {BUILD}")
     elsewhere = {**without("REPRISE_STORE_IMAGE"), "COMPOSE_PROFILES": ""}
     assert page(elsewhere, built=False)[2] == "store        s3://reprise at http://127.0.0.1:8333"
+
+
+def choice(store: str | None, environ: dict[str, str], own: str | None) -> str | None:
+    """The store that setup takes."""
+    asked = Namespace(store=store, endpoint=None, environment=None)
+    return chosen(asked, environ, own=own).store
+
+
+def test_a_store_that_contradicts_a_line_of_env_is_refused() -> None:
+    """Compose would read one of the two, the host's commands the other, and the next setup would take the line's again."""
+    assert choice(None, {}, "/mnt/a") == "/mnt/a"
+    assert choice("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
+    for typed, environ in (("/mnt/b", {}), (None, {"REPRISE_STORE": "/mnt/b"})):
+        with pytest.raises(
+            UsageError, match=r"says /mnt/b; a line of \.env outside of the managed block says .*=/mnt/a"
+        ):
+            choice(typed, environ, "/mnt/a")
+
+
+def test_a_relative_folder_on_a_line_of_env_is_refused_with_its_whole_path(tmp_path: Path) -> None:
+    """It would be another folder for each folder in which a command is typed."""
+    path = tmp_path / ".env"
+    path.write_text("REPRISE_STORE=../share\n")
+    with pytest.raises(UsageError) as caught:
+        own_store_line(path)
+    assert caught.value.hint == f"REPRISE_STORE={tmp_path.parent / 'share'}"
+    path.write_text("REPRISE_STORE=/mnt/a\n")
+    assert own_store_line(path) == "/mnt/a"

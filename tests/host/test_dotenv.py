@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.errors import DotenvError
-from trainer.host.dotenv import read_block, shadowed, write_block
+from trainer.host.dotenv import outside, read_block, shadowed, write_block
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,25 @@ def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
     write_block(path, VALUES)
     path.write_text(path.read_text() + "REPRISE_UID=7\n")
     assert shadowed(path) == ["REPRISE_UID"]
+    path.write_text(path.read_text().replace("REPRISE_UID=7", "REPRISE_UID=1000"))
+    assert shadowed(path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=/a b", "/a b"),
+        ("A=/a b  # the share", "/a b"),
+        ("A='/a b' # the share", "/a b"),
+        (r'A="/a \"b\" #1"', '/a "b" #1'),
+        ("export A=/a#b", "/a#b"),
+        ("  A = /a ", "/a"),
+        ("A=", ""),
+    ],
+)
+def test_a_line_of_ones_own_is_read_as_compose_reads_it(tmp_path: Path, line: str, value: str) -> None:
+    (tmp_path / ".env").write_text(f"# A=comment\n{line}\n")
+    assert outside(tmp_path / ".env") == {"A": value}
 
 
 def test_a_block_without_its_end_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from trainer.engine.base import resolve_base
 from trainer.engine.docker import DockerEngine
 from trainer.environment import load_environment, load_pin
 from trainer.errors import ImageMissingError, PortTakenError, UsageError
-from trainer.host.dotenv import outside, read_block, write_block
+from trainer.host.dotenv import all_values, outside, read_block, write_block
 from trainer.host.indexes import read_indexes
+from trainer.store.address import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,14 +119,19 @@ def joined_store(docker: Engine, choice: setup.Choice, before: Mapping[str, str]
 
 
 def compose_values() -> dict[str, str]:
-    """What compose reads: the block, then the file's own lines, then the environment, which wins."""
-    told = {**read_block(DOTENV).values, **outside(DOTENV)}
-    return told | {name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))}
+    """What compose reads: `.env`, of a name that it has twice the last, then the environment, which wins."""
+    return all_values(DOTENV) | {
+        name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))
+    }
 
 
-def own_store_line() -> str | None:
-    """The store that a line of `.env` outside of the managed block names."""
-    return outside(DOTENV).get("REPRISE_STORE") or None
+def own_store_line(dotenv: Path = DOTENV) -> str | None:
+    """The store that a line of `.env` outside of the managed block names. Raises `UsageError` for a relative path."""
+    own = outside(dotenv).get("REPRISE_STORE") or None
+    if own and "://" not in own and not own.startswith("/"):
+        said = f".env says REPRISE_STORE={own}; expected an address or a whole path, which compose can hand on"
+        raise UsageError(said, hint=f"REPRISE_STORE={folder_of(str(dotenv.parent / Path(own).expanduser()))}")
+    return own
 
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:

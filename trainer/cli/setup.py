@@ -25,7 +25,9 @@ from trainer.cli.checkout import (
 )
 from trainer.cli.places import TYPED
 from trainer.environment import load_environment, load_pin
+from trainer.errors import UsageError
 from trainer.host.dotenv import read_block, shadowed
+from trainer.store.address import folder_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -111,14 +113,23 @@ def page(values: Mapping[str, str], *, built: bool) -> list[str]:
 
 
 def chosen(asked: Namespace, environ: Mapping[str, str], *, own: str | None) -> setup.Choice:
-    """What the user chose: in words, in the environment, or, of the store, by a line `own` of `.env`."""
+    """What the user chose: in words, in the environment, or, of the store, by a line `own` of `.env`. Raises `UsageError`."""
     store = asked.store or environ.get("REPRISE_STORE") or own
     endpoint = asked.endpoint
+    if own and store and _named(store) != _named(own):
+        where = "--store" if asked.store else "REPRISE_STORE in the environment"
+        said = f"{where} says {store}; a line of .env outside of the managed block says REPRISE_STORE={own}"
+        raise UsageError(said, hint="remove that line, then type the command again; or edit it, then: scripts/setup")
     if not asked.store and environ.get("REPRISE_STORE"):
         say(f"the store is {store}, as REPRISE_STORE in the environment says")
         if str(store).startswith("s3://"):
             endpoint = endpoint or environ.get("REPRISE_STORE_ENDPOINT") or environ.get("AWS_ENDPOINT_URL_S3")
     return setup.Choice(environment=asked.environment, store=store, endpoint=endpoint)
+
+
+def _named(address: str) -> str:
+    """One spelling of an address."""
+    return str(folder_of(address) or address.rstrip("/"))
 
 
 def require_store(choice: setup.Choice, before: Mapping[str, str]) -> None:

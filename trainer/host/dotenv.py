@@ -23,7 +23,10 @@ _LARGEST: Final = 1 << 20
 _BEGIN: Final = "# >>> reprise: written by scripts/setup; lines of your own belong outside of this block."
 _END: Final = "# <<< reprise"
 _BLOCK: Final = re.compile(rf"^{re.escape(_BEGIN)} (\w+)\n(.*?)^{re.escape(_END)}[^\n]*\n?", re.MULTILINE | re.DOTALL)
-_LINE: Final = re.compile(r"([A-Z][A-Z0-9_]*)=('?)(.*)\2")
+_LINE: Final = re.compile(
+    r"""\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:(?<=\s)\#.*)?"""
+)
+"""A name and its value as compose reads them: in single quotes, in double quotes, or bare up to a comment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +74,20 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
     return True
 
 
+def all_values(path: Path) -> dict[str, str]:
+    """What the whole file says, as compose reads it: of a name that it has twice, the last."""
+    return _values(_read(path))
+
+
 def outside(path: Path) -> dict[str, str]:
     """What the file's own lines say, outside of the block."""
     return _values(_BLOCK.sub("", _read(path)))
 
 
 def shadowed(path: Path) -> list[str]:
-    """Names of the block that stand outside of it too: which of the two counts depends on their order."""
-    return sorted(outside(path).keys() & read_block(path).values.keys())
+    """Names to which the block and a line outside of it give two values: which of the two counts depends on their order."""
+    own, block = outside(path), read_block(path).values
+    return sorted(name for name in own.keys() & block.keys() if own[name] != block[name])
 
 
 def _read(path: Path) -> str:
@@ -86,7 +95,15 @@ def _read(path: Path) -> str:
 
 
 def _values(text: str) -> dict[str, str]:
-    return {found[1]: found[3] for line in text.splitlines() if (found := _LINE.fullmatch(line))}
+    lines = (found for line in text.splitlines() if (found := _LINE.fullmatch(line)))
+    return {found[1]: _unquoted(found) for found in lines}
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    _, single, double, bare = found.groups()
+    if double is not None:
+        return re.sub(r'\\(["\\$])', r"\1", double)
+    return bare if single is None else single
 
 
 def _quoted(value: str) -> str:

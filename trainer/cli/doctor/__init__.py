@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions import doctor, setup
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine
+from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
 from trainer.cli.doctor.run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.cli.spelling import spelled
@@ -83,7 +83,7 @@ def _look() -> Iterator[Finding]:
 
 def _setup(docker: Engine) -> Finding:
     before = read_block(DOTENV)
-    now = block(docker, setup.Choice(), before.values)
+    now = block(docker, setup.Choice(store=own_store_line()), before.values)
     return doctor.dotenv(before.values, now, edited=before.edited, shadows=shadowed(DOTENV))
 
 
