@@ -42,7 +42,7 @@ def test_the_local_stores_key_is_made_once(tmp_path: Path) -> None:
     first = setup.store_values(setup.Choice(), {}, port=8333)
     second = setup.store_values(setup.Choice(), first, port=8333)
     assert first == second
-    assert len(first["AWS_SECRET_ACCESS_KEY"]) >= 40
+    assert len(first["REPRISE_STORE_SECRET"]) >= 40
     assert setup.store_values(setup.Choice(), {}, port=8333) != first
 
 
@@ -59,7 +59,7 @@ def test_another_store_switches_the_local_one_off() -> None:
     chosen = setup.Choice(store="s3://lab/reprise", endpoint="https://s3.example")
     values = setup.store_values(chosen, {}, port=8333)
     assert values["COMPOSE_PROFILES"] == ""
-    assert "AWS_SECRET_ACCESS_KEY" not in values
+    assert "REPRISE_STORE_SECRET" not in values
     assert setup.store_values(setup.Choice(), values, port=8333) == values
 
 
@@ -152,7 +152,7 @@ def test_a_second_checkout_uses_the_local_store_of_the_first() -> None:
     engine = MemoryEngine(stores=[RUNNING])
     joined = setup.store_to_join(setup.Choice(), {}, port=8333, project="reprise-2", engine=engine)
     values = setup.store_values(setup.Choice(), {}, port=8333, joined=joined)
-    assert (values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"]) == ("k", "s")
+    assert (values["REPRISE_STORE_KEY"], values["REPRISE_STORE_SECRET"]) == ("k", "s")
     assert (values["REPRISE_STORE_NETWORK"], values["COMPOSE_PROFILES"]) == ("net", "")
     assert values["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
     later = setup.store_to_join(setup.Choice(), values, port=8333, project="reprise-2", engine=engine)
@@ -164,7 +164,7 @@ def test_once_the_first_checkouts_server_is_gone_the_second_serves_the_same_volu
     values = setup.store_values(setup.Choice(), joined, port=8333)
     assert (values["COMPOSE_PROFILES"], values["REPRISE_STORE_VOLUME"]) == ("store", RUNNING.volume)
     assert values["REPRISE_STORE_SHARED"] == "true"  # `down --volumes` in one checkout leaves the other one its data
-    assert values["AWS_SECRET_ACCESS_KEY"] == RUNNING.secret
+    assert values["REPRISE_STORE_SECRET"] == RUNNING.secret
     assert "REPRISE_STORE_JOINED" not in values
 
 
@@ -176,6 +176,14 @@ def test_a_checkout_with_a_local_store_of_its_own_is_asked_which() -> None:
     assert "scripts/setup --endpoint http://127.0.0.1:8333" in str(caught.value.hint)
     choice = setup.Choice(endpoint="http://127.0.0.1:8333")
     assert setup.store_to_join(choice, {}, port=8333, project="reprise-2", engine=engine) == RUNNING
+
+
+def test_a_server_on_this_checkouts_volume_is_joined_whatever_its_port() -> None:
+    """Two servers on one volume would damage it."""
+    engine = MemoryEngine(stores=[replace(RUNNING, project="reprise-2")], volumes={RUNNING.volume})
+    joined = setup.store_to_join(setup.Choice(), {}, port=8343, project="reprise-1", engine=engine)
+    assert joined is not None
+    assert (joined.port, joined.volume) == (8333, RUNNING.volume)
 
 
 def test_a_local_store_on_another_port_is_not_joined_unless_it_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,8 @@ from tests.engine.memory import MemoryEngine
 from trainer.actions.build_image import build, plan
 from trainer.actions.pin import pin
 from trainer.cli import checkout as edge
-from trainer.errors import ImageMissingError
+from trainer.engine import LocalStore
+from trainer.errors import ImageMissingError, PortTakenError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,3 +57,20 @@ def test_without_a_terminal_the_thing_to_type_is_named(
 
 def test_an_environment_without_a_pin_needs_no_consent(pinned: tuple[Pin, MemoryEngine]) -> None:
     edge.fetch_pinned("cuda", docker=pinned[1])
+
+
+def test_no_second_server_is_started_on_a_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice of another port holds only for a store of its own."""
+    monkeypatch.delenv("REPRISE_STORE_PORT", raising=False)
+    served = LocalStore(project="reprise-2", port=8333, network="n", volume="reprise-1_store", key="k", secret="s")  # noqa: S106
+    values = {"COMPOSE_PROJECT_NAME": "reprise-1", "REPRISE_STORE_PORT": "8333"}
+    for port in ("8333", "8343"):
+        with pytest.raises(PortTakenError, match="serves this checkout's volume on port 8333") as caught:
+            edge.check_store_port(
+                MemoryEngine(stores=[served]), values | {"REPRISE_STORE_PORT": port}, again="scripts/train"
+            )
+        assert caught.value.hint == "scripts/setup makes this checkout use that store"
+    other = MemoryEngine(stores=[replace(served, volume="reprise-2_store")])
+    with pytest.raises(PortTakenError) as caught:
+        edge.check_store_port(other, values, again="scripts/train")
+    assert "REPRISE_STORE_PORT=8343 scripts/train" in str(caught.value.hint)

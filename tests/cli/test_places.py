@@ -27,13 +27,19 @@ BLOCK = {
     "COMPOSE_PROFILES": "store",
 }
 
+NAMES = (
+    *("REPRISE_STORE", "REPRISE_STORE_PORT", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("AWS_SESSION_TOKEN", "AWS_PROFILE"),
+)
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout that was set up, and an environment that says nothing of a store."""
-    for name in ("REPRISE_STORE", "REPRISE_STORE_PORT", "AWS_ENDPOINT_URL_S3"):
+    for name in NAMES:
         monkeypatch.setenv(name, "")  # so that it is as it was, afterwards
         monkeypatch.delenv(name)
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
     write_block(tmp_path / ".env", BLOCK)
     return tmp_path
 
@@ -42,16 +48,50 @@ def test_the_local_stores_address_follows_its_port(checkout: Path) -> None:
     """Whether it was edited in the block, or stands on a line of its own."""
     path = checkout / ".env"
     path.write_text(path.read_text().replace("REPRISE_STORE_PORT=8333", "REPRISE_STORE_PORT=9444"))
-    adopt_dotenv(checkout)
-    assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9444"
+    assert store_at("s3://reprise").label == "s3://reprise at http://127.0.0.1:9444"
 
 
 def test_another_stores_address_is_left_alone(checkout: Path) -> None:
     """The port is the local one's."""
     there = {"COMPOSE_PROFILES": "", "AWS_ENDPOINT_URL_S3": "https://s3.example"}
     write_block(checkout / ".env", BLOCK | there)
+    assert store_at("s3://reprise").label == "s3://reprise at https://s3.example"
+
+
+def test_of_a_name_that_env_has_twice_the_last_counts_as_in_compose(checkout: Path) -> None:
+    path = checkout / ".env"
+    path.write_text("REPRISE_STORE=/mnt/before\n" + path.read_text())
     adopt_dotenv(checkout)
-    assert os.environ["AWS_ENDPOINT_URL_S3"] == "https://s3.example"
+    assert os.environ.pop("REPRISE_STORE") == "s3://reprise"
+    path.write_text(path.read_text() + 'REPRISE_STORE="/mnt/after"  # the share\n')
+    adopt_dotenv(checkout)
+    assert os.environ["REPRISE_STORE"] == "/mnt/after"
+
+
+def test_a_key_in_the_shell_is_not_the_local_stores(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store that `.env` names is reached as `.env` says; the shell's server and key are those of other stores."""
+    write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
+    for name, value in {"ENDPOINT_URL_S3": "https://s3.lab", "ACCESS_KEY_ID": "work", "SESSION_TOKEN": "t"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    adopt_dotenv(checkout)
+    local, other = store_at("s3://reprise"), store_at("s3://team")
+    assert isinstance(local, S3Store)
+    assert isinstance(other, S3Store)
+    assert (local.label, local.access.key) == ("s3://reprise at http://127.0.0.1:8333", "mine")
+    assert (other.label, other.access.key) == ("s3://team at https://s3.lab", None)
+
+
+def test_the_managed_blocks_server_and_key_are_not_those_of_another_store(checkout: Path) -> None:
+    """Else a bucket at AWS would be looked for in the local store; keys on lines of the user's own are for any store."""
+    write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
+    adopt_dotenv(checkout)
+    assert not [name for name in os.environ if name.startswith("AWS_") and name in NAMES]
+    path = checkout / ".env"
+    path.write_text(path.read_text() + "AWS_ACCESS_KEY_ID=team\nAWS_SECRET_ACCESS_KEY=z\n")
+    adopt_dotenv(checkout)
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "team"
+    assert "s3://team at https://s3" in store_at("s3://team").label
 
 
 def test_the_port_is_what_the_environment_says_then_a_line_of_ones_own_then_the_block(
@@ -103,20 +143,23 @@ def test_a_bucket_in_the_environment_keeps_its_server_in_containers(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the local one's: host and containers ask the same server."""
-    for name in ("REPRISE_STORE_FOLDER", "COMPOSE_PROFILES", "REPRISE_STORE_ENDPOINT"):
+    handed_in = ("REPRISE_STORE_FOLDER", "COMPOSE_PROFILES", "REPRISE_STORE_ENDPOINT", "REPRISE_STORE_KEY")
+    for name in (*handed_in, "REPRISE_STORE_SECRET", "REPRISE_STORE_TOKEN"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("REPRISE_STORE", "s3://team")
+    adopt_dotenv(checkout)
+    hand_in_store(checkout / ".env")
+    assert os.environ.pop("REPRISE_STORE_ENDPOINT") == "https://s3.amazonaws.com"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.lab")
     hand_in_store(checkout / ".env")
-    assert os.environ["REPRISE_STORE_ENDPOINT"] == "https://s3.lab"
+    assert [os.environ[name] for name in handed_in] == ["", "", "https://s3.lab", ""]
 
 
 def test_of_two_stores_the_configured_one_has_the_key_of_env_and_the_other_the_shells(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "CHECKOUT", checkout)
-    write_block(checkout / ".env", BLOCK | {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "x"})
+    write_block(checkout / ".env", BLOCK | {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "x"})
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)

@@ -123,6 +123,17 @@ def test_what_the_shell_does_not_say_is_not_handed_in_empty(tmp_path: Path) -> N
     assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
 
 
+@pytest.mark.engine
+def test_the_local_stores_key_is_env_files_and_another_stores_the_shells(tmp_path: Path) -> None:
+    """A key in the shell, such as one of AWS, is neither given to the local server nor used to ask it."""
+    shell = {"AWS_ACCESS_KEY_ID": "work", "AWS_SECRET_ACCESS_KEY": "w", "AWS_SESSION_TOKEN": "t"}
+    local = {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "m", "REPRISE_STORE_TOKEN": ""}
+    for service in ("train", "store", "samples"):
+        found = told(service, tmp_path, ROOT, **shell, **local)["environment"]
+        assert [found.get(name) or "" for name in shell] == ["mine", "m", ""]
+    assert shell.items() <= told("train", tmp_path, ROOT, **shell)["environment"].items()
+
+
 def test_there_is_one_default_base() -> None:
     """The declaration's; the recipe and compose's own build, which cannot read it, repeat it."""
     base = load_environment("cpu", root=ROOT).base

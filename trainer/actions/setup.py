@@ -28,7 +28,7 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.host.atomic import disk_faults
-from trainer.store.address import LOCAL_ENDPOINT, folder_of
+from trainer.store.address import AWS_ENDPOINT, LOCAL_ENDPOINT, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,17 +126,19 @@ def store_values(
         return {"REPRISE_STORE": str(folder), "REPRISE_STORE_FOLDER": str(folder), "COMPOSE_PROFILES": ""}
     if not is_local(choice, before):
         return _bucket_values(address, endpoint)
+    # The key has names of its own: a key of the shell's, AWS_ACCESS_KEY_ID, is another server's.
     values = {
         "REPRISE_STORE": LOCAL_STORE,
         "REPRISE_STORE_ENDPOINT": LOCAL_ENDPOINT,
         "REPRISE_STORE_PORT": str(joined.port if joined else port),
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{joined.port if joined else port}",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "REPRISE_STORE_TOKEN": "",
     }
     if joined:
         return values | {
-            "AWS_ACCESS_KEY_ID": joined.key,
-            "AWS_SECRET_ACCESS_KEY": joined.secret,
+            "REPRISE_STORE_KEY": joined.key,
+            "REPRISE_STORE_SECRET": joined.secret,
             "REPRISE_STORE_NETWORK": joined.network,
             "REPRISE_STORE_JOINED": "true",
             "REPRISE_STORE_VOLUME": joined.volume,
@@ -147,8 +149,8 @@ def store_values(
     return (
         values
         | {
-            "AWS_ACCESS_KEY_ID": before.get("AWS_ACCESS_KEY_ID") or f"reprise{secrets.token_hex(6)}",
-            "AWS_SECRET_ACCESS_KEY": before.get("AWS_SECRET_ACCESS_KEY") or secrets.token_hex(20),
+            "REPRISE_STORE_KEY": before.get("REPRISE_STORE_KEY") or f"reprise{secrets.token_hex(6)}",
+            "REPRISE_STORE_SECRET": before.get("REPRISE_STORE_SECRET") or secrets.token_hex(20),
             "COMPOSE_PROFILES": "store",
         }
         | ({"REPRISE_STORE_VOLUME": volume, "REPRISE_STORE_SHARED": "true"} if volume else {})
@@ -164,7 +166,7 @@ def _store_and_endpoint(choice: Choice, before: Mapping[str, str]) -> tuple[str,
 def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
     if "?" in address:
         raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="--endpoint URL")
-    there = endpoint or "https://s3.amazonaws.com"
+    there = endpoint or AWS_ENDPOINT
     if _loopback_port(there) is not None:
         said = f"--endpoint {there} is this machine's own loopback, which containers do not reach"
         raise UsageError(said, hint="give the address that the server has in the network")
@@ -188,19 +190,22 @@ def store_to_join(
 ) -> LocalStore | None:
     """The running local store of another checkout that this one is to use; None if it has, or is to have, its own.
 
-    It is the one on this checkout's port, or on the port that --endpoint names. A checkout that has a local store of its own keeps it,
-    unless --endpoint says otherwise. Raises `PortTakenError`, `UsageError`.
+    It is the one that serves this checkout's volume, which no second server can; else the one on this checkout's port, or on the port that
+    --endpoint names. A checkout that has a local store of its own keeps it, unless --endpoint says otherwise. Raises `PortTakenError`,
+    `UsageError`.
     """
-    asked = _loopback_port(choice.endpoint or "")
+    asked, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
     others = {store.port: store for store in engine.local_stores() if store.project != project}
+    serving = next((store for store in others.values() if store.volume == own), None)
+    if serving and asked in {None, serving.port}:
+        return serving
     found = others.get(asked or port)
     if asked is not None and found is None and asked != port:
         raise UsageError(
             f"no local store of Reprise runs on port {asked} of this machine",
             hint=f"start it: docker compose up -d store, in its checkout; running are: {sorted(others) or 'none'}",
         )
-    own = before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
-    if found is None or asked is not None or found.volume == own or not engine.has_volume(own):
+    if found is None or asked is not None or not engine.has_volume(own):
         return found
     said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), and this checkout has its own ({own})"
     free = _free_port(port)
@@ -209,6 +214,11 @@ def store_to_join(
         hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps its own; "
         f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other one",
     )
+
+
+def own_volume(before: Mapping[str, str], project: str) -> str:
+    """The volume with the data of this checkout's local store; it can be another checkout's, with which the store is shared."""
+    return before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
 
 
 def require_folder(folder: Path, *, who: Owner, root: Path) -> None:

@@ -141,15 +141,18 @@ def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
 
 
 def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -> None:
-    """Refuse a port that another program has, unless the local store of this checkout has it already. Raises `PortTakenError`."""
+    """Refuse a port or a volume that another server has, unless it is the local store of this checkout. Raises `PortTakenError`."""
     port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
     unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
-    other = next((store for store in docker.local_stores() if store.port == port and store.project != project), None)
-    if other:
-        said = f"port {port} on 127.0.0.1 is the local store of another checkout ({other.project})"
-        raise PortTakenError(
-            said, hint=f"scripts/setup makes this checkout use that store; or: REPRISE_STORE_PORT={port + 10} {again}"
-        )
+    own = setup.own_volume(values, project)
+    for other in (store for store in docker.local_stores() if store.project != project):
+        joined = "scripts/setup makes this checkout use that store"
+        if other.volume == own:
+            said = f"the local store of another checkout ({other.project}) serves this checkout's volume on port {other.port}"
+            raise PortTakenError(said, hint=joined)
+        if other.port == port:
+            said = f"port {port} on 127.0.0.1 is the local store of another checkout ({other.project})"
+            raise PortTakenError(said, hint=f"{joined}; or: REPRISE_STORE_PORT={port + 10} {again}")
     if not (unchanged and project and docker.serves(project, "store")):
         setup.check_port(port, again=again)
 

@@ -9,24 +9,24 @@ import os
 import platform
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import StoreMissingError, UsageError
-from trainer.host.dotenv import outside, read_block
+from trainer.host.dotenv import all_values, outside
 from trainer.host.image_claim import BAKED
 from trainer.store import open_store
-from trainer.store.address import LOCAL_ENDPOINT, Access, folder_of
+from trainer.store.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.store.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 TYPED: Final = "REPRISE_TYPED"
 """The command line that a script of ours was called with: what is to be typed again, once something was mended."""
-_ADOPTED: Final = ("REPRISE_STORE", "AWS_")
 
 
 def runs_folder() -> Path:
@@ -56,13 +56,14 @@ def store_address() -> str | None:
 
 
 def store_at(address: str) -> Store:
-    """The store at an address; a container's messages name the local store's endpoint as the host's programs reach it.
+    """The store at an address: the one that `.env` names on the server that `.env` names, another one as the environment says.
 
-    Raises `UsageError`, and `StoreMissingError` in a container in which the folder is not mounted.
+    A container's messages name the local store's endpoint as the host's programs reach it. Raises `UsageError`, and `StoreMissingError`
+    in a container in which the folder is not mounted.
     """
     if BAKED.exists():
         require_mounted(address, typed=sys.argv[1:])
-    return open_store(address, access=Access(shown=_shown()))
+    return open_store(address, access=_access(address, _told_by(CHECKOUT / ".env")))
 
 
 def require_mounted(address: str, *, typed: Sequence[str]) -> None:
@@ -90,10 +91,12 @@ def hand_in_store(dotenv: Path) -> None:
         return
     folder = folder_of(address)
     os.environ |= {"COMPOSE_PROFILES": "", "REPRISE_STORE_FOLDER": str(folder or "")}
+    os.environ |= {"REPRISE_STORE_KEY": "", "REPRISE_STORE_SECRET": ""}
     if folder is not None:
         os.environ["REPRISE_STORE"] = str(folder)
-    elif (endpoint := os.environ.get("AWS_ENDPOINT_URL_S3")) and endpoint != told.get("AWS_ENDPOINT_URL_S3"):
-        os.environ.setdefault("REPRISE_STORE_ENDPOINT", endpoint)
+        return
+    os.environ["REPRISE_STORE_TOKEN"] = os.environ.get("AWS_SESSION_TOKEN", "")
+    os.environ.setdefault("REPRISE_STORE_ENDPOINT", os.environ.get("AWS_ENDPOINT_URL_S3") or AWS_ENDPOINT)
 
 
 def two_stores(source: str | None, target: str | None, *, command: str) -> tuple[Store, Store]:
@@ -116,12 +119,22 @@ def two_stores(source: str | None, target: str | None, *, command: str) -> tuple
 
 def _configured_or_at(address: str) -> Store:
     told = _told_by(CHECKOUT / ".env")
-    if address.rstrip("/") != told.get("REPRISE_STORE") or not told.get("AWS_ENDPOINT_URL_S3"):
-        return store_at(address)
-    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION")
-    key, secret, token, region = (told.get(name) or None for name in keys)
-    endpoint = told["AWS_ENDPOINT_URL_S3"]
-    return open_store(address, access=Access(endpoint=endpoint, key=key, secret=secret, token=token, region=region))
+    access = _access(address, told)
+    if access.endpoint and not access.key and told.get("AWS_ACCESS_KEY_ID"):
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        key, secret, token = (told.get(name) or None for name in keys)
+        access = replace(access, key=key, secret=secret, token=token)
+    return open_store(address, access=access) if access.endpoint else store_at(address)
+
+
+def _access(address: str, told: Mapping[str, str]) -> Access:
+    """How the server of a store is reached: with an endpoint, if it is the store that `.env` names, and as boto3 finds otherwise."""
+    endpoint = told.get("AWS_ENDPOINT_URL_S3")
+    if address.rstrip("/") != told.get("REPRISE_STORE") or not endpoint:
+        return Access(shown=_shown())
+    names = ("REPRISE_STORE_KEY", "REPRISE_STORE_SECRET", "AWS_DEFAULT_REGION")
+    key, secret, region = (told.get(name) or None for name in names)
+    return Access(endpoint=endpoint, key=key, secret=secret, region=region)
 
 
 def _shown() -> str | None:
@@ -141,12 +154,16 @@ def cache_folder() -> Path:
 
 
 def adopt_dotenv(checkout: Path | None = None) -> None:
-    """On a host, let the managed block of `.env` say where the store is and with which key, where nothing else does.
+    """On a host, let `.env` say which store is used, and its own lines with which keys, if the environment does not.
 
-    In an image compose has said it already, with the address that counts there. A file that this user cannot read says nothing.
+    The server and the key that the managed block names are the configured store's alone: `store_at` reads them. In an image compose has
+    said all of it. A file that this user cannot read says nothing.
     """
-    for name, value in _told_by((checkout or CHECKOUT) / ".env").items():
-        if name.startswith(_ADOPTED) and value:
+    path = (checkout or CHECKOUT) / ".env"
+    told = _told_by(path)
+    keys = {name: value for name, value in outside(path).items() if name.startswith("AWS_")} if told else {}
+    for name, value in {**keys, "REPRISE_STORE": told.get("REPRISE_STORE")}.items():
+        if value:
             os.environ.setdefault(name, value)
 
 
@@ -154,7 +171,7 @@ def _told_by(path: Path) -> dict[str, str]:
     """What `.env` says; nothing in an image, or if this user cannot read the file."""
     if BAKED.exists() or not os.access(path, os.R_OK):
         return {}
-    told = {**read_block(path).values, **outside(path)}
+    told = all_values(path)
     if told.get("COMPOSE_PROFILES") == "store":  # its port may have been edited since setup wrote its address
         port = os.environ.get("REPRISE_STORE_PORT") or told.get("REPRISE_STORE_PORT")
         told |= {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"} if port else {}

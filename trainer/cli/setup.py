@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from trainer.engine import Engine
 
-_HIDDEN: Final = "AWS_SECRET_ACCESS_KEY"
+_HIDDEN: Final = "REPRISE_STORE_SECRET"
 _WIDTH: Final = 140
 _BUILD: Final = "scripts/setup --build"
 

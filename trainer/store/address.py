@@ -16,6 +16,7 @@ from trainer.errors import UsageError
 EXPECTED: Final = "expected s3://BUCKET/PREFIX, file:///PATH, or a path"
 LOCAL_ENDPOINT: Final = "http://store:8333"
 """Where containers reach the local store."""
+AWS_ENDPOINT: Final = "https://s3.amazonaws.com"
 _ASKED: Final = ("endpoint", "profile", "region")
 
 
