@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import socket
@@ -17,6 +18,7 @@ from trainer.actions.build_image import build, plan
 from trainer.actions.pin import pin
 from trainer.engine import LocalStore
 from trainer.errors import (
+    DiskFullError,
     EnvironmentNameError,
     ImageMissingError,
     NotWritableError,
@@ -123,6 +125,22 @@ def test_a_folder_that_containers_cannot_write_is_named_with_their_user(
     with pytest.raises(NotWritableError, match="uid 1000, gid 1000") as caught:
         setup.require_folder(folder, who=setup.owner(0, 0), root=tmp_path / "checkout")
     assert str(caught.value.hint).startswith("chown -R 1000:1000")
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "hint"),
+    [
+        (errno.EROFS, NotWritableError, "mount it writable"),
+        (errno.ENOSPC, DiskFullError, "free space"),
+        (errno.EACCES, NotWritableError, "chown"),
+    ],
+)
+def test_a_folder_on_a_disk_that_is_read_only_or_full_is_not_a_matter_of_its_owner(
+    folder: Path, number: int, error: type[RepriseError], hint: str
+) -> None:
+    """As mktemp says it."""
+    found = setup.refusal(folder, who=ME, said=f"mktemp: failed to create file: {os.strerror(number)}\n")
+    assert (type(found), str(found.hint).startswith(hint)) == (error, True)
 
 
 @pytest.mark.parametrize(

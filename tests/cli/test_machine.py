@@ -50,6 +50,15 @@ def test_a_lock_that_changed_for_another_environment_is_the_images_still(tmp_pat
         check_lock(known, root)
 
 
+def test_an_image_of_an_environment_that_the_checkout_lacks_is_named_with_the_remedy(tmp_path: Path) -> None:
+    """As on the host: compose starts what `.env` names."""
+    root = checkout(tmp_path)
+    (root / "environments" / "cpu.toml").unlink()
+    with pytest.raises(EnvironmentNameError, match=r"\.env names environment 'cpu'") as caught:
+        check_lock(claimed(b"theirs"), root)
+    assert str(caught.value.hint).startswith("scripts/setup --environment ")
+
+
 def test_a_missing_lock_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LockError, match=r"uv.lock does not exist"):
         check_lock(claimed(b"mine"), tmp_path)

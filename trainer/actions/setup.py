@@ -5,6 +5,7 @@ Knows what compose and the containers must be told, and where each value comes f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -18,10 +19,12 @@ from urllib.parse import urlsplit
 
 from trainer.actions.build_image import BASE_LABEL, current, plan
 from trainer.actions.pin import check_inputs, hold
+from trainer.disk_faults import disk_fault
 from trainer.environment import environment_names, load_environment, load_pin
 from trainer.errors import (
     EnvironmentNameError,
     ImageMissingError,
+    MachineError,
     NotWritableError,
     PortTakenError,
     StoreMissingError,
@@ -222,7 +225,7 @@ def own_volume(before: Mapping[str, str], project: str) -> str:
 
 
 def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
-    """Raise `UsageError`, `StoreMissingError`, `NotWritableError` for a folder that containers cannot use as a store."""
+    """Raise `UsageError`, `StoreMissingError`, `MachineError` for a folder that containers cannot use as a store."""
     if folder.is_relative_to(root):
         said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
         raise UsageError(said, hint="a folder outside of it, such as /srv/reprise")
@@ -235,14 +238,24 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
         said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
         raise StoreMissingError(said, hint=f"mount the share, or make a new store: mkdir -p {shlex.quote(str(folder))}")
     as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
-    tried = subprocess.run(["sh", "-c", _TRY], cwd=folder, capture_output=True, check=False, **as_user)  # type: ignore[call-overload]
+    environ = os.environ | {"LC_ALL": "C"}
+    tried = subprocess.run(  # type: ignore[call-overload]
+        ["sh", "-c", _TRY], cwd=folder, env=environ, capture_output=True, check=False, **as_user
+    )
     if tried.returncode:
-        said = (
-            f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
-        )
-        place = shlex.quote(str(folder))
-        hint = f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}"
-        raise NotWritableError(said, hint=hint)
+        raise refusal(folder, who=who, said=tried.stderr.decode(errors="replace"))
+
+
+def refusal(folder: Path, *, who: Owner, said: str) -> MachineError:
+    """Why containers cannot use a folder, of which a program `said` so: the disk, or the folder's owner."""
+    for number in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO):
+        if os.strerror(number) in said:
+            return disk_fault(OSError(number, os.strerror(number)), folder)
+    sentence = (
+        f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
+    )
+    place = shlex.quote(str(folder))
+    return NotWritableError(sentence, hint=f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}")
 
 
 # In the folder itself: containers are given it whoever may enter the folders above it.

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def check_lock(known: Claim, checkout: Path) -> None:
-    """Refuse a checkout whose lock gives other packages to the environment than the image was built from. Raises `LockError`."""
+    """Refuse a checkout that gives other packages to the environment than the image was built from. Raises `LockError`.
+
+    Raises `EnvironmentNameError` if the checkout no longer declares the environment.
+    """
     if known.baked is None:
         return
     name, lock = known.baked.environment, checkout / "uv.lock"
@@ -34,6 +37,9 @@ def check_lock(known: Claim, checkout: Path) -> None:
         raise LockError(f"{lock} does not exist; an image runs what it says", hint="git checkout uv.lock")
     if known.baked.lock == digest_of_file(lock):
         return
+    from trainer.actions.setup import require_environment
+
+    require_environment({"REPRISE_ENVIRONMENT": name}, root=checkout)
     found = requirements_of(load_environment(name, root=checkout), root=checkout)
     if found != known.baked.lock:
         raise LockError(
