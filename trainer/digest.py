@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 
 import rfc8785
 from pydantic import StringConstraints
@@ -47,7 +47,12 @@ def digest_of_blocks(blocks: Iterable[bytes | memoryview]) -> str:
 def digest_of_file(path: Path) -> str:
     """Name a file's bytes, read once."""
     with path.open("rb") as file:
-        return digest_of_blocks(iter(lambda: file.read(_BLOCK), b""))
+        return digest_of_open(file)
+
+
+def digest_of_open(file: BinaryIO) -> str:
+    """Name the bytes of an open file, from where it stands to its end."""
+    return digest_of_blocks(iter(lambda: file.read(_BLOCK), b""))
 
 
 def digest_of_document(document: object) -> str:

@@ -233,6 +233,12 @@ class DotenvError(MachineError):
     code = 75
 
 
+class UnsafePathError(MachineError):
+    """A link, a pipe, a device or another user's file below a run or a cache, in place of a file or a folder of its own."""
+
+    code = 76
+
+
 # --- 80-89: the run
 
 

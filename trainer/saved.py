@@ -11,6 +11,7 @@ from typing import Final
 
 from trainer.digest import Digest
 from trainer.document import Count, Document
+from trainer.paths import path_fault
 
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
@@ -52,6 +53,22 @@ class Saved(Checkpoint):
     """Bytes that each log had: what came after them was not yet true."""
     best: Checkpoint | None = None
     """The best checkpoint so far, where something is monitored; another file than this one, or this one itself."""
+
+    def strange(self) -> str | None:
+        """What of it no training writes: a name that leaves the folder, a name of another file. None if all is well.
+
+        >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).strange()
+        "log '../x': a part is '..'"
+        """
+        for part in (self, self.best) if self.best else (self,):
+            if fault := path_fault(part.path) or ("a slash" if "/" in part.path else None):
+                return f"checkpoint {part.path!a}: {fault}"
+        for log in self.logs:
+            if fault := path_fault(log):
+                return f"log {log!a}: {fault}"
+            if log.endswith(".json") or log.startswith(f"{FOLDER}/"):
+                return f"log {log!a}: the name of another file"
+        return None
 
     def to_json(self) -> bytes:
         """Write the pointer."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 EVENTS: Final = {"open", "os.rename", "os.link", "os.mkdir", "os.chmod", "os.remove", "os.rmdir"}
 """Audit events (PEP 578) of the calls by path; those by handle are replaced in the process that is to die."""
+BELOW_HANDLE: Final = ("open", "rename", "link", "mkdir", "unlink", "rmdir")
+"""Calls by the handle of a folder and a name in it: their events do not say which folder, so these are replaced too."""
 BY_HANDLE: Final = ("fsync", "ftruncate", "fchmod")
+_OPEN: Final = os.open
 NOT_COUNTED: Final = "fetch.lock"
 """A sign of life is written there every second: not a step."""
 
@@ -44,6 +47,17 @@ class Steps:
             event == "open" and isinstance(arguments[2], int) and not arguments[2] & os.O_CREAT
         ):
             self.take(next((str(word) for word in arguments[:2] if isinstance(word, str | os.PathLike)), ""))
+
+    def below_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same system call; counted if it is told a folder's handle."""
+
+        def counted(name: Any, *more: Any, **told: Any) -> Any:
+            folder = told.get("dir_fd", told.get("src_dir_fd"))
+            if folder is not None and not (call is _OPEN and not more[0] & os.O_CREAT):
+                self.take(f"{where(folder)}/{name}")
+            return call(name, *more, **told)
+
+        return counted
 
     def by_handle(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The same system call, counted."""
@@ -71,6 +85,8 @@ def where(handle: int) -> str:
 
 def armed(steps: Steps) -> None:
     """Let this process die at its last step. It is not to be used for anything else afterwards."""
+    for name in BELOW_HANDLE:
+        setattr(os, name, steps.below_handle(getattr(os, name)))
     for name in BY_HANDLE:
         setattr(os, name, steps.by_handle(getattr(os, name)))
     for name in ("write", "pwrite"):
@@ -81,6 +97,8 @@ def armed(steps: Steps) -> None:
             return os.write(self.fileno(), data)
 
     def opened(handle: int, mode: str = "r", buffering: int = -1) -> Any:
+        if mode == "rb":
+            return io.FileIO(handle, mode) if buffering == 0 else io.BufferedReader(io.FileIO(handle, mode))
         raw = Counted(handle, mode)
         return raw if buffering == 0 else io.BufferedWriter(raw)
 

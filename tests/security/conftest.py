@@ -1,4 +1,4 @@
-"""Stores of tests/store and the checkout of tests/training, here too; this machine's runs, and a store that neighbors write to."""
+"""What the trials start from: stores, runs, a victim's home outside of every root, and a dataset to fetch into a shared cache."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.actions.conftest import published
+from tests.security.outside import state, victims_folder
 from tests.store.conftest import s3_address, s3_endpoint, s3_environment
 from tests.training.conftest import checkout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["checkout", "s3_address", "s3_endpoint", "s3_environment"]
+__all__ = ["checkout", "home", "published", "s3_address", "s3_endpoint", "s3_environment"]
 
 
 @pytest.fixture
@@ -30,3 +33,12 @@ def store(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "store").mkdir()
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
     return tmp_path / "store"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """The victim's home, unchanged at the end."""
+    folder = victims_folder(tmp_path / "home")
+    before = state(folder)
+    yield folder
+    assert state(folder) == before

@@ -5,10 +5,21 @@ from __future__ import annotations
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+import pytest
+
+from trainer.beneath import Root
 from trainer.store.turn import turn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Root]:
+    """The folder that the lock is in, held open."""
+    with Root.at(tmp_path) as held:
+        yield held
 
 
 def never() -> bool:
@@ -16,24 +27,24 @@ def never() -> bool:
     return False
 
 
-def test_the_first_does_not_wait(tmp_path: Path) -> None:
+def test_the_first_does_not_wait(folder: Root) -> None:
     """A free lock is had at once, and again afterwards."""
     waited: list[str] = []
     for _ in range(2):
-        with turn(tmp_path / "lock", is_done=never, waiting=lambda: waited.append("waited")):
+        with turn(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
             pass
     assert waited == []
 
 
-def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
     """It comes to its turn when the first lets go."""
     asked, got = Event(), Event()
 
     def second() -> None:
-        with turn(tmp_path / "lock", is_done=never, waiting=asked.set):
+        with turn(folder, "lock", is_done=never, waiting=asked.set):
             got.set()
 
-    with turn(tmp_path / "lock", is_done=never, waiting=lambda: None):
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
         thread = Thread(target=second)
         thread.start()
         assert asked.wait(10)
@@ -42,42 +53,43 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
     assert got.is_set()
 
 
-def test_nobody_waits_for_what_is_there(tmp_path: Path) -> None:
+def test_nobody_waits_for_what_is_there(folder: Root) -> None:
     """When the dataset has appeared, the lock does not matter."""
     with (
-        turn(tmp_path / "lock", is_done=never, waiting=lambda: None),
-        turn(tmp_path / "lock", is_done=lambda: True, waiting=lambda: None),
+        turn(folder, "lock", is_done=never, waiting=lambda: None),
+        turn(folder, "lock", is_done=lambda: True, waiting=lambda: None),
     ):
         pass
 
 
-def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> None:
     """A stuck process, or a dead machine's lock on a share, does not stop the others."""
     with (
-        turn(tmp_path / "lock", is_done=never, waiting=lambda: None),
-        turn(tmp_path / "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
+        turn(folder, "lock", is_done=never, waiting=lambda: None),
+        turn(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
     ):
         pass
 
 
-def test_where_no_lock_can_be_made_it_goes_on_without(tmp_path: Path) -> None:
+def test_where_no_lock_can_be_made_it_goes_on_without(folder: Root) -> None:
     """A folder that cannot hold a lock is no reason not to fetch."""
-    with turn(tmp_path / "nowhere" / "lock", is_done=never, waiting=lambda: None):
+    folder.path.rmdir()
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
         pass
 
 
-def test_the_holder_shows_signs_of_life(tmp_path: Path) -> None:
+def test_the_holder_shows_signs_of_life(folder: Root) -> None:
     """While it works, a counter in the lock's file goes on, whatever the work is."""
-    with turn(tmp_path / "lock", is_done=never, waiting=lambda: None):
-        first = _next_beat(tmp_path / "lock", b"")
-        assert _next_beat(tmp_path / "lock", first) != first
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+        first = _next_beat(folder, b"")
+        assert _next_beat(folder, first) != first
 
 
-def _next_beat(lock: Path, seen: bytes) -> bytes:
+def _next_beat(folder: Root, seen: bytes) -> bytes:
     """The next thing written into the lock's file."""
     pause = Event()
     for _ in range(200):
-        if (beat := lock.read_bytes()) not in {b"", seen}:
+        if (beat := folder.read("lock")) not in {b"", seen}:
             return beat
         pause.wait(0.05)
     raise AssertionError("no beat in ten seconds")

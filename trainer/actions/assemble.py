@@ -18,7 +18,7 @@ from trainer.store.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from io import FileIO
+    from typing import BinaryIO
 
     from trainer.actions.progress import Progress
     from trainer.data.listing import Entry, Segment
@@ -36,7 +36,7 @@ class Assembly:
         self._done = [False] * len(entry.segments)
         self._marking, self._hashing, self._hashed, self._running = Lock(), Lock(), 0, hashlib.sha256()
 
-    def salvage(self, file: FileIO) -> None:
+    def salvage(self, file: BinaryIO) -> None:
         """Take over the parts that are right in `file`, at the same places; each is verified, for who knows what wrote it."""
         for part, segment in enumerate(self._entry.segments):
             if self._done[part] or not segment.is_whole:

@@ -10,15 +10,13 @@ the next start fetches it again.
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.document import read_json
-from trainer.errors import DocumentError
+from trainer.beneath import Root
+from trainer.document import parse_json
+from trainer.errors import DocumentError, UnsafePathError
 from trainer.store.cache import COMPLETE, VERSIONS, WANTED, Held
 from trainer.store.lease import leases
 from trainer.store.objects import FOLDER as OBJECTS
@@ -51,82 +49,95 @@ def collect_cache(
     cache: Cache, declared: Iterable[Dataset], *, unread: Iterable[str] = (), now: float, dry_run: bool
 ) -> Collected:
     """Remove what is not needed; only count it in a dry run. Of datasets whose declaration is `unread`, every version is needed."""
+    if not cache.root.exists():
+        return Collected(versions=(), objects=0, bytes=0, of_others=0, leases=0)
     wanted = {dataset.content.removeprefix("sha256:") for dataset in declared}
     names = set(unread)
-    wanted |= {place.name for place in _places(cache) if place.parent.name in names}
-    unneeded = [place for place in _places(cache) if not _is_needed(cache, place, wanted, now)]
-    gone = unneeded if dry_run else [moved for place in unneeded if (moved := _withdrawn(place))]
-    refused = len(unneeded) - len(gone)
-    for moved in [] if dry_run else [*gone]:
-        place = moved.with_name(moved.name.removeprefix(_GONE))
-        if _is_needed(cache, place, wanted, now) and not place.exists():
-            moved.rename(place)
-            gone.remove(moved)
-    swept = [(path, path.stat().st_blocks * 512) for path in _unmarked(cache, but=set(gone), now=now)]
-    taken = [size for path, size in swept if dry_run or _unlinked(path)]
-    for moved in [] if dry_run else gone:
-        _removed(moved)
-    return Collected(
-        versions=tuple(f"{place.parent.name}/{place.name.removeprefix(_GONE)[:12]}" for place in gone),
-        objects=len(taken),
-        bytes=sum(taken),
-        of_others=refused + len(swept) - len(taken),
-        leases=sum(1 for _ in leases(cache.root, now=now)),
-    )
+    with Root.at(cache.root) as root:
+        wanted |= {content for _, name, content in (place.split("/") for place in _places(root)) if name in names}
+        unneeded = [place for place in _places(root) if not _is_needed(root, place, wanted, now)]
+        gone = unneeded if dry_run else [moved for place in unneeded if (moved := _withdrawn(root, place))]
+        refused = len(unneeded) - len(gone)
+        for moved in [] if dry_run else [*gone]:
+            place = moved.replace(_GONE, "")
+            if _is_needed(root, place, wanted, now) and root.stat(place) is None:
+                root.rename(moved, place)
+                gone.remove(moved)
+        swept = list(_unmarked(root, but=set(gone), now=now))
+        taken = [size for path, size in swept if dry_run or _unlinked(root, path)]
+        for moved in [] if dry_run else gone:
+            with suppress(OSError):
+                root.remove_tree(moved)
+        return Collected(
+            versions=tuple(_shown(place) for place in gone),
+            objects=len(taken),
+            bytes=sum(taken),
+            of_others=refused + len(swept) - len(taken),
+            leases=sum(1 for _ in leases(cache.root, now=now)),
+        )
 
 
-def _places(cache: Cache) -> list[Path]:
-    """The versions that are here, complete or not; what an interrupted collection withdrew too."""
-    return sorted(path for path in (cache.root / VERSIONS).glob("*/*") if path.is_dir())
+def _places(root: Root) -> list[str]:
+    """The versions that are here, complete or not; what an interrupted collection withdrew too. A link to a folder is none."""
+    return [place for name in _folders(root, VERSIONS) for place in _folders(root, name)]
 
 
-def _is_needed(cache: Cache, place: Path, wanted: set[str], now: float) -> bool:
-    held = [lease for _, lease in leases(cache.root, now=now)]
-    if None in held or place.name in wanted:
+def _folders(root: Root, above: str) -> list[str]:
+    """The paths of the folders in a folder; none if it is not there, or this user may not list it."""
+    with suppress(FileNotFoundError, PermissionError), root.below(above) as folder:
+        return [f"{above}/{name}" for name in folder.names() if folder.has_folder(name)]
+    return []
+
+
+def _shown(place: str) -> str:
+    _, name, content = place.split("/")
+    return f"{name}/{content.removeprefix(_GONE)[:12]}"
+
+
+def _is_needed(root: Root, place: str, wanted: set[str], now: float) -> bool:
+    held = list(leases(root.path, now=now))
+    _, name, content = place.split("/")
+    if None in held or content in wanted:
         return True
-    return any(
-        lease and (lease.name, lease.content.removeprefix("sha256:")) == (place.parent.name, place.name)
-        for lease in held
-    )
+    return any(lease and (lease.name, lease.content.removeprefix("sha256:")) == (name, content) for lease in held)
 
 
-def _withdrawn(place: Path) -> Path | None:
+def _withdrawn(root: Root, place: str) -> str | None:
     """Take a version's place away, by one rename; None where it is another user's."""
-    if place.name.startswith(_GONE):
+    above, _, content = place.rpartition("/")
+    if content.startswith(_GONE):
         return place
     try:
-        return place.rename(place.with_name(_GONE + place.name))
-    except OSError:
+        root.rename(place, moved := f"{above}/{_GONE}{content}")
+    except (OSError, UnsafePathError):
         return None
+    return moved
 
 
-def _unmarked(cache: Cache, *, but: set[Path], now: float) -> Iterator[Path]:
-    """The objects that no version needs but those that go, and what was fetched and never named; none of them young."""
-    marked = {name for place in _places(cache) if place not in but for name in _objects(place)}
-    for path in (cache.root / OBJECTS).glob("*/*"):
-        name = path.parent.name + path.name.lstrip(".").partition(".")[0]
-        with suppress(FileNotFoundError):
-            if name not in marked and now - path.stat().st_ctime > YOUNG_S:
-                yield path
+def _unmarked(root: Root, *, but: set[str], now: float) -> Iterator[tuple[str, int]]:
+    """The objects that no version needs but those that go, and what was fetched and never named, with their bytes; none of them young."""
+    marked = {name for place in _places(root) if place not in but for name in _objects(root, place)}
+    for above in _folders(root, OBJECTS):
+        with root.below(above) as shelf:
+            for each in shelf.names():
+                name = above.removeprefix(f"{OBJECTS}/") + each.lstrip(".").partition(".")[0]
+                found = shelf.stat(each)
+                if found is not None and name not in marked and now - found.st_ctime > YOUNG_S:
+                    yield f"{above}/{each}", found.st_blocks * 512
 
 
-def _objects(place: Path) -> Iterator[str]:
+def _objects(root: Root, place: str) -> Iterator[str]:
     """The objects that a version's markers name."""
-    for marker in (*place.glob(f"{COMPLETE}*"), *place.glob(f"{WANTED}*")):
-        with suppress(DocumentError):
-            yield from read_json(marker, Held).objects
+    with suppress(FileNotFoundError, PermissionError), root.below(place) as version:
+        for marker in version.names():
+            if marker.startswith((COMPLETE, WANTED)):
+                with suppress(OSError, DocumentError, UnsafePathError):
+                    yield from parse_json(version.read(marker), Held, where=str(version.path / marker)).objects
 
 
-def _unlinked(path: Path) -> bool:
+def _unlinked(root: Root, path: str) -> bool:
     try:
-        path.unlink()
-    except OSError:
+        root.unlink(path)
+    except (OSError, UnsafePathError):
         return False
     return True
-
-
-def _removed(place: Path) -> None:
-    for here, _, _ in os.walk(place):
-        with suppress(OSError):
-            Path(here).chmod(0o755)
-    shutil.rmtree(place, ignore_errors=True)

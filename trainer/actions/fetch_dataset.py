@@ -8,7 +8,7 @@ With the dataset in the cache no store is opened. A fetch that was killed goes o
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -86,15 +86,18 @@ class _Fetch:
                 in_parallel(lambda piece, stop: piece(stop), self._pieces(missing, opened))
         finally:
             self.progress.end()
-        for leftover in (path for need in needs for path in self.cache.objects.leftovers(need.name)):
-            leftover.unlink(missing_ok=True)
+        for need in needs:
+            self.cache.objects.clear(need.name)
         return self.cache.finish(self.dataset, held, self.lease)
 
     def _is_here(self, need: Need, stop: Stop) -> bool:
         """Whether an object is there; for who met a wrong byte, also whether it is right."""
         stop.check()
-        path = self.cache.objects.find(need.name, need.size)
-        return path is not None and (not self.cache.is_suspect(self.dataset) or is_right(path, need))
+        file = self.cache.objects.open(need.name, need.size)
+        if file is None:
+            return False
+        with file:
+            return not self.cache.is_suspect(self.dataset) or is_right(file, need)
 
     def _pieces(self, missing: list[Need], opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
         for need in missing:
@@ -182,11 +185,8 @@ class _Large:
             incoming=self._incoming,
             progress=self._fetch.progress,
         )
-        for leftover in self._fetch.cache.objects.leftovers(self._need.name):
-            if leftover != self._incoming.path:
-                with suppress(FileNotFoundError), leftover.open("rb", buffering=0) as file:
-                    self._assembly.salvage(file)
-                leftover.unlink(missing_ok=True)
+        objects = self._fetch.cache.objects
+        objects.clear(self._need.name, but=self._incoming.temporary, read=self._assembly.salvage)
         missing = self._assembly.missing()
         for part in missing:
             yield lambda stop, part=part: self._part(part, stop)  # type: ignore[misc]

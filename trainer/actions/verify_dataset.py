@@ -5,17 +5,15 @@ A dataset found damaged is marked, so that the next start verifies it and fetche
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.actions.parallel import Stop, in_parallel
 from trainer.actions.progress import SILENT
 from trainer.data.needs import LargeFile, WholePack
-from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.digest import digest_of_bytes, digest_of_open
 from trainer.errors import AlteredError, DatasetError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainer.actions.progress import Progress
     from trainer.data.dataset import Dataset
     from trainer.data.needs import Need
@@ -61,16 +59,15 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
     return len(cached.paths)
 
 
-def is_right(path: Path, need: Need) -> bool:
-    """Whether an object of the cache has the bytes that it is named after. Raises `OSError`."""
+def is_right(file: BinaryIO, need: Need) -> bool:
+    """Whether an object of the cache, open at its beginning, has the bytes that it is named after. Raises `OSError`."""
     match need:
         case WholePack(pack=pack):
-            return digest_of_file(path) == pack.sha256
+            return digest_of_open(file) == pack.sha256
         case LargeFile(entry=entry):
-            return digest_of_file(path) == entry.sha256
-    with path.open("rb") as file:
-        for entry in need.entries:
-            file.seek(entry.segments[0].offset)
-            if digest_of_bytes(file.read(entry.size)) != entry.sha256:
-                return False
+            return digest_of_open(file) == entry.sha256
+    for entry in need.entries:
+        file.seek(entry.segments[0].offset)
+        if digest_of_bytes(file.read(entry.size)) != entry.sha256:
+            return False
     return True

@@ -6,6 +6,7 @@ Knows datasets as documents on its command line. Refuses to look at any checkout
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,7 @@ from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import parse_dataset
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, StoreMissingError
-from trainer.plain_text import read_bytes
+from trainer.errors import AlteredError, StoreMissingError, UnsafePathError
 from trainer.store.cache import MANIFEST, Cache
 from trainer.store.objects import own
 
@@ -55,10 +55,11 @@ def lend(datasets: Iterable[Dataset], *, into: Path) -> None:
 
 
 def _manifest(cache: Cache, dataset: Dataset) -> bytes:
-    place = cache.place(dataset) / MANIFEST
-    for path in (own(place), place):
-        if path.is_file() and digest_of_bytes(text := read_bytes(path, most=_LARGEST)) == dataset.manifest:
-            return text
+    with cache.version(dataset) as place:
+        for name in (own(MANIFEST), MANIFEST):
+            with suppress(OSError, UnsafePathError):
+                if digest_of_bytes(text := place.read(name)) == dataset.manifest:
+                    return text
     raise AlteredError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
 
 

@@ -1,42 +1,29 @@
 """Writing a file so that it is there whole or not at all.
 
-Knows how a file system keeps that promise: a temporary file in the same folder, flushed, renamed, the folder flushed.
-Refuses to know what is written. A full disk and a folder that cannot be written become errors with names; the file
+Knows how a file system keeps that promise: `trainer.beneath`, which is for what lies below a runs folder or a cache; here a path is the
+user's word. Refuses to know what is written. A full disk and a folder that cannot be written become errors with names; the file
 that stood there before stays.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.beneath import Root
 from trainer.disk_faults import disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap
+    from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
     """Make `path` hold `data`, replacing what it held. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
-    with disk_faults(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(path.parent)
+    with disk_faults(path), Root.at(path.parent) as folder:
+        folder.write_whole(path.name, data, mode=mode)
 
 
 def sync_folder(folder: Path) -> None:

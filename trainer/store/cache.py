@@ -18,23 +18,33 @@ from __future__ import annotations
 import errno
 import mmap
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from pydantic import StringConstraints
+
+from trainer.beneath import PARTIAL, Root
 from trainer.data.listing import Listing, digest_of_raw
 from trainer.digest import Digest, canonical
-from trainer.document import Count, Document, read_json
-from trainer.errors import AlteredError, DiskFullError, DocumentError, MachineError, ManifestError, NotWritableError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.document import Count, Document, parse_json
+from trainer.errors import (
+    AlteredError,
+    DiskFullError,
+    DocumentError,
+    MachineError,
+    ManifestError,
+    NotWritableError,
+    UnsafePathError,
+)
+from trainer.host.atomic import disk_faults
 from trainer.store.cached import AGAIN, CachedDataset
 from trainer.store.lease import Lease, take
-from trainer.store.objects import Objects, make_shared, own
+from trainer.store.objects import Objects, own, shared
 from trainer.store.turn import turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from trainer.data.dataset import Dataset
@@ -43,10 +53,13 @@ VERSIONS: Final = "versions"
 MANIFEST: Final = "manifest.jsonl"
 COMPLETE: Final = "complete.json"
 WANTED: Final = "wanted.json"
+LOCK: Final = "fetch.lock"
 SUSPECT: Final = "suspect"
 _RIVALS: Final = 32
 _SPARE: Final = 16 << 20
 """What a file system needs beyond the bytes themselves, roughly."""
+
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}(-[0-9a-f]+)?$")]
 
 
 class Held(Document):
@@ -57,9 +70,9 @@ class Held(Document):
     content: Digest
     files: Count
     bytes: Count
-    objects: dict[str, Count]
+    objects: dict[ObjectName, Count]
     """Names and sizes of the objects."""
-    sparse: dict[Digest, str] = {}
+    sparse: dict[Digest, ObjectName] = {}
     """Of which packs only ranges are here, and under which name."""
 
 
@@ -76,7 +89,12 @@ class Cache:
 
     def place(self, dataset: Dataset) -> Path:
         """Where the dataset is, or would be."""
-        return self.root / VERSIONS / dataset.name / dataset.content.removeprefix("sha256:")
+        return self.root / _version(dataset)
+
+    def version(self, dataset: Dataset) -> Root:
+        """Hold the folder where the dataset is. Raises `FileNotFoundError` and its kin."""
+        with Root.at(self.root) as root:
+            return root.below(_version(dataset))
 
     def has(self, dataset: Dataset) -> bool:
         """Whether all of the dataset is here and this user met no wrong byte in it.
@@ -90,31 +108,43 @@ class Cache:
 
         Cached bytes are reached through this value alone, so whoever reads them keeps `data gc` from removing them.
         """
-        if not self.place(dataset).is_dir():
+        if not self._is_begun(dataset):
             return None
         lease = self.lease(dataset)  # before anything is looked at: what is found then is not collected
-        found = self._found(dataset, lease)
-        if found is None and lease is not None:
-            lease.end()
+        found = None
+        try:
+            found = self._found(dataset, lease)
+        finally:
+            if found is None and lease is not None:
+                lease.end()
         return found
 
+    def _is_begun(self, dataset: Dataset) -> bool:
+        try:
+            self.version(dataset).close()
+        except OSError:
+            return False
+        return True
+
     def _found(self, dataset: Dataset, lease: Lease | None) -> CachedDataset | None:
-        place = self.place(dataset)
-        if own(place / SUSPECT).exists():
+        try:
+            place = self.version(dataset)
+        except OSError:
             return None
-        for marker in (own(place / COMPLETE), place / COMPLETE):
-            with suppress(OSError, DocumentError):
-                held = read_json(marker, Held)
-                if cached := self._opened(dataset, held, lease):
+        with place:
+            if place.stat(own(SUSPECT)) is not None:
+                return None
+            for held in filter(None, (_read_held(place, marker) for marker in (own(COMPLETE), COMPLETE))):
+                if cached := self._opened(dataset, held, lease, place):
                     return cached
         return None
 
-    def _opened(self, dataset: Dataset, held: Held, lease: Lease | None) -> CachedDataset | None:
+    def _opened(self, dataset: Dataset, held: Held, lease: Lease | None, place: Root) -> CachedDataset | None:
         if (held.content, held.files, held.bytes) != (dataset.content, dataset.files, dataset.bytes):
             return None
-        if any(self.objects.find(name, size) is None for name, size in held.objects.items()):
+        if not self.objects.has(held.objects):
             return None
-        listing = self._listing(dataset, held)
+        listing = _listing(dataset, held, place)
         if listing is None:
             return None
         found = CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=held.sparse)
@@ -125,37 +155,45 @@ class Cache:
         """Keep the dataset from being collected as long as this process has the lease."""
         return take(self.root, name=dataset.name, content=dataset.content)
 
-    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    @contextmanager
+    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> Iterator[None]:
         """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
-        lock = self._made(dataset) / "fetch.lock"
-        return turn(lock, is_done=lambda: self.has(dataset), waiting=waiting)
+        with self._made(dataset) as place, turn(place, LOCK, is_done=lambda: self.has(dataset), waiting=waiting):
+            yield
 
     def begin(self, dataset: Dataset, held: Held, manifest: bytes | mmap.mmap) -> None:
         """Say what is about to be fetched, so that nobody sweeps it away."""
-        write_beside(self._made(dataset) / MANIFEST, manifest)
-        write_beside(self.place(dataset) / WANTED, _text(held))
+        with self._made(dataset) as place:
+            write_beside(place, MANIFEST, manifest)
+            write_beside(place, WANTED, _text(held))
 
     def finish(self, dataset: Dataset, held: Held, lease: Lease | None) -> CachedDataset:
         """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
-        place = self.place(dataset)
-        _removed(place.glob(".*.partial"))  # first: nobody looks again once the marker is there
-        write_beside(place / COMPLETE, _text(held))
-        _removed((own(place / SUSPECT), own(place / WANTED), place / WANTED))
-        if (cached := self._opened(dataset, held, lease)) is None:
-            raise AlteredError(f"{dataset.title} was altered in {place} while it was fetched", hint=AGAIN)
-        return cached
+        with self._made(dataset) as place:
+            left = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
+            _removed(place, left)  # first: nobody looks again once the marker is there
+            write_beside(place, COMPLETE, _text(held))
+            _removed(place, (own(SUSPECT), own(WANTED), WANTED))
+            if (cached := self._opened(dataset, held, lease, place)) is None:
+                raise AlteredError(f"{dataset.title} was altered in {place.path} while it was fetched", hint=AGAIN)
+            return cached
 
     def suspect(self, dataset: Dataset) -> bool:
         """Let this user's next start verify the dataset, byte for byte, and fetch what is wrong again; tell whether that can be done."""
         try:
-            own(self.place(dataset) / SUSPECT).touch()
-        except OSError:  # a cache that is another user's, or mounted to be read
+            with self.version(dataset) as place, suppress(FileExistsError):
+                place.create(own(SUSPECT)).close()
+        except (OSError, UnsafePathError):  # a cache that is another user's, or mounted to be read
             return False
         return True
 
     def is_suspect(self, dataset: Dataset) -> bool:
         """Whether this user met a wrong byte in it."""
-        return own(self.place(dataset) / SUSPECT).exists()
+        try:
+            with self.version(dataset) as place:
+                return place.stat(own(SUSPECT)) is not None
+        except OSError:
+            return False
 
     def require(self, dataset: Dataset, size: int) -> None:
         """Raise `DiskFullError` now rather than after an hour, when `size` more bytes cannot fit."""
@@ -165,35 +203,45 @@ class Cache:
             sentence = f"{self.root} has {free / 1e6:,.0f} MB free; {dataset.title} needs {size / 1e6:,.0f} MB more"
             raise DiskFullError(sentence, hint="free space there, or set REPRISE_CACHE to a larger disk")
 
-    def _made(self, dataset: Dataset) -> Path:
-        place = self.place(dataset)
-        with disk_faults(place):
-            make_shared(place, root=self.root)
-        return place
+    def _made(self, dataset: Dataset) -> Root:
+        with disk_faults(self.place(dataset)):
+            return shared(self.root, _version(dataset))
 
-    def _listing(self, dataset: Dataset, held: Held) -> Listing | None:
-        """The manifest, verified: by its digest; a repacked one, which git names by another digest, by its content."""
-        for path in (own(self.place(dataset) / MANIFEST), self.place(dataset) / MANIFEST):
-            with suppress(OSError, ValueError), path.open("rb") as file:
-                raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                digest = digest_of_raw(raw)
-                if digest == dataset.manifest:
+
+def _version(dataset: Dataset) -> str:
+    return f"{VERSIONS}/{dataset.name}/{dataset.content.removeprefix('sha256:')}"
+
+
+def _read_held(place: Root, marker: str) -> Held | None:
+    """What a marker says; None also if it is no file or says nothing that can be read: the dataset is not complete then."""
+    with suppress(OSError, DocumentError, UnsafePathError):
+        return parse_json(place.read(marker), Held, where=str(place.path / marker))
+    return None
+
+
+def _listing(dataset: Dataset, held: Held, place: Root) -> Listing | None:
+    """The manifest, verified: by its digest; a repacked one, which git names by another digest, by its content."""
+    for name in (own(MANIFEST), MANIFEST):
+        with suppress(OSError, ValueError, UnsafePathError), place.open(name) as file:
+            raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            digest = digest_of_raw(raw)
+            if digest == dataset.manifest:
+                return Listing(raw)
+            with suppress(ManifestError):
+                if digest == held.manifest and Listing(raw).content() == dataset.content:
                     return Listing(raw)
-                with suppress(ManifestError):
-                    if digest == held.manifest and Listing(raw).content() == dataset.content:
-                        return Listing(raw)
-        return None
+    return None
 
 
-def write_beside(path: Path, data: bytes | mmap.mmap) -> None:
+def write_beside(place: Root, name: str, data: bytes | mmap.mmap) -> None:
     """Write a small file whole; beside another user's, which cannot be replaced, under a name of one's own."""
     for rival in range(_RIVALS):
         try:
-            write_whole(path, data, mode=0o444)
+            place.write_whole(name, data, mode=0o444)
         except NotWritableError as fault:
             if isinstance(fault.__cause__, OSError) and fault.__cause__.errno == errno.EROFS:
                 raise
-            path = own(path)
+            name = own(name)
         except (
             MachineError
         ) as fault:  # another process of this user's was ready first, and tidied up: once for each of them
@@ -201,14 +249,14 @@ def write_beside(path: Path, data: bytes | mmap.mmap) -> None:
                 raise
         else:
             return
-    raise NotWritableError(f"{path} cannot be written", hint="change the owner of its folder")
+    raise NotWritableError(f"{place.path / name} cannot be written", hint="change the owner of its folder")
 
 
-def _removed(paths: Iterable[Path]) -> None:
+def _removed(place: Root, names: Iterable[str]) -> None:
     """Remove what is this user's."""
-    for path in paths:
-        with disk_faults(path), suppress(PermissionError):
-            path.unlink(missing_ok=True)
+    for name in names:
+        with disk_faults(place.path / name), suppress(PermissionError):
+            place.unlink(name, missing_ok=True)
 
 
 def _text(held: Held) -> bytes:

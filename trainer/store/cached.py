@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from trainer.beneath import Root
     from trainer.data.dataset import Dataset
     from trainer.data.listing import Entry, Listing, Segment
     from trainer.store.cache import Cache
@@ -98,22 +98,22 @@ class CachedDataset:
         """The files as a read-only folder, made and verified when a process first asks for it: see `trainer.store.tree`."""
         return self._folder
 
-    def link(self, path: str, target: Path) -> bool:
+    def link(self, path: str, *, to: Root, new: str) -> bool:
         """Give a large file, verified, a second name; tell whether that could be done: it needs no space, but leave of its owner."""
         entry = self.entry(path)
         if len(entry.segments) < MANY:
             return False
         self.require(path)
-        place = self._cache.objects.find(entry.sha256.removeprefix("sha256:"), entry.size)
         try:
-            os.link(place or path, target)
+            self._cache.objects.link(entry.sha256.removeprefix("sha256:"), entry.size, to=to, new=new)
         except OSError:
             return False
         return True
 
     @cached_property
     def _folder(self) -> Path:
-        return tree(self, self._listing, self._cache.place(self.dataset))
+        with self._cache.version(self.dataset) as place:
+            return tree(self, self._listing, place)
 
     def _require_parts(self, number: int, entry: Entry, start: int, stop: int) -> None:
         """Verify the parts of a large file that hold these bytes. That they make up the file was verified when it was put together."""
@@ -156,10 +156,10 @@ class CachedDataset:
         if name in self._maps:
             self._maps.move_to_end(name)
             return self._maps[name]
-        path = self._cache.objects.find(name, size)
-        if path is None:
+        file = self._cache.objects.open(name, size)
+        if file is None:
             raise self._damaged(entry)
-        with path.open("rb") as file:
+        with file:
             self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(self._maps) > MAPS:
             self._maps.popitem(last=False)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainer.data.inspection import FORMAT, read_inspection
 from trainer.digest import digest_of_document
-from trainer.errors import DocumentError, MachineError
-from trainer.plain_text import read_bytes
+from trainer.errors import DocumentError, MachineError, UnsafePathError
 from trainer.store.cache import write_beside
 from trainer.store.objects import own
 
@@ -29,20 +28,28 @@ if TYPE_CHECKING:
 class KeptInspection:
     """The inspection of one version, read as it is declared now."""
 
-    path: Path
+    cache: Cache
+    dataset: Dataset
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or would be."""
+        return self.cache.place(self.dataset) / self.name
 
     def read(self) -> Inspection | None:
         """Give the inspection; None if none is kept that can be read."""
-        for path in (own(self.path), self.path):
-            with suppress(DocumentError):
-                return read_inspection(read_bytes(path), where=str(path))
+        for name in (own(self.name), self.name):
+            with suppress(OSError, DocumentError, UnsafePathError), self.cache.version(self.dataset) as place:
+                return read_inspection(place.read(name), where=str(place.path / name))
         return None
 
     def write(self, seen: Inspection) -> bool:
         """Keep it; tell whether the cache let that happen."""
         try:
-            write_beside(self.path, seen.model_dump_json().encode())
-        except MachineError:
+            with self.cache.version(self.dataset) as place:
+                write_beside(place, self.name, seen.model_dump_json().encode())
+        except (MachineError, OSError):
             return False
         return True
 
@@ -51,4 +58,4 @@ def kept_inspection(dataset: Dataset, cache: Cache) -> KeptInspection:
     """The inspection of a cached version: its name changes with the reader and the splits."""
     described = dataset.model_dump(mode="json", include={"reader", "splits"})
     name = digest_of_document({"format": FORMAT, **described}).removeprefix("sha256:")[:16]
-    return KeptInspection(path=cache.place(dataset) / f"inspected-{name}.json")
+    return KeptInspection(cache=cache, dataset=dataset, name=f"inspected-{name}.json")

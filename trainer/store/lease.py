@@ -16,10 +16,11 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Final, Literal
 
+from trainer.beneath import Root
 from trainer.digest import Digest, canonical
-from trainer.document import Document, Seconds, read_json
-from trainer.errors import DocumentError
-from trainer.store.objects import make_shared
+from trainer.document import Document, Seconds, parse_json
+from trainer.errors import DocumentError, UnsafePathError
+from trainer.store.objects import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,31 +45,35 @@ class Leased(Document):
 class Lease:
     """A lease of this process, until `end` is called, or nobody has it any more, or the process ends."""
 
-    def __init__(self, path: Path, handle: int) -> None:
-        """Hold a lease that was just written and locked."""
-        self.end = weakref.finalize(self, _end, path, handle, os.getpid())
+    def __init__(self, root: Path, name: str, handle: int) -> None:
+        """Hold a lease of the cache `root` that was just written and locked."""
+        self.end = weakref.finalize(self, _end, root, name, handle, os.getpid())
 
 
 def take(root: Path, *, name: str, content: str) -> Lease | None:
     """Say that this process reads a dataset; None where the cache cannot be written, and so not swept by this user either."""
-    path = root / FOLDER / f"{name}-{os.getuid()}-{secrets.token_hex(8)}.json"
+    called = f"{name}-{os.getuid()}-{secrets.token_hex(8)}.json"
     try:
-        make_shared(path.parent, root=root)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        with shared(root, FOLDER) as folder:
+            handle = folder.handle(called, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o644)
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH)
         os.write(handle, canonical(Leased(name=name, content=content, boot=boot(), since=time()).model_dump()))
     except OSError:
         return None
-    return Lease(path, handle)
+    return Lease(root, called, handle)
 
 
-def leases(root: Path, *, now: float) -> Iterator[tuple[Path, Leased | None]]:
-    """All leases that hold, or may hold; None for one that is being written, or cannot be read: it may be for anything."""
-    for path in sorted((root / FOLDER).glob("*.json")):
-        with suppress(FileNotFoundError):
-            if not _is_over(path, now):
-                yield path, _read(path)
+def leases(root: Path, *, now: float) -> Iterator[Leased | None]:
+    """All leases that hold, or may hold; None for one that is being written, or cannot be read: it may be for anything.
+
+    What is no file, as a link, is no lease: no process of Reprise makes such.
+    """
+    with suppress(FileNotFoundError), Root.at(root) as whole, whole.below(FOLDER) as folder:
+        for name in folder.names():
+            with suppress(FileNotFoundError, UnsafePathError):
+                if name.endswith(".json") and not _is_over(folder, name, now):
+                    yield _read(folder, name)
 
 
 def boot() -> str:
@@ -78,23 +83,23 @@ def boot() -> str:
     return "unknown"
 
 
-def _read(path: Path) -> Leased | None:
+def _read(folder: Root, name: str) -> Leased | None:
     try:
-        return read_json(path, Leased, most=_LARGEST)
-    except DocumentError:
+        return parse_json(folder.read(name), Leased, where=str(folder.path / name))
+    except (DocumentError, PermissionError):
         return None
 
 
-def _is_over(path: Path, now: float) -> bool:
-    lease = _read(path)
-    since = path.stat().st_mtime if lease is None else lease.since
-    if now - since > LONGEST_S:
+def _is_over(folder: Root, name: str, now: float) -> bool:
+    lease = _read(folder, name)
+    found = folder.stat(name)
+    if found is None or now - (found.st_mtime if lease is None else lease.since) > LONGEST_S:
         return True
     if lease is None or lease.boot != boot() or boot() == "unknown":
         return False
-    handle = os.open(path, os.O_RDONLY)
+    handle = folder.handle(name, os.O_RDONLY)
     try:
-        return _locked(handle) and _locks_work(path)
+        return _locked(handle) and _locks_work(folder, name)
     except OSError:
         return False
     finally:
@@ -109,18 +114,18 @@ def _locked(handle: int) -> bool:
     return True
 
 
-def _locks_work(path: Path) -> bool:
+def _locks_work(folder: Root, name: str) -> bool:
     """Whether a lock that is held keeps another out: asked of a file that is locked right now."""
-    second = os.open(path, os.O_RDONLY)
+    second = folder.handle(name, os.O_RDONLY)
     try:
         return not _locked(second)
     finally:
         os.close(second)
 
 
-def _end(path: Path, handle: int, owner: int) -> None:
+def _end(root: Path, name: str, handle: int, owner: int) -> None:
     if os.getpid() == owner:  # a forked worker ends too, and its parent goes on
-        with suppress(OSError):
-            path.unlink()
+        with suppress(OSError, UnsafePathError), Root.at(root) as whole:
+            whole.unlink(f"{FOLDER}/{name}")
     with suppress(OSError):
         os.close(handle)

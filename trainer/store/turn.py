@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Event, Thread
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from trainer.beneath import Root
 
 STALE_S: Final = 15.0
 """A holder that has written nothing for so long is taken for dead."""
@@ -27,10 +27,13 @@ _LOOK_S: Final = 0.1
 
 @contextmanager
 def turn(
-    path: Path, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
+    folder: Root, name: str, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
 ) -> Iterator[None]:
-    """Wait until it is this process's turn at the lock `path`, or it is no longer needed, or the holder seems dead."""
-    handle = _opened(path)
+    """Wait until it is this process's turn at the lock `name`, or it is no longer needed, or the holder seems dead.
+
+    Raises `UnsafePathError` if what has that name is no file.
+    """
+    handle = _opened(folder, name)
     if handle is None:
         yield
         return
@@ -84,20 +87,19 @@ def _taken(handle: int) -> bool:
     return True
 
 
-def _opened(path: Path) -> int | None:
+def _opened(folder: Root, name: str) -> int | None:
     """The lock's file, made for everybody. Opened before it is made: in a sticky folder O_CREAT on another's file is refused."""
     with suppress(OSError):
-        return os.open(path, os.O_RDWR)
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        return folder.handle(name, os.O_RDWR)
     with suppress(OSError):
-        handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = folder.handle(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         with suppress(OSError):
-            os.fchmod(handle, 0o666)  # before it has its name: another user may be about to open it
-            os.link(new, path)
-        new.unlink(missing_ok=True)
-        os.close(handle)
+            os.fchmod(handle, 0o666)
+        return handle
     with suppress(OSError):
-        return os.open(path, os.O_RDWR)
-    with suppress(OSError):  # a file system without hard links
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return folder.handle(name, os.O_RDWR)
+    with suppress(
+        OSError
+    ):  # another user made it at this moment, and not for everybody yet: it can be locked, without a sign of life
+        return folder.handle(name, os.O_RDONLY)
     return None

@@ -110,7 +110,9 @@ def _left_out(module: str, launch: Launch) -> str | None:
     if launch.frozen is not None:
         return next((line for line in launch.frozen.source.left_out if line.partition(": ")[0] in places), None)
     link = next((SOURCE / place for place in places if (SOURCE / place).is_symlink()), None)
-    return link and f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
+    if link is None:
+        return None
+    return f"{link.relative_to(SOURCE)}: a link to {link.readlink()}: copy what it leads to into the checkout"
 
 
 def attributed_to(experiment: Experiment) -> AbstractContextManager[None]:

@@ -1,0 +1,128 @@
+"""A pointer beside a checkpoint that somebody else wrote: resuming touches nothing outside of the new attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.begin_again import begin_again
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError, MachineError, UnsafePathError
+from trainer.saved import Checkpoint, Saved
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = b"weights" * 1000
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with a good checkpoint in its first attempt, and a second attempt that was just begun."""
+    first, second = (tmp_path / "runs/20261128t000000-aaaaaa/attempts" / number for number in "12")
+    (first / "checkpoints").mkdir(parents=True)
+    (first / "checkpoints/a.ckpt").write_bytes(BODY)
+    (first / "metrics.jsonl").write_bytes(b"one\ntwo\nthree\n")
+    second.mkdir()
+    (second / "record.json").write_text("mine")
+    return first.parents[1]
+
+
+def point(run: Path, **otherwise: object) -> None:
+    """Write the pointer, good but for what is given."""
+    saved = Saved(path="a.ckpt", sha256=digest_of_bytes(BODY), step=3, epoch=1, batch=0, logs={"metrics.jsonl": 8})
+    text = json.dumps(json.loads(saved.to_json()) | otherwise)
+    (run / "attempts/1/checkpoints/latest.json").write_text(text)
+
+
+def go_on(run: Path) -> tuple[Saved | None, list[str]]:
+    """Resume, and keep what is said."""
+    said: list[str] = []
+    return begin_again(run / "attempts/2", say=said.append), said
+
+
+def test_a_good_pointer_is_gone_on_from(run: Path) -> None:
+    best = b"best"
+    (run / "attempts/1/checkpoints/b.ckpt").write_bytes(best)
+    point(run, best=Checkpoint(path="b.ckpt", sha256=digest_of_bytes(best), step=2).model_dump())
+    saved, said = go_on(run)
+    assert (saved and saved.step, said) == (3, [])
+    second = run / "attempts/2"
+    assert (second / "metrics.jsonl").read_bytes() == b"one\ntwo\n"
+    assert (second / "checkpoints/a.ckpt").read_bytes() == BODY
+    assert Checkpoint.model_validate_json((second / "checkpoints/best.json").read_text()).path == "b.ckpt"
+
+
+@pytest.mark.parametrize("log", ["../../../precious.txt", "../../../../precious.txt", "{absolute}", "a/../../x", ""])
+def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, log: str) -> None:
+    precious = run.parents[1] / "precious.txt"
+    precious.write_text("years of work")
+    point(run, logs={log.format(absolute=precious): 3})
+    before = everything(run.parents[1])
+    with pytest.raises(AlteredError, match=r"latest\.json is no pointer that a training wrote: log "):
+        go_on(run)
+    assert everything(run.parents[1]) == before
+
+
+@pytest.mark.parametrize("log", ["record.json", "claim.json", "checkpoints/latest.json", "checkpoints/a.ckpt"])
+def test_a_log_that_is_another_file_of_the_attempt_raises(run: Path, log: str) -> None:
+    point(run, logs={log: 3})
+    with pytest.raises(AlteredError, match="the name of another file"):
+        go_on(run)
+    assert (run / "attempts/2/record.json").read_text() == "mine"
+
+
+def test_a_pointer_with_a_log_of_less_than_no_bytes_is_passed_over(run: Path) -> None:
+    point(run, logs={"metrics.jsonl": -1})
+    saved, said = go_on(run)
+    assert saved is None
+    assert "logs.metrics.jsonl" in said[0]
+
+
+@pytest.mark.parametrize("path", ["../../../../home/thesis.txt", "/etc/passwd", "checkpoints/a.ckpt"])
+def test_a_checkpoint_outside_of_its_folder_raises(run: Path, home: Path, path: str) -> None:
+    point(run, path=path, sha256=digest_of_bytes((home / "thesis.txt").read_bytes()))
+    with pytest.raises(AlteredError, match="checkpoint "):
+        go_on(run)
+    assert not (run / "attempts/2/checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["attempts/1", "attempts/1/checkpoints", "attempts/1/checkpoints/a.ckpt", "attempts/1/metrics.jsonl", "attempts/2"],
+)
+def test_a_link_in_an_attempt_is_not_followed(run: Path, home: Path, planted: str) -> None:
+    point(run)
+    aside = home.with_name("aside")
+    (run / planted).rename(aside)
+    (run / planted).symlink_to(aside)
+    before = everything(aside)
+    with pytest.raises(UnsafePathError, match="is a symbolic link to"):
+        go_on(run)
+    assert everything(aside) == before
+
+
+@pytest.mark.parametrize("name", ["latest.json", "a.ckpt"])
+def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(run: Path, name: str) -> None:
+    point(run)
+    (run / "attempts/1/checkpoints" / name).unlink()
+    os.mkfifo(run / "attempts/1/checkpoints" / name)
+    with pytest.raises(UnsafePathError, match="is a named pipe"):
+        go_on(run)
+
+
+def test_a_link_in_the_new_attempt_is_not_written_through(run: Path, home: Path) -> None:
+    point(run)
+    (run / "attempts/2/metrics.jsonl").symlink_to(home / "thesis.txt")
+    with pytest.raises(MachineError, match="File exists"):
+        go_on(run)
+    assert home.is_dir()
+
+
+def everything(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return {str(file): file.read_bytes() for file in files}
