@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -61,7 +62,10 @@ _CREDENTIALS_HINT: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; on the host AWS_PROFILE is another way"
 )
 _TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
-_REACH_HINT: Final = "start it (docker compose up -d --wait store), or correct AWS_ENDPOINT_URL_S3 in .env"
+_LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docker compose up -d --wait store"
+_REACH_HINT: Final = "start that server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
+_FAILED_HINT: Final = "look at the server's log and its free space, then type the same command again"
+_DOCTOR_HINT: Final = "reprise doctor store ADDRESS tries out what the server can do"
 _PAGE_HINT: Final = "log in to the network if it asks for that, or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
@@ -79,7 +83,8 @@ def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
     except boto.SSLError as fault:
         raise StoreUnreachableError(f"store {label}: TLS failed", hint=_TLS_HINT) from fault
     except (boto.ConnectionError, boto.HTTPClientError) as fault:
-        raise StoreUnreachableError(f"store {label} does not answer", hint=_REACH_HINT) from fault
+        hint = _LOCAL_HINT if re.search(r" at https?://(127\.|localhost|\[::1\])", label) else _REACH_HINT
+        raise StoreUnreachableError(f"store {label} does not answer", hint=hint) from fault
     except ResponseParserError as fault:
         raise _page(label) from fault
     except boto.BotoCoreError as fault:
@@ -116,8 +121,10 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
     if made := _skewed(headers, label) if code in _CLOCK else _refusal(key, code, label):
         return made
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return StoreUnreachableError(f"store {label} answers {status} ({code})", hint=_REACH_HINT)
-    return StoreError(f"store {label}: {_line(fault)}", hint="`reprise doctor` examines the store")
+        return StoreUnreachableError(f"store {label} answers {status} ({code})", hint=_FAILED_HINT)
+    region = fault.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
+    hint = f"AWS_DEFAULT_REGION={region}, in .env for containers" if region else _DOCTOR_HINT
+    return StoreError(f"store {label}: {_line(fault)}", hint=hint)
 
 
 def _refusal(key: str, code: str, label: str) -> StoreError | None:
