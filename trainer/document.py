@@ -154,7 +154,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict.fromkeys(found, 0)
         for name, _ in pairs:
             seen[name] += 1
-        raise ValueError(f"key {_quoted(max(seen, key=seen.__getitem__))} is given twice")
+        raise ValueError(f"key {_dotted((max(seen, key=seen.__getitem__),))} is given twice")
     return found
 
 
@@ -244,7 +244,7 @@ def _is_text(value: str) -> bool:
 
 
 def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
-    key = _dotted(fault["loc"])
+    key = _joined(fault["loc"])
     match fault["type"]:
         case "extra_forbidden":
             last = str(fault["loc"][-1])
@@ -256,18 +256,18 @@ def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
         case _:
             found = repr(fault["input"])
             found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
-            return f"{key}: found {found}; {_lower(fault['msg'])}", "correct the value"
+            return f"{_dotted(fault['loc'])}: found {found}; {_lower(fault['msg'])}", "correct the value"
 
 
 def _dotted(path: tuple[Any, ...]) -> str:
     """Give the keys that lead to a value, on one line."""
-    return ".".join(map(_quoted, path)) or "the whole document"
+    key = _joined(path)
+    return key if key.isprintable() else ascii(key)
 
 
-def _quoted(key: object) -> str:
-    text = str(key)
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return shown if shown.isprintable() else ascii(shown)
+def _joined(path: tuple[Any, ...]) -> str:
+    names = (text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..." for text in map(str, path))
+    return ".".join(names) or "the whole document"
 
 
 def _lower(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
-from trainer.cli.output import redacted_output
+from trainer.cli.output import guarded_streams
 
 if TYPE_CHECKING:
     from trainer.errors import RepriseError
@@ -28,6 +28,8 @@ class Command:
     module: str
     summary: str
     where: str = "anywhere"
+    runs_code: bool = False
+    """Whether an experiment's own code prints in this process: then its streams stay as they are."""
     """`host`: needs the engine, which no container is given. `image`: needs torch; called on the host, it starts itself in the image."""
 
 
@@ -119,16 +121,19 @@ HIDDEN: Final = {
         module="trainer.cli.baseline.baselining",
         summary="train small, for baseline",
         where="image",
+        runs_code=True,
     ),
     "_bench": Command(
         module="trainer.cli.bench.benching",
         summary="time steps, for bench",
         where="image",
+        runs_code=True,
     ),
     "_check": Command(
         module="trainer.cli.check.checking",
         summary="check an experiment, for check",
         where="image",
+        runs_code=True,
     ),
     "_fetch": Command(
         module="trainer.cli.fetch",
@@ -148,16 +153,19 @@ HIDDEN: Final = {
         module="trainer.cli.check.observing",
         summary="observe a few steps, for check --bits",
         where="image",
+        runs_code=True,
     ),
     "_points": Command(
         module="trainer.cli.sweep.points",
         summary="resolve the settings of every point, for sweep",
         where="image",
+        runs_code=True,
     ),
     "_process": Command(
         module="trainer.cli.process",
         summary="the training process itself",
         where="image",
+        runs_code=True,
     ),
 }
 
@@ -167,11 +175,12 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
-    with redacted_output():
-        return _run(words)
+    hidden = HIDDEN.get(words[0]) if words else None
+    with guarded_streams(escapes=not (hidden and hidden.runs_code)):
+        return _reported(words)
 
 
-def _run(words: list[str]) -> int:
+def _reported(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from typing import Final
 
+from trainer.cli.output import escaping
 from trainer.cli.spelling import spelled
 from trainer.disk_faults import disk_fault
 from trainer.errors import RepriseError, UsageError
@@ -22,8 +23,9 @@ _FIRST_LINE: Final = 300
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     """Print `fault` on stderr and return the exit code it stands for."""
+    stream = escaping(sys.stderr)
     if debug:
-        traceback.print_exception(fault, file=sys.stderr)
+        traceback.print_exception(fault, file=stream)
     known = fault if isinstance(fault, RepriseError) else _of_a_name(fault) or _unexpected(fault)
     message, hint = readable(spelled(known.message)), readable(spelled(known.hint or ""))
     if as_json:
@@ -33,22 +35,21 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
             "hint": hint or None,
             "code": known.code,
         }
-        print(json.dumps(document), file=sys.stderr)
+        print(json.dumps(document), file=stream)
         return known.code
-    print(f"reprise: {message}", file=sys.stderr)
+    print(f"reprise: {message}", file=stream)
     if hint:
-        print(f"  -> {hint}", file=sys.stderr)
+        print(f"  -> {hint}", file=stream)
     return known.code
 
 
 def readable(text: str) -> str:
-    """The text as it can be printed and read: bytes that are no text escaped, very long words and very long texts cut.
+    """The text as it can be read: very long words and very long texts cut.
 
     >>> len(readable("no run is called " + 1000 * "x"))
     280
     """
-    printable = text.encode(errors="backslashreplace").decode()
-    cut = _LONG_WORD.sub(lambda found: f"{found[0][:130]}...{found[0][-130:]}", printable)
+    cut = _LONG_WORD.sub(lambda found: f"{found[0][:130]}...{found[0][-130:]}", text)
     return cut if len(cut) <= _LONGEST else f"{cut[:_LONGEST]} ..."
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.cli.run_page import columns, printable
+from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
@@ -114,7 +114,7 @@ def _say(line: str) -> None:
 
 def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
     where = f"environment {noise.environment}" if noise.environment else "no environment"
-    yield f"noise of {printable(noise.experiment)}: {len(noise.seeds)} seeds, {where}, {printable(noise.device)}"
+    yield f"noise of {noise.experiment}: {len(noise.seeds)} seeds, {where}, {noise.device}"
     yield ""
     head = ("metric", "mean", "deviation", "lowest", "highest", "two runs are apart by at most (19 of 20)")
     yield from columns([head, *(_row(name, values, noise) for name, values in noise.metrics.items())])
@@ -129,14 +129,14 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
 def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:
     told = spread(values)
     figures = (told.mean, told.deviation, told.lowest, told.highest, noise.explains(name) or 0.0)
-    return (printable(name), *(f"{figure:.6g}" for figure in figures))
+    return (name, *(f"{figure:.6g}" for figure in figures))
 
 
 def _needed(name: str, values: Sequence[float], gain: float | None) -> tuple[str, ...]:
     deviation = spread(values).deviation
     gains = [gain] if gain else [size * deviation for size in _SIZES]
     shown = (f"{seeds_needed(each, deviation)}" + ("" if gain else f" ({each:.3g})") for each in gains)
-    return (printable(name), *(shown if deviation else ("no spread",)))
+    return (name, *(shown if deviation else ("no spread",)))
 
 
 def _document(noise: Noise, path: Path, gain: float | None) -> str:

@@ -7,6 +7,8 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TextIO
 
+from trainer.cli.output import escaping, one_line, shown, underlying
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,7 +22,7 @@ _STEP: Final = 1000
 
 def transfer_progress(verb: str = "fetching", stream: TextIO | None = None) -> Progress:
     """What shows transfers on `stream` (stderr) in the way that suits it."""
-    stream = stream or sys.stderr
+    stream = escaping(stream or sys.stderr)
     return BarProgress(verb) if stream.isatty() else LineProgress(verb, stream)
 
 
@@ -81,12 +83,13 @@ class BarProgress:
         self._bar: Bar | None = None
 
     def note(self, line: str) -> None:
-        """Pass it on."""
-        print(line, file=sys.stderr, flush=True)
+        """Pass it on, above the bar."""
+        print(shown(line), file=sys.stderr, flush=True)
 
     def begin(self, title: str, total: int) -> None:
         """Draw the bar."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -103,8 +106,8 @@ class BarProgress:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task(f"{self._verb} {title}", total=total)
+        self._bar = Progress(*columns, console=Console(file=underlying(sys.stderr)))
+        self._task = self._bar.add_task(escape(f"{self._verb} {one_line(title)}"), total=total)
         self._bar.start()
 
     def advance(self, size: int) -> None:

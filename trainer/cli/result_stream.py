@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
-from trainer.cli.output import redacted
+from trainer.cli.output import escaping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,10 @@ def result_stream() -> Iterator[TextIO]:
     out: TextIO = sys.stdout
     out.flush()
     if _descriptor(out) == _STDOUT:
-        out = redacted(os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", errors="backslashreplace"))
+        out = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", errors="backslashreplace")
         os.dup2(_STDERR, _STDOUT)
     with redirect_stdout(sys.stderr):
-        yield out
+        yield escaping(out)
     out.flush()
 
 

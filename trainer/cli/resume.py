@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
 from trainer.cli.experiments import BROUGHT
+from trainer.cli.output import one_line
 from trainer.cli.places import host_name
 from trainer.cli.reproduce.original import original
-from trainer.cli.run_page import printable
 from trainer.cli.spelling import spelled
 from trainer.errors import ResumeError, UsageError
 from trainer.host.atomic import write_whole
@@ -92,10 +92,10 @@ def again(words: Words) -> Again:
 
 def told(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
     """Say what a person who types --resume may not expect: how the last attempt failed, and which settings are not the run's first."""
-    outcome, name = record.outcome, printable(record.ingredients.experiment)
+    outcome, name = record.outcome, record.ingredients.experiment
     experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
     if outcome.status is Status.FAILED:
-        yield f"attempt {record.attempt} failed: {printable(outcome.reason or 'its record does not say why')}"
+        yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record does not say why')}"
         yield (
             "  -> it goes on with the run's own frozen source: what was edited since is not in it;"
             f" for that, a new run: {spelled(f'reprise train --exp {experiment}')}"

@@ -1,7 +1,7 @@
 """How runs are shown to a person: a line in a table, a page.
 
-Knows order and wording. Refuses to print: it gives lines. Every word of a record may come from a stranger, so control
-characters, which a terminal would obey, are written out.
+Knows order and wording. Refuses to print: it gives lines. Every word of a record may come from a stranger: none
+leaves its line or its cell.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len
 
 from trainer.attempts import changes, settings_now, took
+from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.record import Knowledge
 from trainer.sameness.retest import summed_up
@@ -76,7 +77,7 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
     """The metrics that a table has room for: those on the test split, else the first two."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
     shown = sorted(tested.items())[:2]
-    return [(printable(name), "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
+    return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
 
 
 def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
@@ -109,7 +110,7 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
         yield from _lines("drift when it ended", around.drift_at_end or ["none"])
     yield from _settings(record, settings_now(listed.records))
     yield from _lines("left out of the source", around.source.left_out)
-    files = [(printable(file.path), readable(file.size), file.sha256) for file in outcome.files]
+    files = [(file.path, readable(file.size), file.sha256) for file in outcome.files]
     yield from _lines("files", columns(files) if files else [])
 
 
@@ -137,7 +138,7 @@ def _moment(record: Record) -> str:
 
 
 def _result(outcome: Outcome) -> list[tuple[str, str]]:
-    undefined = {name: f"undefined ({printable(why)})" for name, why in outcome.undefined.items()}
+    undefined = {name: f"undefined ({why})" for name, why in outcome.undefined.items()}
     metrics = [(name, undefined.get(name, f"{value}")) for name, value in sorted(outcome.metrics.items())]
     steps = [("steps", str(outcome.steps))] if outcome.steps is not None else []
     weights = [("weights", outcome.weights)] if outcome.weights else []
@@ -213,7 +214,7 @@ def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
         bound = bool(name in ledger and ledger[name].bound)
         read = f"read by {readers}" if readers else ("bound, never read" if bound else "")
         before = f" (began with {short(began[name])})" if name in began and began[name] != value else ""
-        cells.append(tuple(map(printable, (name, short(value) + before, origins.get(name, ""), read))))
+        cells.append((name, short(value) + before, origins.get(name, ""), read))
     if cells:
         yield ""
         yield "settings"
@@ -226,9 +227,10 @@ def _nearness(origin: str) -> int:
 
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Rows of cells as aligned lines."""
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
+    """Rows of cells as aligned lines, each on one."""
+    rows = [tuple(map(one_line, row)) for row in cells]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for line in rows:
         yield "  ".join(padded(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
@@ -242,18 +244,9 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return f"{blanks}{text}" if right else f"{text}{blanks}"
 
 
-def printable(text: str) -> str:
-    r"""The text on one line, with what a terminal would obey written out.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def short(value: object) -> str:
     """A value at the precision of a table."""
-    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float | None) -> str:
@@ -286,14 +279,14 @@ def _block(title: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
     if title != "run":
         yield ""
         yield title
-    shown = [(printable(name), printable(value)) for name, value in pairs]
+    shown = [(one_line(name), one_line(value)) for name, value in pairs]
     width = max(cell_len(name) for name, _ in shown)
     margin = "" if title == "run" else "  "
     yield from (f"{margin}{padded(name, width)}  {value}" for name, value in shown)
 
 
 def _lines(title: str, lines: Iterable[str]) -> Iterator[str]:
-    shown = [f"  {printable(line)}" for line in lines]
+    shown = [f"  {one_line(line)}" for line in lines]
     if shown:
         yield from ("", title, *shown)
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final
 from trainer.actions.run import abandon, new_run, record_of
 from trainer.actions.sweep import SETTINGS
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.cli.run_page import printable
 from trainer.cli.sweep.start import frozen_image
 from trainer.cli.train import brought_by, require_captured, with_option
 from trainer.errors import RunError
@@ -125,7 +124,7 @@ class Training:
         assert self.process.stderr is not None  # noqa: S101 - it was started with a pipe
         for line in self.process.stderr:
             self.said.append(line.rstrip("\n"))
-            print(f"  {printable(line.rstrip())}", file=sys.stderr, flush=True)
+            print(f"  {line.rstrip()}", file=sys.stderr, flush=True)
             if self.run is None and (found := _TOLD.match(line)):
                 self.run = found[1]
                 self.named.set()

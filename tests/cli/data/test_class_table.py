@@ -23,4 +23,4 @@ def test_columns_line_up_beside_wide_letters() -> None:
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     (_, line) = class_table([ClassCount(number=0, name="a\x1b[2J", samples=1, splits={"train": 1})])
-    assert r"a\x1b[2J" in line
+    assert r"a\u001b[2J" in line

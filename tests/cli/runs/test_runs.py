@@ -126,7 +126,7 @@ def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: p
     main(["ls"])
     page = capsys.readouterr().out
     assert "\x1b" not in page
-    assert "\\x1b[2J" in page
+    assert "\\u001b[2J" in page
 
 
 @pytest.mark.usefixtures("store")

@@ -20,7 +20,6 @@ from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_lock
 from trainer.cli.places import CHECKOUT
-from trainer.cli.run_page import printable
 from trainer.cli.same.apart import told
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
@@ -104,7 +103,7 @@ def _check(words: Namespace, name: str) -> int:
         print(json.dumps(said))
     else:
         meant = [] if verdict.holds else [f"if it is meant: reprise baseline refresh {name} --why TEXT"]
-        print("\n  ".join(map(printable, [f"{name}: {verdict.said}", *local, *verdict.moved, *meant])))
+        print("\n  ".join([f"{name}: {verdict.said}", *local, *verdict.moved, *meant]))
     return 0 if verdict.holds else Rung.DIFFERENT.code
 
 
@@ -134,7 +133,7 @@ def _refresh(words: Namespace, name: str) -> int:
     else:
         verdict = _judged(near, found)
         lines = [verdict.said, *verdict.moved]
-    print("\n".join(f"  {printable(line)}" for line in lines))
+    print("\n".join(f"  {line}" for line in lines))
     if not words.yes and input(f"write {FOLDER}/{name}.json? [y/N] ").strip().lower() not in {"y", "yes"}:
         print("nothing was written")
         return 0

@@ -19,7 +19,7 @@ from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT, is_file, runs_folder
-from trainer.cli.run_page import columns, printable
+from trainer.cli.run_page import columns
 from trainer.cli.same.apart import told
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
     bench, *dearest = told(["_bench", json.dumps(how), *train], asked)
     found = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
-    print(found.model_dump_json() if words.json else "\n".join(map(printable, _page(found, words.against))))
+    print(found.model_dump_json() if words.json else "\n".join(_page(found, words.against)))
     return 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.cli.run_page import columns, printable
+from trainer.cli.run_page import columns
 from trainer.record import Knowledge
 from trainer.suggest import counted
 
@@ -22,7 +22,7 @@ def page(statement: Statement) -> Iterator[str]:
     tested = statement.predicate
     yield f"{tested.claim} {'holds' if tested.holds else 'does not hold'}: {_summary(tested)}"
     if tested.lost:
-        yield f"  first not the same: {printable(_lost(tested, tested.lost))}"
+        yield f"  first not the same: {_lost(tested, tested.lost)}"
     made = tested.ingredients
     rows = [
         ("experiment", made.experiment),
@@ -39,7 +39,7 @@ def page(statement: Statement) -> Iterator[str]:
         ),
         ("tested", f"{tested.when:%Y-%m-%d %H:%M} UTC, by Reprise {tested.reprise}"),
     ]
-    yield from (f"  {line}" for line in columns([(name, printable(value)) for name, value in rows]))
+    yield from (f"  {line}" for line in columns(rows))
 
 
 def _summary(tested: Tested) -> str:

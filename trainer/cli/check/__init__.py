@@ -17,7 +17,6 @@ from trainer.cli.experiments import experiment_names
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT
-from trainer.cli.run_page import printable
 from trainer.cli.same.apart import told
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
@@ -85,7 +84,7 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
             continue
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
-            _say(f"  {printable(text)}", aloud=aloud)
+            _say(f"  {text}", aloud=aloud)
     wrong = failed(findings)
     odd = f"; look at {', '.join(noted(findings))}" if noted(findings) else ""
     well = (

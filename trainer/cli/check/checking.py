@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from trainer.cli.output import escaping
 from trainer.cli.places import cache_folder, store_address
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
@@ -58,7 +59,7 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
         steps=steps,
         made_up=dataset is not declared,
         inspection=kept_inspection(declared, Cache(root=cache_folder())),
-        say=lambda line: print(line, file=sys.stderr),
+        say=lambda line: print(line, file=escaping(sys.stderr)),
     )
     for finding in checked(subject):
         yield finding.model_dump(mode="json")
@@ -69,7 +70,7 @@ def chosen(declared: Dataset, *, dummy: bool, rows: int) -> tuple[Dataset, Files
     from trainer.training.readers.twin import twin_of
 
     if not dummy and (store_address() or Cache(root=cache_folder()).has(declared)):
-        return declared, fetched(declared, say=lambda line: print(line, file=sys.stderr)), declared.title
+        return declared, fetched(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
     dataset, files = twin_of(declared, rows=rows)
     why = "" if dummy else ": it is not in the cache, and no store is configured"
     return dataset, files, f"the dummy twin of {declared.title}{why}"

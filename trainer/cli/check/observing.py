@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from trainer.cli.output import escaping
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
@@ -46,7 +47,7 @@ def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
         experiment=experiment,
         ledger=Ledger(resolved, root=root),
         dataset=dataset,
-        data=fetched(dataset, say=lambda line: print(line, file=sys.stderr)),
+        data=fetched(dataset, say=lambda line: print(line, file=escaping(sys.stderr))),
         device=launch.device,
         steps=steps,
         folder=folder,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from trainer.cli.run_page import padded, printable
+from trainer.cli.output import one_line
+from trainer.cli.run_page import padded
 from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def class_table(classes: Sequence[ClassCount]) -> list[str]:
     rows += [
         (
             str(each.number),
-            printable(short(each.name)) or "(no name)",
+            one_line(short(each.name)) or "(no name)",
             *(f"{each.splits[name]:,}" for name in splits),
             f"{each.samples:,}",
         )

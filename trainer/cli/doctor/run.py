@@ -10,9 +10,9 @@ from dataclasses import asdict
 
 from trainer.actions.doctor import Finding, State, exit_code
 from trainer.actions.examine_run import examine_run
+from trainer.cli.output import one_line
 from trainer.cli.places import adopt_dotenv
 from trainer.cli.reproduce.original import original
-from trainer.cli.run_page import printable
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
 from trainer.errors import IrreproducibleError
@@ -45,5 +45,5 @@ def doctor_run(word: str, *, as_json: bool) -> int:
 
 def lines(finding: Finding) -> list[str]:
     """A finding, and what to do about it; its words may be a stranger's."""
-    said = [f"{MARKS[finding.state]:5} {finding.about:9} {printable(finding.found)}"]
-    return said + ([f"{'':16}-> {printable(spelled(finding.remedy))}"] if finding.remedy else [])
+    said = [f"{MARKS[finding.state]:5} {finding.about:9} {one_line(finding.found)}"]
+    return said + ([f"{'':16}-> {spelled(finding.remedy)}"] if finding.remedy else [])

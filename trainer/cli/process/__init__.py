@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.run import abandon
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
+from trainer.cli.output import escaping
 from trainer.cli.process.closing import closing
 from trainer.cli.process.opening import imported, opened
 from trainer.cli.process.telling import finish
@@ -36,10 +37,10 @@ def main(argv: list[str]) -> int:
     if launch.frozen is None:
         stop.listen()
         experiment = imported(launch)
-        print(experiment_help(experiment.name, experiment.settings))
+        print(experiment_help(experiment.name, experiment.settings), file=escaping(sys.stdout))
         return 0
     as_json = "json" in take_apart(argv).options
-    with result_stream() if as_json else nullcontext(sys.stdout) as out:
+    with result_stream() if as_json else nullcontext(escaping(sys.stdout)) as out:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             return follow(launch, launch.frozen, argv, stop)
         session = _begun(launch, launch.frozen, argv, stop)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.identify import drifted
 from trainer.attempts import made_no_step
+from trainer.cli.output import escaping
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
 from trainer.cli.process.telling import Where, block, published
 from trainer.disk_faults import disk_fault
@@ -54,7 +55,7 @@ def closing(session: Session) -> Iterator[None]:
         told = _told(fault, session)
         if isinstance(told, REFUSALS) and not session.has_stepped:
             session.opened.withdraw()
-            print("no step was made, so no run is kept", file=sys.stderr)
+            print("no step was made, so no run is kept", file=escaping(sys.stderr))
             raise told from (None if told is fault else fault)
         known = isinstance(fault, RepriseError | KeyboardInterrupt) and not isinstance(fault, ExperimentFailedError)
         traced = told is not fault or not known
@@ -67,7 +68,7 @@ def closing(session: Session) -> Iterator[None]:
         more = [("traceback", session.shown_log)] if traced else []
         if made_no_step(session.opened.record):
             more.append(("steps", "none; kept for its traceback, and `latest` passes it over"))
-        print("\n".join(block(session, where, metrics={}, more=more)), file=sys.stderr)
+        print("\n".join(block(session, where, metrics={}, more=more)), file=escaping(sys.stderr))
         if told is fault:
             raise
         raise told from fault

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.cli.output import escaping
 from trainer.redaction import REDACTOR
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Session:
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal, and keep it in the attempt's log."""
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=escaping(sys.stderr), flush=True)
         self.note(line)
 
     def note(self, text: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from trainer.actions.publish_run import publish_run
 from trainer.actions.setup import LOCAL_STORE
+from trainer.cli.output import escaping
 from trainer.cli.places import store_at
 from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
@@ -48,7 +49,7 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
     """Publish a run that went well, and print its result to `out`."""
     record = session.opened.record
     if unread := record.outcome.unread:
-        print(f"settings that nothing read: {', '.join(unread)}", file=sys.stderr)
+        print(f"settings that nothing read: {', '.join(unread)}", file=escaping(sys.stderr))
     where = published(session)
     if as_json:
         told = {"run": record.run, "status": record.outcome.status, "metrics": record.outcome.metrics}

@@ -84,9 +84,10 @@ def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
             faults[word] = fault
     if not found:
         raise next(iter(faults.values()))
-    for word, wrong in faults.items():
-        print(f"reprise: run {word} cannot be read and is left out: {wrong.message}", file=sys.stderr)
-    return list(found.values()), {word: fault.message for word, fault in faults.items()}
+    told = {word: each.message for word, each in faults.items()}
+    for word, said in told.items():
+        print(f"reprise: run {word} cannot be read and is left out: {said}", file=sys.stderr)
+    return list(found.values()), told
 
 
 def _page(runs: Sequence[Gathered], *, draw: bool) -> str:

@@ -25,7 +25,6 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
 from trainer.cli.reproduce.trust import ask, is_foreign
-from trainer.cli.run_page import printable
 from trainer.cli.runner import runner
 from trainer.cli.runner.on_host import wake_store
 from trainer.cli.same.page import headline, page
@@ -110,7 +109,7 @@ def _parser() -> Arguments:
 
 def say(line: str) -> None:
     """Tell a person, beside the results; the line may hold a stranger's words."""
-    print(printable(line), file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
@@ -225,7 +224,7 @@ def _show(retest: Retest, comparison: Comparison, *, as_json: bool) -> None:
     print("\n".join([headline(comparison), *page(comparison, most=12)]))
     if retest.not_equal:
         print("\nnot equal to what was recorded")
-        print("\n".join(f"  {printable(line)}" for line in retest.not_equal))
+        print("\n".join(f"  {line}" for line in retest.not_equal))
 
 
 def _who() -> str:

@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from trainer.actions.pull_run import PULLED
-from trainer.cli.run_page import printable
 from trainer.digest import digest_of_file
 from trainer.errors import ForeignCodeError
 from trainer.suggest import counted
@@ -49,15 +48,15 @@ def ask(record: Record, bundle: SourceBundle, *, checkout: Path, trusted: bool, 
 def page(record: Record, bundle: SourceBundle, *, checkout: Path) -> Iterator[str]:
     """What the source is, file by file where it is not what this checkout holds."""
     around = record.circumstances
-    yield f"run {record.run} was made by somebody else, on {printable(around.host.name)}"
+    yield f"run {record.run} was made by somebody else, on {around.host.name}"
     size = sum(len(file.data) for file in bundle.files)
-    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {printable(around.source.commit)}"
+    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {around.source.commit}"
     other = [file for file in bundle.files if not _is_here(file, checkout)]
     if not other:
         yield "every file is the one of this checkout"
         return
     yield f"not as in this checkout: {counted(len(other), 'file')}"
-    yield from (f"  {printable(file.path)}  {counted(len(file.data), 'byte')}" for file in other)
+    yield from (f"  {file.path}  {counted(len(file.data), 'byte')}" for file in other)
     lines = [line for file in other for line in _difference(file, checkout)]
     yield from lines[:_SHOWN]
     if len(lines) > _SHOWN:
@@ -76,5 +75,4 @@ def _difference(file: SourceFile, checkout: Path) -> Iterator[str]:
         ours = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (UnicodeDecodeError, OSError):
         return
-    for line in difflib.unified_diff(ours, theirs, "here/" + file.path, "theirs/" + file.path, lineterm=""):
-        yield printable(line)
+    yield from difflib.unified_diff(ours, theirs, "here/" + file.path, "theirs/" + file.path, lineterm="")

@@ -20,7 +20,6 @@ from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
-from trainer.cli.run_page import printable
 from trainer.errors import DotenvError, EngineAbsentError, EngineError, StoreMissingError
 from trainer.host.dotenv import read_block
 from trainer.host.hardware import read_host
@@ -141,4 +140,4 @@ def _store() -> Store:
 
 
 def _say(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from trainer.actions.sweep import load, resolve_sweep, sweep_ids
 from trainer.actions.verify_run import require_whole
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
+from trainer.cli.output import underlying
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address, store_at
 from trainer.cli.progress import readable, transfer_progress
@@ -150,7 +151,7 @@ def _table(lines: list[tuple[str, ...]]) -> None:
     from rich.text import Text
 
     colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
-    console, shown = Console(), Table(box=None, pad_edge=False)
+    console, shown = Console(file=underlying(sys.stdout)), Table(box=None, pad_edge=False)
     kept, left = fitted(lines, console.width)
     for name in kept[0]:
         shown.add_column(name, no_wrap=name not in {"experiment", "took"}, overflow="fold", min_width=len(name))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len
 
 from trainer.attempts import TO, settings_now
-from trainer.cli.run_page import headline, printable, short, spent, status
+from trainer.cli.output import one_line
+from trainer.cli.run_page import headline, short, spent, status
 from trainer.settings import GIVEN
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def table(rows: Sequence[Listed], *, measured: Collection[str] = ()) -> list[tup
     for listed in rows:
         cells = _row(listed, kind=kind(listed, measured=measured))
         lines.append((*cells[:_AFTER], *_values(listed, names), *cells[_AFTER:]))
-    return lines
+    return [tuple(map(one_line, row)) for row in lines]
 
 
 def kind(listed: Listed, *, measured: Collection[str]) -> str | None:
@@ -80,7 +81,7 @@ def _row(listed: Listed, *, kind: str | None) -> tuple[str, ...]:
         listed.run,
         listed.where,
         status(listed),
-        printable(record.ingredients.experiment) + (f" ({kind})" if kind else ""),
+        record.ingredients.experiment + (f" ({kind})" if kind else ""),
         "  ".join(f"{name} {value}" for name, value in headline(record.outcome)),
         f"{listed.records[0].circumstances.timing.started:%Y-%m-%d %H:%M}",
         spent(listed.records, died=listed.died),

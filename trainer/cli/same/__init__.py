@@ -14,6 +14,7 @@ from trainer.actions.compare import Places, Side, compare, side
 from trainer.actions.list_runs import local_ids, remote_ids, remote_run
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
+from trainer.cli.output import one_line, underlying
 from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at
 from trainer.cli.same.page import headline, page
 from trainer.digest import canonical
@@ -113,7 +114,9 @@ def _show(comparison: Comparison, *, most: int | None) -> None:
         from rich.console import Console
         from rich.text import Text
 
-        Console().print(Text(first, style=_COLOURS[comparison.verdict.rung]), soft_wrap=True)
+        Console(file=underlying(sys.stdout)).print(
+            Text(one_line(first), style=_COLOURS[comparison.verdict.rung]), soft_wrap=True
+        )
     else:
         print(first)
     print("\n".join(rest))

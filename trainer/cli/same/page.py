@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trainer.actions.compare import stronger
-from trainer.cli.run_page import columns, printable
+from trainer.cli.output import one_line
+from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
 from trainer.sameness.candidates import Kind
 from trainer.sameness.trace import FILE
@@ -35,7 +36,7 @@ _FEW = 1 << 20
 def headline(comparison: Comparison) -> str:
     """The verdict in one line."""
     same = "it is the same run; " if comparison.same_run else ""
-    return f"{comparison.verdict.rung}: {same}{spelled(printable(comparison.verdict.because))}"
+    return f"{comparison.verdict.rung}: {same}{spelled(comparison.verdict.because)}"
 
 
 def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
@@ -57,7 +58,7 @@ def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
-    shown = [f"  {printable(line)}" for line in lines]
+    shown = [f"  {one_line(line)}" for line in lines]
     if shown:
         yield from ("", title, *shown)
 
@@ -69,9 +70,9 @@ def _side(side: Side) -> tuple[str, ...]:
     return (
         record.run,
         f"attempt {record.attempt}",
-        printable(record.ingredients.experiment),
+        record.ingredients.experiment,
         f"{started:%Y-%m-%d %H:%M} UTC",
-        printable(where),
+        where,
     )
 
 
@@ -118,14 +119,14 @@ def _table(found: list[Candidate], most: int | None) -> Iterator[str]:
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
     values = (_value(candidate.a, candidate.from_a), _value(candidate.b, candidate.from_b))
-    name = "" if candidate.name == candidate.kind else printable(candidate.name)
+    name = "" if candidate.name == candidate.kind else candidate.name
     return (candidate.kind, name, *values)
 
 
 def _value(value: str, origin: str | None) -> str:
     whole = re.sub(r"sha256:[0-9a-f]{64}", lambda digest: digest[0][:19], value)
     shown = whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]}..."
-    return printable(f"{shown} ({origin})" if origin else shown)
+    return f"{shown} ({origin})" if origin else shown
 
 
 def _cut(lines: tuple[str, ...], most: int | None) -> Iterator[str]:
@@ -144,7 +145,7 @@ def _figure(figure: Figure) -> tuple[str, ...]:
     values = tuple("undefined" if why else "absent" if value is None else repr(value) for value, why in sides)
     apart = ("equal", "") if figure.equal else (_number(figure.difference), _apart(figure))
     tolerance = _number(figure.tolerance) or "not declared"
-    return (printable(figure.name), *values, *apart, tolerance, _number(figure.noise) or "not measured")
+    return (figure.name, *values, *apart, tolerance, _number(figure.noise) or "not measured")
 
 
 def _apart(figure: Figure) -> str:
@@ -180,7 +181,7 @@ def _weights(found: WeightsCompared, most: int | None) -> Iterator[str]:
 def _tensor(found: TensorDifference) -> tuple[str, ...]:
     dtype, shape = (_both(pair) for pair in (found.dtypes, found.shapes))
     if found.apart is None:
-        return (printable(found.name), dtype, shape, "", "", "", "")
+        return (found.name, dtype, shape, "", "", "", "")
     apart = found.apart
     counts = {
         "-0.0 against 0.0": apart.zero_signs,
@@ -190,12 +191,12 @@ def _tensor(found: TensorDifference) -> tuple[str, ...]:
     special = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     differing = f"{apart.differing} of {found.elements}"
     steps = str(apart.ulp) if apart.ulp <= _FEW else "many"
-    return (printable(found.name), dtype, shape, differing, steps, f"{apart.relative:.3g}", special)
+    return (found.name, dtype, shape, differing, steps, f"{apart.relative:.3g}", special)
 
 
 def _both(pair: tuple[object, object]) -> str:
     one, other = ("absent" if value is None else _plain(value) for value in pair)
-    return printable(one if one == other else f"{one} in A, {other} in B")
+    return one if one == other else f"{one} in A, {other} in B"
 
 
 def _plain(value: object) -> str:

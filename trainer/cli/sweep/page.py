@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.sweep import Standing
-from trainer.cli.run_page import columns, printable
+from trainer.cli.run_page import columns
 from trainer.drawing import Line, as_file, draw, plot_lines
 from trainer.figure import Bars, Heights
 from trainer.host.atomic import write_whole
@@ -52,17 +52,17 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
     """Lines for a person."""
     count = Counter(results.standings)
     stands = ", ".join(f"{count[stand]} {stand}" for stand in Standing if count[stand])
-    yield f"sweep {sweep.id} of {printable(sweep.asked.experiment)}: {stands}"
+    yield f"sweep {sweep.id} of {sweep.asked.experiment}: {stands}"
     if results.metric is not None:
         yield ""
         head = ("", *results.axes, *(["seeds"] if results.seeds else []), *results.metrics[:_SHOWN], "runs")
         yield from columns([head, *(_cells(row, sweep, results) for row in results.rows)])
         spread = ", mean and deviation over seeds" if results.seeds else ""
         yield ""
-        yield f"* best: {results.goal} {printable(results.metric)}{spread}"
+        yield f"* best: {results.goal} {results.metric}{spread}"
     for number, stand in enumerate(results.standings):
         if stand in {Standing.FAILED, Standing.STOPPED}:
-            yield f"{stand}: point {number + 1}, {printable(str(sweep.points[number]))} ({folder / 'logs' / f'{number + 1}.txt'})"
+            yield f"{stand}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
     if plot is not None:
         yield f"plot: {plot}"
 
@@ -74,7 +74,7 @@ def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
     also = "" if stands == {Standing.FINISHED} else f" ({', '.join(sorted(stands - {Standing.FINISHED}))})"
     return (
         "*" if row is results.best else "",
-        *(printable(row.settings[name]) for name in results.axes),
+        *(row.settings[name] for name in results.axes),
         *([str(row.finished)] if results.seeds else []),
         *(_figure(row, name) for name in results.metrics[:_SHOWN]),
         f"{told}{also}",

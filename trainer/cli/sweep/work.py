@@ -16,7 +16,6 @@ from trainer.actions.resume import set_aside_what_was_seen
 from trainer.actions.run import abandon, new_run, recorded
 from trainer.actions.sweep import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing
 from trainer.cli.ownership import hand_over
-from trainer.cli.run_page import printable
 from trainer.cli.sweep.running import Running
 from trainer.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.suggest import counted
@@ -191,4 +190,4 @@ class Work:
         self._tell(number, f"{self.sweep.points[number]}: {line}")
 
     def _tell(self, number: int, line: str) -> None:
-        print(f"[{number + 1}/{len(self.sweep.points)}] {printable(line)}", file=sys.stderr, flush=True)
+        print(f"[{number + 1}/{len(self.sweep.points)}] {line}", file=sys.stderr, flush=True)

@@ -22,7 +22,6 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.reproduce.original import original
 from trainer.cli.reproduce.trust import ask, is_foreign
-from trainer.cli.run_page import printable
 from trainer.cli.runner import runner
 from trainer.cli.why.page import document, page
 from trainer.data.dataset import Dataset
@@ -105,7 +104,7 @@ def _parser() -> Arguments:
 
 def say(line: str) -> None:
     """Tell a person, beside the results; the line may hold a stranger's words."""
-    print(printable(line), file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _side(word: str, *, here: bool, trusted: bool) -> Side:

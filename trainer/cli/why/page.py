@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trainer.cli.run_page import columns, printable
+from trainer.cli.run_page import columns
 from trainer.sameness.attribution import Way
 
 if TYPE_CHECKING:
@@ -24,20 +24,18 @@ def page(
         yield f"  confirmed: with that taken back, B goes A's way through step {through}"
     elif found.sets:
         yield f"  not confirmed: with that taken back, B does not go A's way through step {through}; something else bears on it too"
-    what = printable(parting.tensor or parting.quantity or "fingerprint")
-    values = f"{printable(parting.a)} in A, {printable(parting.b)} in B"
+    what = parting.tensor or parting.quantity or "fingerprint"
+    values = f"{parting.a} in A, {parting.b} in B"
     yield f"  A and B part at step {parting.step}, stream {parting.stream}, {what}: {values}"
     if found.ways:
         yield ""
         yield f"A with one ingredient of B, through step {through}"
-        yield from (
-            f"  {line}" for line in columns([(printable(str(swap)), f"goes {way}") for swap, way in found.ways.items()])
-        )
+        yield from (f"  {line}" for line in columns([(str(swap), f"goes {way}") for swap, way in found.ways.items()]))
     if rest or notes:
         yield ""
         yield "also"
-        yield from (f"  not swapped: {printable(line)}" for line in rest)
-        yield from (f"  {printable(line)}" for line in notes)
+        yield from (f"  not swapped: {line}" for line in rest)
+        yield from (f"  {line}" for line in notes)
 
 
 def headline(found: Attribution, parting: Difference) -> str:
@@ -64,7 +62,7 @@ def headline(found: Attribution, parting: Difference) -> str:
 
 def named(swapped: Swaps) -> str:
     """Some ingredients, for a person."""
-    return printable(" and ".join(map(str, sorted(swapped))))
+    return " and ".join(map(str, sorted(swapped)))
 
 
 def document(

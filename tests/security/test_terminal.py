@@ -1,0 +1,139 @@
+"""Nothing that a stranger wrote is obeyed by a terminal, in values, names and keys: L03, L07, G08c, G11b."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.actions.runs import finished
+from tests.cli.data.conftest import typed
+from tests.security.hostile import ESCAPES, bad_run, bad_seal, changed
+from trainer.actions.publish_run import publish_run
+from trainer.cli import main
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["typed"]
+
+EVIL = f"{ESCAPES}\u202e\x9b\x7f"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command prints on both streams, of which a terminal obeys nothing."""
+    capsys.readouterr()
+    main([*words])
+    said = capsys.readouterr()
+    assert not OBEYED.search(said.out + said.err)
+    if "--json" in words and said.out:
+        json.loads(said.out)
+    return said.out + said.err
+
+
+def spoil(content: dict[str, Any]) -> None:
+    """Escapes in every text that may be any text, and as a key of every table that may have any."""
+    around, outcome = content["circumstances"], content["outcome"]
+    content["ingredients"]["settings"][EVIL] = EVIL
+    outcome |= {"reason": EVIL, "unread": [EVIL], "undefined": {EVIL: EVIL}, "telemetry": {EVIL: EVIL}}
+    outcome["metrics"] |= {EVIL: EVIL, f"test_{EVIL}": 1.0}
+    outcome["ledger"][EVIL] = {"value": EVIL, "origin": EVIL, "bound": [EVIL], "read": [EVIL]}
+    around |= {"command": [EVIL], "drift": [EVIL], "drift_at_end": [EVIL, "x"], "changed": [EVIL]}
+    around |= {"execution": {EVIL: EVIL}, "variables": {EVIL: EVIL}}
+    around["origins"][EVIL] = EVIL
+    around["image"] |= {"reason": EVIL, "reference": EVIL, "environment": EVIL}
+    around["source"] |= {"left_out": [EVIL], "submodules": {EVIL: EVIL}}
+    around["inventory"] |= {"python": EVIL, "libraries": {EVIL: 1}, "roots": [EVIL], "system": {EVIL: EVIL}}
+    around["host"] |= {"name": "\u202e", "cpu": "\u202e", "driver": EVIL, "cuda_driver": EVIL}
+
+
+def spoil_key(content: dict[str, Any]) -> None:
+    """A key that the schema does not have, in a table of which each row has one."""
+    content["ingredients"]["datasets"][EVIL] = {EVIL: 1}
+
+
+def spoil_name(content: dict[str, Any]) -> None:
+    content["ingredients"]["settings"][EVIL] = 0
+    content["circumstances"]["origins"][EVIL] = "command line"
+
+
+@pytest.mark.parametrize("change", [spoil, spoil_key, spoil_name])
+def test_a_record_is_shown_with_every_escape_written_out(
+    runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
+) -> None:
+    good, bad = finished(runs).record.run, bad_run(runs, change)
+    verbs = (["runs", "show", bad], ["runs", "ls"], ["same", good, bad])
+    told = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
+    assert "]0;PWNED" in told
+    printed(capsys, "report", bad, good, "--no-samples", "-o", "-")
+
+
+@pytest.mark.parametrize("change", [spoil, spoil_key, spoil_name])
+def test_a_seal_is_shown_with_every_escape_written_out(
+    store: Path, runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
+) -> None:
+    bad = bad_seal(store, runs, change)
+    good = finished(runs).record.run
+    verbs = (["runs", "show", bad], ["runs", "ls"], ["same", good, bad], ["runs", "pull", bad])
+    assert "]0;PWNED" in "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
+
+
+def test_the_head_of_a_table_holds_no_escape(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """L03b: two runs of one experiment differ in a setting whose name holds one."""
+    for value in (0, 1):
+        run = finished(runs)
+
+        def differ(content: dict[str, Any], value: int = value) -> None:
+            content["ingredients"]["settings"][ESCAPES] = value
+            content["circumstances"]["origins"][ESCAPES] = "command line"
+
+        path = run.folder / "record.json"
+        path.write_bytes(changed(path.read_bytes(), differ))
+    assert "u001b]0;PWNED" in printed(capsys, "runs", "ls").splitlines()[0]
+
+
+def test_a_claim_of_another_host_is_shown_written_out(
+    store: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """L03c: whoever claimed the same attempt before."""
+    run = finished(runs).record.run
+    publish_run(runs / run, open_store(str(store)))
+    for host in (ESCAPES, "h\u202e"):
+        claim = store / "runs" / run / "attempts" / "1" / "claim.json"
+        content = json.loads(claim.read_bytes()) | {"host": host, "token": "f" * 32}
+        claim.chmod(0o644)
+        claim.write_text(json.dumps(content))
+        (runs / run / "attempts" / "1" / "published.json").unlink(missing_ok=True)
+        assert "\\u" in printed(capsys, "runs", "publish", run)
+
+
+def test_a_declaration_is_shown_written_out(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """L07: one of a colleague, and the version that a store has."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"a")
+    for body in (b"a", b"b"):
+        (tmp_path / "folder" / "a").write_bytes(body)
+        typed("publish", "pics", "folder")
+    document = tmp_path / "store" / "datasets" / "pics" / "1.json"
+    document.chmod(0o644)
+    document.write_text(json.dumps(json.loads(document.read_bytes()) | {"licence": EVIL, "source": EVIL}))
+    declared = tmp_path / "datasets" / "pics.toml"
+    escaped = json.dumps(EVIL)
+    text = re.sub('(licence|source) = "unknown"', lambda found: f"{found[1]} = {escaped}", declared.read_text())
+    declared.write_text(text)
+    for words in (["show", "pics@1"], ["show", "pics"], ["ls"], ["show", "pics", "--json"], ["ls", "--json"]):
+        assert "\\u001b]0;PWNED" in printed(capsys, "data", *words)
+
+
+@pytest.mark.parametrize("text", ['"\\u001b[2J" = 1', 'seed = "\\u001b[2J"'])
+def test_a_settings_file_is_told_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """G08c: a key of it, and a value."""
+    (tmp_path / "s.toml").write_text(text)
+    assert "1b[2J" in printed(capsys, "train", "--exp", "digits", "--settings", str(tmp_path / "s.toml"))
