@@ -23,7 +23,9 @@ _NAMES: Final = {
 }
 _SIZES: Final = {name: int(code[1:]) for code, name in _NAMES.items()}
 _LONGEST: Final = 1 << 48
-"""No axis is longer: a head that names one is damaged."""
+"""No axis, and no row, is longer: a head that names one is damaged."""
+_AXES: Final = 32
+"""NumPy itself had no more until its second version."""
 _SHOWN: Final = 60
 
 
@@ -65,11 +67,12 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     dtype = _dtype(kind, where)
     if not lengths:
         raise _rejected(where, "it is one number", "samples are rows: numpy.save(FILE, a.reshape(-1))")
-    if not all(0 <= length < _LONGEST for length in lengths):
+    is_possible = len(lengths) <= _AXES and all(0 <= length < _LONGEST for length in lengths)
+    row = math.prod(lengths[1:]) * _SIZES[dtype] if is_possible else _LONGEST
+    if row >= _LONGEST:
         raise _rejected(where, f"its head names the shape {_short(lengths)}", "write the file again with numpy.save")
     if is_fortran and len(lengths) > 1:
         raise _rejected(where, "its values lie in Fortran order", "numpy.save(FILE, numpy.ascontiguousarray(a))")
-    row = math.prod(lengths[1:]) * _SIZES[dtype]
     if (named := start + row * lengths[0]) != size:
         said_size = f"it has {size:,} bytes; its head names {_short(named)}"
         raise _rejected(where, said_size, "it is truncated or damaged: write it again with numpy.save")

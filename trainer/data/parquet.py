@@ -72,11 +72,11 @@ def read_foot(body: memoryview, *, where: str) -> Foot:
     try:
         found = import_module("pyarrow.parquet").read_metadata(arrow.BufferReader(arrow.py_buffer(body)))
         kinds = found.schema.to_arrow_schema()
-    except (arrow.ArrowException, OSError) as fault:
+        columns = [found.schema.column(number) for number in range(found.num_columns)]
+        plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
+        names = Counter(each.path for each in columns)
+    except (arrow.ArrowException, OSError, ValueError) as fault:  # ValueError: a name that is not UTF-8
         raise _refused(body, where) from fault
-    columns = [found.schema.column(number) for number in range(found.num_columns)]
-    plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
-    names = Counter(each.path for each in columns)
     twice = frozenset(name for name, count in names.items() if count > 1)
     nested = {each.name: str(each.type) for each in kinds if each.name not in plain}
     return Foot(rows=found.num_rows, columns=plain, nested=nested, twice=twice)

@@ -10,6 +10,7 @@ the table. Shuffled reading decodes a group again when it was let go meanwhile: 
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
 
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
+MOST_DECODED: Final = 2 << 30
+"""Bytes of one decoded row group: a file of kilobytes can hold a group of gigabytes."""
+_WIDEST: Final = 16
+_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
+_TEXTS: Final = 1024
 
 Fields = dict[str, Values]
 
@@ -174,7 +180,7 @@ class _Tables:
 
     def __init__(self, reader: Table, files: Files) -> None:
         self._reader, self._files = reader, files
-        self._open = [pq.ParquetFile(pa.BufferReader(pa.py_buffer(files.view(path)))) for path in reader.files]
+        self._open = [_opened(files, path) for path in reader.files]
         self._ends = [
             np.cumsum([_group(file, number).num_rows for number in range(file.num_row_groups)]) for file in self._open
         ]
@@ -214,13 +220,15 @@ class _Tables:
         return _Group(first=int(self._ends[file][number]) - table.num_rows, fields=fields, misfits=misfits)
 
     def _decoded(self, file: int, number: int, names: list[str]) -> pa.Table:
-        path = self._reader.files[file]
-        self._require(path, _group(self._open[file], number), set(names))
-        try:
+        path, group = self._reader.files[file], _group(self._open[file], number)
+        self._require(path, group, set(names))
+        if (size := _decoded_size(group, set(names))) > MOST_DECODED:
+            said = f"row group {number + 1} of {path} has {group.num_rows:,} rows, which take {size:,} bytes when they are decoded"
+            rows = max(1, group.num_rows * MOST_DECODED // size // 10)
+            hint = f"write it in smaller row groups: t.to_parquet(FILE, row_group_size={min(rows, 100_000)})"
+            raise DatasetError(f"{said}; expected at most {MOST_DECODED:,}", hint=hint)
+        with _named(path):
             return self._open[file].read_row_group(number, columns=names, use_threads=False)
-        except (pa.ArrowException, OSError) as fault:
-            said = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
-            raise DatasetError(said, hint="write it again, and publish a new version") from fault
 
     def _require_numbers(self) -> None:
         """Raise `DatasetError` for a column whose type holds no numbers; of text it names the first value that is none."""
@@ -237,13 +245,21 @@ class _Tables:
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
         """Give the row of a column's first text that is no number, and the text; the first row if all are numbers."""
         first, said = 0, None
-        for group in range(len(self._ends[file])):
-            texts = self._decoded(file, group, [name]).column(name).cast(pa.string()).to_pylist()
+        for texts in self._texts(file, name):
             if (row := no_number(texts)) is not None:
                 return first + row, texts[row]
             said = said or next(iter(texts), None)
             first += len(texts)
         return 0, said
+
+    def _texts(self, file: int, name: str) -> Iterator[list[str | None]]:
+        """The values of a column of text, some at a time: one long text may stand for all rows of a group."""
+        path = self._reader.files[file]
+        for number in range(len(self._ends[file])):
+            self._require(path, _group(self._open[file], number), {name})
+        with _named(path):
+            for batch in self._open[file].iter_batches(batch_size=_TEXTS, columns=[name], use_threads=False):
+                yield batch.column(0).cast(pa.string()).to_pylist()
 
     def _require(self, path: str, group: Any, names: set[str]) -> None:
         """Verify the bytes of the columns that are decoded next."""
@@ -252,6 +268,31 @@ class _Tables:
             if chunk.path_in_schema in names:
                 first = chunk.dictionary_page_offset or chunk.data_page_offset
                 self._files.require(path, first, first + chunk.total_compressed_size)
+
+
+def _opened(files: Files, path: str) -> pq.ParquetFile:
+    with _named(path):
+        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(files.view(path))))
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Word what pyarrow says of a file that it cannot decode."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as fault:  # ValueError: text that is not UTF-8
+        said = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
+        raise DatasetError(said, hint="write it again, and publish a new version") from fault
+
+
+def _decoded_size(group: Any, names: set[str]) -> int:
+    """Bytes of a row group's columns in memory: a value that stands for many rows takes its place for each."""
+    chunks = (group.column(number) for number in range(group.num_columns))
+    return sum(
+        max(chunk.num_values * _WIDTHS.get(chunk.physical_type, _WIDEST), chunk.total_uncompressed_size)
+        for chunk in chunks
+        if chunk.path_in_schema in names
+    )
 
 
 def _group(file: pq.ParquetFile, number: int) -> Any:

@@ -30,6 +30,8 @@ _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAM
     530,
 )
 _SIXTEEN: Final = 65535
+_PLAIN: Final = 16_000_000
+"""Values that are read from text: each takes fifty bytes meanwhile."""
 
 Values = np.ndarray[Any, Any]
 
@@ -192,6 +194,9 @@ def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float
     count = shape[0] * shape[1] * shape[2]
     if tile.codec_name == "ppm":
         return np.frombuffer(body, ">u2" if most > 255 else "u1", count, tile.offset).reshape(shape), most  # noqa: PLR2004
+    if count > _PLAIN:
+        said = f"is text of {count:,} values; expected at most {_PLAIN:,} in a plain PGM or PPM"
+        raise PictureError(said, hint="write it in binary (P5, P6), or as 16-bit PNG")
     words = re.sub(rb"#[^\r\n]*", b" ", bytes(body[tile.offset :])).split(maxsplit=count)[:count]
     if len(words) < count or not all(re.fullmatch(rb"-?\d{1,9}", word) for word in words):
         raise PictureError(f"is a text of fewer than {count:,} numbers", hint="replace it, and publish a new version")

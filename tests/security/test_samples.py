@@ -1,0 +1,178 @@
+"""Arrays, tables and pictures that were made to be read badly: each is named, in bounded memory: P01b, P02, P03, P04."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.cli.data.conftest import typed
+from tests.training.readers.picture_files import png, saved
+from trainer.data.npy import parse_head
+from trainer.data.reader import Images, Table
+from trainer.errors import DatasetError
+from trainer.training.readers import tables
+from trainer.training.readers.pixels import MOST_PIXELS, decode_pixels
+from trainer.training.readers.tables import TableRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["typed"]
+pytestmark = pytest.mark.torch
+PICTURES = Images.model_validate({"kind": "images"})
+
+
+def npy(shape: Any, *, kind: Any = "<f8") -> bytes:
+    """The head of an array, with nothing behind it."""
+    text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
+
+
+SHAPES = [
+    (-2, -3),
+    (10**9, 0),
+    (0, 2**47, 2**47),
+    (2**70,),
+    (0, 10**300),
+    (0, *[1] * 64),
+    (1.5,),
+    ("a",),
+    ((),),
+    -1,
+    None,
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_head_that_names_no_array_is_rejected(shape: Any) -> None:
+    """P01b."""
+    with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
+        parse_head(npy(shape), size=len(npy(shape)), where="a.npy")
+
+
+@pytest.mark.parametrize("kind", ["|O", [("a", "|O")], "<U9", "<m8", "<M8[s]", "|V8", "=f16", "x" * 10_000, 1, None])
+def test_a_head_of_another_type_is_rejected(kind: Any) -> None:
+    with pytest.raises(DatasetError, match=r"a\.npy is not a plain array"):
+        parse_head(npy((1,), kind=kind), size=len(npy((1,), kind=kind)) + 8, where="a.npy")
+
+
+@pytest.mark.parametrize(
+    "text", [b"(" * 30_000, b"{" + b"'a':{" * 5000, b"-" * 60_000 + b"1", b"9" * 60_000, b"\xff\x00"]
+)
+def test_a_head_that_is_no_dictionary_is_rejected(text: bytes) -> None:
+    body = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
+    with pytest.raises(DatasetError, match="its head is damaged"):
+        parse_head(body, size=len(body), where="a.npy")
+
+
+@pytest.mark.parametrize("shape", [(-2, -3), (10**9, 0), (2**70, 2**70)])
+def test_such_an_array_is_not_published(typed: Callable[..., tuple[int, str, str]], tmp_path: Path, shape: Any) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.npy").write_bytes(npy(shape))
+    code, _, err = typed("publish", "bad", "d", "--array", "x=x.npy")
+    assert (code, "x.npy is not a plain array" in err) == (44, True)
+
+
+class OneFile:
+    """The bytes of one file, as readers see a dataset."""
+
+    def __init__(self, body: bytes) -> None:
+        self.paths, self.body = ("t.parquet",), body
+
+    def view(self, _: str) -> memoryview:
+        return memoryview(self.body)
+
+    def read(self, _: str) -> memoryview:
+        return memoryview(self.body)
+
+    def require(self, *_: object) -> None:
+        """All of it is right."""
+
+
+def opened(body: bytes, *columns: str) -> TableRows:
+    fields = {name: {"column": name} for name in columns}
+    reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": fields})
+    files: Any = OneFile(body)
+    return TableRows(reader, files)
+
+
+def parquet(**columns: Any) -> bytes:
+    target = io.BytesIO()
+    pq.write_table(pa.table(columns), target)
+    return target.getvalue()
+
+
+def test_a_row_group_that_grows_when_it_is_decoded_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P04: a million equal values take a few kilobytes in a file."""
+    body = parquet(x=np.zeros(1_000_000))
+    monkeypatch.setattr(tables, "MOST_DECODED", 1 << 20)
+    (block,) = opened(body, "x").blocks(np.arange(1_000_000))
+    assert len(body) < 20_000
+    assert block.fault is not None
+    fault = block.fault if not callable(block.fault) else block.fault(0)
+    assert "row group 1 of t.parquet has 1,000,000 rows, which take 8,000,000 bytes" in fault.said
+    assert "row_group_size=" in str(fault.hint)
+
+
+def test_a_column_of_one_long_text_is_told_without_all_its_rows() -> None:
+    """A hundred gigabytes, if each row had its own."""
+    text = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, dtype=np.int32), ["x" * 100_000])
+    with pytest.raises(DatasetError, match="holds numbers"):
+        next(opened(parquet(x=text), "x").blocks(np.arange(10)))
+
+
+def bomb(**chunks: bytes) -> bytes:
+    """A PNG of one pixel with further chunks before its data."""
+    whole = saved(np.zeros((1, 1, 3), dtype=np.uint8), "PNG")
+    parts = [
+        struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
+        for kind, body in chunks.items()
+    ]
+    return whole[:33] + b"".join(parts) + whole[33:]
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(run) =\nshowpage\n"
+HUGE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60_000, 8, 2, 0, 0, 0) + bytes(4)
+REJECTED = {
+    "EPS under another name": EPS,
+    "60,000 x 60,000": HUGE,
+    "text bomb": bomb(zTXt=b"a\0\0" + zlib.compress(bytes(100_000_000))),
+    "international text bomb": bomb(iTXt=b"a\0\1\0\0\0" + zlib.compress(bytes(100_000_000))),
+    "color profile bomb": bomb(iCCP=b"a\0\0" + zlib.compress(bytes(50_000_000))),
+    "chunk that is none": bomb(**{"\x00\x01ab": b"x"}),
+    "empty": b"",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "PSD": b"8BPS\0\1" + bytes(40),
+    "BLP": b"BLP2\1\0\0\0" + bytes(200),
+    "more than the most pixels": b"P5 %d 2 255\n" % (MOST_PIXELS // 2 + 1),
+    "plain text of more values than are read": b"P2 8000 4000 65535\n" + b"1 " * 1000,
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_a_picture_that_would_cost_is_rejected_by_name(case: str) -> None:
+    """P02, P04."""
+    with pytest.raises(DatasetError, match=r"^c/a\.png "):
+        decode_pixels(REJECTED[case], PICTURES, where="c/a.png")
+
+
+def test_a_broken_chunk_in_a_published_picture_names_its_file(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """P03: where Pillow raises SyntaxError."""
+    (tmp_path / "d" / "cat").mkdir(parents=True)
+    whole = png(np.random.default_rng(0).integers(0, 65536, (40, 40, 3)), color=2)
+    at = whole.index(b"IDAT") + 1000
+    (tmp_path / "d" / "cat" / "good.png").write_bytes(saved(Image.new("RGB", (40, 40)), "PNG"))
+    (tmp_path / "d" / "cat" / "bad.png").write_bytes(whole[:at] + b"\0\0\0\4\0\1\2\3abcd" + whole[at:])
+    code, _, err = typed("publish", "pics", "d", "--images", ".")
+    assert (code, "cat/bad.png" in err) == (44, True)
