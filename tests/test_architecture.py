@@ -152,6 +152,7 @@ UNBOUNDED = {
     "trainer.notes": "what this process and its children noted",
     "trainer.setting_values": "a word of the command line",
     "trainer.actions.measure_noise": "a word of the command line",
+    "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.lock_file": "runs before anything is installed; git is the origin of what it reads",
     "trainer.host.import_test": "runs in an image's build, without the package",
     "trainer.training.checks.saving": "what the same process wrote a moment before",

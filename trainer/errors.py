@@ -14,7 +14,7 @@ A message is one sentence that names the thing, what was found and what was expe
 | 50-59 | the store |
 | 60-69 | the engine and its images |
 | 70-79 | the machine: disk, permissions, ports, devices |
-| 80-89 | the run itself |
+| 80-99 | the run itself |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 """
 
@@ -239,7 +239,7 @@ class UnsafePathError(MachineError):
     code = 76
 
 
-# --- 80-89: the run
+# --- 80-99: the run
 
 
 class RunError(RepriseError):
@@ -301,6 +301,12 @@ class UnsoundError(RunError):
     """An experiment that `reprise check` finds something wrong with."""
 
     code = 89
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be restored: it is not of this run's net, or not what a checkpoint is."""
+
+    code = 90
 
 
 class StoppedError(RepriseError):

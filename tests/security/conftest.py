@@ -9,13 +9,13 @@ import pytest
 from tests.actions.conftest import published
 from tests.security.outside import state, victims_folder
 from tests.store.conftest import s3_address, s3_endpoint, s3_environment
-from tests.training.conftest import checkout
+from tests.training.conftest import Checkout, checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["checkout", "home", "published", "s3_address", "s3_endpoint", "s3_environment"]
+__all__ = ["Checkout", "checkout", "home", "published", "s3_address", "s3_endpoint", "s3_environment"]
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import ATTEMPTS
 from trainer.beneath import Root, run_root
@@ -21,38 +22,52 @@ from trainer.host.atomic import disk_faults
 from trainer.saved import BEST, FOLDER, LATEST, PREVIOUS, Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 _BLOCK = 1 << 20
 _LARGEST = 1 << 20
 """Bytes of a pointer."""
+_LOGS: Final = ("metrics.jsonl", "trace.jsonl")
 
 
-def begin_again(attempt: Path, *, say: Callable[[str], None]) -> Saved | None:
-    """Lay out `attempt`, the newest of its run, to go on from the last good checkpoint; `None` if there is none: it begins anew.
+def begin_again(
+    attempt: Path, *, say: Callable[[str], None], unfit: Mapping[str, str] = MappingProxyType({})
+) -> Saved | None:
+    """Lay out `attempt`, the newest of its run, to go on from the last good checkpoint; `None` if there is none.
 
-    What is passed over is said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError` for what leads out of it.
+    `unfit` gives the reason for each checkpoint, by digest, that was laid out before and could not be restored. What is passed over is
+    said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError` for what leads out of it.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
+        with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
+            _clear(mine)
         for number in range(int(attempt.name) - 1, 0, -1):
             if run.stat(f"{ATTEMPTS}/{number}") is None:
                 continue
             with run.below(f"{ATTEMPTS}/{number}") as earlier:
-                for saved in _good(earlier, say):
+                for saved in _good(earlier, say, unfit):
                     with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
                         return _laid_out(earlier, mine, saved)
     return None
 
 
-def _good(earlier: Root, say: Callable[[str], None]) -> Iterator[Saved]:
+def _clear(attempt: Root) -> None:
+    """Remove what was laid out of a checkpoint that could not be restored."""
+    if attempt.stat(FOLDER) is not None:
+        attempt.remove_tree(FOLDER)
+    for name in _LOGS:
+        attempt.unlink(name, missing_ok=True)
+
+
+def _good(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str]) -> Iterator[Saved]:
     """The checkpoints of an attempt that can be gone on from, the newest first."""
     for name in (LATEST, PREVIOUS):
         if earlier.stat(f"{FOLDER}/{name}") is None:
             continue
         try:
             saved = _pointer(earlier, name)
-            fault = _fault(earlier, saved)
+            fault = unfit.get(saved.sha256) or _fault(earlier, saved)
         except (OSError, DocumentError) as damage:
             fault = str(damage)
         else:

@@ -97,24 +97,31 @@ def read_tensors(path: Path) -> Tensors:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
+    return read_parts(path)[0]
+
+
+def read_parts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read where the tensors of a safetensors file are, and its metadata. Raises `DocumentError`."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
             said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
             _refuse(path, said)
-        entries = _entries(path, file.read(length))
+        entries, metadata = _entries(path, file.read(length))
     tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in entries.items()}
     _check_cover(path, tensors, start=8 + length, stop=size)
-    return tensors
+    return tensors, metadata
 
 
-def _entries(path: Path, text: bytes) -> dict[str, _Entry]:
-    header = json_value(text, where=f"the header of {path}")
+def _entries(path: Path, text: bytes) -> tuple[dict[str, _Entry], dict[str, str]]:
+    header = json_value(text, where=f"the header of {path}", most=LARGEST_HEADER)
     if not isinstance(header, dict):
         _refuse(path, f"its header is a {type(header).__name__}; expected an object")
-    header.pop("__metadata__", None)
-    return typed(header, _Header, where=f"the header of {path}").root
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _refuse(path, "its metadata are no table of texts")
+    return typed(header, _Header, where=f"the header of {path}").root, metadata
 
 
 def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.disk_faults import disk_fault
+from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +42,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 class WholeCheckpointIO(CheckpointIO):
     """Lightning's port to the disk, through `write_whole`."""
 
+    def __init__(self, read: Callable[[Path], dict[str, Any]] = read_checkpoint) -> None:
+        """Read checkpoints with `read`."""
+        self._read = read
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint."""
         del storage_options
-        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+        write_whole(Path(path), lambda file: write_checkpoint(file, checkpoint))
 
     def load_checkpoint(
         self,
@@ -53,9 +57,9 @@ class WholeCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
     ) -> dict[str, Any]:
-        """Read one of this run's own checkpoints."""
-        loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=bool(weights_only))
-        return loaded
+        """Read one of this run's own checkpoints, into this machine's memory; nothing in it is code."""
+        del map_location, weights_only
+        return self._read(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint."""
@@ -71,7 +75,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_fault(fault: BaseException, path: Path) -> Exception:
-    """Word what the disk said; torch.save raises what is no fault of the disk too, and hides one behind a failure of its own."""
+    """Word what the disk said; what writes may raise what is no fault of the disk too, and hide one behind a failure of its own."""
     cause = fault if isinstance(fault, OSError) else fault.__context__
     if isinstance(cause, OSError) and cause.errno is not None:
         return disk_fault(cause, path)

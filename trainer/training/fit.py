@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 
-from trainer.errors import DeviceError
+from trainer.errors import AlteredError, CheckpointError, DeviceError, DocumentError, RepriseError
 from trainer.ledger import configured, kept, made
 from trainer.record import EvaluatedWeights, Record
 from trainer.sameness.trace import FILE as TRACE
@@ -24,6 +24,7 @@ from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches
 from trainer.training.disk import WholeCheckpointIO
+from trainer.training.failures import PACKAGE, own_failure
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.inspecting import Inspector
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     from trainer.training.logs.telemetry import Gauges
     from trainer.training.resuming.stop import Stop
     from trainer.training.tasks.task import Task
+
+_UNFIT: Final = (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, DocumentError, AlteredError)
+"""What restoring a checkpoint raises that is not of this net, or not of this form."""
+_LONGEST: Final = 300
+_OTHER: Final = "remove the file, and the one before it is used; or start a new run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +148,26 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
         checkpoints.go_on_from(job.saved)
         data.start_at(epoch=job.saved.epoch, batch=job.saved.batch)
         path = job.into / FOLDER / job.saved.path
-    machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
+    try:
+        machine.fit(net, datamodule=data, ckpt_path=path, weights_only=False)
+    except _UNFIT as fault:
+        if path is None or not checkpoints.restoring or not _is_of_checkpoint(fault, job.experiment):
+            raise
+        said = (
+            fault.message
+            if isinstance(fault, RepriseError)
+            else f"{type(fault).__name__}: {' '.join(str(fault).split())[:_LONGEST]}"
+        )
+        raise CheckpointError(f"checkpoint {path.name} cannot be restored: {said}", hint=_OTHER) from fault
     if checkpoints.monitor is not None and machine.is_global_zero and not (job.into / FOLDER / BEST).exists():
         why = net.undefined.get(checkpoints.monitor, "it was NaN")
         job.say(f"no epoch is the best: {checkpoints.monitor} was never a number ({why}); the last one is tested")
+
+
+def _is_of_checkpoint(fault: Exception, experiment: Experiment) -> bool:
+    """Whether a failure while a checkpoint is restored is the checkpoint's, and not the machine's or of the experiment's own code."""
+    own = own_failure(fault, file=experiment.file, root=PACKAGE.parent)
+    return own is None and not isinstance(fault, torch.OutOfMemoryError)
 
 
 def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
@@ -174,7 +196,7 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
             *parts,
             *shown,
         ],
-        plugins=[WholeCheckpointIO()],
+        plugins=[WholeCheckpointIO(checkpoints.read)],
         profiler=waits,
         default_root_dir=job.into,
         num_sanity_val_steps=0,

@@ -127,6 +127,11 @@ WRONG: Final[dict[str, tuple[dict[str, str], str, str]]] = {
         "resume",
         "other bits in body.1.bias",
     ),
+    "state that no checkpoint can hold": (
+        {"more": "def on_save_checkpoint(self, checkpoint): checkpoint['lock'] = __import__('threading').Lock()"},
+        "save and load",
+        "lock is a _thread.lock, which a checkpoint cannot hold",
+    ),
     "branch on values": (
         {"passed": "hidden = hidden if hidden.sum() > 0 else -hidden"},
         "export",

@@ -17,6 +17,7 @@ from trainer.training.data import Picked
 from trainer.training.determinism.order import Share, ShuffledBatches
 from trainer.training.disk import WholeCheckpointIO
 from trainer.training.readers import Pick, Sample, Samples
+from trainer.training.resuming.checkpoint_file import read_checkpoint
 from trainer.training.resuming.checkpoints import Checkpoints
 from trainer.training.resuming.stop import Stop
 from trainer.training.resuming.stopping import StopBetweenSteps
@@ -118,7 +119,7 @@ def test_a_stop_names_the_batch_that_was_finished(tmp_path: Path) -> None:
     fit(tmp_path, stop_in=3)
     told = latest(tmp_path)
     assert (told["step"], told["epoch"], told["batch"]) == (3, 0, 3)
-    inside = torch.load(tmp_path / told["path"], weights_only=False)["reprise"]
+    inside = read_checkpoint(tmp_path / told["path"])["reprise"]
     assert (inside["step"], inside["batch"]) == (3, 3)
 
 
@@ -141,5 +142,5 @@ def test_a_checkpoint_has_the_validation_of_its_weights(tmp_path: Path) -> None:
     """So a record's val_ and test_ metrics are of the same weights, also where the best is not the last."""
     fit(tmp_path, monitor="val_loss", validated=(1.0, 2.0))
     best = json.loads((tmp_path / "best.json").read_bytes())
-    inside = torch.load(tmp_path / best["path"], weights_only=False)["reprise"]
+    inside = read_checkpoint(tmp_path / best["path"])["reprise"]
     assert inside["results"] == {"val_loss": 1.0}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import load_dataset
 from trainer.document import read_json
-from trainer.errors import SettingError, StoreMissingError
+from trainer.errors import CheckpointError, SettingError, StoreMissingError
 from trainer.host.hardware import gauges
 from trainer.ledger import Ledger
 from trainer.saved import FOLDER, LATEST, Saved
@@ -27,7 +28,7 @@ from trainer.store.cache import Cache
 from trainer.store.inspected import kept_inspection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from trainer.cli.process.session import Session
     from trainer.data.dataset import Dataset
@@ -48,12 +49,6 @@ def work(session: Session) -> Trained:
 
     with session.stage("fetch"):
         data = fetched(session.dataset, say=session.say)
-    saved = begin_again(session.opened.folder, say=session.say) if session.launch.resumes else None
-    if session.launch.resumes:
-        session.say(f"going on from step {saved.step}" if saved else "no checkpoint was saved: it begins anew")
-    if saved is not None:
-        session.began_at = saved.step
-        require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
     job = Job(
         run=session.frozen.run,
         experiment=session.experiment,
@@ -68,13 +63,39 @@ def work(session: Session) -> Trained:
         on_terminal=sys.stderr.isatty(),
         device=session.launch.device,
         started=session.launch.monotonic,
-        saved=saved,
         record=session.opened.record,
         gauges=gauges,
         inspection=kept_inspection(session.dataset, Cache(root=cache_folder())),
     )
-    with session.stage("train"):
-        return train(job)
+    if not session.launch.resumes:
+        with session.stage("train"):
+            return train(job)
+    unfit: dict[str, str] = {}
+    while True:
+        saved = _laid_out(session, unfit)
+        try:
+            with session.stage("train"):
+                return train(replace(job, saved=saved))
+        except CheckpointError as fault:
+            if saved is None or session.resolved.settings.devices > 1:
+                raise
+            unfit[saved.sha256] = fault.message
+
+
+def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
+    """Lay out the last checkpoint that is good and none of the `unfit` ones; report which one it is, and what is passed over."""
+    passed: list[str] = []
+    saved = begin_again(session.opened.folder, say=passed.append, unfit=unfit)
+    for line in passed[max(0, len(unfit) - 1) :]:
+        session.say(line)
+    if saved is None:
+        none = "no checkpoint can be used" if passed else "no checkpoint was saved"
+        session.say(f"{none}: the run begins from its start")
+        return None
+    session.say(f"going on from step {saved.step}")
+    session.began_at = saved.step
+    require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
+    return saved
 
 
 def require_result(trained: Trained) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 from dataclasses import replace
@@ -17,6 +16,7 @@ from trainer.training.checks.fitting import outputs
 from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require
 from trainer.training.determinism.seeds import seed_all
+from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +33,13 @@ _CLOSE: Final = 1e-4
 
 def saving(trial: Trial) -> str:
     """Load what was saved into a net that began otherwise."""
-    body = io.BytesIO()
-    torch.save(trial.net.state_dict(), body)
+    trial.subject.folder.mkdir(exist_ok=True)
+    path = trial.subject.folder / "saved.safetensors"
+    with path.open("wb") as body:
+        write_checkpoint(body, _checkpoint(trial.net))
     other = trial.fresh(seed=1)
     try:
-        other.load_state_dict(torch.load(io.BytesIO(body.getvalue()), map_location=trial.device, weights_only=True))
+        other.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as fault:
         raise Wrong(f"what was saved cannot be loaded: {_last_line(fault)}") from fault
     seed_all(0)
@@ -46,7 +48,18 @@ def saving(trial: Trial) -> str:
     after = outputs(other.eval(), trial.given)
     same = all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     require(same, "loaded into a fresh net, the saved weights give other outputs")
-    return f"{len(body.getvalue()):,} bytes; a net that began otherwise gives equal bits with them"
+    return f"{path.stat().st_size:,} bytes; a net that began otherwise gives equal bits with them"
+
+
+def _checkpoint(net: Task) -> dict[str, Any]:
+    """What the net itself puts into a checkpoint; a hook that needs the trainer is tried by the check of resuming."""
+    checkpoint: dict[str, Any] = {"state_dict": net.state_dict()}
+    try:
+        net.on_save_checkpoint(checkpoint)
+    except RuntimeError as fault:
+        if "not attached to a `Trainer`" not in str(fault):
+            raise
+    return checkpoint
 
 
 def resuming(trial: Trial) -> str:

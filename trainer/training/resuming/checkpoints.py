@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from trainer.digest import digest_of_file
@@ -21,6 +20,8 @@ from trainer.saved import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
 from trainer.suggest import did_you_mean
 from trainer.training.disk import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages
+from trainer.training.resuming.checkpoint_file import read_checkpoint
+from trainer.training.resuming.checkpoint_schema import require_servable, require_whole
 from trainer.training.resuming.place import end_restart, keep_sums, settle
 
 if TYPE_CHECKING:
@@ -69,10 +70,19 @@ class Checkpoints(Callback):
         self.adding: dict[str, Any] = {}
         """What the checkpoint that is being made gets besides Lightning's."""
         self.restored: dict[str, Any] | None = None
+        self.restoring = False
+        """Whether a checkpoint was read, and training has not begun with it yet."""
 
     def go_on_from(self, saved: Saved) -> None:
         """Know the checkpoint that a resumed attempt begins with: its files are in the folder."""
         self.last, self.saved = saved, (saved.step, saved.stage is Stage.VALIDATION)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read the checkpoint to resume from. Raises `DocumentError`, and `AlteredError` if it is another run's."""
+        self.restoring = True
+        checkpoint = read_checkpoint(path)
+        require_whole(checkpoint, run=self.run)
+        return checkpoint
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Raise `SettingError` where what is monitored will not be measured. Go on with the averages, if this is resumed."""
@@ -87,6 +97,7 @@ class Checkpoints(Callback):
             restore_averages(trainer, self.restored["averages"])
             if self.restored["stage"] is not Stage.EPOCH:
                 keep_sums(trainer)
+        self.restoring = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the end of the epoch before: all that it logged is written by now."""
@@ -137,10 +148,11 @@ class Checkpoints(Callback):
         self.save_if_due(trainer, Stage.END)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take back what was added. Raises `AlteredError` where the checkpoint is another run's."""
-        del trainer, pl_module
-        if "reprise" not in checkpoint or checkpoint["reprise"]["run"] != self.run:
-            raise AlteredError(f"the checkpoint is not one of run {self.run}", hint="pull the run again")
+        """Take back what was added. Raises `AlteredError`, `DocumentError` if the best checkpoint could not be served at the end."""
+        del trainer
+        best = self.last.best if self.last else None
+        if self.last is not None and best is not None and best.path != self.last.path:
+            require_servable(read_saved(self.folder, best), pl_module, run=self.run)
         self.restored = checkpoint["reprise"]
         self.results = self.restored["results"]
         self.undefined = self.restored.get("undefined", {})
@@ -158,7 +170,7 @@ class Checkpoints(Callback):
         if self.saved in {(trainer.global_step, before), (trainer.global_step, False)}:
             return
         self.saved = (trainer.global_step, before)
-        path = self.folder / f"step-{trainer.global_step:09d}{'-unvalidated' if before else ''}.ckpt"
+        path = self.folder / f"step-{trainer.global_step:09d}{'-unvalidated' if before else ''}.safetensors"
         logs = self.logs()
         self.adding = {
             "run": self.run,
@@ -195,7 +207,7 @@ class Checkpoints(Callback):
 
     def _tidy(self, kept: list[Saved]) -> None:
         named = {one.path for one in kept} | {one.best.path for one in kept if one.best}
-        for old in self.folder.glob("step-*.ckpt"):
+        for old in self.folder.glob("step-*.*"):
             if old.name not in named:
                 old.unlink(missing_ok=True)
 
@@ -230,13 +242,12 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
-    """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written: loading it runs code."""
+    """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written, `DocumentError`."""
     path = folder / saved.path
     found = digest_of_file(path)
     if found != saved.sha256:
         raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    return loaded
+    return read_checkpoint(path)
 
 
 def _writing(data: bytes) -> Callable[[IO[bytes]], object]:

@@ -1,0 +1,132 @@
+"""Checkpoints that are not what they should be: E05, E05b of the trials. A run falls back to the one before, and never ends in exit 1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
+from trainer.digest import digest_of_file
+from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+
+
+@pytest.fixture(scope="module")
+def stopped(checkout: Checkout) -> tuple[Path, Path]:
+    """A run that was stopped in its second epoch, and a copy of its folder."""
+    run = broken_off(checkout, signal.SIGTERM, "--no-publish")
+    shutil.copytree(run, kept := checkout.root.parent / "kept")
+    return run, kept
+
+
+@pytest.fixture
+def run(stopped: tuple[Path, Path]) -> Path:
+    """The stopped run as it was, whatever another test did to it."""
+    run, kept = stopped
+    shutil.rmtree(run)
+    shutil.copytree(kept, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(checkout: Checkout) -> Path:
+    """The attempt that was left alone."""
+    assert checkout.train(*WORDS)[0] == 0
+    return checkout.last()[0]
+
+
+def changed(run: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the checkpoint that a pointer names, and the digest in the pointer with it."""
+    pointer = run / "attempts/1/checkpoints" / name
+    told = json.loads(pointer.read_bytes())
+    path = pointer.with_name(told["path"])
+    checkpoint = read_checkpoint(path)
+    change(checkpoint)
+    with path.open("wb") as file:
+        write_checkpoint(file, checkpoint)
+    told["sha256"] = digest_of_file(path)
+    if told.get("best") and told["best"]["path"] == told["path"]:
+        told["best"]["sha256"] = told["sha256"]
+    pointer.write_text(json.dumps(told))
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a missing key": (
+        lambda found: found.pop("pytorch-lightning_version"),
+        "key 'pytorch-lightning_version' is missing",
+    ),
+    "nothing of the place": (lambda found: found["reprise"].pop("stage"), "key 'stage' is missing"),
+    "no loops": (lambda found: found.update(loops={}), "KeyError: 'fit_loop'"),
+    "another type": (lambda found: found.update(optimizer_states={}), "optimizer_states is a dict; expected a list"),
+    "another shape": (
+        lambda found: found["state_dict"].update({"layers.4.bias": found["state_dict"]["layers.0.bias"]}),
+        "size mismatch for layers.4.bias",
+    ),
+    "another optimizer": (
+        lambda found: found["optimizer_states"][0]["param_groups"].pop(),
+        "different number of parameter groups",
+    ),
+    "another run's": (lambda found: found["reprise"].update(run="20200101t000000-aaaaaa"), "is not one of run"),
+    "no averages": (lambda found: found["reprise"].update(averages={}), "KeyError: 'logged'"),
+}
+
+
+QUICK = {"a missing key", "another shape", "another run's"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in WRONG]
+)
+def test_e05b_a_checkpoint_of_the_wrong_schema_is_passed_over(
+    checkout: Checkout, run: Path, whole: Path, name: str
+) -> None:
+    """The one before it is used, and the result is that of the run that was left alone."""
+    change, said = WRONG[name]
+    changed(run, "latest.json", change)
+    done = typed(checkout, "--resume", run.name)
+    assert done.returncode == 0, done.stderr
+    assert "passed over: checkpoint " in done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("going on from step") == 2
+    for file in RESULTS:
+        assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_e05_if_none_can_be_used_that_is_said(checkout: Checkout, run: Path, whole: Path) -> None:
+    """Both were passed over, so it is not said that none was saved; the run begins from its start."""
+    for name in ("latest.json", "previous.json"):
+        changed(run, name, lambda found: found.pop("state_dict"))
+    done = typed(checkout, "--resume", run.name)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("passed over: ") == 2
+    assert "no checkpoint can be used: the run begins from its start" in done.stderr
+    for file in RESULTS:
+        assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_e05_a_best_checkpoint_that_could_not_be_served_is_found_before_the_training(
+    checkout: Checkout, run: Path
+) -> None:
+    """Not after hours of it."""
+    latest = run / "attempts/1/checkpoints/latest.json"
+    told = json.loads(latest.read_bytes())
+    best = latest.with_name("step-000000001.safetensors")
+    with best.open("wb") as file:
+        write_checkpoint(file, {"state_dict": {}})
+    told["best"] = {"path": best.name, "sha256": digest_of_file(best), "step": 1}
+    latest.write_text(json.dumps(told))
+    done = typed(checkout, "--resume", run.name)
+    assert done.returncode == 0, done.stderr
+    assert "passed over: checkpoint" in done.stderr
+    assert "key 'epoch' is missing" in done.stderr

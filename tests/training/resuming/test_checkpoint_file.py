@@ -1,0 +1,226 @@
+"""A checkpoint's file: everything that a training has comes back bit for bit, and what is wrong with a file is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+from collections import Counter, OrderedDict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.saved import Stage
+from trainer.training.resuming.checkpoint_file import FORMAT, read_checkpoint, write_checkpoint
+from trainer.training.resuming.checkpoint_tree import NATIVE
+
+pytestmark = pytest.mark.torch
+BASE: Final = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+SCALARS: Final = (None, True, 1, -(2**70), 2**4000, 0.1, -0.0, math.inf, -math.inf, 1.0, 1 + 2j, "\ud800\x1b", b"\0x")
+VALUES: Final[dict[str, Any]] = {
+    "scalars": list(SCALARS),
+    "containers": [(1, (2,)), {"b", "a"}, frozenset({1}), OrderedDict(z=1, a=2), Counter([1, 1])],
+    "keys of every kind": {None: 1, True: 2, 3: 4, 2.5: 5, (1, "x"): 6, b"b": 7, "x/y": 8},
+    "other values": [Path("a/b"), timedelta(1, 2, 3), Stage.EPOCH, torch.Size([1, 2]), torch.bfloat16],
+    "a device": torch.device("cuda:1"),
+    "random states": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002 - what trainings have
+    "a generator's state": np.random.default_rng(0).bit_generator.state,
+    "arrays": [np.arange(6, dtype=">i4").reshape(2, 3).T, np.zeros((0, 3)), np.array(["ab", "c"]), np.float32("nan")],
+    "dates": np.datetime64("2026-01-01"),
+    "views": [
+        BASE,
+        BASE[:, 1],
+        BASE.T,
+        torch.ones(2).expand(3, 2),
+        torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last),
+    ],
+    "small": [
+        torch.tensor(3.5),
+        torch.empty(0, 3),
+        torch.empty(0, dtype=torch.complex128),
+        torch.nn.Parameter(torch.ones(2)),
+    ],
+    "complex": [torch.ones(2, dtype=torch.complex128), torch.tensor([1 + 2j]).conj()],
+    "names that are spelled alike": {"x": {"y": torch.tensor(1)}, "x/y": torch.tensor(2)},
+}
+
+
+def there_and_back(value: object, folder: Path) -> Any:
+    """Write a checkpoint that holds a value, and read it."""
+    with (folder / "a.safetensors").open("wb") as file:
+        write_checkpoint(file, {"value": value})
+    return read_checkpoint(folder / "a.safetensors")["value"]
+
+
+def exactly(value: Any) -> Any:
+    """A value in a form that is equal for equal bits, types, strides and flags alone."""
+    if isinstance(value, torch.Tensor):
+        strides = value.stride() if value.numel() else ()
+        bits = value.detach().resolve_conj().contiguous().flatten()
+        data = bits.view(torch.uint8).tolist() if bits.numel() else []
+        return (type(value), value.dtype, value.shape, strides, value.requires_grad, data)
+    if isinstance(value, np.ndarray | np.generic):
+        return (type(value), value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, dict):
+        return (type(value), [(exactly(key), exactly(each)) for key, each in value.items()])
+    if isinstance(value, list | tuple):
+        return (type(value), [exactly(each) for each in value])
+    return (type(value), value.hex() if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_comes_back_exactly(name: str, tmp_path: Path) -> None:
+    assert exactly(there_and_back(VALUES[name], tmp_path)) == exactly(VALUES[name])
+
+
+@pytest.mark.parametrize("dtype", [*NATIVE, torch.complex128, torch.float8_e5m2fnuz], ids=str)
+def test_a_tensor_of_every_dtype_comes_back_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
+    value = torch.tensor([0, 1, 2, 1]).to(dtype).reshape(2, 2)
+    assert exactly(there_and_back(value, tmp_path)) == exactly(value)
+
+
+def test_tensors_that_share_memory_are_stored_once_and_share_it_again(tmp_path: Path) -> None:
+    one, same, column = there_and_back([BASE, BASE, BASE[:, 1]], tmp_path)
+    one[0, 1] = 99
+    assert (float(same[0, 1]), float(column[0])) == (99, 99)
+    assert (tmp_path / "a.safetensors").stat().st_size < 1000
+
+
+def test_the_versions_of_modules_come_back_with_their_state(tmp_path: Path) -> None:
+    """Torch keeps them as an attribute of the dict, and loads older states by them."""
+    state = torch.nn.BatchNorm1d(2).state_dict()
+    assert there_and_back(state, tmp_path)._metadata == state._metadata  # type: ignore[attr-defined]
+
+
+def test_other_tools_can_read_the_tensors(tmp_path: Path) -> None:
+    there_and_back({"weight": BASE}, tmp_path)
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("value/weight"), BASE)
+        assert file.metadata()["format"] == FORMAT
+
+
+NESTED: Final[list[Any]] = []
+NESTED.append(NESTED)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"lock": [object()]}, "value/lock/0 is a builtins.object"),
+        (print, "value is a builtins.builtin_function_or_method"),
+        (np.array([object()]), "value is an array of dtype object"),
+        (BASE.to_sparse(), "value is a torch.Tensor of layout torch.sparse_coo"),
+        (torch.empty(2, device="meta"), "value is a tensor on the meta device"),
+        (NESTED, "nested more than 100 levels deep"),
+    ],
+)
+def test_what_cannot_be_saved_is_named_with_its_place(value: object, said: str) -> None:
+    with pytest.raises(ExperimentFailedError, match="cannot be saved") as caught:
+        write_checkpoint(io.BytesIO(), {"value": value})
+    assert said in caught.value.message
+    assert "on_save_checkpoint may return tensors" in str(caught.value.hint)
+
+
+def test_too_many_numbers_beside_the_tensors_are_refused() -> None:
+    with pytest.raises(ExperimentFailedError, match="bytes beside its tensors"):
+        write_checkpoint(io.BytesIO(), {"value": "x" * (33 << 20)})
+
+
+def file_of(tree: object, folder: Path) -> Path:
+    """A file with one tensor of 8 bytes, `t`, and this tree."""
+    text = tree if isinstance(tree, str) else json.dumps(tree)
+    header = {
+        "__metadata__": {"format": FORMAT, "tree": text},
+        "t": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]},
+    }
+    data = json.dumps(header).encode()
+    (folder / "a").write_bytes(len(data).to_bytes(8, "little") + data + bytes(8))
+    return folder / "a"
+
+
+def view(**other: object) -> dict[str, object]:
+    """A tensor that views the bytes of `t`."""
+    return {
+        "dict": {"x": {"tensor": {"of": "t", "dtype": "float32", "shape": [2], "stride": [1], "offset": 0} | other}}
+    }
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        [],
+        "[" * 100_000,
+        "{",
+        {"object": "os.system"},
+        {"dict": {"x": {"int": "7", "float": "nan"}}},
+        {"dict": {"x": {"tensor": {"of": "u"}}}},
+        view(shape=[3]),
+        view(offset=1),
+        view(offset=-1),
+        view(stride=[-1]),
+        view(shape=[2**62, 2**62], stride=[1, 1]),
+        view(dtype="load"),
+        view(dtype="nn"),
+        {"dict": {"x": {"ndarray": ["t", "O", [1]]}}},
+        {"dict": {"x": {"ndarray": ["t", "<f8", [-5]]}}},
+        {"dict": {"x": {"ndarray": ["t", "<f8", [10**300]]}}},
+        {"dict": {"x": {"set": [{"dict": {}}]}}},
+    ],
+)
+def test_a_damaged_tree_is_refused(tree: object, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError):
+        read_checkpoint(file_of(tree, tmp_path))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("t"),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["dict", "items", "tensor", "ndarray", "of", "x"]), inner)
+        ),
+        max_leaves=8,
+    )
+)
+def test_whatever_a_tree_is_it_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        read_checkpoint(file_of({"dict": {"x": tree}}, folder))
+    except DocumentError:
+        return
+
+
+def test_another_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
+    path = file_of({}, tmp_path)
+    path.write_bytes(path.read_bytes().replace(FORMAT.encode(), b"a" * len(FORMAT)))
+    with pytest.raises(DocumentError, match="has the format"):
+        read_checkpoint(path)
+
+
+class Harm:
+    """What a pickle runs when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Write a file."""
+        return Path.write_text, (Path("harm.txt"), "harm")
+
+
+def test_an_older_checkpoint_is_read_if_it_holds_plain_values_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pickle is read by torch's restricted unpickler: what would run code is refused."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weights": BASE, "stage": Stage.EPOCH, "milestones": Counter([1])}, tmp_path / "a.ckpt")
+    assert read_checkpoint(tmp_path / "a.ckpt")["stage"] is Stage.EPOCH
+    torch.save({"weights": Harm()}, tmp_path / "b.ckpt")
+    with pytest.raises(AlteredError, match="does not hold plain values alone"):
+        read_checkpoint(tmp_path / "b.ckpt")
+    assert not (tmp_path / "harm.txt").exists()

@@ -1,0 +1,105 @@
+"""A checkpoint's file: one safetensors file, whose metadata hold everything that is no tensor. Format: docs/formats/checkpoint.md.
+
+Reading one runs no code of the file: there is no pickle in it. Checkpoints of versions before 1.0 are pickles; torch's restricted
+unpickler reads them, which constructs tensors and the few types that Reprise's own checkpoints have.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import torch
+
+from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.sameness.weights import LARGEST_HEADER, read_parts
+from trainer.saved import Stage
+from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT: Final = "reprise.checkpoint/1"
+_ALIGNED: Final = 8
+_PICKLE: Final = b"PK"
+"""How a file of torch.save begins: it is a ZIP archive."""
+_DTYPES: Final = {name: dtype for dtype, name in NATIVE.items()}
+
+
+def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint. Raises `ExperimentFailedError` for what it cannot hold, `OSError`."""
+    packed = pack(dict(checkpoint))
+    tree = json.dumps(packed.tree, allow_nan=False, separators=(",", ":"))
+    tensors = dict(sorted(packed.tensors.items(), key=lambda item: -item[1].element_size()))  # each then begins aligned
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "tree": tree}}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": NATIVE[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    if len(text) > LARGEST_HEADER:
+        said = f"the checkpoint has {len(text)} bytes beside its tensors; expected at most {LARGEST_HEADER}"
+        raise ExperimentFailedError(said, hint=f"keep many numbers in one tensor or array; {MAY_BE}")
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        file.write(_bytes(tensor))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint into this machine's memory. Raises `DocumentError`."""
+    if is_pickle(path):
+        return _read_pickle(path)
+    entries, metadata = read_parts(path)
+    if metadata.get("format") != FORMAT:
+        said = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
+        raise DocumentError(said, hint="use another checkpoint, or the version of Reprise that wrote this one")
+    tensors: dict[str, Tensor] = {}
+    with path.open("rb") as file:
+        for name, entry in entries.items():
+            dtype = _DTYPES.get(entry.dtype)
+            if dtype is None:
+                raise DocumentError(f"{path}: tensor {name!a} is of dtype {entry.dtype}", hint="use another checkpoint")
+            data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+            file.seek(entry.start)
+            file.readinto(data.numpy().data)
+            tensors[name] = data.view(dtype).reshape(entry.shape)
+    found = unpack(_tree(metadata.get("tree", ""), path), tensors, where=str(path))
+    if not isinstance(found, dict):
+        raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
+    return found
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell whether a checkpoint is of a version before 1.0."""
+    with path.open("rb") as file:
+        return file.read(len(_PICKLE)) == _PICKLE
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    try:
+        with torch.serialization.safe_globals([Stage]):
+            loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as fault:
+        said = f"{path} is a pickle that does not hold plain values alone: {str(fault).splitlines()[0]}"
+        raise AlteredError(said, hint="use another checkpoint, or start a new run") from fault
+    return loaded
+
+
+def _tree(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise DocumentError(f"{path}: its tree is not valid JSON: {fault}", hint="use another checkpoint") from fault
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The bytes of a tensor's elements in row-major order, little-endian."""
+    here = tensor.cpu().contiguous()
+    whole = as_bytes(here.untyped_storage(), here.device)
+    begin = here.storage_offset() * here.element_size()
+    return whole[begin : begin + here.numel() * here.element_size()].numpy().data

@@ -1,0 +1,317 @@
+"""A checkpoint's values as a JSON tree with the tensors beside it, and back. Reading a tree constructs values and runs no code.
+
+Each object of the tree has one key, which names what its value is: docs/formats/checkpoint.md lists them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64decode, b64encode
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from trainer.errors import DocumentError, ExperimentFailedError
+from trainer.saved import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor
+
+DEEPEST: Final = 100
+"""Levels of a tree: what is nested deeper contains itself."""
+NATIVE: Final = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+"""The dtypes that a safetensors file has a name for; tensors of other dtypes are stored as bytes."""
+MAY_BE: Final = (
+    "on_save_checkpoint may return tensors, arrays, numbers, texts, lists, dicts; turn it into these, or leave it out"
+)
+_INTEGER_BITS: Final = 64
+_ARRAYS: Final = "biufcmMSU"
+_VIEW_KEYS: Final = frozenset({"of", "dtype", "shape", "stride", "offset"})
+_FLAGS: Final = {"requires_grad", "parameter"}
+
+
+@dataclass(slots=True)
+class Packed:
+    """A value as a tree, and its tensors by the name that the tree has for each."""
+
+    tree: Any = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    whole: dict[tuple[str, int], str] = field(default_factory=dict)
+    """The name under which a storage is kept, so that tensors that share it are stored once."""
+
+
+def pack(value: object) -> Packed:
+    """Make a tree of a checkpoint. Raises `ExperimentFailedError`, naming what cannot be saved and where it is."""
+    packed = Packed()
+    packed.tree = _pack(value, (), packed)
+    return packed
+
+
+def unpack(tree: Any, tensors: Mapping[str, Tensor], *, where: str) -> Any:
+    """Make the value of a tree. Raises `DocumentError`."""
+    try:
+        return _unpack(tree, tensors)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, RecursionError) as fault:
+        said = f"{where}: its tree is damaged: {type(fault).__name__}: {fault}"
+        raise DocumentError(said, hint="use another checkpoint") from fault
+
+
+def _pack(value: Any, path: tuple[str, ...], packed: Packed) -> Any:
+    if len(path) > DEEPEST:
+        raise _unsavable(path[:8], f"is nested more than {DEEPEST} levels deep, or contains itself")
+    if value is None or type(value) in {bool, str}:
+        return value
+    if isinstance(value, torch.Tensor):
+        return _pack_tensor(value, path, packed)
+    writer = _WRITERS.get(type(value)) or _writer_of_kind(value)
+    if writer is None:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise _unsavable(path, f"is a {kind}, which a checkpoint cannot hold")
+    return writer(value, path, packed)
+
+
+def _unsavable(path: Iterable[str], said: str) -> ExperimentFailedError:
+    return ExperimentFailedError(f"the checkpoint cannot be saved: {'/'.join(path) or 'it'} {said}", hint=MAY_BE)
+
+
+def _writer_of_kind(value: object) -> Callable[..., Any] | None:
+    if isinstance(value, Path):
+        return lambda each, *_: {"path": str(each)}
+    if isinstance(value, np.generic) and value.dtype.kind in _ARRAYS:
+        return lambda each, *_: {"scalar": [each.dtype.str, _text(each.tobytes())]}
+    return None
+
+
+def _each(values: Iterable[Any], path: tuple[str, ...], packed: Packed) -> list[Any]:
+    return [_pack(value, (*path, str(number)), packed) for number, value in enumerate(values)]
+
+
+def _items(value: Mapping[Any, Any], path: tuple[str, ...], packed: Packed) -> list[Any]:
+    return [[_pack(key, path, packed), _pack(each, (*path, str(key)), packed)] for key, each in value.items()]
+
+
+def _pack_dict(value: dict[Any, Any], path: tuple[str, ...], packed: Packed) -> Any:
+    if all(type(key) is str for key in value):
+        return {"dict": {key: _pack(each, (*path, key), packed) for key, each in value.items()}}
+    return {"items": _items(value, path, packed)}
+
+
+def _pack_ordered(value: OrderedDict[Any, Any], path: tuple[str, ...], packed: Packed) -> Any:
+    """Write a dict in its order; of a module's state_dict with the versions of its modules, which torch keeps as an attribute."""
+    versions = getattr(value, "_metadata", None)
+    more = [] if versions is None else [_pack(versions, (*path, "_metadata"), packed)]
+    return {"OrderedDict": [_items(value, path, packed), *more]}
+
+
+def _pack_set(kind: str) -> Callable[..., Any]:
+    return lambda value, path, packed: {kind: sorted(_each(value, path, packed), key=json.dumps)}
+
+
+def _pack_array(value: np.ndarray[Any, Any], path: tuple[str, ...], packed: Packed) -> Any:
+    if value.dtype.kind not in _ARRAYS:
+        raise _unsavable(path, f"is an array of dtype {value.dtype}, which a checkpoint cannot hold")
+    data = torch.from_numpy(np.frombuffer(bytearray(value.tobytes()), np.uint8)) if value.nbytes else torch.empty(0)
+    name = _named(path, data if value.nbytes else data.to(torch.uint8), packed)
+    return {"ndarray": [name, value.dtype.str, list(value.shape)]}
+
+
+def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
+    kind, layout = type(value), value.layout
+    if kind not in {torch.Tensor, torch.nn.Parameter} or layout is not torch.strided or value.is_quantized:
+        said = f"is a {kind.__module__}.{kind.__qualname__} of layout {layout}{', quantized' * value.is_quantized}"
+        raise _unsavable(path, f"{said}; expected a dense torch.Tensor")
+    if value.is_meta:
+        raise _unsavable(path, "is a tensor on the meta device, which has no values")
+    flags = [
+        name for name, has in (("requires_grad", value.requires_grad), ("parameter", kind is not torch.Tensor)) if has
+    ]
+    more = dict.fromkeys(flags, True)
+    value = value.detach().resolve_conj().resolve_neg()
+    size = value.numel() * value.element_size()
+    if size == 0 and value.dtype in NATIVE:
+        return {"tensor": {"of": _named(path, value.contiguous(), packed), **more}}
+    storage = value.untyped_storage()
+    key = (str(value.device), storage.data_ptr())
+    is_whole = value.dtype in NATIVE and value.is_contiguous() and size == storage.nbytes()
+    if key not in packed.whole:
+        name = packed.whole[key] = _named(path, value if is_whole else as_bytes(storage, value.device), packed)
+        if is_whole:
+            return {"tensor": {"of": name, **more}}
+    view = {
+        "of": packed.whole[key],
+        "dtype": _dtype_name(value.dtype),
+        "shape": list(value.shape),
+        "stride": list(value.stride()),
+        "offset": value.storage_offset(),
+    }
+    return {"tensor": {**view, **more}}
+
+
+def as_bytes(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
+    """View a storage as a tensor of bytes."""
+    return torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
+
+
+def _named(path: tuple[str, ...], value: Tensor, packed: Packed) -> str:
+    """Keep a tensor under its place in the checkpoint, which is made unique if two places are spelled the same."""
+    wanted = "/".join(path).encode(errors="backslashreplace").decode() or "tensor"
+    name, number = wanted, 1
+    while name in packed.tensors or name == "__metadata__":
+        number += 1
+        name = f"{wanted}#{number}"
+    packed.tensors[name] = value
+    return name
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _pack_int(value: int, *_: object) -> Any:
+    return value if value.bit_length() < _INTEGER_BITS else {"int": hex(value)}
+
+
+def _pack_float(value: float, *_: object) -> Any:
+    return value if math.isfinite(value) else {"float": str(value)}
+
+
+_WRITERS: Final[dict[type, Callable[..., Any]]] = {
+    int: _pack_int,
+    float: _pack_float,
+    complex: lambda value, *_: {"complex": [_pack_float(value.real), _pack_float(value.imag)]},
+    list: _each,
+    tuple: lambda value, path, packed: {"tuple": _each(value, path, packed)},
+    set: _pack_set("set"),
+    frozenset: _pack_set("frozenset"),
+    bytes: lambda value, *_: {"bytes": _text(value)},
+    dict: _pack_dict,
+    OrderedDict: _pack_ordered,
+    Counter: lambda value, path, packed: {"Counter": _items(value, path, packed)},
+    timedelta: lambda value, *_: {"timedelta": [value.days, value.seconds, value.microseconds]},
+    Stage: lambda value, *_: {"Stage": value.value},
+    np.ndarray: _pack_array,
+    torch.Size: lambda value, *_: {"Size": list(value)},
+    torch.dtype: lambda value, *_: {"dtype": _dtype_name(value)},
+    torch.device: lambda value, *_: {"device": str(value)},
+}
+
+
+def _unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(tree, list):
+        return [_unpack(each, tensors) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, told),) = tree.items()
+    return _READERS[kind](told, tensors)
+
+
+def _unpack_items(told: list[Any], tensors: Mapping[str, Tensor]) -> list[tuple[Any, Any]]:
+    return [(_unpack(key, tensors), _unpack(value, tensors)) for key, value in told]
+
+
+def _unpack_ordered(told: list[Any], tensors: Mapping[str, Tensor]) -> OrderedDict[Any, Any]:
+    items, *more = told
+    made: Any = OrderedDict(_unpack_items(items, tensors))
+    if more:
+        made._metadata = _unpack(more[0], tensors)  # noqa: SLF001 - where torch keeps it
+    return made  # type: ignore[no-any-return]
+
+
+def _unpack_array(told: list[Any], tensors: Mapping[str, Tensor]) -> Any:
+    name, dtype, shape = told
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    return np.frombuffer(tensors[name].numpy().tobytes(), _array_dtype(dtype)).reshape(shape).copy()
+
+
+def _unpack_scalar(told: list[str], _: Mapping[str, Tensor]) -> Any:
+    dtype, data = told
+    return np.frombuffer(b64decode(data), _array_dtype(dtype), count=1)[0]
+
+
+def _array_dtype(name: str) -> np.dtype[Any]:
+    dtype = np.dtype(name)
+    if dtype.kind not in _ARRAYS:
+        raise ValueError(f"an array of dtype {dtype}")
+    return dtype
+
+
+def _unpack_tensor(told: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+    flags = told.keys() & _FLAGS
+    view = {key: told[key] for key in told.keys() - _FLAGS}
+    made = tensors[view.pop("of")]
+    if view:
+        made = _view(made, **view)
+    if "parameter" in flags:
+        return torch.nn.Parameter(made, requires_grad="requires_grad" in flags)
+    return made.requires_grad_() if flags else made
+
+
+def _view(whole: Tensor, *, dtype: str, shape: list[int], stride: list[int], offset: int) -> Tensor:
+    """View the bytes of a tensor. Raises `ValueError` for a view that leaves them."""
+    kind = _torch_dtype(dtype)
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    is_inside = (last + 1) * kind.itemsize <= whole.untyped_storage().nbytes()
+    if min([offset, *shape, *stride]) < 0 or not (is_inside or 0 in shape):
+        raise ValueError(f"a view of shape {shape}, stride {stride}, offset {offset} leaves its tensor")
+    return torch.empty(0, dtype=kind).set_(whole.untyped_storage(), offset, shape, stride)
+
+
+def _torch_dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f"{name!a} is no dtype")
+    return found
+
+
+_READERS: Final[dict[str, Callable[[Any, Mapping[str, Tensor]], Any]]] = {
+    "int": lambda told, _: int(told, 16),
+    "float": lambda told, _: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[told],
+    "complex": lambda told, tensors: complex(*_unpack(told, tensors)),
+    "tuple": lambda told, tensors: tuple(_unpack(told, tensors)),
+    "set": lambda told, tensors: set(_unpack(told, tensors)),
+    "frozenset": lambda told, tensors: frozenset(_unpack(told, tensors)),
+    "bytes": lambda told, _: b64decode(told, validate=True),
+    "dict": lambda told, tensors: {key: _unpack(value, tensors) for key, value in told.items()},
+    "items": lambda told, tensors: dict(_unpack_items(told, tensors)),
+    "OrderedDict": _unpack_ordered,
+    "Counter": lambda told, tensors: Counter(dict(_unpack_items(told, tensors))),
+    "timedelta": lambda told, _: timedelta(*told),
+    "Stage": lambda told, _: Stage(told),
+    "path": lambda told, _: Path(told),
+    "ndarray": _unpack_array,
+    "scalar": _unpack_scalar,
+    "tensor": _unpack_tensor,
+    "Size": lambda told, _: torch.Size(told),
+    "dtype": lambda told, _: _torch_dtype(told),
+    "device": lambda told, _: torch.device(told),
+}
