@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+import tokenize
 from io import FileIO
 from typing import TYPE_CHECKING, Final
 
@@ -66,6 +67,15 @@ def _whole(file: FileIO, path: Path, most: int) -> bytes:
     if (size := max(found.st_size, len(raw))) > most:
         raise DocumentError(f"{path} has {size} bytes; expected at most {most}", hint="check the name")
     return bytes(raw)
+
+
+def read_python(path: Path) -> str:
+    """Read a Python file as Python itself does: by its byte order mark or coding line, else as UTF-8.
+
+    Raises `OSError`, `SyntaxError`, `UnicodeDecodeError`.
+    """
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def decode_text(raw: bytes, *, where: str) -> str:

@@ -10,14 +10,14 @@ import pytest
 from tests.engine.memory import MemoryEngine
 from tests.records import circumstances, ingredients
 from trainer.actions.doctor import State
-from trainer.actions.examine_run import Machine, examine_run, require
+from trainer.actions.examine_run import Machine, dataset_of, examine_run, require
 from trainer.actions.run import new_run, open_run
 from trainer.data.dataset import Dataset, declared
 from trainer.digest import digest_of_bytes
 from trainer.engine import ImageFacts
-from trainer.errors import IrreproducibleError, StoreUnreachableError
-from trainer.host.source import ARCHIVE, freeze
-from trainer.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Status
+from trainer.errors import DocumentError, IrreproducibleError, StoreUnreachableError
+from trainer.host.source import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
+from trainer.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Source, Status
 from trainer.store.contract import object_key
 from trainer.store.memory import MemoryStore
 
@@ -168,6 +168,25 @@ def test_a_dataset_of_an_odd_name_is_refused(bench: Bench, name: str) -> None:
     """Only files of the verified bundle are looked at."""
     found = bench.look(datasets={name: DatasetIngredient(version=1, content=DATASET.content)})
     assert found["dataset"].state is State.FAULT
+
+
+def bundle_of(body: bytes) -> SourceBundle:
+    """A run's source with one declaration."""
+    file = SourceFile(path="datasets/small.toml", executable=False, sha256=digest_of_bytes(body), data=body)
+    return SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
+
+
+def test_a_declaration_is_read_as_the_project_reads_it(bench: Bench) -> None:
+    """With a byte order mark, in UTF-16: a run of it is no worse than any other."""
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        found = dataset_of(bench.record, bundle_of(declared(DATASET).encode(encoding)), "small")
+        assert found.content == DATASET.content
+
+
+@pytest.mark.parametrize("body", [b"name =", b"a = " + 9999 * b"[", b"a = " + 9999 * b"1", b"\xff\xfe\xff", b"\xe9"])
+def test_a_declaration_that_is_no_toml_is_a_fault_with_its_place(bench: Bench, body: bytes) -> None:
+    with pytest.raises(DocumentError, match=r"datasets/small\.toml of the run's source"):
+        dataset_of(bench.record, bundle_of(body), "small")
 
 
 def test_another_cpu_is_said_and_no_fault(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,24 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "folder").touch()
     with pytest.raises((ExperimentError, NotWritableError)):
         new_experiment(tmp_path / "folder" / "mine.py", like=PAGES[0])
+
+
+@pytest.mark.parametrize(("text", "line"), [("import os\nx = 1\n", "import os"), ("", "")])
+def test_a_page_without_a_first_line_of_its_own_gets_one(text: str, line: str) -> None:
+    """Nothing of the page is replaced by it."""
+    copy = begun(text, name="mine", like="theirs").splitlines()
+    assert copy[0].startswith('"""Mine: say in a sentence')
+    assert copy[1:2] == [line][: len(text)]
+
+
+@pytest.mark.parametrize("body", [b"x = (\n", "x = 'é'".encode("latin-1"), "x = 1".encode("utf-16")])
+def test_a_file_that_python_cannot_read_is_no_page_to_begin_from(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "theirs.py").write_bytes(body)
+    with pytest.raises(ExperimentError, match=r"theirs\.py is no Python file to begin from"):
+        new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+
+
+def test_a_page_with_a_byte_order_mark_is_begun_from(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
+    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+    assert meaning(made.file.read_text()) == meaning(PAGES[2].read_text())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.data.reader import Images
 from trainer.errors import ExperimentError, NotWritableError
+from trainer.plain_text import read_python
 from trainer.suggest import short
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ class Begun:
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> Begun:
     """Write `file` after the page `like`. Raises `ExperimentError` where there is such a file already."""
     check_name(file.stem)
-    text = begun(like.read_text(encoding="utf-8"), name=file.stem, like=like.stem, dataset=dataset)
+    try:
+        text = begun(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
+    except (OSError, SyntaxError, ValueError) as fault:
+        reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
+        said = f"{like} is no Python file to begin from: {reason.partition(' for ')[0]}"
+        raise ExperimentError(said, hint="correct it, or name another one: --like digits") from fault
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as page:
@@ -83,9 +89,9 @@ _Edit = tuple[int, int, list[str]]
 
 
 def _edits(page: ast.Module, name: str, like: str, dataset: Dataset | None) -> list[_Edit]:
-    first = page.body[0]
     said = f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Begun as a copy of {like}."""'
-    found = [(first.lineno - 1, first.end_lineno or 1, [said])]
+    first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
+    found = [(0, 0, [said]) if first is None else (first.lineno - 1, first.end_lineno or 1, [said])]
     for node in page.body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
             found += [_above(node, _SETTINGS), *_of_dataset(node, dataset)]

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from trainer.errors import ExperimentError
 from trainer.origins import Origins, asked, resolve
+from trainer.plain_text import read_python
 from trainer.setting_names import name_fault
 from trainer.setting_values import typed_as
 from trainer.settings import written
@@ -102,8 +103,8 @@ class _Declared(NamedTuple):
 def sketched_in(file: Path) -> Sketch | None:
     """Sketch the settings of the experiment in a file; `None` if it cannot be read as text."""
     try:
-        return sketched(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return sketched(read_python(file))
+    except (OSError, SyntaxError, UnicodeDecodeError):
         return None
 
 
@@ -177,7 +178,7 @@ def untyped_named(text: str, name: str) -> Untyped | None:
 
 def _parsed(text: str) -> ast.Module | None:
     try:
-        return ast.parse(text)
+        return ast.parse(text.removeprefix("\ufeff"))
     except (SyntaxError, ValueError):
         return None
 

@@ -93,6 +93,25 @@ def test_what_its_text_shows_to_be_wrong_is_refused_at_once(
         main(["--exp", "digits", *argv])
 
 
+@pytest.mark.parametrize(
+    ("encoding", "head"), [("utf-8-sig", ""), ("latin-1", "# -*- coding: latin-1 -*-\n"), ("utf-8", "")]
+)
+def test_an_experiment_is_read_as_python_reads_it(tmp_path: Path, encoding: str, head: str) -> None:
+    """By its byte order mark or its coding line: what is wrong is refused at once."""
+    text = (ROOT / "trainer/experiments/digits.py").read_text().replace("Handwritten", "Ècrits à la main")
+    (tmp_path / "idea.py").write_text(head + text, encoding=encoding)
+    with pytest.raises(SettingError, match="unknown setting --learning-rat"):
+        main(["--exp", str(tmp_path / "idea.py"), "--learning-rat", "1"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_an_experiment_that_python_cannot_read_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "idea.py").write_bytes("x = 'é'\n".encode(encoding))
+    with pytest.raises(ExperimentError, match=r"idea\.py is no text that Python can read") as fault:
+        main(["--exp", str(tmp_path / "idea.py")])
+    assert fault.value.hint == "save it as UTF-8"
+
+
 def test_a_setting_without_a_type_is_refused_with_the_line_to_write(tmp_path: Path) -> None:
     """At once, with file and line."""
     mine = tmp_path / "idea.py"

@@ -17,7 +17,7 @@ from trainer.cli.train import understood
 from trainer.document import parse_toml
 from trainer.errors import RepriseError, SettingError, UsageError
 from trainer.origins import LARGEST_SETTINGS, Origins, Words, resolve, take_apart
-from trainer.plain_text import read_text
+from trainer.plain_text import read_python, read_text
 from trainer.setting_faults import all_of, each_of
 from trainer.settings import ENVIRONMENT_PREFIX, is_secret, written
 from trainer.sweep import Asked, crossed, read_points, require_distinct, values
@@ -168,7 +168,7 @@ def _is_plain(name: str, sketch: Sketch | None) -> bool:
 
 def _text(file: Path, experiment: Path, sketch: Sketch | None) -> str:
     """The settings file, which the sweep keeps. Raises `SettingError` where it holds what the experiment calls a secret."""
-    text, said = read_text(file, most=LARGEST_SETTINGS), experiment.read_text(encoding="utf-8", errors="replace")
+    text, said = read_text(file, most=LARGEST_SETTINGS), read_python(experiment)
     for name in (key.replace("-", "_") for key in parse_toml(text, where=f"settings file {file}")):
         if not _is_plain(name, sketch) and re.search(rf"^\s+{re.escape(name)}\s*:.*Secret", said, re.MULTILINE):
             told = f"setting {name} is a secret, given in {file}, of which a sweep keeps a copy"

@@ -12,6 +12,7 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ExperimentError, SettingError
 from trainer.origins import resolve
 from trainer.pairing import check_pairing
+from trainer.plain_text import read_python
 from trainer.settings import unnamable
 from trainer.training.sketch import misnamed, sketched, untyped
 from trainer.training.takers import parameter, untaken
@@ -28,11 +29,12 @@ def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
     """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
     file = place.outside or checkout / place.file
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_python(file)
     except OSError as fault:
         raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
-    except UnicodeDecodeError:
-        return
+    except (SyntaxError, UnicodeDecodeError) as fault:
+        said = f"experiment {file} is no text that Python can read: {str(fault).partition(' for ')[0]}"
+        raise ExperimentError(said, hint="save it as UTF-8") from fault
     _require_declarations(text, file=file.name)
     sketch = sketched(text)
     if sketch is None:
