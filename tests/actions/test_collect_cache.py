@@ -18,7 +18,7 @@ from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
 from trainer.data.dataset import Draft
 from trainer.store import lease
-from trainer.store.lease import LONGEST_S
+from trainer.store.lease import LONGEST_S, locked_folder
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
@@ -121,6 +121,19 @@ def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Pu
     assert len(collect(published).versions) == 1
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Published, *, dry_run: bool) -> None:
+    """It locks the version's folder; for root, which runs the tests, no folder is closed, so the lock is taken here."""
+    fetch(published)
+    cache = published.cache
+    held = locked_folder(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
+    assert held is not None
+    found = collect(published, dry_run=dry_run)
+    assert (found.versions, found.objects, found.leases) == ((), 0, 1)
+    held.end()
+    assert len(collect(published, dry_run=dry_run).versions) == 1
+
+
 @pytest.mark.parametrize("how", ["found", "reopened by a worker"])
 def test_no_bytes_are_reached_without_a_lease(published: Published, how: str) -> None:
     fetch(published)
@@ -144,7 +157,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from trainer.store.lease import take
-lease = take(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3])
+lease = take(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -186,7 +199,7 @@ def test_another_machines_lease_holds_for_a_month(published: Published, monkeypa
     fetch(published)
     with monkeypatch.context() as patched:
         patched.setattr(lease, "boot", lambda: "another machine")
-        held = lease.take(published.cache.root, name=published.dataset.name, content=published.dataset.content)
+        held = published.cache.lease(published.dataset)
     assert held
     held.end.detach()
     assert collect(published).versions == ()

@@ -18,7 +18,7 @@ from trainer.beneath import Root
 from trainer.document import parse_json
 from trainer.errors import DocumentError, UnsafePathError
 from trainer.store.cache import COMPLETE, VERSIONS, WANTED, Held
-from trainer.store.lease import leases
+from trainer.store.lease import is_locked, leases
 from trainer.store.objects import FOLDER as OBJECTS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def collect_cache(
         refused = len(unneeded) - len(gone)
         for moved in [] if dry_run else [*gone]:
             place = moved.replace(_GONE, "")
-            if _is_needed(root, place, wanted, now) and root.stat(place) is None:
+            if (_is_needed(root, place, wanted, now) or is_locked(root, moved)) and root.stat(place) is None:
                 root.rename(moved, place)
                 gone.remove(moved)
         swept = list(_unmarked(root, but=set(gone), now=now))
@@ -73,7 +73,7 @@ def collect_cache(
             objects=len(taken),
             bytes=sum(taken),
             of_others=refused + len(swept) - len(taken),
-            leases=sum(1 for _ in leases(cache.root, now=now)),
+            leases=sum(1 for _ in leases(cache.root, now=now)) + sum(is_locked(root, place) for place in _places(root)),
         )
 
 
@@ -97,7 +97,7 @@ def _shown(place: str) -> str:
 def _is_needed(root: Root, place: str, wanted: set[str], now: float) -> bool:
     held = list(leases(root.path, now=now))
     _, name, content = place.split("/")
-    if None in held or content in wanted:
+    if None in held or content in wanted or is_locked(root, place):
         return True
     return any(lease and (lease.name, lease.content.removeprefix("sha256:")) == (name, content) for lease in held)
 

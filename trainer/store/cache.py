@@ -153,7 +153,12 @@ class Cache:
 
     def lease(self, dataset: Dataset) -> Lease | None:
         """Keep the dataset from being collected as long as this process has the lease."""
-        return take(self.root, name=dataset.name, content=dataset.content)
+        return take(
+            self.root,
+            name=dataset.name,
+            content=dataset.content,
+            place=self.place(dataset).relative_to(self.root).as_posix(),
+        )
 
     @contextmanager
     def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> Iterator[None]:

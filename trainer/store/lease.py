@@ -3,6 +3,8 @@
 Knows how long a lease holds: as long as its process, by a lock that the system takes back when the process ends, whatever ends it; loader
 workers that were forked hold it too. The lock is believed only in the same start of the same system (all its containers share it), and only
 where locks are seen to work. Of another machine's lease nothing is known but its age, so it holds for 30 days.
+
+A process that cannot write to the cache holds a lock of the version's folder instead, which needs no more than reading it.
 """
 
 from __future__ import annotations
@@ -45,13 +47,13 @@ class Leased(Document):
 class Lease:
     """A lease of this process, until `end` is called, or nobody has it any more, or the process ends."""
 
-    def __init__(self, root: Path, name: str, handle: int) -> None:
-        """Hold a lease of the cache `root` that was just written and locked."""
+    def __init__(self, root: Path, name: str | None, handle: int) -> None:
+        """Hold a lease of the cache `root` that was just written and locked; without a name, the lock of a version's folder."""
         self.end = weakref.finalize(self, _end, root, name, handle, os.getpid())
 
 
-def take(root: Path, *, name: str, content: str) -> Lease | None:
-    """Say that this process reads a dataset; None where the cache cannot be written, and so not swept by this user either."""
+def take(root: Path, *, name: str, content: str, place: str) -> Lease | None:
+    """Say that this process reads a dataset, which is in the folder `place` below `root`; None if that cannot be locked either."""
     called = f"{name}-{os.getuid()}-{secrets.token_hex(8)}.json"
     try:
         with shared(root, FOLDER) as folder:
@@ -60,8 +62,28 @@ def take(root: Path, *, name: str, content: str) -> Lease | None:
             fcntl.flock(handle, fcntl.LOCK_SH)
         os.write(handle, canonical(Leased(name=name, content=content, boot=boot(), since=time()).model_dump()))
     except OSError:
-        return None
+        return locked_folder(root, place)
     return Lease(root, called, handle)
+
+
+def locked_folder(root: Path, place: str) -> Lease | None:
+    """Lock the folder of a version, which needs no more than reading it; None if it cannot be locked."""
+    with suppress(OSError, UnsafePathError), Root.at(root) as whole, whole.below(place) as folder:
+        handle = os.dup(folder.fileno())
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        except OSError:
+            os.close(handle)
+            return None
+        return Lease(root, None, handle)
+    return None
+
+
+def is_locked(root: Root, place: str) -> bool:
+    """Whether a process that cannot write to the cache reads the version in the folder `place`."""
+    with suppress(OSError, UnsafePathError), root.below(place) as folder:
+        return not _locked(folder.fileno())
+    return False
 
 
 def leases(root: Path, *, now: float) -> Iterator[Leased | None]:
@@ -123,8 +145,8 @@ def _locks_work(folder: Root, name: str) -> bool:
         os.close(second)
 
 
-def _end(root: Path, name: str, handle: int, owner: int) -> None:
-    if os.getpid() == owner:  # a forked worker ends too, and its parent goes on
+def _end(root: Path, name: str | None, handle: int, owner: int) -> None:
+    if name is not None and os.getpid() == owner:  # a forked worker ends too, and its parent goes on
         with suppress(OSError, UnsafePathError), Root.at(root) as whole:
             whole.unlink(f"{FOLDER}/{name}")
     with suppress(OSError):
