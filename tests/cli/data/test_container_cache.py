@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from trainer.cli.data.container_cache import Hidden, container_cache
+from trainer.cli.data.places import Places
+from trainer.cli.data.verify import verify
+from trainer.data.dataset import Dataset, declaration, declared
+from trainer.digest import digest_of_bytes
+from trainer.errors import DatasetError
 from trainer.host.dotenv import write_block
 from trainer.host.image_claim import BAKED
 from trainer.store.cache import Cache
@@ -57,3 +63,27 @@ def test_no_volume_is_nothing(checkout: Path) -> None:
     docker(checkout, "echo Error: no such volume >&2; exit 1")
     assert container_cache(checkout) is None
     assert container_cache(checkout / "bin") is None
+
+
+@pytest.mark.parametrize(
+    ("is_set_up", "store", "hint"),
+    [
+        (True, "", "a training fetches it; now, for containers: docker compose run --rm train data fetch small; for "),
+        (False, "/s", "for commands on this host: reprise data fetch small; scripts/train --exp EXPERIMENT sets"),
+        (False, "", "scripts/train --exp EXPERIMENT sets this checkout up and fetches what it trains on"),
+    ],
+)
+def test_a_dataset_in_no_cache_is_said_with_what_fetches_it_where(
+    checkout: Path, store: str, hint: str, *, is_set_up: bool
+) -> None:
+    docker(checkout, "echo Error: no such volume >&2; exit 1")
+    digest = digest_of_bytes(b"")
+    small = Dataset(name="small", version=1, manifest=digest, content=digest, files=1, bytes=1)
+    (checkout / "datasets").mkdir()
+    declaration("small", root=checkout).write_text(declared(small))
+    if not is_set_up:
+        (checkout / ".env").unlink()
+    places = Places(root=checkout, store=store, cache=Cache(root=checkout / "cache"))
+    with pytest.raises(DatasetError, match="small@1 is not in the cache") as fault:
+        verify(Namespace(name="small", cache=None, json=False), places)
+    assert (fault.value.hint or "").startswith(hint)

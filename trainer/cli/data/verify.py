@@ -13,6 +13,8 @@ from trainer.actions.verify_dataset import verify_dataset
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.in_image import run_in_image
 from trainer.cli.progress import readable, transfer_progress
+from trainer.errors import DatasetError
+from trainer.host.image_claim import BAKED
 from trainer.suggest import counted
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def verify(words: Namespace, places: Places) -> int:
     if theirs and not here:
         print(f"{dataset.title} is not in {places.cache.root}; verifying the cache of containers", file=sys.stderr)
         return run_in_image(["data", "verify", words.name, *(["--json"] if words.json else [])])
+    if not here and not words.cache and not BAKED.exists():
+        raise _in_no_cache(dataset, places)
     verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
     result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
     whole = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
@@ -40,6 +44,17 @@ def verify(words: Namespace, places: Places) -> int:
         print(f"this was {places.cache.root}; containers have a cache of their own: {IN_IMAGE} data verify {words.name}",
               file=sys.stderr)  # fmt: skip
     return 0
+
+
+def _in_no_cache(dataset: Dataset, places: Places) -> DatasetError:
+    """What to type on a host depends on which cache is meant, and on whether containers can be started."""
+    said, name = f"{dataset.title} is not in the cache {places.cache.root}", dataset.name
+    here = f"for commands on this host: reprise data fetch {name}"
+    if not (places.root / ".env").exists():
+        trains = "scripts/train --exp EXPERIMENT sets this checkout up and fetches what it trains on"
+        return DatasetError(said, hint=f"{here}; {trains}" if places.store else trains)
+    hint = f"a training fetches it; now, for containers: {IN_IMAGE} data fetch {name}; {here}"
+    return DatasetError(f"{said}, nor in that of containers", hint=hint)
 
 
 def cached_for_containers(dataset: Dataset, places: Places) -> bool:
