@@ -36,8 +36,16 @@ class NoUvError(Exception):
     """The pinned uv can neither be found nor fetched; the message says why and what to do."""
 
 
+def require_no_colon() -> None:
+    """Python makes no environment in such a checkout."""
+    if os.pathsep in str(ROOT):
+        said = f"the path of this checkout has a colon, which Python takes for a separator of paths: {ROOT}"
+        raise NoUvError(f"{said}; move the checkout to a path without one")
+
+
 def pinned() -> tuple[str, list[str]]:
     """The version of uv in the lock, and the hashes of its wheels."""
+    require_no_colon()
     try:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         package = next(entry for entry in lock["package"] if entry["name"] == "uv")

@@ -86,6 +86,18 @@ def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tm
     assert sorted(path.name for path in checkout.iterdir()) == ["scripts"]
 
 
+@pytest.mark.parametrize("script", ["uv", "wheelhouse"])
+def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: str) -> None:
+    checkout = tmp_path / "a:b"
+    shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [str(checkout / "scripts" / script), str(tmp_path / "folder")]
+    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert said.returncode
+    assert (
+        f"the path of this checkout has a colon, which Python takes for a separator of paths: {checkout}" in said.stderr
+    )
+
+
 def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:
     """Without a process of its own there is nothing to stop; a stale process id is nobody's."""
     (tmp_path / "pid").write_text(f"{os.getpid()}\n", encoding="utf-8")

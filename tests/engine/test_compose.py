@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from trainer.engine.compose import worded
+from trainer.engine.compose import volume, worded
 from trainer.environment import load_environment
-from trainer.errors import EngineError, PortTakenError
+from trainer.errors import EngineError, PortTakenError, UsageError
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -139,3 +139,9 @@ def test_there_is_one_default_base() -> None:
     base = load_environment("cpu", root=ROOT).base
     assert f"ARG BASE={base}\n" in (ROOT / "docker" / "Dockerfile").read_text()
     assert f"${{REPRISE_BASE:-{base}}}" in (ROOT / "compose.build.yaml").read_text()
+
+
+def test_a_folder_with_a_colon_is_refused_before_compose_misreads_it() -> None:
+    assert volume(Path("/a b/runs"), "/runs") == ("--volume", "/a b/runs:/runs")
+    with pytest.raises(UsageError, match="/a:b has a colon, so that it cannot be mounted"):
+        volume(Path("/a:b"), "/runs")

@@ -172,7 +172,7 @@ def _smoke(asked: Namespace) -> int:
         runs.chmod(0o777)
         environ = {**os.environ, **values, **once}
         publish_samples(values, docker=docker)
-        options = ["-v", f"{runs}:/runs", "-e", "REPRISE_RUNS=/runs"]
+        options = [*compose.volume(runs, "/runs"), "-e", "REPRISE_RUNS=/runs"]
         found = smoke(
             lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
             runs=runs,

@@ -9,13 +9,26 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from trainer.errors import EngineAbsentError, EngineError, PortTakenError
+from trainer.errors import EngineAbsentError, EngineError, PortTakenError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
+
+
+def require_no_colon(folder: Path) -> None:
+    """Raise `UsageError` for a folder that compose cannot be given: a colon separates mounts, and compose files."""
+    if ":" in str(folder):
+        said = f"{folder} has a colon, so that it cannot be mounted into a container"
+        raise UsageError(said, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
+
+
+def volume(source: Path, target: str) -> tuple[str, str]:
+    """The option of `docker compose run` that mounts a folder. Raises `UsageError`."""
+    require_no_colon(source)
+    return "--volume", f"{source}:{target}"
 
 
 def run(

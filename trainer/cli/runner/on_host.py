@@ -20,6 +20,7 @@ from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
+from trainer.engine.compose import volume
 from trainer.errors import DotenvError, EngineAbsentError, EngineError, StoreMissingError
 from trainer.host.dotenv import read_block
 from trainer.host.hardware import read_host
@@ -77,7 +78,7 @@ class OnHost:
         """Fetch in a container of our own image, which has the network and the key of the store."""
         uid, gid = self._user()
         give(ready, uid=uid, gid=gid)
-        lent = ("--volume", f"{ready.store}:{_LENT}")
+        lent = volume(ready.store, _LENT)
         if datasets and (code := self._compose("--into", _LENT, *_documents(datasets), options=lent)):
             raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
 

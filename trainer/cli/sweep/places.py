@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.actions.sweep import SETTINGS
 from trainer.actions.watch import see, see_nothing
+from trainer.engine.compose import require_no_colon
 from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
 from trainer.host.atomic import write_whole
 from trainer.host.image_claim import WATCHED
@@ -81,6 +82,7 @@ class Containers:
                 f"the image that sweep {sweep.id} began in is not in the engine: {image}",
                 hint="build or pull it again, or --again to begin anew in the image of today",
             )
+        require_no_colon(folder)
         mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
         write_whole(folder / _OVERRIDE, json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1).encode())
         files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
