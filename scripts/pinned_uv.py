@@ -45,7 +45,6 @@ def require_no_colon() -> None:
 
 def pinned() -> tuple[str, list[str]]:
     """The version of uv in the lock, and the hashes of its wheels."""
-    require_no_colon()
     try:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         package = next(entry for entry in lock["package"] if entry["name"] == "uv")
@@ -56,6 +55,7 @@ def pinned() -> tuple[str, list[str]]:
 
 def uv(version: str, hashes: list[str]) -> Path:
     """A uv of exactly this version: from the PATH, from an earlier call, or fetched now."""
+    require_no_colon()
     for found in (shutil.which("uv"), own(version)):
         if found and is_version(found, version):
             return Path(found)

@@ -90,6 +90,7 @@ def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tm
 def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"
     shutil.copytree(SCRIPTS, checkout / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SCRIPTS.parent / "uv.lock", checkout)
     command = [str(checkout / "scripts" / script), str(tmp_path / "folder")]
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert said.returncode
