@@ -38,24 +38,42 @@ class StopWhereNotFinite(Callback):
         self.every = log_every
         self.seen: Tensor | None = None
         """On a GPU: the last finite loss and its step; the first that was not finite and its step."""
+        self.losses: list[Tensor] = []
+        """Of the step that is being made, if the net optimizes by itself."""
         self.known: list[float] = [*_NOTHING]
         """On a CPU the same, where it is a number at once: sixteen operations of torch a step are more than a small net's whole step."""
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Keep the losses of a net that optimizes by itself: its step need not give them."""
+        if self.looks and not pl_module.automatic_optimization:
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            self.losses.append(loss.detach() / (scaler.get_scale() if scaler else 1))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Look at the step's loss."""
+        """Look at the step's loss; at those of a net that optimizes by itself, or at its weights if it gave none."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if not self.looks or not isinstance(loss, torch.Tensor):
+        losses, self.losses = self.losses or ([loss] if isinstance(loss, torch.Tensor) else []), []
+        optimizes = not pl_module.automatic_optimization
+        if not self.looks or not (losses or optimizes):
             return
-        if pl_module.device.type == "cpu":
-            place = 0 if math.isfinite(value := loss.item() * trainer.accumulate_grad_batches) else 2
-            self.known[place : place + 2] = [value, trainer.global_step]
-            self._judge(trainer, self.known, batch)
-            return
-        self.seen = _noted(self.seen, loss.detach() * trainer.accumulate_grad_batches, trainer.global_step)
-        if (batch_idx + 1) % self.every == 0:
-            self._judge(trainer, self.seen.tolist(), None)
+        for each in losses:
+            self._note(each * trainer.accumulate_grad_batches, trainer.global_step)
+        on_cpu = pl_module.device.type == "cpu"
+        if on_cpu or (batch_idx + 1) % self.every == 0:
+            known = self.known if self.seen is None else self.seen.tolist()
+            self._judge(trainer, known, batch if on_cpu else None)
+            if not losses:
+                require_finite_weights(pl_module, trainer.global_step)
+
+    def _note(self, loss: Tensor, step: int) -> None:
+        if loss.device.type != "cpu":
+            self.seen = _noted(self.seen, loss.detach(), step)
+        elif self.known[3] == _NEVER:
+            value = loss.item()
+            place = 0 if math.isfinite(value) else 2
+            self.known[place : place + 2] = [value, step]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the loss of the validation, which every rank has."""
@@ -95,6 +113,14 @@ class StopWhereNotFinite(Callback):
 _DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
 _FROM_THE_START: Final = "the net gives it from the start: `reprise check EXPERIMENT` names the module"
 _ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
+
+
+def require_finite_weights(net: L.LightningModule, step: int) -> None:
+    """Raise `NotFiniteError` if a weight is NaN or infinite after a step whose loss is not known."""
+    bad = next((name for name, each in net.named_parameters() if not bool(torch.isfinite(each).all())), None)
+    if bad is not None:
+        said = f"parameter {bad} has NaN or infinity after step {step}; the step's loss is not known"
+        raise NotFiniteError(said, hint=f"{_DIVERGED}. {_ALL_THE_SAME}")
 
 
 def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:

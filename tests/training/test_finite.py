@@ -1,0 +1,55 @@
+"""A loss that is no finite number ends a run at its step, also of a net that optimizes by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.small_training import CLASSIFIER, Small
+from trainer.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+STEP = """
+    @property
+    def automatic_optimization(self):
+        return False
+
+    def training_step(self, batch, index):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        loss = super().training_step(batch, index)
+        broken = loss * torch.nan if index == 1 else loss
+        %s
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("backward", "said"),
+    [
+        ("self.manual_backward(broken)", "the training loss of step 2 is nan; the last finite one was 0.7"),
+        (
+            "self.manual_backward(loss, retain_graph=True); self.manual_backward(broken)",
+            "the training loss of step 2 is nan;",
+        ),
+        ("broken.backward()", "parameter layers.weight has NaN or infinity after step 2; the step's loss is not known"),
+    ],
+)
+def test_nan_of_a_net_that_optimizes_by_itself_ends_the_run_at_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backward: str, said: str
+) -> None:
+    fault = Small(place=tmp_path, code=CLASSIFIER + STEP % backward).failed(monkeypatch)
+    assert isinstance(fault, NotFiniteError), fault
+    assert fault.message.startswith(said)
+    assert "--no-terminate-on-nan" in str(fault.hint)
+
+
+def test_a_net_that_optimizes_by_itself_may_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(place=tmp_path, code=CLASSIFIER + STEP % "self.manual_backward(loss)")
+    assert small.train(monkeypatch).steps == 3
+    broken = Small(place=tmp_path, code=CLASSIFIER + STEP % "self.manual_backward(broken)")
+    assert broken.train(monkeypatch, "--no-terminate-on-nan").steps == 3
