@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.data.reader import Column, Table
 from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
-from trainer.training.failures import attributed, own_failure
+from trainer.training.failures import attributed, hide_missing_compiler, own_failure
 from trainer.training.readers import Pick
 from trainer.training.readers.folder import Folder
 from trainer.training.readers.tables import TableRows
@@ -301,3 +302,13 @@ def test_what_pyarrow_raises_in_a_reader_names_the_file(tmp_path: Path) -> None:
     reader = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
     with pytest.raises(DatasetError, match=r"t\.parquet cannot be decoded"):
         TableRows(reader, Folder(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])
+
+
+@pytest.mark.parametrize(("said", "shown"), [("No working C++ compiler found", 0), ("something else", 1)])
+def test_torch_logs_no_page_about_a_compiler_that_is_missing(
+    caplog: pytest.LogCaptureFixture, said: str, shown: int
+) -> None:
+    hide_missing_compiler()
+    logger = logging.getLogger("torch._functorch._aot_autograd.graph_compile")
+    logger.warning("failed early", exc_info=RuntimeError(said))
+    assert len(caplog.records) == shown

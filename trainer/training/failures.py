@@ -6,6 +6,7 @@ the experiment below it is a bug of the package, and stays as it is.
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ _TAKES_VALUES: Final = ("tasks", "optimization", "readers", "data")
 _LONGEST: Final = 300
 _IN_WORKER: Final = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback")
 _WORKER_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_EARLY: Final = "torch._functorch._aot_autograd.graph_compile"
+"""Torch's logger of what it compiles before it is needed."""
 _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 
 
@@ -114,14 +117,30 @@ def _known(fault: BaseException) -> RepriseError | None:
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
             return exact
-        said = f"{type(each).__name__}{first_line(each)}"
-        if any(sign in said for sign in _NO_COMPILER):
+        if _lacks_compiler(each):
             return ExperimentFailedError(
                 "torch.compile needs a C++ compiler, and this environment has none",
                 hint='leave torch.compile out, or give it backend="aot_eager", which compiles nothing; '
                 "docs/environments.md: how a package, as g++, gets into an environment",
             )
     return None
+
+
+def _lacks_compiler(fault: BaseException) -> bool:
+    said = f"{type(fault).__name__}{first_line(fault)}"
+    return any(sign in said for sign in _NO_COMPILER)
+
+
+def hide_missing_compiler() -> None:
+    """Keep torch from logging, as a page, that a step could not be compiled early for want of a compiler: the step itself fails of it."""
+    logger = logging.getLogger(_EARLY)
+    if _not_of_compiler not in logger.filters:
+        logger.addFilter(_not_of_compiler)
+
+
+def _not_of_compiler(record: logging.LogRecord) -> bool:
+    fault = record.exc_info[1] if record.exc_info else None
+    return fault is None or not any(map(_lacks_compiler, _chain(fault)))
 
 
 def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | None:

@@ -24,7 +24,7 @@ from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.determinism.switches import WatchSwitches
 from trainer.training.disk import WholeCheckpointIO
-from trainer.training.failures import PACKAGE, own_failure
+from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failure
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.inspecting import Inspector
@@ -270,6 +270,7 @@ def _seed_start(*, seed: int) -> None:
 
 def quieten() -> None:
     """Keep Lightning's advice to itself: what it would say about workers and devices is settled by settings."""
+    hide_missing_compiler()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
