@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.small_training import CLASSIFIER, Small
 from trainer.actions.publish_dataset import publish_dataset
 from trainer.data.dataset import Draft, declared
 from trainer.data.reader import Arrays
-from trainer.errors import DatasetError, NotFiniteError, SettingError
+from trainer.errors import DatasetError, ExperimentError, NotFiniteError, SettingError
 from trainer.record import Status
 from trainer.store import open_store
 from trainer.store.folder import SourceFolder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.training.conftest import Checkout
+    from trainer.errors import RepriseError
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 QUICK = ("--max-epochs", "1", "--no-publish")
@@ -93,9 +95,9 @@ def rejected(checkout: Checkout, *words: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("labels", "code", "said"),
     [
-        ({70: -1, 71: -1}, DatasetError.code, "2 labels are -1 of split test (the first is in row 70); a class is 0 or more"),
-        ({5: -100}, DatasetError.code, "1 label is -100 of split train (the first is in row 5)"),
-        ({55: 2}, SettingError.code, "1 label is 2 of split val (the first is in row 55); the net gives scores for 2"),
+        ({70: -1, 71: -1}, DatasetError.code, "2 samples of split test have the label -1 (the first is in row 70); a class is 0 or more"),
+        ({5: -100}, DatasetError.code, "1 sample of split train has the label -100 (row 5)"),
+        ({55: 2}, SettingError.code, "1 sample of split val has the label 2 (row 55); the net gives scores for 2"),
     ],
 )  # fmt: skip
 def test_a_label_that_is_no_class_ends_before_the_first_step(
@@ -111,7 +113,7 @@ def test_a_value_that_is_not_finite_ends_before_the_first_step(checkout: Checkou
     """The field, its count, the split and the first row; a learning rate is not mentioned."""
     spots(checkout, tmp_path, images={(75, 0, 1, 1): np.nan, (76, 0, 0, 0): np.nan})
     code, err = rejected(checkout, *experiment(checkout))
-    said = "spots@1: field 'image' has values that are not finite: 2 NaN of split test; the first is in row 75"
+    said = "spots@1: field 'image' holds NaN: 2 in split test; the first is in row 75"
     assert (code, said.partition(": ")[2] in err, "nan_to_num" in err, "learning-rate" in err) == (
         44,
         True,
@@ -154,7 +156,7 @@ def test_every_rank_ends_by_the_inspection_of_the_first(checkout: Checkout, tmp_
     spots(checkout, tmp_path, labels={70: -1})
     process = checkout.start(*experiment(checkout), "--devices", "2", "--determinism", "off")
     _, err = process.communicate(timeout=400)  # two starts of torch
-    said = "1 label is -1 of split test"
+    said = "1 sample of split test has the label -1 (row 70)"
     assert (process.returncode, err.count("80 samples inspected"), said in err) == (44, 1, True), err
 
 
@@ -167,7 +169,22 @@ def test_an_own_reader_is_read_for_val_and_test_at_each_start(checkout: Checkout
         assert (code, "30 samples of val and test read by the experiment's own reader" in err) == (0, True), err
     spots(checkout, tmp_path, labels={70: 2})
     code, err = rejected(checkout, *words)
-    assert (code, "1 label is 2 of split test (the first is in row 70)" in err) == (SettingError.code, True), err
+    assert (code, "1 sample of split test has the label 2 (row 70)" in err) == (SettingError.code, True), err
+
+
+@pytest.mark.parametrize(
+    ("told", "fault", "said"),
+    [
+        ("[2 if row == 3 else 0 for row in rows]", SettingError, "1 sample of split train has the label 2 (row 3)"),
+        ("[0, 1]", ExperimentError, "Own.labels gives 2 labels for 24 samples"),
+    ],
+)
+def test_labels_of_train_that_an_own_reader_tells_are_judged_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, fault: type[RepriseError], said: str
+) -> None:
+    labels = f"\n    def labels(self, rows):\n        return {told}\n"
+    found = Small(place=tmp_path, code=CLASSIFIER + OWN + labels, record="a record").failed(monkeypatch)
+    assert (type(found), said in str(found)) == (fault, True), found
 
 
 def test_a_loss_of_the_validation_that_is_no_number_fails_the_run(checkout: Checkout, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The inspection of a run's data: kept from an earlier run, or made now, before the first step.
 
 Samples that the package's own readers give are read once on each machine; those of an experiment's own reader, which may change with its
-code, are read for val and test at each start.
+code, are read for val and test at each start; of train such a reader's `labels` are asked.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from trainer.data.inspection import Inspection, require_one_shape, require_readable
+from trainer.data.inspection import Inspection, SplitValues, require_one_shape, require_readable
 from trainer.data.splits import select
+from trainer.errors import ExperimentError
 from trainer.training.data import Picked
 from trainer.training.readers.blocks import Block
 from trainer.training.readers.images import Pictures
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from trainer.training.readers.blocks import Rows, Values
     from trainer.training.tasks.task import Task
 
+TRAIN: Final = "train"
 MEASURED: Final = ("val", "test")
 _PACKAGE: Final = "trainer.training.tasks."
 
@@ -58,7 +60,7 @@ class Inspector:
         Raises `DatasetError` for samples that cannot be read.
         """
         if not has_package_reader(net):
-            return None if resumed else self._of_own_reader()
+            return None if resumed else self._of_own_reader(net.used_fields())
         seen = self.kept.read() if self.kept else None
         if seen is None and not resumed:
             seen = self._made()
@@ -77,14 +79,32 @@ class Inspector:
             self.say(f"{declared.title}: {count:,} samples inspected ({monotonic() - began:.3f} s, {again})")
         return seen
 
-    def _of_own_reader(self) -> Inspection:
+    def _of_own_reader(self, fields: Sequence[str]) -> Inspection:
+        """Read val and test; of train the labels alone, if the reader tells them without reading whole samples."""
         began = monotonic()
         rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
-        seen = inspect_blocks(self._own_blocks(rows), rows, name=self.data.picked.samples.layout.name_of)
+        seen = inspect_blocks(self._own_blocks(rows), rows, name=self._name)
         count = sum(map(len, rows.values()))
         said = f"{count:,} samples of val and test read by the experiment's own reader"
         self.say(f"{self.data.declared.title}: {said} ({monotonic() - began:.3f} s)")
-        return seen
+        train = self._own_labels(fields[-1]) if len(fields) > 1 else {}
+        return Inspection(splits={**train, **seen.splits})
+
+    def _own_labels(self, field: str) -> dict[str, SplitValues]:
+        """Give the labels of train as a reader of the experiment's own tells them; nothing if it tells none."""
+        rows = np.asarray(self._rows(TRAIN), dtype=np.int64)
+        labels = self._singles.labels(rows.tolist())
+        if labels is None:
+            return {}
+        if len(labels) != len(rows):
+            said = f"{type(self._singles).__name__}.labels gives {len(labels):,} labels for {len(rows):,} samples"
+            raise ExperimentError(said, hint="have it give one for each, in their order")
+        block = Block(rows=rows, fields={field: np.asarray(labels)})
+        return inspect_blocks([block], {TRAIN: rows}, name=self._name).splits
+
+    @property
+    def _name(self) -> Callable[[int], str]:
+        return self.data.picked.samples.layout.name_of
 
     def _own_blocks(self, rows: dict[str, Rows]) -> Iterator[Block]:
         every, size = np.unique(np.concatenate(list(rows.values()))), self.data.batch_size
