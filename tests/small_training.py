@@ -68,6 +68,8 @@ class Small:
     y: Any = None
     splits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SPLITS))
     said: list[str] = field(default_factory=list)
+    record: Any = None
+    """What stands for the run's record: the first rank has one, and inspects the data."""
 
     @property
     def file(self) -> Path:
@@ -124,6 +126,7 @@ class Small:
             device="cpu",
             started=monotonic(),
             on_first_step=lambda: None,
+            record=self.record,
         )
         with launched():
             return train(job)

@@ -54,10 +54,11 @@ def test_monitoring_what_is_certainly_undefined_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = {"train": (0, 24), "val": (24, 25), "test": (32, 40)}
-    small = Small(place=tmp_path, code=REGRESSOR, y=TARGETS, splits=splits)
-    with pytest.raises(SettingError, match="'val_r2', which is undefined on the split val: the split has 1 sample"):
+    small = Small(place=tmp_path, code=REGRESSOR, y=TARGETS, splits=splits, record="a record")
+    with pytest.raises(SettingError, match="'val_r2', which is undefined on the split val: the split has 1 target"):
         small.train(monkeypatch, "--monitor", "val_r2")
-    assert not small.said
+    small.train(monkeypatch, "--monitor", "val_loss")
+    assert "dots@1: val_r2 is undefined: the split has 1 target; R2 needs 2" in small.said
 
 
 def test_epochs_without_the_monitored_metric_neither_end_a_run_nor_are_the_best(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Described
 
-FORMAT: Final = "reprise.inspection/1"
+FORMAT: Final = "reprise.inspection/2"
 """Counted up when an inspection sees more than before: what is kept in a cache is then made again."""
 SHOWN: Final = 5
 """Faults that are kept with their sentences."""
@@ -27,6 +27,8 @@ DISTINCT: Final = 1000
 LARGEST_WHOLE: Final = 2**64
 """Values of samples have up to 64 bits."""
 _LISTED: Final = 3
+_SQUARED: Final = 1.8e19
+"""The largest number whose square float32 holds."""
 
 
 class Found(Document):
@@ -53,6 +55,8 @@ class Bound(Document):
     value: int | float
     row: Count
     name: str
+    place: int | None = None
+    """Of samples with one axis: its place on it, for a table its column."""
 
 
 class Shape(Found):
@@ -106,7 +110,7 @@ class SplitValues(Document):
 class Inspection(Document):
     """The values of every split that was read."""
 
-    format: Literal["reprise.inspection/1"] = FORMAT
+    format: Literal["reprise.inspection/2"] = FORMAT
     splits: dict[str, SplitValues]
 
     def field(self, name: str) -> dict[str, FieldValues]:
@@ -120,6 +124,11 @@ class Inspection(Document):
                 yield split, values.nan, "NaN"
             if values.infinite:
                 yield split, values.infinite, "infinite"
+
+    def farthest(self, name: str) -> Bound | None:
+        """Give the bound of a field, in any split, that is farthest from 0."""
+        bounds = [bound for values in self.field(name).values() for bound in (values.low, values.high) if bound]
+        return max(bounds, key=lambda bound: abs(bound.value), default=None)
 
 
 def read_inspection(text: str | bytes, *, where: str) -> Inspection:
@@ -162,14 +171,17 @@ def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
     shapes: dict[tuple[int, ...], tuple[int, str]] = {}
     for split, values in seen.field(field).items():
         for each in values.shapes:
-            count, first = shapes.get(each.shape, (0, f"{each.name}{in_split(split)}"))
+            count, first = shapes.get(each.shape, (0, f"{each.name}{of_split(split)}"))
             shapes[each.shape] = (count + each.count, first)
     if len(shapes) < 2:  # noqa: PLR2004 - one shape
         return
     ordered = sorted(shapes.items(), key=lambda item: -item[1][0])
     (most, (many, _)), (fewest, (few, first)) = ordered[0], ordered[-1]
-    said = f"samples of {dataset} differ in shape: {field!r} is {list(most)} in {many:,} and {list(fewest)} in {few:,}"
-    raise DatasetError(f"{said}, the first being {first}", hint=f"--size HxW --resize when it is published; {_DIFFER}")
+    example = first if few == 1 else f"the first is {first}"
+    said = f"{field!r} is {list(most)} in {many:,} and {list(fewest)} in {few:,} ({example})"
+    size = "x".join(map(str, most[-2:]))
+    hint = f"publish with --size {size} --resize crop (or pad, or stretch); {_DIFFER}"
+    raise DatasetError(f"samples of {dataset} differ in shape: {said}", hint=hint)
 
 
 _DIFFER: Final = (
@@ -207,14 +219,37 @@ def told_not_finite(seen: Inspection, field: str, described: Described) -> str:
     found = list(seen.not_finite(field))
     if not found:
         return ""
-    counts: dict[str, str] = {}
+    kinds = list(dict.fromkeys(kind for _, _, kind in found))
+    counts: dict[str, list[str]] = {}
     for split, each, kind in found:
-        counts[split] = ", ".join(filter(None, [counts.get(split), f"{each.count:,} {kind}"]))
-    split, first, _ = found[0]
-    total = "; ".join(f"{count}{in_split(split)}" for split, count in counts.items())
+        counts.setdefault(split, []).append(f"{each.count:,} {kind}" if len(kinds) > 1 else f"{each.count:,}")
+    total = ", ".join(f"{' and '.join(each)}{_in_split(split)}" for split, each in counts.items())
+    first = found[0][1]
     owner = _owner(field, first.places, described)
-    holds = "have" if owner.startswith("columns") else "has"
-    return f"{owner} {holds} values that are not finite: {total}; the first is in {first.name}"
+    what = " and ".join("infinities" if kind == "infinite" else kind for kind in kinds)
+    return f"{owner} {_hold(owner)} {what}: {total}; the first is in {first.name}"
+
+
+def told_large(seen: Inspection, field: str, described: Described) -> str:
+    """Say which number of a field lies farthest from 0, in which column, and where; empty if none is finite."""
+    bound = seen.farthest(field)
+    if bound is None:
+        return ""
+    owner = _owner(field, () if bound.place is None else (bound.place,), described)
+    return f"{owner} {_hold(owner)} {float(bound.value):.4g} ({bound.name})"
+
+
+def describe_overflows(seen: Inspection, described: Described) -> Iterator[str]:
+    """Note each float field with a number whose square float32 cannot hold."""
+    for name in {name: None for values in seen.splits.values() for name in values.fields}:
+        bound = seen.farthest(name)
+        if bound is not None and isinstance(bound.value, float) and abs(bound.value) > _SQUARED:
+            said = f"{described.name}: {told_large(seen, name, described)}, and its square overflows float32"
+            yield f"{said}: divide it by a constant, if it is meant"
+
+
+def _hold(owner: str) -> str:
+    return "hold" if owner.startswith("columns") else "holds"
 
 
 def _owner(field: str, places: Sequence[int], described: Described) -> str:
@@ -232,10 +267,14 @@ def _may_differ(described: Described) -> bool:
     return said is not None and "any" in said.shape
 
 
-def in_split(split: str) -> str:
-    """Say in which split, if the dataset has splits.
+def of_split(split: str) -> str:
+    """Say of which split something is, if the dataset has splits.
 
-    >>> in_split("val"), in_split("")
+    >>> of_split("val"), of_split("")
     (' of split val', '')
     """
     return f" of split {split}" if split else ""
+
+
+def _in_split(split: str) -> str:
+    return f" in split {split}" if split else ""

@@ -148,10 +148,9 @@ class RunData(L.LightningDataModule):
         """Give these samples as a batch, as they are in the first epoch. Raises `DatasetError`."""
         return self.picked.read([(0, row) for row in rows])
 
-    def known_of(self, split: str) -> tuple[int, Sequence[int]]:
-        """Give the number of samples of a split, and their classes; none where the reader does not know them."""
-        rows = self._split(split)
-        return len(rows), self.picked.samples.labels(rows) or ()
+    def count_of(self, split: str) -> int:
+        """Give the number of samples of a split."""
+        return len(self._split(split))
 
     def train_dataloader(self) -> Loader:
         """Load the training split, shuffled by seed and epoch."""

@@ -59,9 +59,7 @@ def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(pu
     arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
     code, _, err = publish(*ARRAYS)
     assert code == DatasetError.code
-    said = (
-        "field 'x' has values that are not finite: 2 NaN of split val; 1 infinite of split test; the first is in row 7"
-    )
+    said = "field 'x' holds NaN and infinities: 2 NaN in split val, 1 infinite in split test; the first is in row 7"
     assert said in err
     assert "--allow-nan x" in err
     assert not list((tmp_path / "store").rglob("*.json"))
@@ -138,8 +136,8 @@ def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: 
     """Both sizes are named, and the file; `any` in the declared shape is consent."""
     pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES)
-    said = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1, the first being test/b/3.png of split test"
-    assert (code, said in err, "--size HxW --resize" in err) == (44, True, True), err
+    said = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1 (test/b/3.png of split test)"
+    assert (code, said in err, "--size 4x4 --resize crop" in err) == (44, True, True), err
     assert publish(*IMAGES, "--sample", "image=float32[3,any,any]")[0] == 0
 
 
@@ -159,8 +157,8 @@ def table(source: Path, **columns: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "kind", "said", "hint"),
     [
-        ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') has values that are not finite: 2 NaN", "--allow-nan x"),
-        ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "1 NaN of split train; the first is in row 1 of t.parquet", "--allow-nan"),
+        ([1.0, None, 3.0, 4.0, None, 6.0], "", "column 'a' (field 'x') holds NaN: 2 in split train; the first", "--allow-nan x"),
+        ([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "", "holds NaN: 1 in split train; the first is in row 1 of t.parquet", "--allow-nan"),
         (["1", "2", "-1,402", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is '-1,402'", "thousands=','"),
         (["1", "2", "red", "4", "5", "6"], "", "column 'a' of t.parquet is text (string): row 2 is 'red'", ".cat.codes"),
         (["1", "2", "3", "4", "5", "6"], "", "row 0 is '1'; float32 holds numbers, and text is not converted", "to_numeric"),

@@ -243,10 +243,17 @@ def test_one_reason_is_one_failure_without_hints_of_other_things(
     assert "learning rate" not in str(findings[check].look)
 
 
-def test_probabilities_given_as_scores_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": "scores = scores.softmax(1)"}))
-    findings = found(
-        tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - {"settings", "data", "forward", "targets"}
-    )
+@pytest.mark.parametrize(
+    ("ending", "what"), [("softmax(1)", "probabilities"), ("div(50).sigmoid()", "values within 0 and 1")]
+)
+def test_probabilities_given_as_scores_are_noted_and_named_where_one_batch_is_not_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, what: str
+) -> None:
+    (tmp_path / "idea.py").write_text(TEMPLATE.format(**RIGHT | {"ended": f"scores = scores.{ending}"}))
+    needed = {"settings", "data", "forward", "targets", "finite", "finite gradients", "one batch"}
+    findings = found(tmp_path / "idea.py", tmp_path, monkeypatch, without=set(CHECKS) - needed)
     assert findings["targets"].status is Status.NOTED
-    assert "Net.forward gives probabilities" in findings["targets"].said
+    assert f"Net.forward gives {what}" in findings["targets"].said
+    assert findings["one batch"].status is Status.FAILED
+    ends = ending.rpartition("(")[0].rpartition(".")[2]
+    assert f"remove {ends} from the end of `forward`" in str(findings["one batch"].look)

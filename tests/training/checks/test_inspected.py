@@ -61,10 +61,13 @@ def test_nan_in_a_sample_that_no_batch_holds_fails_data(tmp_path: Path) -> None:
     """Field, count, split and row; what comes after it is not blamed."""
     data = found(tmp_path, "images.npy", put((-1, 0, 0, 0), np.nan))["data"]
     assert data.status is Status.FAILED
-    assert "field 'image' has values that are not finite: 1 NaN of split test; the first is in row 599" in data.said
+    assert "field 'image' holds NaN: 1 in split test; the first is in row 599" in data.said
 
 
-@pytest.mark.parametrize(("label", "said"), [(-1, "1 label is -1 of split test"), (10, "1 label is 10 of split test")])
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [(-1, "1 sample of split test has the label -1 "), (10, "1 sample of split test has the label 10 (row 599)")],
+)
 def test_a_label_that_no_batch_holds_and_is_no_class_fails_targets(tmp_path: Path, label: int, said: str) -> None:
     """At both ends."""
     targets = found(tmp_path, "labels.npy", put(-1, label))["targets"]
@@ -74,4 +77,4 @@ def test_a_label_that_no_batch_holds_and_is_no_class_fails_targets(tmp_path: Pat
 def test_a_class_that_no_sample_of_train_has_is_a_note(tmp_path: Path) -> None:
     """The check passes."""
     targets = found(tmp_path, "labels.npy", lambda labels: labels.__setitem__(labels == 3, 4))["targets"]
-    assert (targets.status, "no sample of train is of class 3" in targets.said) == (Status.NOTED, True), targets
+    assert (targets.status, "class 3 has no sample in split train" in targets.said) == (Status.NOTED, True), targets

@@ -14,14 +14,70 @@ pytestmark = pytest.mark.torch
 @pytest.mark.parametrize(
     ("labels", "fault", "said", "hint"),
     [
-        ({"train": [0, 1], "test": [1, -1, -1]}, DatasetError, "2 labels are -1 of split test .*row 3.*; a class is 0 or", "drop"),
-        ({"train": [-100, 1], "val": [0]}, DatasetError, "1 label is -100 of split train .*row 0", "torch's loss leaves such"),
-        ({"train": [1, 2, 2], "val": [1]}, DatasetError, "2 labels are 2 .*; no label is 0, so labels begin at 1", "publish labels - 1"),
+        (
+            {"train": [0, 1], "test": [1, -1, -1]},
+            DatasetError,
+            r"2 samples of split test have the label -1 \(the first is in row 3\); a class is 0 or",
+            "drop",
+        ),
+        (
+            {"train": [-100, 1], "val": [0]},
+            DatasetError,
+            r"1 sample of split train has the label -100 \(row 0\)",
+            "torch's loss leaves such",
+        ),
+        (
+            {"train": [1, 2, 2], "val": [1]},
+            DatasetError,
+            "2 samples of split train have the label 2 .*; no label is 0, so labels begin at 1",
+            "publish labels - 1",
+        ),
         ({"train": [1, 2, 3]}, DatasetError, "labels begin at 1", "publish labels - 1, and set classes to 3"),
-        ({"train": [0, 1], "val": [2]}, SettingError, "1 label is 2 of split val .*scores for 2 classes, 0 to 1", "set classes to 3"),
-        ({"train": list(range(2000))}, SettingError, "labels include 1999 of split train .*row 1999", "set classes to 2000"),
+        (
+            {"train": [0, 1], "val": [2]},
+            SettingError,
+            "1 sample of split val has the label 2 .*scores for 2 classes, 0 to 1",
+            "set classes to 3",
+        ),
+        (
+            {"train": [0, 1, 5], "val": [5], "test": [9]},
+            SettingError,
+            "1 sample of split test has the label 9",
+            "set classes to 10",
+        ),
+        (
+            {"train": [0, -1], "val": [-1, -1]},
+            DatasetError,
+            "1 sample of split train and 2 samples of split val have the label -1",
+            "drop",
+        ),
+        (
+            {"train": [0, 1, 255], "val": [255]},
+            DatasetError,
+            "have the label 255 .*; 255 commonly means .* every other label is 1 or less",
+            "drop those samples",
+        ),
+        (
+            {"train": [0, 4, 255]},
+            DatasetError,
+            "255 commonly means that a label is to be ignored",
+            "drop those samples, and set classes to 5",
+        ),
+        ({"train": [0, 254, 255]}, SettingError, "1 sample of split train has the label 255", "set classes to 256"),
+        (
+            {"train": [[0, 1], [255, 0]]},
+            DatasetError,
+            r"labels of split train include 255 \(the first is in row 1\)",
+            "Labels to ignore",
+        ),
+        (
+            {"train": list(range(2000))},
+            SettingError,
+            r"labels of split train include 1999 \(the first is in row 1999\)",
+            "set classes to 2000",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_label_that_is_no_class_is_named(
     labels: dict[str, list[int]], fault: type[RepriseError], said: str, hint: str
 ) -> None:
@@ -35,10 +91,10 @@ def test_labels_from_1_on_that_leave_class_0_empty_are_no_fault() -> None:
     """Nothing says that they are shifted; the class without samples is a note."""
     labels = inspected(train=[1, 2, 2], val=[0]).field("label")
     require_classes(labels, classes=3)
-    assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["no sample of train is of class 0 (cat), of 3 classes"]
+    assert list(not_trained_on(labels, ["cat", "1", "2"])) == ["class 0 (cat) has no sample in split train"]
 
 
 def test_many_classes_without_samples_are_counted() -> None:
     """Five are named."""
     (note,) = not_trained_on(inspected(train=[0, 1]).field("label"), [str(at) for at in range(20)])
-    assert note == "no sample of train is of class 2, 3, 4, 5, 6 and 13 more, of 20 classes"
+    assert note == "18 of 20 classes have no sample in split train: 2, 3, 4, 5, 6 and 13 more"

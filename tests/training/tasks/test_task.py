@@ -95,7 +95,7 @@ def test_the_net_judges_the_labels_of_every_split() -> None:
     net = net_of(Classifier, lambda x: x)
     assert net.check_values(inspected(train=[0, 2, 1], test=[1])) == []
     with pytest.raises(
-        SettingError, match=r"1 label is 7 of split test .*row 4.*; the net gives scores for 3"
+        SettingError, match=r"1 sample of split test has the label 7 \(row 4\); the net gives scores for 3"
     ) as caught:
         net.check_values(inspected(train=[0, 2, 1], test=[1, 7]))
     assert caught.value.hint == "set classes to 8 or more"

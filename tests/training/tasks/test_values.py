@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.errors import DatasetError
 from trainer.training.readers.blocks import Block
 from trainer.training.readers.inspect import inspect_blocks
+from trainer.training.tasks.fitting import undefined_metrics
 from trainer.training.tasks.regression import Regressor
 from trainer.training.tasks.sequences import SequenceModel
 from trainer.training.tasks.verification import Verifier
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.inspection import Inspection
     from trainer.training.tasks.task import Task
 
 pytestmark = pytest.mark.torch
 
 
-def judged(kind: type[Task], **splits: Any) -> list[str]:
-    """The notes of a task whose every field is these values."""
+def seen_by(kind: type[Task], **splits: Any) -> tuple[Any, Inspection]:
+    """A task whose every field is these values, and their inspection."""
     ends = np.cumsum([0, *map(len, splits.values())])
     rows = {name: np.arange(ends[at], ends[at + 1]) for at, name in enumerate(splits)}
     blocks = [Block(rows=rows[name], fields={"it": np.array(each)}) for name, each in splits.items()]
     net = object.__new__(kind)
     object.__setattr__(net, "_used", ("it", "it"))
-    return kind.check_values(net, inspect_blocks(blocks, rows, name=lambda row: f"row {row}"))
+    return net, inspect_blocks(blocks, rows, name=lambda row: f"row {row}")
+
+
+def judged(kind: type[Task], **splits: Any) -> list[str]:
+    """The notes of a task on train, and what is undefined on the other splits."""
+    net, seen = seen_by(kind, **splits)
+    undefined = undefined_metrics(net, seen)
+    return [*kind.check_values(net, seen), *(f"{name}: {why}" for name, why in undefined.items())]
 
 
 def test_a_regression_notes_targets_that_tell_nothing() -> None:
     """One value, or one sample: R2 has no meaning there, and training goes on."""
     assert judged(Regressor, train=[1.0, 2.0], val=[3.0, 4.0]) == []
     assert judged(Regressor, train=[1.5, 1.5], val=[2.0, 2.0, 2.0], test=[1.0]) == [
-        "all 2 targets of split train are 1.5: the net learns that number",
-        "all 3 targets of split val are 2: its R2 is not defined",
-        "split test has one sample, so its R2 is not defined",
+        "all targets of split train are 1.5: the net learns that number",
+        "val_r2: all 3 targets are 2",
+        "test_r2: the split has 1 target; R2 needs 2",
     ]
+
+
+def test_the_targets_of_one_sample_that_has_several_have_an_r2() -> None:
+    assert judged(Regressor, train=[[1.0, 2.0]], val=[[3.0, 4.0]]) == []
+    assert judged(Regressor, val=[[3.0, np.nan], [3.0, 3.0]]) == []
 
 
 def test_a_verification_notes_splits_whose_pairs_are_of_one_kind() -> None:
     """All of one class, or each of its own; negative numbers are classes too."""
     assert judged(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
+    why = "each of the 3 samples has a class of its own, so no pair is the same"
     assert judged(Verifier, train=[7, 7], val=[1, 2, 3]) == [
-        "all 2 samples of split train are of class 7, so no pair differs: nothing can be learned from it",
-        "each of the 3 samples of split val has a class of its own, so no pair is the same: its AUC and EER are not defined",
+        "split train: all 2 samples are of class 7, so no pair differs: nothing can be learned from it",
+        f"val_auc: {why}",
+        f"val_eer: {why}",
     ]
 
 
@@ -53,5 +73,40 @@ def test_a_verification_notes_splits_whose_pairs_are_of_one_kind() -> None:
 def test_a_sequence_of_what_is_no_byte_is_rejected(value: int) -> None:
     """In every split, with its first sample."""
     assert judged(SequenceModel, train=[[0, 255]]) == []
-    with pytest.raises(DatasetError, match=rf"texts of split val hold {value} \(the first in row 1\); expected bytes"):
+    with pytest.raises(
+        DatasetError, match=rf"texts of split val hold {value} \(the first is in row 1\); expected bytes"
+    ):
         judged(SequenceModel, train=[[0, 255]], val=[[3, value]])
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (1e30, r"for that sample `forward` gives values up to \d\.\d{3}e\+(29|30)"),
+        (-1e12, r"for that sample `forward` gives values up to \d\.\d{3}e\+11"),
+    ],
+)
+def test_a_number_that_makes_the_output_enormous_is_noted_with_its_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, what: str
+) -> None:
+    x = np.random.default_rng(0).random((40, 4), dtype=np.float32)
+    x[35, 2] = value
+    small = Small(place=tmp_path, code=CLASSIFIER, x=x, record="a record")
+    small.train(monkeypatch)
+    said = re.escape(f"dots@1: field 'x' holds {value:.4g} (row 35); ")
+    assert re.fullmatch(f"{said}{what}: scale the field before publishing, or in `forward`", small.said[1])
+
+
+def test_targets_that_make_the_loss_enormous_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = np.linspace(0, 1, 40, dtype=np.float32)
+    targets[7] = 1e6
+    small = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record")
+    small.train(monkeypatch)
+    assert small.said[1].startswith("dots@1: field 'y' holds 1e+06 (row 7); the loss of that sample is 5.000e+11")
+
+
+def test_large_numbers_that_a_net_scales_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.full((40, 4), 1e15, dtype=np.float32)
+    small = Small(place=tmp_path, code=CLASSIFIER.replace("(x)", "(x / 1e15)"), x=x, record="a record")
+    small.train(monkeypatch)
+    assert not any("that sample" in line for line in small.said)

@@ -21,7 +21,7 @@ from trainer.actions.setup import require_images
 from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.places import CHECKOUT
 from trainer.data.dataset import Draft
-from trainer.data.inspection import LARGEST_WHOLE, Inspection, require_publishable
+from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
 from trainer.data.reader import Arrays, Images, Table
 from trainer.document import Document, parse_json, typed
 from trainer.engine import Confined, Mount
@@ -77,6 +77,8 @@ def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: S
         note(f"{draft.name}: samples were not read ({fault}); {_LATER}")
         return False
     require_publishable(seen, draft)
+    for line in describe_overflows(seen, draft):
+        note(line)
     count = sum(values.samples for values in seen.splits.values())
     note(f"{draft.name}: {count:,} samples inspected ({monotonic() - began:.1f} s)")
     return True

@@ -17,7 +17,7 @@ from trainer.training.checks.watch import Watch
 from trainer.training.checks.where import grouped
 from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
 from trainer.training.optimization.trainable import require_trainable
-from trainer.training.tasks.fitting import judged, require_treated, wrong_dtype
+from trainer.training.tasks.fitting import describe_large, judged, require_treated, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
 from trainer.training.tasks.measuring import computed
 from trainer.training.tasks.task import Task
@@ -136,16 +136,14 @@ def targets(trial: Trial) -> str:
             computed(metrics)
     spread = next((str(each.message) for each in told if "target size" in str(each.message)), "")
     require(not spread, f"predictions and targets are of different shapes: {spread[:160]}")
-    predicted, wanted = _predicted(net, trial.batch)
-    if (odd := net.describe_oddity(predicted, wanted)) is not None:
-        raise Odd(odd[0], look=odd[1])
     if losses:
         said = f"loss {losses[0]:.4g}, and every metric of val and test"
     else:
         said = "every metric of val and test; the training step optimizes by itself: `finite` sees its losses"
-    if notes:
-        look = f"[splits] and the values of dataset {trial.subject.dataset.name}"
-        raise Odd(f"{said}; {'; '.join(notes)}", look=look)
+    odd = net.describe_oddity(*_predicted(net, trial.batch))
+    if odd or notes:
+        look = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
+        raise Odd("; ".join([said, *notes, *(odd or ())[:1]]), look=look)
     return said
 
 
@@ -153,12 +151,13 @@ def _judged(trial: Trial, net: Task) -> list[str]:
     """Have the task judge what was read of every split, as a run does."""
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
-    return judged(net, trial.inspection, trial.batch)
+    large = describe_large(net, trial.whole, trial.inspection, trial.on_device)
+    return [*judged(net, trial.inspection, trial.batch), *large]
 
 
 def _predicted(net: Task, batch: Batch) -> tuple[Tensor, Tensor]:
     given, wanted = net._parted(batch)  # noqa: SLF001 - a task looks up its fields there
-    with torch.no_grad():
+    with torch.enable_grad():
         return net(given), wanted
 
 
@@ -229,7 +228,10 @@ def overfits(trial: Trial) -> str:
         return told
     faster = trial.fit(Watch(), faster=_FASTER)
     rate = trial.subject.resolved.settings.value_of("learning_rate")
-    require(faster.fell(_MARKEDLY), f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate")
+    if not faster.fell(_MARKEDLY):
+        odd = (net := trial.fresh()).describe_oddity(*_predicted(net, trial.batch))
+        said = f"{told}, and {faster.last:.4g} with {_FASTER} times the learning rate"
+        raise Wrong(said, look=f"{odd[0]}: {odd[1]}" if odd else None)
     return f"{told}; {faster.last:.4g} with {_FASTER} times the learning rate {rate:g}, which is a small one"
 
 

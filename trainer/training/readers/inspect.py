@@ -99,8 +99,8 @@ class _FieldTally:
     def __init__(self, dtype: str, name: Callable[[int], str]) -> None:
         self.dtype, self.name = dtype, name
         self.shapes: dict[tuple[int, ...], tuple[int, int]] = {}
-        self.low: tuple[Any, int] | None = None
-        self.high: tuple[Any, int] | None = None
+        self.low: tuple[Any, int, int | None] | None = None
+        self.high: tuple[Any, int, int | None] | None = None
         self.odd: dict[str, Found] = {}
         self.values: dict[int, tuple[int, int]] | None = {}
 
@@ -132,9 +132,9 @@ class _FieldTally:
 
     def _bound(self, rows: Rows, values: Values, low: Any, high: Any) -> None:
         if self.low is None or low < self.low[0]:
-            self.low = (low, _row_of(rows, values, low))
+            self.low = (low, *_place_of(rows, values, low))
         if self.high is None or high > self.high[0]:
-            self.high = (high, _row_of(rows, values, high))
+            self.high = (high, *_place_of(rows, values, high))
 
     def _note(self, kind: str, rows: Rows, odd: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         count = int(odd.sum())
@@ -173,8 +173,8 @@ class _FieldTally:
             values=self._valued(),
         )
 
-    def _bounded(self, bound: tuple[Any, int] | None) -> Bound | None:
-        return bound and Bound(value=bound[0].item(), row=bound[1], name=self.name(bound[1]))
+    def _bounded(self, bound: tuple[Any, int, int | None] | None) -> Bound | None:
+        return bound and Bound(value=bound[0].item(), row=bound[1], name=self.name(bound[1]), place=bound[2])
 
     def _valued(self) -> tuple[Value, ...] | None:
         if not self.values:
@@ -183,9 +183,10 @@ class _FieldTally:
         return tuple(Value(value=value, count=count, row=row, name=self.name(row)) for value, (count, row) in found)
 
 
-def _row_of(rows: Rows, values: Values, value: Any) -> int:
-    """The first sample that holds a value."""
-    return int(rows[int((values == value).argmax()) // (values.size // len(rows))])
+def _place_of(rows: Rows, values: Values, value: Any) -> tuple[int, int | None]:
+    """The first sample that holds a value, and of samples with one axis the place on it."""
+    row, place = divmod(int((values == value).argmax()), values.size // len(rows))
+    return int(rows[row]), place if values.ndim == 2 else None  # noqa: PLR2004 - samples and their axis
 
 
 def _counted(values: Values) -> Iterable[tuple[int, int, int]]:

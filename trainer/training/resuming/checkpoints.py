@@ -92,7 +92,6 @@ class Checkpoints(Callback):
                 f"setting monitor is {self.monitor!r}, which this task does not measure",
                 hint=did_you_mean(self.monitor, measured),
             )
-        require_defined(self.monitor, trainer, pl_module)
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
             if self.restored["stage"] is not Stage.EPOCH:
@@ -214,18 +213,6 @@ class Checkpoints(Callback):
 
 def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
     return {name: each for name, each in getattr(net, kept, {}).items() if name.startswith("val_")}
-
-
-def require_defined(monitor: str | None, trainer: L.Trainer, net: L.LightningModule) -> None:
-    """Raise `SettingError` if no net can have what is monitored on the validation split: an epoch would be chosen by nothing."""
-    data: Any = getattr(trainer, "datamodule", None)
-    if monitor is None or data is None or not hasattr(net, "undefined_on"):
-        return
-    task: Any = net
-    undefined: dict[str, str] = task.undefined_on(*data.known_of("val"))
-    if why := undefined.get(monitor.removeprefix("val_")):
-        said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
-        raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
 
 
 def served(folder: Path) -> Checkpoint:

@@ -82,7 +82,7 @@ class Classifier(Task):
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Notice probabilities: cross entropy takes the softmax of scores itself."""
         del wanted
-        return odd_probabilities(self, predicted, dim=1)
+        return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
     def make_kept(self) -> dict[str, Rows]:
         """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""

@@ -5,21 +5,24 @@ What does not fit is rejected, and no run is kept. What each task expects: `Task
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from trainer.data.inspection import told_not_finite
-from trainer.errors import DatasetError, RepriseError
+from trainer.data.inspection import told_large, told_not_finite
+from trainer.errors import DatasetError, RepriseError, SettingError
+from trainer.ledger import configured, made
+from trainer.metric_text import metric_text
 from trainer.training.tasks.last_batch import TRAIN, require_more_than_one, single_values
 from trainer.training.tasks.measuring import require_numbers
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import lightning as L
     from torch import Tensor, nn
@@ -32,7 +35,12 @@ if TYPE_CHECKING:
     Moved = Callable[[Batch], Batch]
 
 
-SPLITS: Final = (TRAIN, "val", "test")
+_LARGE: Final = 1e3
+"""Numbers below are tried with no sample of their own."""
+_ENORMOUS: Final = 1e9
+"""An output or a loss from which hardly any training comes down."""
+MEASURED: Final = ("val", "test")
+SPLITS: Final = (TRAIN, *MEASURED)
 
 
 class CheckNet(Callback):
@@ -60,12 +68,12 @@ class CheckNet(Callback):
         self._check_last_batch(trainer, singles, samples)
         if trainer.is_global_zero:
             for note in notes:
-                self.say(f"{self.data.declared.title}: {note}")
+                self.say(note)
 
     def _check_last_batch(self, trainer: L.Trainer, singles: dict[str, nn.Module], samples: int) -> None:
-        if samples != min(2, self.data.known_of(TRAIN)[0]):  # a batch of pairs has two samples at least
+        if samples != min(2, self.data.count_of(TRAIN)):  # a batch of pairs has two samples at least
             return
-        counts = {split: self.data.known_of(split)[0] for split in SPLITS}
+        counts = {split: self.data.count_of(split) for split in SPLITS}
         steps = trainer.max_steps * trainer.accumulate_grad_batches
         if 0 <= steps <= counts[TRAIN] // self.data.batch_size:  # the run ends before that batch
             del counts[TRAIN]
@@ -78,43 +86,91 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
     batch = moved(example)
     net.check_batch(*net._parted(batch))  # noqa: SLF001 - the task's own
     notes = judged(net, seen, batch) if seen is not None else []
-    try_out(net, batch)
+    odd = try_out(net, batch)
     if seen is not None:
         require_treated(net, data, seen, moved)
-    return notes
+        notes += describe_large(net, data, seen, moved)
+    return [*(f"{data.declared.title}: {note}" for note in notes), *([f"{odd[0]}: {odd[1]}"] if odd else [])]
 
 
 def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
     """Have the task judge the values of every split, if `batch` shows that it uses the fields as they are; give its notes."""
-    return net.check_values(seen) if _is_parted_plainly(net, batch) else []
+    if not _is_parted_plainly(net, batch):
+        return []
+    notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
+    made(require_defined, undefined)
+    return [*notes, *(f"{name} is undefined: {why}" for name, why in undefined.items())]
+
+
+def undefined_metrics(net: Task, seen: Inspection) -> dict[str, str]:
+    """Name the metrics, as `val_r2`, that no net can have on the inspected values, each with the reason."""
+    return {
+        f"{split}_{name}": why
+        for split in MEASURED
+        if split in seen.splits
+        for name, why in net.undefined_on(seen.splits[split]).items()
+    }
+
+
+@configured
+def require_defined(undefined: Mapping[str, str], *, monitor: str | None) -> None:
+    """Raise `SettingError` if no net can have what is monitored: an epoch would be chosen by nothing."""
+    if monitor is not None and (why := undefined.get(monitor)) is not None:
+        said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
+        raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
 
 
 def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
     """Raise `DatasetError` if a field that the net uses holds NaN or infinities, and the loss of such a sample is not finite either."""
     for field in net._used:  # noqa: SLF001 - the task's own
         for _, found, _ in seen.not_finite(field):
-            given, wanted = net._parted(moved(data.read([found.row, data.first])))  # noqa: SLF001
-            with evaluating(net), torch.no_grad():
-                loss = net.loss(net(given), wanted)
-            if not bool(torch.isfinite(loss).all()):
+            _, loss = _tried(net, data, found.row, moved)
+            if not math.isfinite(loss):
                 said = told_not_finite(seen, field, data.declared)
                 hint = "fill or drop them and publish again, or replace them in `forward`, as torch.nan_to_num does"
-                raise DatasetError(
-                    f"{data.declared.title}: {said}; the loss of that sample is {loss.item()}", hint=hint
-                )
+                raise DatasetError(f"{data.declared.title}: {said}; the loss of that sample is {loss}", hint=hint)
+
+
+def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
+    """Note the fields whose number farthest from 0 makes the net's output, or the loss, of its sample enormous."""
+    notes = []
+    for field in net._used:  # noqa: SLF001 - the task's own
+        bound = seen.farthest(field)
+        if bound is None or abs(bound.value) < _LARGE or next(seen.not_finite(field), None):
+            continue
+        output, loss = _tried(net, data, bound.row, moved)
+        if not (output < _ENORMOUS and abs(loss) < _ENORMOUS):
+            what = f"the loss of that sample is {metric_text(loss)}"
+            if output >= _ENORMOUS:
+                what = f"for that sample `forward` gives values up to {metric_text(output)}"
+            said = f"{told_large(seen, field, data.declared)}; {what}"
+            notes.append(f"{said}: scale the field before publishing, or in `forward`")
+    return notes
 
 
 @torch.no_grad()
-def try_out(net: Task, batch: Batch) -> Tensor:
-    """Give what a net makes of a batch when it is not trained, and leave it as it was."""
+def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
+    """Give the largest output for a sample, beside the first one of train, and their loss, when the net is not trained."""
+    given, wanted = net._parted(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
+    with evaluating(net):
+        predicted = net(given)
+        net.check_output(predicted, wanted)
+        return float(predicted.abs().max()), float(net._loss(predicted, wanted))  # noqa: SLF001
+
+
+@torch.enable_grad()
+def try_out(net: Task, batch: Batch) -> tuple[str, str] | None:
+    """Check what a net that is not trained makes of a batch, and leave it as it was; give what is odd, and what to do."""
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net):
         predicted = _predicted(net, given)
     net.check_output(predicted, wanted)
-    metrics: Any = net.measured["val"]
-    require_numbers(metrics, *net.judged(predicted, wanted))
-    return predicted
+    odd = net.describe_oddity(predicted, wanted)
+    with torch.no_grad():
+        metrics: Any = net.measured["val"]
+        require_numbers(metrics, *net.judged(predicted.detach(), wanted))
+    return odd
 
 
 @contextmanager

@@ -4,55 +4,79 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.inspection import in_split
+from trainer.data.inspection import of_split
 from trainer.errors import DatasetError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.data.inspection import FieldValues
+    from trainer.data.inspection import FieldValues, Value
     from trainer.errors import RepriseError
 
 IGNORED: Final = -100
 """The label that torch's cross entropy leaves out of its mean."""
+COMMONLY_IGNORED: Final = 255
+"""The label that masks and data sets of uint8 commonly use for what is to be ignored."""
 _LISTED: Final = 5
 
 
 def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
-    """Raise `DatasetError` for a label below 0, `SettingError` for one that has no score: the split, how many, the first."""
-    begin_at_one = _begin_at_one(labels, classes)
-    for split, values in labels.items():
-        if values.dtype.startswith("float") or values.low is None or values.high is None:
-            continue
-        for bound, is_wrong in ((values.low, values.low.value < 0), (values.high, values.high.value >= classes)):
-            if is_wrong:
-                label = int(bound.value)
-                said = (
-                    _counted(values, label)
-                    + in_split(split)
-                    + f" (the first is in {_first(values, label) or bound.name})"
-                )
-                raise negative(said, label) if label < 0 else beyond(said, label, classes, begin_at_one=begin_at_one)
+    """Raise `DatasetError` or `SettingError` for a label that is no class: how many in which split, the first, and what to do."""
+    whole = {split: values for split, values in labels.items() if not values.dtype.startswith("float")}
+    bounds = [(values.low.value, values.high.value) for values in whole.values() if values.low and values.high]
+    if not bounds:
+        return
+    lowest, highest = int(min(low for low, _ in bounds)), int(max(high for _, high in bounds))
+    if lowest < 0:
+        raise negative(_holders(whole, lowest), lowest)
+    if highest < classes:
+        return
+    if highest == COMMONLY_IGNORED and classes < COMMONLY_IGNORED and (fault := _ignored(whole, classes)):
+        raise fault
+    raise beyond(_holders(whole, highest), highest, classes, begin_at_one=lowest == 1)
 
 
 def negative(said: str, label: int) -> DatasetError:
     """Word a label below 0."""
-    what = (
-        "torch's loss leaves such samples out, and the metrics would count them as errors" if label == IGNORED else ""
-    )
     hint = "drop those samples, or give them a class, and publish again"
-    if what:
+    if label == IGNORED:
+        what = "torch's loss leaves such samples out, and the metrics would count them as errors"
         hint = f"{what}: {hint}; a net that masks them overrides `check_values`"
     return DatasetError(f"{said}; a class is 0 or more", hint=hint)
 
 
 def beyond(said: str, label: int, classes: int, *, begin_at_one: bool = False) -> RepriseError:
     """Word a label that has no score."""
-    found = f"{said}; the net gives scores for {classes} classes, 0 to {classes - 1}"
+    found = f"{said}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
         return DatasetError(f"{found}; no label is 0, so labels begin at 1", hint=f"publish labels - 1{also}")
     return SettingError(found, hint=f"set classes to {label + 1} or more")
+
+
+def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:
+    """Word the label 255 beside classes from 0 on; None if it may be a class as the others are."""
+    others = [
+        each.value for values in labels.values() for each in values.values or () if each.value != COMMONLY_IGNORED
+    ]
+    is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
+    if is_of_samples and (not others or max(others) + 1 >= COMMONLY_IGNORED - 1):
+        return None
+    said = f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
+    if not is_of_samples:
+        return DatasetError(said, hint=_LEAVE_OUT)
+    more = max(others) + 1
+    also = f", and set classes to {more}" if more > classes else ""
+    return DatasetError(f"{said}, and every other label is {max(others)} or less", hint=f"drop those samples{also}")
+
+
+_LEAVE_OUT: Final = (
+    "leave those places out of loss and metrics: docs/experiments.md, Labels to ignore; or set classes to 256"
+)
+
+
+def _scores(classes: int) -> str:
+    return f"the net gives scores for {classes} classes, 0 to {classes - 1}"
 
 
 def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> Iterator[str]:
@@ -62,24 +86,37 @@ def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> I
         return
     known = {each.value for each in train.values}
     lacking = [name if name == str(at) else f"{at} ({name})" for at, name in enumerate(names) if at not in known]
-    if lacking:
+    if len(lacking) == 1:
+        yield f"class {lacking[0]} has no sample in split train"
+    elif lacking:
         more = f" and {len(lacking) - _LISTED:,} more" if len(lacking) > _LISTED else ""
-        yield f"no sample of train is of class {', '.join(lacking[:_LISTED])}{more}, of {len(names)} classes"
+        yield f"{len(lacking)} of {len(names)} classes have no sample in split train: {', '.join(lacking[:_LISTED])}{more}"
 
 
-def _begin_at_one(labels: Mapping[str, FieldValues], classes: int) -> bool:
-    """Whether no split has a label below 1 and some split has one that is too high."""
-    lows = [values.low.value for values in labels.values() if values.low is not None]
-    highs = [values.high.value for values in labels.values() if values.high is not None]
-    return bool(lows) and min(lows) == 1 and max(highs) >= classes
+def _holders(labels: Mapping[str, FieldValues], label: int) -> str:
+    """Say how many samples of which splits have a label, and which is the first.
+
+    Of a label per sample they are counted; of several, as of a mask, only the splits are known.
+    """
+    counts = {split: found for split, values in labels.items() if (found := _found(values, label))}
+    if counts:
+        total, first = sum(each.count for each in counts.values()), next(iter(counts.values())).name
+        parts = [f"{each.count:,} {_samples(each.count)}{of_split(split)}" for split, each in counts.items()]
+        verb, where = ("has", first) if total == 1 else ("have", f"the first is in {first}")
+        return f"{_joined(parts)} {verb} the label {label} ({where})"
+    bounds = [(split, bound) for split, values in labels.items() for bound in (values.low, values.high) if bound]
+    held = {split: bound.name for split, bound in bounds if bound.value == label}
+    splits = _joined([of_split(split) for split in held])
+    return f"labels{splits} include {label} (the first is in {next(iter(held.values()))})"
 
 
-def _counted(values: FieldValues, label: int) -> str:
-    found = next((each.count for each in values.values or () if each.value == label), None)
-    if found is None:
-        return f"labels include {label}"
-    return f"{found:,} label{' is' if found == 1 else 's are'} {label}"
+def _samples(count: int) -> str:
+    return "sample" if count == 1 else "samples"
 
 
-def _first(values: FieldValues, label: int) -> str | None:
-    return next((each.name for each in values.values or () if each.value == label), None)
+def _joined(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _found(values: FieldValues, label: int) -> Value | None:
+    return next((each for each in values.values or () if each.value == label), None)

@@ -5,7 +5,7 @@ Knows shapes and types. Refuses to know what any number means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
@@ -33,13 +33,43 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
 
 
 def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:
-    """Say that scores are probabilities already, each row within 0 and 1 with a sum of 1, and what to look at."""
-    within = bool(((predicted >= 0) & (predicted <= 1)).all())
-    if not within or predicted.shape[dim] < 2 or bool(((predicted.sum(dim=dim) - 1).abs() > _CLOSE).any()):  # noqa: PLR2004
+    """Say that scores are probabilities already, and what to remove: `forward` ends with softmax or sigmoid, or its rows add up to 1."""
+    if not bool(((predicted >= 0) & (predicted <= 1)).all()):
         return None
-    name = type(net).__name__
-    said = f"{name}.forward gives probabilities (within 0 and 1, with a sum of 1); the loss takes the softmax of scores itself"
-    return said, "leave softmax out of forward: it is taken twice, and the net learns slowly"
+    adds_up = predicted.shape[dim] > 1 and bool(((predicted.sum(dim=dim) - 1).abs() < _CLOSE).all())
+    ends = _SQUASHING.get(_last_operation(predicted), "softmax" if adds_up else "")
+    if not ends:
+        return None
+    what = "probabilities" if adds_up else "values within 0 and 1"
+    said = f"{type(net).__name__}.forward gives {what}, as {ends} does; the loss takes the softmax of scores itself"
+    return said, f"remove {ends} from the end of `forward`: with both the net learns slowly"
+
+
+_SQUASHING: Final = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid"}
+_SHAPING: Final = (
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "Permute",
+    "Transpose",
+    "T",
+    "Clone",
+    "ToCopy",
+    "Slice",
+)
+
+
+def _last_operation(tensor: Tensor) -> str:
+    """Name the operation that made the values of a tensor, as autograd does, behind those that change the shape or the type alone."""
+    node: Any = tensor.grad_fn
+    while node is not None:
+        name = str(node.name()).partition("Backward")[0]
+        if name not in _SHAPING or not node.next_functions:
+            return name
+        node = node.next_functions[0][0]
+    return ""
 
 
 def require_no_column(labels: Tensor, *, task: str, expected: str) -> None:

@@ -5,6 +5,7 @@ Knows the loss (squared error), the metrics, the checks and the figures. Refuses
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -20,25 +21,15 @@ from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from trainer.data.inspection import Inspection
+    from trainer.data.inspection import Inspection, SplitValues
     from trainer.figure import Figure
 
 __all__ = ["RegressionSettings", "Regressor"]
 
 _FEWEST: Final = 2
 _KIND: Final = "have the dataset declare the field as float32, or give --target-field another"
-
-
-def _constant(seen: Inspection, field: str) -> Iterator[str]:
-    for split, values in seen.field(field).items():
-        count = seen.splits[split].samples
-        if count == 1:
-            yield f"split {split} has one sample, so its R2 is not defined"
-        elif values.low is not None and values.high is not None and values.low.value == values.high.value:
-            effect = "the net learns that number" if split == "train" else "its R2 is not defined"
-            yield f"all {count:,} targets of split {split} are {values.low.value:g}: {effect}"
 
 
 class Regressor(Task):
@@ -62,13 +53,18 @@ class Regressor(Task):
             raise DatasetError(f"targets are {described(wanted)}; a regression expects float32 [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Note targets of which nothing can be learned or told: one value in all samples, or one sample."""
-        return [*_constant(seen, self._used[1])]
+        """Note targets of train that are all one number."""
+        same = _same(seen.splits.get("train"), self._used[1])
+        return [] if same is None else [f"all targets of split train are {same:g}: the net learns that number"]
 
-    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
-        """R2 needs two samples."""
-        del labels
-        return {"r2": f"the split has {count} sample{'' if count == 1 else 's'}; R2 needs 2"} if count < _FEWEST else {}
+    def undefined_on(self, seen: SplitValues) -> dict[str, str]:
+        """R2 needs two targets that differ."""
+        values = seen.fields.get(self._used[1])
+        count = seen.samples * (math.prod(values.shapes[0].shape) if values and values.shapes else 1)
+        if count < _FEWEST:
+            return {"r2": f"the split has {count} target{'' if count == 1 else 's'}; R2 needs 2"}
+        same = _same(seen, self._used[1])
+        return {} if same is None else {"r2": f"all {count:,} targets are {same:g}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""
@@ -96,3 +92,11 @@ class Regressor(Task):
         predicted, true = found["predicted"][finite], found["true"][finite]
         away = histogram("residuals", "Residuals", "predicted - true", {"test": predicted - true})
         return [parity(true, predicted), *([away] if away else [])]
+
+
+def _same(seen: SplitValues | None, field: str) -> float | None:
+    """Give the number that all values of a field are, if they are one number."""
+    values = seen.fields.get(field) if seen else None
+    if values is None or values.low is None or values.high is None or values.not_finite:
+        return None
+    return values.low.value if values.low.value == values.high.value else None

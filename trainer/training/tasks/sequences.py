@@ -93,7 +93,7 @@ class SequenceModel(Task):
         for split, values in seen.field(self._used[0]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value < BYTES:
-                    said = f"texts of split {split} hold {bound.value} (the first in {bound.name})"
+                    said = f"texts of split {split} hold {bound.value} (the first is in {bound.name})"
                     raise DatasetError(f"{said}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
         return []
 
@@ -104,7 +104,7 @@ class SequenceModel(Task):
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
         """Notice probabilities: cross entropy takes the softmax of scores itself."""
         del wanted
-        return odd_probabilities(self, predicted, dim=-1)
+        return odd_probabilities(self, predicted, dim=-1) if self.loss is next_byte_loss else None
 
     def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give scores and bytes place by place: `[places, 256]` and `[places]`."""

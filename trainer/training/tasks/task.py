@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
-    from trainer.data.inspection import Inspection
+    from trainer.data.inspection import Inspection, SplitValues
     from trainer.figure import Figure
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.rows import Rows
@@ -106,7 +106,7 @@ class Task(L.LightningModule):
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if values of any split cannot be trained on; give notes on what is odd.
 
-        Called before the first step with what was read of every split; `reprise check` calls it too.
+        Called before the first step with what was read of every split; `reprise check` calls it too. Metrics are `undefined_on`'s matter.
         """
         del seen
         return []
@@ -115,13 +115,13 @@ class Task(L.LightningModule):
         """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Say what is odd about predictions of the right shape and type, and what to look at; `reprise check` notes it."""
+        """Say what is odd about predictions of the right shape and type, and what to do; a run and `reprise check` note it."""
         del predicted, wanted
         return None
 
-    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
-        """Name the metrics that are undefined on `count` samples with these labels (empty: not known), each with the reason."""
-        del count, labels
+    def undefined_on(self, seen: SplitValues) -> dict[str, str]:
+        """Name the metrics that no net can have on a split with these values, as `r2`, each with the reason."""
+        del seen
         return {}
 
     def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

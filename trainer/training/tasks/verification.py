@@ -29,11 +29,11 @@ from trainer.training.tasks.rows import Rows
 from trainer.training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from trainer.data.dataset import Dataset
     from trainer.data.files import Files
-    from trainer.data.inspection import Inspection
+    from trainer.data.inspection import Inspection, SplitValues
     from trainer.figure import Figure
     from trainer.training.readers import Samples
 
@@ -69,16 +69,14 @@ class Verifier(Task):
             raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Note splits whose pairs are all of one class, or all of two: area and error rate are not defined there."""
-        return [*_one_kind_of_pairs(seen, self._used[1])]
+        """Note a split train whose pairs are all of one class, or all of two."""
+        why = _one_kind_of_pairs(seen.splits.get("train"), self._used[1])
+        return [f"split train: {why}: nothing can be learned from it"] if why else []
 
-    def undefined_on(self, count: int, labels: Sequence[int]) -> dict[str, str]:
+    def undefined_on(self, seen: SplitValues) -> dict[str, str]:
         """Area and equal error rate need pairs of one class and pairs of two."""
-        kinds = len(set(labels))
-        if not labels or 1 < kinds < count:
-            return {}
-        why = "all samples are of one class" if kinds == 1 else "each sample is of a class of its own"
-        return {"auc": why, "eer": why}
+        why = _one_kind_of_pairs(seen, self._used[1])
+        return dict.fromkeys(("auc", "eer"), why) if why else {}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` where there is not an embedding for each sample."""
@@ -130,14 +128,15 @@ class Verifier(Task):
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
 
-def _one_kind_of_pairs(seen: Inspection, field: str) -> Iterator[str]:
-    for split, values in seen.field(field).items():
-        count, kinds = seen.splits[split].samples, values.values or ()
-        effect = "nothing can be learned from it" if split == "train" else "its AUC and EER are not defined"
-        if len(kinds) == 1:
-            yield f"all {count:,} samples of split {split} are of class {kinds[0].value}, so no pair differs: {effect}"
-        elif kinds and len(kinds) == count:
-            yield f"each of the {count:,} samples of split {split} has a class of its own, so no pair is the same: {effect}"
+def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
+    """Say why all pairs of a split are the same, or none is; nothing if there are both."""
+    values = seen.fields.get(field) if seen else None
+    kinds = values.values or () if values else ()
+    if len(kinds) == 1:
+        return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
+    if seen and kinds and len(kinds) == seen.samples:
+        return f"each of the {seen.samples:,} samples has a class of its own, so no pair is the same"
+    return ""
 
 
 def squared_distance(embeddings: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""What a classifier's net is warned of, and how it leaves labels out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.small_training import CLASSIFIER, Small
+from tests.training.tasks.test_task import net_of
+from trainer.errors import DatasetError
+from trainer.training.tasks.classification import Classifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.training.fit import Trained
+
+pytestmark = pytest.mark.torch
+ODD = "`forward`: with both the net learns slowly"
+MASKS = """
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+class Settings(ClassificationSettings):
+    dataset = "dots"
+    classes = 2
+    input_field = "x"
+    target_field = "y"
+
+class Net(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x):
+        return self.layer(x)
+"""
+LEFT_OUT = """
+    def make_loss(self):
+        return nn.CrossEntropyLoss(ignore_index=255)
+
+    def make_metrics(self):
+        return MetricCollection({"accuracy": MulticlassAccuracy(num_classes=2, average="micro", ignore_index=255)})
+
+    def counted(self, wanted):
+        return (wanted != 255).sum()
+
+    def check_values(self, seen):
+        return []
+"""
+
+
+def masks(folder: Path, code: str, patch: pytest.MonkeyPatch) -> Trained:
+    """Train on pictures whose pixels are the classes, but for a corner, which is of none."""
+    y = np.random.default_rng(0).integers(0, 2, (40, 4, 4))
+    x = y[:, None].astype(np.float32)
+    y[:, 0, 0] = 255
+    words = ("--max-epochs", "40", "--learning-rate", "0.1")
+    return Small(place=folder, code=code, x=x, y=y, record="a record").train(patch, *words)
+
+
+def test_pixels_to_ignore_are_named_and_left_out_as_the_documentation_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DatasetError, match=r"include 255 .*255 commonly means") as caught:
+        masks(tmp_path, MASKS, monkeypatch)
+    assert "Labels to ignore" in str(caught.value.hint)
+    assert masks(tmp_path, MASKS + LEFT_OUT, monkeypatch).metrics["test_accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (".softmax(1)", "gives probabilities, as softmax does"),
+        (".sigmoid()", "gives values within 0 and 1, as sigmoid does"),
+        (".sigmoid().view(-1, 2).float()", "as sigmoid does"),
+    ],
+)
+def test_scores_that_are_probabilities_are_noted_once_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, said: str
+) -> None:
+    small = Small(place=tmp_path, code=CLASSIFIER.replace("self.layers(x)", f"self.layers(x){ending}"))
+    small.train(monkeypatch, "--max-epochs", "2")
+    assert [said in line and ODD in line for line in small.said].count(True) == 1
+    assert said in small.said[0]
+
+
+@pytest.mark.parametrize(
+    ("forward", "odd"),
+    [
+        (lambda x: torch.stack([x, 0.5 * (1 - x), 0.5 * (1 - x)], 1), True),
+        (lambda x: torch.stack([x, x, x], 1).log_softmax(1), False),
+        (lambda x: torch.stack([x, x, x], 1), False),
+        (lambda x: torch.stack([x, x, x], 1).sigmoid() * 8, False),
+    ],
+)
+def test_values_within_0_and_1_that_may_be_scores_are_not_accused(forward: Any, *, odd: bool) -> None:
+    predicted = forward(torch.tensor([0.2, 0.7], requires_grad=True))
+    net = net_of(Classifier, nn.Identity())
+    assert (net.describe_oddity(predicted, torch.tensor([0, 1])) is not None) is odd
+
+
+def test_a_loss_of_ones_own_may_take_probabilities() -> None:
+    net = net_of(Classifier, nn.Identity())
+    net.loss = nn.BCELoss()
+    assert net.describe_oddity(torch.rand(4, 3).softmax(1), torch.zeros(4)) is None
