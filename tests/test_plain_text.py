@@ -40,8 +40,22 @@ def test_latin_1_is_rejected_with_its_line() -> None:
 
 
 def test_utf_16_without_a_mark_is_rejected() -> None:
-    with pytest.raises(DocumentError, match="line 1: expected text, found a NUL"):
-        decode_text("ab".encode("utf-16-le"), where="t.csv")
+    for encoding, name in (("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")):
+        with pytest.raises(DocumentError, match="line 1: expected text, found a NUL") as caught:
+            decode_text("ab\ncafé".encode(encoding), where="t.csv")
+        assert f"it seems to be {name} without a byte order mark" in str(caught.value.hint)
+
+
+def test_a_nul_in_other_text_is_rejected() -> None:
+    for raw in (b"a\nb\0cd", codecs.BOM_UTF16_LE + "a\nb\0cd".encode("utf-16-le")):
+        with pytest.raises(DocumentError, match="line 2: expected text, found a NUL character") as caught:
+            decode_text(raw, where="t.csv")
+        assert caught.value.hint == "remove it"
+
+
+def test_half_of_a_character_is_named() -> None:
+    with pytest.raises(DocumentError, match=r"line 2: expected UTF-8 text, found half of a character \(a surrogate\)"):
+        decode_text(b"a\n\xed\xa0\xbd\xed\xb8\x80", where="t.csv")
 
 
 def test_utf_16_that_is_cut_short_is_rejected() -> None:

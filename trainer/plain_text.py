@@ -28,6 +28,7 @@ _MARKS: Final = (  # the longer marks first: the mark of UTF-32 begins with that
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _HINT: Final = "save it as UTF-8"
+SURROGATE: Final = "half of a character (a surrogate)"
 
 
 def read_text(path: Path, *, most: int = LARGEST) -> str:
@@ -78,6 +79,33 @@ def read_python(path: Path) -> str:
         return file.read()
 
 
+def is_surrogate(fault: UnicodeDecodeError) -> bool:
+    """Whether text that is not UTF-8 has half of a character encoded as if it were one, as CESU-8 of Java and databases."""
+    lead, *rest = fault.object[fault.start : fault.start + 2] or b"\0"
+    return lead == 0xED and bool(rest) and rest[0] >= 0xA0  # noqa: PLR2004 - U+D800 to U+DFFF
+
+
+def _require_no_nul(body: bytes, *, where: str) -> None:
+    """Raise `DocumentError` for a NUL character, with the encoding that the text seems to have."""
+    if (at := body.find(b"\0")) < 0:
+        return
+    hint = f"{_HINT}: it seems to be {kind} without a byte order mark" if (kind := likely_utf_16(body)) else "remove it"
+    line = body.count(b"\n", 0, at) + 1
+    raise DocumentError(f"{where}, line {line}: expected text, found a NUL character", hint=hint)
+
+
+def likely_utf_16(body: bytes) -> str:
+    r"""The kind of UTF-16 that text with NUL characters seems to be; empty if it seems to be none.
+
+    >>> likely_utf_16("ab".encode("utf-16-be")), likely_utf_16(b"tw\0o")
+    ('UTF-16BE', '')
+    """
+    for first, kind in enumerate(("UTF-16BE", "UTF-16LE")):
+        if body[first::2].count(0) * 4 > len(body):
+            return kind
+    return ""
+
+
 def decode_text(raw: bytes, *, where: str) -> str:
     r"""Decode UTF-8, or UTF-16 and UTF-32 with a byte order mark, and end lines with LF.
 
@@ -88,16 +116,17 @@ def decode_text(raw: bytes, *, where: str) -> str:
     """
     mark, encoding = next(((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8"))
     body = raw[len(mark) :]
+    if encoding == "utf-8":
+        _require_no_nul(body, where=where)
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError as fault:
         line = body[: fault.start].count("\n".encode(encoding)) + 1
         byte = body[fault.start : fault.start + 1].hex()
-        raise DocumentError(
-            f"{where}, line {line}: expected {encoding.upper()} text, found the byte 0x{byte} ({fault.reason})",
-            hint=_HINT,
-        ) from fault
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise DocumentError(f"{where}, line {line}: expected text, found a NUL character", hint=_HINT)
+        found = (
+            f"{SURROGATE}, which UTF-8 does not have" if is_surrogate(fault) else f"the byte 0x{byte} ({fault.reason})"
+        )
+        said = f"{where}, line {line}: expected {encoding.upper()} text, found {found}"
+        raise DocumentError(said, hint=_HINT) from fault
+    _require_no_nul(text.encode(), where=where)
     return text.replace("\r\n", "\n").replace("\r", "\n")

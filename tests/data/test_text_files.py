@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from typing import TYPE_CHECKING
+
 import pytest
 
 from trainer.data.text_files import count_lines
 from trainer.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def blocks(raw: bytes, size: int) -> list[bytes]:
@@ -42,7 +48,13 @@ def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: i
         (b"one\rtwo\r", "line 1: a CR without LF", "tr '\\r' '\\n'"),
         (b"one\ntwo\r\r\n", "line 2: a CR without LF", "tr"),
         (b"one\ntwo\r", "line 2: a CR without LF", "tr"),
-        (b"one\ntw\0o", "line 2: a NUL character", "UTF-16LE"),
+        (b"one\ntwo two\0two", "line 2: a NUL character", "tr -d '\\000' < t.txt"),
+        ("one\ntwo\n".encode("utf-16-be"), "line 1: a NUL character", "iconv -f UTF-16BE"),
+        (
+            b"one\n\xed\xa0\xbd\xed\xb8\x80\n",
+            "line 2 has half of a character (a surrogate)",
+            "join the halves: python3",
+        ),
     ],
 )
 def test_text_that_is_not_plain_is_an_error_with_the_command_that_converts_it(
@@ -52,3 +64,13 @@ def test_text_that_is_not_plain_is_an_error_with_the_command_that_converts_it(
         count_lines(blocks(raw, size), where="t.txt")
     assert said in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+def test_the_command_that_joins_halves_of_characters_gives_their_text(tmp_path: Path) -> None:
+    cesu = b"\xc3\xa9\xed\xa0\xbd\xed\xb8\x80\xed\xa0\xbd\n"
+    with pytest.raises(DatasetError) as caught:
+        count_lines([cesu], where="t.txt")
+    (tmp_path / "t.txt").write_bytes(cesu)
+    command = str(caught.value.hint).removeprefix("join the halves: ")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602 - it is what a person types
+    assert (tmp_path / "new.txt").read_bytes().decode() == "é\U0001f600\ufffd\n"

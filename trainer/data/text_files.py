@@ -11,10 +11,15 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import DatasetError
+from trainer.plain_text import SURROGATE, is_surrogate, likely_utf_16
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_JOIN: Final = (
+    'import sys; t = sys.stdin.buffer.read().decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass"); '
+    'sys.stdout.buffer.write(t.decode("utf-16", "replace").encode())'
+)
 _LONE_CR: Final = re.compile(rb"\r(?!\n)")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -56,14 +61,16 @@ def _require_plain(
         decoder.decode(body, final=is_last)
     except UnicodeDecodeError as fault:
         line = before + fault.object[: fault.start].count(b"\n") + 1
-        byte = fault.object[fault.start : fault.start + 1].hex()
+        what = f"the byte 0x{fault.object[fault.start : fault.start + 1].hex()} ({fault.reason})"
         hint = f"if it is Latin-1: iconv -f LATIN1 -t UTF-8 {where} > new.txt"
-        raise DatasetError(
-            f"{where} is not UTF-8 text: line {line} has the byte 0x{byte} ({fault.reason})", hint=hint
-        ) from fault
+        if is_surrogate(fault):
+            what, hint = SURROGATE, f"join the halves: python3 -c '{_JOIN}' < {where} > new.txt"
+        raise DatasetError(f"{where} is not UTF-8 text: line {line} has {what}", hint=hint) from fault
     if (at := body.find(b"\0")) >= 0:
         sentence = f"{where}, line {before + body.count(10, 0, at) + 1}: a NUL character; expected text"
-        raise DatasetError(sentence, hint=f"if it is UTF-16: iconv -f UTF-16LE -t UTF-8 {where} > new.txt")
+        kind = likely_utf_16(body)
+        convert = f"iconv -f {kind} -t UTF-8 {where} > new.txt" if kind else f"tr -d '\\000' < {where} > new.txt"
+        raise DatasetError(sentence, hint=convert)
     if found := _LONE_CR.search(body):
         line = before + body.count(b"\n", 0, found.start()) + 1
         sentence = f"{where}, line {line}: a CR without LF; lines end with LF or CRLF"
