@@ -6,6 +6,7 @@ Knows spelling only.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -40,10 +41,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'known: digits, faces'
     """
     names = sorted(set(known))
+    if twin := _in_another_form(name, names):
+        form = "NFC" if unicodedata.is_normalized("NFC", twin) else "NFD"
+        return (
+            f"did you mean {twin!a}? It has the same letters in another Unicode form, {form}: write them in that form"
+        )
     close = nearest(name, names)
     if close:
         return f"did you mean {' or '.join(map(short, close))}?"
     return f"known: {listed(names)}" if names else "none is known"
+
+
+def _in_another_form(name: str, names: Iterable[str]) -> str | None:
+    """The name that looks like this one and differs by Unicode form."""
+    if name.isascii():
+        return None
+    composed = unicodedata.normalize("NFC", name)
+    return next((each for each in names if each != name and unicodedata.normalize("NFC", each) == composed), None)
 
 
 def short(name: str) -> str:

@@ -69,6 +69,14 @@ def test_whole_numbers_are_in_their_own_order() -> None:
     assert in_order(["10", "9", "x"]) == ("10", "9", "x")
 
 
+def test_numbers_are_in_order_of_their_values() -> None:
+    assert in_order(["1", "-1", "-10", "0", "10", "2"]) == ("-10", "-1", "0", "1", "2", "10")
+    assert in_order(["10.0", "2.0", "-0.5", "1.25"]) == ("-0.5", "1.25", "2.0", "10.0")
+    assert in_order(["1", "01", "001", "0"]) == ("0", "001", "01", "1")
+    for names in (["1e3", "9"], ["+2", "10"], ["1_0", "9"], ["\u0661\u0660", "9"], ["1.", "10"], ["nan", "1"]):
+        assert in_order(names) == tuple(sorted(names))
+
+
 def test_declared_classes_may_be_folders_in_folders() -> None:
     assert found(classes=["a/x", "a/y", "b"])[1] == [0, 0, 1, 2]
     assert found(folder="a/", classes=["none", "y", "x"])[1] == [2, 2, 1]
@@ -94,6 +102,50 @@ def test_a_picture_beside_the_classes_is_an_error() -> None:
         found(paths=["a/1.png", "top.png"])
     with pytest.raises(DatasetError, match=r"train/top\.png lies in no folder"):
         found(paths=["train/a/1.png", "train/top.png"], splits=DIVIDED)
+
+
+@pytest.mark.parametrize(
+    ("paths", "said", "line", "hint"),
+    [
+        (
+            ["1.png", "2.png"],
+            {"classes": ["a", "b"]},
+            "1.png and 1 other picture lie in no folder that names its class; the classes are a, b",
+            "as a/1.png",
+        ),
+        (
+            ["a/1.png", "2.png"],
+            {},
+            "2.png lies in no folder that names its class, as others do",
+            "as a/2.png; or --labels",
+        ),
+        (
+            ["x/1.png", "x/a/1.png"],
+            {"folder": "x/"},
+            "x/1.png lies in no folder below 'x/' that names its class, as",
+            "as x/a/1.png",
+        ),
+        (
+            ["a/1.png"],
+            {"folder": "b/"},
+            "has no pictures below 'b/': it has no such folder",
+            "known: a/; --images . reads all",
+        ),
+        (["a/1.heic", "b/1.png"], {"folder": "a/"}, "has no pictures below 'a/': 1 .heic", "pictures end in .png"),
+        (["1.heic", "README"], {}, "dataset small has no pictures: 1 .heic, 1 without suffix", "pictures end in .png"),
+        (
+            ["Train/a/1.png"],
+            {"splits": DIVIDED},
+            "no pictures in the folders of its splits, train/, val/, test/",
+            "did you mean Train/",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(paths: list[str], said: dict[str, Any], line: str, hint: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        found(paths=paths, **said)
+    assert line in caught.value.message
+    assert hint in str(caught.value.hint)
 
 
 def test_a_folder_that_is_no_declared_class_is_an_error_that_says_what_to_edit() -> None:

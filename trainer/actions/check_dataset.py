@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trainer.actions.check_pictures import (
     ClassCount,
     check_pictures,
+    check_table,
     count_classes,
     describe_empty_classes,
 )
-from trainer.data.file_names import reason_to_leave_out
+from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.likeness import SPLIT_NAMES, likeness, split_options
 from trainer.data.npy import HEAD, ArrayHead, parse_head
 from trainer.data.parquet import Foot, foot_start, is_readable, read_foot
@@ -32,7 +33,7 @@ from trainer.data.splits import Listed as ListedSplit
 from trainer.data.text_files import count_lines
 from trainer.errors import DatasetError
 from trainer.store.folder import open_file
-from trainer.suggest import did_you_mean, listed, nearest, short
+from trainer.suggest import listed, nearest, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,7 +140,7 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     if missing := next((path for path in draft.reader.needed if path not in here), None):
         sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
-        hint = "--include-hidden publishes hidden files" if is_hidden else did_you_mean(missing, bodies.paths)
+        hint = "--include-hidden publishes hidden files" if is_hidden else _hint_for_file(missing, bodies.paths)
         raise DatasetError(sentence, hint=hint)
     _require_distinct(draft)
     notes = [*_unsaid(draft), *_unlike(draft, bodies), *_untrainable(draft)]
@@ -147,6 +148,8 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         _check_unread(draft.reader, draft, bodies)
         return Checked(samples=0, splits={}, notes=tuple(notes), is_unseen=True)
     look = _Look(draft, bodies)
+    if isinstance(draft.reader, Images) and (table := look.table(draft.reader)) is not None:
+        check_table(draft.reader, table, paths)
     layout = look.layout()
     if look.pictures and isinstance(draft.reader, Images):
         notes += check_pictures(look.pictures, paths, look.table(draft.reader), declared=draft)
@@ -159,6 +162,12 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         classes=classes,
         places=_places(layout, chosen, paths),
     )
+
+
+def _hint_for_file(missing: str, paths: Sequence[str]) -> str:
+    """The nearest files of the same suffix, if there are any: of a thousand pictures none is the table that is missing."""
+    suffix = missing[missing.rfind(".") :] if "." in missing else ""
+    return hint_for_path(missing, [path for path in paths if path.endswith(suffix)] or paths)
 
 
 def _require_distinct(draft: Draft) -> None:

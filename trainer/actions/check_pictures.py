@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.data.file_names import folded
 from trainer.data.labels import check_listed, parse_labels
-from trainer.data.pictures import SUFFIXES, Folders
+from trainer.data.likeness import SPLIT_NAMES
+from trainer.data.pictures import SUFFIXES, Folders, by_suffix
 from trainer.errors import DatasetError
 from trainer.suggest import listed, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.data.dataset import Described
     from trainer.data.pictures import Pictures
     from trainer.data.reader import Images
-
-_SHOWN: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def count_classes(pictures: Pictures, splits: Mapping[str, Sequence[int]]) -> tu
 
 
 def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str) -> None:
-    """Raise `DatasetError` for class names that are empty, stand twice, or are distinguished by case or Unicode form alone.
+    """Raise `DatasetError` for class names that are empty, stand twice, or differ by what a person does not see, or by case.
 
     Classes that differ by case alone may be meant, as `A` and `a` of letters: they can be declared.
     """
@@ -60,12 +59,22 @@ def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str)
         raise DatasetError(f"a class of {dataset} has an empty name: {_quoted(names)}", hint="--classes A,B")
     if padded := next((name for name in names if name != name.strip()), None):
         raise DatasetError(f"the class {padded!r} of {dataset} begins or ends with a blank", hint="remove the blank")
+    if odd := next(
+        (name for name in names if any(unicodedata.category(letter) in _UNPRINTED for letter in name)), None
+    ):
+        raise DatasetError(f"the class {odd!a} of {dataset} contains a control character", hint="remove it")
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DatasetError(f"the class {twice!r} of {dataset} is named twice", hint="name each class once")
     seen: dict[str, str] = {}
     for name in names:
-        if (before := seen.setdefault(folded(name), name)) is not name:
+        if (before := seen.setdefault(_seen(name), name)) is not name:
             _require_apart(before, name, are_declared=are_declared, dataset=dataset)
+
+
+def _seen(name: str) -> str:
+    """What a person sees of a name, whatever its case: invisible characters are left out, and all blanks are one."""
+    shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _VARIANTS)
+    return folded(" ".join(shown.split()))
 
 
 def _require_apart(before: str, name: str, *, are_declared: bool, dataset: str) -> None:
@@ -73,23 +82,50 @@ def _require_apart(before: str, name: str, *, are_declared: bool, dataset: str) 
         sentence = f"the classes {before!a} and {name!a} of {dataset} are one name in two Unicode forms"
         raise DatasetError(sentence, hint="rename one: both are written with the same letters")
     if not are_declared:
-        sentence = f"the classes {before!r} and {name!r} of {dataset} differ by upper and lower case alone"
+        by_case = folded(before) == folded(name)
+        what = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
+        how = "upper and lower case" if by_case else "blanks or invisible characters"
+        sentence = f"the classes {what} of {dataset} differ by {how} alone"
         raise DatasetError(sentence, hint="rename one; if both are meant, name all classes by --classes")
+
+
+def check_table(reader: Images, table: bytes, paths: Sequence[str]) -> None:
+    """Raise `DatasetError` for a line of the label table that names no picture of the folder."""
+    where = str(reader.labels)
+    check_listed(parse_labels(table, where=where), paths, suffixes=SUFFIXES, where=where)
 
 
 def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None, *, declared: Described) -> list[str]:
     """Report what of the folder the reader of pictures does not use. Raises `DatasetError` if a class would vanish by that."""
     reader: Images = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
-    if table is not None:
-        where = str(reader.labels)
-        check_listed(parse_labels(table, where=where), paths, suffixes=SUFFIXES, where=where)
     folders = Folders(reader, declared.splits)
     unread = [path for path in paths if not path.lower().endswith(SUFFIXES) and path != reader.labels]
     if table is None and pictures.classes != ("",):
         _require_pictures([path for path in unread if folders.read(path)], folders, pictures, declared=declared)
     outside = [path for path in paths if path.lower().endswith(SUFFIXES) and not folders.read(path)]
-    return [*_unread(unread, dataset=declared.name), *_outside(outside, reader, dataset=declared.name)]
+    return [
+        *_odd_classes(pictures.classes, reader.folder, dataset=declared.name),
+        *_unread(unread, dataset=declared.name),
+        *_outside(outside, reader, dataset=declared.name),
+    ]
+
+
+def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[str]:
+    """Report classes from which nothing can be learned, and classes that are called as splits are."""
+    if classes == ("",):
+        return [f"{dataset}: its pictures are of one class without a name; folders or --labels FILE.csv name classes"]
+    if len(classes) == 1:
+        return [f"{dataset}: its pictures are of one class, {short(classes[0])}"]
+    splits = {
+        name: next((split for split, words in SPLIT_NAMES.items() if name.lower() in words), "") for name in classes
+    }
+    if not all(splits.values()):
+        return []
+    ordered = sorted(splits, key=lambda name: list(SPLIT_NAMES).index(splits[name]))
+    options = " ".join(f"--split {splits[name]}={folder}{name}/" for name in ordered)
+    said = f"{dataset}: its classes are {listed(classes)}; if these are its splits"
+    return [f"{said}, type {options}: then classes are the folders below them"]
 
 
 def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Pictures, *, declared: Described) -> None:
@@ -104,7 +140,7 @@ def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Picture
         name = names[lost[0]]
         of_class = [path for path in lost if names[path] == name]
         sentence = (
-            f"folder {name!r} of {declared.name} has no picture that is read: {_by_suffix(of_class)}, as {of_class[0]}"
+            f"folder {name!r} of {declared.name} has no picture that is read: {by_suffix(of_class)}, as {of_class[0]}"
         )
         raise DatasetError(
             sentence, hint="convert its files to PNG, remove the folder, or name the classes: --classes A,B"
@@ -114,7 +150,7 @@ def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Picture
 def _unread(paths: Sequence[str], *, dataset: str) -> list[str]:
     if not paths:
         return []
-    return [f"{dataset}: left unread, because no picture: {_by_suffix(paths)}, as {short(paths[0])}"]
+    return [f"{dataset}: left unread, because no picture: {by_suffix(paths)}, as {short(paths[0])}"]
 
 
 def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]:
@@ -123,23 +159,6 @@ def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]
     where = f"outside {reader.folder}" if not paths[0].startswith(reader.folder) else "in no split's folder"
     pictures = "1 picture" if len(paths) == 1 else f"{len(paths):,} pictures"
     return [f"{dataset}: left unread: {pictures} {where}, as {short(paths[0])}"]
-
-
-def _by_suffix(paths: Iterable[str]) -> str:
-    """Count files by suffix.
-
-    >>> _by_suffix(["a/1.jfif", "a/2.JFIF", "README"])
-    '2 .jfif, 1 without suffix'
-    """
-    counts = Counter(_suffix(path) for path in paths)
-    shown = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in counts.most_common(_SHOWN)]
-    more = len(counts) - len(shown)
-    return ", ".join(shown) + (f" and {more} other suffixes" if more else "")
-
-
-def _suffix(path: str) -> str:
-    name = path.rpartition("/")[2].lower()
-    return short(name[name.rfind(".") :]) if "." in name[1:] else ""
 
 
 def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> list[str]:
@@ -181,3 +200,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 _LONGEST_ADVICE: Final = 200
+_UNPRINTED: Final = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, halves of characters, and ends of lines."""
+_VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""Characters that choose a glyph of the one before."""

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from trainer.data.listing import DAMAGED, RENAME
 from trainer.errors import ManifestError
 from trainer.paths import LONGEST_PART, path_fault
+from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 class FileNames:
@@ -90,6 +91,19 @@ def reason_to_leave_out(name: str, *, has_hidden: bool) -> str:
         return "of the system"
     is_hidden = name.startswith((".", "~$")) or name.endswith("~")
     return "hidden" if is_hidden and not has_hidden else ""
+
+
+def hint_for_path(path: str, known: Collection[str]) -> str:
+    r"""The hint for a path that none of the folder's files has: how it is spelled there, or the nearest ones.
+
+    >>> hint_for_path(r".\a\1.png", ["a/1.png"]), hint_for_path("/home/me/d/a/1.png", ["a/1.png"])
+    ('write a/1.png', 'write a/1.png')
+    """
+    parts = [part for part in path.strip(" \t'\"").replace("\\", "/").split("/") if part not in {"", "."}]
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    found = next((tail for tail in tails if tail != path and tail in known), None)
+    found = found or next((each for each in known if each.lower() == path.lower()), None)
+    return f"write {found}" if found else did_you_mean(path, known)
 
 
 def portable_fault(path: str) -> str | None:

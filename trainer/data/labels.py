@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from trainer.data.file_names import hint_for_path
 from trainer.errors import DatasetError
 from trainer.plain_text import decode_text
-from trainer.suggest import did_you_mean
+from trainer.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +66,7 @@ def check_listed(labels: Mapping[str, Label], known: Sequence[str], *, suffixes:
     for file, label in labels.items():
         if file not in files:
             raise DatasetError(
-                f"{where}, line {label.line}: {file!r} is not in the folder", hint=_hint_for_missing(file, known)
+                f"{where}, line {label.line}: {file!r} is not in the folder", hint=hint_for_path(file, files)
             )
         if not file.lower().endswith(suffixes):
             raise DatasetError(
@@ -72,23 +74,18 @@ def check_listed(labels: Mapping[str, Label], known: Sequence[str], *, suffixes:
             )
 
 
-def _hint_for_missing(file: str, known: Sequence[str]) -> str:
-    if "\\" in file:
-        return f"write / for \\: {file.replace(chr(92), '/')}"
-    return did_you_mean(file, known)
-
-
 def _rows(text: str, *, where: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the number of their line; blank lines are ignored."""
-    reader = csv.reader(io.StringIO(text), strict=True)
+    """Rows with the number of their first line; blank lines are ignored."""
+    reader, line = csv.reader(io.StringIO(text), strict=True), 1
     try:
         for row in reader:
-            if row:
-                yield reader.line_num, row
+            if len(row) > 1 or "".join(row).strip():
+                yield line, row
+            line = reader.line_num + 1
     except csv.Error as fault:
-        raise DatasetError(
-            f"{where}, line {reader.line_num}: not valid CSV: {fault}", hint='write a quotation mark in a value as ""'
-        ) from fault
+        lines = f"line {line}" if line == reader.line_num else f"lines {line} to {reader.line_num}"
+        hint = 'close every quotation mark; write one that is part of a value as ""'
+        raise DatasetError(f"{where}, {lines}: not valid CSV: {fault}", hint=hint) from fault
 
 
 def _check_header(header: list[str], *, where: str) -> None:
@@ -107,13 +104,16 @@ def _hint_for_header(header: list[str], missing: str) -> str:
     for delimiter, name in _OTHER_DELIMITERS.items():
         if delimiter in line:
             return f"separate the columns by commas, not by {name}"
-    near = next((name for name in header if name.strip().lower() in {missing, *_ALIKE[missing]}), None)
+    alike = (name for name in header if name.strip().lower() in {missing, *_ALIKE[missing]})
+    near = next(chain(alike, nearest(missing, header)), None)
     return f"rename the column {near!r} to {missing!r}" if near else "make its first line: file,class"
 
 
 def _check_row(row: list[str], header: list[str], *, at: str) -> None:
     if len(row) != len(header):
         hint = 'put a value that contains a comma between quotation marks: "a,b"'
+        if len(row) < len(header):
+            hint = "fill in the line, or remove it"
         values = "1 value" if len(row) == 1 else f"{len(row)} values"
         raise DatasetError(f"{at}: expected {len(header)} values, found {values}", hint=hint)
     for column in COLUMNS:

@@ -5,14 +5,17 @@ Knows names and tables. Refuses to look into a picture: Pillow does, where a sam
 
 from __future__ import annotations
 
+import re
 from array import array
+from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from trainer.data.labels import parse_labels
 from trainer.data.splits import Below
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean, short
+from trainer.suggest import counted, did_you_mean, listed, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +29,9 @@ SUFFIXES: Final = (
     *(".tga", ".icb", ".vda", ".vst", ".qoi"),
 )
 """Those of the formats that `trainer.training.readers.pixels` decodes, in lower case."""
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_SHOWN: Final = 6
+"""Suffixes that a message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,7 @@ def has_picture_suffix(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
-def find_pictures(reader: Images, paths: Iterable[str], table: bytes | None, *, declared: Described) -> Pictures:
+def find_pictures(reader: Images, paths: Sequence[str], table: bytes | None, *, declared: Described) -> Pictures:
     """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`. Raises `DatasetError`.
 
     Pictures that lie in no folder, and that no table labels, have one class without a name.
@@ -50,25 +56,69 @@ def find_pictures(reader: Images, paths: Iterable[str], table: bytes | None, *, 
     folders = Folders(reader, declared.splits)
     files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
     if not files:
-        sentence = f"dataset {declared.name} has no pictures below {reader.folder or 'its folder'!r}"
-        raise DatasetError(sentence, hint=f"pictures end in {', '.join(SUFFIXES)}")
+        raise _no_pictures(reader, paths, declared=declared)
     names = folders.classes(files, set(reader.classes)) if table is None else _of_table(reader, files, table)
     if table is None and "" in names and len({*names, *reader.classes}) > 1:
-        sentence = f"{files[names.index('')]} lies in no folder that names its class, as others do"
-        raise DatasetError(sentence, hint="--labels FILE, or move it")
+        raise _no_class(files, names, folders, reader.classes)
     return _numbered(files, names, reader.classes or in_order(names), dataset=declared.name)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names in the order of their numbers: by value if all are whole numbers, otherwise by code points.
+    """Class names in the order of their numbers: by value if all are decimal numbers, otherwise by code points.
 
-    >>> in_order(["10", "9", "0"]), in_order(["b10", "b9"])
-    (('0', '9', '10'), ('b10', 'b9'))
+    >>> in_order(["10", "9", "-1"]), in_order(["b10", "b9"])
+    (('-1', '9', '10'), ('b10', 'b9'))
     """
     found = sorted(set(names))
-    if all(name.isascii() and name.isdigit() for name in found):
-        found.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name))
+    if all(_NUMBER.fullmatch(name) for name in found):
+        found.sort(key=Decimal)
     return tuple(found)
+
+
+def by_suffix(paths: Iterable[str]) -> str:
+    """Count files by suffix.
+
+    >>> by_suffix(["a/1.jfif", "a/2.JFIF", "README"])
+    '2 .jfif, 1 without suffix'
+    """
+    counts = Counter(_suffix(path) for path in paths)
+    shown = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in counts.most_common(_SHOWN)]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} other suffixes" if more else "")
+
+
+def _suffix(path: str) -> str:
+    name = path.rpartition("/")[2].lower()
+    return short(name[name.rfind(".") :]) if "." in name[1:] else ""
+
+
+def _no_pictures(reader: Images, paths: Sequence[str], *, declared: Described) -> DatasetError:
+    """The error for a reader that finds no picture: is its folder missing, are the splits' folders, or are the files no pictures?"""
+    folder, below = reader.folder, [path for path in paths if path.startswith(reader.folder)]
+    known = {path[: path.rfind("/") + 1] for path in paths} - {""}
+    sentence = f"dataset {declared.name} has no pictures" + (f" below {folder!r}" if folder else "")
+    if not below:
+        return DatasetError(
+            f"{sentence}: it has no such folder", hint=f"{did_you_mean(folder, known)}; --images . reads all"
+        )
+    if not any(map(has_picture_suffix, below)):
+        return DatasetError(f"{sentence}: {by_suffix(below)}", hint=f"pictures end in {', '.join(SUFFIXES)}")
+    prefixes = [split.prefix for split in declared.splits.values() if isinstance(split, Below)]
+    sentence = f"{sentence} in the folders of its splits, {listed(prefixes)}"
+    return DatasetError(sentence, hint=did_you_mean(prefixes[0], known))
+
+
+def _no_class(files: Sequence[str], names: Sequence[str], folders: Folders, classes: Sequence[str]) -> DatasetError:
+    """The error for pictures that lie in no folder of a class, though there are classes."""
+    first, count = files[names.index("")], names.count("")
+    which = f"{first} lies" if count == 1 else f"{first} and {counted(count - 1, 'other picture')} lie"
+    base = folders.base(first)
+    below = f" below {base!r}" if base else ""
+    others = ", as others do" if any(names) else f"; the classes are {listed(classes)}"
+    hint = f"move each into the folder of its class, as {base}{next(filter(None, (*classes, *names)))}/{first[len(base) :]}"
+    return DatasetError(
+        f"{which} in no folder{below} that names its class{others}", hint=f"{hint}; or --labels FILE.csv"
+    )
 
 
 class Folders:
@@ -120,8 +170,9 @@ def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ..
             f"{files[names.index(stranger)]} of dataset {dataset} is of class {short(stranger)!r}, which is not one of its "
             f"{len(classes)} classes"
         )
-        add = f"to add it, write it behind the others in `classes` of datasets/{dataset}.toml"
-        raise DatasetError(sentence, hint=f"{did_you_mean(stranger, classes)}; {add}")
+        near = did_you_mean(stranger, classes).rstrip("?")
+        add = f"to add it, write it behind the others, in --classes or in `classes` of datasets/{dataset}.toml"
+        raise DatasetError(sentence, hint=f"{near}; {add}")
     return Pictures(files=files, labels=array("q", map(numbers.__getitem__, names)), classes=classes)
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag
 
+from trainer.data.file_names import hint_for_path
 from trainer.data.reader import InnerPath, Prefix
 from trainer.document import Document
 from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.suggest import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -158,8 +159,11 @@ def _chosen(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequenc
         case Listed(files=files):
             numbers = {path: number for number, path in enumerate(layout.files)}
             if missing := next((path for path in files if path not in numbers), None):
-                sentence = f"split {name!r} of {dataset} names {missing!r}, of which its reader makes no sample"
-                raise DatasetError(sentence, hint=did_you_mean(missing, numbers))
+                sentence = f"split {name!r} of {dataset} names {short(missing)!r}, of which its reader makes no sample"
+                hint = (
+                    "a list has no comments: remove the line" if missing[0] == "#" else hint_for_path(missing, numbers)
+                )
+                raise DatasetError(sentence, hint=hint)
             return _of_files(sorted(numbers[path] for path in files), layout)
 
 

@@ -112,6 +112,9 @@ def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
             (),
             r"classes 'cafe\u0301' and 'caf\xe9' of small are one name in two Unicode forms",
         ),
+        (("a", "a\u200b"), (), r"classes 'a' and 'a\u200b' of small differ by blanks or invisible characters alone"),
+        (("a b", "a\u00a0b"), (), r"classes 'a b' and 'a\xa0b' of small differ by blanks or invisible characters"),
+        (("\u2764", "\u2764\ufe0f"), (), "differ by blanks or invisible characters alone"),
         (("a", "b"), ("--classes", "a,b,a"), "the class 'a' of small is named twice"),
         (("a", "b"), ("--classes", "a,,b"), "a name is empty"),
         (("a", "b"), ("--classes", ""), "--classes: found an empty word"),
@@ -132,11 +135,46 @@ def test_letters_that_differ_by_case_can_be_declared(typed: Type) -> None:
     assert (code, declared()["reader"]["classes"]) == (0, ["A", "a", "b"])
 
 
+def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) -> None:
+    for name in (b'"a\nb"', b"a\x1b[31m", "a\u2028".encode()):
+        files = {"1.png": b"1", "l.csv": b"file,class\n1.png," + name + b"\n"}
+        code, out, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
+        assert (code, out, "\x1b" in err) == (44, "", False)
+        assert "of small contains a control character" in err or "begins or ends with a blank" in err
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("a",), "small: its pictures are of one class, a\n"),
+        (("",), "small: its pictures are of one class without a name; folders or --labels FILE.csv name classes\n"),
+        (
+            ("train", "Validation", "test"),
+            "small: its classes are Validation, test, train; if these are its splits, type --split train=train/",
+        ),
+    ],
+)
+def test_classes_that_were_hardly_meant_are_reported(typed: Type, folders: tuple[str, ...], said: str) -> None:
+    files = [f"{folder}/{number}.png".lstrip("/") for folder in folders for number in range(3)]
+    code, _, err = publish(typed, files, "--split", "train=0%:100%")
+    assert (code, said in err) == (0, True)
+
+
 def test_a_label_table_in_another_encoding_merges_no_classes(typed: Type) -> None:
     files = {"1.png": b"1", "2.png": b"2", "l.csv": b"file,class\n1.png,caf\xe9\n2.png,caf\xe8\n"}
     code, out, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
     assert (code, out) == (40, "")
     assert "l.csv, line 2: expected UTF-8 text, found the byte 0xe9" in err
+
+
+def test_a_line_that_spells_a_picture_otherwise_is_named_before_the_picture_that_it_leaves_out(typed: Type) -> None:
+    files = {"a.png": b"1", "b.png": b"2", "l.csv": b"file,class\n./a.png,x\nb.png,y\n"}
+    code, _, err = publish(typed, files, "--labels", "l.csv", "--split", "train=0%:100%")
+    assert (code, "l.csv, line 2: './a.png' is not in the folder\n  -> write a.png\n" in err) == (44, True)
+    code, _, err = publish(typed, {"l.csv": b"file,class\nb.png,y\n"}, "--labels", "l.csv", "--split", "train=0%:100%")
+    assert (code, "l.csv has no line for a.png\n" in err) == (44, True)
+    code, _, err = publish(typed, [], "--labels", "labels.csv", "--split", "train=0%:100%")
+    assert "needs 'labels.csv', which is not in the folder\n  -> did you mean l.csv?\n" in err
 
 
 def test_a_table_that_is_missing_among_many_files_gives_a_short_hint(typed: Type) -> None:
