@@ -170,6 +170,10 @@ def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:
         ({"training": [0, 8], "valid": [8, 10]}, "did you mean train for training and val for valid?"),
         ({"train": [0, 8], "dev": [8, 10]}, "missing: val, test; it has dev; did you mean val for dev?"),
         ({"tran": [0, 8]}, "missing: train, val, test; it has tran; did you mean train for tran?"),
+        (
+            {"training": [0, 6], "validation": [6, 8], "eval": [8, 10]},
+            "did you mean train for training and val for validation?",
+        ),
         ({"train": [0, 10]}, "training needs the splits train, val and test; missing: val, test"),
         ({"train": [0, 8], "val": [8, 9], "test": [9, 10], "extra": [0, 1]}, ""),
     ],

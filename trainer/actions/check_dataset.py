@@ -33,7 +33,7 @@ from trainer.data.splits import Listed as ListedSplit
 from trainer.data.text_files import count_lines
 from trainer.errors import DatasetError
 from trainer.store.folder import open_file
-from trainer.suggest import listed, nearest, short
+from trainer.suggest import counted, listed, nearest, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -243,7 +243,10 @@ def _untrainable(draft: Draft) -> list[str]:
     missing = [name for name in SPLIT_NAMES if name not in draft.splits]
     if not draft.splits or not missing:
         return []
-    meant = {name: _meant(name, missing) for name in draft.splits if name not in SPLIT_NAMES}
+    meant: dict[str, str] = {}
+    for name in draft.splits:
+        if name not in SPLIT_NAMES:
+            meant[name] = _meant(name, [split for split in missing if split not in meant.values()])
     did = " and ".join(f"{near} for {short(name)}" for name, near in meant.items() if near)
     others = f"; it has {listed(meant)}" if meant else ""
     advice = f"; did you mean {did}?" if did else ""
@@ -260,7 +263,9 @@ def _meant(name: str, missing: Sequence[str]) -> str:
 
 def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
     pairs = ((one, other, _in_common(chosen[one], chosen[other])) for one, other in combinations(chosen, 2))
-    return [f"splits {one} and {other} have {common:,} samples in common" for one, other, common in pairs if common]
+    return [
+        f"splits {one} and {other} have {counted(common, 'sample')} in common" for one, other, common in pairs if common
+    ]
 
 
 def _in_common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -179,14 +179,11 @@ def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
     (most, (many, _)), (fewest, (few, first)) = ordered[0], ordered[-1]
     example = first if few == 1 else f"the first is {first}"
     said = f"{field!r} is {list(most)} in {many:,} and {list(fewest)} in {few:,} ({example})"
+    dtype = next(iter(seen.field(field).values())).dtype
+    differ = f"--sample '{field}={dtype}[{most[0]},any,any]', and `--batch-size 1` or a reader of your own"
     size = "x".join(map(str, most[-2:]))
-    hint = f"publish with --size {size} --resize crop (or pad, or stretch); {_DIFFER}"
+    hint = f"publish with --size {size} --resize crop (or pad, or stretch); if they are meant to differ: {differ}"
     raise DatasetError(f"samples of {dataset} differ in shape: {said}", hint=hint)
-
-
-_DIFFER: Final = (
-    "if they are meant to differ: --sample image=float32[3,any,any], and `--batch-size 1` or a reader of your own"
-)
 
 
 def require_publishable(seen: Inspection, described: Described) -> None:

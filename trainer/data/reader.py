@@ -6,7 +6,7 @@ published (`trainer.actions.check_dataset`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PositiveInt, model_validator
 
@@ -41,6 +41,8 @@ InnerPath = Annotated[str, AfterValidator(_path)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 """What the paths of some files begin with: `train/`."""
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
+MOST_PIXELS: Final = 64_000_000
+"""Of one picture: checked before it is decoded, and of the size that a reader brings pictures to."""
 Length = PositiveInt | Literal["any"]
 
 
@@ -123,6 +125,8 @@ class Images(Document):
     def _options_that_fit_together(self) -> Images:
         if self.resize and self.size is None:
             raise ValueError("resize needs size")
+        if self.size and self.size[0] * self.size[1] > MOST_PIXELS:
+            raise ValueError(f"size has more than {MOST_PIXELS:,} pixels")
         if self.fill and self.resize != "pad":
             raise ValueError("fill is what resize = 'pad' adds; it needs that resize")
         if self.alpha and self.mode == "RGBA":

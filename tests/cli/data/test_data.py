@@ -242,7 +242,21 @@ def test_readers_and_splits_are_declared_as_typed(
         (("small", "--images", ".", "--size", "0x8"), 2, "--size: expected HEIGHTxWIDTH in pixels, found '0x8'"),
         (("small", "--images", ".", "--size", "8x8", "--resize"), 2, "--resize: expected one argument"),
         (("small", "--images", ".", "--resize", "squeeze"), 2, "known: crop, fit, pad, stretch"),
-        (("small", "--images", ".", "--resize", "crop"), 40, "resize needs size"),
+        (("small", "--images", ".", "--resize", "crop"), 2, "--resize crop has no effect without --size"),
+        (("small", "--images", ".", "--fill", "1"), 2, "--fill 1 has no effect without --resize pad"),
+        (
+            ("small", "--images", ".", "--alpha", "drop", "--mode", "RGBA"),
+            2,
+            "--alpha drop has no effect with --mode RGBA",
+        ),
+        (("small", "--images", ".", "--size", "9000x9000"), 2, "--size 9000x9000: expected at most 64,000,000 pixels"),
+        (
+            ("small", "--images", ".", "--size", "9" * 99 + "x9"),
+            2,
+            "--size: expected HEIGHTxWIDTH in pixels, found '99",
+        ),
+        (("small", "--split", "train=0:6", "--split-seed", "4"), 2, "--split-seed has no effect without a part in %"),
+        (("small", "--split", "train=0%:9%", "--split-seed=-1"), 2, "expected a whole number from 0 on, found '-1'"),
         (("small", "--size", "8x8"), 2, "--size has no effect without --images"),
         (("small", "--text", "a.txt", "--window", "2", "--white", "255"), 2, "--white has no effect without --images"),
         (("small", "--sample", "x=float31"), 40, "float31"),
@@ -257,6 +271,36 @@ def test_what_is_said_about_a_folder_is_checked(
     assert line in err
     assert "^[" not in err
     assert not any((tmp_path / "store").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--images", "{source}"), "expected a path inside {source} (a part is '')\n  -> type --images .\n"),
+        (("--images", "{source}/images"), "  -> type --images images\n"),
+        (("--images", "images/../images"), "(a part is '..')\n"),
+        (("--images", ".."), "--images ..: expected a path inside {source} (a part is '..')\n  -> copy it into"),
+        (("--images", ".", "--labels", "{source}/a.txt"), "  -> type --labels a.txt\n"),
+        (("--array", "x={source}/a.npy"), "  -> type --array x=a.npy\n"),
+        (("--lines", "{source}/a.txt"), "  -> type --lines a.txt\n"),
+        (
+            ("--lines", "/elsewhere/a.txt"),
+            "  -> copy it into {source}; a version holds every file that its reader needs\n",
+        ),
+        (("--column", "x=y", "--table", "{source}/t.parquet"), "  -> type --table t.parquet\n"),
+    ],
+)
+def test_a_path_outside_the_folder_is_an_error_with_the_path_to_type(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], line: str
+) -> None:
+    source = str(tmp_path / "source")
+    code, _, err = reprise("publish", "small", source, *(word.format(source=source) for word in words))
+    assert (code, line.format(source=source) in err) == (2, True), err
+
+
+def test_a_path_may_begin_with_a_dot_and_a_slash(reprise: Type, tmp_path: Path) -> None:
+    code, _, _ = reprise("publish", "small", str(tmp_path / "source"), "--lines", "./a.txt")
+    assert (code, 'file = "a.txt"' in (tmp_path / "datasets/small.toml").read_text()) == (0, True)
 
 
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> list[list[str]]:

@@ -38,6 +38,17 @@ def test_every_form_is_read(word: str, declared: object) -> None:
         ("150%", "expected rows as 0:800", "0%:150%"),
         (":80", "expected rows as 0:800", "train=0:80"),
         ("train", "expected rows as 0:800", "--split train=train/"),
+        ("a/*.png", "expected rows as 0:800", "(cd DIR && ls a/*.png) > train.txt, then --split train=@train.txt"),
+        ("0-10", "expected rows as 0:800", "as --split train=0:10"),
+        ("5..10", "expected rows as 0:800", "as --split train=5:10"),
+        ("10:", "expected rows as 0:800", "--split train=10:END"),
+        ("0.8", "expected rows as 0:800", "in percent, as --split train=0%:80%"),
+        ("0:0.8", "expected rows as 0:800", "in percent, as --split train=0%:80%"),
+        ("80:100%", "expected rows as 0:800", "as --split train=80%:100%"),
+        ("@", "expected rows as 0:800", "name the file that lists them: --split train=@FILE"),
+        ("/home/d/a/", "expected a folder inside the one that is published (a part is '')", "as --split train=train/"),
+        ("../a/", "expected a folder inside the one that is published (a part is '..')", "as --split train=train/"),
+        ("./", "expected a folder", "of all samples: --split train=0%:100%"),
         *((word, "expected rows as 0:800, a part as 0%:80%, a folder as train/", "") for word in ("-10:", "0%:", ":")),
         *(
             (word, "expected rows as 0:800", "")
@@ -83,6 +94,10 @@ def test_lists_that_editors_write_are_read(tmp_path: Path, raw: bytes) -> None:
         (b"caf\xe9\n", "line 1: expected UTF-8 text, found the byte 0xe9"),
         (b"a\\b.png\n", "contains a backslash"),
         (b"\n\n", "lists no files"),
+        (b"a.png\n/home/d/b.png\n", "line 2: '/home/d/b.png' is no path inside the dataset (a part is '')"),
+        (b"../b.png\n", "line 1: '../b.png' is no path inside the dataset (a part is '..')"),
+        (b"a.png\x1b[31m\n", r"line 1: 'a.png\x1b[31m' is no path inside the dataset (a control character)"),
+        (b"a/\n", "line 1: 'a/' is a folder; expected a file"),
     ],
 )
 def test_a_list_that_is_not_plain_is_an_error(tmp_path: Path, raw: bytes, said: str) -> None:

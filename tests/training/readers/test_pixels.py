@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.training.readers.picture_files import bmp, gif, png, saved, tiff
-from trainer.data.reader import Images
+from trainer.data.reader import MOST_PIXELS, Images
 from trainer.errors import DatasetError
-from trainer.training.readers.pixels import MOST_PIXELS, decode_pixels
+from trainer.training.readers.pixels import decode_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared
 from trainer.cli.data.class_table import class_table
+from trainer.cli.data.image_words import OPTIONS as OF_IMAGES
+from trainer.cli.data.image_words import parse_images
+from trainer.cli.data.inner_paths import inner_path
 from trainer.cli.data.inspect import inspector
 from trainer.cli.data.split_words import pair as _pair
 from trainer.cli.data.split_words import parse_split
@@ -34,9 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OF_IMAGES: Final = ("size", "resize", "fill", "mode", "pixels", "white", "alpha", "frames", "classes", "labels")
-"""Options that say how pictures are read."""
-_OF_READER: Final = {**dict.fromkeys(_OF_IMAGES, "images"), **dict.fromkeys(("window", "stride"), "text")}
+_OF_READER: Final = {**dict.fromkeys(OF_IMAGES, "images"), **dict.fromkeys(("window", "stride"), "text")}
 """Options, and the option without which each has no effect."""
 _SAID: Final = ("licence", "source", "splits", "reader", "sample", "allow_nan", "twin")
 
@@ -55,7 +56,7 @@ def describe(publish: Verb) -> None:
         help="samples of the split NAME: rows as 0:800; a lasting part as 0%%:80%%; a folder's files as train/; the files that a "
         "text file lists, as @FILE; repeat it",
     )
-    add("--split-seed", metavar="N", type=int, default=0, help="another lasting choice for parts given in %%")
+    add("--split-seed", metavar="N", type=_seed, help="another lasting choice for parts given in %%")
     add("--array", metavar="FIELD=FILE", action="append", help="a sample's FIELD is a row of FILE (.npy); repeat it")
     add(
         "--images",
@@ -124,6 +125,12 @@ def _folder(word: str) -> Path:
     return Path(word)
 
 
+def _seed(word: str) -> int:
+    if not word.isascii() or not word.isdigit():
+        raise ArgumentTypeError(f"expected a whole number from 0 on, found {word!r}")
+    return int(word)
+
+
 def publish(words: Namespace, places: Places) -> int:
     """Check, upload, name, declare."""
     require_name(words.name)
@@ -168,7 +175,9 @@ def _draft(words: Namespace, before: Dataset | None) -> Draft:
     said: dict[str, Any] = {} if before is None else before.model_dump(include=set(_SAID))
     said |= {key: getattr(words, key) for key in ("licence", "source") if getattr(words, key)}
     if words.split:
-        said["splits"] = _once(words.split, partial(parse_split, seed=words.split_seed))
+        said["splits"] = _once(words.split, partial(parse_split, seed=words.split_seed or 0))
+    if words.split_seed is not None and not any(word.endswith("%") for word in words.split or ()):
+        raise UsageError("--split-seed has no effect without a part in %", hint="as --split train=0%:80%")
     if words.sample:
         said["sample"] = _once(words.sample, _typed)
     if words.allow_nan:
@@ -207,19 +216,19 @@ def _reader(words: Namespace) -> dict[str, Any] | None:
         )
     match chosen:
         case ["array"]:
-            return {"kind": "arrays", "fields": _once(words.array, lambda word: _pair(word, "FIELD=FILE"))}
+            return {"kind": "arrays", "fields": _once(words.array, partial(_array, folder=words.folder))}
         case ["images"]:
-            return _images(words)
+            return parse_images(words)
         case ["column"]:
             return {"kind": "table", "files": _tables(words), "fields": _once(words.column, _column)}
         case ["lines"]:
-            return {"kind": "lines", "file": _one_or_more(words.lines, "--lines")}
+            return {"kind": "lines", "file": _one_or_more(words, "lines")}
         case ["text"]:
             if words.window is None:
                 raise UsageError("--text needs --window", hint="how many bytes a sample has, as --window 128")
             return {
                 "kind": "text",
-                "file": _one_or_more(words.text, "--text"),
+                "file": _one_or_more(words, "text"),
                 "window": words.window,
                 "stride": words.stride,
             }
@@ -234,39 +243,13 @@ def _reader(words: Namespace) -> dict[str, Any] | None:
 def _tables(words: Namespace) -> list[str]:
     """The Parquet files that are named, or all of the folder."""
     if words.table:
-        return _distinct(words.table, "--table")
+        return _distinct(words, "table")
     paths = SourceFolder(root=words.folder, has_hidden=words.include_hidden).paths()
     if found := [path for path in paths if path.endswith(".parquet")]:
         return found
     text = next((path for path in paths if path.endswith((".csv", ".tsv"))), None)
     hint = f"{text} is text: write it as Parquet, as pandas.read_csv(..).to_parquet(..) does" if text else None
     raise DatasetError(f"{words.folder} has no .parquet file, from which --column is read", hint=hint)
-
-
-def _images(words: Namespace) -> dict[str, Any]:
-    folder = words.images.strip("/").removeprefix("./")
-    given = {"dtype" if name == "pixels" else name: getattr(words, name) for name in _OF_IMAGES}
-    given["size"] = _size(words.size)
-    return {
-        "kind": "images",
-        "folder": "" if folder in {"", "."} else f"{folder}/",
-        **{key: value for key, value in given.items() if value is not None},
-        "classes": [] if words.classes is None else _class_names(words.classes),
-    }
-
-
-def _size(word: str | None) -> list[str] | None:
-    """Height and width."""
-    if word is not None and not re.fullmatch(r"[1-9]\d*[xX][1-9]\d*", word):
-        raise UsageError(f"--size: expected HEIGHTxWIDTH in pixels, found {word!r}", hint="as --size 48x64")
-    return None if word is None else word.lower().split("x")
-
-
-def _class_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if "" in names:
-        raise UsageError(f"--classes {short(text)!r}: a name is empty", hint="as --classes cat,dog")
-    return names
 
 
 def _column(word: str) -> tuple[str, dict[str, Any]]:
@@ -287,14 +270,21 @@ def _typed(word: str) -> tuple[str, dict[str, Any]]:
     return field, {"dtype": found[1], "shape": shape}
 
 
-def _one_or_more(words: list[str], option: str) -> str | list[str]:
-    return words[0] if len(words) == 1 else _distinct(words, option)
+def _array(word: str, *, folder: Path) -> tuple[str, str]:
+    field, file = _pair(word, "FIELD=FILE")
+    return field, inner_path(file, folder=folder, before=f"--array {field}=")
 
 
-def _distinct(files: list[str], option: str) -> list[str]:
+def _one_or_more(words: Namespace, option: str) -> str | list[str]:
+    files = _distinct(words, option)
+    return files[0] if len(files) == 1 else files
+
+
+def _distinct(words: Namespace, option: str) -> list[str]:
     """Files that are named once each: one that is named twice would count twice."""
+    files = [inner_path(word, folder=words.folder, before=f"--{option} ") for word in getattr(words, option)]
     if twice := next((file for at, file in enumerate(files) if file in files[:at]), None):
-        raise UsageError(f"{option} {short(twice)} is given twice", hint="remove one of them")
+        raise UsageError(f"--{option} {short(twice)} is given twice", hint="remove one of them")
     return files
 
 

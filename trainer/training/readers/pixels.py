@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trainer.data.reader import MOST_PIXELS
 from trainer.errors import DatasetError
 from trainer.training.readers.bmp import fourth_bytes_differ, grays_of_palette
 from trainer.training.readers.foreign import found_format
@@ -24,8 +25,6 @@ from trainer.training.readers.wide import FORMATS, PictureError, WideValues, no_
 if TYPE_CHECKING:
     from trainer.data.reader import Images
 
-MOST_PIXELS: Final = 64_000_000
-"""Of one picture: checked before it is decoded."""
 _ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
