@@ -51,10 +51,18 @@ def test_two_unicode_forms_are_shown_by_their_escapes() -> None:
     [
         *((name, "of the system") for name in (".DS_Store", "._1.png", "Thumbs.db", "desktop.ini", "__MACOSX")),
         *((name, "of the system") for name in (".ipynb_checkpoints", "__pycache__", ".nfs0000a1", "Icon\r")),
+        *((name, "of the system") for name in ("@eaDir", "#recycle", "@Recycle", "#snapshot", "$RECYCLE.BIN")),
         *((name, "hidden") for name in (".git", ".keep", "a~", "~$a.docx")),
-        *((name, "") for name in ("a.png", "_", "cache", "a.b", "ds_store", "nfs1")),
+        *((name, "") for name in ("a.png", "_", "cache", "a.b", "ds_store", "nfs1", "#1.png", "recycle")),
     ],
 )
 def test_hidden_files_and_what_systems_leave_are_distinguished(name: str, reason: str) -> None:
     assert reason_to_leave_out(name, has_hidden=False) == reason
     assert reason_to_leave_out(name, has_hidden=True) == ("" if reason == "hidden" else reason)
+
+
+def test_a_name_that_is_not_utf_8_is_shown_by_its_bytes() -> None:
+    with pytest.raises(ManifestError) as caught:
+        check_paths([b"a/caf\xe9.png".decode(errors="surrogateescape")])
+    assert caught.value.message == r"file 'a/caf\xe9.png': its name is not UTF-8"
+    assert "convmv -r -f latin1 -t utf8" in str(caught.value.hint)

@@ -42,6 +42,16 @@ def test_hidden_files_are_kept_on_request_and_litter_never(tmp_path: Path) -> No
     assert [each.reason for each in listed.left_out] == ["of the system"]
 
 
+def test_folders_without_files_are_reported(tmp_path: Path) -> None:
+    fill(tmp_path, {"a/1.png": b"1", "c/.DS_Store": b"", "d/e/1.png": b"1"})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "f/g").mkdir(parents=True)
+    listed = SourceFolder(root=tmp_path).listed()
+    assert listed.paths == ["a/1.png", "d/e/1.png"]
+    found = {each.reason: (each.count, each.example) for each in listed.left_out}
+    assert found == {"empty": (3, "b/"), "of the system": (1, "c/.DS_Store")}
+
+
 @pytest.mark.parametrize("kind", ["named pipe", "socket", "device"])
 def test_what_is_no_file_is_an_error_by_name_and_never_waited_for(tmp_path: Path, kind: str) -> None:
     fill(tmp_path, {"a": b"a"})

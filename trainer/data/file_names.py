@@ -60,7 +60,9 @@ def check_paths(paths: Sequence[str]) -> None:
         try:
             encoded = path.encode()
         except UnicodeEncodeError as fault:
-            raise ManifestError(f"file {path!r}: not UTF-8", hint=RENAME) from fault
+            shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            hint = f"{RENAME}; if it is Latin-1: convmv -r -f latin1 -t utf8 --notest DIR"
+            raise ManifestError(f"file '{shown}': its name is not UTF-8", hint=hint) from fault
         names.add(encoded)
         above, _, name = path.rpartition("/")
         if above != folder:
@@ -170,11 +172,11 @@ def folded(path: str) -> str:
 _LITTER: Final = re.compile(
     r"\.DS_Store|\._.*|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|__MACOSX|Icon\r"
     r"|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|\.nfs[0-9a-f]+|@eaDir|lost\+found"
-    r"|\.ipynb_checkpoints|__pycache__",
+    r"|[#@]recycle|[#@]snapshot|\.ipynb_checkpoints|__pycache__",
     re.IGNORECASE | re.DOTALL,
 )
 """Names that operating systems, file servers, notebooks and Python leave in folders: never part of a dataset."""
-_ODD: Final = re.compile(r"[.~$@_IiTtEeDdSsLl]")
+_ODD: Final = re.compile(r"[.~$@#_IiTtEeDdSsLl]")
 """How the names begin of which some are left out."""
 _RESERVED: Final = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
 """How the names begin that Windows gives to devices."""

@@ -193,7 +193,7 @@ class _Walk:
         """List this folder, which ends with a slash, and those in it."""
         folders = [below]
         while folders:
-            below = folders.pop()
+            below, before = folders.pop(), len(self.paths) + len(folders)
             try:
                 with os.scandir(self.root / below) as entries:
                     for entry in entries:
@@ -203,6 +203,8 @@ class _Walk:
                             folders.append(f"{below}{name}/")
             except OSError as fault:
                 raise _unreadable(fault.filename or self.root / below, fault) from fault
+            if below and len(self.paths) + len(folders) == before:
+                self.left_out.setdefault("empty", []).append(below)
 
     def _is_folder(self, entry: os.DirEntry[str], below: str) -> bool:
         """Take an entry if it is a file or is left out; otherwise say that it is a folder."""
