@@ -84,6 +84,9 @@ def test_short_values_and_other_texts_stay() -> None:
         ("AWS_ACCESS_KEY_ID", False),
         ("PATH", False),
         ("MONKEY", False),
+        ("MYSQL_PWD", True),
+        ("PWD", False),
+        ("OLDPWD", False),
     ],
 )
 def test_variables_of_secrets_are_known_by_name(name: str, *, secret: bool) -> None:

@@ -21,6 +21,9 @@ SHORTEST: Final = 8
 """Characters: a shorter value would be found in many words."""
 _NAMES: Final = re.compile(r"(?i)(^|_)(key|pat|pwd|dsn)(_|$)|token|secret|passw|credential|apikey")
 
+_FOLDERS: Final = {"PWD", "OLDPWD"}
+"""The shell's current folder and the one before, which stand in every path that is printed."""
+
 
 class Redactor:
     """Replaces the values that it was given by the names of their secrets."""
@@ -64,7 +67,7 @@ def is_secret_name(name: str) -> bool:
     >>> is_secret_name("AWS_SECRET_ACCESS_KEY"), is_secret_name("AWS_ACCESS_KEY_ID"), is_secret_name("KEYBOARD")
     (True, False, False)
     """
-    return _NAMES.search(name) is not None and not name.lower().endswith("_id")
+    return _NAMES.search(name) is not None and not name.lower().endswith("_id") and name not in _FOLDERS
 
 
 def _encodings(value: str) -> Iterator[str]:
