@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder
 from tests.training.test_data import declared
-from trainer.training.figures.picture import _counted, _font, _in_turn, _width, _wrapped, picture_of
+from trainer.training.figures.picture import (
+    Row,
+    _counted,
+    _font,
+    _in_turn,
+    _width,
+    _wrapped,
+    class_text,
+    drawn,
+    numbered_note,
+    picture_of,
+)
 from trainer.training.readers.folder import Folder
 
 FONT_FILE = "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc"
@@ -34,7 +47,7 @@ def test_every_class_is_shown_and_counted() -> None:
     """Samples that are sorted by class show all classes all the same, by their names."""
     labels = [0] * 40 + [1] * 20 + [2]
     assert _in_turn(labels) == [0, 40, 60, 1, 41, 2, 42, 3]
-    assert _counted(labels, ("cats", "dogs", "")) == "cats 40, dogs 20, 2 1"
+    assert _counted(labels, ("cats", "dogs", "")) == "cats (40), dogs (20), 2 (1)"
     assert _counted(range(100), ()) == "100 classes, 1 to 1 of each"
 
 
@@ -54,6 +67,33 @@ def test_a_caption_stays_inside_its_cell(text: str) -> None:
 def test_every_letter_of_a_class_name_is_drawn() -> None:
     missing = drawing_of("\U0010fffe")
     assert all(drawing_of(letter) != missing for letter in "고양이猫头鹰貓頭鷹ウサギねこŁéαЖ→…")
+
+
+def test_a_class_with_letters_that_the_font_does_not_have_is_shown_by_its_number() -> None:
+    names = ("cats", "ไทย", "", "cats ไทย", "1")
+    assert [class_text(label, names) for label in range(6)] == ["cats", "1", "2", "3", "1", "5"]
+    assert numbered_note(names).startswith("Classes 1, 3 are shown by number: the font ")
+    assert numbered_note(("cats", "ไทย")).startswith("Class 1 is shown by number")
+    assert numbered_note(("cats", "", "2")) == ""
+    assert _wrapped("aไb", 112, most=1) == ["a?b"]
+
+
+def test_a_note_is_drawn_below_the_samples() -> None:
+    row = Row(title="train", samples=[{"label": torch.tensor(1)}], captions=["1"])
+    with Image.open(io.BytesIO(drawn([row]))) as plain, Image.open(io.BytesIO(drawn([row], note="Class 1"))) as noted:
+        assert noted.height - plain.height == 15
+        below = noted.crop((0, plain.height - 1, noted.width, noted.height))
+        assert below.getextrema() != ((255, 255),) * 3
+        assert (
+            noted.crop((0, 0, plain.width, plain.height - 8)).tobytes()
+            == plain.crop((0, 0, plain.width, plain.height - 8)).tobytes()
+        )
+
+
+@pytest.mark.skipif(not Path(FONT_FILE).exists(), reason="needs a font: apt-get install fonts-wqy-microhei")
+def test_a_name_in_decomposed_letters_is_drawn_composed() -> None:
+    assert class_text(0, (unicodedata.normalize("NFD", "고양이"),)) == "고양이"
+    assert _wrapped(unicodedata.normalize("NFD", "Ärger 개"), 112, most=1) == ["Ärger 개"]
 
 
 def drawing_of(letter: str) -> bytes:

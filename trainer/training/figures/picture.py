@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import unicodedata
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from trainer.data.splits import select
+from trainer.suggest import listed
 from trainer.training.readers import Pick, open_samples
 
 if TYPE_CHECKING:
@@ -37,9 +39,14 @@ _CAPTION_LINES: Final = 2
 _TITLE_LINES: Final = 3
 _INK: Final = "black"
 _FONT: Final = "wqy-microhei.ttc"
-"""A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images have it (Debian: fonts-wqy-microhei)."""
+"""A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images have it."""
+_FONT_NAME: Final = "WenQuanYi Micro Hei"
+_PACKAGE: Final = "fonts-wqy-microhei"
+"""Of Debian."""
 _FONT_SIZE: Final = 12
 _GROUND: Final = "#eeeeee"
+_NO_LETTER: Final = "\U0010fffe"
+"""Never a letter: a font draws it as it draws every letter that it does not have."""
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
@@ -51,7 +58,7 @@ def picture_of_samples(dataset: Dataset, samples: Samples) -> bytes:
     """The same, of samples that are open."""
     splits = {name: select(name, dataset.splits, samples.layout, dataset=dataset.name) for name in dataset.splits}
     rows = [_row(name, chosen, samples) for name, chosen in (splits or {dataset.title: range(len(samples))}).items()]
-    return drawn(rows)
+    return drawn(rows, note=numbered_note(samples.classes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +103,30 @@ def _counted(labels: Sequence[int], classes: Sequence[str]) -> str:
     counts = Counter(labels)
     if len(counts) > _CLASSES:
         return f"{len(counts)} classes, {min(counts.values()):,} to {max(counts.values()):,} of each"
-    return ", ".join(f"{_named(label, classes)} {counts[label]:,}" for label in sorted(counts))
+    return ", ".join(f"{class_text(label, classes)} ({counts[label]:,})" for label in sorted(counts))
 
 
-def _named(label: int, classes: Sequence[str]) -> str:
-    return (classes[label] if 0 <= label < len(classes) else "") or str(label)
+def class_text(label: int, classes: Sequence[str]) -> str:
+    """The name of a class for a picture, or its number if it has none, or one with letters that the font does not have."""
+    name = unicodedata.normalize("NFC", classes[label]) if 0 <= label < len(classes) else ""
+    return name if name and all(map(_has_glyph, name)) else str(label)
 
 
-def drawn(rows: Sequence[Row]) -> bytes:
-    """Draw the rows: a PNG, whose bytes follow from the samples and captions alone."""
+def numbered_note(classes: Sequence[str]) -> str:
+    """The line below a picture that says which classes it shows by number because of their letters; empty if it names all."""
+    numbers = [
+        str(label) for label, name in enumerate(classes) if name and class_text(label, classes) == str(label) != name
+    ]
+    if not numbers:
+        return ""
+    which = f"Class {numbers[0]} is" if len(numbers) == 1 else f"Classes {listed(numbers)} are"
+    font = _font().getname()[0]
+    more = "" if font == _FONT_NAME else f"; the package {_PACKAGE} has those of East Asia"
+    return f"{which} shown by number: the font {font} does not have the letters of the name{more}."
+
+
+def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
+    """Draw the rows and below them a note: a PNG, whose bytes follow from the samples and texts alone."""
     width = EACH * (_CELL + _GAP) - _GAP
     titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]
     captions = [[_wrapped(caption, _CELL, most=_CAPTION_LINES) for caption in row.captions] for row in rows]
@@ -112,7 +134,8 @@ def drawn(rows: Sequence[Row]) -> bytes:
         _LINE * (len(title) + max(map(len, below), default=0)) + _CELL + _GAP
         for title, below in zip(titles, captions, strict=True)
     ]
-    sheet = Image.new("RGB", (width + 2 * _GAP, _GAP + sum(heights)), "white")
+    noted = _wrapped(note, width, most=_TITLE_LINES)
+    sheet = Image.new("RGB", (width + 2 * _GAP, _GAP + sum(heights) + (_LINE * len(noted))), "white")
     pen, top = ImageDraw.Draw(sheet), _GAP
     for row, title, below, height in zip(rows, titles, captions, heights, strict=True):
         _write(pen, (_GAP, top), title)
@@ -121,18 +144,33 @@ def drawn(rows: Sequence[Row]) -> bytes:
             sheet.paste(_cell(sample), (left, upper))
             _write(pen, (left, upper + _CELL), caption)
         top += height
+    _write(pen, (_GAP, top), noted)
     body = io.BytesIO()
     sheet.save(body, "PNG")
     return body.getvalue()
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font() -> ImageFont.FreeTypeFont:
     """Load the images' font; on a machine without it, Pillow's own, which has Latin letters only."""
     try:
         return ImageFont.truetype(_FONT, _FONT_SIZE)
     except OSError:
-        return ImageFont.load_default(_FONT_SIZE)
+        font = ImageFont.load_default(_FONT_SIZE)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - of a size, which the bitmap font has not
+    return font
+
+
+@functools.cache
+def _has_glyph(letter: str) -> bool:
+    """Whether the font has a letter; what is not printed, as the joiners of some scripts, needs none."""
+    return not letter.isprintable() or bytes(_font().getmask(letter)) != bytes(_font().getmask(_NO_LETTER))
+
+
+def _drawn_as(letter: str) -> str:
+    if not letter.isprintable():
+        return " "
+    return letter if _has_glyph(letter) else "?"
 
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str]) -> None:
@@ -143,7 +181,7 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str
 def _wrapped(text: str, width: int, *, most: int) -> list[str]:
     """Break a text into at most `most` lines of `width` pixels: between words if possible; an ellipsis stands for the rest."""
     lines: list[str] = []
-    rest = "".join(letter if letter.isprintable() else " " for letter in text).strip()
+    rest = "".join(map(_drawn_as, unicodedata.normalize("NFC", text))).strip()
     while rest and len(lines) < most:
         fits = _fitting(rest, width)
         if fits == len(rest):
@@ -217,6 +255,6 @@ def _words(sample: Sample) -> list[str]:
 def _caption(sample: Sample, classes: Sequence[str]) -> str:
     numbers = {name: field for name, field in sample.items() if field.ndim == 0}
     return ", ".join(
-        _named(int(field), classes) if name == "label" and classes else f"{name} {field.item():.4g}"
+        class_text(int(field), classes) if name == "label" and classes else f"{name} {field.item():.4g}"
         for name, field in numbers.items()
     )

@@ -17,7 +17,7 @@ from trainer.errors import DatasetError
 from trainer.figure import Pictures
 from trainer.ledger import configured
 from trainer.training.figures.charts import confusion, roc
-from trainer.training.figures.picture import Row, drawn, is_picture
+from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
 from trainer.training.tasks.labels import beyond, negative, not_trained_on, require_classes
 from trainer.training.tasks.outputs import described, odd_probabilities, require_float
@@ -123,11 +123,13 @@ class Classifier(Task):
         return roc(curves, title="ROC of each class against the others")
 
     def _worst(self, columns: dict[str, Tensor]) -> Figure:
-        parts = zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True)
-        captions = [f"{100 * sure:.0f}% {self._named[said]}, is {self._named[label]}" for label, said, sure in parts]
+        parts = list(zip(*(columns[name].tolist() for name in ("label", "said", "sure")), strict=True))
+        names, shown = self._named, [class_text(label, self._named) for label in range(len(self._named))]
+        captions = [f"{100 * sure:.0f}% {names[said]}, is {names[label]}" for label, said, sure in parts]
+        drawable = [f"{100 * sure:.0f}% {shown[said]}, is {shown[label]}" for label, said, sure in parts]
         title = "Most wrong: the largest losses of the test"
-        rows = Row.several(title, [{"image": each} for each in columns["given"]], captions)
-        self.pictures["most-wrong.png"] = drawn(rows)
+        rows = Row.several(title, [{"image": each} for each in columns["given"]], drawable)
+        self.pictures["most-wrong.png"] = drawn(rows, note=numbered_note(names))
         return Pictures(name="most-wrong", title=title, file="most-wrong.png", captions=tuple(captions))
 
 
