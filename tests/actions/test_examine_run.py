@@ -127,6 +127,7 @@ def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> N
     found = bench.look()
     assert found["image"].state is State.FAULT
     assert "image build" in str(found["image"].remedy)
+    assert f"registry {REFERENCE.partition('/')[0]} does not have it" in found["image"].found
     with pytest.raises(IrreproducibleError, match="image: registry"):
         require(list(found.values()))
 

@@ -13,7 +13,7 @@ from trainer.actions.build_image import Built, build, plan
 from trainer.actions.pin import pin, restore, unpin
 from trainer.actions.setup import image_values
 from trainer.environment import load_pin
-from trainer.errors import ImageMissingError, PinError
+from trainer.errors import ImageMissingError, PinError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,10 +93,24 @@ def test_an_image_that_is_not_what_its_pin_says_is_refused(tmp_path: Path) -> No
 def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
-    with pytest.raises(ImageMissingError, match="could not be fetched") as caught:
+    with pytest.raises(ImageMissingError, match="which its registry does not have") as caught:
         restore("cpu", engine=MemoryEngine(), root=root)
     assert made.reference in caught.value.message
+    assert f"image pin cpu {REPOSITORY} --push" in str(caught.value.hint)
     assert "image unpin cpu" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [f"{REPOSITORY}:latest", f"https://{REPOSITORY}", f"{REPOSITORY}@sha256:{'1' * 64}", "127.0.0.1:5000/Team/cpu"],
+)
+def test_a_repository_with_more_than_a_name_is_refused_with_the_name(tmp_path: Path, repository: str) -> None:
+    """A tag would stand in the pin, and say something that nobody keeps true."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    with pytest.raises(UsageError) as caught:
+        pin(built(root, engine), repository, engine=engine, root=root, push=True)
+    assert caught.value.hint == f"reprise image pin cpu {REPOSITORY}"
+    assert (engine.registries, load_pin("cpu", root=root)) == ({}, None)
 
 
 def test_unpinning_twice_is_no_fault(tmp_path: Path) -> None:

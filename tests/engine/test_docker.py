@@ -159,8 +159,22 @@ def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there
     assert not engine.in_registry(wrong)
     with pytest.raises(ImageMissingError, match="is not in its registry"):
         engine.pull(wrong)
-    with pytest.raises(EngineError):
-        engine.in_registry(f"127.0.0.1:1/team/cpu@sha256:{'0' * 64}")
+    for call in (engine.in_registry, engine.pull):
+        with pytest.raises(EngineError, match="connection refused") as caught:
+            call(f"127.0.0.1:1/team/cpu@sha256:{'0' * 64}")
+        assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+
+
+@pytest.mark.engine
+def test_a_push_that_fails_leaves_no_name_behind(engine: DockerEngine, request_: BuildRequest) -> None:
+    """No registry answers there: that is no matter of a login."""
+    image = built(engine, request_)
+    with pytest.raises(EngineError, match=r"could not be pushed to 127\.0\.0\.1:1/team/cpu") as caught:
+        engine.push(image, "127.0.0.1:1/team/cpu")
+    assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+    after = engine.image(request_.tag)
+    assert after is not None
+    assert after.tags == image.tags
 
 
 @pytest.mark.engine

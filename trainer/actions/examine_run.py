@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.actions.doctor import Finding, fault, looked, note, well
-from trainer.actions.find_image import REBUILD, find_image, obtainable
+from trainer.actions.find_image import REBUILD, find_image, obtainable, registry_of
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.actions.verify_run import require_whole
 from trainer.data.dataset import Dataset
@@ -185,7 +185,9 @@ def _image(record: Record, engine: Engine) -> Finding:
         return well("image", f"{shown} is on this machine")
     if obtainable(name, engine=engine):
         return note("image", f"{shown} is not on this machine, and its registry has it", f"docker pull {shown}")
-    said = f"{shown} is neither on this machine nor in a registry"
+    registry = registry_of(name)
+    lacks = f"registry {registry} does not have it" if registry else "it was built on a machine and never pushed"
+    said = f"{shown} is not on this machine, and {lacks}"
     raise ImageMissingError(said, hint=REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu"))
 
 

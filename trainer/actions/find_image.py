@@ -28,17 +28,20 @@ def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
 
 def obtainable(name: ImageName, *, engine: Engine) -> bool:
     """Whether the registry that the record names has the image. Raises `EngineError` where it does not answer."""
-    if name.reference is None or name.reference.startswith(LOCAL):
-        return False
-    return engine.in_registry(name.reference)
+    return bool(registry_of(name)) and engine.in_registry(str(name.reference))
+
+
+def registry_of(name: ImageName) -> str | None:
+    """The registry that the record names; None for an image that was built on the machine and never pushed."""
+    return None if name.reference is None or name.reference.startswith(LOCAL) else name.reference.partition("/")[0]
 
 
 def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
     """The image, fetched if it is not here. Raises `ImageMissingError`, `EngineError`."""
     if image := find_image(name, engine=engine):
         return image
-    if name.reference is None or name.reference.startswith(LOCAL):
-        said = f"the recorded image {name.reference or name.manifest or name.config} is not on this machine"
+    if name.reference is None or not registry_of(name):
+        said = f"the recorded image {name.reference or name.manifest or name.config} is not on this machine, and is in no registry"
         raise ImageMissingError(said, hint=f"{REBUILD}, or `docker load` it from a machine that has it")
     engine.pull(name.reference)
     if image := find_image(name, engine=engine):
@@ -46,7 +49,7 @@ def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
     raise EngineError(f"{name.reference} was fetched, and is not the image of the record", hint="do not use it")
 
 
-REBUILD = "it was built on a machine and is in no registry: `reprise image build ENVIRONMENT` in the run's source gives the same one"
+REBUILD = "`reprise image build ENVIRONMENT` in the run's source gives the same one"
 
 
 def _is(image: ImageFacts, name: ImageName) -> bool:

@@ -5,13 +5,14 @@ Knows what a pin may be written for and what obeying it means. Refuses to build,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import tomli_w
 
 from trainer.environment import Pin, load_pin, pin_path
-from trainer.errors import EngineAbsentError, EngineError, ImageMissingError, PinError
+from trainer.errors import EngineAbsentError, EngineError, ImageMissingError, PinError, UsageError
 from trainer.host.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class Held:
 
 
 def pin(built: Built, repository: str, *, engine: Engine, root: Path, push: bool) -> Pin:
-    """Write the pin of an image that is in a registry. Raises `PinError` where it is not there under this digest."""
+    """Write the pin of an image that is in a registry. Raises `UsageError`, `PinError` if it is not there under this digest."""
     name = built.plan.inputs.environment.name
+    _require_repository(repository, name)
     if built.manifest is None:
         raise PinError(
             "this engine keeps no manifests, so the image has no digest to pin",
@@ -50,6 +52,16 @@ def pin(built: Built, repository: str, *, engine: Engine, root: Path, push: bool
     document = made.model_dump(mode="json")
     write_whole(pin_path(name, root), (_HEAD + tomli_w.dumps(document)).encode())
     return made
+
+
+def _require_repository(repository: str, name: str) -> None:
+    """A registry and a path: an image is named by its digest, so a tag or a digest of the user's would say something else."""
+    plain = re.sub(r"(?i)^[a-z]+://", "", repository).partition("@")[0]
+    path, colon, tag = plain.rpartition(":")
+    plain = (path if colon and "/" not in tag else plain).lower()
+    if plain != repository:
+        said = f"{repository!r}: expected a registry and a path in lower case, without a scheme, a tag or a digest"
+        raise UsageError(said, hint=f"reprise image pin {name} {plain or 'registry.example/team/cpu'}")
 
 
 def unpin(name: str, *, root: Path) -> bool:
@@ -75,10 +87,15 @@ def _pull(pinned: Pin, *, engine: Engine) -> None:
         engine.pull(pinned.reference)
     except EngineAbsentError:
         raise
+    except ImageMissingError as fault:
+        name, repository = pinned.environment, pinned.reference.partition("@")[0]
+        said = f"environment {name!r} is pinned to {pinned.reference}, which its registry does not have"
+        hint = f"where that image is: reprise image pin {name} {repository} --push; `reprise image unpin {name}` to build it here"
+        raise ImageMissingError(said, hint=hint) from fault
     except EngineError as fault:
-        name, registry = pinned.environment, pinned.reference.partition("/")[0]
+        name = pinned.environment
         said = f"environment {name!r} is pinned to {pinned.reference}, which could not be fetched: {fault.message}"
-        hint = f"docker login {registry}, or `reprise image unpin {name}` to build the image here"
+        hint = f"{fault.hint}; or `reprise image unpin {name}` to build the image here"
         raise type(fault)(said, hint=hint) from fault
 
 

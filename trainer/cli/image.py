@@ -147,6 +147,12 @@ def _list(asked: Namespace) -> int:
 
 def _show(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
+    if asked.stage == "environment" and (pinned := load_pin(asked.name, root=ROOT)):
+        held = pins.hold(pinned, engine=engine())
+        document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": held.size}
+        lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"format", "layers", "size"}]
+        _print(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=asked.json)
+        return 0
     built = current(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
     if built is None:
         said = f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})"

@@ -125,7 +125,7 @@ class DockerEngine:
 
     def pull(self, reference: str) -> None:
         """Fetch an image by reference. Raises `ImageMissingError` where the registry has none, or none answers."""
-        with _worded(missing=f"{reference} is not in its registry"):
+        with _worded(missing=f"{reference} is not in its registry", registry=reference.partition("/")[0]):
             self._client.images.pull(reference)
 
     def push(self, image: ImageFacts, repository: str) -> str:
@@ -135,15 +135,14 @@ class DockerEngine:
             self._client.api.tag(image.id, repository, tag)
             for line in self._client.api.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
-                    raise EngineError(
-                        f"{repository} refused the image: {line['error']}",
-                        hint=f"docker login {repository.split('/', maxsplit=1)[0]}",
-                    )
+                    self._client.api.remove_image(f"{repository}:{tag}", noprune=True)
+                    said = f"the image could not be pushed to {repository}: {line['error']}"
+                    raise EngineError(said, hint=_registry_hint(str(line["error"]), repository.partition("/")[0]))
         return f"{repository}@{image.id}"
 
     def in_registry(self, reference: str) -> bool:
         """Tell whether a registry has this manifest."""
-        with _worded():
+        with _worded(registry=reference.partition("/")[0]):
             try:
                 found = self._client.images.get_registry_data(reference)
             except (NotFound, ImageNotFound):
@@ -301,8 +300,8 @@ def _facts(attributes: Mapping[str, Any]) -> ImageFacts:
 
 
 @contextmanager
-def _worded(*, missing: str = "the image is not on this machine") -> Iterator[None]:
-    """Word what Docker says when it refuses, or when it is not there."""
+def _worded(*, missing: str = "the image is not on this machine", registry: str | None = None) -> Iterator[None]:
+    """Word what Docker says when it refuses, or when it is not there; `registry`: the one that it was to ask."""
     try:
         yield
     except (ImageNotFound, NotFound) as fault:
@@ -310,11 +309,20 @@ def _worded(*, missing: str = "the image is not on this machine") -> Iterator[No
             missing, hint="reprise image build NAME, or `reprise image restore NAME` where it is pinned"
         ) from fault
     except APIError as fault:
-        raise EngineError(f"the engine refused: {fault.explanation or fault}", hint="reprise doctor") from fault
+        said = str(fault.explanation or fault)
+        hint = _registry_hint(said, registry) if registry else "reprise doctor"
+        raise EngineError(f"the engine refused: {said}", hint=hint) from fault
     except (DockerException, requests.exceptions.ConnectionError) as fault:
         raise _absent(fault) from fault
     except requests.exceptions.Timeout as fault:
         raise EngineError(f"the engine did not answer within {_PATIENCE} s", hint="reprise doctor") from fault
+
+
+def _registry_hint(said: str, registry: str) -> str:
+    """What to do if a registry did not do what was asked, of which the engine `said` this."""
+    if any(word in said.lower() for word in ("unauthorized", "denied", "no basic auth", "authentication required")):
+        return f"docker login {registry}"
+    return f"see whether {registry} answers this machine"
 
 
 def _absent(fault: Exception) -> EngineAbsentError:
