@@ -259,6 +259,23 @@ def test_containers_are_told_the_machines_name(tmp_path: Path) -> None:
     assert values["REPRISE_HOST"] == platform.node()
 
 
+def test_the_repository_of_a_worktree_is_mounted_if_it_can_be(tmp_path: Path) -> None:
+    """Not where it would hide a folder of the image, nor of a checkout that has its repository inside."""
+    tree, home = tmp_path / "tree", tmp_path / "main" / ".git"
+    (home / "worktrees" / "tree").mkdir(parents=True)
+    (home / "worktrees" / "tree" / "commondir").write_text("../..\n")
+    tree.mkdir()
+
+    def told() -> str:
+        return setup.machine_values(tree, who=ME, nvidia=False, ca=None)["REPRISE_GIT_FOLDER"]
+
+    assert told() == ""
+    (tree / ".git").write_text(f"gitdir: {home}/worktrees/tree\n")
+    assert told() == str(home)
+    (tree / ".git").write_text("gitdir: /project/.git/worktrees/tree\n")
+    assert told() == ""
+
+
 def test_what_is_not_built_is_not_named(tmp_path: Path) -> None:
     """And what is built is named by digest, with its layers and its build id."""
     root, engine = checkout(tmp_path), MemoryEngine()

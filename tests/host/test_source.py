@@ -14,6 +14,7 @@ import pytest
 from trainer.digest import digest_of_file
 from trainer.errors import SourceError
 from trainer.host.bundle import lay_out
+from trainer.host.git import repository_of_worktree
 from trainer.host.source import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +217,31 @@ def test_a_git_worktree_and_a_folder_inside_a_repository_are_captured(checkout: 
     assert capture(tmp_path / "tree").digest == capture(checkout).digest
     (checkout / "deep" / "new.txt").write_text("n")
     assert paths(capture(checkout / "deep")) == ["er.txt", "new.txt"]
+
+
+def test_the_repository_of_a_worktree_is_found_and_no_others(checkout: Path, tmp_path: Path) -> None:
+    """Setup mounts it, and git in a container can list the worktree."""
+    git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert repository_of_worktree(tmp_path / "tree") == checkout / ".git"
+    assert repository_of_worktree(checkout) is None
+    assert repository_of_worktree(tmp_path) is None
+
+
+@pytest.mark.parametrize("there", ["an archive", "a worktree without its repository"])
+def test_what_git_ignores_is_no_source_although_git_cannot_list_the_folder(
+    checkout: Path, tmp_path: Path, there: str
+) -> None:
+    """The source is that of the clone: what was kept out of git on purpose is not published with a run."""
+    whole, tree = capture(checkout), tmp_path / "tree"
+    if there == "an archive":
+        shutil.copytree(checkout, tree, ignore=shutil.ignore_patterns(".git"))
+    else:
+        git(checkout, "worktree", "add", "-q", str(tree))
+        shutil.copytree(checkout / "out", tree / "out")
+        (checkout / ".git").rename(tmp_path / "moved")
+    found = capture(tree)
+    assert (found.digest, found.source.commit) == (whole.digest, "unknown")
+    assert ".gitignore" in found.left_out[0]
 
 
 def test_a_repository_before_its_first_commit_has_no_commit(tmp_path: Path) -> None:

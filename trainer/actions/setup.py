@@ -31,6 +31,7 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.host.atomic import disk_faults
+from trainer.host.git import repository_of_worktree
 from trainer.store.address import AWS_ENDPOINT, LOCAL_ENDPOINT, folder_of
 
 if TYPE_CHECKING:
@@ -81,7 +82,15 @@ def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> 
         "REPRISE_GID": str(who.gid),
         "REPRISE_CA_FILE": str(ca or ""),
         "REPRISE_HOST": platform.node(),
+        "REPRISE_GIT_FOLDER": str(_mountable(repository_of_worktree(root)) or ""),
     }
+
+
+def _mountable(folder: Path | None) -> Path | None:
+    """A folder, unless it cannot be mounted at its own path, or be written into `.env`."""
+    if folder is None or not folder.is_dir() or hides_image(folder) or set("'\n") & set(str(folder)):
+        return None
+    return folder
 
 
 def project_name(root: Path) -> str:
@@ -229,7 +238,7 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
     if folder.is_relative_to(root):
         said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
         raise UsageError(said, hint="a folder outside of it, such as /srv/reprise")
-    if str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES):
+    if hides_image(folder):
         said = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
         raise UsageError(said, hint="a folder of its own, such as /srv/reprise")
     if ":" in str(folder):
@@ -244,6 +253,11 @@ def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
     )
     if tried.returncode:
         raise refusal(folder, who=who, said=tried.stderr.decode(errors="replace"))
+
+
+def hides_image(folder: Path) -> bool:
+    """Whether a folder, mounted at its own path, would hide one of the image."""
+    return str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES)
 
 
 def refusal(folder: Path, *, who: Owner, said: str) -> MachineError:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.host.walk import walk
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 _QUIET: Final = (
     "--no-optional-locks",
@@ -60,7 +62,8 @@ def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> L
         return replace(whole, not_initialized=(*whole.not_initialized, path))
     inner = listing(checkout / path)
     if inner is None:  # its files are here, and git cannot read where its history is kept
-        inner = Listing(paths=tuple(walk(checkout / path)), commit=None, dirty=True)
+        files = without_ignored(checkout / path, walk(checkout / path))
+        inner = Listing(paths=tuple(files), commit=None, dirty=True)
     here = {path: inner.commit or "unknown"} | {f"{path}/{name}": each for name, each in inner.submodules.items()}
     return replace(
         whole,
@@ -128,12 +131,35 @@ def since(checkout: Path, file: str, *below: str) -> Since | None:
     return None if count is None else Since(commit=commit, date=date, commits=int(count))
 
 
-def _git(checkout: Path, *words: str) -> str | None:
+def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that no .gitignore of `folder` names, whether it is a repository or not; without git all of them."""
+    listed = list(paths)
+    with tempfile.TemporaryDirectory(prefix="reprise-git-") as empty:
+        if _git(folder, "init", "--quiet", "--bare", "--template=", empty) is None:
+            return listed
+        words = (f"--git-dir={empty}", f"--work-tree={folder}", "check-ignore", "-z", "--stdin")
+        ignored = set((_git(folder, *words, stdin="\0".join(listed)) or "").split("\0"))
+    return [path for path in listed if path not in ignored]
+
+
+def repository_of_worktree(checkout: Path) -> Path | None:
+    """The `.git` folder of the repository that `checkout` is a linked worktree of; None if it is none, or names it by a relative path."""
+    try:
+        private = Path((checkout / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").rstrip("\n"))
+        common = (private / "commondir").read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, ValueError):
+        return None
+    return Path(os.path.normpath(private / common)) if private.is_absolute() else None
+
+
+def _git(checkout: Path, *words: str, stdin: str = "") -> str | None:
     if shutil.which("git") is None:
         return None
     command = ["git", *_QUIET, "-C", os.fspath(checkout), *words]
     try:
-        done = subprocess.run(command, env=_environment(), capture_output=True, timeout=_REACH, check=False)
+        done = subprocess.run(
+            command, env=_environment(), input=os.fsencode(stdin), capture_output=True, timeout=_REACH, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return os.fsdecode(done.stdout) if done.returncode == 0 else None

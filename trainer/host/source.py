@@ -22,7 +22,7 @@ from trainer.document import read_json
 from trainer.errors import SourceError
 from trainer.host.archive import LARGEST, SourceBundle, SourceFile, archive, bundle_digest, size_text, thaw, unpack
 from trainer.host.atomic import write_whole
-from trainer.host.git import listing
+from trainer.host.git import listing, without_ignored
 from trainer.host.walk import walk
 from trainer.paths import path_fault
 from trainer.record import Source
@@ -40,7 +40,8 @@ CAPTURED: Final = "captured.json"
 BEGUN: Final = "REPRISE_BEGUN_RUN"
 """Names the run whose folder, with the source in it, the command made that starts this training."""
 _WALKED: Final = (
-    "(git cannot list this folder: everything is captured but caches, virtual environments and build outputs)"
+    "(git cannot list this folder: everything is captured but what .gitignore names, caches, virtual environments and build "
+    "outputs)"
 )
 _LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _BAKED_MARK: Final = Path("/opt/reprise/image.json")
@@ -96,7 +97,8 @@ def capture(
         )
     known = listing(root)
     aside = () if runs is None else _inside(root, runs)
-    listed = [path for path in (known.paths if known else walk(root)) if not path.startswith(("runs/", *aside))]
+    found = known.paths if known else without_ignored(root, walk(root))
+    listed = [path for path in found if not path.startswith(("runs/", *aside))]
     paths = sorted({*listed, *_through_links(root, listed)})
     _check_size(root, paths, largest)
     reader = _Reader(root=root, left=largest, left_out=_not_initialized(known) if known else [_WALKED])
