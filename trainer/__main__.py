@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from trainer.cli import main
+import sys
 
-raise SystemExit(main())
+try:
+    from trainer.cli import main
+
+    code = main()
+except KeyboardInterrupt:  # while modules are imported: `main` answers later ones
+    sys.stderr.write("reprise: stopped by Ctrl-C\n")
+    code = 130
+raise SystemExit(code)
