@@ -82,6 +82,30 @@ CASES = {
         ExperimentError,
         "the loss of Net is a NoneType",
     ),
+    "no loss": (
+        *method("def make_loss(self): pass"),
+        ExperimentError,
+        "Net.make_loss gives nothing; expected a function",
+    ),
+    "metrics of a dict": (
+        *method("def make_metrics(self): return {}"),
+        ExperimentError,
+        "Net.make_metrics gives a dict; expected a MetricCollection",
+    ),
+    # parameters that no optimizer has
+    "layers in a list": (
+        MADE,
+        "self.known = nn.Linear(4, 2); self.layers = lambda x: self.hidden[0](self.known(x)); self.hidden = [nn.Linear(2, 2)]",
+        ExperimentError,
+        "Net.forward uses a parameter, float32 [2, 2], that the optimizer does not have",
+    ),
+    "a layer made in forward": (
+        FORWARD,
+        "self.more = nn.Linear(2, 2); return self.more(self.layers(x))",
+        ExperimentError,
+        "Net.forward uses a parameter, float32 [2, 2], that the optimizer does not have",
+    ),
+    "half": (MADE, f"{MADE}.half()", DatasetError, "the layers of Net take float16"),
     # hooks and methods
     "hook": (*method("def on_train_start(self): raise ValueError('mine')"), ExperimentFailedError, "ValueError: mine"),
     "parted": (
@@ -155,14 +179,14 @@ def test_a_metric_of_torchmetrics_that_takes_no_such_values_says_which_it_was_gi
     fault = Small(place=tmp_path, code=code).failed(monkeypatch)
     assert type(fault) is ExperimentFailedError, repr(fault)
     assert "torchmetrics raised" in fault.message
-    assert "the metrics of val, given float32 [8, 2] and int64 [8]" in fault.message
+    assert "the metrics of val, given float32 [2, 2] and int64 [2]" in fault.message
 
 
 def test_labels_in_a_column_are_named_and_not_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Small(place=tmp_path, y=(np.arange(40) % 2)[:, None]).failed(monkeypatch)
     assert isinstance(fault, DatasetError)
     assert fault.message == "labels are int64 [2, 1]; expected int64 [batch], a class for each sample"
-    assert "labels[:, 0]" in str(fault.hint)
+    assert "labels.reshape(-1)" in str(fault.hint)
 
 
 def test_targets_in_a_column_are_named_beside_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +298,43 @@ def test_a_loss_that_is_nan_for_what_is_in_the_batch_names_the_field_and_no_lear
         "and 'x' has NaN or infinity in 1 of 8 samples of this batch"
     )
     assert "learning" not in str(fault.hint)
+
+
+@pytest.mark.parametrize(
+    ("forward", "kind"),
+    [
+        ("z = self.layers(x); return z / z.std(0)", NotFiniteError),
+        ("return nn.functional.batch_norm(self.layers(x), None, None, training=True)", ExperimentFailedError),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:std")
+def test_statistics_of_a_last_batch_of_one_name_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: str, kind: type[RepriseError]
+) -> None:
+    splits = {"train": (0, 25), "val": (25, 33), "test": (33, 40)}
+    fault = Small(place=tmp_path, code=CLASSIFIER.replace(FORWARD, forward), splits=splits).failed(monkeypatch)
+    assert isinstance(fault, kind)
+    assert "has 1 sample" in fault.message
+    assert "batch-size" in f"{fault.message} {fault.hint}"
+    assert "learning" not in str(fault.hint)
+
+
+def test_a_target_that_is_nan_is_not_told_to_be_replaced_in_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = np.full(40, np.nan, dtype=np.float32)
+    fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
+    assert isinstance(fault, DatasetError)
+    assert "`make_loss`" in str(fault.hint)
+
+
+def test_a_loss_that_is_infinite_for_a_large_number_names_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = np.full(40, 1e30, dtype=np.float32)
+    fault = Small(place=tmp_path, code=REGRESSOR, y=targets, record="a record").failed(monkeypatch)
+    assert isinstance(fault, NotFiniteError)
+    assert "field 'y' of the dataset holds 1e+30, whose square float32 cannot hold" in str(fault.hint)
 
 
 def test_a_net_that_gives_nan_from_the_start_is_told_to_be_checked(

@@ -27,7 +27,7 @@ DISTINCT: Final = 1000
 LARGEST_WHOLE: Final = 2**64
 """Values of samples have up to 64 bits."""
 _LISTED: Final = 3
-_SQUARED: Final = 1.8e19
+SQUARED: Final = 1.8e19
 """The largest number whose square float32 holds."""
 
 
@@ -240,7 +240,7 @@ def describe_overflows(seen: Inspection, described: Described) -> Iterator[str]:
     """Note each float field with a number whose square float32 cannot hold."""
     for name in {name: None for values in seen.splits.values() for name in values.fields}:
         bound = seen.farthest(name)
-        if bound is not None and isinstance(bound.value, float) and abs(bound.value) > _SQUARED:
+        if bound is not None and isinstance(bound.value, float) and abs(bound.value) > SQUARED:
             said = f"{described.name}: {told_large(seen, name, described)}, and its square overflows float32"
             yield f"{said}: divide it by a constant, if it is meant"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from trainer.data.inspection import SQUARED
 from trainer.errors import NotFiniteError
 from trainer.ledger import configured
 
@@ -106,11 +107,14 @@ class StopWhereNotFinite(Callback):
             said = f"the training loss of step {bad_step:.0f} is {shown}; {before}"
             if held := not_finite(batch):
                 raise NotFiniteError(f"{said}, and {held}", hint=f"correct or remove such samples. {_ALL_THE_SAME}")
+            if _size(batch) == 1:
+                raise NotFiniteError(f"{said}; the batch of that step has 1 sample", hint=f"{_OF_ONE}. {_ALL_THE_SAME}")
             remedy = _remedy(self.inspection, "train", diverged=good_step != _NEVER)
             raise NotFiniteError(said, hint=f"{remedy}. {_ALL_THE_SAME}")
 
 
 _DIVERGED: Final = "if the training diverges, try a lower --learning-rate, --clip-norm 1, or another --precision"
+_OF_ONE: Final = "a deviation or variance over a batch of one is NaN: give a --batch-size that leaves no batch of one"
 _FROM_THE_START: Final = "the net gives it from the start: `reprise check EXPERIMENT` names the module"
 _ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
 
@@ -132,11 +136,15 @@ def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, whe
 
 
 def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
-    """Say what to look at: the data if the inspection found NaN or infinities there, else the training."""
-    fields = seen.splits[split].fields if seen is not None and split in seen.splits else ()
-    held = [name for name in fields if seen is not None and next(iter(seen.not_finite(name)), None)]
-    if held:
-        return f"field {held[0]!r} of the dataset holds NaN or infinities: replace them in `forward`"
+    """Say what to look at: the data, if the inspection found NaN, infinities or enormous numbers there, else the training."""
+    for name in seen.splits[split].fields if seen is not None and split in seen.splits else ():
+        assert seen is not None  # noqa: S101 - it has fields
+        if next(iter(seen.not_finite(name)), None):
+            return f"field {name!r} of the dataset holds NaN or infinities: replace them in `forward`"
+        bound = seen.farthest(name)
+        if bound is not None and abs(bound.value) > SQUARED:
+            said = f"field {name!r} of the dataset holds {float(bound.value):.4g}"
+            return f"{said}, whose square float32 cannot hold: scale it"
     return _DIVERGED if diverged else _FROM_THE_START
 
 
@@ -151,6 +159,12 @@ def not_finite(batch: object) -> str:
             if odd:
                 found.append(f"{name!r} has NaN or infinity in {odd} of {len(value)} samples of this batch")
     return ", and ".join(found)
+
+
+def _size(batch: object) -> int:
+    """Give the number of samples of a batch; 0 if it is not known."""
+    tensors = [each for each in batch.values() if isinstance(each, torch.Tensor)] if isinstance(batch, dict) else []
+    return len(tensors[0]) if tensors and tensors[0].ndim else 0
 
 
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:

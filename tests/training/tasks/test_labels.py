@@ -40,7 +40,7 @@ pytestmark = pytest.mark.torch
             "set classes to 3",
         ),
         (
-            {"train": [0, 1, 5], "val": [5], "test": [9]},
+            {"train": [0, 1, 2, 3, 5], "val": [5], "test": [9]},
             SettingError,
             "1 sample of split test has the label 9",
             "set classes to 10",
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.torch
         (
             {"train": [0, -1], "val": [-1, -1]},
             DatasetError,
-            "1 sample of split train and 2 samples of split val have the label -1",
+            "1 sample of split train and 2 of split val have the label -1",
             "drop",
         ),
         (
@@ -63,7 +63,14 @@ pytestmark = pytest.mark.torch
             "255 commonly means that a label is to be ignored",
             "drop those samples, and set classes to 5",
         ),
-        ({"train": [0, 254, 255]}, SettingError, "1 sample of split train has the label 255", "set classes to 256"),
+        (
+            {"train": [10, 20, 20]},
+            DatasetError,
+            "have the label 20 .*; there are 2 different labels",
+            "publish numbers from 0 to 1: numpy.unique",
+        ),
+        ({"train": [0, 255, 255]}, DatasetError, "there are 2 different labels", "publish numbers from 0 to 1"),
+        ({"train": list(range(256))}, SettingError, "has the label 255", "set classes to 256"),
         (
             {"train": [[0, 1], [255, 0]]},
             DatasetError,

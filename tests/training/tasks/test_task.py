@@ -104,8 +104,11 @@ def test_the_net_judges_the_labels_of_every_split() -> None:
 @pytest.mark.parametrize(
     ("wanted", "said", "hint"),
     [
-        (LABELS[:, None], r"labels are int64 \[2, 1\]; expected int64 \[batch\]", "labels[:, 0]"),
+        (LABELS[:, None], r"labels are int64 \[2, 1\]; expected int64 \[batch\]", "labels.reshape(-1)"),
         (torch.eye(2, 3).long(), r"labels are int64 \[2, 3\]; expected int64 \[batch\]", "argmax(axis=1)"),
+        (LABELS[:, None, None], r"labels are int64 \[2, 1, 1\]; expected int64 \[batch\]", "labels.reshape(-1)"),
+        (LABELS.double(), r"labels are float64 \[2\]; a classification expects int64", "astype('int64')"),
+        (LABELS + 0.5, r"labels are float32 \[2\]; a classification expects int64", "--target-field"),
         (LABELS.int(), r"labels are int32 \[2\]; a classification expects int64", "astype('int64')"),
         (LABELS.bool(), r"labels are bool \[2\]; a classification expects int64", "astype('int64')"),
     ],

@@ -16,7 +16,7 @@ from trainer.training.checks.trial import SPLITS, Trial
 from trainer.training.checks.watch import Watch
 from trainer.training.checks.where import grouped
 from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed, require
-from trainer.training.optimization.trainable import require_trainable
+from trainer.training.optimization.trainable import require_reached, require_trainable
 from trainer.training.tasks.fitting import describe_large, judged, require_treated, wrong_dtype
 from trainer.training.tasks.last_batch import require_more_than_one, single_values
 from trainer.training.tasks.measuring import computed
@@ -140,7 +140,10 @@ def targets(trial: Trial) -> str:
         said = f"loss {losses[0]:.4g}, and every metric of val and test"
     else:
         said = "every metric of val and test; the training step optimizes by itself: `finite` sees its losses"
-    odd = net.describe_oddity(*_predicted(net, trial.batch))
+    predicted, wanted = _predicted(net, trial.batch)
+    if type(net).configure_optimizers is Task.configure_optimizers:
+        require_reached(net, predicted, net.parameters())
+    odd = net.describe_oddity(predicted, wanted)
     if odd or notes:
         look = odd[1] if odd else f"[splits] and the values of dataset {trial.subject.dataset.name}"
         raise Odd("; ".join([said, *notes, *(odd or ())[:1]]), look=look)

@@ -5,7 +5,7 @@ Knows which kinds of parameters torch's optimizers reject at their first step, o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -14,6 +14,8 @@ from trainer.errors import ExperimentError
 from trainer.ledger import configured
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch import Tensor
 
 _FUSED: Final = ("adamw", "adam", "adagrad")
@@ -39,6 +41,32 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
     for name, module in net.named_modules():
         if getattr(module, "sparse", False) is True and isinstance(module, nn.Embedding | nn.EmbeddingBag):
             _require_sparse(name, module, optimizer)
+
+
+def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Raise `ExperimentError` if what `forward` gave depends on a parameter that is none of these: it would never be trained."""
+    known = {id(each) for each in parameters}
+    for leaf in _leaves(predicted):
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
+            kind, name = str(leaf.dtype).removeprefix("torch."), type(net).__name__
+            raise ExperimentError(
+                f"{name}.forward uses a parameter, {kind} {list(leaf.shape)}, that the optimizer does not have: it is never trained",
+                hint="make layers in the constructor, and keep them as attributes or in an nn.ModuleList: the optimizer "
+                "does not have those of a plain list or dict, and those made in `forward`",
+            )
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """Give the tensors that autograd would give gradients for one."""
+    waiting, seen = [tensor.grad_fn], set[Any]()
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [each for each, _ in node.next_functions]
 
 
 def _require_real(name: str, parameter: Tensor, optimizer: str) -> None:

@@ -63,7 +63,8 @@ class Classifier(Task):
         del given
         if wanted.dtype not in _NUMBERS:
             said = f"labels are {described(wanted)}; a classification expects int64 [batch]"
-            raise DatasetError(said, hint=_INTEGERS if wanted.dtype in _CASTABLE else _KIND)
+            is_whole = not wanted.is_floating_point() or (wanted.ndim == 1 and bool((wanted == wanted.round()).all()))
+            raise DatasetError(said, hint=_INTEGERS if is_whole else _KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
         """Raise `DatasetError` or `SettingError` if a label of any split is no class; note classes without a sample to train on."""
@@ -73,10 +74,10 @@ class Classifier(Task):
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
         """Raise `ExperimentError` if there is not a score for each class, `DatasetError` if labels have an axis too many for them."""
-        if wanted.ndim == 2 and getattr(predicted, "ndim", 0) == 2:  # noqa: PLR2004 - batch and something
-            raise DatasetError(
-                f"labels are {described(wanted)}; expected int64 [batch], a class for each sample", hint=_axes(wanted)
-            )
+        axes = getattr(predicted, "ndim", 0)
+        if wanted.ndim >= axes >= 2:  # noqa: PLR2004 - batch and classes
+            expected = "int64 [batch], a class for each sample" if axes == 2 else f"int64 with {axes - 1} axes"  # noqa: PLR2004
+            raise DatasetError(f"labels are {described(wanted)}; expected {expected}", hint=_axes(wanted))
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
@@ -134,14 +135,15 @@ class Classifier(Task):
 
 
 def _axes(labels: Tensor) -> str:
+    if labels[0].numel() == 1:
+        return "publish one number per sample: numpy.save(FILE, labels.reshape(-1))"
     if labels.shape[1] == 1:
-        return "publish them without their last axis: numpy.save(FILE, labels[:, 0])"
+        return "publish them without their second axis: numpy.save(FILE, labels[:, 0])"
     return "if each row is 1 at its class (one-hot), publish labels.argmax(axis=1)"
 
 
 _NUMBERS: Final = (torch.int64, torch.uint8)
 _KIND: Final = "give --target-field the field of the class number, or choose another kind of task"
-_CASTABLE: Final = (torch.bool, torch.int8, torch.int16, torch.int32)
 _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --column label=COLUMN:int64"
 
 

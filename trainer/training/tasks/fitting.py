@@ -16,7 +16,8 @@ from trainer.data.inspection import told_large, told_not_finite
 from trainer.errors import DatasetError, RepriseError, SettingError
 from trainer.ledger import configured, made
 from trainer.metric_text import metric_text
-from trainer.training.tasks.last_batch import TRAIN, require_more_than_one, single_values
+from trainer.training.optimization.trainable import require_reached
+from trainer.training.tasks.last_batch import TRAIN, last_batch, require_more_than_one, single_values
 from trainer.training.tasks.measuring import require_numbers
 from trainer.training.tasks.outputs import described
 from trainer.training.tasks.task import Task
@@ -64,7 +65,10 @@ class CheckNet(Callback):
 
         samples = len(next(iter(self.data.example().values())))
         with trainer.precision_plugin.forward_context(), single_values(pl_module, samples) as singles:
-            notes = require_fit(pl_module, self.data, seen, moved)
+            notes, predicted = require_fit(pl_module, self.data, seen, moved)
+        if type(pl_module).configure_optimizers is Task.configure_optimizers:
+            groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+            require_reached(pl_module, predicted, [each for group in groups for each in group["params"]])
         self._check_last_batch(trainer, singles, samples)
         if trainer.is_global_zero:
             for note in notes:
@@ -79,18 +83,32 @@ class CheckNet(Callback):
             del counts[TRAIN]
         require_more_than_one(singles, counts, batch_size=self.data.batch_size, world=trainer.world_size)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Note with what is raised in a last batch of one sample that it was one: statistics over a batch need more."""
+        del pl_module
+        if isinstance(exception, RepriseError) or not (trainer.training and trainer.is_last_batch):
+            return
+        count = self.data.count_of(TRAIN)
+        if last_batch(count, TRAIN, self.data.batch_size, trainer.world_size) == 1:
+            said = f"the last batch of train has 1 sample ({count} samples, batch size {self.data.batch_size})"
+            exception.add_note(f"{said}; with another --batch-size it has more")
 
-def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> list[str]:
-    """Raise if the net, its example batch or any inspected value does not fit the task; give notes. `moved` brings a batch to the net."""
+
+def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> tuple[list[str], Tensor]:
+    """Raise if the net, its example batch or any inspected value does not fit the task; give notes, and what the net made of the batch.
+
+    `moved` brings a batch to the net.
+    """
     example = data.example()
     batch = moved(example)
     net.check_batch(*net._parted(batch))  # noqa: SLF001 - the task's own
     notes = judged(net, seen, batch) if seen is not None else []
-    odd = try_out(net, batch)
+    predicted = try_out(net, batch)
+    odd = net.describe_oddity(predicted, net._parted(batch)[1])  # noqa: SLF001 - the task's own
     if seen is not None:
         require_treated(net, data, seen, moved)
         notes += describe_large(net, data, seen, moved)
-    return [*(f"{data.declared.title}: {note}" for note in notes), *([f"{odd[0]}: {odd[1]}"] if odd else [])]
+    return [*(f"{data.declared.title}: {note}" for note in notes), *([f"{odd[0]}: {odd[1]}"] if odd else [])], predicted
 
 
 def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
@@ -127,7 +145,10 @@ def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) ->
             _, loss = _tried(net, data, found.row, moved)
             if not math.isfinite(loss):
                 said = told_not_finite(seen, field, data.declared)
-                hint = "fill or drop them and publish again, or replace them in `forward`, as torch.nan_to_num does"
+                instead = "replace them in `forward`, as torch.nan_to_num does"
+                if field == net._used[-1] != net._used[0]:  # noqa: SLF001
+                    instead = "leave such targets out of the loss, by `make_loss`"
+                hint = f"fill or drop them and publish again, or {instead}"
                 raise DatasetError(f"{data.declared.title}: {said}; the loss of that sample is {loss}", hint=hint)
 
 
@@ -159,18 +180,17 @@ def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, flo
 
 
 @torch.enable_grad()
-def try_out(net: Task, batch: Batch) -> tuple[str, str] | None:
-    """Check what a net that is not trained makes of a batch, and leave it as it was; give what is odd, and what to do."""
+def try_out(net: Task, batch: Batch) -> Tensor:
+    """Give what a net makes of a batch when it is not trained, with its graph, and leave the net as it was."""
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net):
         predicted = _predicted(net, given)
     net.check_output(predicted, wanted)
-    odd = net.describe_oddity(predicted, wanted)
     with torch.no_grad():
         metrics: Any = net.measured["val"]
         require_numbers(metrics, *net.judged(predicted.detach(), wanted))
-    return odd
+    return predicted
 
 
 @contextmanager
@@ -200,7 +220,8 @@ def _predicted(net: Task, given: Tensor) -> Tensor:
 def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
     """Word a `forward` that failed because of its input's dtype alone: with another one it works."""
     weights = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
-    for dtype, call in ((weights, "float"), (torch.int64, "long")):
+    calls = {torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
+    for dtype, call in ((weights, calls.get(weights, "float")), (torch.int64, "long")):
         if dtype == given.dtype or not isinstance(given, torch.Tensor):
             continue
         try:
@@ -211,6 +232,8 @@ def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
         field = next(iter(net._used), "")  # noqa: SLF001 - the task's own
         said = f"field {field!r} is {described(given)}, and the layers of {type(net).__name__} take {name}"
         hint = f"begin `forward` with `x = x.{call}()`, or publish the field as {name}"
+        if dtype.is_floating_point and dtype != torch.float32:
+            hint = f"make the layers float32: leave `.{call}()` out; --precision says in what the run computes"
         return DatasetError(said, hint=hint)
     return None
 

@@ -33,7 +33,8 @@ def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
         return
     if highest == COMMONLY_IGNORED and classes < COMMONLY_IGNORED and (fault := _ignored(whole, classes)):
         raise fault
-    raise beyond(_holders(whole, highest), highest, classes, begin_at_one=lowest == 1)
+    known = None if any(values.values is None for values in whole.values()) else _different(whole)
+    raise beyond(_holders(whole, highest), highest, classes, begin_at_one=lowest == 1, known=known)
 
 
 def negative(said: str, label: int) -> DatasetError:
@@ -45,13 +46,23 @@ def negative(said: str, label: int) -> DatasetError:
     return DatasetError(f"{said}; a class is 0 or more", hint=hint)
 
 
-def beyond(said: str, label: int, classes: int, *, begin_at_one: bool = False) -> RepriseError:
-    """Word a label that has no score."""
+def beyond(
+    said: str, label: int, classes: int, *, begin_at_one: bool = False, known: int | None = None
+) -> RepriseError:
+    """Word a label that has no score; `known` is how many different ones there are."""
     found = f"{said}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
         return DatasetError(f"{found}; no label is 0, so labels begin at 1", hint=f"publish labels - 1{also}")
+    if known is not None and known <= label // 2:
+        numbered = "numpy.unique(labels, return_inverse=True)[1]"
+        hint = f"publish numbers from 0 to {known - 1}: {numbered}; or set classes to {label + 1}"
+        return DatasetError(f"{found}; there are {known} different labels", hint=hint)
     return SettingError(found, hint=f"set classes to {label + 1} or more")
+
+
+def _different(labels: Mapping[str, FieldValues]) -> int:
+    return len({each.value for values in labels.values() for each in values.values or ()})
 
 
 def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:
@@ -60,7 +71,9 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
         each.value for values in labels.values() for each in values.values or () if each.value != COMMONLY_IGNORED
     ]
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
-    if is_of_samples and (not others or max(others) + 1 >= COMMONLY_IGNORED - 1):
+    if (
+        is_of_samples and not 0 < max(others, default=0) < COMMONLY_IGNORED - 1
+    ):  # 0 and 255 are a picture's black and white
         return None
     said = f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
     if not is_of_samples:
@@ -101,17 +114,14 @@ def _holders(labels: Mapping[str, FieldValues], label: int) -> str:
     counts = {split: found for split, values in labels.items() if (found := _found(values, label))}
     if counts:
         total, first = sum(each.count for each in counts.values()), next(iter(counts.values())).name
-        parts = [f"{each.count:,} {_samples(each.count)}{of_split(split)}" for split, each in counts.items()]
+        parts = [f"{each.count:,}{of_split(split)}" for split, each in counts.items()]
+        parts[0] = parts[0].replace(" ", " sample " if next(iter(counts.values())).count == 1 else " samples ", 1)
         verb, where = ("has", first) if total == 1 else ("have", f"the first is in {first}")
         return f"{_joined(parts)} {verb} the label {label} ({where})"
     bounds = [(split, bound) for split, values in labels.items() for bound in (values.low, values.high) if bound]
     held = {split: bound.name for split, bound in bounds if bound.value == label}
     splits = _joined([of_split(split) for split in held])
     return f"labels{splits} include {label} (the first is in {next(iter(held.values()))})"
-
-
-def _samples(count: int) -> str:
-    return "sample" if count == 1 else "samples"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ def require_more_than_one(
     """Raise `ExperimentError` if one of `found` is given a batch of one sample of a split; `counts` are those of the splits."""
     for split, count in counts.items():
         names = [name for name, module in found.items() if _by_batch(module, split)]
-        if not names or _last(count, split, batch_size, world) != 1:
+        if not names or last_batch(count, split, batch_size, world) != 1:
             continue
         name, others = names[0], "" if len(names) == 1 else f" (and {len(names) - 1} more)"
         which = "each batch" if batch_size // world == 1 else "the last batch"
@@ -68,7 +68,7 @@ def _by_batch(module: nn.Module, split: str) -> bool:
     return split == TRAIN or not isinstance(module, _BatchNorm) or module.running_mean is None
 
 
-def _last(count: int, split: str, batch_size: int, world: int) -> int:
+def last_batch(count: int, split: str, batch_size: int, world: int) -> int:
     """Give the samples of the smallest batch of a rank; in training with several ranks, an incomplete batch is left out."""
     if world > 1 and split == TRAIN:
         return batch_size // world
@@ -79,5 +79,7 @@ def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_si
     """Give the batch size nearest to `batch_size`, a smaller one first, that leaves no batch of one."""
     splits = {split: n for split, n in counts.items() if any(_by_batch(module, split) for module in found.values())}
     near = (size for step in range(1, max(splits.values()) + 2) for size in (batch_size - step, batch_size + step))
-    fits = (size for size in near if size > 1 and all(_last(n, split, size, world) != 1 for split, n in splits.items()))
+    fits = (
+        size for size in near if size > 1 and all(last_batch(n, split, size, world) != 1 for split, n in splits.items())
+    )
     return next(fits, 2 * world)

@@ -46,10 +46,11 @@ def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def require_numbers(metrics: MetricCollection, *given: Any) -> None:
-    """Raise `ExperimentError` for a metric that is not one number, tried on a few values; what it raises on so few is no matter."""
+    """Raise `ExperimentError` for a metric that is not one number, tried on a few values; one may be undefined for so few."""
     tried = metrics.clone()
-    try:
+    with noting("the metrics of val", *given):
         tried.update(*given)
+    try:
         found = {str(name): (metric, _computed(metric)[0]) for name, metric in tried.items(copy_state=False)}
     except Exception:  # noqa: BLE001 - the first validation says it, with all of its samples
         return

@@ -88,6 +88,12 @@ def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
     )
 
 
+def wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hint: str) -> ExperimentError:
+    """Word what a method of the net gave, if it is of another kind than expected."""
+    kind = "nothing" if found is None else f"a {type(found).__name__}"
+    return ExperimentError(f"{type(net).__name__}.{method} gives {kind}; expected {expected}", hint=hint)
+
+
 def no_gradient(net: nn.Module) -> ExperimentError:
     """Word a loss that no parameter had a part in."""
     name = type(net).__name__
