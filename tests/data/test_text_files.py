@@ -42,6 +42,8 @@ def test_lines_are_counted_in_blocks_of_any_size(raw: bytes, count: int, size: i
     [
         (b"\xef\xbb\xbfone\ntwo\n", "t.txt begins with a byte order mark", "sed -i"),
         ("one\ntwo\n".encode("utf-16"), "t.txt is not UTF-8 text: it is UTF-16", "iconv -f UTF-16 "),
+        ("one\ntwo\n".encode("utf-32"), "t.txt is not UTF-8 text: it is UTF-32", "iconv -f UTF-32 "),
+        (b"\x1f\x8b\x08\0one\ntwo\n", "t.txt is compressed (gzip); expected text", "unpack it"),
         ("one\ntwo\n".encode("utf-16-le"), "line 1: a NUL character", "iconv -f UTF-16LE"),
         (b"one\ncaf\xe9\n", "line 2 has the byte 0xe9", "iconv -f LATIN1"),
         (b"one\ntwo\xc3", "line 2 has the byte 0xc3", "iconv"),

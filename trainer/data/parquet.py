@@ -46,7 +46,7 @@ class Foot:
                 said = f"column {name!r} of {where} holds values of type {self.nested[name]}; a column of a field holds one number per row"
                 raise DatasetError(said, hint=_APART)
             if name not in self.columns:
-                said = f"{where} has no column {name!r} of plain values"
+                said = f"{where} has no column {name!r}"
                 raise DatasetError(said, hint=did_you_mean(name, self.columns))
 
 

@@ -233,6 +233,6 @@ def even_rows(rows: Mapping[str, int], *, dataset: str) -> int:
     if len(set(rows.values())) != 1:
         told = ", ".join(f"{field} {count:,}" for field, count in rows.items())
         raise DatasetError(
-            f"the arrays of {dataset} have different rows: {told}", hint="mend its files: a sample is a row of each"
+            f"the arrays of {dataset} have different rows: {told}", hint="correct its files: a sample is a row of each"
         )
     return next(iter(rows.values()))

@@ -176,4 +176,4 @@ def _drawn(seed: int, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:6], "big") * 100 / 2**48
 
 
-MEND = "mend its [splits], or --split NAME=FIRST:END when it is published"
+MEND = "correct its [splits], or --split NAME=FIRST:END when it is published"

@@ -22,6 +22,9 @@ _JOIN: Final = (
 )
 _LONE_CR: Final = re.compile(rb"\r(?!\n)")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+"""Looked for first: the one of little-endian UTF-32 begins with that of UTF-16."""
+_PACKED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
 def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
@@ -46,6 +49,11 @@ def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
 
 
 def _require_unmarked(block: bytes, *, where: str) -> None:
+    if packed := next((name for name, mark in _PACKED.items() if block.startswith(mark)), None):
+        raise DatasetError(f"{where} is compressed ({packed}); expected text", hint="unpack it, and publish the text")
+    if block.startswith(_UTF32):
+        hint = f"iconv -f UTF-32 -t UTF-8 {where} > new.txt"
+        raise DatasetError(f"{where} is not UTF-8 text: it is UTF-32", hint=hint)
     if block.startswith(_UTF16):
         hint = f"iconv -f UTF-16 -t UTF-8 {where} > new.txt"
         raise DatasetError(f"{where} is not UTF-8 text: it is UTF-16", hint=hint)

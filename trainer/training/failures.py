@@ -97,7 +97,7 @@ def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], f
     kind, said = _said(fault)
     if isinstance(fault, ModuleNotFoundError):
         lines.append(_how_to_import(str(fault.name), file))
-    notes = "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
+    notes = "".join(f", {note}" for note in getattr(fault, "__notes__", ()))
     told = ExperimentFailedError(f"{place}: the experiment raised {kind}{said}{notes}", hint="\n     ".join(lines))
     told.place = place
     return told
