@@ -154,7 +154,10 @@ def make(options: list[str]) -> int:
         return report(problems)
     if problems := other_torch(text):
         return report(problems, hint="uv.lock stays as it was: edit pyproject.toml, then run scripts/lock again")
-    LOCK.write_text(text, encoding="utf-8")
+    try:
+        LOCK.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        return report([f"{LOCK} cannot be written: {problem.strerror}"], hint="run scripts/lock in a clone of your own")
     return 0
 
 

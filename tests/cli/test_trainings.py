@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from trainer.actions.run import new_run
 from trainer.cli.train import source_of, understood
-from trainer.cli.trainings import freeze
-from trainer.errors import SourceError
+from trainer.cli.trainings import freeze, start
+from trainer.errors import MachineError, SourceError
 from trainer.host.source import COPY, frozen_before
 from trainer.origins import take_apart
 
@@ -58,3 +59,14 @@ def test_an_experiment_that_cannot_be_captured_is_named_before_anything_starts(i
     idea.write_text(IDEA + f'key = "hf_{34 * "x"}"\n')
     with pytest.raises(SourceError, match="cannot be captured"):
         frozen(idea)
+
+
+def test_a_run_that_cannot_be_begun_leaves_no_folder(idea: Path, tmp_path: Path) -> None:
+    """As on a full disk: here one file would lie below another."""
+    recipe = frozen(idea)
+    first, second = recipe.source.files[:2]
+    files = (replace(first, path="a"), replace(second, path="a/b"))
+    broken = replace(recipe, source=replace(recipe.source, files=files))
+    with pytest.raises(MachineError, match="could not be written"):
+        start([], purpose="noise", recipe=broken)
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -60,14 +60,11 @@ def read_file(store: Store, file: File, *, into: Path) -> None:
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(handle, "wb") as written:
+    with disk_faults(path), os.fdopen(handle, "wb") as written:  # closing writes, too
         for block in store.read(object_key(file.sha256), length=file.size):
             running.update(block)
             length += len(block)
-            with disk_faults(path):
-                written.write(block)
-        with disk_faults(path):
-            written.flush()
+            written.write(block)
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
         raise AlteredError(
             f"{file.path} from {store.label} is not what the seal says: {length} bytes of {file.size}",

@@ -19,6 +19,8 @@ _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000
 """Characters of a message, and of a hint."""
 _FIRST_LINE: Final = 300
+_OF_DISKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Faults that are the machine's, whichever file they are about."""
 
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
@@ -64,7 +66,7 @@ def _of_a_name(fault: Exception) -> RepriseError | None:
 
 def _unexpected(fault: Exception) -> RepriseError:
     """Word what nobody expected: what the system says of a file is a matter of the machine, all else is a bug."""
-    if isinstance(fault, OSError) and fault.errno is not None and fault.filename is not None:
+    if isinstance(fault, OSError) and (fault.filename is not None or fault.errno in _OF_DISKS):
         name = os.fsdecode(fault.filename) if isinstance(fault.filename, str | bytes | os.PathLike) else "a file"
         return disk_fault(fault, name, done="read or written")
     return RepriseError(f"unexpected {type(fault).__name__}: {_text(fault)}", hint=_BUG)

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def run_in_image(words: Sequence[str]) -> int:
-    """Run `reprise` with these words in a container, and end as it ends. Raises `DotenvError`, `EngineAbsentError`, `ImageMissingError`."""
+def require_image(command: str) -> None:
+    """Raise `DotenvError`, `EngineAbsentError`, `ImageMissingError` if no container can be started for a command."""
     if not (CHECKOUT / ".env").is_file():
-        said = f"`reprise {words[0]}` needs torch or the image, and this checkout is not set up for one"
+        said = f"`reprise {command}` needs torch or the image, and this checkout is not set up for one"
         raise DotenvError(said, hint="scripts/train does what is missing")
     require_environment(read_block(CHECKOUT / ".env").values, root=CHECKOUT)
     hand_in_store(CHECKOUT / ".env")
     with closing(engine()) as host:
         require_images(compose_values(), engine=host)
+
+
+def run_in_image(words: Sequence[str]) -> int:
+    """Run `reprise` with these words in a container, and end as it ends. Raises what `require_image` does."""
+    require_image(words[0])
     command = ["docker", "compose", "run", "--rm", *settings_handed_in(os.environ), "train", *words]
     print("reprise:", shlex.join(command), file=sys.stderr)
     try:

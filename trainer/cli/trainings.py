@@ -133,8 +133,7 @@ class Training:
 
 def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Training:
     """Start `train` with these words after those of the recipe; its record says for which command, so that `latest` passes it over."""
-    begun = None if recipe is None else new_run(runs_folder())[1]
-    laid = [] if recipe is None or begun is None else recipe.lay(begun)
+    begun, laid = (None, []) if recipe is None else _begun(recipe)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "trainer", "train", *laid, *words],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose, **({BEGUN: begun.name} if begun else {})},
@@ -148,6 +147,16 @@ def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -
     training.listener = Thread(target=training.listen, daemon=True)
     training.listener.start()
     return training
+
+
+def _begun(recipe: Recipe) -> tuple[Path, list[str]]:
+    """The folder of a new run with what it starts from, and the words that find it there."""
+    folder = new_run(runs_folder())[1]
+    try:
+        return folder, recipe.lay(folder)
+    except BaseException:
+        abandon(folder)
+        raise
 
 
 def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:

@@ -23,7 +23,8 @@ from trainer.document import Document, read_json
 from trainer.engine import Digests, EngineFacts, ImageFacts, LocalStore, buildx
 from trainer.engine.archive import config_in_stream, digests_of_archive
 from trainer.engine.lines import told
-from trainer.errors import DocumentError, EngineAbsentError, EngineError, ImageMissingError
+from trainer.errors import DocumentError, EngineAbsentError, EngineError, ImageMissingError, MachineError
+from trainer.host.atomic import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -209,9 +210,11 @@ class DockerEngine:
         return found
 
     def _keep(self, digests: Digests) -> None:
-        self._kept.mkdir(parents=True, exist_ok=True)
         path = self._kept / f"{str(digests.manifest).removeprefix('sha256:')}.json"
-        path.write_text(json.dumps({"manifest": digests.manifest, "config": digests.config}) + "\n")
+        with suppress(OSError, MachineError):  # it is found out again
+            self._kept.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"manifest": digests.manifest, "config": digests.config}) + "\n"
+            write_whole(path, text.encode())
 
     @property
     def _client(self) -> DockerClient:

@@ -17,7 +17,7 @@ from trainer.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, le
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
-from trainer.cli.in_image import run_in_image
+from trainer.cli.in_image import require_image, run_in_image
 from trainer.cli.machine import check_lock
 from trainer.cli.places import CHECKOUT
 from trainer.cli.same.apart import told
@@ -184,6 +184,7 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
 
 
 def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
+    require_image("baseline")
     words = ["baseline", "measure", name, "--seeds", str(seeds)]
     command = ["docker", "compose", "run", "--rm", "-T", "train", *words]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)

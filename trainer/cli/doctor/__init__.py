@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,7 +19,8 @@ from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_sto
 from trainer.cli.doctor.run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.cli.spelling import spelled
-from trainer.errors import MachineError, StoreError, StoreUnreachableError
+from trainer.disk_faults import disk_fault
+from trainer.errors import DiskFullError, MachineError, StoreError, StoreUnreachableError
 from trainer.host.dotenv import read_block, shadowed
 from trainer.host.hardware import gpu_nodes
 from trainer.host.indexes import read_indexes
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from trainer.engine import Engine, EngineFacts
 
 _NOTHING: Final = object_key(f"sha256:{'0' * 64}")
+_ROOM: Final = 256 << 20
+"""Bytes free where runs are kept, below which a run is likely to fail."""
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
@@ -77,7 +81,7 @@ def _look() -> Iterator[Finding]:
     place = found[0].root if found[0].root.is_dir() else ROOT
     yield doctor.looked("disk", lambda: doctor.disk(place, shutil.disk_usage(place).free, environment=environment))
     yield doctor.looked("setup", lambda: _setup(docker))
-    yield doctor.looked("runs", _runs)
+    yield doctor.looked("runs", look_at_runs)
     yield doctor.looked("store", lambda: _store(docker))
 
 
@@ -87,13 +91,20 @@ def _setup(docker: Engine) -> Finding:
     return doctor.dotenv(before.values, now, edited=before.edited, shadows=shadowed(DOTENV))
 
 
-def _runs() -> Finding:
+def look_at_runs() -> Finding:
+    """Whether containers can write runs, and have room for one."""
     who = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"
     status = runs.stat() if runs.is_dir() else None
     if status is None or (status.st_uid != who.uid and not status.st_mode & 0o002):
         said = f"{runs} cannot be written by containers, which run as uid {who.uid}"
         return doctor.fault("runs", MachineError(said, hint="scripts/setup as its owner, or chown it"))
+    about = os.statvfs(runs)
+    if about.f_flag & os.ST_RDONLY:
+        raise disk_fault(OSError(errno.EROFS, ""), runs)
+    if about.f_bavail * about.f_frsize < _ROOM:
+        said = f"{about.f_bavail * about.f_frsize / 1e6:.0f} MB free at {runs}; a run writes its source, checkpoints and weights there"
+        return doctor.fault("runs", DiskFullError(said, hint="free space there"))
     return doctor.well("runs", f"{runs}, written as uid {who.uid}, gid {who.gid}")
 
 

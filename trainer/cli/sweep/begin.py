@@ -24,7 +24,7 @@ from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import new_run_id
 from trainer.suggest import counted
-from trainer.sweep import Point, Sweep
+from trainer.sweep import FOLDER, Point, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,14 +60,15 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
         layers=layers,
         points=[Point(settings=settings) for settings in asked_for.asked.points],
     )
-    folder = begin(sweep, bundle, runs=runs_folder())
+    folder = runs_folder() / FOLDER / sweep.id
     try:
+        begin(sweep, bundle, runs=runs_folder())
         if asked_for.sketch is None:
             _require_right(sweep, folder)
         if not again:
             sweep = _with_equal_runs(sweep, folder, asked_for.sketch)
             save(sweep, folder)
-    except BaseException:  # refused: then there was no sweep
+    except BaseException:  # refused, or not written: then there was no sweep
         shutil.rmtree(folder, ignore_errors=True)
         raise
     about = f"{counted(len(sweep.points), 'point')} of {sweep.asked.experiment}"

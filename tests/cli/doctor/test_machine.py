@@ -1,0 +1,35 @@
+"""What `reprise doctor` says of the folder of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.doctor import State
+from trainer.cli import doctor
+from trainer.cli.doctor import look_at_runs
+from trainer.errors import DiskFullError, MachineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("is_there", "room", "state", "code", "said"),
+    [
+        (True, 0, State.WELL, 0, "written as uid"),
+        (True, 1 << 62, State.FAULT, DiskFullError.code, "MB free at"),
+        (False, 0, State.FAULT, MachineError.code, "cannot be written by containers"),
+    ],
+)
+def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, state: State, code: int, said: str, *, is_there: bool
+) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "_ROOM", room)
+    if is_there:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs").chmod(0o777)
+    found = look_at_runs()
+    assert (found.state, found.code, said in found.found) == (state, code, True)

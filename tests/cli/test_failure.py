@@ -1,0 +1,27 @@
+"""What nobody expected, as a line: what a disk says is no bug of Reprise."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from trainer.cli.failure import report
+from trainer.errors import DiskFullError, NotWritableError
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError.code, "no space left to write a file"),
+        (OSError(errno.EROFS, "Read-only file system"), NotWritableError.code, "its file system is read-only"),
+        (OSError(errno.ENOSPC, "No space left", "/a/b"), DiskFullError.code, "no space left to write /a/b"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug in Reprise"),
+    ],
+)
+def test_a_disk_that_is_full_is_said_so_whoever_closed_the_file(
+    capsys: pytest.CaptureFixture[str], fault: OSError, code: int, said: str
+) -> None:
+    """Closing a file writes, too, and its fault names none."""
+    assert report(fault, as_json=False, debug=False) == code
+    assert said in capsys.readouterr().err
