@@ -90,6 +90,7 @@ def test_a_relative_folder_and_one_in_the_home_become_whole_paths(
         ("file://host/x", None, "names the host"),
         ("/data", "https://s3.example", "a folder has no endpoint"),
         ("s3://team", "http://localhost:9000", "loopback"),
+        ("s3://team", "s3.lab:9000", "expected http://HOST or https://HOST"),
         ("s3://team?profile=lab", None, "expected s3://BUCKET"),
     ],
 )

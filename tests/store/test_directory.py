@@ -34,9 +34,10 @@ KEY = "objects/sha256/ab/cd"
 )
 def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path, use: Callable[[Store], object]) -> None:
     """A share that is not mounted must not become a new, empty store."""
-    with pytest.raises(StoreMissingError, match="does not exist"):
-        use(open_store(str(tmp_path / "unmounted")))
-    assert not (tmp_path / "unmounted").exists()
+    with pytest.raises(StoreMissingError, match="does not exist") as caught:
+        use(open_store(str(tmp_path / "not mounted")))
+    assert not (tmp_path / "not mounted").exists()
+    assert str(caught.value.hint).endswith(f"mkdir -p '{tmp_path / 'not mounted'}'")
 
 
 class Full(io.BytesIO):

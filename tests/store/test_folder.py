@@ -110,10 +110,13 @@ def test_folders_without_files_are_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_folder_is_said_to_be_so(tmp_path: Path) -> None:
-    fill(tmp_path, {"a.txt": b"a", "crops/b": b"b"})
+    fill(tmp_path, {"a.txt": b"a", "a b.txt": b"a", "crops/b": b"b"})
     with pytest.raises(DatasetError, match=r"a\.txt is not a folder; a dataset is a folder of files") as caught:
         SourceFolder(root=tmp_path / "a.txt").paths()
     assert "mkdir NEW" in str(caught.value.hint)
+    with pytest.raises(DatasetError) as caught:
+        SourceFolder(root=tmp_path / "a b.txt").paths()
+    assert str(caught.value.hint).endswith(f"mv '{tmp_path / 'a b.txt'}' NEW/")
     with pytest.raises(DatasetError, match="crop is not a folder: it does not exist") as caught:
         SourceFolder(root=tmp_path / "crop").paths()
     assert caught.value.hint == "did you mean crops?"

@@ -121,4 +121,4 @@ def check_inputs(pinned: Pin, build_id: str) -> None:
     if pinned.build_id != build_id:
         name = pinned.environment
         said = f"environment {name!r} is pinned to an image of build {pinned.build_id[:19]}; this checkout is build {build_id[:19]}"
-        raise PinError(said, hint=f"reprise image unpin {name}, then build and pin anew")
+        raise PinError(said, hint=f"reprise image unpin {name}, then build and pin again")

@@ -179,6 +179,10 @@ def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
     if "?" in address:
         raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="--endpoint URL")
     there = endpoint or AWS_ENDPOINT
+    if not there.startswith(("http://", "https://")):
+        raise UsageError(
+            f"--endpoint {there}: expected http://HOST or https://HOST", hint=f"--endpoint https://{there}"
+        )
     if _loopback_port(there) is not None:
         said = f"--endpoint {there} is this machine's own loopback, which containers do not reach"
         raise UsageError(said, hint="give the address that the server has in the network")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 from contextlib import contextmanager, suppress
 from stat import S_IMODE
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -130,7 +131,7 @@ class DirectoryStore:
 
     def _require_root(self) -> None:
         if not self._root.is_dir():
-            hint = f"mount the share, or make a new store: mkdir -p {self._root}"
+            hint = f"mount the share, or make a new store: mkdir -p {shlex.quote(str(self._root))}"
             raise StoreMissingError(f"store folder {self._root} does not exist", hint=hint)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shlex
 import stat
 from dataclasses import dataclass, field
 from io import BufferedReader, FileIO
@@ -143,12 +144,16 @@ def open_file(path: Path) -> FileIO:
 def _gone(path: Path, fault: OSError) -> DatasetError:
     hint = "nothing has been named; type the same command again"
     if fault.errno in {errno.EACCES, errno.EPERM}:
-        hint = f"make it readable: chmod +r {path}"
+        hint = f"make it readable: chmod +r {shlex.quote(str(path))}"
     return DatasetError(f"{path} cannot be read: {fault.strerror}", hint=hint)
 
 
 def _unreadable(path: str | Path, fault: OSError) -> DatasetError:
-    hint = f"make it readable: chmod +rx {path}" if fault.errno in {errno.EACCES, errno.EPERM} else "remove it"
+    hint = (
+        f"make it readable: chmod +rx {shlex.quote(str(path))}"
+        if fault.errno in {errno.EACCES, errno.EPERM}
+        else "remove it"
+    )
     return DatasetError(f"{path} cannot be read: {fault.strerror}", hint=hint)
 
 
@@ -168,7 +173,7 @@ def _require_folder(root: Path) -> None:
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise DatasetError(f"{short(str(root))} cannot be read: {why}", hint="check the path") from fault
     if not stat.S_ISDIR(mode):
-        hint = f"put it into a folder of its own: mkdir NEW && mv {root} NEW/"
+        hint = f"put it into a folder of its own: mkdir NEW && mv {shlex.quote(str(root))} NEW/"
         raise DatasetError(f"{root} is not a folder; a dataset is a folder of files", hint=hint)
 
 

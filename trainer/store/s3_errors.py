@@ -59,7 +59,8 @@ _NO_CREDENTIALS: Final = (
     boto.SSOError,
 )
 _CREDENTIALS_HINT: Final = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; on the host AWS_PROFILE is another way"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; "
+    "on the host AWS_PROFILE, or s3://BUCKET?profile=NAME, is another way"
 )
 _TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
 _LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docker compose up -d --wait store"
