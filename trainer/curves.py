@@ -7,6 +7,7 @@ line that cannot be read: a killed run's last one is often half a line, and a cu
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.drawing import Line
@@ -66,7 +67,7 @@ def _told(row: dict[str, Any], rates: dict[int, str]) -> Iterator[tuple[str, Any
             yield RATE if len(rates) == 1 else f"{RATE}, group {group}", values[place]
     try:
         yield NORM, numbers_of(str(row["gradient"]))[0]
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, struct.error):
         return
 
 

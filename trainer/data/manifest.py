@@ -96,7 +96,9 @@ def _headed(raw: bytes | mmap) -> Listing:
     match listing.head:
         case {"format": str(name)} if name != FORMAT:
             raise damaged(1, f"format {name!r}; expected {FORMAT!r}")
-        case {"bytes": int(), "content": str(), "files": int(), "format": str(), "packs": list(), **rest} if not rest:
+        case {"bytes": int(), "content": str(content), "files": int(), "format": str(), "packs": list(), **rest} if (
+            not rest and is_digest(content)
+        ):
             pass
         case _:
             raise damaged(1, "expected the keys bytes, content, files, format, packs")
@@ -125,6 +127,8 @@ class _Sums:
         """Count a line; what is wrong with it, if something is."""
         left = int(row[2])
         self.bytes += left
+        if row[4] and not (row[4].startswith(b"[") and row[4].endswith(b"]")):
+            return "a segment is not [pack, offset, length]"
         for segment in row[4][1:-1].split(b"],[") if row[4] else ():
             if (found := _SEGMENT.fullmatch(segment)) is None:
                 return "a segment is not [pack, offset, length]"

@@ -6,7 +6,9 @@ stranger's text.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 from unicodedata import combining, east_asian_width
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 _WIDE: Final = 1.875
 """Average letters of a system's font beside one wide letter: 12 pixels beside 6.4."""
+_LONGEST: Final = 4
+"""Letters of a text that are looked at for each that may be shown: some have no width."""
 _VOID: Final = frozenset({"br", "col", "hr", "img", "link", "meta"})
 
 
@@ -68,12 +72,10 @@ def cut(text: str, most: float) -> str:
     >>> cut("accuracy", 5), cut("고양이고양이", 5)
     ('accu…', '고양…')
     """
-    if width_of(text) <= most:
+    widths = list(accumulate(map(width_of, text[: _LONGEST * (int(most) + 1)])))
+    if len(widths) == len(text) and (not text or widths[-1] <= most):
         return text
-    end = len(text)
-    while end and width_of(text[:end]) > most - 1:
-        end -= 1
-    return f"{text[:end]}…"
+    return f"{text[: bisect_right(widths, most - 1)]}…"
 
 
 def _attribute(name: str, value: object) -> str:

@@ -84,6 +84,8 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
         envelope = Envelope.from_dict(content)
     except (ValueError, KeyError, TypeError, AttributeError, FormatError, RecursionError) as fault:
         raise DocumentError(f"{where} is no DSSE envelope: {fault!r}", hint="it is damaged: fetch it again") from fault
+    if not all(isinstance(name, str) for name in envelope.signatures):
+        raise DocumentError(f"{where} is no DSSE envelope: a key's id is no text", hint="it is damaged: fetch it again")
     if envelope.payload_type != kind:
         raise CertificateError(f"{where} holds {envelope.payload_type!a}; expected {kind}", hint="do not believe it")
     return envelope

@@ -39,7 +39,7 @@ class Subject(Document):
     """A record, as a file below the folder of all runs."""
 
     name: str = Field(pattern=r"^[0-9]{8}t[0-9]{6}-[a-z2-7]{6}/attempts/[1-9][0-9]{0,5}/record\.json$")
-    digest: dict[Literal["sha256"], Hex]
+    digest: dict[Literal["sha256"], Hex] = Field(min_length=1)
 
     @property
     def sha256(self) -> str:

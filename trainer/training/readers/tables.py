@@ -9,6 +9,7 @@ the table. Shuffled reading decodes a group again when it was let go meanwhile: 
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,9 +51,10 @@ HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
 MOST_DECODED: Final = 2 << 30
 """Bytes of one decoded row group: a file of kilobytes can hold a group of gigabytes."""
-_WIDEST: Final = 16
-_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
-_TEXTS: Final = 1024
+_ROWS: Final = 1 << 17
+"""Rows that pyarrow decodes at once: a foot may name fewer than there are."""
+_TEXTS: Final = 1 << 10
+_AGAIN: Final = "write it again, and publish a new version"
 
 Fields = dict[str, Values]
 
@@ -181,9 +183,7 @@ class _Tables:
     def __init__(self, reader: Table, files: Files) -> None:
         self._reader, self._files = reader, files
         self._open = [_opened(files, path) for path in reader.files]
-        self._ends = [
-            np.cumsum([_group(file, number).num_rows for number in range(file.num_row_groups)]) for file in self._open
-        ]
+        self._ends = [np.cumsum(_counts(file, path)) for file, path in zip(self._open, reader.files, strict=True)]
         self._held: OrderedDict[tuple[int, int], _Group] = OrderedDict()
         self._require_numbers()
 
@@ -193,7 +193,8 @@ class _Tables:
         return group, row - (int(ends[group - 1]) if group else 0)
 
     def rows_of(self, file: int, number: int) -> int:
-        return int(_group(self._open[file], number).num_rows)
+        ends = self._ends[file]
+        return int(ends[number]) - (int(ends[number - 1]) if number else 0)
 
     def group(self, file: int, number: int) -> _Group:
         key = (file, number)
@@ -220,15 +221,20 @@ class _Tables:
         return _Group(first=int(self._ends[file][number]) - table.num_rows, fields=fields, misfits=misfits)
 
     def _decoded(self, file: int, number: int, names: list[str]) -> pa.Table:
-        path, group = self._reader.files[file], _group(self._open[file], number)
-        self._require(path, group, set(names))
-        if (size := _decoded_size(group, set(names))) > MOST_DECODED:
-            said = f"row group {number + 1} of {path} has {group.num_rows:,} rows, which take {size:,} bytes when they are decoded"
-            rows = max(1, group.num_rows * MOST_DECODED // size // 10)
-            hint = f"write it in smaller row groups: t.to_parquet(FILE, row_group_size={min(rows, 100_000)})"
-            raise DatasetError(f"{said}; expected at most {MOST_DECODED:,}", hint=hint)
+        path, opened = self._reader.files[file], self._open[file]
+        count = self.rows_of(file, number)
+        _require_small(path, number, count, [opened.schema_arrow.field(name).type for name in names])
+        batches, found = [], 0
         with _named(path):
-            return self._open[file].read_row_group(number, columns=names, use_threads=False)
+            for batch in opened.iter_batches(_ROWS, row_groups=[number], columns=names, use_threads=False):
+                batches.append(batch)
+                found += batch.num_rows
+                if found > count:
+                    break
+        if found != count:
+            said = f"{path} cannot be decoded: row group {number + 1} has other than the {count:,} rows that its foot names"
+            raise DatasetError(said, hint=_AGAIN)
+        return pa.Table.from_batches(batches)
 
     def _require_numbers(self) -> None:
         """Raise `DatasetError` for a column whose type holds no numbers; of text it names the first value that is none."""
@@ -254,25 +260,48 @@ class _Tables:
 
     def _texts(self, file: int, name: str) -> Iterator[list[str | None]]:
         """The values of a column of text, some at a time: one long text may stand for all rows of a group."""
-        path = self._reader.files[file]
-        for number in range(len(self._ends[file])):
-            self._require(path, _group(self._open[file], number), {name})
-        with _named(path):
-            for batch in self._open[file].iter_batches(batch_size=_TEXTS, columns=[name], use_threads=False):
+        with _named(self._reader.files[file]):
+            for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
                 yield batch.column(0).cast(pa.string()).to_pylist()
 
-    def _require(self, path: str, group: Any, names: set[str]) -> None:
-        """Verify the bytes of the columns that are decoded next."""
-        for number in range(group.num_columns):
-            chunk = group.column(number)
-            if chunk.path_in_schema in names:
-                first = chunk.dictionary_page_offset or chunk.data_page_offset
-                self._files.require(path, first, first + chunk.total_compressed_size)
+
+class _Verified:
+    """A file of a dataset as pyarrow reads files; each stretch is verified when it is read, whatever the foot says of columns.
+
+    pyarrow ends the process if it is asked about a column whose description is damaged, so it is not asked.
+    """
+
+    closed = False
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self._path, self._view, self._at = files, path, files.view(path), 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._view) if size < 0 else min(self._at + size, len(self._view))
+        first, self._at = self._at, max(self._at, end)
+        if end > first:
+            self._files.require(self._path, first, end)
+        return bytes(self._view[first:end])
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def size(self) -> int:
+        return len(self._view)
+
+    def close(self) -> None:
+        """The view is closed with the last of those who have it."""
 
 
 def _opened(files: Files, path: str) -> pq.ParquetFile:
+    """Open a file whose foot is verified."""
     with _named(path):
-        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(files.view(path))))
+        foot = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
+        return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=foot)
 
 
 @contextmanager
@@ -282,21 +311,34 @@ def _named(path: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as fault:  # ValueError: text that is not UTF-8
         said = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
-        raise DatasetError(said, hint="write it again, and publish a new version") from fault
+        raise DatasetError(said, hint=_AGAIN) from fault
 
 
-def _decoded_size(group: Any, names: set[str]) -> int:
-    """Bytes of a row group's columns in memory: a value that stands for many rows takes its place for each."""
-    chunks = (group.column(number) for number in range(group.num_columns))
-    return sum(
-        max(chunk.num_values * _WIDTHS.get(chunk.physical_type, _WIDEST), chunk.total_uncompressed_size)
-        for chunk in chunks
-        if chunk.path_in_schema in names
-    )
+def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) -> None:
+    """Raise `DatasetError` for a row group of too many bytes: a value that stands for many rows takes its place for each."""
+    size = rows * sum(_width(kind) for kind in kinds)
+    if size > MOST_DECODED:
+        said = f"row group {number + 1} of {path} has {rows:,} rows, which take {size:,} bytes when they are decoded"
+        fewer = min(100_000, max(1, rows * MOST_DECODED // size // 10))
+        hint = f"write it in smaller row groups: t.to_parquet(FILE, row_group_size={fewer})"
+        raise DatasetError(f"{said}; expected at most {MOST_DECODED:,}", hint=hint)
 
 
-def _group(file: pq.ParquetFile, number: int) -> Any:
-    return file.metadata.row_group(number)
+def _width(kind: pa.DataType) -> int:
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:  # what has no width of its own is rejected by its type
+        return 16
+
+
+def _counts(file: pq.ParquetFile, path: str) -> list[int]:
+    """How many rows each row group has."""
+    foot = file.metadata
+    counts = [foot.row_group(number).num_rows for number in range(foot.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != foot.num_rows:
+        said = f"{path} cannot be decoded: its row groups have {sum(counts):,} rows, its foot names {foot.num_rows:,}"
+        raise DatasetError(said, hint=_AGAIN)
+    return counts
 
 
 def _shape(column: Column) -> tuple[int, ...]:

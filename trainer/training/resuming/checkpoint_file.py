@@ -7,7 +7,6 @@ unpickler reads them, which constructs tensors and the few types that Reprise's 
 from __future__ import annotations
 
 import json
-import pickle
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import torch
@@ -84,8 +83,9 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([Stage]):
             loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as fault:
-        said = f"{path} is a pickle that does not hold plain values alone: {str(fault).splitlines()[0]}"
+    except Exception as fault:  # a damaged pickle raises nearly anything: KeyError, UnicodeDecodeError, OSError
+        why = (str(fault).splitlines() or [type(fault).__name__])[0]
+        said = f"{path} is a pickle that is damaged, or does not hold plain values alone: {why}"
         raise AlteredError(said, hint="use another checkpoint, or start a new run") from fault
     return loaded
 

@@ -1,0 +1,109 @@
+"""A campaign of mutated documents, in a process of its own with a bound on memory: only errors of Reprise come out of its readers.
+
+    python -m tests.security.campaign --seconds 60 --seed 1 [--kind record]
+
+prints a line of JSON for each kind: how often it was read, the slowest reading, and what else came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import traceback
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tests.security.kinds import KINDS
+from trainer.cli.failure import report
+
+if TYPE_CHECKING:
+    from tests.security.kind import Kind
+
+MEMORY = 3 << 30
+"""Bytes of address space beyond those of the imports: a document of the largest size takes a part of it."""
+SLOW = 30.0
+"""Seconds, on a machine that does other things too."""
+
+
+def main() -> int:
+    """Run the kinds that are named, or all of them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each kind")
+    parser.add_argument("--count", type=int, default=1 << 40, help="readings of each kind at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", action="append", choices=[*KINDS])
+    parser.add_argument("--keep", type=Path, help="a folder for what was not rejected as it should be")
+    words = parser.parse_args()
+    out = os.fdopen(os.dup(1), "w")
+    bad = 0
+    for name in words.kind or KINDS:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            sink = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(redirect_stdout(sink))
+            stack.enter_context(redirect_stderr(sink))
+            os.environ |= {"REPRISE_RUNS": str(folder / "runs"), "REPRISE_CACHE": str(folder / "cache")}
+            os.environ["REPRISE_STORE"] = str(folder / "store")
+            (folder / "store").mkdir()
+            kind = KINDS[name](folder)
+            _bound_memory()
+            told = campaign(name, kind, words)
+        out.write(json.dumps(told) + "\n")
+        out.flush()
+        bad += len(told["faults"])
+    return 1 if bad else 0
+
+
+def campaign(name: str, kind: Kind, words: argparse.Namespace) -> dict[str, Any]:
+    """Read mutated documents until the time is over, or the count is reached."""
+    draw, began, done, slowest = Random(f"{words.seed} {name}"), monotonic(), 0, 0.0  # noqa: S311 - to be the same each time
+    faults: dict[str, dict[str, Any]] = {}
+    while done < words.count and monotonic() - began < words.seconds:
+        body = kind.mutated(draw)
+        if words.keep:  # what ends the process is the last one
+            words.keep.mkdir(parents=True, exist_ok=True)
+            (words.keep / f"{name}-last").write_bytes(body)
+        started = monotonic()
+        fault = _read(kind, body)
+        took = monotonic() - started
+        slowest = max(slowest, took)
+        done += 1
+        if fault is None and took > SLOW:
+            fault = f"{took:.1f} s"
+        if fault is not None and (place := fault.rpartition(" at ")[2]) not in faults:
+            faults[place] = {"fault": fault, "number": done, "bytes": len(body)}
+            if words.keep:
+                (words.keep / f"{name}-{words.seed}-{done}").write_bytes(body)
+    return {"kind": name, "executions": done, "slowest": round(slowest, 2), "faults": [*faults.values()]}
+
+
+def _read(kind: Kind, body: bytes) -> str | None:
+    """What came out that is no error of Reprise, with the place that it came from."""
+    try:
+        kind.read(body)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # noqa: BLE001 - that is what is looked for
+        if isinstance(fault, Exception) and report(fault, as_json=True, debug=False) != 1:
+            return None
+        frames = [
+            f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(fault.__traceback__)[-3:]
+        ]
+        return f"{type(fault).__name__}: {str(fault)[:200]} at {' '.join(frames)}"
+    return None
+
+
+def _bound_memory() -> None:
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

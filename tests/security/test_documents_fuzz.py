@@ -1,0 +1,104 @@
+"""Exit 1, "this is a bug in Reprise", is unreachable from outside data: mutated documents of every kind, in bounded memory (K01, K04)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.records import record
+from tests.security.mutation import ODD
+from trainer.actions.list_runs import Listed, Where
+from trainer.cli.failure import report
+from trainer.cli.run_page import page, summary
+from trainer.cli.runs.table import table
+from trainer.errors import DocumentError, RepriseError
+from trainer.record import read_record
+from trainer.seal import read_sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([*ODD][:30]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "record-1.json").read_bytes())
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The keys that lead to each value of a document."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [path, *(place for key, value in items for place in places(value, (*path, key)))]
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The document with another value at a place."""
+    if not path:
+        return value
+    first, *rest = path
+    if isinstance(content, dict):
+        return {**content, first: replaced(content[first], tuple(rest), value)}
+    return [replaced(each, tuple(rest), value) if place == first else each for place, each in enumerate(content)]
+
+
+@given(path=st.sampled_from(places(GOLDEN)), value=JSON)
+def test_any_value_at_any_place_of_a_record_is_shown_or_rejected(path: tuple[Any, ...], value: Any) -> None:
+    text = json.dumps(replaced(GOLDEN, path, value))
+    try:
+        found = read_record(text, where="record.json")
+    except DocumentError:
+        return
+    listed = Listed(run=found.run, where=Where.LOCAL, attempt=found.attempt, record=found)
+    other = Listed(run="a", where=Where.LOCAL, attempt=1, record=record())
+    assert [*page(listed, found), *table([listed, other])]
+    json.dumps(summary(listed))
+    assert read_record(found.to_json(), where="again") == found
+
+
+@given(path=st.sampled_from(places({"record": GOLDEN, "files": [], "source": None})), value=JSON)
+def test_any_value_at_any_place_of_a_seal_is_read_or_rejected(path: tuple[Any, ...], value: Any) -> None:
+    seal = {"format": "reprise.sealed/1", "record": GOLDEN, "files": GOLDEN["outcome"]["files"], "source": None}
+    text = json.dumps(replaced(seal, path, value)).encode()
+    try:
+        read_sealed(text, run=GOLDEN["run"], attempt=1, where="sealed.json")
+    except DocumentError:
+        return
+
+
+def ran(*words: str, patience: float) -> Sequence[dict[str, Any]]:
+    """What a campaign in a process of its own says, kind by kind."""
+    command = [sys.executable, "-m", "tests.security.campaign", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not [fault for each in told for fault in each["faults"]], told
+    assert done.returncode == 0, done.stderr[-2000:]
+    return told
+
+
+@pytest.mark.torch
+def test_documents_of_every_kind_are_read_or_rejected() -> None:
+    told = ran("--count", "12", "--seconds", "60", "--seed", "7", patience=600)
+    assert min(each["executions"] for each in told) == 12
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.parametrize("seed", ["11", "12"])
+def test_the_same_for_longer(seed: str, tmp_path: Path) -> None:
+    told = ran("--seconds", "30", "--seed", seed, "--keep", str(tmp_path), patience=3000)
+    assert sum(each["executions"] for each in told) > 10_000
+
+
+def test_a_failure_that_is_no_error_of_ours_is_exit_1() -> None:
+    """What a campaign looks for."""
+    assert report(KeyError("x"), as_json=True, debug=False) == 1
+    assert report(RepriseError("x"), as_json=True, debug=False) == 1
