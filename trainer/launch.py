@@ -49,10 +49,12 @@ class Launch(Document):
     """Whether the run has attempts already, and this one goes on."""
     allowed: list[str] = []
     """Kinds of ingredients that may be otherwise than in the attempts before."""
+    passed: list[int] = []
+    """Attempts that were made elsewhere, and that the user does not trust: nothing of them is used."""
 
     def variables(self) -> dict[str, str]:
         """Write it as the variable that the process reads."""
-        return {VARIABLE: self.model_dump_json()}
+        return {VARIABLE: self.model_dump_json(exclude_defaults=True)}  # an older source knows fewer keys
 
 
 def launched(environ: Mapping[str, str]) -> Launch:

@@ -8,6 +8,7 @@ in, on every system that a team uses, and when it can be printed in one line.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -61,6 +62,36 @@ def collision(paths: Iterable[str]) -> str | None:
         seen.add(path)
         folders |= above
     return None
+
+
+REPOSITORIES: Final = frozenset({".git", ".hg", ".bzr", ".jj", ".sl", ".svn", "_darcs", "git~1"})
+"""Folders, and files, by which a version control finds its settings; the last is another spelling of the first on some file systems."""
+_IGNORED: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+"""Characters that some file systems leave out of names."""
+
+
+def repository_parts(paths: Iterable[str]) -> set[str]:
+    """The paths that make a folder a repository for a version control, which obeys the settings in it as soon as it is asked about a file.
+
+    A bare repository of git has no `.git`: it is a folder with HEAD and either `objects` and `refs`, or `commondir`.
+
+    >>> sorted(repository_parts(["a.py", ".gitattributes", "x/.GIT/config", "b/HEAD", "b/objects/x", "b/refs/x", "c/HEAD"]))
+    ['b/HEAD', 'x/.GIT/config']
+    """
+    named = list(paths)
+    lower = {path.lower() for path in named}
+    folders = {path[: each.start()] for path in lower for each in re.finditer("/", path)}
+    return {path for path in named if _is_of_repository(path) or _is_bare(path.lower(), lower, folders)}
+
+
+def _is_of_repository(path: str) -> bool:
+    return any(_IGNORED.sub("", part).rstrip(" .").lower() in REPOSITORIES for part in path.split("/"))
+
+
+def _is_bare(path: str, files: set[str], folders: set[str]) -> bool:
+    above, _, name = path.rpartition("/")
+    below = f"{above}/" if above else ""
+    return name == "head" and (f"{below}commondir" in files or {f"{below}objects", f"{below}refs"} <= folders)
 
 
 def _part_fault(part: str) -> str | None:

@@ -7,17 +7,35 @@ only looks for one needs no torch.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainer.digest import Digest
 from trainer.document import Count, Document
 from trainer.paths import path_fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
 PREVIOUS: Final = "previous.json"
 """The one before the latest: where a disk lost the latest, a run goes on from here."""
 BEST: Final = "best.json"
+
+
+PICKLE: Final = b"PK"
+"""How a checkpoint of a version before 1.0 begins: torch.save writes a ZIP archive with a pickle in it."""
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell whether a checkpoint is of a version before 1.0."""
+    with path.open("rb") as file:
+        return file.read(len(PICKLE)) == PICKLE
+
+
+def has_pickle(folder: Path) -> bool:
+    """Whether one of the checkpoints in a folder is of a version before 1.0."""
+    return any(is_pickle(path) for path in folder.glob("*") if path.is_file())
 
 
 class Stage(StrEnum):

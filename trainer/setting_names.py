@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "train": ("exp", "settings", "help", "json", "resume", "allow"),
+    "train": ("exp", "settings", "help", "json", "resume", "allow", "trust", "grant"),
     "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "goal"),
     "check": ("help", "json", "settings", "dummy", "bits", "steps"),
     "bench": ("help", "json", "settings", "dummy", "steps", "warmup", "seconds", "against", "profile"),

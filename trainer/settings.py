@@ -44,9 +44,11 @@ _PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
 _LINES: Final = 10_000
 """Lines of a class in which a declaration is looked for."""
 RETEST: Final = "REPRISE_RETEST"
+"""Names the run that this one is a retest of: what is given then comes from that run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"
 """Set by a command that trains for itself, to its name: `certify`, `noise`."""
-"""Names the run that this one is a retest of: what is given then comes from that run's record."""
+CONFINED: Final = "REPRISE_CONFINED"
+"""Set in a container that is trusted with nothing: the user was asked before it was started, and it cannot reach the register."""
 
 
 class Role(StrEnum):

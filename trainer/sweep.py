@@ -100,6 +100,11 @@ class Sweep(Document):
         """Write it; equal sweeps have equal bytes."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
+    @property
+    def frozen(self) -> str:
+        """The digest of what was frozen at the start: everything but how far it came."""
+        return digest_of_document(self.model_dump(mode="json", exclude={"points"}))
+
     def with_point(self, number: int, point: Point) -> Sweep:
         """The sweep with another state of one point."""
         points = [*self.points[:number], point, *self.points[number + 1 :]]

@@ -12,7 +12,7 @@ import pytest
 from tests.actions.runs import finished
 from tests.records import ingredients
 from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import PULLED, pull_run
+from trainer.actions.pull_run import pull_run
 from trainer.actions.run import open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, DocumentError, RepriseError, RunNotFoundError, SourceError
@@ -40,20 +40,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def foreign(folder: Path) -> dict[str, bytes]:
-    """What a pulled run's folder holds beside the note that it was begun elsewhere."""
-    found = contents(folder)
-    assert found.pop(PULLED) == b'{"store":"memory:"}\n'
-    return found
+def packed(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but the copy of its source that ran: what a pull brings."""
+    return {path: data for path, data in contents(folder).items() if not path.startswith(f"{COPY}/")}
 
 
 def test_what_was_published_comes_back_byte_for_byte(run: OpenRun, tmp_path: Path) -> None:
-    """Record, files, source archive and the copy that ran."""
+    """Record, files, source archive; the source stays packed until the user trusts it."""
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     (record,) = pull_run(run.record.run, store, runs=tmp_path / "there")
     assert record == run.record
-    assert foreign(tmp_path / "there" / record.run) == contents(home)
+    assert contents(tmp_path / "there" / record.run) == packed(home)
     assert [path.name for path in (tmp_path / "there").iterdir()] == [record.run]
 
 
@@ -101,16 +99,15 @@ def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_pa
     assert contents(home) == {ARCHIVE: b"other"}
 
 
-@pytest.mark.parametrize("name", [ARCHIVE, COPY])
-def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, tmp_path: Path, name: str) -> None:
-    """With the archive there and the copy not, or the other way round."""
+def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, tmp_path: Path) -> None:
+    """With the archive there and the attempt not."""
     store, home = MemoryStore(), run.folder.parents[1]
     publish_run(home, store)
     there = tmp_path / "there" / run.record.run
     there.mkdir(parents=True)
-    (shutil.copytree if (home / name).is_dir() else shutil.copy2)(home / name, there / name)
+    shutil.copy2(home / ARCHIVE, there / ARCHIVE)
     pull_run(run.record.run, store, runs=tmp_path / "there")
-    assert foreign(there) == contents(home)
+    assert contents(there) == packed(home)
 
 
 def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from tests.actions.compared import made
 from tests.actions.runs import begun, finished
 from trainer.actions.list_runs import local_ids
+from trainer.actions.register import register_attempt
 from trainer.cli.latest import named
 from trainer.record import Outcome, Status
 
@@ -32,26 +34,32 @@ def newest_id(runs: Path, *, ahead: timedelta = timedelta()) -> str:
 
 def test_a_run_of_the_future_is_passed_over(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A machine whose clock was ten years ahead does not own `latest` until then."""
-    good, future = finished(runs).record.run, finished(runs).record.run
-    (runs / future).rename(runs / (name := newest_id(runs, ahead=timedelta(days=3653))))
+    good, future = own(runs), finished(runs).record.run
+    renamed(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
     assert named("latest", local_ids(runs)) == good
     assert f"{name} (of the future: a clock was wrong)" in capsys.readouterr().err
+
+
+def renamed(run: Path, name: str) -> str:
+    """Give a run of the user's own another id; return it."""
+    for path in (run / "attempts/1/record.json", run / "attempts/1/claim.json"):
+        path.write_text(path.read_text().replace(run.name, name))
+    register_attempt(run.rename(run.with_name(name)) / "attempts/1")
+    return name
 
 
 def failed(runs: Path, *, steps: int | None) -> str:
     """A run that failed after so many steps, and is the newest of all."""
     run = begun(runs)
     run.close(Outcome(status=Status.FAILED, reason="NameError", steps=steps))
-    newest = newest_id(runs)
-    (runs / run.record.run).rename(runs / newest)
-    return newest
+    return renamed(runs / run.record.run, newest_id(runs))
 
 
 def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It left nothing but its reason; one that failed later, or of which it is not known, counts, and is said to have failed."""
-    good = finished(runs).record.run
+    good = own(runs)
     assert named("latest", local_ids(runs)) == good
     assert capsys.readouterr().err == "", "nothing to say of a run that is the newest and completed"
     idle = failed(runs, steps=0)
@@ -67,9 +75,19 @@ def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
 def newest(runs: Path, **around: object) -> str:
     """A completed run with these circumstances, the newest of all."""
     run = made(runs, around=around).record.run
-    name = newest_id(runs)
-    (runs / run).rename(runs / name)
-    return name
+    return renamed(runs / run, newest_id(runs))
+
+
+def own(runs: Path) -> str:
+    """A completed run that the user trained here."""
+    run = finished(runs)
+    register_attempt(run.folder)
+    return run.record.run
+
+
+def forget(runs: Path) -> None:
+    """Have no run registered."""
+    shutil.rmtree(next(runs.glob(".own-*")))
 
 
 @pytest.mark.parametrize(
@@ -83,30 +101,31 @@ def newest(runs: Path, **around: object) -> str:
 def test_latest_is_the_users_own_run_not_one_that_a_command_made(
     runs: Path, capsys: pytest.CaptureFixture[str], around: dict[str, str], said: str
 ) -> None:
-    own = finished(runs).record.run
+    mine = own(runs)
     helper = newest(runs, **around)
-    assert named("latest", local_ids(runs)) == own
-    assert capsys.readouterr().err == f"latest is run {own} (completed); passed over: {helper} ({said})\n"
+    assert named("latest", local_ids(runs)) == mine
+    assert capsys.readouterr().err == f"latest is run {mine} (completed); passed over: {helper} ({said})\n"
 
 
-def test_a_pulled_run_is_not_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own, theirs = finished(runs).record.run, newest(runs)
-    (runs / theirs / "pulled.json").write_text("{}")
-    assert named("latest", local_ids(runs)) == own
-    assert f"{theirs} (pulled)" in capsys.readouterr().err
+def test_a_run_that_is_not_in_the_register_is_not_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = newest(runs)
+    forget(runs)
+    mine = own(runs)
+    assert named("latest", local_ids(runs)) == mine
+    assert f"{theirs} (made elsewhere)" in capsys.readouterr().err
 
 
 def test_if_no_run_is_the_users_own_the_newest_is_meant_and_said(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = newest(runs)
-    (runs / theirs / "pulled.json").write_text("{}")
+    forget(runs)
     assert named("latest", local_ids(runs)) == theirs
-    assert capsys.readouterr().err == f"latest is run {theirs} (pulled)\n"
+    assert capsys.readouterr().err == f"latest is run {theirs} (made elsewhere)\n"
 
 
 def test_many_that_were_passed_over_are_counted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finished(runs)
+    own(runs)
     for _ in range(5):
         newest(runs, purpose="noise")
     named("latest", local_ids(runs))

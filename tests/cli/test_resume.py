@@ -10,7 +10,8 @@ from tests.actions.runs import begun, finished
 from tests.records import circumstances
 from trainer.actions.resume import as_it_was, held_to
 from trainer.actions.run import open_run, record_of
-from trainer.cli.resume import again, set_aside_environment, told
+from trainer.cli.resume import Admitted, again, set_aside_environment, told
+from trainer.cli.trust import Word
 from trainer.errors import ResumeError
 from trainer.origins import take_apart
 from trainer.record import Outcome, Record, Status
@@ -25,8 +26,9 @@ def test_a_run_whose_own_source_is_older_than_resume_is_refused_by_that_name(
     """Its own source is what would run, and knows nothing of going on."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finished(tmp_path / "runs", status=Status.PREEMPTED).record.run
+    admission = Admitted(folder=tmp_path / "runs" / run, word=Word(command=""))
     with pytest.raises(ResumeError, match="older than --resume"):
-        again(take_apart(["--resume", run]))
+        again(take_apart(["--resume", run]), admission)
 
 
 def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""What the trials start from: stores, runs, a victim's home outside of every root, and a dataset to fetch into a shared cache."""
+"""What the trials start from: stores, runs, a victim's home outside of every root, a dataset for a shared cache, a stranger's checkout."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.actions.conftest import published
 from tests.security.outside import state, victims_folder
 from tests.store.conftest import s3_address, s3_endpoint, s3_environment
-from tests.training.conftest import Checkout, checkout
+from tests.training.conftest import EXPERIMENT, Checkout, checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,3 +44,32 @@ def home(tmp_path: Path) -> Iterator[Path]:
     before = state(folder)
     yield folder
     assert state(folder) == before
+
+
+HARM = """
+import os, pathlib
+for _name in os.environ.get("VICTIM_FILE", "").split(":"):
+    if _name:
+        pathlib.Path(_name).write_text(repr({name: os.environ.get(name) for name in os.environ if name.startswith("AWS")}))
+"""
+"""Writes the keys that it finds into the file that the tests look for."""
+
+
+@pytest.fixture(scope="session")
+def stranger(checkout: Checkout) -> Checkout:
+    """The stranger's checkout."""
+    root = checkout.root.parent / "stranger"
+    shutil.copytree(checkout.root, root, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    (root / "runs").mkdir()
+    (root / "dots.py").write_text(EXPERIMENT + HARM)
+    return replace(checkout, root=root)
+
+
+@pytest.fixture
+def stolen(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that is there once code of the stranger ran in the victim's checkout, with the keys that it had."""
+    path = checkout.root / "runs/STOLEN.txt"
+    path.unlink(missing_ok=True)
+    monkeypatch.setenv("VICTIM_FILE", str(path))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    return path

@@ -12,6 +12,7 @@ import pytest
 from tests.actions.runs import finished
 from tests.cli.data.conftest import typed
 from tests.security.hostile import at, bad_run, bad_seal
+from trainer.actions.register import register_attempt
 from trainer.actions.sweep import save
 from trainer.cli import main
 from trainer.cli.latest import named
@@ -100,8 +101,9 @@ def test_a_pipe_in_the_place_of_a_record_stops_no_listing(runs: Path, capsys: py
 
 
 def test_latest_passes_over_a_run_that_cannot_be_read(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = finished(runs).record.run
-    bad = bad_run(runs, BAD["L01 NaN seconds"][0])
+    run = finished(runs)
+    register_attempt(run.folder)
+    good, bad = run.record.run, bad_run(runs, BAD["L01 NaN seconds"][0])
     newest = f"29990101t000000-{bad[-6:]}"
     (runs / bad).rename(runs / newest)
     assert named("latest", [good, newest]) == good

@@ -81,7 +81,7 @@ class Checkout:
 
     def last(self) -> tuple[Path, Record]:
         """Give the newest attempt's folder and its record."""
-        folder = max((self.root / "runs").glob("*/attempts/1"), key=lambda path: path.stat().st_mtime_ns)
+        folder = max((self.root / "runs").glob("[0-9]*/attempts/1"), key=lambda path: path.stat().st_mtime_ns)
         return folder, load_record(folder / "record.json")
 
 

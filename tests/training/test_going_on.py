@@ -31,14 +31,14 @@ def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
 
 def broken_off(checkout: Checkout, number: signal.Signals, *words: str) -> Path:
     """Train until the second epoch is told, then send a signal; give the run's folder."""
-    known = set((checkout.root / "runs").iterdir())
+    known = set((checkout.root / "runs").glob("[0-9]*"))
     process = checkout.start(*WORDS, *words)
     assert process.stderr
     while not process.stderr.readline().startswith("epoch 2/"):
         assert process.poll() is None
     process.send_signal(number)
     process.communicate(timeout=60)
-    return (set((checkout.root / "runs").iterdir()) - known).pop()
+    return (set((checkout.root / "runs").glob("[0-9]*")) - known).pop()
 
 
 def attempt(run: Path, number: int) -> Record:
@@ -96,12 +96,12 @@ def test_a_changed_ingredient_is_refused_unless_it_is_allowed(checkout: Checkout
 
 def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:
     """The one who is at it is named."""
-    known = set((checkout.root / "runs").iterdir())
+    known = set((checkout.root / "runs").glob("[0-9]*"))
     process = checkout.start("--max-epochs", "100000", "--no-publish", host="lab-3")
     assert process.stderr
     while not process.stderr.readline().startswith("epoch 2/"):
         assert process.poll() is None
-    run = (set((checkout.root / "runs").iterdir()) - known).pop()
+    run = (set((checkout.root / "runs").glob("[0-9]*")) - known).pop()
     try:
         refused = typed(checkout, "--resume", run.name)
     finally:

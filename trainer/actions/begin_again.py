@@ -22,7 +22,7 @@ from trainer.host.atomic import disk_faults
 from trainer.saved import BEST, FOLDER, LATEST, PREVIOUS, Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
 _BLOCK = 1 << 20
@@ -32,18 +32,23 @@ _LOGS: Final = ("metrics.jsonl", "trace.jsonl")
 
 
 def begin_again(
-    attempt: Path, *, say: Callable[[str], None], unfit: Mapping[str, str] = MappingProxyType({})
+    attempt: Path,
+    *,
+    say: Callable[[str], None],
+    unfit: Mapping[str, str] = MappingProxyType({}),
+    passed: Collection[int] = (),
 ) -> Saved | None:
     """Lay out `attempt`, the newest of its run, to go on from the last good checkpoint; `None` if there is none.
 
-    `unfit` gives the reason for each checkpoint, by digest, that was laid out before and could not be restored. What is passed over is
-    said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError` for what leads out of it.
+    `unfit` gives the reason for each checkpoint, by digest, that was laid out before and could not be restored; of attempts that are
+    `passed` nothing is used. What is passed over is said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError`
+    for what leads out of the run.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
         with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
             _clear(mine)
         for number in range(int(attempt.name) - 1, 0, -1):
-            if run.stat(f"{ATTEMPTS}/{number}") is None:
+            if number in passed or run.stat(f"{ATTEMPTS}/{number}") is None:
                 continue
             with run.below(f"{ATTEMPTS}/{number}") as earlier:
                 for saved in _good(earlier, say, unfit):

@@ -18,10 +18,10 @@ from trainer.actions.progress import SILENT, Progress
 from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record, published
 from trainer.actions.transfer import read_file, read_small
 from trainer.actions.verify_run import fault_of
-from trainer.digest import canonical, digest_of_bytes, digest_of_file
+from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
-from trainer.host.source import ARCHIVE, COPY, thaw, unpack
+from trainer.host.source import ARCHIVE, thaw
 from trainer.plain_text import read_bytes
 from trainer.record import MOST_ATTEMPTS
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from trainer.seal import Sealed
     from trainer.store.contract import Store
 
-PULLED: Final = "pulled.json"
-"""In the folder of a run that was begun elsewhere: its code is somebody else's until the user says otherwise."""
 EDITED: Final = "record.edited.json"
 """Beside a record that was edited after its publication and then restored."""
 LARGEST = 100 << 30
@@ -82,14 +80,13 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress:
         with disk_faults(attempt):
             attempt.mkdir(parents=True)
         _fetch_all(sealed, store, attempt, progress=progress)
-        if sealed.source and not all((runs / record.run / name).exists() for name in (ARCHIVE, COPY)):
+        if sealed.source and not (runs / record.run / ARCHIVE).exists():
             _source(sealed.source, record, store, place)
         key = claim_key(record.run, record.attempt)
         write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=f"{key} in {store.label}").to_json())
         note = Published.of(sealed, store=store.label)
         write_whole(attempt / PUBLISHED, note.to_json())
         write_whole(attempt / RECORD, sealed.record_text())
-        _mark(runs / record.run, note)
         _appear(place, runs / record.run)
 
 
@@ -127,15 +124,6 @@ def _restore_files(sealed: Sealed, store: Store, here: Path, *, progress: Progre
             progress.note(f"put back: {here / file.path}")
 
 
-def _mark(folder: Path, note: Published) -> None:
-    """Say that the run was begun elsewhere, before anything of it is here."""
-    if attempts(folder) or (folder / PULLED).exists():
-        return
-    with disk_faults(folder):
-        folder.mkdir(exist_ok=True)
-    write_whole(folder / PULLED, canonical({"store": note.store}) + b"\n")
-
-
 def _fetch_all(sealed: Sealed, store: Store, attempt: Path, *, progress: Progress) -> None:
     progress.begin(f"run {sealed.record['run']}", sum(file.size for file in sealed.files))
     try:
@@ -152,13 +140,12 @@ def _fetched(store: Store, file: File, attempt: Path) -> int:
 
 
 def _source(file: File, record: Record, store: Store, place: Path) -> None:
-    """Fetch the bundle under our own name for it, and unpack it only if it is the source that the record names."""
+    """Fetch the bundle under our own name for it. It stays an archive: nothing of a source lies about before it is trusted."""
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
     bundle = thaw(place / ARCHIVE)
     if bundle.digest != record.ingredients.source:
         said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
         raise AlteredError(said, hint="do not use it")
-    unpack(bundle, place / COPY)
 
 
 @contextmanager
@@ -174,15 +161,11 @@ def _aside(runs: Path, run: str) -> Iterator[Path]:
 
 
 def _appear(place: Path, folder: Path) -> None:
-    """Rename what was fetched to where it belongs, the attempt last; what somebody else brought meanwhile is the same.
-
-    The archive shows that the copy is there: it comes after it, so that a pull killed between the two is completed by the next.
-    """
+    """Rename what was fetched to where it belongs, the attempt last; what another process brought meanwhile is the same."""
     with disk_faults(folder):
         (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
-        for name in (COPY, ARCHIVE):
-            if (place / name).exists() and not (folder / name).exists():
-                _renamed(place / name, folder / name)
+        if (place / ARCHIVE).exists() and not (folder / ARCHIVE).exists():
+            _renamed(place / ARCHIVE, folder / ARCHIVE)
         for attempt in (place / ATTEMPTS).iterdir():
             _renamed(attempt, folder / ATTEMPTS / attempt.name)
 

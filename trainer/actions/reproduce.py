@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +25,10 @@ from trainer.host.bundle import lay_out
 from trainer.host.image_claim import WATCHED, Seen, write_seen
 from trainer.sameness.rerun import Rerun
 from trainer.sameness.rerun import rerun as words_of
-from trainer.settings import RETEST
+from trainer.settings import CONFINED, RETEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from trainer.engine import Engine, ImageFacts
     from trainer.host.source import SourceBundle
@@ -57,6 +58,24 @@ class Prepared:
     """A folder for the datasets."""
     cache: Path
     again: Rerun
+    resumes: bool = False
+    """Whether the run is there already, and goes on."""
+    more: tuple[str, ...] = ()
+    """Options of a resumed run that were given anew."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is typed in the container."""
+        return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.again.words(SETTINGS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What a container gets beside what every retest gets, since the user granted it by name."""
+
+    network: str = "none"
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +86,25 @@ class Place:
     uid: int
     gid: int
     host: str
+    granted: Granted = Granted()
 
 
 @contextmanager
-def prepared(record: Record, bundle: SourceBundle, *, runs: Path) -> Iterator[Prepared]:
-    """A new run's folder, and beside it the source and the settings file, which are gone afterwards; so is a run without a record."""
+def prepared(
+    record: Record, bundle: SourceBundle, *, runs: Path, resumes: Path | None = None, more: tuple[str, ...] = ()
+) -> Iterator[Prepared]:
+    """A new run's folder, or the one of the run that `resumes`, and beside it the source and the settings file.
+
+    These are gone afterwards; so is a run without a record.
+    """
     again = words_of(record)
-    run, folder = new_run(runs)
-    aside = runs / f".{run}.retest"
+    run, folder = (resumes.name, resumes) if resumes else new_run(runs)
+    with disk_faults(runs):
+        aside = Path(tempfile.mkdtemp(dir=runs, prefix=f".{run}.", suffix=".retest"))
     try:
         with disk_faults(aside):
-            for place in (aside, aside / "store", aside / "cache"):
+            aside.chmod(0o755)
+            for place in (aside / "store", aside / "cache"):
                 place.mkdir()
                 place.chmod(0o755)
         lay_out(bundle, aside / "source")
@@ -91,6 +118,8 @@ def prepared(record: Record, bundle: SourceBundle, *, runs: Path) -> Iterator[Pr
             store=aside / "store",
             cache=aside / "cache",
             again=again,
+            resumes=resumes is not None,
+            more=more,
         )
     finally:
         _remove(aside)
@@ -117,7 +146,7 @@ def give(ready: Prepared, *, uid: int, gid: int) -> None:
     """Give what containers write to their user, where this one is root."""
     if os.getuid() == 0:
         for path in (ready.store, ready.cache, ready.folder, *ready.folder.iterdir()):
-            os.chown(path, uid, gid)
+            os.chown(path, uid, gid, follow_symlinks=False)
 
 
 def confined(container: str, ready: Prepared, place: Place) -> Confined:
@@ -125,14 +154,16 @@ def confined(container: str, ready: Prepared, place: Place) -> Confined:
     return Confined(
         name=container,
         image=place.image.id,
-        words=tuple(ready.again.words(SETTINGS)),
+        words=ready.words,
         variables={
             "REPRISE_RUNS": RUNS,
             "REPRISE_CACHE": CACHE,
             "REPRISE_STORE": STORE,
             "REPRISE_HOST": place.host,
             WATCHED: ready.run,
-            RETEST: ready.original.run,
+            CONFINED: "1",
+            **({} if ready.resumes else {RETEST: ready.original.run}),
+            **place.granted.variables,
         },
         mounts=(
             Mount(source=ready.source, target=PROJECT),
@@ -140,7 +171,9 @@ def confined(container: str, ready: Prepared, place: Place) -> Confined:
             Mount(source=ready.store, target=STORE),
             Mount(source=ready.cache, target=CACHE, writable=True),
             Mount(source=ready.folder, target=f"{RUNS}/{ready.run}", writable=True),
+            *place.granted.mounts,
         ),
+        network=place.granted.network,
         user=f"{place.uid}:{place.gid}",
         gpus=ready.original.ingredients.device.accelerator == "cuda",
     )

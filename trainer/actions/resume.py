@@ -6,6 +6,8 @@ let a change pass that nobody named: a run is one set of ingredients, whoever re
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import (
@@ -21,8 +23,10 @@ from trainer.actions.run import (
 )
 from trainer.attempts import settings_now, worded
 from trainer.errors import AlteredError, ResumeError, UsageError
+from trainer.host.atomic import disk_faults
+from trainer.host.bundle import verified
 from trainer.host.image_claim import SEEN
-from trainer.host.source import ARCHIVE, COPY, thaw
+from trainer.host.source import ARCHIVE, COPY, unpack
 from trainer.origins import take_apart
 from trainer.plain_text import read_bytes
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
@@ -49,8 +53,8 @@ KINDS: Final = {
 """What can be allowed by name, and which differences each name covers."""
 
 
-def require_resumable(run: Path, *, here: str) -> Record:
-    """Give the record of the run's last attempt that has one; close it, where its process was killed.
+def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> Record:
+    """Give the record of the run's last attempt that has one and is not `passed` over; close it, where its process was killed.
 
     Raises `ResumeError` for a run that is completed, or that somebody is at.
     """
@@ -58,7 +62,7 @@ def require_resumable(run: Path, *, here: str) -> Record:
     records: list[Record] = []
     for number in attempts(run):
         place = run / ATTEMPTS / str(number)
-        if (place / RECORD).exists():
+        if (place / RECORD).exists() and number not in passed:
             record = load_record(place / RECORD)
             running = record.outcome.status is Status.RUNNING
             records.append(close_dead(place, here=here) if running else record)
@@ -79,31 +83,40 @@ def require_left(run: Path) -> None:
             )
 
 
-def as_it_was(run: Path) -> Record:
+def as_it_was(run: Path, *, passed: Collection[int] = ()) -> Record:
     """Give the record of the last attempt, with the settings that it had: what was allowed for it holds until it is taken back."""
-    records = [record_of(run, number) for number in recorded(run)]
+    records = [record_of(run, number) for number in recorded(run) if number not in passed]
     last = records[-1]
     ingredients = last.ingredients.model_copy(update={"settings": settings_now(records)})
     return last.model_copy(update={"ingredients": ingredients})
 
 
-def last_record(run: Path) -> Record:
+def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
     """Give the record of the last attempt that has one: an attempt that was killed as it began has none."""
-    return record_of(run)
+    return record_of(run, max((number for number in recorded(run) if number not in passed), default=None))
 
 
-def require_source(run: Path, record: Record) -> None:
-    """Raise `AlteredError` where the run's frozen source is not the one that its record names."""
-    bundle = thaw(run / ARCHIVE)
-    if bundle.digest != record.ingredients.source:
-        said = f"{run / ARCHIVE} is {bundle.digest}; the record names {record.ingredients.source}"
-        raise AlteredError(said, hint="pull the run again")
-    for file in bundle.files:
-        path = run / COPY / file.path
-        if not path.is_file() or path.read_bytes() != file.data:
-            raise AlteredError(
-                f"{path} is not as it was frozen", hint=f"remove {run / COPY} and unpack {run / ARCHIVE} there"
+def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
+    """Raise `AlteredError` unless the frozen source in a run's or a sweep's folder is the one of this digest.
+
+    It is unpacked if it is not: of a run that was pulled, the archive alone is there. `anew` unpacks it in any case: code that is not the
+    user's own may have added files to what was there.
+    """
+    bundle = verified(folder / ARCHIVE, digest=digest)
+    if anew:
+        with disk_faults(folder):
+            (folder / COPY).unlink() if (folder / COPY).is_symlink() else shutil.rmtree(
+                folder / COPY, ignore_errors=True
             )
+    if not (folder / COPY).is_dir():
+        aside = folder / f".{COPY}.{os.getpid()}.partial"
+        unpack(bundle, aside)
+        with disk_faults(folder):
+            aside.rename(folder / COPY)
+    for file in bundle.files:
+        path = folder / COPY / file.path
+        if not path.is_file() or path.read_bytes() != file.data:
+            raise AlteredError(f"{path} is not as it was frozen", hint=f"remove {folder / COPY}: it is unpacked again")
 
 
 def set_aside_what_was_seen(run: Path) -> None:

@@ -1,7 +1,7 @@
 """Which run a word names if it may be `latest`: the newest of the user's own runs on this machine.
 
-A run that `reproduce`, `certify` or `noise` made, one that was pulled, one that is in the store only, and one that failed before its first
-step are passed over, and a line says so. Nothing is said if `latest` is the newest of all and completed.
+A run that `reproduce`, `certify` or `noise` made, one that was made elsewhere (it is not in the register), one in the store only, and
+one that failed before its first step are passed over, and a line says so. Nothing is said if `latest` is the newest of all and completed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.list_runs import local_run
-from trainer.actions.pull_run import PULLED
 from trainer.attempts import made_no_step
 from trainer.cli.places import runs_folder
 from trainer.cli.run_page import status
+from trainer.cli.trust import own_attempts_of
 from trainer.record import Status
 from trainer.run_names import LATEST, began, resolve_run
 
@@ -46,7 +46,6 @@ def passed_because(run: str) -> str | None:
         (began(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
         (not folder.is_dir(), "in the store only"),
         ((record := listed.record) is None, status(listed)),
-        (record and (folder / PULLED).exists(), "pulled"),
     ):
         if passed:
             return reason
@@ -57,6 +56,8 @@ def passed_because(run: str) -> str | None:
         return f"retest of {around.retest_of}"
     if around.purpose:
         return f"made by {around.purpose}"
+    if not own_attempts_of(folder):
+        return "made elsewhere"
     return "failed before its first step" if made_no_step(record) else None
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import shlex
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from trainer.store import open_store
 from trainer.store.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from trainer.store.contract import Store
 
@@ -148,9 +149,27 @@ def host_name() -> str:
     return os.environ.get("REPRISE_HOST") or platform.node() or "unknown"
 
 
+def users() -> set[int]:
+    """The ids that this user's processes have on this machine: its own, and that of the containers that `.env` names."""
+    told = _told_by(CHECKOUT / ".env").get("REPRISE_UID", "")
+    return {os.getuid(), *([int(told)] if told.isdecimal() else [])}
+
+
 def cache_folder() -> Path:
     """The folder of the cache: REPRISE_CACHE, else the user's own."""
     return Path(os.environ.get("REPRISE_CACHE") or Path.home() / ".cache" / "reprise")
+
+
+@contextmanager
+def dotenv_adopted() -> Iterator[None]:
+    """Let `.env` say where the store is, as `adopt_dotenv` does, until the block ends."""
+    before = dict(os.environ)
+    adopt_dotenv()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def adopt_dotenv(checkout: Path | None = None) -> None:

@@ -9,24 +9,29 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.actions.run import ATTEMPTS, record_of, recorded
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
-from trainer.cli.places import host_name
+from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
 from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
-from trainer.errors import ResumeError, UsageError
+from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
+from trainer.errors import ForeignCodeError, ResumeError, RunNotFoundError, UsageError
 from trainer.host.atomic import write_whole
+from trainer.host.image_claim import BAKED
 from trainer.host.source import COPY
 from trainer.plain_text import read_text
 from trainer.record import Status
 from trainer.sameness.rerun import going_on
+from trainer.saved import FOLDER as CHECKPOINTS
+from trainer.saved import LATEST, has_pickle
 from trainer.setting_faults import option
-from trainer.settings import ENVIRONMENT_PREFIX
+from trainer.settings import CONFINED, ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping
@@ -39,6 +44,22 @@ _SETTINGS = "settings.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A run that may be resumed, and how."""
+
+    folder: Path
+    word: Word
+    passed: list[int] = field(default_factory=list)
+    """Attempts that were made elsewhere and are not trusted."""
+    is_registered: bool = True
+    """Whether an attempt of it is in the register: then no other code than the user's own wrote into its folder."""
+    is_own: bool = True
+    """Whether its code is the user's own."""
+    is_isolated: bool = False
+    """Whether its code runs with nothing but its own run's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
     """A run that goes on."""
 
@@ -47,6 +68,8 @@ class Again:
     argv: list[str]
     """The command line that it was begun with, as it is typed in its frozen source; what is given anew comes last."""
     allowed: list[str]
+    passed: list[int]
+    """Attempts that were made elsewhere and are not trusted."""
 
     @property
     def source(self) -> Path:
@@ -62,32 +85,86 @@ def found(words: Words) -> Path:
     for other in ("exp", "settings"):
         if other in words.options:
             raise UsageError(f"--{other} beside --resume: the run has its own", hint="leave it out, or start a new run")
-    return original(name).folder
+    try:
+        return original(name).folder
+    except RunNotFoundError:
+        if BAKED.exists() or not (CHECKOUT / ".env").is_file():
+            raise
+    from trainer.cli.runner.on_host import wake_store
+
+    wake_store()
+    with dotenv_adopted():
+        return original(name).folder
 
 
-def again(words: Words) -> Again:
-    """Make ready to go on with a run. Raises `ResumeError`, `AlteredError`, `UsageError`."""
-    folder = found(words)
+def admitted(folder: Path, words: Words) -> Admitted:
+    """Say how a run may be resumed; show and ask if its code or its checkpoints are not the user's own.
+
+    Raises `ForeignCodeError`, `UsageError`.
+    """
+    known, own = recorded(folder), own_attempts_of(folder)
+    word = Word(
+        trusted="trust" in words.options,
+        granted=grants(words.options.get("grant")),
+        command=f"reprise train --resume {folder.name}",
+    )
+    if CONFINED in os.environ or not known:  # the user was asked before it was started; or there is nothing to run
+        return Admitted(folder=folder, word=word)
+    if own:
+        return Admitted(folder=folder, word=word, passed=list(_passed(folder, set(known) - set(own), word)))
+    record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
+    if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
+        return Admitted(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
+    places = [folder / ATTEMPTS / str(number) / CHECKPOINTS for number in known]
+    if any(map(has_pickle, places)):
+        said = f"the checkpoints of run {folder.name} are pickles of an older version, which are not read if they were made elsewhere"
+        raise ForeignCodeError(said, hint="start a new run")
+    if any((place / LATEST).exists() for place in places):
+        require_checkpoint_trust(record, word)
+    return Admitted(folder=folder, word=replace(word, trusted=True), is_registered=False)
+
+
+def _passed(folder: Path, foreign: Collection[int], word: Word) -> Iterator[int]:
+    """The attempts on the user's own run that were made elsewhere and are not used; a line reports each."""
+    for number in sorted(foreign):
+        place = folder / ATTEMPTS / str(number)
+        if word.trusted and not has_pickle(place / CHECKPOINTS):
+            continue
+        host = one_line(record_of(folder, number).circumstances.host.name)
+        why = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
+        print(f"passed over: attempt {number}, made elsewhere, on {host} ({why})", file=sys.stderr)
+        yield number
+
+
+def again(words: Words, admission: Admitted) -> Again:
+    """Make ready to go on with a run that was admitted. Raises `ResumeError`, `AlteredError`, `UsageError`."""
+    folder, passed = admission.folder, admission.passed
     allowed = kinds(words.options.get("allow") or "")
-    record = require_resumable(folder, here=host_name())
-    require_source(folder, record)
-    _require_able(folder)
-    was = as_it_was(folder)
+    record = require_resumable(folder, here=host_name(), passed=passed)
+    require_source(folder, record.ingredients.source, anew=not admission.is_registered)
+    _require_able(folder, passed)
+    was = as_it_was(folder, passed=passed)
     for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
     given = going_on(was)
     write_whole(folder / _SETTINGS, given.file())
-    anew = [
-        f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
-        for name, value in words.options.items()
-        if name not in {"resume", "allow"}
-    ]
+    anew = given_anew(words, without={"resume", "allow", "trust", "grant"})
     return Again(
         folder=folder,
         record=record,
         argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
         allowed=allowed,
+        passed=passed,
     )
+
+
+def given_anew(words: Words, *, without: Collection[str]) -> list[str]:
+    """The options of a command line as they are typed, but for some."""
+    return [
+        f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
+        for name, value in words.options.items()
+        if name not in without
+    ]
 
 
 def told(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
@@ -128,12 +205,15 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
     return lines
 
 
-def _require_able(folder: Path) -> None:
+def _require_able(folder: Path, passed: Collection[int]) -> None:
     """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
     launch = folder / COPY / "trainer" / "launch.py"
     if not launch.is_file() or "resumes:" not in read_text(launch):
         said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
         raise ResumeError(said, hint=f"start it anew: `reprise runs show {folder.name}` says with what it was begun")
+    if passed and "passed:" not in launch.read_text(encoding="utf-8"):
+        said = f"the source of run {folder.name} is older than the rule that attempts made elsewhere are passed over"
+        raise ResumeError(said, hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run")
 
 
 def begin_unseen(ready: Again, *, watched: bool) -> None:

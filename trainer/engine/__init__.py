@@ -117,6 +117,8 @@ class Confined:
     gpus: bool = False
     memory: int = 2 << 30
     """Bytes of shared memory, for loader workers."""
+    network: str = "none"
+    """The network that it was granted."""
 
 
 class Engine(Protocol):

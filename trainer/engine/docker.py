@@ -230,7 +230,7 @@ def confinement(container: Confined) -> dict[str, Any]:
         "entrypoint": list(container.program) or None,
         "environment": dict(container.variables),
         "user": container.user,
-        "network_mode": "none",
+        "network_mode": container.network,
         "read_only": True,
         "tmpfs": {"/tmp": "mode=1777,exec", "/home/reprise": "mode=1777"},  # noqa: S108 - in the container
         "cap_drop": ["ALL"],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.digest import digest_of_bytes, digest_of_document
 from trainer.errors import SourceError
 from trainer.host.atomic import disk_faults
-from trainer.paths import collision, path_fault
+from trainer.paths import collision, path_fault, repository_parts
 from trainer.record import Source
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def thaw(path: Path) -> SourceBundle:
             files = [_entry(tar, entry) for entry in tar]
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as fault:
         raise SourceError(f"{path} is no source bundle: {fault}", hint="it is damaged: pull the run again") from fault
+    if own := repository_parts(file.path for file in files):
+        said = f"{path} is no source bundle: {min(own)!a} is a part of a repository, whose settings can name programs to run"
+        raise SourceError(said, hint="do not use it")
     if clash := collision(file.path for file in files):
         raise SourceError(f"{path} is no source bundle: {clash} stands twice in it", hint="do not use it")
     total = sum(len(file.data) for file in files)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.errors import AlteredError, SourceError
 from trainer.host.source import thaw, unpack
+from trainer.paths import repository_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +39,8 @@ def verified(archive: Path, *, digest: str) -> SourceBundle:
 
 def lay_out(bundle: SourceBundle, folder: Path) -> None:
     """Write the bundle's files into `folder`, which must not exist yet, for a run to start from."""
-    if own := [file.path for file in bundle.files if ".git" in file.path.lower().split("/")]:
-        raise SourceError(f"{own[0]!a} is in a source bundle; no bundle of ours has that", hint="do not use it")
+    if own := repository_parts(file.path for file in bundle.files):
+        raise SourceError(f"{min(own)!a} is in a source bundle; no bundle of ours has that", hint="do not use it")
     unpack(bundle, folder)
     _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
     listing = "".join(f"{_mode(file)} {_EMPTY}\t{file.path}\0" for file in bundle.files)

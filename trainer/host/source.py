@@ -24,7 +24,7 @@ from trainer.host.archive import LARGEST, SourceBundle, SourceFile, archive, bun
 from trainer.host.atomic import write_whole
 from trainer.host.git import listing, without_ignored
 from trainer.host.walk import walk
-from trainer.paths import path_fault
+from trainer.paths import path_fault, repository_parts
 from trainer.record import Source
 from trainer.secrecy import secret_by_content, secret_by_name
 
@@ -99,9 +99,12 @@ def capture(
     aside = () if runs is None else _inside(root, runs)
     found = known.paths if known else without_ignored(root, walk(root))
     listed = [path for path in found if not path.startswith(("runs/", *aside))]
-    paths = sorted({*listed, *_through_links(root, listed)})
+    captured = {*listed, *_through_links(root, listed)}
+    odd = repository_parts(captured)
+    paths = sorted(captured - odd)
     _check_size(root, paths, largest)
-    reader = _Reader(root=root, left=largest, left_out=_not_initialized(known) if known else [_WALKED])
+    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(odd)]
+    reader = _Reader(root=root, left=largest, left_out=left_out)
     files = [*reader.read(paths), *reader.add(extra or {})]
     if not files:
         raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
@@ -227,6 +230,12 @@ def _not_initialized(known: Listing) -> list[str]:
         f"{path}: a submodule without files here: git submodule update --init --recursive"
         for path in known.not_initialized
     ]
+
+
+def _repositories(paths: Iterable[str]) -> list[str]:
+    """A line for each repository of another version control in the checkout: its files are no source."""
+    shown = sorted({path.rpartition("/")[0].partition("/")[0] or path for path in paths})
+    return [f"{name if name.isprintable() else ascii(name)}: in it are files of a repository" for name in shown]
 
 
 def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:

@@ -7,21 +7,24 @@ where one that is resumed enters: `open_run` counts, and holds it to the ingredi
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.identify import Facts, identify
+from trainer.actions.register import register_attempt
 from trainer.actions.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
 from trainer.actions.run import attempts, open_run
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.cli.train.manual import OWN
 from trainer.data.dataset import load_dataset
-from trainer.errors import ExperimentFailedError
+from trainer.errors import ExperimentFailedError, RepriseError
 from trainer.ledger import Ledger
 from trainer.origins import Origins, Resolved, resolve, take_apart
 from trainer.pairing import check_pairing
+from trainer.settings import CONFINED, RETEST
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -39,7 +42,10 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     resolved = resolved_for(experiment, argv)
     folder = Path(frozen.folder)
     if launch.resumes:
-        resolved = replace(resolved, origins=origins_of(last_record(folder), resolved.origins, command=launch.command))
+        resolved = replace(
+            resolved,
+            origins=origins_of(last_record(folder, passed=launch.passed), resolved.origins, command=launch.command),
+        )
     dataset = load_dataset(resolved.settings.dataset, root=Path())
     if experiment.reads_fields:
         check_pairing(resolved, dataset)
@@ -48,7 +54,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     around, ingredients = known.circumstances, known.ingredients
     if launch.resumes:
-        before = last_record(folder)
+        before = last_record(folder, passed=launch.passed)
         lines = held_to(before, ingredients, around, allowed=launch.allowed)
         ingredients, around = (
             before.ingredients,
@@ -64,11 +70,15 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
     number = len(attempts(folder)) + 1
     if launch.resumes:
-        require_resumable(folder, here=around.host.name)  # once more: somebody may have begun since the launcher looked
+        require_resumable(
+            folder, here=around.host.name, passed=launch.passed
+        )  # once more: somebody may have begun since the launcher looked
     attempt = open_run(folder, ingredients=ingredients, circumstances=around)
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise begun_by_another(folder, number)
+    if not {CONFINED, RETEST} & os.environ.keys():  # who started a retest knows whose code it is
+        _register(attempt.folder)
     return Session(
         launch=launch,
         frozen=frozen,
@@ -82,6 +92,14 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
         publishes=resolved.settings.publish,
         switched=list(around.determinism_at_end or []),
     )
+
+
+def _register(attempt: Path) -> None:
+    """Enter the attempt as this user's own; one that cannot be entered counts as made elsewhere, which is said."""
+    try:
+        register_attempt(attempt)
+    except (OSError, RepriseError) as fault:
+        print(f"not registered as your own, so --resume will ask: {fault}", file=sys.stderr)
 
 
 def imported(launch: Launch) -> Experiment:

@@ -85,7 +85,7 @@ def work(session: Session) -> Trained:
 def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
     """Lay out the last checkpoint that is good and none of the `unfit` ones; report which one it is, and what is passed over."""
     passed: list[str] = []
-    saved = begin_again(session.opened.folder, say=passed.append, unfit=unfit)
+    saved = begin_again(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
     for line in passed[max(0, len(unfit) - 1) :]:
         session.say(line)
     if saved is None:

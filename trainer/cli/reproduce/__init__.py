@@ -19,16 +19,17 @@ from trainer.actions.compare import side as compared
 from trainer.actions.examine_run import examine_run, looked_up, require, require_outcome
 from trainer.actions.keep_retest import keep_retest, publish_retest
 from trainer.actions.publish_run import publish_run
+from trainer.actions.register import register_attempt
 from trainer.actions.reproduce import left, prepared
-from trainer.actions.run import record_of, recorded
+from trainer.actions.run import ATTEMPTS, record_of, recorded
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
+from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
-from trainer.cli.reproduce.trust import ask, is_foreign
 from trainer.cli.runner import runner
 from trainer.cli.runner.on_host import wake_store
 from trainer.cli.same.page import headline, page
 from trainer.cli.spelling import spelled
+from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.data.dataset import Dataset
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
@@ -68,17 +69,17 @@ def main(argv: list[str]) -> int:
     if found.record.outcome.status is not Status.RUNNING:
         require_outcome(found.record)
     say(f"reprise: run {found.record.run} again")
-    there = runner(found.record, here=words.here)
-    if is_foreign(
-        found.folder, runs=runs_folder()
-    ):  # before anything of the record is asked for, at a registry of its choosing too
-        ask(found.record, _source(found), checkout=CHECKOUT, trusted=words.trust, isolation=there.isolation)
+    granted = grants(words.grant)
+    there = runner(found.record, here=words.here, granted=granted)
+    word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {found.record.run}")
+    # before anything of the record is asked for, at a registry of its choosing too
+    own = require_trust(found.record, found.folder, word, is_isolated=there.is_isolated)
     bundle = _possible(found, there, exact=not (words.here or words.despite_drift))
     unequal = there.not_equal(found.record)
     for line in unequal:
         say(f"not equal: {line}")
     hashed = _hashed(found.record, there) if words.deep else None
-    done = _again(found, bundle, there)
+    done = _again(found, bundle, there, own=own)
     comparison = _compared(found, done)
     retest = _retest(found, done, comparison, there=there)
     changed = differing(found.record, done.record)
@@ -95,7 +96,7 @@ def _stop(*_: object) -> None:
 def _parser() -> Arguments:
     parser = Arguments("reprise reproduce", "Run a record again and say whether the result is the same.")
     parser.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder; here or in the store")
-    parser.add_argument("--trust", "--yes", action="store_true", help="run somebody else's code without being asked")
+    trust_options(parser)
     parser.add_argument(
         "--here", action="store_true", help="run it in this environment, and say what is therefore not equal"
     )
@@ -128,7 +129,8 @@ def _source(found: Original) -> SourceBundle:
     return verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
-def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
+def _again(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Done:
+    """Run it; a retest of the user's own code is an attempt of the user's own, however it ended."""
     with prepared(found.record, bundle, runs=runs_folder()) as ready:
         say(f"  run       {ready.run}, {there.isolation}")
         there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
@@ -136,9 +138,20 @@ def _again(found: Original, bundle: SourceBundle, there: Runner) -> Done:
             code, image = there.run(ready)
         except (KeyboardInterrupt, StoppedError) as stop:
             raise _broken_off(ready, stop) from stop
+        finally:
+            if own:
+                _register(ready.folder)
         if code:
             raise RunError(f"the retest ended with exit code {code}", hint="the lines above say why")
         return Done(record=left(ready), folder=ready.folder, image=image)
+
+
+def _register(folder: Path) -> None:
+    for number in recorded(folder):
+        try:
+            register_attempt(folder / ATTEMPTS / str(number))
+        except (RepriseError, OSError) as fault:
+            say(f"  not registered as your own: {fault}")
 
 
 def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:

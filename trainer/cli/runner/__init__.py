@@ -27,6 +27,8 @@ class Runner(Protocol):
     """What runs a record again."""
 
     how: Literal["container", "here"]
+    is_isolated: bool
+    """Whether the recorded code can reach nothing but its own run's folder, and what the user granted by name."""
     isolation: str
     """What the recorded code can reach, in a few words."""
 
@@ -55,8 +57,8 @@ class Runner(Protocol):
         ...
 
 
-def runner(record: Record, *, here: bool) -> Runner:
-    """What runs this record. Raises `OtherImageError` in a container of another image, with the line to type."""
+def runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
+    """What runs this record, with what the user granted. Raises `OtherImageError` in a container of another image, with what to type."""
     if here or BAKED.exists():
         from trainer.cli.runner.here import Here, drift_here
 
@@ -66,7 +68,7 @@ def runner(record: Record, *, here: bool) -> Runner:
         return Here(recorded=not here)
     from trainer.cli.runner.on_host import OnHost
 
-    return OnHost()
+    return OnHost(granted)
 
 
 def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAKED) -> bool:

@@ -49,6 +49,7 @@ class Here:
     """This process's own environment."""
 
     how: Literal["container", "here"] = "here"
+    is_isolated = False
     isolation = "this user's own process: it can reach this machine's network and this user's files"
 
     def __init__(self, *, recorded: bool = False) -> None:

@@ -10,42 +10,50 @@ import os
 import subprocess
 import sys
 from contextlib import closing, suppress
+from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.examine_run import Machine
 from trainer.actions.find_image import obtain_image
 from trainer.actions.hash_image import hashed
-from trainer.actions.reproduce import RUNS, Place, Prepared, give, run_confined
+from trainer.actions.reproduce import RUNS, Granted, Place, Prepared, give, run_confined
 from trainer.actions.setup import owner
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
+from trainer.cli.trust import isolation
+from trainer.engine import Mount
 from trainer.engine.compose import volume
-from trainer.errors import DotenvError, EngineAbsentError, EngineError, StoreMissingError
+from trainer.errors import DotenvError, EngineAbsentError, EngineError, ImageMissingError, StoreMissingError
 from trainer.host.dotenv import read_block
 from trainer.host.hardware import read_host
 from trainer.record import Knowledge
 from trainer.sameness.rerun import image_name
+from trainer.store.address import LOCAL_ENDPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trainer.data.dataset import Dataset
+    from trainer.engine import ImageFacts
     from trainer.record import Record
     from trainer.store.contract import Store
 
 
 _LENT: Final = "/lent"
+_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION")
 
 
 class OnHost:
     """A container on this machine."""
 
     how: Literal["container", "here"] = "container"
-    isolation = "no network, no credentials, nothing writable but its own new run folder"
+    is_isolated = True
 
-    def __init__(self) -> None:
+    def __init__(self, granted: frozenset[str] = frozenset()) -> None:
         """Read what `.env` says. Raises `DotenvError` where the checkout is not set up."""
+        self._names = granted
+        self.isolation = isolation(granted)
         self._values: Mapping[str, str] = read_block(DOTENV).values if DOTENV.is_file() else {}
         if "COMPOSE_PROJECT_NAME" not in self._values:
             raise DotenvError("this checkout is not set up to run containers", hint="scripts/setup --build")
@@ -84,7 +92,7 @@ class OnHost:
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
         """Run it in the recorded image, by digest."""
-        image = obtain_image(image_name(ready.original), engine=self._engine)
+        image = self._image(ready)
         uid, gid = self._user()
         inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
 
@@ -93,9 +101,39 @@ class OnHost:
 
         with closing(self._engine) as host:
             code = run_confined(
-                ready, place=Place(image=image, uid=uid, gid=gid, host=host_name()), engine=host, say=say
+                ready,
+                place=Place(image=image, uid=uid, gid=gid, host=host_name(), granted=self._granted()),
+                engine=host,
+                say=say,
             )
         return code, Knowledge.VERIFIED
+
+    def _image(self, ready: Prepared) -> ImageFacts:
+        """The recorded image; a resumed run whose record names none gets this checkout's, and must be allowed it."""
+        if not ready.resumes or ready.original.ingredients.layers is not None:
+            return obtain_image(image_name(ready.original), engine=self._engine)
+        reference = compose_values().get("REPRISE_IMAGE", "")
+        if image := self._engine.image(reference):
+            return image
+        raise ImageMissingError(f"the image {reference} is not on this machine", hint="scripts/setup --build")
+
+    def _granted(self) -> Granted:
+        """What the user granted by name, as a container is given it."""
+        values, names = compose_values(), self._names
+        if not names & {"network", "store"}:
+            return Granted()
+        network = values.get("REPRISE_STORE_NETWORK") or f"{values['COMPOSE_PROJECT_NAME']}_default"
+        if "store" not in names:
+            return Granted(network=network)
+        folder = values.get("REPRISE_STORE_FOLDER")
+        keys = {name: value for name in _KEYS if (value := os.environ.get(name) or values.get(name))}
+        address = values.get("REPRISE_STORE") or "s3://reprise"
+        endpoint = values.get("REPRISE_STORE_ENDPOINT") or LOCAL_ENDPOINT
+        return Granted(
+            network=network,
+            variables=keys | {"REPRISE_STORE": address, "AWS_ENDPOINT_URL_S3": endpoint},
+            mounts=(Mount(source=Path(folder), target=folder, writable=True),) if folder else (),
+        )
 
     def kill(self, ready: Prepared) -> None:
         """SIGKILL to all of its container."""

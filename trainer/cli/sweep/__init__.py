@@ -28,6 +28,7 @@ from trainer.cli.sweep.begin import begun, say
 from trainer.cli.sweep.page import show
 from trainer.cli.sweep.start import gpus_for, place_for, slots_for
 from trainer.cli.sweep.work import Work
+from trainer.cli.trust import require_own_sweep
 from trainer.errors import RepriseError, RunError, UsageError
 from trainer.suggest import counted
 from trainer.sweep import FOLDER, Sweep
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> int:
     fault = None
     if not words.show:
         try:
+            require_own_sweep(sweep, folder)
             with held(folder):
                 sweep = _done(load(folder), folder, jobs=words.jobs)
         except RepriseError as stopped:

@@ -19,6 +19,7 @@ from trainer.actions.sweep import SETTINGS, Standing, begin, begun_before, equal
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.asked import refuse
 from trainer.cli.sweep.start import frozen_image, gpus_for, place_for
+from trainer.cli.trust import is_own_sweep, register_sweep
 from trainer.errors import RepriseError, RunError, SettingError
 from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
@@ -39,6 +40,9 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     """The sweep of this request that there is, or a new one."""
     (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=asked_for.extra, runs=runs_folder())
     earlier = None if again else begun_before(asked_for.asked.digest, runs=runs_folder())
+    if earlier is not None and not is_own_sweep(earlier):
+        say(f"sweep {earlier.id} of the same request was made elsewhere, or by an older version: a new one begins")
+        earlier = None
     if earlier is not None:
         changed = [
             *(["the source"] if earlier.source != bundle.digest else []),
@@ -63,6 +67,7 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     folder = runs_folder() / FOLDER / sweep.id
     try:
         begin(sweep, bundle, runs=runs_folder())
+        register_sweep(sweep)
         if asked_for.sketch is None:
             _require_right(sweep, folder)
         if not again:

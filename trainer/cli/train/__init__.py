@@ -31,7 +31,7 @@ from trainer.host.source import BEGUN, CAPTURED, COPY, freeze, frozen_before
 from trainer.launch import Frozen, Launch
 from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.record import is_run_id
-from trainer.settings import LaunchSettings
+from trainer.settings import CONFINED, LaunchSettings
 from trainer.suggest import listed
 from trainer.training.resuming.stop import Stop, hold
 
@@ -64,14 +64,22 @@ def main(argv: list[str]) -> int:
         return 0
     going_on = None
     if "resume" in words.options:
-        from trainer.cli.resume import again, found
+        from trainer.cli.resume import admitted, again, found
 
+        folder = found(words)
+        admission = admitted(folder, words)
+        if admission.is_isolated:
+            from trainer.cli.train.isolated import resume_isolated
+
+            return resume_isolated(words, admission)
         if not BAKED.exists() and find_spec("torch") is None:
             from trainer.cli.train.container import resume_in_container
 
-            folder = found(words)
-            return resume_in_container(with_option(argv, "resume", folder.name), folder, checkout=CHECKOUT)
-        going_on = again(words)
+            trusted = ["--trust"] if admission.word.trusted and "trust" not in words.options else []
+            return resume_in_container([*with_option(argv, "resume", folder.name), *trusted], folder, checkout=CHECKOUT)
+        going_on = again(words, admission)
+        if not admission.is_own:
+            os.environ[CONFINED] = "1"  # what such code does makes no attempt the user's own
     return _launched(argv, began=began, stop=stop, going_on=going_on)
 
 
@@ -145,8 +153,8 @@ def resumed(launch: Launch, going_on: Again) -> Launch:
         digest=record.ingredients.source,
         source=record.circumstances.source,
     )
-    more = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True, "allowed": going_on.allowed}
-    return launch.model_copy(update=more)
+    more = {"experiment": record.ingredients.experiment, "frozen": frozen, "resumes": True}
+    return launch.model_copy(update={**more, "allowed": going_on.allowed, "passed": going_on.passed})
 
 
 def _shown(folder: Path) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
 _USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
-       reprise train --resume RUN [--allow KINDS] [--json]
+       reprise train --resume RUN [--allow KINDS] [--trust] [--grant NAMES] [--json]
 
 Train an experiment and leave a record from which it can be run again.
 
@@ -36,12 +36,14 @@ Train an experiment and leave a record from which it can be run again.
 
 A value is taken from, the last one wins: its default, the experiment, the file, the environment (REPRISE_SETTING_NAME), the command
 line (--name value, --name=value, --flag, --no-flag)."""
-_RESUME = """usage: reprise train --resume RUN [--SETTING VALUE ...] [--allow KINDS] [--json]
+_RESUME = """usage: reprise train --resume RUN [--SETTING VALUE ...] [--allow KINDS] [--trust] [--grant NAMES] [--json]
 
 Go on with a run that was stopped or killed, from its last good checkpoint: with its own frozen source and its own settings.
 
   --resume RUN        an id, the beginning of one, `latest`, or a run's folder; one that is only in the store is pulled
   --json              the result as one line of JSON
+  --trust             run code, and use checkpoints, that were made elsewhere, and do not ask
+  --grant NAMES       give such code more than its own run's folder: network, store, machine, with commas between
   --allow KINDS       what may be otherwise than before, with commas between; it is recorded, and the result is no longer that of the
                       run's ingredients alone:
 """

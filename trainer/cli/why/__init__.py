@@ -19,10 +19,10 @@ from trainer.actions.reproduce import prepared
 from trainer.actions.run import ATTEMPTS
 from trainer.actions.swap import Made, hybrid, swaps, unswappable
 from trainer.cli.arguments import Arguments
-from trainer.cli.places import CHECKOUT, runs_folder
+from trainer.cli.places import runs_folder
 from trainer.cli.reproduce.original import original
-from trainer.cli.reproduce.trust import ask, is_foreign
 from trainer.cli.runner import runner
+from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.cli.why.page import document, page
 from trainer.data.dataset import Dataset
 from trainer.errors import RepriseError, RunError, UsageError
@@ -57,7 +57,9 @@ class Side:
 def main(argv: list[str]) -> int:
     """Explain, print; exit 0 where a cause was found, 30 where none could be."""
     words = _parser().parse_args(argv)
-    a, b = (_side(word, here=words.here, trusted=words.trust) for word in (words.a, words.b))
+    granted = grants(words.grant)
+    given = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
+    a, b = (_side(word, given, here=words.here) for word in (words.a, words.b))
     parting = _parting(a, b)
     if parting is None:
         print(
@@ -75,7 +77,7 @@ def main(argv: list[str]) -> int:
             "nothing that differs between A and B can be swapped",
             hint="; ".join(rest) or "reprise same A B says what differs around them",
         )
-    probes = Probes(a=a, b=b, through=through, here=words.here, notes=[])
+    probes = Probes(a=a, b=b, through=through, here=words.here, granted=granted, notes=[])
     say(
         f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
     )
@@ -96,7 +98,7 @@ def _parser() -> Arguments:
     )
     parser.add_argument("b", metavar="B", help="the other")
     parser.add_argument("--steps", type=int, metavar="N", help="look at N steps, if they part earlier")
-    parser.add_argument("--trust", "--yes", action="store_true", help="run somebody else's code without being asked")
+    trust_options(parser)
     parser.add_argument("--here", action="store_true", help="run in this environment, whatever the recorded one was")
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
@@ -107,17 +109,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _side(word: str, *, here: bool, trusted: bool) -> Side:
+def _side(word: str, given: Word, *, here: bool) -> Side:
     """A run for which nothing is missing. Raises `RepriseError` where something is, or its code may not be run."""
     found = original(word)
+    there = runner(found.record, here=here)
+    require_trust(found.record, found.folder, given, is_isolated=there.is_isolated)
     attempt = found.folder / ATTEMPTS / str(found.record.attempt)
     trace = read_trace(attempt / FILE)
-    there = runner(found.record, here=here)
     findings = examine_run(found.record, found.folder, machine=replace(there.machine(), exact=False))
     require([finding for finding in findings if finding.about != "outcome"])
     bundle = verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
-    if is_foreign(found.folder, runs=runs_folder()):
-        ask(found.record, bundle, checkout=CHECKOUT, trusted=trusted, isolation=there.isolation)
     return Side(made=Made(record=found.record, bundle=bundle), trace=trace, folder=found.folder)
 
 
@@ -152,6 +153,7 @@ class Probes:
     through: int
     here: bool
     notes: list[str]
+    granted: frozenset[str] = frozenset()
 
     def go(self, swapped: Swaps) -> Way:
         """Make a run, and tell whose way it goes."""
@@ -179,7 +181,7 @@ class Probes:
         return Way.OTHER
 
     def _trace(self, made: Made) -> Trace:
-        there = runner(made.record, here=self.here)
+        there = runner(made.record, here=self.here, granted=self.granted)
         with prepared(made.record, made.bundle, runs=runs_folder()) as ready:
             there.lend([item for item in looked_up(made.record, made.bundle) if isinstance(item, Dataset)], ready)
             try:

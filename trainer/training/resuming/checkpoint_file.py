@@ -13,7 +13,7 @@ import torch
 
 from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
 from trainer.sameness.weights import LARGEST_HEADER, read_parts
-from trainer.saved import Stage
+from trainer.saved import Stage, is_pickle
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.checkpoint/1"
 _ALIGNED: Final = 8
-_PICKLE: Final = b"PK"
-"""How a file of torch.save begins: it is a ZIP archive."""
 _DTYPES: Final = {name: dtype for dtype, name in NATIVE.items()}
 
 
@@ -71,12 +69,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
     return found
-
-
-def is_pickle(path: Path) -> bool:
-    """Tell whether a checkpoint is of a version before 1.0."""
-    with path.open("rb") as file:
-        return file.read(len(_PICKLE)) == _PICKLE
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""Code that was made elsewhere is shown, and not run unasked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import finished
+from tests.records import record as a_record
+from trainer.actions.register import register_attempt
+from trainer.cli import trust
+from trainer.cli.trust import Word, grants, has_own_image, page, require_trust
+from trainer.digest import digest_of_bytes
+from trainer.errors import ForeignCodeError, UsageError
+from trainer.host.source import SourceBundle, SourceFile, bundle_digest
+from trainer.record import Image, Knowledge, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORD = Word(command="reprise reproduce RUN")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's runs."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def bundle(**files: bytes) -> SourceBundle:
+    """A source of Python files."""
+    made = tuple(
+        SourceFile(path=f"{name}.py", executable=False, sha256=digest_of_bytes(body), data=body)
+        for name, body in files.items()
+    )
+    return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
+
+
+def test_an_attempt_of_the_register_is_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked, and nothing shown."""
+    run = finished(runs)
+    register_attempt(run.folder)
+    assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_any_other_is_shown_and_not_run_without_a_terminal_and_without_trust(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(runs)
+    with pytest.raises(ForeignCodeError, match="made elsewhere, and it is not trusted") as caught:
+        require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
+    assert str(caught.value.hint).endswith("then: reprise reproduce RUN --trust")
+    assert "code.py  6 bytes" in capsys.readouterr().err
+    trusting = Word(trusted=True, command="reprise reproduce RUN")
+    assert not require_trust(run.record, run.folder.parents[1], trusting, is_isolated=True)
+
+
+def test_where_it_would_reach_everything_trust_is_not_enough(runs: Path) -> None:
+    """The way to a container of its own is named; giving it everything takes a word of its own."""
+    run = finished(runs)
+    folder = run.folder.parents[1]
+    with pytest.raises(ForeignCodeError, match="would reach the network, the keys and the files") as caught:
+        require_trust(run.record, folder, Word(trusted=True, command="reprise reproduce RUN"), is_isolated=False)
+    assert "scripts/reprise reproduce RUN --trust" in str(caught.value.hint)
+    granted = Word(trusted=True, granted=grants("machine"), command="reprise reproduce RUN")
+    assert not require_trust(run.record, folder, granted, is_isolated=False)
+
+
+def test_code_that_is_all_the_checkouts_is_the_users_own(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made the run; but not in an image that this checkout does not name."""
+    run = finished(runs)
+    folder = run.folder.parents[1]
+    monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
+    assert require_trust(run.record, folder, WORD, is_isolated=False)
+    assert require_trust(run.record, folder, WORD, is_isolated=True, in_its_image=False)
+    with pytest.raises(ForeignCodeError):
+        require_trust(run.record, folder, WORD, is_isolated=True)
+
+
+def test_what_lies_in_the_checkout_and_is_none_of_its_source_is_not_the_users_own(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a pulled run lies below the checkout too."""
+    monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
+    finished(runs)
+    (runs.parent / "checkout/runs").mkdir()
+    (runs.parent / "checkout/runs/evil.py").write_bytes(b"evil")
+    assert list(trust.checkout_files()) == ["code.py"]
+
+
+def test_what_is_not_here_is_shown_as_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of this checkout are not; a terminal obeys nothing of it."""
+    (tmp_path / "same.py").write_bytes(b"x = 1\n")
+    (tmp_path / "mine.py").write_bytes(b"x = 1\n")
+    monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
+    shown = list(page(a_record(), bundle(same=b"x = 1\n", mine=b"x = 2\x1b[2J\n"), here=trust.checkout_files()))
+    assert "not as in this checkout: 1 file" in shown
+    assert "-x = 1" in shown
+    assert r"+x = 2\u001b[2J" in shown
+
+
+def test_a_long_difference_is_cut() -> None:
+    """And how much more there is, is said."""
+    shown = list(page(a_record(), bundle(long=b"x\n" * 5000), here={}))
+    assert shown[-1].endswith("more lines")
+    assert len(shown) < 500
+
+
+@pytest.mark.parametrize(
+    ("manifest", "config", "own"), [("a", "b", True), ("a", None, True), ("c", "b", False), (None, None, False)]
+)
+def test_an_image_is_the_checkouts_by_every_digest_of_the_record(
+    manifest: str | None, config: str | None, *, own: bool
+) -> None:
+    ours = {"REPRISE_IMAGE": f"r/cpu@{digest_of_bytes(b'a')}", "REPRISE_IMAGE_CONFIG": digest_of_bytes(b"b")}
+    theirs = [None if text is None else digest_of_bytes(text.encode()) for text in (manifest, config)]
+    record = a_record()
+    image = Image(known=Knowledge.ASSERTED, manifest=theirs[0], config=theirs[1])
+    around = record.circumstances.model_copy(update={"image": image})
+    assert has_own_image(record.model_copy(update={"circumstances": around}), ours) is own
+
+
+def test_a_grant_that_there_is_not_is_named() -> None:
+    assert grants("network, store") == {"network", "store"}
+    with pytest.raises(UsageError, match="--grant net: expected network, store, machine"):
+        grants("net")

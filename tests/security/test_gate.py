@@ -1,0 +1,97 @@
+"""Every verb that could run code that is not in the user's checkout goes through one gate: docs/security.md, Code of strangers."""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+import pytest
+
+from tests.test_architecture import MODULES
+from trainer.cli import COMMANDS, HIDDEN
+
+GATED: Final = {"train", "reproduce", "why", "sweep"}
+"""Verbs that run a recorded source: each asks `trainer.cli.trust` first."""
+STARTED_BY_THESE: Final = {"_process", "_points"}
+"""What a gated verb starts."""
+UNGATED: Final = {
+    "new", "runs", "report", "same", "noise", "certify", "verify", "check", "bench", "baseline", "data", "image", "setup", "doctor",
+    "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe",
+}  # fmt: skip
+"""Verbs that run the checkout's own code, or `train`, or nothing."""
+CALLERS: Final = {
+    ("trainer.cli.runner", "runner"): {"trainer.cli.reproduce", "trainer.cli.why"},
+    ("trainer.cli.runner.on_host", "OnHost"): {
+        "trainer.cli.runner",
+        "trainer.cli.train.isolated",
+        "trainer.cli.doctor.run",
+    },
+    ("trainer.cli.runner.here", "Here"): {"trainer.cli.runner"},
+    ("trainer.actions.reproduce", "prepared"): {
+        "trainer.cli.reproduce",
+        "trainer.cli.why",
+        "trainer.cli.train.isolated",
+    },
+    ("trainer.actions.reproduce", "run_confined"): {"trainer.cli.runner.on_host"},
+    ("trainer.host.bundle", "lay_out"): {"trainer.actions.reproduce"},
+    ("trainer.host.source", "unpack"): {"trainer.actions.resume", "trainer.actions.sweep", "trainer.host.bundle"},
+    ("trainer.actions.resume", "require_source"): {
+        "trainer.cli.resume",
+        "trainer.cli.train.isolated",
+        "trainer.cli.trust",
+    },
+    ("trainer.cli.resume", "again"): {"trainer.cli.train"},
+    ("trainer.cli.train.container", "resume_in_container"): {"trainer.cli.train"},
+    ("trainer.cli.train.isolated", "resume_isolated"): {"trainer.cli.train"},
+    ("trainer.cli.sweep.work", "Work"): {"trainer.cli.sweep"},
+    ("trainer.cli.sweep.start", "place_for"): {"trainer.cli.sweep", "trainer.cli.sweep.begin"},
+}
+"""Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
+GATES: Final = {
+    "trainer.cli.reproduce": ("require_trust(", "prepared("),
+    "trainer.cli.why": ("require_trust(", "prepared("),
+    "trainer.cli.train": ("admitted(folder, words)", "again(words, admission)"),
+    "trainer.cli.sweep": ("require_own_sweep(", "_done("),
+}
+
+
+def importers(module: str, name: str) -> set[str]:
+    """The modules that import a name, at their top or inside functions."""
+    found = set()
+    for each, path in MODULES.items():
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        if any(node.module == module and name in {alias.name for alias in node.names} for node in imports):
+            found.add(each)
+    return found
+
+
+def test_every_verb_is_known_to_ask_or_to_have_nothing_to_ask() -> None:
+    assert {*COMMANDS, *HIDDEN} == GATED | STARTED_BY_THESE | UNGATED
+
+
+@pytest.mark.parametrize(("module", "name"), CALLERS)
+def test_what_brings_a_recorded_source_to_life_is_used_behind_the_gate_alone(module: str, name: str) -> None:
+    assert importers(module, name) == CALLERS[module, name]
+
+
+@pytest.mark.parametrize("module", GATES)
+def test_the_gate_comes_first(module: str) -> None:
+    gate, rest = GATES[module]
+    text = MODULES[module].read_text()
+    assert text.index(gate) < text.index(rest)
+
+
+def test_processes_of_another_source_are_started_in_known_places() -> None:
+    """Those that replace this process, and those that get another source by PYTHONPATH."""
+    found = {
+        module
+        for module, path in MODULES.items()
+        if "os.exec" in path.read_text() or '"PYTHONPATH"' in path.read_text()
+    }
+    assert found == {
+        "trainer.cli.train",
+        "trainer.cli.trainings",
+        "trainer.cli.runner.here",
+        "trainer.cli.same.apart",
+        "trainer.cli.sweep.places",
+    }

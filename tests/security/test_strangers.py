@@ -1,0 +1,192 @@
+"""Code of strangers, in a store that is shared: R1, R2, R5, evil-3, evil-3b, evil-4 of the trials, without an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
+from trainer.actions.publish_run import publish_run
+from trainer.actions.register import is_own
+from trainer.actions.run import open_run, record_of
+from trainer.digest import digest_of_file
+from trainer.record import Outcome, Status
+from trainer.store import open_store
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Checkout
+
+pytestmark = [pytest.mark.torch, pytest.mark.trains]
+
+
+@pytest.fixture(scope="module")
+def theirs(stranger: Checkout) -> str:
+    """A run of the stranger's that was stopped, in the store."""
+    return broken_off(stranger, signal.SIGTERM).name
+
+
+@pytest.fixture(scope="module")
+def mine(checkout: Checkout) -> tuple[Path, Path]:
+    """A run of the victim's that was stopped, in the store, and a copy of its folder."""
+    run = broken_off(checkout, signal.SIGTERM)
+    shutil.copytree(run, kept := checkout.root.parent / "mine")
+    return run, kept
+
+
+@pytest.fixture
+def run(mine: tuple[Path, Path]) -> Path:
+    """The victim's run as it was, whatever another test did to it."""
+    run, kept = mine
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(kept, run)
+    return run
+
+
+def say(checkout: Checkout, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Type a command."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *words],
+        cwd=cwd or checkout.root,
+        env=checkout.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("pulled", [True, False])
+def test_r1_a_strangers_run_is_not_resumed_unasked(
+    checkout: Checkout, theirs: str, stolen: Path, *, pulled: bool
+) -> None:
+    """Pulled before or not; what differs is shown, and nothing of it runs."""
+    shutil.rmtree(checkout.root / "runs" / theirs, ignore_errors=True)
+    if pulled:
+        assert say(checkout, "runs", "pull", theirs).returncode == 0
+    done = typed(checkout, "--resume", theirs)
+    assert done.returncode == 85, done.stderr
+    assert "made elsewhere" in done.stderr
+    assert "+        pathlib.Path(_name).write_text" in done.stderr
+    assert f"train --resume {theirs} --trust" in done.stderr
+    assert not stolen.exists()
+    assert not (checkout.root / "runs" / theirs / "source").exists()
+
+
+def test_r1_trusted_it_still_runs_in_a_container_of_its_own_alone(
+    checkout: Checkout, theirs: str, stolen: Path
+) -> None:
+    """Here is no engine that is set up, so it does not run."""
+    done = typed(checkout, "--resume", theirs, "--trust")
+    assert done.returncode == 75, done.stderr
+    assert not stolen.exists()
+
+
+def test_r1_it_gets_everything_by_a_word_of_its_own_and_is_not_the_users_own_then(
+    checkout: Checkout, theirs: str, stolen: Path
+) -> None:
+    done = typed(checkout, "--resume", theirs, "--trust", "--grant", "machine", "--no-publish")
+    assert done.returncode == 0, done.stderr
+    assert stolen.exists()
+    runs = checkout.root / "runs"
+    assert not is_own(runs / theirs / "attempts/2", runs=runs, users={os.getuid()})
+    shutil.rmtree(runs / theirs)
+
+
+@pytest.mark.parametrize("words", [("reproduce",), ("reproduce", "--trust", "--here"), ("why",)])
+def test_the_other_verbs_ask_too(
+    checkout: Checkout, theirs: str, run: Path, stolen: Path, words: tuple[str, ...]
+) -> None:
+    """`reproduce` and `why`; in this user's own process trust is not enough."""
+    verb, *rest = words
+    subjects = [theirs, run.name] if verb == "why" else [theirs]
+    here = [] if "--here" in rest else ["--here"]
+    path = checkout.root / "runs" / theirs
+    if not path.exists():
+        assert say(checkout, "runs", "pull", theirs).returncode == 0
+    closed = path / "attempts/1/record.json"
+    closed.write_text(closed.read_text().replace('"preempted"', '"completed"'))
+    (path / "attempts/1/published.json").unlink()  # or the edit is what stops it
+    done = say(checkout, verb, *subjects, *rest, *here)
+    shutil.rmtree(path)
+    assert done.returncode == 85, done.stderr
+    assert not stolen.exists()
+
+
+class Harm:
+    """What a pickle runs when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        """Write this file."""
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As pickle asks."""
+        return Path.write_text, (self.path, "harm")
+
+
+def sealed_by_a_stranger(checkout: Checkout, run: Path, harm: Path, aside: Path) -> None:
+    """Seal attempt 2 of the victim's run in the store, with a pickle as its checkpoint, and other settings."""
+    home = aside / run.name
+    shutil.copytree(run, home)
+    record = record_of(home)
+    around = record.circumstances.model_copy(update={"changed": ["setting learning_rate: 0.02 -> 99.0"]})
+    second = open_run(home, ingredients=record.ingredients, circumstances=around)
+    folder = second.folder / "checkpoints"
+    shutil.copytree(home / "attempts/1/checkpoints", folder)
+    pointer = json.loads((folder / "latest.json").read_bytes())
+    path = folder / "step-000000450.ckpt"
+    path.write_bytes(b"PK" + pickle.dumps(Harm(harm)))
+    pointer |= {"path": path.name, "sha256": digest_of_file(path), "logs": {}}
+    (folder / "latest.json").write_text(json.dumps(pointer))
+    second.close(Outcome(status=Status.PREEMPTED))
+    publish_run(home, open_store(str(checkout.store)))
+
+
+@pytest.fixture(scope="module")
+def whole(checkout: Checkout) -> Path:
+    """The attempt that was left alone."""
+    assert checkout.train(*WORDS)[0] == 0
+    return checkout.last()[0]
+
+
+@pytest.mark.parametrize("trusted", [(), ("--trust",)])
+def test_r2_an_attempt_of_a_stranger_on_the_users_own_run_is_passed_over(
+    checkout: Checkout, run: Path, whole: Path, stolen: Path, tmp_path: Path, trusted: tuple[str, ...]
+) -> None:
+    """The user's own checkpoint is used, with the user's own settings, to the bits of the run that was left alone; no pickle is read."""
+    if not (checkout.store / "runs" / run.name / "attempts/2").exists():
+        sealed_by_a_stranger(checkout, run, stolen, tmp_path)
+    pulled = say(checkout, "runs", "pull", run.name)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (run / "attempts/2").is_dir()
+    done = typed(checkout, "--resume", run.name, "--no-publish", *trusted)
+    assert done.returncode == 0, done.stderr
+    assert "passed over: attempt 2, made elsewhere" in done.stderr
+    assert not stolen.exists()
+    assert record_of(run).circumstances.changed == []
+    for name in RESULTS:
+        assert (run / "attempts/3" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_of_equal_code_is_resumed_from_its_checkpoint_after_trust(checkout: Checkout, run: Path) -> None:
+    """It was made elsewhere, so its numbers are not taken unasked; its code is the user's own, so it needs no container."""
+    register = next((checkout.root / "runs").glob(".own-*"))
+    register.rename(aside := register.with_name(".aside"))
+    try:
+        asked = typed(checkout, "--resume", run.name, "--no-publish")
+        trusted = typed(checkout, "--resume", run.name, "--no-publish", "--trust")
+    finally:
+        shutil.rmtree(register)
+        aside.rename(register)
+    assert asked.returncode == 85, asked.stderr
+    assert "its code is the one of this checkout" in asked.stderr
+    assert trusted.returncode == 0, trusted.stderr
+    assert "going on from step" in trusted.stderr

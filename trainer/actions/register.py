@@ -1,0 +1,128 @@
+"""The register of the user's own attempts: `runs/.own-<uid>/`, a file for each attempt that this user's processes opened.
+
+Whether a run's code is the user's own cannot be read from the run's folder, which comes from a store or is written by the code that runs
+in it. The register lies beside the runs: a retest, and a run that somebody else made, are given their own folder alone. An entry counts if
+it belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, load_record, recorded
+from trainer.digest import Digest, digest_of_bytes
+from trainer.document import Document, parse_json
+from trainer.errors import NotWritableError, RepriseError
+from trainer.host.atomic import disk_faults
+from trainer.seal import read_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from trainer.record import Record
+
+_FOLDER: Final = ".own-"
+_LARGEST: Final = 4096
+_ROOT: Final = 0
+
+
+class Entry(Document):
+    """An attempt that this user's process opened, or the source that a sweep of this user's froze."""
+
+    format: Literal["reprise.own/1"] = "reprise.own/1"
+    token: Digest
+    """Of the token in the claim."""
+    identity: Digest
+    source: Digest
+
+
+def entry_of(attempt: Path, record: Record) -> Entry:
+    """What the register has to say of an attempt. Raises `RepriseError`, `OSError` if it has no claim that can be read."""
+    claim = read_claim((attempt / CLAIM).read_bytes(), where=str(attempt / CLAIM))
+    token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
+    return Entry(token=token, identity=claim.identity, source=record.ingredients.source)
+
+
+def register(name: str, entry: Entry, *, runs: Path) -> None:
+    """Enter it under this user's id. Raises `MachineError` if that is not possible: the attempt then counts as made elsewhere."""
+    user = os.getuid()
+    folder = runs / f"{_FOLDER}{user}"
+    with disk_faults(folder), _opened(folder, owners={user}, make=True) as place:
+        partial = f".{name}.{os.getpid()}.partial"
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=place)
+        with os.fdopen(handle, "wb") as file:
+            file.write(entry.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, f"{name}.json", src_dir_fd=place, dst_dir_fd=place)
+        os.fsync(place)
+
+
+def register_attempt(attempt: Path) -> None:
+    """Enter an attempt. Raises `RepriseError`, `OSError` if it has no claim."""
+    run = attempt.parents[1]
+    register(_name(run, attempt.name), entry_of(attempt, load_record(attempt / RECORD)), runs=run.parent)
+
+
+def has_entry(name: str, entry: Entry, *, runs: Path, users: Collection[int]) -> bool:
+    """Whether one of these users, or root, entered exactly this."""
+    return any(_read(runs / f"{_FOLDER}{user}", name, owners={_ROOT, *users}) == entry for user in {_ROOT, *users})
+
+
+def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
+    """Whether an attempt was opened by a process of one of these users, on this machine, and is still that attempt."""
+    run = attempt.parents[1]
+    if run.resolve().parent != runs.resolve():
+        return False
+    try:
+        record = load_record(attempt / RECORD)
+        entry = entry_of(attempt, record)
+    except (RepriseError, OSError):
+        return False
+    name = _name(run, attempt.name)
+    is_placed = (record.run, str(record.attempt), record.identity) == (run.name, attempt.name, entry.identity)
+    return is_placed and has_entry(name, entry, runs=runs, users=users)
+
+
+def own_attempts(run: Path, *, runs: Path, users: Collection[int]) -> list[int]:
+    """The attempts of a run, of those that have a record, that are these users' own."""
+    return [each for each in recorded(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
+
+
+def _name(run: Path, attempt: str) -> str:
+    return f"{run.name}-{attempt}"
+
+
+@contextmanager
+def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[int]:
+    """A folder that one of `owners` has, and no link to one. Raises `OSError`, `NotWritableError`."""
+    if make:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if (owner := os.fstat(place).st_uid) not in owners:
+            said = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
+            raise NotWritableError(
+                said, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
+            )
+        yield place
+    finally:
+        os.close(place)
+
+
+def _read(folder: Path, name: str, *, owners: Collection[int]) -> Entry | None:
+    try:
+        with _opened(folder, owners=owners) as place:
+            handle = os.open(f"{name}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+            with os.fdopen(handle, "rb") as file:
+                about = os.fstat(file.fileno())
+                if not stat.S_ISREG(about.st_mode) or about.st_uid not in owners:
+                    return None
+                return parse_json(file.read(_LARGEST), Entry, where=f"{folder}/{name}.json")
+    except (OSError, RepriseError):
+        return None

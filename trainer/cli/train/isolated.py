@@ -1,0 +1,52 @@
+"""`reprise train --resume RUN` of a run whose code is not the user's own: in a container that is trusted with nothing, from the host."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trainer.actions.examine_run import looked_up
+from trainer.actions.reproduce import prepared
+from trainer.actions.resume import require_left, require_resumable, require_source, set_aside_what_was_seen
+from trainer.cli.output import one_line
+from trainer.cli.ownership import hand_over
+from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name, runs_folder
+from trainer.cli.resume import given_anew
+from trainer.cli.runner.on_host import OnHost
+from trainer.cli.spelling import spelled
+from trainer.cli.train.container import require_set_up
+from trainer.data.dataset import Dataset
+from trainer.host.bundle import verified
+from trainer.host.source import ARCHIVE
+
+if TYPE_CHECKING:
+    from trainer.cli.resume import Admitted
+    from trainer.origins import Words
+
+
+def resume_isolated(words: Words, admission: Admitted) -> int:
+    """Run the next attempt in the recorded image, and end as it ends. Raises `ResumeError`, `AlteredError`, `EngineError` and its kinds."""
+    folder, granted = admission.folder, admission.word.granted
+    require_set_up(CHECKOUT)
+    require_left(folder)
+    record = require_resumable(folder, here=host_name())
+    require_source(folder, record.ingredients.source, anew=True)
+    bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
+    set_aside_what_was_seen(folder)
+    more = given_anew(words, without={"resume", "trust", "grant", "json", "publish", "no_publish"})
+    kept = [] if "store" in granted else ["--no-publish"]
+    offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
+    with dotenv_adopted():
+        there = OnHost(granted)
+        _say(f"run {record.run} goes on: {there.isolation}")
+        with prepared(record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *kept, *offline)) as ready:
+            there.lend([item for item in looked_up(record, bundle) if isinstance(item, Dataset)], ready)
+            hand_over(folder, checkout=CHECKOUT)
+            code, _ = there.run(ready)
+    if "store" not in granted:
+        _say(spelled(f"not published, for it was given no keys: `reprise runs publish {record.run}` does"))
+    return code
+
+
+def _say(line: str) -> None:
+    print(one_line(line), file=sys.stderr, flush=True)

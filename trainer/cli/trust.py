@@ -1,0 +1,223 @@
+"""The gate to code that is not the user's own: what it is, how it differs from the checkout, and the question.
+
+Every command that runs a recorded source calls `require_trust` first. Code is the user's own if the register has the attempt
+(`trainer.actions.register`), or if every file of it is the checkout's. Any other code runs after the user's word alone, without network,
+keys and files but its own run's, unless the user grants more by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.actions.register import Entry, has_entry, is_own, own_attempts, register
+from trainer.actions.resume import require_source
+from trainer.actions.run import ATTEMPTS
+from trainer.cli.output import one_line
+from trainer.cli.places import CHECKOUT, runs_folder, users
+from trainer.digest import digest_of_bytes, is_digest
+from trainer.errors import ForeignCodeError, SourceError, UsageError
+from trainer.host.bundle import verified
+from trainer.host.image_claim import BAKED
+from trainer.host.source import ARCHIVE, capture
+from trainer.suggest import counted, did_you_mean
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from trainer.host.source import SourceBundle, SourceFile
+    from trainer.record import Record
+    from trainer.sweep import Sweep
+
+GRANTS: Final = {
+    "network": "the network",
+    "store": "the store, with its keys, and the network",
+    "machine": "all that this user can reach: it runs as a process of this user, in no container of its own",
+}
+_SHOWN: Final = 400
+"""Lines of a difference that are shown; the whole source is in the run's archive."""
+ISOLATION: Final = "no network, no keys, nothing writable but its own run folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What the user said of code that is not the user's own."""
+
+    trusted: bool = False
+    granted: frozenset[str] = frozenset()
+    command: str
+    """What is typed on the host to say more, without options: `reprise reproduce RUN`."""
+
+
+def grants(text: str | None) -> frozenset[str]:
+    """Read the names after --grant. Raises `UsageError` for one that there is not."""
+    named = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in named:
+        if word not in GRANTS:
+            raise UsageError(f"--grant {word}: expected {', '.join(GRANTS)}", hint=did_you_mean(word, GRANTS))
+    return frozenset(named)
+
+
+def trust_options(parser: ArgumentParser) -> None:
+    """Add the options by which a user answers before being asked."""
+    parser.add_argument(
+        "--trust", "--yes", action="store_true", help="run code that was made elsewhere, and do not ask"
+    )
+    parser.add_argument(
+        "--grant",
+        metavar="NAMES",
+        help=f"give such code more than its run's folder: {', '.join(GRANTS)}, with commas between",
+    )
+
+
+def own_attempts_of(run: Path) -> list[int]:
+    """The attempts of a run that this user's processes made on this machine."""
+    return own_attempts(run, runs=runs_folder(), users=users())
+
+
+def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool, in_its_image: bool = True) -> bool:
+    """Give whether the code of a record is the user's own; if it is not, show it and ask.
+
+    `is_isolated` says that it would run with nothing but its own run's folder, `in_its_image` that it would run in the image that the
+    record names. Raises `ForeignCodeError` if it may not be run, `AlteredError` and `SourceError` if it is not what the record names.
+    """
+    if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
+        return True
+    bundle, here = verified(folder / ARCHIVE, digest=record.ingredients.source), checkout_files()
+    is_known = not in_its_image or not is_isolated or has_own_image(record, os.environ | _dotenv())
+    if is_known and not other_files(bundle, here):
+        return True
+    if not is_isolated and "machine" not in word.granted:
+        said = f"run {record.run} was made elsewhere, and its code would reach the network, the keys and the files that are here"
+        raise ForeignCodeError(
+            said,
+            hint=f"type on the host: {on_host(word.command)} --trust; or give it all of that here: --trust --grant machine",
+        )
+    reaches = isolation(word.granted) if is_isolated else GRANTS["machine"]
+    _ask(record, [*page(record, bundle, here=here)], word, reaches=reaches)
+    return False
+
+
+def require_own_sweep(sweep: Sweep, folder: Path) -> None:
+    """Raise `ForeignCodeError` unless this user began a sweep on this machine, `AlteredError` if its source is not what was frozen.
+
+    Its points have the network and the keys, and its document says which image they run in: no word of the user's is asked for.
+    """
+    if not is_own_sweep(sweep):
+        said = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
+        raise ForeignCodeError(said, hint="begin your own with the same command and --again")
+    require_source(folder, sweep.source)
+
+
+def is_own_sweep(sweep: Sweep) -> bool:
+    """Whether this user began a sweep on this machine, and it is as it was frozen then."""
+    return has_entry(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder(), users=users())
+
+
+def register_sweep(sweep: Sweep) -> None:
+    """Enter a sweep as this user's own. Raises `MachineError`."""
+    register(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder())
+
+
+def _entry(sweep: Sweep) -> Entry:
+    return Entry(token=digest_of_bytes(sweep.id.encode()), identity=sweep.frozen, source=sweep.source)
+
+
+def require_checkpoint_trust(record: Record, word: Word) -> None:
+    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raises `ForeignCodeError`."""
+    lines = [
+        f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
+        "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
+    ]
+    _ask(record, lines, word, reaches="from its last checkpoint")
+
+
+def isolation(granted: frozenset[str]) -> str:
+    """What code in a container of its own can reach, in a few words."""
+    more = [GRANTS[name] for name in GRANTS if name in granted]
+    return f"{ISOLATION}{'; granted: ' if more else ''}{', '.join(more)}"
+
+
+def _ask(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    if word.trusted:
+        return
+    hint = f"read it (tar -xzf {runs_folder() / record.run / ARCHIVE} -C DIR), then: {word.command} --trust"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ForeignCodeError(f"run {record.run} was made elsewhere, and it is not trusted", hint=hint)
+    print(f"Run it ({reaches})? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ForeignCodeError(f"run {record.run} was made elsewhere; it was not run", hint=hint)
+
+
+def on_host(command: str) -> str:
+    """A command as it is typed on the host, wherever it is read."""
+    return command.replace("reprise ", "scripts/reprise ", 1)
+
+
+def checkout_files() -> dict[str, str]:
+    """The digest of each file that a run of this checkout would capture; none if it cannot be captured."""
+    try:
+        return {file.path: file.sha256 for file in capture(CHECKOUT, runs=runs_folder()).files}
+    except SourceError:
+        return {}
+
+
+def other_files(bundle: SourceBundle, here: Mapping[str, str]) -> list[SourceFile]:
+    """The files of a source that are not the checkout's: what git ignores there, runs among it, is none of its files."""
+    return [file for file in bundle.files if here.get(file.path) != file.sha256]
+
+
+def has_own_image(record: Record, told: Mapping[str, str]) -> bool:
+    """Whether the image of a record is the one that this checkout runs: by every digest that the record has."""
+    image = record.circumstances.image
+    pairs = (
+        (image.manifest, told.get("REPRISE_IMAGE", "").rpartition("@")[2]),
+        (image.config, told.get("REPRISE_IMAGE_CONFIG", "")),
+    )
+    named = [(theirs, ours) for theirs, ours in pairs if theirs is not None and is_digest(ours)]
+    return bool(named) and all(theirs == ours for theirs, ours in named)
+
+
+def _dotenv() -> dict[str, str]:
+    if BAKED.exists():
+        return {}
+    from trainer.cli.checkout import compose_values
+
+    return compose_values()
+
+
+def page(record: Record, bundle: SourceBundle, *, here: Mapping[str, str]) -> Iterator[str]:
+    """What a source is, file by file if a file is not the one of this checkout."""
+    around = record.circumstances
+    yield f"run {record.run} was made elsewhere, on {one_line(around.host.name)}"
+    size = sum(len(file.data) for file in bundle.files)
+    yield f"its source: {counted(len(bundle.files), 'file')}, {size / 1e6:.1f} MB, commit {one_line(around.source.commit)}"
+    if around.image.reference:
+        yield f"its image: {one_line(around.image.reference)}"
+    other = other_files(bundle, here)
+    if not other:
+        yield "every file is the one of this checkout"
+        return
+    yield f"not as in this checkout: {counted(len(other), 'file')}"
+    yield from (f"  {one_line(file.path)}  {counted(len(file.data), 'byte')}" for file in other)
+    lines = [line for file in other for line in _difference(file, here)]
+    yield from lines[:_SHOWN]
+    if len(lines) > _SHOWN:
+        yield f"... and {counted(len(lines) - _SHOWN, 'more line')}"
+
+
+def _difference(file: SourceFile, here: Mapping[str, str]) -> Iterator[str]:
+    path = CHECKOUT / file.path
+    try:
+        theirs = file.data.decode().splitlines()
+        ours = path.read_text(encoding="utf-8").splitlines() if file.path in here else []
+    except (UnicodeDecodeError, OSError):
+        return
+    for line in difflib.unified_diff(ours, theirs, "here/" + file.path, "theirs/" + file.path, lineterm=""):
+        yield one_line(line)
