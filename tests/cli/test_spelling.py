@@ -28,6 +28,7 @@ KNOWN: Final = {
     "trainer/cli/__init__.py": "the overview; and what no container can do, with the host's spelling beside it",
     "trainer/cli/train/manual.py": "the manual",
     "trainer/cli/in_image.py": "the sentence names the command that was typed",
+    "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/spelling.py": "the speller's own examples",
     "trainer/actions/pin.py": "the first line of a file that is committed",
     "trainer/actions/compare.py": "notes, kept in documents; the page spells them",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.actions.runs import begun, finished
+from trainer.actions.register import register_attempt
 from trainer.actions.run import record_of
 from trainer.cli.runs import main
 from trainer.cli.runs.table import COLUMNS
@@ -260,6 +261,7 @@ def test_the_latest_to_show_is_here_and_the_latest_to_pull_is_in_the_store(
 ) -> None:
     """What was pulled is still not the user's own; with no run here the store's newest is meant, and said."""
     older, newer = sorted(finished(runs).record.run for _ in range(2))
+    register_attempt(runs / older / "attempts/1")
     assert main(["publish", newer]) == 0
     shutil.rmtree(runs / newer)
     for words, meant in ((["show", "latest"], older), (["pull", "latest"], newer), (["show", "latest"], older)):
