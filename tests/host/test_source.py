@@ -122,7 +122,20 @@ def test_secrets_are_left_out_and_listed(checkout: Path) -> None:
     (checkout / "empty.pem").write_text("")
     bundle = capture(checkout)
     assert "empty.pem" in paths(bundle)
-    assert bundle.left_out == ["deploy.py: it contains a private key", "server.key: its name is that of a secret"]
+    remedy = "if it holds none, list it in .reprise-no-secrets"
+    assert bundle.left_out == [
+        f"deploy.py: it contains a private key; {remedy}",
+        f"server.key: its name is that of a secret; {remedy}",
+    ]
+
+
+def test_a_file_that_only_looks_like_a_secret_is_allowed_by_name(checkout: Path) -> None:
+    (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
+    (checkout / "server.key").write_text("x")
+    (checkout / ".reprise-no-secrets").write_text("# a test's own\n./deploy.py  # made up\n")
+    bundle = capture(checkout)
+    assert "deploy.py" in paths(bundle)
+    assert [line.partition(":")[0] for line in bundle.left_out] == ["server.key"]
 
 
 def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path, tmp_path: Path) -> None:

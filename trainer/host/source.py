@@ -25,6 +25,7 @@ from trainer.host.atomic import write_whole
 from trainer.host.git import listing, without_ignored
 from trainer.host.walk import walk
 from trainer.paths import path_fault, repository_parts
+from trainer.plain_text import read_text
 from trainer.record import Source
 from trainer.secrecy import secret_by_content, secret_by_name
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
+ALLOWED: Final = ".reprise-no-secrets"
+"""In a checkout: the files that look like secrets and are none."""
 CAPTURED: Final = "captured.json"
 """Beside an archive that was put into a run's folder before the run began: what its record says of that source."""
 BEGUN: Final = "REPRISE_BEGUN_RUN"
@@ -104,7 +107,7 @@ def capture(
     paths = sorted(captured - odd)
     _check_size(root, paths, largest)
     left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(odd)]
-    reader = _Reader(root=root, left=largest, left_out=left_out)
+    reader = _Reader(root=root, left=largest, left_out=left_out, allowed=_allowed(root))
     files = [*reader.read(paths), *reader.add(extra or {})]
     if not files:
         raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
@@ -128,6 +131,8 @@ class _Reader:
     root: Path
     left: int
     left_out: list[str]
+    allowed: frozenset[str] = frozenset()
+    """The files that look like secrets and are none: a committed file lists them."""
 
     def read(self, paths: Iterable[str]) -> Iterator[SourceFile]:
         """The files among `paths` that belong in the bundle; one that is gone was deleted, which is no fault."""
@@ -162,8 +167,8 @@ class _Reader:
         if where.is_symlink() and target.is_dir() and not where.parent.resolve().is_relative_to(target):
             raise FileNotFoundError(path)  # its files are captured one by one
         data, mode = self._bytes(target, path)
-        if data and (reason := secret_by_name(target.name) or secret_by_name(where.name) or secret_by_content(data)):
-            raise _RefusedError(reason)
+        if data and path not in self.allowed and (reason := _secret(path, target, data)):
+            raise _RefusedError(f"{reason}; if it holds none, list it in {ALLOWED}")
         if data.startswith(_LFS_POINTER):
             self.left_out.append(f"{path}: a Git LFS pointer, whose content is not here: git lfs pull")
         return SourceFile(path=path, executable=bool(mode & 0o100), sha256=digest_of_bytes(data), data=data)
@@ -204,6 +209,18 @@ def _out_of_checkout(link: Path, *, is_seen: bool) -> str:
     if not is_seen and _BAKED_MARK.exists() and link.readlink().is_absolute():
         return f"a link to {_shown(link)}, which a container does not have: copy it here, or make it relative if it leads into the checkout"
     return f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
+
+
+def _secret(path: str, target: Path, data: bytes) -> str | None:
+    return secret_by_name(path) or secret_by_name(target.name) or secret_by_content(data)
+
+
+def _allowed(root: Path) -> frozenset[str]:
+    """The paths in the file that lists what holds no secret, a line each; `#` begins a comment. Raises `DocumentError`."""
+    if not (root / ALLOWED).is_file():
+        return frozenset()
+    lines = (line.partition("#")[0].strip() for line in read_text(root / ALLOWED).splitlines())
+    return frozenset(line.removeprefix("./") for line in lines if line)
 
 
 def _shown(link: Path) -> str:
