@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,7 +81,7 @@ def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
     reproduced(second, first.run)
     trained = second.train("--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
-    assert f"published  {folder}" in trained.out
+    assert re.search(rf"^published +{re.escape(str(folder))}$", trained.out, re.MULTILINE)
     assert (folder / "runs" / trained.run / "attempts/1/sealed.json").is_file()
     back = house.type("scripts/reprise", "runs", "push", trained.run, "--from", str(folder), "--store", "s3://reprise")
     assert back.code == 0, back.text

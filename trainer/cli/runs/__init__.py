@@ -130,6 +130,8 @@ def _with_store(address: str | None, most: int | None) -> list[Listed]:
         return list_runs(runs_folder(), store=store_at(address), most=most)
     except StoreError as fault:
         print(f"only local runs are listed: {fault.message}", file=sys.stderr)
+        if fault.hint:
+            print(f"  -> {spelled(fault.hint)}", file=sys.stderr)
         return list_runs(runs_folder(), most=most)
 
 
