@@ -130,12 +130,20 @@ def test_from_an_empty_cache_after_an_edit_it_is_identical(house: House, own: st
 
 
 def test_a_run_that_is_in_the_store_alone_is_somebody_elses(house: House, own: str) -> None:
-    """Its code is shown and not run unasked; trusted, it is identical; the retest is in the store."""
+    """What is not the checkout's code is shown and not run unasked; trusted, it is identical; the retest is in the store."""
     shutil.rmtree(house.root / "runs" / own)
-    refused = reproduce(house, own)
+    for register in (house.root / "runs").glob(".own-*"):
+        shutil.rmtree(register)  # as on another machine
+    readme = house.root / "README.md"
+    before = readme.read_bytes()
+    readme.write_bytes(before + b"edited\n")
+    try:
+        refused = reproduce(house, own)
+        trusted = reproduce(house, own, "--trust")
+    finally:
+        readme.write_bytes(before)
     assert refused.code == 85, refused.text
-    assert "every file is the one of this checkout" in refused.err
-    trusted = reproduce(house, own, "--trust")
+    assert "not as in this checkout: 1 file" in refused.err
     assert trusted.code == 0, trusted.text
     shutil.rmtree(house.root / "runs" / own / "retests")
     assert "identical: 1 on" in house.type("scripts/reprise", "runs", "show", own).out
@@ -208,12 +216,12 @@ def test_a_hostile_record_is_refused(
 
 
 def test_an_edited_record_is_noticed(house: House, run: str) -> None:
-    """Its identity is no longer that of its ingredients."""
+    """It is not the record that was published."""
     path = house.root / "runs" / run / "attempts" / "1" / "record.json"
     path.write_text(path.read_text().replace('"learning_rate":0.002', '"learning_rate":0.003'))
     said = reproduce(house, run)
-    assert said.code == 84
-    assert "the record was edited" in said.text
+    assert said.code == 55
+    assert "was changed after the run was published" in said.text
 
 
 def test_doctor_names_each_missing_thing_with_its_repair(house: House, run: str) -> None:
