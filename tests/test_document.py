@@ -86,6 +86,7 @@ def test_a_document_with_thousands_of_wrong_values_is_not_worded_value_by_value(
         ("[" + '"a b" . ' * 64 + "b]", "line 1: a key has more than 64 parts"),
         ("a = " + "[" * 64 + "]" * 64, "more than 64 levels"),
         ("a = " + "[" * 5000, "too many nested brackets"),
+        ("a = [1, 0x" + "f" * 5000 + "]", "more than 1024 bits"),
         ("\na = 1" + "0" * 5000, "line 2: a number has 5001 digits"),
     ],
     ids=lambda each: str(each)[:30],

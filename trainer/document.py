@@ -52,6 +52,8 @@ class Document(BaseModel):
 
 M = TypeVar("M", bound=BaseModel)
 
+_BITS: Final = 1024
+"""Of a hexadecimal, octal or binary number of TOML, to which Python's limit of digits does not apply."""
 _DIGITS: Final = sys.get_int_max_str_digits()
 _DIGITS_OF_FLOATS: Final = 22
 _SHOWN: Final = 80
@@ -171,11 +173,17 @@ def _not_finite(name: str) -> Never:
 
 
 def _require_shallow(content: Any, where: str) -> None:
-    """Raise `DocumentError` for too many levels. Numbers are judged by who takes them: TOML has some that JSON has not."""
+    """Raise `DocumentError` for too many levels, and for numbers that Python does not write out.
+
+    Other numbers are judged by who takes them: TOML has some that JSON has not.
+    """
     level: list[Any] = [content]
     for _ in range(DEEPEST):
         inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        found = [value for values in inner for value in values]
+        if any(isinstance(value, int) and value.bit_length() > _BITS for value in found):
+            raise DocumentError(f"{where}: a number has more than {_BITS} bits", hint="write a smaller number")
+        level = [value for value in found if isinstance(value, dict | list)]
     if level:
         raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint="remove some")
 
