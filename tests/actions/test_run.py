@@ -13,6 +13,7 @@ import pytest
 
 from tests.actions.runs import begun, finished
 from tests.records import circumstances, ingredients
+from trainer.actions import run as run_module
 from trainer.actions.run import abandon, attempts, is_alive, new_run, open_run, record_of
 from trainer.digest import digest_of_bytes
 from trainer.errors import DiskFullError, NotWritableError, RepriseError, RunError
@@ -172,3 +173,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path / "runs")], capture_output=True, text=True, check=True
     )
     assert "cannot be written by uid 4321" in done.stdout
+
+
+def test_more_files_than_a_record_lists_are_an_error_and_the_record_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "MOST_FILES", 2)
+    run = begun(tmp_path / "runs")
+    for name in "abc":
+        (run.folder / name).write_bytes(b"x")
+    with pytest.raises(RunError, match="has 3 files; its record lists the first 2"):
+        run.close(Outcome(status=Status.COMPLETED))
+    assert [file.path for file in record_of(run.folder.parents[1]).outcome.files] == ["a", "b"]

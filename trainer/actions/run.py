@@ -40,7 +40,7 @@ from trainer.record import (
     read_record,
 )
 from trainer.redaction import REDACTOR
-from trainer.seal import SMALL, Claim, Published, read_claim
+from trainer.seal import MOST_FILES, SMALL, Claim, Published, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,11 +141,12 @@ class OpenRun:
     def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
         """Write how the run ended, with every file by digest.
 
-        A full disk does not stop it: space for this was kept back.
+        A full disk does not stop it: space for this was kept back. Raises `RunError` if there are more files than a record can list.
         """
         if outcome.status is Status.RUNNING:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
-        whole = outcome.model_copy(update={"files": files_of(self.folder)})
+        files = files_of(self.folder)
+        whole = outcome.model_copy(update={"files": files[:MOST_FILES]})
         (self.folder / _RESERVE).unlink(missing_ok=True)
         try:
             self.update(outcome=whole, circumstances=circumstances)
@@ -155,6 +156,9 @@ class OpenRun:
             )
             raise DiskFullError(said, hint=fault.hint) from fault
         self.let_go()
+        if len(files) > MOST_FILES:
+            said = f"run {self.record.run} has {len(files):,} files; its record lists the first {MOST_FILES:,}"
+            raise RunError(said, hint="write fewer and larger files; the others are neither verified nor published")
         return self.record
 
     def withdraw(self) -> None:
