@@ -169,6 +169,13 @@ class EpochLines(Callback):
         """When this process began with the epoch: a resumed one may have been under way."""
         self.said: set[tuple[str, str]] = set()
         """The undefined metrics that were said already, with the reason."""
+        self.foreseen: set[str] = set()
+        """Those that were noted before the first step."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Know what was noted of the data before the first step."""
+        del trainer
+        self.foreseen.update(getattr(pl_module, "undefined", {}))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -191,9 +198,10 @@ class EpochLines(Callback):
         place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}"
         self.say(f"{place}  {metrics}  ({monotonic() - self.began:.1f} s)")
         for name, why in undefined.items():
-            if (name, why) not in self.said:
+            if (name, why) not in self.said and name not in self.foreseen:
                 self.say(f"{name} is undefined: {why}")
         self.said.update(undefined.items())
+        self.foreseen.clear()
 
 
 class TellFirstStep(Callback):

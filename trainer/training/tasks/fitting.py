@@ -117,6 +117,7 @@ def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
         return []
     notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
     made(require_defined, undefined)
+    net.undefined |= undefined
     return [*notes, *(f"{name} is undefined: {why}" for name, why in undefined.items())]
 
 

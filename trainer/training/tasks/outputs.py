@@ -1,17 +1,17 @@
-"""How what a net gave is held against what its task needs, and how a misfit is told.
-
-Knows shapes and types. Refuses to know what any number means.
-"""
+"""Comparing what a net's methods give with what its task needs, and wording what does not fit."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
+from torchmetrics import MetricCollection
 
 from trainer.errors import DatasetError, ExperimentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
 
@@ -88,8 +88,26 @@ def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
     )
 
 
-def wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hint: str) -> ExperimentError:
-    """Word what a method of the net gave, if it is of another kind than expected."""
+def loss_of(net: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Have the net make its loss. Raises `ExperimentError` if that is no function."""
+    loss: Any = net.make_loss()
+    if not callable(loss):
+        hint = "return the function, as nn.CrossEntropyLoss()"
+        raise _wrong_kind(net, "make_loss", loss, expected="a function of predictions and targets", hint=hint)
+    made: Callable[[Tensor, Tensor], Tensor] = loss
+    return made
+
+
+def metrics_of(net: Any) -> MetricCollection:
+    """Have the net make its metrics. Raises `ExperimentError` if they are no collection."""
+    metrics: Any = net.make_metrics()
+    if not isinstance(metrics, MetricCollection):
+        hint = "return MetricCollection({NAME: METRIC, ..}), of torchmetrics"
+        raise _wrong_kind(net, "make_metrics", metrics, expected="a MetricCollection", hint=hint)
+    return metrics
+
+
+def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hint: str) -> ExperimentError:
     kind = "nothing" if found is None else f"a {type(found).__name__}"
     return ExperimentError(f"{type(net).__name__}.{method} gives {kind}; expected {expected}", hint=hint)
 

@@ -23,7 +23,7 @@ from trainer.training.optimization.trainable import require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
 from trainer.training.tasks.measuring import NO_NUMBER, computed, noting
-from trainer.training.tasks.outputs import no_gradient, wrong_kind, wrong_loss
+from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, wrong_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -153,9 +153,9 @@ class Task(L.LightningModule):
         """Make what a step needs; Lightning calls this before it moves the net to its device."""
         if stage == "fit" or not hasattr(self, "measured"):
             self.results, self.undefined, self.pictures = {}, {}, {}
-            self.loss = _callable(self, self.make_loss())
+            self.loss = loss_of(self)
             self._used = self.used_fields()
-            metrics = _collection(self, self.make_metrics())
+            metrics = metrics_of(self)
             self.measured = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in SPLITS})
             self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
             self.blank = nn.ModuleDict({split: SumMetric(nan_strategy="disable") for split in SPLITS})
@@ -268,23 +268,6 @@ class Task(L.LightningModule):
                 hint="return batch[INPUT], batch[TARGET]",
             )
         return pair[0], pair[1]
-
-
-def _callable(net: Task, loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    if not callable(loss):
-        expected = "a function of predictions and targets"
-        raise wrong_kind(
-            net, "make_loss", loss, expected=expected, hint="return the function, as nn.CrossEntropyLoss()"
-        )
-    made: Callable[[Tensor, Tensor], Tensor] = loss
-    return made
-
-
-def _collection(net: Task, metrics: Any) -> MetricCollection:
-    if not isinstance(metrics, MetricCollection):
-        hint = "return MetricCollection({NAME: METRIC, ..}), of torchmetrics"
-        raise wrong_kind(net, "make_metrics", metrics, expected="a MetricCollection", hint=hint)
-    return metrics
 
 
 def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
