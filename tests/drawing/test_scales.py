@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainer.drawing.scales import scale_of
@@ -14,6 +14,7 @@ NUMBERS = st.lists(st.floats(), min_size=1, max_size=8)
 
 
 @given(NUMBERS, st.sampled_from([None, True, False]), st.booleans())
+@example([5e-324], None, False)
 def test_any_numbers_have_an_axis(values: list[float], log: bool | None, zero: bool) -> None:  # noqa: FBT001
     """Its marks are few, in order, inside, and each is written once; every finite number is on it."""
     scale = scale_of(values, log=log, zero=zero)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LARGEST: Final = 1e300
-"""What is larger cannot be told from infinity on an axis: the distance of two such numbers overflows."""
+"""What is larger cannot be told from infinity on an axis: the distance of two such numbers overflows. 1 / it counts as 0."""
 _SMALLEST: Final = 1e-100
 """What is smaller is not drawn logarithmically."""
 _DECADES: Final = 2
@@ -65,7 +65,7 @@ def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = 
 
     `zero` has it begin at zero, as bars want it; `tight` leaves nothing free at its ends.
     """
-    found = [value for value in values if drawable(value)] or [0.0, 1.0]
+    found = [value if abs(value) > 1 / LARGEST else 0.0 for value in values if drawable(value)] or [0.0, 1.0]
     low, high = min(found), max(found)
     if log is not False and low > _SMALLEST and high < 1 / _SMALLEST and (log or high / low >= 10**_DECADES):
         free = 0.0 if tight else _NEAR * math.log10(high / low)

@@ -67,13 +67,10 @@ def _different(labels: Mapping[str, FieldValues]) -> int:
 
 def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:
     """Word the label 255 beside classes from 0 on; None if it may be a class as the others are."""
-    others = [
-        each.value for values in labels.values() for each in values.values or () if each.value != COMMONLY_IGNORED
-    ]
+    known = {each.value for values in labels.values() for each in values.values or ()}
+    others = known - {COMMONLY_IGNORED}
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
-    if (
-        is_of_samples and not 0 < max(others, default=0) < COMMONLY_IGNORED - 1
-    ):  # 0 and 255 are a picture's black and white
+    if is_of_samples and not 0 < max(others, default=0) < COMMONLY_IGNORED - 1:  # 0 and 255 are black and white
         return None
     said = f"{_holders(labels, COMMONLY_IGNORED)}; {_scores(classes)}; 255 commonly means that a label is to be ignored"
     if not is_of_samples:
@@ -84,7 +81,8 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
 
 
 _LEAVE_OUT: Final = (
-    "leave those places out of loss and metrics: docs/experiments.md, Labels to ignore; or set classes to 256"
+    "leave those places out of loss and metrics (docs/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
+    "masks // 255; or set classes to 256"
 )
 
 
