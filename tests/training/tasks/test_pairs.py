@@ -99,5 +99,5 @@ def test_a_batch_has_the_two_of_a_pair_as_neighbours() -> None:
 
 def test_without_classes_there_are_no_pairs() -> None:
     """A reader that would have to read every sample is refused by name."""
-    with pytest.raises(DatasetError, match="the reader of a@1 does not tell classes"):
+    with pytest.raises(DatasetError, match="the reader of a@1 gives no classes"):
         paired([0, 1], 1, tells=False)

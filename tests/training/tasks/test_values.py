@@ -61,6 +61,7 @@ def test_the_targets_of_one_sample_that_has_several_have_an_r2() -> None:
 def test_a_verification_notes_splits_whose_pairs_are_of_one_kind() -> None:
     """All of one class, or each of its own; negative numbers are classes too."""
     assert judged(Verifier, train=[-1, -1, 2, 2], val=[0, 0, 1]) == []
+    assert judged(Verifier, val=[3])[0] == "val_auc: there is one sample, and so one pair"
     why = "each of the 3 samples has a class of its own, so no pair is the same"
     assert judged(Verifier, train=[7, 7], val=[1, 2, 3]) == [
         "split train: all 2 samples are of class 7, so no pair differs: nothing can be learned from it",

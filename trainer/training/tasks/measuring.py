@@ -146,6 +146,8 @@ def _one_kind(metric: Any) -> str | None:
     targets = torch.cat([each.flatten() for each in kept]) if isinstance(kept, list | tuple) else kept.flatten()
     if not len(targets):
         return "there is no pair"
+    if len(targets) == 1:
+        return "there is one pair"
     if bool((targets == 1).all()):
         return f"all {len(targets)} pairs are of one class"
     return f"none of the {len(targets)} pairs is of one class" if bool((targets == 0).all()) else None

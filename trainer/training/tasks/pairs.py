@@ -38,7 +38,7 @@ class Pairs(Samples):
             rows = select(name, declared.splits, singles.layout, dataset=declared.name)
             labels = singles.labels(rows)
             if labels is None:
-                said = f"the reader of {declared.title} does not tell classes without reading whole samples"
+                said = f"the reader of {declared.title} gives no classes without reading whole samples"
                 raise DatasetError(
                     said, hint="pairs need the readers `arrays` with one field of whole numbers, or `images`"
                 )

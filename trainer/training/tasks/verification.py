@@ -132,6 +132,8 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
     """Say why all pairs of a split are the same, or none is; nothing if there are both."""
     values = seen.fields.get(field) if seen else None
     kinds = values.values or () if values else ()
+    if seen and kinds and seen.samples == 1:
+        return "there is one sample, and so one pair"
     if len(kinds) == 1:
         return f"all {kinds[0].count:,} samples are of class {kinds[0].value}, so no pair differs"
     if seen and kinds and len(kinds) == seen.samples:
