@@ -33,8 +33,8 @@ def path_fault(path: str) -> str | None:
         encoded = path.encode()
     except UnicodeEncodeError:
         return "not UTF-8"
-    if not path:
-        return "empty"
+    if not path.strip("/") or path.startswith("/"):
+        return "an absolute path" if path else "empty"
     if len(encoded) > LONGEST:
         return f"longer than {LONGEST} bytes"
     if any(character < " " or character == "\x7f" for character in path):

@@ -149,7 +149,7 @@ def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
     assert "no licence and no source" in check(tmp_path, licence="unknown", source="unknown").notes[0]
     assert check(tmp_path, **told).notes == ()
     (looks_like,) = check(tmp_path).notes
-    assert looks_like.startswith("small: 3 PNG files in 2 folders (cats, dogs): it looks like an image folder")
+    assert looks_like.startswith("small: 3 pictures, 3 .png, in 2 folders (cats, dogs): it looks like an image folder")
     (without,) = check(tmp_path, reader=ARRAYS).notes
     assert without.startswith("small: no split is declared, so nothing can be trained on it")
 

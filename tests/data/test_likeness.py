@@ -10,12 +10,20 @@ from trainer.data.likeness import SPLITS, likeness, split_options
 @pytest.mark.parametrize(
     ("paths", "found", "options"),
     [
-        (["cats/1.png", "cats/2.PNG", "dogs/1.png"], "3 PNG files in 2 folders (cats, dogs): it looks", "--images ."),
-        (["1.jpg", "2.jpg"], "2 JPG files: pictures, without folders", "--images . --labels FILE.csv"),
+        (
+            ["cats/1.png", "cats/2.PNG", "dogs/1.png"],
+            "3 pictures, 3 .png, in 2 folders (cats, dogs): it looks",
+            "--images .",
+        ),
+        (
+            ["1.jpg", "2.png", "3.jpg"],
+            "3 pictures, 2 .jpg, 1 .png: no folders name",
+            "--images . --labels FILE.csv",
+        ),
         (["x.npy", "y.npy"], "2 NumPy files (x.npy, y.npy)", "--array FIELD=x.npy"),
-        (["a/t.parquet"], "1 Parquet files (a/t.parquet)", "--column FIELD=COLUMN"),
-        (["t.csv"], "1 CSV files (t.csv)", "written as Parquet"),
-        (["t.txt"], "1 text files (t.txt)", "--lines t.txt"),
+        (["a/t.parquet"], "1 Parquet file (a/t.parquet)", "--column FIELD=COLUMN"),
+        (["t.csv"], "1 CSV file (t.csv)", "written as Parquet"),
+        (["t.txt"], "1 text file (t.txt)", "--lines t.txt"),
     ],
 )
 def test_names_suggest_options(paths: list[str], found: str, options: str) -> None:

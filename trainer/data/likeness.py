@@ -5,11 +5,10 @@ Knows names and the words a person types. Refuses to decide: a guess that is tak
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.pictures import SUFFIXES, has_picture_suffix
-from trainer.suggest import short
+from trainer.data.pictures import by_suffix, has_picture_suffix
+from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,17 +19,15 @@ _FEW: Final = 4
 
 def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
     """What was found, and the options that read it so; None where the names tell nothing."""
-    suffixes = Counter(_suffix(path) for path in paths)
     if pictures := [path for path in paths if has_picture_suffix(path)]:
-        kind = max((suffix for suffix in suffixes if suffix in SUFFIXES), key=suffixes.__getitem__)
         folders = sorted({path.rpartition("/")[0] for path in pictures} - {""})
-        inside = f" in {len(folders):,} folders ({_listed(folders)})" if folders else ""
-        like = "it looks like an image folder" if len(folders) > 1 else "pictures, without folders that name classes"
+        inside = f", in {counted(len(folders), 'folder')} ({_listed(folders)})" if folders else ""
+        like = "it looks like an image folder" if len(folders) > 1 else "no folders name classes"
         more = "" if len(folders) > 1 else " --labels FILE.csv"
-        return f"{len(pictures):,} {kind[1:].upper()} files{inside}: {like}", f"--images .{more}"
+        return f"{counted(len(pictures), 'picture')}, {by_suffix(pictures)}{inside}: {like}", f"--images .{more}"
     for suffix, name, options in _OTHERS:
         if found := [path for path in paths if _suffix(path) == suffix]:
-            return f"{len(found):,} {name} files ({_listed(found)})", options.replace("FILE", found[0])
+            return f"{counted(len(found), f'{name} file')} ({_listed(found)})", options.replace("FILE", found[0])
     return None
 
 

@@ -99,7 +99,7 @@ def _no_pictures(reader: Images, paths: Sequence[str], *, declared: Described) -
     sentence = f"dataset {declared.name} has no pictures" + (f" below {folder!r}" if folder else "")
     if not below:
         return DatasetError(
-            f"{sentence}: it has no such folder", hint=f"{did_you_mean(folder, known)}; --images . reads all"
+            f"{sentence}: it has no such folder", hint=f"--images . reads all; {did_you_mean(folder, known)}"
         )
     if not any(map(has_picture_suffix, below)):
         return DatasetError(f"{sentence}: {by_suffix(below)}", hint=f"pictures end in {', '.join(SUFFIXES)}")

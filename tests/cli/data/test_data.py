@@ -276,7 +276,7 @@ def test_what_is_said_about_a_folder_is_checked(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--images", "{source}"), "expected a path inside {source} (a part is '')\n  -> type --images .\n"),
+        (("--images", "{source}"), "expected a path inside {source} (an absolute path)\n  -> type --images .\n"),
         (("--images", "{source}/images"), "  -> type --images images\n"),
         (("--images", "images/../images"), "(a part is '..')\n"),
         (("--images", ".."), "--images ..: expected a path inside {source} (a part is '..')\n  -> copy it into"),
