@@ -167,6 +167,20 @@ def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
+        ({"train": [0, 4], "val": [3, 5], "test": [8, 9]}, ["small: 4 samples of 10 are in no split"]),
+        ({"train": [0, 4], "val": [1, 3], "test": [4, 9]}, ["small: 1 sample of 10 is in no split"]),
+        ({"train": {"prefix": "cats/"}, "val": [3, 9], "test": [9, 10]}, ["small: 1 sample of 10 is in no split"]),
+        ({"train": {"percent": [0, 100]}}, []),
+        ({}, []),
+    ],
+)
+def test_samples_that_no_split_holds_are_counted(tmp_path: Path, splits: dict[str, Any], said: list[str]) -> None:
+    assert [note for note in check(tmp_path, splits=splits).notes if "in no split" in note] == said
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
         ({"training": [0, 8], "valid": [8, 10]}, "did you mean train for training and val for valid?"),
         ({"train": [0, 8], "dev": [8, 10]}, "missing: val, test; it has dev; did you mean val for dev?"),
         ({"tran": [0, 8]}, "missing: train, val, test; it has tran; did you mean train for tran?"),

@@ -158,7 +158,12 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     return Checked(
         samples=layout.count,
         splits={name: len(each) for name, each in chosen.items()},
-        notes=(*notes, *describe_empty_classes(classes, dataset=draft.name), *_shared(chosen)),
+        notes=(
+            *notes,
+            *describe_empty_classes(classes, dataset=draft.name),
+            *_shared(chosen),
+            *_unused(chosen, layout.count, draft.name),
+        ),
         classes=classes,
         places=_places(layout, chosen, paths),
     )
@@ -266,6 +271,24 @@ def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
     return [
         f"splits {one} and {other} have {counted(common, 'sample')} in common" for one, other, common in pairs if common
     ]
+
+
+def _unused(chosen: dict[str, Sequence[int]], count: int, dataset: str) -> list[str]:
+    """Report samples that no split holds, though there are splits."""
+    if not chosen or (unused := count - _held(list(chosen.values()))) <= 0:
+        return []
+    are = "is" if unused == 1 else "are"
+    return [f"{dataset}: {counted(unused, 'sample')} of {count:,} {are} in no split"]
+
+
+def _held(splits: list[Sequence[int]]) -> int:
+    """How many samples some split holds; of rows, without looking at each."""
+    if not all(isinstance(each, range) for each in splits):
+        return len({index for each in splits for index in each})
+    held = end = 0
+    for first, last in sorted((each[0], each[-1] + 1) for each in splits):
+        held, end = held + max(0, last - max(first, end)), max(end, last)
+    return held
 
 
 def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
