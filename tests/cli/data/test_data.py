@@ -298,6 +298,13 @@ def test_a_path_outside_the_folder_is_an_error_with_the_path_to_type(
     assert (code, line.format(source=source) in err) == (2, True), err
 
 
+@pytest.mark.parametrize("option", ["--licence", "--source", "--classes", "--split"])
+def test_a_word_that_is_not_utf_8_is_an_error(reprise: Type, tmp_path: Path, option: str) -> None:
+    word = b"caf\xe9,a=0:3".decode(errors="surrogateescape")
+    code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--images", ".", option, word)
+    assert (code, f"{option} 'caf\\xe9,a=0:3' is not UTF-8\n" in err) == (2, True)
+
+
 def test_a_path_may_begin_with_a_dot_and_a_slash(reprise: Type, tmp_path: Path) -> None:
     code, _, _ = reprise("publish", "small", str(tmp_path / "source"), "--lines", "./a.txt")
     assert (code, 'file = "a.txt"' in (tmp_path / "datasets/small.toml").read_text()) == (0, True)

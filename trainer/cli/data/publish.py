@@ -134,6 +134,7 @@ def _seed(word: str) -> int:
 def publish(words: Namespace, places: Places) -> int:
     """Check, upload, name, declare."""
     require_name(words.name)
+    _require_text(words)
     before = load_dataset(words.name, root=places.root) if is_declared(words.name, root=places.root) else None
     draft = _draft(words, before)
     if not os.access(places.root / "datasets", os.W_OK):
@@ -150,6 +151,17 @@ def publish(words: Namespace, places: Places) -> int:
         write_whole(declaration(words.name, root=places.root), declared(published.dataset).encode())
     _tell(words, published)
     return 0
+
+
+def _require_text(words: Namespace) -> None:
+    """Raise `UsageError` for a word of bytes that are not UTF-8: a declaration is text."""
+    for option, value in vars(words).items():
+        for word in value if isinstance(value, list) else [value]:
+            data = os.fsencode(word) if isinstance(word, str) else b""
+            shown = data.decode(errors="backslashreplace")
+            if data and shown != word:
+                hint = "type it in a terminal with a UTF-8 locale, as LANG=C.UTF-8"
+                raise UsageError(f"--{option.replace('_', '-')} '{short(shown)}' is not UTF-8", hint=hint)
 
 
 def publish_samples(words: Namespace, places: Places) -> int:
