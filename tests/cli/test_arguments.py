@@ -30,6 +30,8 @@ def parser() -> Arguments:
         (["a", "b", ""], "more: found an empty word", "a shell variable that is not set"),
         (["a", "--into", ""], "--into: found an empty word", "a shell variable that is not set"),
         (["a", "--at="], "--at: found an empty word", "a shell variable that is not set"),
+        (["a", "--at", "1", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
+        (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
     ],
 )
 def test_the_word_at_fault_is_named(words: list[str], said: str, hint: str) -> None:
@@ -41,3 +43,10 @@ def test_the_word_at_fault_is_named(words: list[str], said: str, hint: str) -> N
 
 def test_the_current_folder_is_no_empty_word() -> None:
     assert parser().parse_args(["a", "--into", "."]).into == Path()
+
+
+def test_one_value_given_twice_is_one_value() -> None:
+    made = parser()
+    made.add_argument("--each", action="append")
+    found = made.parse_args(["--at", "1", "--at=1", "--each", "1", "--each", "2", "--", "a", "--at", "2"])
+    assert (found.at, found.each, found.more) == ("1", ["1", "2"], ["--at", "2"])

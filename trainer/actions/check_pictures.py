@@ -180,14 +180,15 @@ def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: 
     """Report classes whose number is another one than in the declared version: a net trained on it would name them wrongly."""
     numbers = {name: number for number, name in enumerate(now)}
     moved = [
-        f"{short(name)} {number} -> {numbers.get(name, 'none')}"
+        f"{short(name) or '(no name)'} {number} -> {numbers.get(name, 'none')}"
         for number, name in enumerate(before)
         if numbers.get(name) != number
     ]
     if not moved:
         return []
     keep = ",".join([*before, *(name for name in now if name not in set(before))])
-    advice = f"; to keep the numbers: --classes {keep}" if len(keep) <= _LONGEST_ADVICE else ""
+    is_typed = len(keep) <= _LONGEST_ADVICE and "" not in before
+    advice = f"; to keep the numbers: --classes {keep}" if is_typed else ""
     return [f"{dataset}: WARNING: the numbers of classes change: {listed(moved)}{advice}"]
 
 

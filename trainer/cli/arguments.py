@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
@@ -27,7 +28,7 @@ class Arguments(argparse.ArgumentParser):
         self._typed: list[str] = []
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override] # Any covers its overloads
-        """As argparse does it; an empty word, as of a shell variable that is not set, is an error."""
+        """As argparse does it; an empty word, as of a shell variable that is not set, is an error, and so are two values of one option."""
         self._typed = list(sys.argv[1:] if args is None else args)
         found, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
@@ -35,7 +36,20 @@ class Arguments(argparse.ArgumentParser):
             if action.default != "" and self._is_empty(given):
                 name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
                 self.error(f"{name}: found an empty word")
+            if action.nargs is None and action.option_strings and not isinstance(given, list):
+                self._require_one_value(action.option_strings)
         return found, rest
+
+    def _require_one_value(self, spellings: Sequence[str]) -> None:
+        """Raise `UsageError` for an option that was given twice with two values: argparse would take the last one silently."""
+        typed = self._typed[: self._typed.index("--")] if "--" in self._typed else self._typed
+        values = dict.fromkeys(
+            word.partition("=")[2] if "=" in word else following
+            for word, following in pairwise([*typed, ""])
+            if word.partition("=")[0] in spellings
+        )
+        if len(values) > 1:
+            self.error(f"{spellings[-1]} is given twice: {' and '.join(map(short, values))}")
 
     def commands(self, *, dest: str = "command") -> argparse._SubParsersAction[Verb]:
         """Begin the list of this command's verbs; each is a `Verb`."""
@@ -61,6 +75,8 @@ class Arguments(argparse.ArgumentParser):
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         if message.endswith("found an empty word"):
             return "give a value; a shell variable that is not set gives an empty word"
+        if " is given twice: " in message:
+            return "give it once"
         return f"see `{self.prog} --help`"
 
     def _is_empty(self, given: object) -> bool:

@@ -103,6 +103,14 @@ def test_a_new_class_never_renumbers_the_others_silently(typed: Type) -> None:
     assert (code, declared()["reader"]["classes"]) == (0, ["b", "c", "a"])
 
 
+def test_a_class_without_a_name_is_none_that_can_be_kept(typed: Type) -> None:
+    publish(typed, ["1.png", "2.png"], "--split", "train=0%:100%")
+    for name in ("1.png", "2.png"):
+        Path("d", name).unlink()
+    _, _, err = publish(typed, names("a", "b"), *PARTS)
+    assert "WARNING: the numbers of classes change: (no name) 0 -> none\n" in err
+
+
 @pytest.mark.parametrize(
     ("folders", "words", "said"),
     [

@@ -49,3 +49,5 @@ def test_a_picture_of_samples_is_written(checkout: Path, capsys: pytest.CaptureF
     assert (checkout / "s.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main(["data", "show", "small", "--samples", "s.jpg"]) == 2
     assert "expected a file that ends in .png" in capsys.readouterr().err
+    assert cli.main(["data", "show", "small", "--samples", str(checkout / "none/s.png")]) == 2
+    assert f"{checkout / 'none'} is not a folder\n  -> mkdir -p {checkout / 'none'}\n" in capsys.readouterr().err

@@ -29,6 +29,8 @@ def draw_samples(words: Namespace, dataset: Dataset, places: Places) -> int:
     """Write the picture to the file that was named, or to stdout where that is `-`."""
     if words.samples != "-" and not words.samples.endswith(".png"):
         raise UsageError(f"--samples {words.samples}: expected a file that ends in .png", hint="or - for stdout")
+    if not (folder := Path(words.samples).parent).is_dir():
+        raise UsageError(f"--samples {words.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
     code, picture = picture_of_samples(dataset, places, named=words.name, typed=_typed(words))
     return code or _kept(words, picture)
 
