@@ -75,6 +75,17 @@ def test_an_engine_elsewhere_that_is_silent_is_named(verb: str) -> None:
     assert len(said.stderr.splitlines()) == 1
 
 
+def test_ctrl_c_while_docker_answers_is_no_missing_plugin(tmp_path: Path) -> None:
+    """Docker ends by itself then, as if it had failed: nothing is said to be missing, and nothing is installed."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26 && exit\ntrap : INT\nkill -INT 0\nexit 1\n')
+    docker.chmod(0o755)
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [str(SCRIPTS / "engine"), "ensure"]
+    said = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, start_new_session=True)
+    assert (said.returncode, said.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("script", ["train", "reprise", "setup", "venv"])
 def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tmp_path: Path, script: str) -> None:
     checkout = tmp_path / "a:b"

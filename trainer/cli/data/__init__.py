@@ -9,7 +9,7 @@ import json
 import signal
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.cli.arguments import Arguments
@@ -22,12 +22,15 @@ from trainer.cli.data.show import diff, ls, show
 from trainer.cli.data.verify import verify as verify_cached
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import transfer_progress
-from trainer.errors import StoppedError
+from trainer.errors import InterruptedRunError, StoppedError
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
+
+
+_AGAIN: Final = "the same command goes on where it was"
 
 
 def main(argv: list[str]) -> int:
@@ -49,12 +52,14 @@ def _stoppable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
+    except KeyboardInterrupt as stopped:
+        raise InterruptedRunError("stopped by Ctrl-C", hint=_AGAIN) from stopped
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _stop(*_: object) -> None:
-    raise StoppedError("stopped by SIGTERM", hint="the same command goes on where it was")
+    raise StoppedError("stopped by SIGTERM", hint=_AGAIN)
 
 
 def _parser() -> Arguments:

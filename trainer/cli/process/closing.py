@@ -47,6 +47,7 @@ REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, Devi
 def closing(session: Session) -> Iterator[None]:
     """Close the record, however the block ends; what the experiment raised is told as hers."""
     os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
+    session.stop.has_run = True
     try:
         session.stop.release()
         yield

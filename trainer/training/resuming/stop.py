@@ -32,6 +32,8 @@ class Stop:
         """Whether signals, any number of them, are only noted."""
         self.told = False
         """Whether it was raised: somebody is closing the record by now."""
+        self.has_run = False
+        """Whether a record is open, which the stop closes."""
 
     def listen(self) -> None:
         """Take over the signals of this process; those that were held back meanwhile arrive now."""
@@ -69,9 +71,10 @@ class Stop:
     def fault(self) -> StoppedError:
         """Word the stop, which is raised once: signals that come later are left to whoever catches it."""
         self.told = True
-        if self.asked == signal.SIGINT:
-            return InterruptedRunError("the run was stopped by Ctrl-C")
-        return StoppedError("the run was stopped by SIGTERM")
+        kind, by = (InterruptedRunError, "Ctrl-C") if self.asked == signal.SIGINT else (StoppedError, "SIGTERM")
+        if self.has_run:
+            return kind(f"the run was stopped by {by}")
+        return kind(f"stopped by {by} before the training began", hint="nothing was changed: type it again")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

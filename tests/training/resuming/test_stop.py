@@ -1,0 +1,28 @@
+"""What a stop is called: of a run whose record is open, or of one that never began."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from trainer.errors import InterruptedRunError, StoppedError
+from trainer.training.resuming.stop import Stop
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "by"),
+    [(signal.SIGINT, InterruptedRunError, "Ctrl-C"), (signal.SIGTERM, StoppedError, "SIGTERM")],
+)
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_run_that_never_began_is_not_called_stopped(
+    number: signal.Signals, kind: type[StoppedError], by: str, *, has_run: bool
+) -> None:
+    stop = Stop()
+    stop.listen()
+    stop.has_run = has_run
+    with pytest.raises(kind) as fault:
+        os.kill(os.getpid(), number)
+    said = f"the run was stopped by {by}" if has_run else f"stopped by {by} before the training began"
+    assert (fault.value.message, fault.value.code) == (said, kind.code)
