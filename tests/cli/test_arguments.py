@@ -50,3 +50,11 @@ def test_one_value_given_twice_is_one_value() -> None:
     made.add_argument("--each", action="append")
     found = made.parse_args(["--at", "1", "--at=1", "--each", "1", "--each", "2", "--", "a", "--at", "2"])
     assert (found.at, found.each, found.more) == ("1", ["1", "2"], ["--at", "2"])
+
+
+def test_an_unknown_option_of_a_verb_gets_the_verbs_nearest() -> None:
+    made = Arguments("reprise x", "x")
+    made.commands().add_parser("build", help="").add_argument("--no-cache", action="store_true")
+    with pytest.raises(UsageError, match="unrecognized arguments: --no-cahce") as fault:
+        made.parse_args(["build", "--no-cahce"])
+    assert fault.value.hint == "did you mean --no-cache?"

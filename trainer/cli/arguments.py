@@ -69,7 +69,7 @@ class Arguments(argparse.ArgumentParser):
             return f"a value that begins with a dash is written {option[1]}={short(value)}"
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         if unknown:
-            return did_you_mean(unknown[1], self._option_string_actions)
+            return did_you_mean(unknown[1], self._options())
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
@@ -78,6 +78,12 @@ class Arguments(argparse.ArgumentParser):
         if " is given twice: " in message:
             return "give it once"
         return f"see `{self.prog} --help`"
+
+    def _options(self) -> list[str]:
+        """The options of this command, or of the verb that was typed."""
+        verbs = {name: each for action in self._actions for name, each in (_verbs(action) or {}).items()}
+        verb = next((verbs[word] for word in self._typed if word in verbs), None)
+        return [*(self if verb is None else verb)._option_string_actions]  # noqa: SLF001 - of its own class
 
     def _is_empty(self, given: object) -> bool:
         """Whether a value was given as an empty word, which the type may have made a path of."""
@@ -93,6 +99,10 @@ class Arguments(argparse.ArgumentParser):
         places = [place for place, word in enumerate(self._typed[:-1]) if word == option]
         word = self._typed[places[0] + 1] if places else ""
         return word if word.startswith("-") and not self._is_option(word) else None
+
+
+def _verbs(action: argparse.Action) -> dict[str, Arguments] | None:
+    return action.choices if isinstance(action, argparse._SubParsersAction) else None  # noqa: SLF001 - argparse has no other name for it
 
 
 class Verb(Arguments):
