@@ -78,6 +78,42 @@ def test_a_near_name_is_suggested_and_a_far_one_is_not() -> None:
     assert did_you_mean("zzz", ["digits", "faces"]) == "known: digits, faces"
 
 
+NAMES = [
+    "learning_rate",
+    "final_rate",
+    "max_epochs",
+    "max_steps",
+    "batch_size",
+    "seed",
+    "trace",
+    "beta1",
+    "beta2",
+    "depth",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("DEPTH", ["depth"]),
+        ("LEARNING_RATE", ["learning_rate"]),
+        ("l_earning-rate", ["learning_rate"]),
+        ("batch.size", ["batch_size"]),
+        ("learningrate", ["learning_rate"]),
+        ("max_epoch", ["max_epochs"]),
+        ("lerning_rate", ["learning_rate"]),
+        ("rate", ["final_rate", "learning_rate"]),
+        ("epoch", ["max_epochs"]),
+        ("beta", ["beta2", "beta1"]),
+        ("zzz", []),
+    ],
+)
+def test_one_name_is_suggested_if_it_is_clear_and_several_only_if_they_are_about_as_near(
+    name: str, found: list[str]
+) -> None:
+    assert nearest(name, NAMES) == found
+
+
 def test_a_hint_never_lists_a_whole_folder() -> None:
     many = [f"{number:06}/{'x' * 40}.png" for number in range(5000)]
     assert len(did_you_mean("nope.csv", many)) < 250

@@ -6,6 +6,7 @@ Knows spelling only.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 MOST_COMPARED: Final = 10_000
 """Names that a search for the nearest looks at: more take seconds, and say no more."""
+_NEAR: Final = 0.6
+"""The least likeness of two names, from 0 to 1, at which one is suggested for the other."""
+_CLEAR: Final = 0.8
+_ABOUT: Final = 0.1
+_SHORTEST_WORD: Final = 3
 LONGEST_NAME: Final = 60
 """Characters of a name that a message shows."""
 LONGEST_LIST: Final = 200
@@ -23,13 +29,42 @@ LONGEST_LIST: Final = 200
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """The known names that `name` could have been meant as, best first; empty when nothing is near.
 
-    >>> nearest("learning_rat", ["learning_rate", "seed", "batch_size"])
-    ['learning_rate']
+    One that differs only in case, dashes or blanks is the only one. Others count if they are about as near as the nearest, and before
+    them those of which `name` is a word.
+
+    >>> nearest("learning_rat", ["learning_rate", "final_rate", "seed"]), nearest("SEED", ["seed", "sed"])
+    (['learning_rate'], ['seed'])
+    >>> nearest("rate", ["trace", "learning_rate", "final_rate"])
+    ['final_rate', 'learning_rate']
     """
     names = sorted(set(known))[:MOST_COMPARED]
-    folded = {candidate.lower().replace("_", "-"): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=most, cutoff=0.6)
-    return [folded[match] for match in found]
+    if same := [other for other in names if _letters(other) == _letters(name)]:
+        return same[:most]
+    wanted = _folded(name)
+    folded = {_folded(other): other for other in names}
+    close = difflib.get_close_matches(wanted, folded, n=most, cutoff=_NEAR)
+    ratios = {other: difflib.SequenceMatcher(None, other, wanted).ratio() for other in close}
+    best = max(ratios.values(), default=0.0)
+    if best < _CLEAR and (words := _holding(wanted, folded)):
+        return [folded[other] for other in words[:most]]
+    return [folded[other] for other in close if ratios[other] >= best - _ABOUT]
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _letters(name: str) -> str:
+    """A name without case and without what separates words."""
+    return re.sub(r"[-_. ]", "", name.lower())
+
+
+def _holding(wanted: str, known: Iterable[str]) -> list[str]:
+    """The names that have every word of `wanted`, in the singular or the plural."""
+    words = {each.removesuffix("s") for each in wanted.split("-")}
+    if not wanted or min(map(len, words)) < _SHORTEST_WORD:
+        return []
+    return [other for other in known if words <= {each.removesuffix("s") for each in other.split("-")}]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
