@@ -69,6 +69,25 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str) -> None:
     assert "digits" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("digits@3", "write digits"),
+        ("digits@2", "write digits; for another version: `git log datasets/digits.toml`, then `git checkout COMMIT"),
+        ("digist@3", "did you mean digits?"),
+    ],
+)
+def test_a_name_with_a_version_says_where_the_version_is_declared(tmp_path: Path, name: str, hint: str) -> None:
+    write(tmp_path, declared(DATASET))
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(name, root=tmp_path)
+    assert str(caught.value.hint).startswith(hint)
+    if name.startswith("digits"):
+        assert "expected a name without a version; datasets/digits.toml declares the version, digits@3" in str(
+            caught.value
+        )
+
+
 def test_a_name_that_is_not_the_files_is_refused(tmp_path: Path) -> None:
     """A copied declaration must be renamed inside too."""
     write(tmp_path, declared(DATASET), name="other")

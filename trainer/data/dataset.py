@@ -111,6 +111,9 @@ def load_dataset(name: str, *, root: Path) -> Dataset:
     path = declaration(name, root=root)
     if not is_declared(name, root=root):
         known = dataset_names(root=root)
+        base, numbered, number = name.partition("@")
+        if numbered and is_declared(base, root=root):
+            raise _numbered(load_dataset(base, root=root), number)
         raise DatasetError(
             f"dataset {short(name)!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known)
         )
@@ -131,6 +134,14 @@ def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
         except RepriseError as fault:
             faults[name] = fault.message
     return found, faults
+
+
+def _numbered(dataset: Dataset, number: str) -> DatasetError:
+    """Word a name with a version's number, which only the declaration gives."""
+    file = f"{FOLDER}/{dataset.name}.toml"
+    said = f"dataset {dataset.name}@{number}: expected a name without a version; {file} declares the version, {dataset.title}"
+    other = f"; for another version: `git log {file}`, then `git checkout COMMIT {file}`"
+    return DatasetError(said, hint=f"write {dataset.name}{'' if number == str(dataset.version) else other}")
 
 
 def parse_dataset(text: bytes, *, where: str) -> Dataset:
