@@ -66,6 +66,22 @@ _CHAIN: Final = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{{DEEPEST}}}""")
 _AGAIN: Final = "it is truncated or damaged: fetch it again"
 
 
+class UnderflowError(ValueError):
+    """A number that is not zero, and for which the nearest number of 64 bits is zero."""
+
+
+def read_number(text: str) -> float:
+    """Read a number with a point or an exponent. Raises `UnderflowError`.
+
+    >>> read_number("1e-4")
+    0.0001
+    """
+    value = float(text)
+    if value == 0 and re.search("[1-9]", re.split("[eE]", text)[0]):
+        raise UnderflowError(f"the number {text} is too near to 0")
+    return value
+
+
 def read_toml(path: Path, model: type[M], *, most: int = LARGEST) -> M:
     """Read a file of at most `most` bytes as `model`.
 
@@ -80,7 +96,9 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
         line = text.count("\n", 0, found.start()) + 1
         raise DocumentError(f"{where}, line {line}: a key has more than {DEEPEST} parts", hint="remove some")
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(text, parse_float=read_number)
+    except UnderflowError as fault:
+        raise DocumentError(f"{where}: {fault}", hint="write 0 or a larger number") from fault
     except tomllib.TOMLDecodeError as fault:
         raise DocumentError(f"{where} is not valid TOML: {fault}", hint="correct that line") from fault
     except RecursionError as fault:

@@ -21,7 +21,8 @@ from trainer.errors import SettingError
 from trainer.notes import Notes
 from trainer.parameters import callers_of, fillable, loaded, register
 from trainer.record import LedgerEntry
-from trainer.setting_faults import all_of, option, unused
+from trainer.setting_faults import all_of, unused
+from trainer.setting_hints import option
 from trainer.settings import is_new, is_secret, written
 from trainer.suggest import did_you_mean, nearest
 

@@ -8,35 +8,34 @@ On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from trainer.document import parse_toml
-from trainer.errors import DocumentError, SettingError, UsageError
-from trainer.plain_text import read_text
+from trainer.errors import SettingError, UsageError
 from trainer.redaction import REDACTOR
+from trainer.setting_declarations import complete
 from trainer.setting_faults import (
+    VARIABLE,
     all_of,
     disagreement,
     misfit,
-    option,
     shown_secret,
     unknown,
     unrecorded,
     without_value,
 )
+from trainer.setting_forms import unrecordable
+from trainer.setting_hints import option
+from trainer.setting_sources import of_environment, of_file, of_words
 from trainer.setting_values import (
     MisfitError,
-    is_flag,
     judged_by_itself,
     typed_default,
     typed_text,
     typed_value,
-    unrecordable,
 )
 from trainer.settings import (
-    ENVIRONMENT_PREFIX,
     RETEST,
     LaunchSettings,
     Origin,
@@ -53,13 +52,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=LaunchSettings)
-
-_PREFIX: Final = ENVIRONMENT_PREFIX
-LARGEST_SETTINGS: Final = 1 << 20
-"""Bytes of a settings file: what is larger is another file, named by mistake."""
-_MOST: Final = 1_000
-"""Keys of a settings file: each one that is unknown is compared with all that are known."""
-_OTHER: Final = "is it the settings file?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +94,7 @@ def take_apart(argv: Sequence[str]) -> Words:
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            raise UsageError(
-                f"found {word!r} where an option was expected",
-                hint=f"options are written --name value: --{word.lstrip('-')}",
-            )
+            raise _no_option(word, options)
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
         if name in options:
@@ -115,13 +104,22 @@ def take_apart(argv: Sequence[str]) -> Words:
     return Words(options=options)
 
 
+def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
+    """Word what stands where an option was expected, `before` it other options."""
+    said = f"found {word!r} where an option was expected"
+    name = [*before][-1] if before else ""
+    if before.get(name) == "=":
+        return UsageError(said, hint=f"write {option(name)}={word}, without blanks around =")
+    return UsageError(said, hint=f"options are written --name value: --{word.lstrip('-')}")
+
+
 def asked(origins: Origins) -> dict[str, Any]:
     """Give what was asked for, by name, without knowing any setting: of the command line and the environment that is text, or a flag.
 
     >>> asked(Origins(words=take_apart(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
     {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
     """
-    told = _from_file(origins.file) | _from_environment(origins.environ)
+    told = of_file(origins.file) | of_environment(origins.environ)
     for name, text in origins.words.options.items():
         denied = text is None and name.startswith("no_")
         told[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
@@ -133,11 +131,12 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
 
     `partly` passes over names that `settings` does not have: the launcher's view, which does not know the experiment's.
     """
+    complete(settings)
     read = [
-        _Read(Origin.COMMAND_LINE, _from_words(settings, origins.words), "on the command line"),
+        _Read(Origin.COMMAND_LINE, of_words(settings, origins.words.options), "on the command line"),
         _Read(Origin.RECORD, origins.record or {}, "by the record"),
-        _Read(Origin.ENVIRONMENT, _from_environment(origins.environ), f"by an environment variable ({_PREFIX}...)"),
-        _Read(Origin.FILE, _from_file(origins.file), f"in {origins.file}"),
+        _Read(Origin.ENVIRONMENT, of_environment(origins.environ), f"by the environment variable {VARIABLE}"),
+        _Read(Origin.FILE, of_file(origins.file), f"in {origins.file}"),
     ]
     _keep_out_of_texts(settings, read)
     faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
@@ -265,7 +264,7 @@ def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[Set
     for name in type(made).__pydantic_fields__:
         if why := unrecordable(made.value_of(name)):
             where = next((source.where for source in sources if name in source.values), None)
-            yield unrecorded(name, why, where=where)
+            yield unrecorded(name, *why, where=where)
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
@@ -274,36 +273,3 @@ def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retes
     for source in reversed(list(sources)):
         found |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)
     return found
-
-
-def _from_words(settings: type[LaunchSettings], words: Words) -> dict[str, str | None]:
-    fields = settings.__pydantic_fields__
-    values: dict[str, str | None] = {}
-    for name, text in words.options.items():
-        denied = name.removeprefix("no_")
-        if text is None and name not in fields and is_flag(fields.get(denied)):
-            if denied in words.options:
-                raise UsageError(f"{option(denied)} and {option(name)} are both given", hint="give one of them")
-            values[denied] = "false"
-        else:
-            values[name] = "true" if text is None and (name not in fields or is_flag(fields[name])) else text
-    return values
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name.removeprefix(_PREFIX).lower(): text for name, text in environ.items() if name.startswith(_PREFIX)}
-
-
-def _from_file(file: Path | None) -> dict[str, Any]:
-    """What a settings file holds; `-` and `_` are the same in its names. Raises `DocumentError`."""
-    if file is None:
-        return {}
-    content = parse_toml(read_text(file, most=LARGEST_SETTINGS), where=f"settings file {file}")
-    if len(content) > _MOST:
-        raise DocumentError(f"settings file {file} has {len(content):,} keys; expected at most {_MOST:,}", hint=_OTHER)
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if name.replace("-", "_") in values:
-            raise DocumentError(f"settings file {file}: {name} is given twice, with - and with _", hint="give it once")
-        values[name.replace("-", "_")] = value
-    return values

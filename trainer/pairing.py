@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.data.reader import Arrays, Table
 from trainer.errors import SettingError
-from trainer.setting_faults import option
+from trainer.setting_hints import option
 from trainer.suggest import listed, nearest
 
 if TYPE_CHECKING:

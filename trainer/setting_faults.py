@@ -6,12 +6,19 @@ Knows the wording, of one fault and of several at once. Refuses to find any: `tr
 from __future__ import annotations
 
 import ast
+import json
+import re
 import shlex
+from contextlib import suppress
+from datetime import date, time
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import ExperimentError, SettingError
-from trainer.setting_types import example, expected, is_compound
-from trainer.setting_values import is_flag, members
+from trainer.setting_conversions import INEXACT, REPEATED, REPEATED_KEY, TOO_FINE, UNKNOWN_KEY, UNQUOTED
+from trainer.setting_hints import assigned, how_to_type, option
+from trainer.setting_texts import read_text
+from trainer.setting_types import example, expected
+from trainer.setting_values import is_flag
 from trainer.settings import ENVIRONMENT_PREFIX, Origin, is_secret
 from trainer.suggest import nearest
 
@@ -49,19 +56,29 @@ _BOUNDS: Final = {
     "path_exists": "a path where nothing is yet",
 }
 """What a value of the right type has to be besides."""
+_CHANGED: Final = {
+    REPEATED: ("each value once", "{} twice"),
+    REPEATED_KEY: ("each key once", "{} twice"),
+    UNKNOWN_KEY: ("", "the key {}"),
+    INEXACT: ("a number that 64 bits hold exactly", "{}"),
+    UNQUOTED: ("a decimal number, in quotes if it has more than 15 digits", "{}"),
+    TOO_FINE: ("at most 6 digits after the point of a second", "{}"),
+}
+"""What was expected, and what was found, if the type would change a value without a word; empty: the type says it."""
+_KEYS: Final = {
+    "extra_forbidden": "the key",
+    "unexpected_keyword_argument": "the key",
+    "missing": "no key",
+}
+VARIABLE: Final = f"{ENVIRONMENT_PREFIX}..."
+"""Stands in a text of how a setting is given for the variable's name."""
 _RAISED: Final = ("value_error", "assertion_error")
-_WHOLE: Final = 10**15
 _SHOWN: Final = 80
 """Characters of a wrong value that a message shows."""
 
 
-def option(name: str) -> str:
-    """Write a setting as it is given on the command line.
-
-    >>> option("learning_rate")
-    '--learning-rate'
-    """
-    return "--" + name.replace("_", "-")
+def _given(where: str, name: str) -> str:
+    return "given " + where.replace(VARIABLE, f"{ENVIRONMENT_PREFIX}{name.upper()}")
 
 
 def all_of(faults: Sequence[SettingError]) -> SettingError:
@@ -84,22 +101,32 @@ def unknown(
 ) -> SettingError:
     """Word a name that no setting has, with the nearest ones, each as it would be typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
-    said = f"unknown setting {typed(name)}, given {where}"
+    said = f"unknown setting {typed(name)}, {_given(where, name)}"
     denied = name.removeprefix("no_")
     if denied != name and denied in fields:
         return SettingError(said, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
+    if section := _section(name, text, fields):
+        return SettingError(said, hint=section)
     near = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
     hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
     return SettingError(said, hint=hint)
 
 
+def _section(name: str, value: object, fields: Collection[str]) -> str | None:
+    """What to do with a table of a settings file that no setting is: one around settings, or the points of a sweep."""
+    if isinstance(value, dict) and (inner := next((key for key in value if key.replace("-", "_") in fields), None)):
+        return f"a settings file has no sections: write {inner} = ... without [{name}] above it"
+    is_points = name == "points" and isinstance(value, list)
+    return "`reprise sweep EXPERIMENT --points FILE` reads points" if is_points else None
+
+
 def _no_negation(name: str, info: FieldInfo, *, origin: Origin, text: object) -> str:
     """What to type for `no_` before a setting that has no such form, or not with a value."""
     if not is_flag(info):
-        return f"{name} is not true or false: write {_how(name, info, origin) or f'{option(name)} VALUE'}"
+        return f"{name} is not true or false: {how_to_type(name, info, origin) or f'write {option(name)} VALUE'}"
     if origin is Origin.COMMAND_LINE and text not in {None, "true"}:
         return f"{option(f'no_{name}')} takes no value: write it alone, or {option(name)} false"
-    return f"write {_assigned(name, 'false', origin)}"
+    return f"write {assigned(name, info, 'false', origin)}"
 
 
 def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
@@ -162,10 +189,24 @@ def shown_secret(name: str, *, where: str) -> SettingError:
     )
 
 
-def unrecorded(name: str, why: str, *, where: str | None) -> SettingError:
+def unrecorded(name: str, why: str, hint: str, *, where: str | None) -> SettingError:
     """Word a value that no record can hold."""
-    given = f"given {where}" if where else "as the experiment has it"
-    return SettingError(f"setting {name}, {given}: found {why}, which a record cannot hold", hint="give another value")
+    given = _given(where, name) if where else "as the experiment has it"
+    return SettingError(f"setting {name}, {given}: found {why}, which a record cannot hold", hint=hint)
+
+
+def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
+    """Word a value that is read otherwise from its record: `again`; `None` if it is not read at all."""
+    meant = f"{_cut(repr(value))} ({type(value).__name__})"
+    if again is None:
+        said = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
+    else:
+        read = f"{_cut(repr(again))} ({type(again).__name__})"
+        said = f"setting {name}: a rerun would read {read} from the record, not {meant}"
+    hint = (
+        f"declare {name} with a type and validators that make the same value of what is recorded: {_written(recorded)}"
+    )
+    return SettingError(said, hint=hint)
 
 
 def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
@@ -178,30 +219,69 @@ def misfit(
     faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, where: str | None
 ) -> SettingError:
     """Word a value that a setting does not admit: `found` as it was given, `where` how; `None` for the experiment's own default."""
-    meaning = " ".join((info.description or f"see {option(name)} in --help").split())
-    if faults[0]["type"] == "missing" and where is None:
-        hint = f"set it in the experiment, or give {option(name)}: {meaning}"
+    meaning = " ".join((info.description or "").split())
+    about = f"{name}: {meaning}" if meaning else None
+    if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and where is None:
+        way = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
+        hint = "; ".join(filter(None, (f"set it in the experiment, or {way}", about)))
         return SettingError(f"setting {name} has no value", hint=hint)
-    expects, wrong = _expectation(faults, info, found)
-    shown = "a secret" if is_secret(info) else _cut(repr(wrong))
-    how = _how(name, info, origin, found=None if faults[0]["type"] in _BOUNDS else found)
+    expects, shown = _expectation(faults, info, found)
+    is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
+    how = how_to_type(name, info, origin, found=None if is_bound else found)
     return SettingError(
-        f"setting {name}, {f'given {where}' if where else 'as the experiment has it'}: expected {expects}, found {shown}",
-        hint=f"{f'write {how}; ' if how else ''}{name}: {meaning}",
+        f"setting {name}, {_given(where, name) if where else 'as the experiment has it'}: "
+        f"expected {expects}, found {'a secret' if is_secret(info) else shown}",
+        hint="; ".join(filter(None, (how, about))) or None,
     )
 
 
-def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, object]:
-    """What was expected, and what stands in its place: a bound if one is missed, a validator's own words, else the type."""
+def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, str]:
+    """What was expected and what was found: a change that the type would make, a bound, a validator's own words, else the type."""
+    for fault in faults:
+        if words := _CHANGED.get(fault["type"]):
+            return words[0] or expected(info.annotation), words[1].format(_written(fault["input"]))
+        if fault["type"] in _KEYS and isinstance(fault["loc"][-1], str):
+            return expected(info.annotation), f"{_KEYS[fault['type']]} {fault['loc'][-1]!r}"
     for fault in faults:
         if (template := _BOUNDS.get(fault["type"])) and fault.get("ctx", {}).get("field_type") != "Tuple":
-            inner = [part for part in fault["loc"][1:] if isinstance(part, int)]
-            wrong, place = (fault["input"], f" as value {inner[-1] + 1} in it") if inner else (found, "")
-            return template.format(**fault.get("ctx", {})) + place, wrong
+            inner = _place(fault, found)
+            wrong = _written(fault["input"] if inner else found)
+            return _counted(template, fault.get("ctx", {})), f"{wrong}{f' as {inner}' if inner else ''}"
     for fault in faults:
         if fault["type"] in _RAISED:
-            return f"{expected(info.annotation)} ({_raised(fault)})", found
-    return expected(info.annotation), found
+            return f"{expected(info.annotation)} ({_raised(fault)})", _written(found)
+    deepest = max(faults, key=lambda fault: len(_place(fault, found)))
+    inner = _place(deepest, found)
+    return expected(info.annotation), _written(found) + (f" ({inner}: {_written(deepest['input'])})" if inner else "")
+
+
+def _counted(template: str, facts: Mapping[str, object]) -> str:
+    """A bound with its numbers, in the singular for one."""
+    text = template.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in facts.items()})
+    return re.sub(r"\b1 (value|character|byte|digit)s", r"1 \1", text)
+
+
+def _place(fault: ErrorDetails, found: object) -> str:
+    """Where in a list or a table the fault is, as a person counts; empty for the whole."""
+    inside, shown = read_text(found) if isinstance(found, str) else found, list[str]()
+    for part in fault["loc"][1:]:  # the names of a union's types are among them
+        if isinstance(inside, list | tuple) and isinstance(part, int) and part < len(inside):
+            inside, shown = inside[part], [*shown, f"value {part + 1}"]
+        elif isinstance(inside, dict) and part in inside:
+            inside, shown = inside[part], [*shown, str(part)]
+    return ", ".join(shown)
+
+
+def _written(value: object) -> str:
+    """A value as a user would write it, cut if it is long."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    with suppress(TypeError, ValueError):
+        if isinstance(value, list | dict):
+            return _cut(json.dumps(value, ensure_ascii=False, default=str))
+    return _cut(repr(value))
 
 
 def _raised(fault: ErrorDetails) -> str:
@@ -211,35 +291,3 @@ def _raised(fault: ErrorDetails) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _how(name: str, info: FieldInfo, origin: Origin, *, found: object = None) -> str | None:
-    """How a value is typed, if its form is not plain from the type's name."""
-    if is_flag(info) and origin is Origin.COMMAND_LINE:
-        return f"{option(name)} or {option(f'no_{name}')}"
-    number = _whole(info, found)
-    shown = str(number) if number is not None else example(info.annotation)
-    if number is None and not (is_compound(info.annotation) or is_flag(info)):
-        return None
-    return _assigned(name, shown, origin) if shown else None
-
-
-def _whole(info: FieldInfo, found: object) -> int | None:
-    """The whole number that was written with a point or an exponent."""
-    if int not in members(info.annotation) or isinstance(found, bool):
-        return None
-    try:
-        number = float(str(found))
-    except ValueError:
-        return None
-    return int(number) if number.is_integer() and abs(number) < _WHOLE else None
-
-
-def _assigned(name: str, text: str, origin: Origin) -> str:
-    match origin:
-        case Origin.COMMAND_LINE:
-            return f"{option(name)} {shlex.quote(text)}"
-        case Origin.ENVIRONMENT:
-            return f"{ENVIRONMENT_PREFIX}{name.upper()}={shlex.quote(text)}"
-        case _:
-            return f"{name} = {text.replace('{', '{ ').replace('}', ' }').replace(': ', ' = ')}"

@@ -9,26 +9,23 @@ bar); `Role.LAUNCH` what must be known before anything is imported, so that no e
 
 from __future__ import annotations
 
-import linecache
-import re
 import sys
-from collections.abc import Generator, Iterable, Iterator
 from contextvars import ContextVar
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, NamedTuple, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, PrivateAttr, SecretStr, model_validator
+from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trainer.determinism import Level
 from trainer.errors import ExperimentError
-from trainer.setting_names import name_fault, negation_fault
-from trainer.setting_values import document_of, holds_set, is_flag, members, one_form
+from trainer.setting_declarations import require_fields, require_names, undocumentable
+from trainer.setting_forms import document_of, holds_set, one_form, one_number
+from trainer.setting_kinds import members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
+    from collections.abc import Callable, Iterable
     from typing import Self
 
     from pydantic import JsonValue
@@ -39,10 +36,6 @@ else:
 
 _PACKAGE: Final = ("trainer.settings", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
-_READ_ONCE: Final = (Iterable, Iterator, Generator)
-_PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
-_LINES: Final = 10_000
-"""Lines of a class in which a declaration is looked for."""
 RETEST: Final = "REPRISE_RETEST"
 """Names the run that this one is a retest of: what is given then comes from that run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"
@@ -144,59 +137,13 @@ def _launch_overridden(name: str, *, module: str) -> ExperimentError:
     )
 
 
-def unnamable(name: str, why: str, *, place: str) -> ExperimentError:
-    """Word a setting that cannot have its name; `place` is file and line."""
-    return ExperimentError(f"{place}: no setting can be named {name}: {why}", hint=f"give {name} another name")
-
-
-def _declared(namespace: dict[str, Any]) -> Iterator[str]:
-    """The names that a class declares as settings, or seems to: those with a type, and plain values."""
-    typed = namespace.get("__annotations__", {})
-    for name, annotation in typed.items():
-        is_private = isinstance(namespace.get(name), type(PrivateAttr()))
-        if not is_private and "ClassVar" not in str(annotation) and get_origin(annotation) is not ClassVar:
-            yield name
-    for name, value in namespace.items():
-        is_plain = value is None or type(value) in _PLAIN
-        if is_plain and name not in typed and not name.startswith("_") and name != "model_config":
-            yield name
-
-
-def _require_names(bases: tuple[type, ...], namespace: dict[str, Any], frame: FrameType) -> None:
-    """Raise `ExperimentError` for a name that no setting can have, with its place in the code."""
-    known = _fields_of(bases)
-    attributes = set(dir(bases[0])) - known.keys() if bases else set()
-    for name in _declared(namespace):
-        if name not in known and (why := name_fault(name, attributes=attributes)):
-            raise unnamable(name, why, place=_place(name, frame))
-
-
-def _require_fields(fields: dict[str, FieldInfo], frame: FrameType) -> None:
-    """Raise `ExperimentError` for two names of one option, and for a type whose values can be read only once."""
-    if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
-        raise unnamable(*found, place=_place(found[0], frame))
-    for name, info in fields.items():
-        if any((get_origin(kind) or kind) in _READ_ONCE for kind in members(info.annotation)):
-            said = f"{_place(name, frame)}: setting {name} is declared as an iterable, which can be read only once"
-            raise ExperimentError(said, hint=f"declare {name} as a Sequence, or as a list")
-
-
-def _place(name: str, frame: FrameType) -> str:
-    """Where the class that is being made in this frame declares a name."""
-    file = frame.f_code.co_filename
-    for line in range(frame.f_lineno, frame.f_lineno + _LINES):
-        if re.match(rf"\s+{re.escape(name)}\s*[:=]", linecache.getline(file, line)):
-            return f"{Path(file).name}:{line}"
-    return f"{Path(file).name}:{frame.f_lineno}"
-
-
 class _Inheriting(ModelMetaclass):
     """Lets an experiment write `learning_rate = 3e-4`: type, bounds, mark and meaning stay those of the overridden field."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         annotations: dict[str, Any] = namespace.setdefault("__annotations__", {})
         frame = sys._getframe(1)  # noqa: SLF001 - the frame in which the class is written
-        _require_names(bases, namespace, frame)
+        require_names(bases, namespace, _fields_of(bases), frame)
         for field, info in _fields_of(bases).items():
             if field not in namespace and field not in annotations:
                 continue
@@ -205,9 +152,11 @@ class _Inheriting(ModelMetaclass):
             if field not in annotations:
                 annotations[field] = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
                 namespace[field] = Field(default=namespace[field], description=info.description)
-        made: Any = super().__new__(mcs, name, bases, namespace, **options)
-        fields: dict[str, FieldInfo] = made.__pydantic_fields__
-        _require_fields(fields, frame)
+        try:
+            made: Any = super().__new__(mcs, name, bases, namespace, **options)
+        except PydanticSchemaGenerationError as fault:
+            raise undocumentable(fault, annotations, frame) from fault
+        require_fields(made.__pydantic_fields__, frame)
         return made
 
 
@@ -275,9 +224,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     def _one_form(self) -> Self:
         """Keep each value in the one form that all equal values have."""
         for name, info in type(self).__pydantic_fields__.items():
-            value = one_form(self.__dict__[name])
-            is_whole = type(value) is float and value.is_integer() and {int, float} <= {*members(info.annotation)}
-            self.__dict__[name] = int(value) if is_whole else value  # a record does not distinguish 5 and 5.0
+            self.__dict__[name] = one_number(one_form(self.__dict__[name]), members(info.annotation))
         return self
 
     def observe(self, reader: Callable[[Access], None]) -> None:
@@ -318,7 +265,9 @@ def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dic
     """Write values as a document holds them, without secrets and without counting as a reader."""
     kinds = type(settings).__pydantic_fields__
     kept = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}
-    values: dict[str, JsonValue] = settings.model_dump(mode="json", include=kept)
+    values: dict[str, JsonValue] = settings.model_dump(
+        mode="json", include=kept, by_alias=True, round_trip=True, warnings=False
+    )
     sets = {name: settings.value_of(name) for name in kept if holds_set(settings.value_of(name))}
     return values | {name: document_of(value) for name, value in sets.items()}
 

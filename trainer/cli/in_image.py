@@ -17,6 +17,7 @@ from trainer.cli.checkout import compose_values, engine
 from trainer.cli.places import CHECKOUT, hand_in_store
 from trainer.errors import DotenvError, EngineAbsentError
 from trainer.host.dotenv import read_block
+from trainer.setting_sources import of_environment
 from trainer.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
@@ -51,4 +52,5 @@ def settings_handed_in(environ: Mapping[str, str]) -> list[str]:
     >>> settings_handed_in({"REPRISE_SETTING_SEED": "1", "REPRISE_STORE": "s3://b"})
     ['--env=REPRISE_SETTING_SEED']
     """
+    of_environment(environ)
     return [f"--env={name}" for name in sorted(environ) if name.startswith(ENVIRONMENT_PREFIX)]

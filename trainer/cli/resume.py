@@ -30,7 +30,7 @@ from trainer.record import Status
 from trainer.sameness.rerun import going_on
 from trainer.saved import FOLDER as CHECKPOINTS
 from trainer.saved import LATEST, has_pickle
-from trainer.setting_faults import option
+from trainer.setting_hints import option
 from trainer.settings import CONFINED, ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
 from trainer.errors import RepriseError
-from trainer.setting_faults import option
+from trainer.setting_hints import option
 from trainer.setting_names import OPTIONS
 from trainer.training.sketch import sketched
 

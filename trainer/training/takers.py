@@ -13,7 +13,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from trainer.ledger import configured
-from trainer.setting_faults import option, unused
+from trainer.setting_faults import unused
+from trainer.setting_hints import option
 from trainer.settings import Role, roles
 
 if TYPE_CHECKING:

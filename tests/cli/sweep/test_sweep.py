@@ -51,7 +51,7 @@ def test_everything_that_is_wrong_with_any_point_is_told_at_once(runs: Path) -> 
         main(["digits", "--weight-decya", "0.1", "--seed", "1,x", "--learning-rate", "-1,1e-3", "--optimizer", "adamv"])
     hint = str(caught.value.hint)
     assert "did you mean --weight-decay?" in hint
-    assert "expected more than 0.0, found '-1' [point seed=1 learning_rate=-1 and 1 more]" in hint
+    assert "expected more than 0, found '-1' [point seed=1 learning_rate=-1 and 1 more]" in hint
     assert "found 'x' [point seed=x learning_rate=-1 and 1 more]" in hint
     assert "found 'adamv' (" in hint
     assert not (runs / "sweeps").exists()

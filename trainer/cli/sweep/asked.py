@@ -16,9 +16,10 @@ from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
 from trainer.document import parse_toml
 from trainer.errors import RepriseError, SettingError, UsageError
-from trainer.origins import LARGEST_SETTINGS, Origins, Words, resolve, take_apart
+from trainer.origins import Origins, Words, resolve, take_apart
 from trainer.plain_text import read_python, read_text
 from trainer.setting_faults import all_of, each_of
+from trainer.setting_sources import LARGEST_SETTINGS
 from trainer.settings import ENVIRONMENT_PREFIX, is_secret, written
 from trainer.sweep import Asked, crossed, read_points, require_distinct, values
 from trainer.training.settings import TrainingSettings

@@ -13,7 +13,8 @@ from trainer.errors import ExperimentError, SettingError
 from trainer.origins import resolve
 from trainer.pairing import check_pairing
 from trainer.plain_text import read_python
-from trainer.settings import unnamable
+from trainer.setting_declarations import unnamable
+from trainer.setting_hints import option
 from trainer.training.sketch import misnamed, sketched, untyped
 from trainer.training.takers import parameter, untaken
 
@@ -66,7 +67,7 @@ def _require_declarations(text: str, *, file: str) -> None:
 def _require_no_parameter(name: str, text: str, *, file: str) -> None:
     if taken := parameter(text, name):
         raise SettingError(
-            f"unknown setting {setting_faults.option(name)}, given on the command line",
+            f"unknown setting {option(name)}, given on the command line",
             hint=f"{file}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
         )
 
