@@ -27,6 +27,7 @@ from trainer.setting_faults import (
 )
 from trainer.setting_forms import unrecordable
 from trainer.setting_hints import option
+from trainer.setting_replay import changed_by_record
 from trainer.setting_sources import of_environment, of_file, of_words
 from trainer.setting_values import (
     MisfitError,
@@ -149,7 +150,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
     finally:
         given.reset(token)
     faults += [*misfits.values(), *_odd_defaults(made, sources, known=misfits), *_unrecorded(made, sources)]
-    if faults:
+    if faults := faults or [*changed_by_record(made)]:
         raise all_of(faults)
     return Resolved(settings=made, origins=_origins(settings, sources, retest=RETEST in origins.environ))
 
