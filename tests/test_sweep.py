@@ -26,6 +26,11 @@ if TYPE_CHECKING:
         ('{"a": [1, 2]}', ['{"a": [1, 2]}']),
         ("0.1..0.5", ["0.1..0.5"]),
         ("../data", ["../data"]),
+        ('"a,b",c', ['"a,b"', "c"]),
+        ('["a,]"],["b"]', ['["a,]"]', '["b"]']),
+        ('{"a": "\\\\",b"},{}', ['{"a": "\\\\",b"}', "{}"]),
+        ("it's,b", ["it's", "b"]),
+        ("'a,b", ["'a", "b"]),
         ("", [""]),
     ],
 )
@@ -76,6 +81,21 @@ def test_a_file_without_points_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "points.toml").write_text(text)
     with pytest.raises(DocumentError, match="points"):
         read_points(tmp_path / "points.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "nothing"), ("seed = 1", "seed"), ("points = 3", "points = ..."), ("a = 1\n[[points]]\nb = 1", "a")],
+)
+def test_what_stands_in_place_of_points_is_named(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "points.toml").write_text(text)
+    with pytest.raises(DocumentError, match=rf"expected a \[\[points\]\] table for each point .*, found {found}$"):
+        read_points(tmp_path / "points.toml")
+
+
+def test_a_date_in_a_file_of_points_is_its_text(tmp_path: Path) -> None:
+    (tmp_path / "points.toml").write_text("[[points]]\nday = 2026-01-31\ndays = [2026-01-31]\n")
+    assert read_points(tmp_path / "points.toml") == [{"day": "2026-01-31", "days": '["2026-01-31"]'}]
 
 
 def test_points_are_crossed_with_the_grid() -> None:

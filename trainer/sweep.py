@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field, StringConstraints
 
 from trainer.digest import Digest, canonical, digest_of_document
-from trainer.document import Document, read_toml
-from trainer.errors import UsageError
+from trainer.document import Document, parse_toml
+from trainer.errors import DocumentError, UsageError
+from trainer.plain_text import read_text
 from trainer.record import RUN_ID, Source
+from trainer.suggest import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +31,7 @@ FILE: Final = "sweep.json"
 FORMAT: Final = "reprise.sweep/1"
 MOST: Final = 1000
 _RANGE: Final = re.compile(r"(-?\d{1,9})\.\.(-?\d{1,9})(?:\.\.(\d{1,9}))?")
-_OPENING, _CLOSING = "[{(", "]})"
+_OPENING, _CLOSING, _QUOTES = "[{(", "]})", "\"'"
 
 RunId = Annotated[str, StringConstraints(pattern=rf"^{RUN_ID.pattern}$")]
 
@@ -111,14 +113,8 @@ class Sweep(Document):
         return self.model_copy(update={"points": points})
 
 
-class _File(Document):
-    """A file of points."""
-
-    points: list[dict[str, Any]] = Field(min_length=1, max_length=MOST)
-
-
 def values(name: str, text: str) -> list[str]:
-    """Split what was typed for a setting into its values: at commas outside of brackets; a range has both ends.
+    """Split what was typed for a setting into its values: at commas outside of brackets and quotes; a range has both ends.
 
     >>> values("seed", "1..3,7"), values("seed", "0..100..50"), values("sizes", "[8, 16],[32]"), values("seed", "5")
     (['1', '2', '3', '7'], ['0', '50', '100'], ['[8, 16]', '[32]'], ['5'])
@@ -149,10 +145,22 @@ def read_points(path: Path, spell: Callable[[str, Any], str | None] = lambda _, 
 
     `spell` gives the text that would be typed for a setting's value, if it knows the setting's type.
     """
-    points = [
-        {name.replace("-", "_"): value for name, value in point.items()} for point in read_toml(path, _File).points
-    ]
+    points = [{name.replace("-", "_"): value for name, value in point.items()} for point in _tables(path)]
     return [{name: spell(name, value) or _text(value) for name, value in point.items()} for point in points]
+
+
+def _tables(path: Path) -> list[dict[str, Any]]:
+    """The `[[points]]` of a file, which holds nothing else."""
+    content = parse_toml(read_text(path), where=str(path))
+    found = content.get("points")
+    if isinstance(found, list) and found and all(isinstance(each, dict) for each in found) and len(content) == 1:
+        _require_few(len(found))
+        return found
+    others = listed(name for name in content if name != "points") or "points = ..." if content else "nothing"
+    said = f"{path}: expected a [[points]] table for each point and nothing else, found {others}"
+    raise DocumentError(
+        said, hint="write [[points]] and below it name = value, one a line; options that all points have are typed"
+    )
 
 
 def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
@@ -190,10 +198,15 @@ def _require_few(count: int) -> None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    depth, begun = 0, 0
+    depth, begun, quote = 0, 0, ""
     for place, letter in enumerate(text):
-        depth += (letter in _OPENING) - (letter in _CLOSING)
-        if letter == "," and depth <= 0:
+        if quote:
+            quote = "" if letter == quote and text[place - 1] != "\\" else quote
+        elif letter in _QUOTES and (depth > 0 or not text[begun:place].strip()) and letter in text[place + 1 :]:
+            quote = letter
+        else:
+            depth += (letter in _OPENING) - (letter in _CLOSING)
+        if letter == "," and depth <= 0 and not quote:
             yield text[begun:place]
             begun = place + 1
     yield text[begun:]
@@ -215,7 +228,7 @@ def _expanded(name: str, part: str) -> list[str]:
 def _text(value: Any) -> str:
     """A value of a TOML file as it would be typed."""
     if isinstance(value, bool | list | dict):
-        return json.dumps(value)
+        return json.dumps(value, default=str)
     return value if isinstance(value, str) else str(value)
 
 

@@ -47,6 +47,16 @@ def test_a_default_that_only_running_tells_is_left_open() -> None:
         sketch.settings(learning_rate=-1)
 
 
+def test_a_date_and_a_path_are_types_that_the_text_makes_certain() -> None:
+    lines = "from datetime import date\nfrom pathlib import Path\n"
+    sketch = sketched(
+        f"{lines}{HEAD}class Settings(Base):\n    day: date = date(2026, 1, 31)\n    place: Path | None = None\n"
+    )
+    assert sketch is not None
+    assert {"day", "place"} <= sketch.known
+    assert sketch.untold == {"day"}
+
+
 def test_a_type_that_is_not_plain_admits_everything() -> None:
     """The process knows it; the sketch does not guess."""
     sketch = drawn(

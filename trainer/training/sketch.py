@@ -10,7 +10,10 @@ import ast
 import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import zip_longest
+from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Optional, Union
 
@@ -28,7 +31,6 @@ from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
-    from pathlib import Path
 
 STEPS: Final = frozenset(
     {"samples", "setup", "training_step", "validation_step", "test_step", "parted", "_parted", "used_fields"}
@@ -38,13 +40,15 @@ _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
 _HOLDERS: Final = ("list", "tuple", "dict", "set", "frozenset")
 _TYPES: Final = ("bool", "int", "float", "str", "list", "tuple", "dict", "set")
-_NAMED: Final = {
+_NAMED: dict[str, Any] = {
     name: getattr(pydantic, name)
     for name in (
         *("PositiveInt", "NonNegativeInt", "NegativeInt", "NonPositiveInt"),
         *("PositiveFloat", "NonNegativeFloat", "NegativeFloat", "NonPositiveFloat"),
     )
 }
+_NAMED |= {kind.__name__: kind for kind in (date, datetime, time, timedelta, Path, Decimal)}
+_LIBRARIES: Final = ("pydantic", "typing", "collections.abc", "datetime", "pathlib", "decimal")
 _UNKNOWN: Final = object()
 
 
@@ -245,8 +249,7 @@ def _imported(body: list[ast.stmt]) -> dict[str, str]:
     return {
         alias.asname or alias.name: alias.name
         for node in body
-        if isinstance(node, ast.ImportFrom)
-        and (node.module in {"pydantic", "typing", "collections.abc"} or (node.module or "").startswith(_PACKAGE))
+        if isinstance(node, ast.ImportFrom) and (node.module in _LIBRARIES or (node.module or "").startswith(_PACKAGE))
         for alias in node.names
     }
 

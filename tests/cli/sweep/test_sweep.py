@@ -14,6 +14,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OWN = """
+from datetime import date
+from enum import Enum
+from typing import Literal
+from trainer.training.tasks.classification import ClassificationSettings, Classifier
+
+class Kernel(Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+class Settings(ClassificationSettings):
+    dataset = "digits"
+    classes = 10
+    depth: Literal[1, 2] = 1
+    day: date = date(2026, 1, 31)
+    kernel: Kernel = Kernel.SMALL
+
+class Net(Classifier):
+    def __init__(self, *, depth: int, day: date, kernel: Kernel) -> None:
+        super().__init__()
+"""
+
+
 @pytest.fixture(autouse=True)
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where nothing was run yet."""
@@ -86,6 +109,34 @@ def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch:
     assert (found.axes, found.environment) == (["seed"], {"REPRISE_SETTING_MAX_EPOCHS": "3"})
     with pytest.raises(UsageError, match="optimizer is given for every point"):
         told("digits", ["--optimizer", "sgd"], points=str(file))
+
+
+@pytest.mark.parametrize(
+    ("rest", "is_checked"),
+    [
+        (["--seed", "1,2"], True),
+        (["--day", "2026-01-31,2026-02-01"], True),
+        (["--kernel", "small,large"], False),
+        (["--seed", "1,2", "--kernel", "small"], False),
+        (["--seed", "1,2", "--settings", "s.toml"], False),
+    ],
+)
+def test_an_experiment_is_imported_first_if_its_text_makes_a_given_settings_type_uncertain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, rest: list[str], is_checked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.toml").write_text("kernel = 'small'\n")
+    (tmp_path / "mine.py").write_text(OWN)
+    assert told("mine.py", rest, points=None).is_checked is is_checked
+
+
+def test_a_value_that_its_type_would_change_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(SettingError, match=r"expected 1 or 2, found '2\.0' \[point depth=2\.0\]"):
+        told("mine.py", ["--depth", "1,2.0"], points=None)
+    with pytest.raises(SettingError, match=r"expected a date .*, found '5' \[point day=5\]"):
+        told("mine.py", ["--day", "2026-01-31,5"], points=None)
 
 
 def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

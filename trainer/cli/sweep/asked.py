@@ -17,6 +17,7 @@ from trainer.cli.train import understood
 from trainer.document import parse_toml
 from trainer.errors import RepriseError, SettingError, UsageError
 from trainer.origins import Origins, Words, resolve, take_apart
+from trainer.origins import asked as given
 from trainer.plain_text import read_python, read_text
 from trainer.setting_faults import all_of, each_of
 from trainer.setting_sources import LARGEST_SETTINGS
@@ -43,6 +44,8 @@ class Told:
     extra: dict[str, Path]
     sketch: Sketch | None
     """The experiment's settings if its text makes them certain; otherwise it must be imported."""
+    is_checked: bool
+    """Whether the text makes the types of all settings certain that are given, so that every value is checked."""
 
 
 def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> Told:
@@ -81,7 +84,14 @@ def told(experiment: str | None, rest: Sequence[str], *, points: str | None) -> 
         ),
         extra={} if once.place.outside is None else {once.place.file.as_posix(): once.place.outside},
         sketch=sketch,
+        is_checked=sketch is not None and _names(words, made, once.file) <= sketch.known,
     )
+
+
+def _names(words: Words, points: Sequence[Mapping[str, str]], file: Path | None) -> set[str]:
+    """The settings that are given, by whatever origin."""
+    origins = Origins(words=words.without(*_OWN, "json"), environ=os.environ, file=file)
+    return {*given(origins), *(name for point in points for name in point)}
 
 
 def _read_points(path: Path, sketch: Sketch | None) -> list[dict[str, str]]:

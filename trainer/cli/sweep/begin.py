@@ -68,7 +68,7 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     try:
         begin(sweep, bundle, runs=runs_folder())
         register_sweep(sweep)
-        if asked_for.sketch is None:
+        if not asked_for.is_checked:
             _require_right(sweep, folder)
         if not again:
             sweep = _with_equal_runs(sweep, folder, asked_for.sketch)
