@@ -66,7 +66,7 @@ class TrainingSettings(LaunchSettings):
     patience: PositiveInt | None = None
     """End the training when `monitor` has not become better for so many epochs."""
     min_delta: NonNegativeFloat = 0.0
-    """By how much `monitor` must be better for `patience` to count anew."""
+    """By how much `monitor` must be better for `patience` to start counting again."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
     """End the run, as failed, at the step whose training loss is no finite number; a test loss that is none fails the run in any case."""

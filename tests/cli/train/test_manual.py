@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated, Literal
+
 import pytest
+from pydantic import Field, SecretStr
 
 from trainer.actions.resume import KINDS
 from trainer.cli.train.manual import experiment_help, launch_help, resume_help
@@ -16,21 +20,62 @@ class Mine(TrainingSettings):
     dataset = "digits"  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
     width: int = 8
     """Units of the layer."""
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """A rate."""
+    sizes: list[int] = [8, 16]
+    """Sizes."""
+    mode: Literal["fast", "slow"] = "fast"
+    """A mode."""
+    full: bool = True
+    """Whether it is full."""
+    label: str = ""
+    """A label."""
+    classes: Annotated[int, Field(ge=2)]
+    """Classes."""
+    token: SecretStr | None = SecretStr("hush")
+    """A key."""
 
 
 @pytest.mark.parametrize("name", Mine.model_fields)
 def test_every_setting_is_listed_with_its_meaning(name: str) -> None:
     """None is left out, and none is without a meaning."""
-    text, field = experiment_help("mine", Mine), Mine.model_fields[name]
-    assert f"--{name.replace('_', '-')}  (" in text
+    text, field = _flat(experiment_help("mine", Mine)), Mine.model_fields[name]
+    assert re.search(rf" --{name.replace('_', '-')}(, --no-[a-z-]+)? \(", text)
     assert field.description
-    assert " ".join(field.description.split()) in text
+    assert _flat(field.description) in text
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--width  (a whole number; default 8)",
+        "--rate  (a number or none, more than 0, less than 1; default none)",
+        "--sizes  (a list of whole numbers; default [8, 16])",
+        "--mode  (fast or slow; default fast)",
+        "--full, --no-full  (true or false; default true)",
+        '--label  (text; default "")',
+        "--classes  (a whole number, 2 or more; required)",
+        "--token  (text or none; default none)",
+    ],
+)
+def test_a_setting_is_shown_with_its_type_its_bounds_and_its_default(line: str) -> None:
+    assert line in experiment_help("mine", Mine)
+
+
+def test_a_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for text in (experiment_help("mine", Mine), launch_help([f"e{number}" for number in range(40)]), resume_help()):
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_experiments_own_settings_come_first() -> None:
     """With type and default."""
     text = experiment_help("mine", Mine)
-    assert text.index("--width  (int; default 8)") < text.index("--determinism")
+    assert text.index("--width  (") < text.index("--determinism")
 
 
 def test_the_launchers_manual_knows_its_settings_only() -> None:
@@ -43,6 +88,6 @@ def test_the_launchers_manual_knows_its_settings_only() -> None:
 def test_the_manual_of_going_on_lists_what_it_takes_and_nothing_else() -> None:
     """What bears on the execution, and the kinds that can be allowed; the launcher's settings are the run's own."""
     text = resume_help()
-    assert "--workers  (int, 0 or more)\n" in text
+    assert "--workers  (a whole number, 0 or more)\n" in text
     assert all(f" {kind} " in text for kind in KINDS.keys() - {"experiment", "source"})
     assert not any(f"--{name}" in text for name in ("threads", "determinism", "learning-rate"))

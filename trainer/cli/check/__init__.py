@@ -62,7 +62,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise check", "Check an experiment before its hours begin. Further options are settings.")
+    parser = Arguments(
+        "reprise check",
+        "Check an experiment before hours of training. Further options are settings, as of `reprise train`.",
+    )
     parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file; `all` for all of them")
     parser.add_argument("--dummy", action="store_true", help="use the dataset's dummy twin: no data, no store")
     parser.add_argument("--bits", action="store_true", help="look at every bit of every module's output and gradient")

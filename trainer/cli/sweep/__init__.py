@@ -76,29 +76,37 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise sweep",
-        "Train at every point of a grid, all of one source in one image. Further options are settings: one value for every point, "
-        "a list (1e-4,3e-4) or a range (1..5) for a grid.",
+        "Train at every point of a grid, all of one source in one image. Further options are those of `reprise train`: settings, and "
+        "--settings FILE. One value (--batch-size 64) is for every point; several with commas (--learning-rate 1e-4,3e-4), or a range of "
+        "whole numbers (--seed 1..5), are an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
     )
-    parser.usage = "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N] [--again] [--json]"
+    parser.usage = (
+        "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
+        "                     [--again] [--sort METRIC] [--goal GOAL] [--json]\n"
+        "       %(prog)s --continue SWEEP [--jobs N]\n"
+        "       %(prog)s --show SWEEP [--sort METRIC] [--goal GOAL] [--json]"
+    )
     parser.add_argument(
         "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="points at once (default 1, with GPUs one on each)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many points to run at once (default 1; with GPUs, one on each)"
+    )
     parser.add_argument(
         "--continue",
         dest="go_on",
         metavar="SWEEP",
-        help="go on with a sweep: its id, the beginning of one, or `latest`",
+        help="continue a sweep: its id, the beginning of one, or `latest`",
     )
     parser.add_argument(
-        "--again", action="store_true", help="run every point anew, from the source and in the image of now"
+        "--again", action="store_true", help="begin a new sweep of all points, from the current source and image"
     )
-    parser.add_argument("--show", metavar="SWEEP", help="only show what a sweep gave so far")
+    parser.add_argument("--show", metavar="SWEEP", help="only show a sweep's results so far")
     parser.add_argument(
         "--sort", metavar="METRIC", help="the metric to sort by (default: what the runs monitor, else val_loss)"
     )
-    parser.add_argument("--goal", choices=("lowest", "highest"), help="which value of it is the best")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--goal", choices=("lowest", "highest"), help="which value of that metric is the best")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
 

@@ -5,94 +5,113 @@ Knows how a setting is shown. Refuses to know any setting.
 
 from __future__ import annotations
 
-import re
-from enum import EnumType
-from typing import TYPE_CHECKING, Final
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic_core import PydanticUndefined
 
+from trainer.setting_forms import document_of
+from trainer.setting_hints import option
 from trainer.setting_names import OPTIONS
-from trainer.settings import LaunchSettings, Role, roles
+from trainer.setting_types import expected
+from trainer.setting_values import is_flag
+from trainer.settings import LaunchSettings, Role, is_secret, roles
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydantic.fields import FieldInfo
 
 OWN: Final = OPTIONS["train"]
 """Options of the command itself: no settings."""
-_USAGE = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json] [--SETTING VALUE ...]
-       reprise train --resume RUN [--allow KINDS] [--trust] [--grant NAMES] [--json]
-
-Train an experiment and leave a record from which it can be run again.
-
-  --exp NAME|PATH     the experiment: one of the names below, or any Python file
-  --settings FILE     values in TOML: name = value, one a line
-  --json              the result as one line of JSON
-  --resume RUN        go on with a run that was stopped or killed, from its last good checkpoint, with its own source and settings
-  --allow KINDS       with --resume: what may be otherwise than before, as settings,image,dataset,determinism,device; it is recorded
-  --help              with --exp: every setting of that experiment; with --resume: what can be given anew
-
-A value is taken from, the last one wins: its default, the experiment, the file, the environment (REPRISE_SETTING_NAME), the command
-line (--name value, --name=value, --flag, --no-flag)."""
-_RESUME = """usage: reprise train --resume RUN [--SETTING VALUE ...] [--allow KINDS] [--trust] [--grant NAMES] [--json]
-
-Go on with a run that was stopped or killed, from its last good checkpoint: with its own frozen source and its own settings.
-
-  --resume RUN        an id, the beginning of one, `latest`, or a run's folder; one that is only in the store is pulled
-  --json              the result as one line of JSON
-  --trust             run code, and use checkpoints, that were made elsewhere, and do not ask
-  --grant NAMES       give such code more than its own run's folder: network, store, machine, with commas between
-  --allow KINDS       what may be otherwise than before, with commas between; it is recorded, and the result is no longer that of the
-                      run's ingredients alone:
-"""
-_KINDS = {
-    "settings": "settings that bear on the result, given as --name value: `reprise train --exp EXPERIMENT --help` lists them",
+_USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] [--json]
+                     [--SETTING VALUE ...]
+       reprise train --resume RUN [--allow KINDS] [--trust]
+                     [--grant NAMES] [--json]"""
+_TITLE: Final = "Train an experiment and leave a record from which it can be rerun."
+_OPTIONS: Final = {
+    "--exp NAME|PATH": "the experiment: one of the names below, or any Python file",
+    "--settings FILE": "a TOML file of values: name = value, one a line",
+    "--json": "print the result as one line of JSON",
+    "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
+    "--allow KINDS": "with --resume: what may differ from before, of settings,image,dataset,determinism,device; it is recorded",
+    "--help": "with --exp: list every setting of that experiment; with --resume: list what can be changed",
+}
+_ORIGINS: Final = (
+    "A setting's value comes from its default, the experiment, the settings file, the environment (REPRISE_SETTING_NAME) or the command "
+    "line (--name value, --name=value, --flag, --no-flag); the last of these that gives one wins. A list is written '[8, 16]', a table "
+    "'{a = 8}'; docs/settings.md has a table of all types."
+)
+_RESUME: Final = """usage: reprise train --resume RUN [--SETTING VALUE ...]
+                     [--allow KINDS] [--trust] [--grant NAMES] [--json]"""
+_RESUME_TITLE: Final = (
+    "Resume a stopped or killed run from its last good checkpoint, with its own frozen source and settings."
+)
+_RESUME_OPTIONS: Final = {
+    "--resume RUN": "an id, the beginning of one, `latest`, or a run's folder; one that is only in the store is pulled",
+    "--json": "print the result as one line of JSON",
+    "--trust": "run code, and use checkpoints, that were made elsewhere, and do not ask",
+    "--grant NAMES": "give such code more than its own run's folder: network, store, machine, with commas between",
+    "--allow KINDS": (
+        "what may differ from before, with commas between; it is recorded, and the result is no longer that of the run's ingredients alone:"
+    ),
+}
+_KINDS: Final = {
+    "settings": "settings that change the result, given as --name value: `reprise train --exp EXPERIMENT --help` lists them",
     "determinism": "its level and threads",
     "device": "another kind of device, another precision",
     "image": "another image or lock than the run's",
     "dataset": "another dataset, or version of it",
 }
-_HEADINGS = {
-    Role.LAUNCH: "Launch (before anything is imported; an experiment cannot set these)",
-    Role.RESULT: "Bear on the result",
-    Role.EXECUTION: "Bear on the execution only",
+_HEADINGS: Final = {
+    Role.LAUNCH: "Launch settings (read before anything is imported; an experiment cannot set them)",
+    Role.RESULT: "Settings that change the result",
+    Role.EXECUTION: "Settings that change only how the run is executed and shown",
 }
+_BOUNDS: Final = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "{} or less"}
+_MOST: Final = 120
+"""Columns of a line, on a terminal that has more."""
 
 
 def launch_help(experiments: Iterable[str]) -> str:
     """Write the manual without any experiment's settings."""
-    names = ", ".join(experiments)
-    return f"{_USAGE}\n\nExperiments: {names}\n\n{settings_help(LaunchSettings)}"
+    names = "\n".join(_wrapped(f"Experiments: {', '.join(experiments)}"))
+    return f"{_usage()}\n\n{names}\n\n{settings_help(LaunchSettings)}"
 
 
 def resume_help() -> str:
-    """Write the manual of going on with a run: what may be given anew, and what only when it is allowed."""
-    kinds = "\n".join(f"{'':22}{name:12} {meaning}" for name, meaning in _KINDS.items())
+    """Write the manual of resuming a run: what may be given anew, and what only when it is allowed."""
     free = [name for name, role in roles(TrainingSettings).items() if role is Role.EXECUTION]
-    lines = [_shown(name, TrainingSettings.__pydantic_fields__[name], told_default=False) for name in free]
+    fields = TrainingSettings.__pydantic_fields__
     return "\n".join(
         [
-            f"{_RESUME}{kinds}",
+            *(_RESUME, "", *_wrapped(_RESUME_TITLE), ""),
+            *_table(_RESUME_OPTIONS),
+            *_table(_KINDS, indent=20),
             "",
-            "Settings that bear on the execution only can be given anew, each otherwise as it was:",
-            *lines,
+            *_wrapped(
+                "Settings that change only how the run is executed can be changed; each of the others stays as it was:"
+            ),
+            *(line for name in free for line in _shown(name, fields[name], with_default=False)),
         ]
     )
 
 
 def experiment_help(name: str, settings: type[LaunchSettings]) -> str:
     """Write the manual of one experiment: its own settings first."""
-    return f"{_USAGE}\n\nExperiment {name}: {(settings.__doc__ or '').strip()}\n\n{settings_help(settings)}"
+    about = "\n".join(_wrapped(f"Experiment {name}: {(settings.__doc__ or '').strip()}"))
+    return f"{_usage()}\n\n{about}\n\n{settings_help(settings)}"
 
 
 def settings_help(settings: type[LaunchSettings]) -> str:
-    """List every setting with type, default and meaning, by what it bears on."""
+    """List every setting with type, default and meaning, by what it changes."""
     by_role = roles(settings)
     own = {name for name in vars(settings).get("__annotations__", {}) if _is_new(settings, name)}
     groups = (
-        [("Of this experiment", [name for name in by_role if name in own])]
+        [("Settings of this experiment", [name for name in by_role if name in own])]
         if own and settings is not LaunchSettings
         else []
     )
@@ -100,55 +119,82 @@ def settings_help(settings: type[LaunchSettings]) -> str:
         (title, [name for name in by_role if by_role[name] is role and (not groups or name not in own)])
         for role, title in _HEADINGS.items()
     ]
+    fields = settings.__pydantic_fields__
     return "\n\n".join(
-        "\n".join([f"{title}:", *(_shown(name, settings.__pydantic_fields__[name]) for name in names)])
+        "\n".join([*_wrapped(f"{title}:"), *(line for name in names for line in _shown(name, fields[name]))])
         for title, names in groups
         if names
     )
 
 
 def kind_of(info: FieldInfo) -> str:
-    """Write a field's type for a person.
+    """Write a field's type and bounds for a person.
 
     >>> kind_of(LaunchSettings.model_fields["threads"])
-    'int or none'
+    'a whole number or none, more than 0'
     """
-    text = (
-        str(info.annotation)
-        if "[" in str(info.annotation) or "|" in str(info.annotation)
-        else getattr(info.annotation, "__name__", "")
+    bounds = dict.fromkeys(_bounds([*info.metadata, *_marks(info.annotation)]))
+    return ", ".join([expected(info.annotation).replace("'", ""), *bounds])
+
+
+def _usage() -> str:
+    return "\n".join([_USAGE, "", *_wrapped(_TITLE), "", *_table(_OPTIONS), "", *_wrapped(_ORIGINS)])
+
+
+def _wrapped(text: str, *, indent: int = 0) -> list[str]:
+    """The lines of a text, as wide as the terminal."""
+    width = min(shutil.get_terminal_size().columns, _MOST) - 1
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    text = (
-        text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "none").replace("None", "none")
-    )
-    if isinstance(info.annotation, EnumType):
-        return " or ".join(str(member) for member in info.annotation)
-    text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
-    text = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), text)
-    return re.sub(r"Optional\[(.*)\]", r"\1 or none", text).replace(" | ", " or ")
+
+
+def _table(rows: Mapping[str, str], *, indent: int = 2) -> Iterator[str]:
+    """Lines of two columns."""
+    wide = max(map(len, rows)) + 2
+    for name, meaning in rows.items():
+        first, *others = _wrapped(meaning, indent=indent + wide)
+        yield from (f"{'':{indent}}{name:{wide}}{first.strip()}", *others)
 
 
 def _is_new(settings: type[LaunchSettings], name: str) -> bool:
     return not any(name in getattr(base, "__pydantic_fields__", {}) for base in settings.__bases__)
 
 
-def _shown(name: str, info: FieldInfo, *, told_default: bool = True) -> str:
-    default = (
-        "required"
-        if info.default is PydanticUndefined
-        else f"default {info.default if info.default is not None else 'none'}"
+def _shown(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
+    """The lines of a setting: its option with type and default, and its meaning."""
+    words = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
+    about = f"{kind_of(info)}{f'; {_default(info)}' if with_default else ''}"
+    head = textwrap.wrap(
+        f"{words}  ({about})", len(_wrapped("x " * _MOST)[0]), initial_indent="  ", subsequent_indent=" " * 6
     )
-    bounds = ", ".join(_bound(mark) for mark in info.metadata if _bound(mark))
-    about = f"{kind_of(info)}{', ' + bounds if bounds else ''}{f'; {default}' if told_default else ''}"
-    meaning = " ".join((info.description or "").split())
-    return f"  --{name.replace('_', '-')}  ({about})\n      {meaning}"
+    return [*head, *_wrapped(" ".join((info.description or "").split()), indent=6)]
 
 
-def _bound(mark: object) -> str:
-    words = {"Gt": "more than {gt}", "Ge": "{ge} or more", "Lt": "less than {lt}", "Le": "{le} or less"}
-    template = words.get(type(mark).__name__)
-    return (
-        template.format(**{key: getattr(mark, key) for key in ("gt", "ge", "lt", "le") if hasattr(mark, key)})
-        if template
-        else ""
-    )
+def _default(info: FieldInfo) -> str:
+    """The default as it would be typed."""
+    if info.default is PydanticUndefined:
+        return "required" if info.default_factory is None else "default computed"
+    if info.default is None or is_secret(info):
+        return "default none"
+    value = document_of(info.default)
+    return f"default {value if isinstance(value, str) and value else json.dumps(value, default=str)}"
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """The marks of the types within a union: the bounds of an optional number stand there."""
+    for each in get_args(annotation):
+        for mark in getattr(each, "__metadata__", ()):
+            yield from getattr(mark, "metadata", [mark])
+
+
+def _bounds(marks: Iterable[Any]) -> Iterator[str]:
+    for mark in marks:
+        for name, words in _BOUNDS.items():
+            if (bound := getattr(mark, name, None)) is not None:
+                yield words.format(f"{bound:g}" if isinstance(bound, float) else bound)
