@@ -89,16 +89,18 @@ def test_nothing_but_runs_is_left(said: subprocess.CompletedProcess[str], checko
     assert not [path for path in (checkout.root / "runs").iterdir() if path.name.endswith(".retest")]
 
 
-def test_somebody_elses_code_is_shown_and_not_run_unasked(original: Record, checkout: Checkout, tmp_path: Path) -> None:
-    """On another machine the run comes from the store: files and differences are shown, and without an answer it is refused."""
+def test_code_from_elsewhere_is_shown_and_not_run_unasked(original: Record, checkout: Checkout, tmp_path: Path) -> None:
+    """On another machine the run comes from the store. In this user's own process it is given everything, which takes a word of its own."""
     there = {"REPRISE_RUNS": str(tmp_path / "runs")}
     (checkout.root / "dots.py").write_text((checkout.root / "dots.py").read_text() + "# mine\n")
-    refused = reproduce(checkout, original.run, **there)
+    refused = reproduce(checkout, original.run, "--trust", **there)
+    assert (refused.returncode, "would reach the network, the keys" in refused.stderr) == (85, True), refused.stderr
+    refused = reproduce(checkout, original.run, "--grant", "machine", **there)
     assert refused.returncode == 85, refused.stderr
-    assert "was made by somebody else" in refused.stderr
+    assert "was made elsewhere, and it is not trusted" in refused.stderr
     assert "-# mine" in refused.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [original.run]
-    trusted = reproduce(checkout, original.run, "--trust", **there)
+    trusted = reproduce(checkout, original.run, "--trust", "--grant", "machine", **there)
     assert trusted.returncode == 0, trusted.stderr
 
 

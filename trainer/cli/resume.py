@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
-from trainer.actions.run import ATTEMPTS, record_of, recorded
+from trainer.actions.run import ATTEMPTS, RECORD, attempts, record_of, recorded
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
@@ -111,7 +111,7 @@ def admitted(folder: Path, words: Words) -> Admitted:
     if CONFINED in os.environ or not known:  # the user was asked before it was started; or there is nothing to run
         return Admitted(folder=folder, word=word)
     if own:
-        return Admitted(folder=folder, word=word, passed=list(_passed(folder, set(known) - set(own), word)))
+        return Admitted(folder=folder, word=word, passed=list(_passed(folder, own, word)))
     record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admitted(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
@@ -124,11 +124,14 @@ def admitted(folder: Path, words: Words) -> Admitted:
     return Admitted(folder=folder, word=replace(word, trusted=True), is_registered=False)
 
 
-def _passed(folder: Path, foreign: Collection[int], word: Word) -> Iterator[int]:
-    """The attempts on the user's own run that were made elsewhere and are not used; a line reports each."""
-    for number in sorted(foreign):
+def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
+    """The attempts on the user's own run that were made elsewhere and are not used; a line reports each that has a record."""
+    for number in attempts(folder):
         place = folder / ATTEMPTS / str(number)
-        if word.trusted and not has_pickle(place / CHECKPOINTS):
+        if number in own or (word.trusted and not has_pickle(place / CHECKPOINTS)):
+            continue
+        if not (place / RECORD).exists():
+            yield number
             continue
         host = one_line(record_of(folder, number).circumstances.host.name)
         why = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
