@@ -150,7 +150,7 @@ UNBOUNDED = {
     "trainer.sameness.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
     "trainer.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
     "trainer.notes": "what this process and its children noted",
-    "trainer.setting_values": "a word of the command line",
+    "trainer.setting_texts": "a word of the command line",
     "trainer.actions.measure_noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
     "trainer.lock_file": "runs before anything is installed; git is the origin of what it reads",
