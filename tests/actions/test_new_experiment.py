@@ -105,3 +105,10 @@ def test_a_page_with_a_byte_order_mark_is_begun_from(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
     made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
     assert meaning(made.file.read_text()) == meaning(PAGES[2].read_text())
+
+
+def test_a_page_of_another_encoding_is_begun_from_as_utf_8(tmp_path: Path) -> None:
+    text = "# -*- coding: latin-1 -*-\n" + PAGES[2].read_text() + '\nNAME = "café"\n'
+    (tmp_path / "theirs.py").write_bytes(text.encode("latin-1"))
+    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py").file.read_text(encoding="utf-8")
+    assert ("coding" in made, 'NAME = "café"' in made) == (False, True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.cli.shared_options import report_shared_options
+from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +53,15 @@ def test_an_option_that_is_a_setting_too_is_reported(
     err = capsys.readouterr().err
     assert said in err
     assert bool(err) == bool(said)
+
+
+@pytest.mark.parametrize("command", ["check", "noise", "certify", "bench"])
+def test_the_value_of_a_setting_is_no_experiment(command: str) -> None:
+    with pytest.raises(UsageError, match=f"reprise {command} needs an experiment; 1 is the value of --seed") as fault:
+        report_shared_options(command, ["--seed", "1"], "1")
+    assert fault.value.hint == f"write reprise {command} EXPERIMENT --seed 1"
+
+
+def test_an_experiment_may_follow_a_flag() -> None:
+    report_shared_options("check", ["--no-publish", "digits"], "digits")
+    report_shared_options("check", ["--seed=2", "1"], "1")

@@ -31,6 +31,8 @@ _NET: Final = """\
 # it may be overridden here."""
 _LONGEST: Final = 63
 """Characters of a name."""
+_CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
+"""A comment that names a file's encoding, in its first two lines: PEP 263."""
 _FORWARD: Final = "# Tried on two samples before the first step: what does not fit the task is said by name."
 
 
@@ -68,6 +70,7 @@ def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) ->
     lines = text.splitlines()
     for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
         lines[at:end] = [line for line in new if not (line.lstrip().startswith("# ") and line in lines)]
+    lines[:2] = [line for line in lines[:2] if not _CODING.match(line)]  # the new page is UTF-8
     return "\n".join(lines) + "\n"
 
 

@@ -1,16 +1,19 @@
-"""Options of a command that an experiment has a setting of the same name for: the command's option is meant, and a line says so."""
+"""Options of a command that takes an experiment and its settings: which words are the command's, the experiment and settings."""
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
-from trainer.errors import RepriseError
+from trainer.errors import ExperimentError, RepriseError, UsageError
+from trainer.plain_text import read_python
 from trainer.setting_hints import option
 from trainer.setting_names import OPTIONS
+from trainer.suggest import short
 from trainer.training.sketch import sketched
 
 if TYPE_CHECKING:
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def report_shared_options(command: str, argv: Sequence[str], experiment: str) -> None:
-    """Print a line for each option in `argv` that is the command's own and that the experiment has a setting for, too."""
+    """Print a line for each option in `argv` that is the command's own and that the experiment has a setting for, too.
+
+    Raises `UsageError` if what was taken for the experiment is the value of a setting.
+    """
+    _require_experiment(command, argv, experiment)
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
         said = (
@@ -27,11 +34,22 @@ def report_shared_options(command: str, argv: Sequence[str], experiment: str) ->
         print(f"{said}: --settings FILE.toml", file=sys.stderr)
 
 
+def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> None:
+    before = next((before for before, word in pairwise(argv) if word == experiment), "")
+    if not before.startswith("--") or "=" in before or before[2:].replace("-", "_") in OPTIONS[command]:
+        return
+    try:
+        find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
+    except ExperimentError as fault:
+        said = f"reprise {command} needs an experiment; {short(experiment)} is the value of {before}"
+        raise UsageError(said, hint=f"write reprise {command} EXPERIMENT {before} {short(experiment)}") from fault
+
+
 def _own_settings(experiment: str) -> set[str]:
     """The settings that the experiment's text declares; none if it cannot be read, which the command itself reports."""
     try:
         place = find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
-        sketch = sketched((place.outside or CHECKOUT / place.file).read_text(encoding="utf-8"))
-    except (RepriseError, OSError, ValueError):
+        sketch = sketched(read_python(place.outside or CHECKOUT / place.file))
+    except (RepriseError, OSError, SyntaxError, ValueError):
         return set()
     return set() if sketch is None else {*sketch.settings.__pydantic_fields__}

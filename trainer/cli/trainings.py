@@ -134,8 +134,20 @@ class Training:
 def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Training:
     """Start `train` with these words after those of the recipe; its record says for which command, so that `latest` passes it over."""
     begun, laid = (None, []) if recipe is None else _begun(recipe)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainer", "train", *laid, *words],
+    try:
+        training = Training(process=_process([*laid, *words], purpose, begun), begun=begun)
+        training.listener = Thread(target=training.listen, daemon=True)
+        training.listener.start()
+    except BaseException:
+        if begun is not None:
+            abandon(begun)
+        raise
+    return training
+
+
+def _process(words: Sequence[str], purpose: str, begun: Path | None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainer", "train", *words],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), PURPOSE: purpose, **({BEGUN: begun.name} if begun else {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -143,10 +155,6 @@ def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -
         text=True,
         errors="replace",
     )
-    training = Training(process=process, begun=begun)
-    training.listener = Thread(target=training.listen, daemon=True)
-    training.listener.start()
-    return training
 
 
 def _begun(recipe: Recipe) -> tuple[Path, list[str]]:

@@ -112,8 +112,11 @@ def require_current(path: Path) -> None:
 
 def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
     container = f"reprise-{run}"
-    given = [*settings_handed_in(os.environ), *([f"--env={PURPOSE}"] if PURPOSE in os.environ else [])]
-    options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}", *given]
+    given = settings_handed_in(os.environ)
+    purpose = (
+        [f"--env={PURPOSE}"] if PURPOSE in os.environ else []
+    )  # not for a user to type: it is left out of the line
+    options = ["--rm", "--name", container, "--env", f"{WATCHED}={run}", *purpose, *given]
     print("reprise:", shlex.join(["docker", "compose", "run", "--rm", *given, "train", *argv]), file=sys.stderr)
     try:
         process = subprocess.Popen(["docker", "compose", "run", *options, "train", *argv], cwd=checkout)
