@@ -28,7 +28,7 @@ from trainer.training.failures import PACKAGE, hide_missing_compiler, own_failur
 from trainer.training.figures.gallery import Gallery
 from trainer.training.finite import StopWhereNotFinite
 from trainer.training.inspecting import Inspector
-from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, loggers
+from trainer.training.logs.loggers import METRICS, LossLines, TellFirstStep, displays, finish, log_at_steps, loggers
 from trainer.training.logs.telemetry import Telemetry, Waits
 from trainer.training.optimization.averaging import averaging
 from trainer.training.optimization.early import ending_early
@@ -179,7 +179,7 @@ def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
 
 def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any], parts: list[Any]) -> L.Trainer:
     shown = displays(job.say, on_terminal=job.on_terminal)
-    return L.Trainer(
+    machine = L.Trainer(
         **limits(),
         **placement(job.device),
         logger=loggers(job.into, job.record),
@@ -205,6 +205,8 @@ def _machine(job: Job, checkpoints: Checkpoints, waits: Waits, guards: list[Any]
         enable_progress_bar=any(isinstance(part, ProgressBar) for part in shown),
         enable_checkpointing=False,
     )
+    log_at_steps(machine)
+    return machine
 
 
 def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telemetry) -> Trained:

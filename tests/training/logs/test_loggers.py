@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish
+from trainer.training.logs.loggers import METRICS, Bar, EpochLines, JsonLines, LossLines, finish, log_at_steps
 from trainer.training.tasks.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
@@ -92,3 +92,43 @@ def test_large_and_small_numbers_are_short_in_lines_and_on_the_bar() -> None:
     assert "val_loss 1.000e+30  val_r2 3.000e-07" in said[0]
     net.learned.update(torch.tensor(1e30), 1)
     assert Bar().get_metrics(trainer, net) == {"train_loss": "1.000e+30"}
+
+
+class TwoOptimizers(Net):
+    """It steps each of two optimizers in a batch, and logs a value of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: torch.Tensor, index: int) -> None:  # type: ignore[override] # manual
+        for optimizer in self.optimizers():  # type: ignore[union-attr] # there are two
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, index))
+            optimizer.step()
+        self.log("own", float(index))
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
+
+
+@pytest.mark.parametrize(("net", "steps"), [(Net, [2, 4]), (TwoOptimizers, [4, 8])])
+def test_an_own_value_is_logged_at_the_steps_of_the_optimizers(
+    tmp_path: Path, net: type[Net], steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if net is Net:
+        monkeypatch.setattr(Net, "on_train_batch_end", lambda self, *_: self.log("own", 1.0), raising=False)
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=JsonLines(tmp_path / METRICS),
+        log_every_n_steps=2,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    log_at_steps(trainer)
+    trainer.fit(net(), DataLoader(torch.arange(8.0), batch_size=2))  # type: ignore[arg-type] # a tensor is a dataset
+    found = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in found if "own" in line] == steps

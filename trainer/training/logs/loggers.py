@@ -134,6 +134,23 @@ class LossLines(Callback):
             _tell(trainer, "train_loss_mean", mean)
 
 
+def log_at_steps(trainer: L.Trainer) -> None:
+    """Log what an experiment gives to `self.log` at the step that `trainer.global_step` counts, as everything else is.
+
+    Lightning's own count is of batches, from 0: a line of a step would be one step early, and with two optimizers at half of the steps.
+    """
+    connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no public name for it
+    logged = connector.log_metrics
+
+    def log_metrics(metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if metrics and step is None and "step" not in metrics:
+            logged({"epoch": trainer.current_epoch, **metrics}, step=trainer.global_step)
+        else:
+            logged(metrics, step=step)
+
+    connector.log_metrics = log_metrics
+
+
 def _losses(net: L.LightningModule) -> MeanLoss:
     """Give the mean of the training's losses that a task keeps."""
     found: Any = net.learned
