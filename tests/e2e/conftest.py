@@ -8,11 +8,14 @@ import re
 import shutil
 import socket
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from trainer.host.dotenv import all_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,19 +106,26 @@ def free_port() -> int:
         return port
 
 
+@contextmanager
+def house_at(root: Path, environ: dict[str, str]) -> Iterator[House]:
+    """Have commands typed in a clone at `root`; what they started is taken down."""
+    root.chmod(0o755)  # pytest makes it 0700; containers of a root host run as another user
+    mine = House(root=root, env=environ)
+    try:
+        yield mine
+    finally:
+        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1")
+
+
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A clone in which the first command of the README was typed once; everything that it started is taken down."""
     root = tmp_path_factory.mktemp("reprise-e2e-")
-    root.chmod(0o755)  # pytest makes it 0700; containers of a root host run as another user
     clone(root)
-    mine = House(root=root, env=os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"})
-    try:
+    with house_at(root, os.environ | {"REPRISE_STORE_PORT": str(free_port()), "NO_COLOR": "1"}) as mine:
         said = mine.type("scripts/train", "--yes", "--exp", "digits", seconds=1500)
         (root / "runs" / ".first.json").write_text(json.dumps({"code": said.code, "text": said.text}))
         yield mine
-    finally:
-        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1")
 
 
 @pytest.fixture(scope="session")
@@ -123,3 +133,23 @@ def first(house: House) -> Said:
     """What the first command answered."""
     kept = json.loads((house.root / "runs" / ".first.json").read_text())
     return Said(code=kept["code"], out=kept["text"], err="")
+
+
+@pytest.fixture
+def second(house: House, first: Said, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Another clone on the machine of the first one, with nothing in it but what git has."""
+    assert first.code == 0, first.text
+    root = tmp_path_factory.mktemp("reprise-second-")
+    clone(root)
+    with house_at(root, dict(house.env)) as mine:
+        yield mine
+
+
+def values(house: House) -> dict[str, str]:
+    """What `.env` says."""
+    return all_values(house.root / ".env")
+
+
+def docker(*words: str) -> str:
+    """What the engine itself says."""
+    return subprocess.run(["docker", *words], capture_output=True, check=True, text=True).stdout.strip()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.e2e.conftest import docker
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import House, Said
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.engine
 
 QUICK = ("--max-epochs", "1")
-
-
-def docker(*words: str) -> str:
-    """What the engine itself says."""
-    return subprocess.run(["docker", *words], capture_output=True, check=True, text=True).stdout.strip()
 
 
 def test_the_first_command_ends_with_a_run_a_result_and_a_record(house: House, first: Said) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import socket
 import subprocess
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
 
+from tests.engine.registry import serving
 from trainer.engine import BuildRequest
 from trainer.engine.docker import DockerEngine
 from trainer.errors import EngineError, ImageBuildError, ImageMissingError
@@ -60,39 +56,11 @@ def request_(tmp_path: Path) -> Iterator[BuildRequest]:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """An empty registry on loopback."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("needs Debian's docker-registry: apt-get install docker-registry")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = {
-        "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
-        "http": {"addr": address},
-    }
-    (tmp_path / "registry.yml").write_text(json.dumps(config))
-    server = subprocess.Popen(
-        ["docker-registry", "serve", tmp_path / "registry.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(f"http://{address}/v2/")
+    with serving(tmp_path / "registry", address):
         yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(address: str) -> None:
-    """Ask until it answers, for ten seconds at most."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            urlopen(address, timeout=1).close()  # noqa: S310 - http on loopback
-        except URLError:
-            if time.monotonic() > end:
-                raise
-        else:
-            return
 
 
 def built(engine: DockerEngine, request: BuildRequest) -> ImageFacts:

@@ -1,0 +1,84 @@
+"""A committed pin: a fresh clone fetches exactly that image from its registry, and takes no other."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import docker, free_port, house_at
+from tests.engine.registry import serving
+from trainer.environment import load_pin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.conftest import House
+
+pytestmark = pytest.mark.engine
+
+TRAIN = ("--exp", "digits", "--max-epochs", "1")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where the registry is; the engine forgets at the end what it knows under that name."""
+    place = f"127.0.0.1:{free_port()}"
+    yield place
+    forget(place)
+
+
+def forget(address: str) -> None:
+    """Have the engine know no image by a name of this registry; images of other names stay."""
+    named = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}", "--digests").splitlines()
+    for name in [name for name in named if name.startswith(address)]:
+        repository, _, digest = name.partition("@")
+        subprocess.run(["docker", "image", "rm", repository], capture_output=True, check=False)
+        subprocess.run(
+            ["docker", "image", "rm", f"{repository.rpartition(':')[0]}@{digest}"], capture_output=True, check=False
+        )
+
+
+@pytest.fixture
+def fresh(second: House, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A clone by git of a repository in which the pin of `cpu` is committed, on a machine that lacks the pinned image."""
+    with serving(tmp_path, address):
+        pinned = second.type("scripts/reprise", "image", "pin", "cpu", f"{address}/team/cpu", "--push")
+        assert pinned.code == 0, pinned.text
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+    for words in (("add", "environments"), (*identity, "commit", "-qm", "Pin the image of cpu")):
+        assert second.type("git", *words).code == 0
+    root = tmp_path_factory.mktemp("reprise-fresh-")
+    assert second.type("git", "clone", "-q", str(second.root), str(root)).code == 0
+    forget(address)
+    with house_at(root, dict(second.env)) as mine:
+        yield mine
+
+
+def test_a_committed_pin_is_restored_by_digest_and_nothing_else_is_taken(
+    fresh: House, address: str, tmp_path: Path
+) -> None:
+    """Asked for first; an error that names the reference if the registry lacks it; then fetched, trained in and recorded."""
+    pin = load_pin("cpu", root=fresh.root)
+    assert pin is not None
+    asked = fresh.type("scripts/train", *TRAIN)
+    assert (asked.code, pin.reference in asked.err, "scripts/train --yes --exp digits" in asked.err) == (62, True, True)
+    with serving(tmp_path / "empty", address):
+        lacking = fresh.type("scripts/train", "--yes", *TRAIN)
+    assert (lacking.code, f"{pin.reference}, which its registry does not have" in lacking.err) == (62, True), (
+        lacking.text
+    )
+    away = fresh.type("scripts/train", "--yes", *TRAIN)
+    assert (away.code, f"see whether {address} answers" in away.err) == (60, True), away.text
+    assert not (fresh.root / ".env").exists()
+    with serving(tmp_path, address):
+        trained = fresh.type("scripts/train", "--yes", *TRAIN)
+    assert trained.code == 0, trained.text
+    image = fresh.record(trained.run)["circumstances"]["image"]
+    assert (image["known"], image["reference"], image["config"]) == ("verified", pin.reference, pin.config)
+    shown = fresh.type("scripts/reprise", "image", "show", "cpu")
+    assert (shown.code, pin.reference in shown.out) == (0, True), shown.text
+    again = fresh.type("scripts/reprise", "reproduce", trained.run)
+    assert (again.code, again.out.startswith("identical")) == (0, True), again.text

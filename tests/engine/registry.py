@@ -1,0 +1,50 @@
+"""A real registry (Debian's docker-registry) for tests: on 127.0.0.1, its images in a folder that the test owns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def serving(folder: Path, address: str) -> Iterator[None]:
+    """Serve the images in `folder` at `address`; stop the server (by process id) at the end."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("needs Debian's docker-registry: apt-get install docker-registry")
+    folder.mkdir(exist_ok=True)
+    storage = {"filesystem": {"rootdirectory": str(folder / "images")}}
+    config = folder / "registry.yml"
+    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": address}}))
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(["docker-registry", "serve", config], stdout=quiet, stderr=quiet)
+    try:
+        _wait_for(f"http://{address}/v2/")
+        yield
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def _wait_for(address: str) -> None:
+    """Ask until it answers, for ten seconds at most."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            urlopen(address, timeout=1).close()  # noqa: S310 - http on loopback
+        except URLError:
+            if time.monotonic() > end:
+                raise
+        else:
+            return
