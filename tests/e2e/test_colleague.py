@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import House, clone
+from tests.e2e.conftest import House, docker, values
+from tests.store.server import BUCKET, PASSWORD, USER, wait_for
+from trainer.actions.setup import project_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,25 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
-
-def values(house: House) -> dict[str, str]:
-    """What `.env` says."""
-    lines = (house.root / ".env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-
-@pytest.fixture
-def second(house: House, first: Said, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Another clone on the machine of the first one, with nothing in it but what git has."""
-    assert first.code == 0, first.text
-    root = tmp_path_factory.mktemp("reprise-second-")
-    root.chmod(0o755)
-    clone(root)
-    mine = House(root=root, env=dict(house.env))
-    try:
-        yield mine
-    finally:
-        mine.type("docker", "compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1")
+KEYS = {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD}
 
 
 @pytest.fixture
@@ -49,6 +33,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.mkdir()
     store.chmod(0o777)
     return store
+
+
+@pytest.fixture
+def bucket(house: House, second: House) -> Iterator[str]:
+    """A second S3 server, in the network of the second clone's containers: its endpoint, the same for them and for the host."""
+    project = project_name(second.root)
+    labels = (f"--label=com.docker.compose.project={project}", "--label=com.docker.compose.network=default")
+    docker("network", "create", *labels, f"{project}_default")
+    name, keys = f"{project}-bucket", [f"--env={name}={value}" for name, value in KEYS.items()]
+    words = [
+        "mini",
+        "-dir=/data",
+        f"-bucket={BUCKET}",
+        "-ip.bind=0.0.0.0",
+        "-admin.ui=false",
+        "-s3.autoCreateBucket=false",
+    ]
+    options = ["--user=1000:1000", "--tmpfs=/data:mode=1777", f"--network={project}_default", "--entrypoint=weed"]
+    docker("run", "--detach", "--name", name, *options, *keys, values(house)["REPRISE_STORE_IMAGE"], *words)
+    try:
+        where = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
+        assert wait_for(f"http://{where}:8333")
+        yield f"http://{where}:8333"
+    finally:
+        docker("rm", "--force", name)
 
 
 def reproduced(house: House, run: str) -> None:
@@ -65,8 +74,16 @@ def reproduced(house: House, run: str) -> None:
     assert (same.code, same.out.startswith("identical")) == (0, True), same.text
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a line of .env",
+        pytest.param("an option", marks=pytest.mark.long),
+        pytest.param("the environment", marks=pytest.mark.long),
+    ],
+)
 def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
-    house: House, first: Said, second: House, folder: Path
+    house: House, first: Said, second: House, folder: Path, how: str
 ) -> None:
     """A run and its dataset are pushed; what cannot reach the first store reproduces the run, and trains into the folder."""
     said = house.type("scripts/reprise", "runs", "push", first.run, "--store", str(folder))
@@ -75,9 +92,18 @@ def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
     pushed = house.type("scripts/reprise", "data", "push", "digits@1", "--store", str(folder))
     assert pushed.code == 0, pushed.text
     assert f"in {folder}" in pushed.out
-    setup = second.type("scripts/setup", "--store", str(folder))
-    assert setup.code == 0, setup.text
-    assert values(second)["COMPOSE_PROFILES"] == ""
+    if how == "a line of .env":
+        (second.root / ".env").write_text(f'REPRISE_STORE="{folder}"  # the share\n')
+    words = ["--store", str(folder)] if how == "an option" else []
+    setup = House(
+        root=second.root, env=second.env | ({"REPRISE_STORE": str(folder)} if how == "the environment" else {})
+    )
+    chosen = setup.type("scripts/setup", *words)
+    assert chosen.code == 0, chosen.text
+    assert (values(second)["COMPOSE_PROFILES"], values(second)["REPRISE_STORE"]) == ("", str(folder))
+    if how == "a line of .env":
+        other = second.type("scripts/setup", "--store", str(folder.parent))
+        assert (other.code, "a line of .env" in other.err) == (2, True), other.text
     reproduced(second, first.run)
     trained = second.train("--exp", "digits", "--max-epochs", "1")
     assert trained.code == 0, trained.text
@@ -86,6 +112,31 @@ def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
     back = house.type("scripts/reprise", "runs", "push", trained.run, "--from", str(folder), "--store", "s3://reprise")
     assert back.code == 0, back.text
     assert f"s3://reprise at http://127.0.0.1:{house.env['REPRISE_STORE_PORT']}" in back.out
+
+
+def test_from_the_laptops_store_to_a_bucket_on_another_server_and_back(
+    house: House, first: Said, second: House, bucket: str
+) -> None:
+    """Two stores of one address, each with its own key; the shell's key for the second one does not disturb the first."""
+    with_key = House(root=house.root, env=house.env | KEYS)
+    target, local = (
+        f"s3://{BUCKET}?endpoint={bucket}",
+        f"s3://reprise at http://127.0.0.1:{house.env['REPRISE_STORE_PORT']}",
+    )
+    refused = house.type("scripts/reprise", "runs", "push", first.run, "--store", target)
+    assert (refused.code, f"s3://{BUCKET} at {bucket}" in refused.err) == (52, True), refused.text
+    for again in ("sent; in", "is in"):
+        said = with_key.type("scripts/reprise", "runs", "push", first.run, "--with-data", "--store", target)
+        assert (said.code, f"{again} s3://{BUCKET} at {bucket}" in said.out) == (0, True), said.text
+    (second.root / ".env").write_text("".join(f'{name}="{value}" # of the bucket\n' for name, value in KEYS.items()))
+    setup = second.type("scripts/setup", "--store", f"s3://{BUCKET}", "--endpoint", bucket)
+    assert (setup.code, f"s3://{BUCKET} at {bucket}" in setup.out) == (0, True), setup.text
+    reproduced(second, first.run)
+    trained = second.train("--exp", "digits", "--max-epochs", "1")
+    assert (trained.code, f"s3://{BUCKET} at {bucket}" in trained.out) == (0, True), trained.text
+    back = with_key.type("scripts/reprise", "runs", "push", trained.run, "--from", target, "--store", "s3://reprise")
+    assert (back.code, f"sent; in {local}" in back.out) == (0, True), back.text
+    assert house.type("scripts/reprise", "runs", "pull", trained.run).code == 0
 
 
 def test_two_clones_on_one_machine_share_the_local_store(house: House, first: Said, second: House) -> None:

@@ -16,7 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 USER: Final = "tests"
 PASSWORD: Final = "not-a-secret"  # noqa: S105 - of a server that lives for one test session on loopback
@@ -61,7 +61,10 @@ def serving(folder: Path) -> Iterator[str]:
             words, env={"PATH": os.defpath, "HOME": str(folder), **keys}, stdout=log, stderr=log, cwd=folder
         )
     try:
-        _wait(endpoint, process, folder / "server.log")
+        if not wait_for(endpoint, lives=lambda: process.poll() is None):
+            raise RuntimeError(
+                f"the S3 server did not start:\n{(folder / 'server.log').read_text(errors='replace')[-2000:]}"
+            )
         yield endpoint
     finally:
         process.terminate()
@@ -81,13 +84,14 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(endpoint: str, *, lives: Callable[[], bool] = lambda: True) -> bool:
+    """Whether the server at `endpoint` is ready before its time is over, or it ends."""
     until = time.monotonic() + START_S
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and lives():
         if _ready(endpoint):
-            return
+            return True
         time.sleep(0.1)  # a real server's start is the one thing here that has no event to wait for
-    raise RuntimeError(f"the S3 server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+    return False
 
 
 def _ready(endpoint: str) -> bool:
