@@ -1,0 +1,121 @@
+"""Checkouts of every kind: in each the first command trains, and the source of one commit is one source, in containers and on the host."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import house_at
+from trainer.host.source import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.e2e.conftest import House, Said
+
+pytestmark = pytest.mark.engine
+TRAIN = ("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git there."""
+    allowed = ("-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "protocol.file.allow=always")
+    subprocess.run(["git", *allowed, *words], cwd=folder, check=True, capture_output=True)
+
+
+def worktree(origin: Path, root: Path) -> None:
+    """A linked worktree."""
+    git(origin, "worktree", "add", "-q", "-f", str(root), "-b", root.parent.name)
+
+
+def archive(origin: Path, root: Path) -> None:
+    """What a web page offers for download: no repository."""
+    root.mkdir()
+    git(origin, "archive", "--output", f"{root}.tar", "HEAD")
+    subprocess.run(["tar", "-x", "-f", f"{root}.tar", "-C", root], check=True)
+
+
+def shallow(origin: Path, root: Path) -> None:
+    """The last commit alone, and lines that would end with CR and LF but for .gitattributes."""
+    git(origin, "clone", "-q", "--depth", "1", "-c", "core.autocrlf=true", origin.as_uri(), str(root))
+
+
+def source(house: House, run: str) -> tuple[str, str]:
+    """The digest and the commit that a run's record has."""
+    record = house.record(run)
+    return record["ingredients"]["source"], record["circumstances"]["source"]["commit"]
+
+
+@pytest.mark.parametrize("made", [worktree, archive, shallow])
+def test_the_first_command_trains_in_a_checkout_of_any_kind(
+    house: House,
+    first: Said,
+    second: House,
+    tmp_path_factory: pytest.TempPathFactory,
+    made: Callable[[Path, Path], None],
+) -> None:
+    """Its path has a blank, an umlaut and a quote; what git ignores is no source, although git may not be able to list it."""
+    root = tmp_path_factory.mktemp("reprise-kind-") / "Prüf stand's"
+    root.parent.chmod(0o755)
+    made(second.root, root)
+    (root / ".hypothesis").mkdir()
+    (root / ".hypothesis" / "ignored.txt").write_text("x")
+    commit = second.type("git", "rev-parse", "HEAD").out.strip()
+    with house_at(root, dict(house.env)) as mine:
+        said = mine.type(*TRAIN)
+        assert said.code == 0, said.text
+        usual, _ = source(house, first.run)
+        assert source(mine, said.run) == (usual, "unknown" if made is archive else commit)
+
+
+def test_submodules_are_source_and_links_out_of_the_checkout_are_not(
+    second: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A submodule, a link to one of its files, a link out and a link to nowhere: a container captures what the host does."""
+    origin = tmp_path_factory.mktemp("reprise-nets-")
+    (origin / "nets.py").write_text("WIDTH = 64\n")
+    for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Nets")):
+        git(origin, *words)
+    git(second.root, "submodule", "add", "-q", str(origin), "vendor/nets")
+    for name, target in (
+        ("width.py", "vendor/nets/nets.py"),
+        ("out.py", origin / "nets.py"),
+        ("lost.py", "nowhere.py"),
+    ):
+        (second.root / name).symlink_to(target)
+    said = second.type(*TRAIN)
+    assert said.code == 0, said.text
+    record, here = second.record(said.run), capture(second.root, runs=second.root / "runs")
+    assert record["ingredients"]["source"] == here.digest
+    assert record["circumstances"]["source"]["submodules"] == here.source.submodules
+    assert list(here.source.submodules) == ["vendor/nets"]
+    assert {"width.py", "vendor/nets/nets.py"} <= {file.path for file in here.files}
+    left_out = [line.partition(":")[0] for line in record["circumstances"]["source"]["left_out"]]
+    assert left_out == ["lost.py", "out.py"]
+
+
+def test_a_path_with_a_colon_is_rejected_before_anything_is_made(
+    second: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("reprise-colon-") / "co:lon"
+    shallow(second.root, root)
+    with house_at(root, dict(second.env)) as mine:
+        for words in (TRAIN, ("scripts/setup",), ("scripts/reprise", "runs", "ls")):
+            said = mine.type(*words)
+            assert (said.code, "-> move the checkout to a path without one" in said.err) == (2, True), said.text
+        assert mine.type("git", "status", "--porcelain", "--ignored").out == ""
+
+
+def test_a_checkout_with_crlf_is_repaired_as_the_page_says(second: House) -> None:
+    """It was made before .gitattributes, or copied from Windows: no shell starts its scripts."""
+    for name in ("scripts/engine", "scripts/train"):
+        path = second.root / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    said = second.type("sh", "-c", "scripts/engine status")
+    assert said.code == 127, said.text
+    assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/machines.md").read_text()
+    assert second.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
+    assert second.type("sh", "-c", "scripts/engine status").code == 0
