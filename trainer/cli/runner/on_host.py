@@ -41,7 +41,13 @@ if TYPE_CHECKING:
 
 
 _LENT: Final = "/lent"
-_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION")
+_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": "REPRISE_STORE_KEY",
+    "AWS_SECRET_ACCESS_KEY": "REPRISE_STORE_SECRET",
+    "AWS_SESSION_TOKEN": "REPRISE_STORE_TOKEN",
+    "AWS_DEFAULT_REGION": "",
+}
+"""What a container of compose is given for the store, and the name under which `.env` has the local store's own."""
 
 
 class OnHost:
@@ -126,7 +132,7 @@ class OnHost:
         if "store" not in names:
             return Granted(network=network)
         folder = values.get("REPRISE_STORE_FOLDER")
-        keys = {name: value for name in _KEYS if (value := os.environ.get(name) or values.get(name))}
+        keys = {name: value for name in _KEYS if (value := _store_key(name, values))}
         address = values.get("REPRISE_STORE") or "s3://reprise"
         endpoint = values.get("REPRISE_STORE_ENDPOINT") or LOCAL_ENDPOINT
         return Granted(
@@ -165,6 +171,14 @@ def wake_store() -> None:
         if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
             command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
             subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+
+
+def _store_key(name: str, values: Mapping[str, str]) -> str:
+    """The value that compose.yaml gives a container for the store: the local store's own key, else the shell's, else a line of `.env`."""
+    own = values.get(_KEYS[name], "")
+    if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):  # a key without a token has none of another key
+        return own
+    return os.environ.get(name) or values.get(name) or ""
 
 
 def _documents(datasets: Sequence[Dataset]) -> list[str]:

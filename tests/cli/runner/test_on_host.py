@@ -1,0 +1,29 @@
+"""A container that is confined: which keys it is given once the store is granted."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.cli.runner.on_host import _KEYS, _store_key
+
+LOCAL = {"REPRISE_STORE_KEY": "local", "REPRISE_STORE_SECRET": "locals", "REPRISE_STORE_TOKEN": ""}
+LINES = {"AWS_ACCESS_KEY_ID": "line", "AWS_SECRET_ACCESS_KEY": "lines"}
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "shell", "given"),
+    [
+        (LOCAL, {}, ["local", "locals", "", ""]),
+        (LOCAL | LINES, {"AWS_ACCESS_KEY_ID": "shell", "AWS_SESSION_TOKEN": "token"}, ["local", "locals", "", ""]),
+        (LINES, {}, ["line", "lines", "", ""]),
+        (LINES, {"AWS_ACCESS_KEY_ID": "shell", "AWS_SESSION_TOKEN": "token"}, ["shell", "lines", "token", ""]),
+    ],
+)
+def test_the_keys_of_a_granted_store_are_those_that_compose_gives(
+    dotenv: dict[str, str], shell: dict[str, str], given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in _KEYS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    assert [_store_key(name, dotenv) for name in _KEYS] == given
