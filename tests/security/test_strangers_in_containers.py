@@ -1,0 +1,161 @@
+"""R1, evil-3b, T1, resume-1 of the trials, end to end: a stranger's stopped run in the store, resumed by compose and from the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import RUN_ID, Said, first, house
+from trainer.cli.trust import ISOLATION
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import House
+
+__all__ = ["first", "house"]
+pytestmark = pytest.mark.engine
+
+HARM = '''
+
+import os, pathlib, socket, sys
+
+def reached():
+    """What this process can reach, a line each."""
+    try:
+        socket.create_connection(("store", 8333), timeout=2).close()
+        yield "the network"
+    except OSError:
+        pass
+    yield from (name for name in os.environ if name.startswith("AWS") and os.environ[name].strip())
+    runs = pathlib.Path(os.environ.get("REPRISE_RUNS", "/project/runs"))
+    for path in (runs / "STOLEN.txt", pathlib.Path("/project/runs/STOLEN.txt"), pathlib.Path("/project/STOLEN.txt")):
+        try:
+            path.write_text("stolen")
+            yield str(path)
+        except OSError:
+            pass
+
+print("CODE OF A STRANGER RUNS", file=sys.stderr)
+for each in reached():
+    print("REACHED", each, file=sys.stderr)
+'''
+RAN, REACHED = "CODE OF A STRANGER RUNS", "REACHED"
+
+
+@pytest.fixture(scope="module")
+def theirs(house: House) -> str:
+    """A run that a stranger stopped and published; nothing of it is in the victim's checkout, and no register has it."""
+    idea = house.root / "idea.py"
+    idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
+    name = f"{house.root.name}-stranger"
+    words = ("docker", "compose", "run", "--rm", "--name", name, "train", "--exp", "idea.py", "--max-epochs", "9")
+    running, seen = house.start(*words), ""
+    assert running.stderr is not None
+    while "epoch 2/" not in seen.lower():
+        line = running.stderr.readline()
+        assert line, seen
+        seen += line
+    subprocess.run(["docker", "stop", name], capture_output=True, check=True)
+    _, rest = running.communicate(timeout=60)
+    assert running.returncode == 143, seen + rest
+    assert {f"{REACHED} the network", f"{REACHED} AWS_SECRET_ACCESS_KEY"} <= set(seen.splitlines()), "the probes work"
+    idea.unlink()
+    for register in (house.root / "runs").glob(".own-*"):
+        shutil.rmtree(register)
+    run: str = RUN_ID.findall(seen + rest)[-1]
+    return run
+
+
+@pytest.fixture
+def run(house: House, theirs: str) -> str:
+    """It is in the store alone."""
+    shutil.rmtree(house.root / "runs" / theirs, ignore_errors=True)
+    (house.root / "runs/STOLEN.txt").unlink(missing_ok=True)
+    return theirs
+
+
+@pytest.mark.parametrize(("pulled", "trust"), [(False, ()), (False, ("--trust",)), (True, ())])
+def test_evil_3b_compose_rejects_it_and_names_the_hosts_command(
+    house: House, run: str, trust: tuple[str, ...], *, pulled: bool
+) -> None:
+    """That container has the network and the keys."""
+    if pulled:
+        assert house.type("scripts/reprise", "runs", "pull", run).code == 0
+    said = house.train("--resume", run, *trust)
+    assert said.code == 85, said.text
+    assert f"scripts/reprise train --resume {run} --trust" in said.text
+    assert not ran(house, said)
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+def test_t1_the_host_finds_it_in_the_store_and_does_not_run_it_unasked(house: House, run: str, *, pulled: bool) -> None:
+    """Without a terminal; what differs is shown."""
+    if pulled:
+        assert house.type("scripts/reprise", "runs", "pull", run).code == 0
+    said = house.type("scripts/reprise", "train", "--resume", run)
+    assert (said.code, "is not trusted" in said.text) == (85, True), said.text
+    assert f'+print("{RAN}"' in said.err
+    assert not ran(house, said)
+
+
+@pytest.mark.parametrize("answer", ["n", ""])
+def test_r1_a_terminal_is_asked_before_anything_runs(house: House, run: str, answer: str) -> None:
+    """Any answer but yes is no."""
+    said = answered(house, answer, "scripts/reprise", "train", "--resume", run)
+    assert (said.code, f"Run it ({ISOLATION})? [y/N]" in said.err) == (85, True), said.text
+    assert not ran(house, said)
+
+
+def test_r1_trusted_on_the_host_it_goes_on_and_reaches_nothing(house: House, run: str) -> None:
+    """Without network, keys, and any file but its own run's; it stays code of a stranger. What is granted by name it gets, and no more."""
+    said = house.type("scripts/reprise", "train", "--resume", run, "--trust")
+    assert said.code == 0, said.text
+    assert (f"\n{RAN}" in said.text, reached(house, said)) == (True, set())
+    record = house.record(run)
+    assert (record["attempt"], record["outcome"]["status"]) == (2, "completed")
+    assert record["circumstances"]["image"]["known"] == "verified"
+    assert not list((house.root / "runs").glob(f".own-*/{run}-*"))
+    again = house.type("scripts/reprise", "reproduce", run, "--trust", "--grant", "network")
+    assert (again.code, reached(house, again)) == (0, {"the network"}), again.text
+
+
+def test_r1_granted_the_store_it_has_the_keys_and_the_network_and_publishes(house: House, run: str) -> None:
+    """And still cannot write beside its run."""
+    said = house.type("scripts/reprise", "train", "--resume", run, "--trust", "--grant", "network,store")
+    assert said.code == 0, said.text
+    keys = {"the network", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert keys <= reached(house, said) <= keys | {"AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
+    assert re.search(r"^published +s3://reprise", said.text, re.MULTILINE), said.text
+
+
+def ran(house: House, said: Said) -> bool:
+    """Whether a line of the stranger's code ran."""
+    return f"\n{RAN}" in said.text or (house.root / "runs/STOLEN.txt").exists()
+
+
+def reached(house: House, said: Said) -> set[str]:
+    """What the stranger's code reached."""
+    assert not (house.root / "runs/STOLEN.txt").exists()
+    return set(re.findall(rf"^{REACHED} (.*?)\r?$", said.text, re.MULTILINE))
+
+
+def answered(house: House, answer: str, *words: str) -> Said:
+    """Type a command at a terminal, and a line at its question."""
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    process = subprocess.Popen(
+        words, cwd=house.root, env=house.env, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE
+    )
+    os.close(theirs)
+    out, _ = process.communicate(timeout=120)
+    said = b""
+    with contextlib.suppress(OSError):  # a terminal's end
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    return Said(code=process.returncode, out=out.decode(), err=said.decode())
