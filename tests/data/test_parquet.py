@@ -74,3 +74,12 @@ def test_a_damaged_foot_is_refused() -> None:
     for spoilt in (b"\xff", b"\x00"):
         with pytest.raises(DatasetError):
             read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])
+
+
+def test_a_foot_of_less_than_no_rows_is_rejected() -> None:
+    """Found by the campaign of mutated documents: the number of rows is signed."""
+    good = written({"a": list(range(1000))})
+    bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
+    assert (read(good).rows, len(bad), bad == good) == (1000, len(good), False)
+    with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its foot names -1,000 rows"):
+        read(bad)

@@ -77,6 +77,9 @@ def read_foot(body: memoryview, *, where: str) -> Foot:
         names = Counter(each.path for each in columns)
     except (arrow.ArrowException, OSError, ValueError) as fault:  # ValueError: a name that is not UTF-8
         raise _refused(body, where) from fault
+    if found.num_rows < 0:
+        said = f"{where} is damaged: its foot names {found.num_rows:,} rows"
+        raise DatasetError(said, hint="write it again, and publish it as a new version")
     twice = frozenset(name for name, count in names.items() if count > 1)
     nested = {each.name: str(each.type) for each in kinds if each.name not in plain}
     return Foot(rows=found.num_rows, columns=plain, nested=nested, twice=twice)
