@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from trainer import __version__
 from trainer.actions.run import RECORD
+from trainer.beneath import run_root
 from trainer.errors import RunError
-from trainer.host.atomic import give_like, make_folder, write_whole
+from trainer.host.atomic import disk_faults, write_below
 from trainer.plain_text import read_bytes
 from trainer.sameness.candidates import SOURCE, candidates
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
@@ -151,12 +152,11 @@ def first_lost(comparison: Comparison) -> Lost | None:
 def keep(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
     """Write the statement, or the envelope that it was signed as, beside each of its runs."""
     name = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json"
-    paths = [runs / run / FOLDER / name for run in dict.fromkeys(statement.runs)]
-    for path in paths:
-        make_folder(path.parent)
-        write_whole(path, signed or statement.to_json())
-        give_like(path)
-    return paths
+    folders = [runs / run for run in dict.fromkeys(statement.runs)]
+    for folder in folders:
+        with disk_faults(folder), run_root(folder) as root:
+            write_below(root, f"{FOLDER}/{name}", signed or statement.to_json())
+    return [folder / FOLDER / name for folder in folders]
 
 
 def _folder(side: Side) -> Path:

@@ -5,12 +5,12 @@ Knows where they lie. Refuses to change one that is there: each is written once,
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from trainer.actions.transfer import read_small
+from trainer.beneath import run_root
 from trainer.errors import AlteredError, RepriseError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.atomic import disk_faults, write_below
 from trainer.plain_text import read_bytes
 from trainer.record import is_run_id
 from trainer.sameness.retest import FOLDER, read_retest, retest_key, retest_of_key
@@ -28,17 +28,10 @@ _LARGEST = 1 << 20
 
 def keep_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
     """Write a retest and its evidence beside the run in `folder`; the retest last."""
-    place = folder / FOLDER
-    path = place / f"{retest.retest.run}.json"
-    with disk_faults(place):
-        place.mkdir(exist_ok=True)
-    write_whole(path.with_suffix(".evidence.json"), evidence)
-    write_whole(path, retest.to_json())
-    if os.getuid() == 0:  # what root wrote, the run's owner must be able to add to
-        owner = folder.stat()
-        for each in (place, path, path.with_suffix(".evidence.json")):
-            os.chown(each, owner.st_uid, owner.st_gid)
-    return path
+    with disk_faults(folder / FOLDER), run_root(folder) as run:
+        write_below(run, f"{FOLDER}/{retest.retest.run}.evidence.json", evidence)
+        write_below(run, path := f"{FOLDER}/{retest.retest.run}.json", retest.to_json())
+    return folder / path
 
 
 def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.actions.list_runs import local_ids
 from trainer.actions.run import record_of
+from trainer.beneath import Root
 from trainer.digest import canonical, digest_of_document
 from trainer.errors import RepriseError, RunError
-from trainer.host.atomic import give_like, make_folder, write_whole
+from trainer.host.atomic import disk_faults, write_below
 from trainer.record import Status
 from trainer.sameness.candidates import Kind, candidates
 from trainer.sameness.noise import FOLDER, SEED, Noise
@@ -145,11 +146,10 @@ def keep_noise(noise: Noise, *, runs: Path) -> Path:
     """Write it where `same` looks: one file for each experiment, settings, environment and class of device, the last one measured."""
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
-    path = runs / FOLDER / f"{stem}-{about[7:19]}.json"
-    make_folder(path.parent)
-    write_whole(path, canonical(noise.model_dump(mode="json")) + b"\n")
-    give_like(path)
-    return path
+    path = f"{FOLDER}/{stem}-{about[7:19]}.json"
+    with disk_faults(runs), Root.at(runs) as root:
+        write_below(root, path, canonical(noise.model_dump(mode="json")) + b"\n")
+    return runs / path
 
 
 def _names(records: Mapping[int, Record]) -> set[str]:

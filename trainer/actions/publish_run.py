@@ -22,12 +22,13 @@ from trainer.actions.run import (
     published,
     record_of,
     recorded,
+    write_in_attempt,
 )
 from trainer.actions.transfer import read_small
+from trainer.beneath import run_root
 from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.document import json_value, typed
 from trainer.errors import AlteredError, MachineError, RunError
-from trainer.host.atomic import write_whole
 from trainer.host.source import ARCHIVE
 from trainer.plain_text import read_bytes
 from trainer.record import File, Record, Status
@@ -37,6 +38,7 @@ from trainer.store.contract import object_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trainer.beneath import Root
     from trainer.store.contract import Store
 
 _AT_ONCE: Final = 8
@@ -68,7 +70,7 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     note = _seal(place, record, store, sealed)
     if published(place) != note:
         try:
-            write_whole(place / PUBLISHED, note.to_json())
+            write_in_attempt(place, PUBLISHED, note.to_json())
         except MachineError as fault:
             progress.note(f"published to {store.label}; the run's folder holds no note of that: {fault.message}")
     return note
@@ -116,27 +118,30 @@ def source_of(folder: Path) -> File | None:
 
 
 def _bring_all(sealed: Sealed, place: Path, folder: Path, store: Store, *, progress: Progress) -> None:
-    files = [(place / file.path, file) for file in sealed.files]
+    files = [(f"{ATTEMPTS}/{place.name}/{file.path}", file) for file in sealed.files]
     if sealed.source:
-        files.append((folder / sealed.source.path, sealed.source))
+        files.append((sealed.source.path, sealed.source))
     progress.begin(f"run {folder.name}", sealed.size)
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for size in pool.map(lambda item: _bring(item[0], item[1], store), files):
+        with run_root(folder) as run, ThreadPoolExecutor(_AT_ONCE) as pool:
+            for size in pool.map(lambda item: _bring(run, item[0], item[1], store), files):
                 progress.advance(size)
     finally:
         progress.end()
 
 
-def _bring(path: Path, file: File, store: Store) -> int:
+def _bring(run: Root, path: str, file: File, store: Store) -> int:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(handle, "rb") as body:
+        with run.open(path) as body:
             store.write(object_key(file.sha256), _as_recorded(body, file), sha256=file.sha256)
     except FileNotFoundError as fault:
-        raise AlteredError(f"{path} is gone; the record lists it", hint="put it back, and publish again") from fault
+        raise AlteredError(
+            f"{run.path / path} is gone; the record lists it", hint="put it back, and publish again"
+        ) from fault
     except AlteredError as fault:
-        raise AlteredError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
+        raise AlteredError(
+            f"{run.path / path} is no longer the file that the record lists", hint="put it back"
+        ) from fault
     return file.size
 
 

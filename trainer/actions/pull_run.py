@@ -15,9 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempts, load_record, published
+from trainer.actions.run import (
+    ATTEMPTS,
+    CLAIM,
+    PUBLISHED,
+    RECORD,
+    attempt_root,
+    attempts,
+    load_record,
+    published,
+)
 from trainer.actions.transfer import read_file, read_small
 from trainer.actions.verify_run import fault_of
+from trainer.beneath import Root, run_root
 from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults, write_whole
@@ -66,7 +76,7 @@ def pull_run(
         runs.mkdir(parents=True, exist_ok=True)
     for sealed, record in found:
         here = runs / run / ATTEMPTS / str(record.attempt)
-        if not here.exists():
+        if record.attempt not in attempts(runs / run):
             _pull(sealed, record, store, runs=runs, progress=progress)
         elif (here / RECORD).exists():
             _restore_record(sealed, store, here, progress=progress)
@@ -106,9 +116,9 @@ def _restore_record(sealed: Sealed, store: Store, here: Path, *, progress: Progr
         raise AlteredError(
             said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
         )
-    with disk_faults(here):
-        (here / RECORD).replace(here / EDITED)
-    write_whole(here / RECORD, sealed.record_text())
+    with disk_faults(here), attempt_root(here) as attempt:
+        attempt.rename(RECORD, EDITED)
+        attempt.write_whole(RECORD, sealed.record_text())
     progress.note(f"restored: {here / RECORD}; the edited record is kept as {EDITED}")
 
 
@@ -118,9 +128,10 @@ def _restore_files(sealed: Sealed, store: Store, here: Path, *, progress: Progre
     with _aside(here.parents[2], here.parents[1].name) as place:
         for file in bad:
             _fetched(store, file, place)
-            with disk_faults(here):
-                (here / file.path).parent.mkdir(parents=True, exist_ok=True)
-                (place / file.path).replace(here / file.path)
+            with disk_faults(here / file.path), Root.at(place) as aside, attempt_root(here) as attempt:
+                if above := file.path.rpartition("/")[0]:
+                    attempt.below(above, make=True).close()
+                aside.rename(file.path, file.path, to=attempt)
             progress.note(f"put back: {here / file.path}")
 
 
@@ -163,19 +174,22 @@ def _aside(runs: Path, run: str) -> Iterator[Path]:
 def _appear(place: Path, folder: Path) -> None:
     """Rename what was fetched to where it belongs, the attempt last; what another process brought meanwhile is the same."""
     with disk_faults(folder):
-        (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
-        if (place / ARCHIVE).exists() and not (folder / ARCHIVE).exists():
-            _renamed(place / ARCHIVE, folder / ARCHIVE)
-        for attempt in (place / ATTEMPTS).iterdir():
-            _renamed(attempt, folder / ATTEMPTS / attempt.name)
+        folder.mkdir(exist_ok=True)
+        with Root.at(place) as aside, run_root(folder) as run:
+            run.below(ATTEMPTS, make=True).close()
+            if aside.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
+                aside.rename(ARCHIVE, ARCHIVE, to=run)
+            for attempt in (place / ATTEMPTS).iterdir():
+                _renamed(aside, run, f"{ATTEMPTS}/{attempt.name}")
 
 
-def _renamed(old: Path, new: Path) -> None:
+def _renamed(aside: Root, run: Root, path: str) -> None:
     try:
-        old.rename(new)
+        aside.rename(path, path, to=run)
     except OSError:
-        if not new.exists():
+        if run.stat(path) is None:
             raise
+        run.below(path).close()  # another process brought the same; what is no folder raises UnsafePathError
 
 
 def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
@@ -187,7 +201,7 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
         said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
         raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
     sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
-    if (folder / ARCHIVE).exists():
+    if (folder / ARCHIVE).is_file():
         sources.add(digest_of_file(folder / ARCHIVE))
     if len(sources) > 1:
         said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"

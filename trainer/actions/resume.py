@@ -22,6 +22,7 @@ from trainer.actions.run import (
     recorded,
 )
 from trainer.attempts import settings_now, worded
+from trainer.beneath import run_root
 from trainer.errors import AlteredError, ResumeError, UsageError
 from trainer.host.atomic import disk_faults
 from trainer.host.bundle import verified
@@ -121,8 +122,9 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
 
 def set_aside_what_was_seen(run: Path) -> None:
     """Keep what was seen of the last attempt's container with that attempt: it says nothing about the next one's."""
-    if (run / SEEN).exists() and attempts(run):
-        (run / SEEN).replace(run / ATTEMPTS / str(attempts(run)[-1]) / SEEN)
+    if (run / SEEN).exists() and (known := attempts(run)):
+        with disk_faults(run / SEEN), run_root(run) as root:
+            root.rename(SEEN, f"{ATTEMPTS}/{known[-1]}/{SEEN}")
 
 
 def kinds(words: str) -> list[str]:

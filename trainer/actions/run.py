@@ -16,16 +16,17 @@ import fcntl
 import os
 import shutil
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
+from trainer.beneath import Root, run_root
 from trainer.digest import digest_of_bytes, digest_of_file
 from trainer.document import parse_json, read_json
-from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError, UnsafePathError
+from trainer.host.atomic import disk_faults
 from trainer.paths import path_fault
 from trainer.plain_text import read_bytes
 from trainer.record import (
@@ -76,11 +77,29 @@ def abandon(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> list[int]:
-    """The attempts of the run in `folder`, found by probing 1, 2, ..."""
+    """The attempts of the run in `folder`, found by probing 1, 2, ...; a link to a folder is none."""
     found: list[int] = []
-    while (folder / ATTEMPTS / str(len(found) + 1)).is_dir():
+    place = folder / ATTEMPTS
+    while _is_folder(place / str(len(found) + 1)) and not place.is_symlink():
         found.append(len(found) + 1)
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+@contextmanager
+def attempt_root(attempt: Path) -> Iterator[Root]:
+    """Hold the folder of an attempt. Raises `OSError`; `UnsafePathError` for a link in place of a folder."""
+    with run_root(attempt.parents[1]) as run, run.below(f"{ATTEMPTS}/{attempt.name}") as place:
+        yield place
+
+
+def write_in_attempt(attempt: Path, path: str, data: bytes) -> None:
+    """Write a file of an attempt, whole or not at all. Raises `MachineError` and its kinds."""
+    with disk_faults(attempt / path), attempt_root(attempt) as place:
+        place.write_whole(path, data)
 
 
 def recorded(folder: Path) -> list[int]:
@@ -135,7 +154,7 @@ class OpenRun:
             "circumstances": circumstances or self.record.circumstances,
         }
         record = _redacted(self.record.model_copy(update=changed))
-        write_whole(self.folder / RECORD, record.to_json())
+        write_in_attempt(self.folder, RECORD, record.to_json())
         self.record = record
 
     def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
@@ -147,7 +166,8 @@ class OpenRun:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
         files = files_of(self.folder)
         whole = outcome.model_copy(update={"files": files[:MOST_FILES]})
-        (self.folder / _RESERVE).unlink(missing_ok=True)
+        with disk_faults(self.folder), attempt_root(self.folder) as place:
+            place.unlink(_RESERVE, missing_ok=True)
         try:
             self.update(outcome=whole, circumstances=circumstances)
         except DiskFullError as fault:
@@ -199,11 +219,11 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
         )
     )
     mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
-    write_whole(place / CLAIM, mine.to_json())
+    write_in_attempt(place, CLAIM, mine.to_json())
     opened = OpenRun(folder=place, record=record, lifeline=_lifeline(place))
     try:
         _reserve(place / _RESERVE)
-        write_whole(place / RECORD, record.to_json())
+        write_in_attempt(place, RECORD, record.to_json())
     except BaseException:
         opened.let_go()
         raise
@@ -226,8 +246,9 @@ def is_alive(attempt: Path) -> bool:
     Where the file system or another machine keeps the lock from being seen, an attempt counts as alive.
     """
     try:
-        handle = os.open(attempt / CLAIM, os.O_RDONLY)
-    except OSError:
+        with attempt_root(attempt) as place:
+            handle = place.handle(CLAIM, os.O_RDONLY)
+    except (OSError, UnsafePathError):
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -296,10 +317,9 @@ def _file(attempt: Path, path: str) -> File:
 
 
 def _claim(place: Path) -> None:
-    with disk_faults(place):
-        place.parent.mkdir(exist_ok=True)
+    with disk_faults(place), run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as numbers:
         try:
-            place.mkdir()
+            numbers.mkdir(place.name)
         except FileExistsError as fault:
             owner = _owner(place)
             said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"

@@ -19,10 +19,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import ATTEMPTS, is_alive, record_of, recorded
+from trainer.beneath import Root
 from trainer.digest import canonical
 from trainer.document import read_json
 from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
-from trainer.host.atomic import disk_faults, give_like, make_folder, write_whole
+from trainer.host.atomic import disk_faults, make_below, write_below, write_whole
 from trainer.host.source import ARCHIVE, CAPTURED, COPY, archive, unpack
 from trainer.record import Status, is_run_id
 from trainer.run_names import LATEST
@@ -57,10 +58,10 @@ _STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standin
 
 def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
     """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
-    make_folder(runs / FOLDER)
     folder = runs / FOLDER / sweep.id
-    make_folder(folder)
-    make_folder(folder / LOGS)
+    with disk_faults(folder), Root.at(runs) as root:
+        for below in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
+            make_below(root, below)
     write_whole(folder / ARCHIVE, archive(bundle))
     unpack(bundle, folder / COPY)
     with disk_faults(folder):
@@ -75,8 +76,15 @@ def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
 
 def save(sweep: Sweep, folder: Path) -> None:
     """Write the document, whole or not at all."""
-    write_whole(folder / FILE, sweep.to_json())
-    give_like(folder / FILE)
+    with disk_faults(folder / FILE), _root(folder) as place:
+        write_below(place, FILE, sweep.to_json())
+
+
+@contextmanager
+def _root(folder: Path) -> Iterator[Root]:
+    """Hold the folder of a sweep, which is no link. Raises `OSError`, `UnsafePathError`."""
+    with Root.at(folder.parents[1]) as runs, runs.below(f"{FOLDER}/{folder.name}") as place:
+        yield place
 
 
 def load(folder: Path) -> Sweep:
@@ -123,8 +131,8 @@ def begun_before(digest: str, *, runs: Path) -> Sweep | None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Be the only process that works at a sweep. Raises `RunError` where another one is; its end, however it comes, lets go."""
-    with disk_faults(folder):
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with disk_faults(folder), _root(folder) as place:
+        handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
         if not _locked(handle):
             said = f"another process is at sweep {folder.name}"
@@ -137,8 +145,8 @@ def held(folder: Path) -> Iterator[None]:
 @contextmanager
 def log_of(folder: Path, number: int) -> Iterator[int]:
     """A file to write into, of which every process that inherits it holds the lock."""
-    with disk_faults(folder):
-        handle = os.open(folder / LOGS / f"{number + 1}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    with disk_faults(folder), _root(folder) as place:
+        handle = place.handle(f"{LOGS}/{number + 1}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
     try:
         _locked(handle)
         yield handle
@@ -148,10 +156,11 @@ def log_of(folder: Path, number: int) -> Iterator[int]:
 
 def is_written(folder: Path, number: int) -> bool:
     """Tell whether a process of this point lives, whoever started it."""
-    path = folder / LOGS / f"{number + 1}.txt"
-    if not path.exists():
+    try:
+        with _root(folder) as place:
+            handle = place.handle(f"{LOGS}/{number + 1}.txt", os.O_WRONLY)
+    except FileNotFoundError:
         return False
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         return not _locked(handle)
     finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, record_of, recorded
+from trainer.beneath import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
@@ -22,7 +23,7 @@ from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
 from trainer.errors import ForeignCodeError, ResumeError, RunNotFoundError, UsageError
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED
 from trainer.host.source import COPY
 from trainer.plain_text import read_text
@@ -150,7 +151,8 @@ def again(words: Words, admission: Admitted) -> Again:
     for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
     given = going_on(was)
-    write_whole(folder / _SETTINGS, given.file())
+    with disk_faults(folder / _SETTINGS), run_root(folder) as run:
+        run.write_whole(_SETTINGS, given.file())
     anew = given_anew(words, without={"resume", "allow", "trust", "grant"})
     return Again(
         folder=folder,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from pydantic import Field
 
+from trainer.beneath import run_root
 from trainer.digest import Digest, is_digest
 from trainer.document import Document, read_json
 from trainer.errors import DocumentError
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.record import Image, Knowledge
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = B
 
 def write_seen(run: Path, seen: Seen) -> None:
     """Leave in the run folder what the engine said about the started container."""
-    write_whole(run / SEEN, seen.model_dump_json().encode() + b"\n")
+    with disk_faults(run / SEEN), run_root(run) as root:
+        root.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
 
 
 def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:

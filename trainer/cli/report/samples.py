@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from trainer.beneath import Root
 from trainer.cli.data.places import Places
 from trainer.cli.data.sample_picture import picture_of_samples
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
@@ -18,7 +19,7 @@ from trainer.data.dataset import load_dataset
 from trainer.drawing.pictures import is_png
 from trainer.errors import RepriseError
 from trainer.figure import Pictures
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import write_below
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
 
 def _keep(kept: Path, picture: bytes) -> None:
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, picture)
+        with Root.at(cache_folder(), make=True) as cache:
+            write_below(cache, f"{_KEPT}/{kept.name}", picture)
     except (OSError, RepriseError) as fault:
         print(f"reprise: the picture of the samples is not kept for next time: {fault}", file=sys.stderr)
