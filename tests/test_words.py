@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer import errors
 from trainer.digest import (
     canonical,
     digest_of_blocks,
@@ -21,9 +23,7 @@ from trainer.document import Document, parse_json, read_toml
 from trainer.errors import DocumentError, RepriseError, StoreDeniedError
 from trainer.suggest import did_you_mean, listed, nearest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PACKAGE = Path(errors.__file__).parent
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -112,6 +112,18 @@ def test_one_name_is_suggested_if_it_is_clear_and_several_only_if_they_are_about
     name: str, found: list[str]
 ) -> None:
     assert nearest(name, NAMES) == found
+
+
+def lacking_hints(path: Path) -> list[str]:
+    """The places in a module that make an error of Reprise without a hint."""
+    kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, RepriseError)}
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in kinds]
+    return [f"{path}:{each.lineno}" for each in made if not {None, "hint"} & {word.arg for word in each.keywords}]
+
+
+def test_k04_every_error_says_what_to_do() -> None:
+    assert not [place for path in PACKAGE.rglob("*.py") for place in lacking_hints(path)]
 
 
 def test_a_hint_never_lists_a_whole_folder() -> None:

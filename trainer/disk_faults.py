@@ -36,7 +36,10 @@ def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> Ma
         case errno.ENAMETOOLONG:
             return MachineError(f"{name} cannot be {done}: the name is too long", hint="give a shorter name")
         case _:
-            return MachineError(f"{name} could not be {done}: {fault.strerror or fault}")
+            said = f"{name} could not be {done}: {fault.strerror or fault}"
+            return MachineError(
+                said, hint="check that folder and its file system (ls -ld, df), then run the command again"
+            )
 
 
 def shown(path: Path | str) -> str:

@@ -84,7 +84,8 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
             return ExperimentError(said, hint=f"declare {name} as text, a number, a list or a table")
         except Exception:  # noqa: BLE001, S112 - another fault than the one that is looked for
             continue
-    return ExperimentError(f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}")
+    said = f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}"
+    return ExperimentError(said, hint="declare each setting as text, a number, a list or a table")
 
 
 def complete(settings: type[BaseModel]) -> None:

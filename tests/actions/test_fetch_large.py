@@ -21,7 +21,7 @@ from trainer.store.folder import SourceFolder
 from trainer.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from trainer.store.contract import Store
@@ -46,11 +46,12 @@ def large(kept: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 class WithoutThirdPart(fakes.FaultyStore):
-    """A store whose connection always breaks while the third part comes, once the others are there."""
+    """A store whose third part always has a fault, as that its connection breaks, and comes once the others are there."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
         """Count the other parts."""
         super().__init__(inner, iter, times=0)
+        self._third = fault
         self._others = Semaphore(0)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -60,7 +61,7 @@ class WithoutThirdPart(fakes.FaultyStore):
             for _ in range(2):
                 assert self._others.acquire(timeout=5)
             self._others.release(2)  # for the next try
-            body = fakes.reset(body)
+            body = self._third(body)
         try:
             yield from body
         finally:  # who has all bytes asks for no more
@@ -123,3 +124,14 @@ def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
     assert contents(folder)["big"] == BODY
     assert not leftovers(large.cache)
+
+
+def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large: Published) -> None:
+    """The third part is other bytes for good; once it is right again, the same command fetches that part alone."""
+    changed = WithoutThirdPart(large.store, fakes.flipped)
+    with pytest.raises(AlteredError, match=r"expected .* found"):
+        fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
+    store = fakes.FaultyStore(large.store, iter, times=0)
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
+    assert contents(folder)["big"] == BODY
+    assert [length for _, _, length in store.reads if length and length > 1] == [len(BODY) - 2 * PACK_BYTES]

@@ -111,6 +111,23 @@ def redirect(request: Handler, _: bytes | None) -> bool:
     return True
 
 
+def redirects_to(request: Handler, _: bytes | None, *, endpoint: str, status: int, headers: dict[str, str]) -> bool:
+    """Send everything to another server."""
+    text = b"<Error><Code>PermanentRedirect</Code><Message>moved</Message><Endpoint>%s</Endpoint></Error>"
+    place = {"location": f"{endpoint}{request.path}", "content-type": "application/xml"}
+    request.answer(status, text % endpoint.encode(), place | headers)
+    return True
+
+
+def swallows_the_completion(request: Handler, _: bytes | None) -> bool:
+    """Acknowledge the completion of an upload in parts, and never do it."""
+    if request.command != "POST" or "uploadId" not in request.path:
+        return False
+    text = b"<CompleteMultipartUploadResult><Key>k</Key><ETag>&quot;0&quot;</ETag></CompleteMultipartUploadResult>"
+    request.answer(200, text, {"content-type": "application/xml"})
+    return True
+
+
 def skewed(request: Handler, _: bytes | None) -> bool:
     """Refuse the client's clock; the server's own is an hour behind the year 2100."""
     text = b"<Error><Code>RequestTimeTooSkewed</Code><Message>skewed</Message></Error>"

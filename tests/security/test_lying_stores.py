@@ -74,6 +74,17 @@ def test_a_completion_whose_answer_was_lost_is_a_success(
     assert digest_of_bytes(b"".join(open_store(s3_address).read("a/large"))) == digest_of_bytes(BODY)
 
 
+def test_d03c_a_completion_that_is_acknowledged_and_not_done_is_no_success(
+    s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(multipart, "part_bytes", lambda _: 5 << 20)
+    with lying(s3_environment, lying_server.swallows_the_completion) as endpoint:
+        store = open_store(at(s3_address, endpoint))
+        with pytest.raises(StoreError, match="acknowledged a/large"):
+            store.write("a/large", io.BytesIO(BODY), sha256=digest_of_bytes(BODY))
+
+
 def test_wrong_bytes_under_a_digest_are_replaced(s3_address: str) -> None:
     """An object of the right length is no evidence; the checksum that the server keeps is."""
     store = open_store(s3_address)
@@ -109,6 +120,25 @@ def test_what_stands_between_is_said_as_what_it_is(
         list(open_store(at(s3_address, endpoint)).read("a/b"))
     assert "not-to-be-printed" not in caught.value.message
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in caught.value.message
+
+
+@pytest.mark.parametrize("region", [{}, {"x-amz-bucket-region": "eu-central-1"}], ids=["plain", "region"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a15_no_redirect_takes_the_credentials_to_another_server(
+    s3_address: str, s3_environment: str, status: int, region: dict[str, str]
+) -> None:
+    asked: list[str] = []
+
+    def notes(request: lying_server.Handler, _: bytes | None) -> bool:
+        asked.append(request.path)
+        return lying_server.page(request, None)
+
+    with lying(s3_environment, notes) as other:
+        lie = partial(lying_server.redirects_to, endpoint=other, status=status, headers=region)
+        with lying(s3_environment, lie) as endpoint, pytest.raises(StoreError) as caught:
+            list(open_store(at(s3_address, endpoint)).read("a/b"))
+    assert asked == []
+    assert caught.value.hint
 
 
 def test_a_claim_of_another_host_is_not_replaced(s3_address: str, tmp_path: Path) -> None:

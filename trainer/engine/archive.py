@@ -20,6 +20,7 @@ _INDEXES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _LARGEST: Final = 4 << 20
+_AGAIN: Final = "build it again: scripts/reprise image build"
 """Bytes of an index or a manifest: what registries accept."""
 
 
@@ -29,7 +30,7 @@ def digests_of_archive(path: Path) -> Digests:
         index = _json(archive, "index.json", path)
         manifests = index["manifests"]
         if len(manifests) != 1:
-            raise EngineError(f"{path} holds {len(manifests)} images; expected one")
+            raise EngineError(f"{path} holds {len(manifests)} images; expected one", hint=_AGAIN)
         manifest = str(manifests[0]["digest"])
         content = _json(archive, f"blobs/{manifest.replace(':', '/')}", path)
     return Digests(manifest=manifest, config=str(content["config"]["digest"]))
@@ -50,6 +51,6 @@ def _json(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any]:
     try:
         body = archive.extractfile(name)
     except KeyError as fault:
-        raise EngineError(f"{path} has no {name}: it is no OCI image archive") from fault
+        raise EngineError(f"{path} has no {name}: it is no OCI image archive", hint=_AGAIN) from fault
     content: dict[str, Any] = json_value(body.read(_LARGEST), where=f"{name} of {path}") if body else {}
     return content

@@ -83,7 +83,8 @@ def checked(key: str) -> str:
     if len(key) <= _LONGEST and all(_PART.fullmatch(part) for part in key.split("/")):
         return key
     raise StoreError(
-        f"store key {key!r}: expected parts of [a-z0-9._-] between single slashes, none beginning with a dot"
+        f"store key {key!r}: expected parts of [a-z0-9._-] between single slashes, none beginning with a dot",
+        hint="do not use the document that names it",
     )
 
 

@@ -26,7 +26,7 @@ class MemoryStore:
         """Stream a range of an object."""
         body = self._objects.get(checked(key))
         if body is None:
-            raise ObjectMissingError(f"{key} is not in {self.label}")
+            raise ObjectMissingError(f"{key} is not in {self.label}", hint="publish it there")
         end = len(body) if length is None else start + length
         if max(start, end) > len(body):
             raise whole(key, self.label)

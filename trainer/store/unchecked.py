@@ -70,7 +70,9 @@ class UncheckedFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
         except OSError as fault:
-            raise StoreError(f"{path} cannot be written: {fault.strerror}") from fault
+            raise StoreError(
+                f"{path} cannot be written: {fault.strerror}", hint="check the folder's permissions"
+            ) from fault
 
     def get(self, key: str) -> bytes | None:
         """Read the file of that name."""
@@ -85,7 +87,9 @@ class UncheckedFolder:
         try:
             path.unlink(missing_ok=True)
         except OSError as fault:
-            raise StoreError(f"{path} cannot be removed: {fault.strerror}") from fault
+            raise StoreError(
+                f"{path} cannot be removed: {fault.strerror}", hint="check the folder's permissions"
+            ) from fault
         with suppress(OSError):
             for folder in path.parents:
                 if folder == self._root:

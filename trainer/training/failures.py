@@ -161,7 +161,8 @@ def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | No
     doing = _DOING.get(part, "training {net}").format(net=net)
     notes = "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
     who = f"{library} raised {kind}" if library else kind
-    return ExperimentFailedError(f"{who} while {doing}{said}{notes}")
+    hint = "change the settings or the net that this depends on; REPRISE_DEBUG=1 shows the traceback"
+    return ExperimentFailedError(f"{who} while {doing}{said}{notes}", hint=hint)
 
 
 def _chain(fault: BaseException) -> Iterator[BaseException]:

@@ -33,3 +33,17 @@ def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
         (tmp_path / "runs").chmod(0o777)
     found = look_at_runs()
     assert (found.state, found.code, said in found.found) == (state, code, True)
+
+
+@pytest.mark.parametrize("named", ["/proc/x", "/etc/hostname"])
+def test_k02_a_folder_of_runs_that_the_environment_names_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """Not the checkout's alone."""
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    (tmp_path / "runs").mkdir(mode=0o777)
+    (tmp_path / "runs").chmod(0o777)
+    monkeypatch.setenv("REPRISE_RUNS", named)
+    found = look_at_runs()
+    assert (found.state, found.code) == (State.FAULT, MachineError.code)
+    assert found.found.startswith(f"{named}, which REPRISE_RUNS names")

@@ -44,6 +44,15 @@ def test_other_failures_are_left_alone() -> None:
     assert translated(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
+def test_h02b_a_text_that_only_holds_a_name_of_cublas_is_another_failure() -> None:
+    """As an exception with all of the environment has it; torch's own words come first."""
+    assert translated(RuntimeError("environ({'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}) no deterministic kernel")) is None
+    said = "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..."
+    told = translated(RuntimeError(said))
+    assert told is not None
+    assert told.message.startswith("a matrix product of cuBLAS has no deterministic kernel")
+
+
 def test_a_process_without_the_variables_is_refused() -> None:
     """Libraries may have read them already: setting them now would be a lie."""
     with pytest.raises(MachineError, match="was not started for determinism machine"):

@@ -92,7 +92,10 @@ def _setup(docker: Engine) -> Finding:
 
 
 def look_at_runs() -> Finding:
-    """Whether containers can write runs, and have room for one."""
+    """Whether containers can write runs, and have room for one; of a folder that REPRISE_RUNS names, whether this user can write it."""
+    if (named := os.environ.get("REPRISE_RUNS")) and not (Path(named).is_dir() and os.access(named, os.W_OK)):
+        said = f"{named}, which REPRISE_RUNS names, is no folder that uid {os.getuid()} can write"
+        return doctor.fault("runs", MachineError(said, hint=f"mkdir -p {named}, or unset REPRISE_RUNS"))
     who = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"
     status = runs.stat() if runs.is_dir() else None
