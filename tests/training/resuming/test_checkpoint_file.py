@@ -171,6 +171,7 @@ def view(**other: object) -> dict[str, object]:
         view(dtype="load"),
         view(dtype="nn"),
         {"dict": {"x": {"ndarray": ["t", "O", [1]]}}},
+        {"dict": {"x": {"ndarray": ["t", "9" * 5000, [1]]}}},
         {"dict": {"x": {"ndarray": ["t", "<f8", [-5]]}}},
         {"dict": {"x": {"ndarray": ["t", "<f8", [10**300]]}}},
         {"dict": {"x": {"set": [{"dict": {}}]}}},

@@ -259,7 +259,10 @@ def _unpack_scalar(told: list[str], _: Mapping[str, Tensor]) -> Any:
 
 
 def _array_dtype(name: str) -> np.dtype[Any]:
-    dtype = np.dtype(name)
+    try:
+        dtype = np.dtype(name)
+    except SyntaxError as fault:  # numpy reads numbers in a name as Python code
+        raise ValueError(f"an array of dtype {name[:100]!r}") from fault
     if dtype.kind not in _ARRAYS:
         raise ValueError(f"an array of dtype {dtype}")
     return dtype
