@@ -65,6 +65,15 @@ def test_the_longest_value_goes_first() -> None:
     assert redactor.redact("abcdefghij abcdefgh") == "[redacted: WHOLE] [redacted: PART]"
 
 
+@pytest.mark.parametrize("behind", [" ...", "...", "..", " ..", "\N{HORIZONTAL ELLIPSIS}", "", "\n", " ...\nmore"])
+@pytest.mark.parametrize("length", [SHORTEST, 20, 29])
+def test_the_first_part_of_a_value_is_redacted_where_a_text_was_cut(behind: str, length: int) -> None:
+    redactor = Redactor()
+    redactor.add("TOKEN", value := "q7Nls7c7hLFzosWTDnOujaydiwxXLX")
+    assert redactor.redact(f"said {value[:length]}{behind}") == f"said [redacted: TOKEN]{behind}"
+    assert redactor.redact(f"said {value[:length]}-other") == f"said {value[:length]}-other"
+
+
 def test_short_values_and_other_texts_stay() -> None:
     redactor = Redactor()
     redactor.add("PIN", "1234")

@@ -33,6 +33,8 @@ ASSIGNED = [
     b"os.environ['WANDB_API" + b"_KEY']='%s'",
     b'environ.setdefault("AWS_SECRET_ACCESS' + b'_KEY", "%s")',
     b'"secretAccess' + b'Key": "%s"',
+    b'{"source": ["os.environ[\\"AWS_SECRET_ACCESS' + b'_KEY\\"] = \\"%s\\"\\n"]}',
+    b'{"source": ["environ.setdefault(\\"WANDB_API' + b'_KEY\\", \\"%s\\")"]}',
     b"api" + b"_key = %s",
     b"pass" + b'word = "%s"',
     b"  tok" + b"en: %s\n",

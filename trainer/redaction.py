@@ -1,8 +1,8 @@
 """Removes the values of secrets from text that leaves a process: terminal, log, record, messages as JSON.
 
 Values are found in every encoding that occurs in messages: plain, as Python and JSON write texts, in a URL, in base64 at any place of a
-longer body, in hexadecimal digits, in HTML. It is a net below the rules that keep secrets out of texts, not a replacement for them: a value
-that is printed in pieces is not found.
+longer body, in hexadecimal digits, in HTML; and their first part at a place where a text was cut, as messages are. It is a net below the
+rules that keep secrets out of texts, not a replacement for them: a value that is printed in pieces is not found.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SHORTEST: Final = 8
 """Characters: a shorter value would be found in many words."""
 _NAMES: Final = re.compile(r"(?i)(^|_)(key|pat|pwd|dsn)(_|$)|token|secret|passw|credential|apikey")
 
+_CUT: Final = re.compile(r"\s?(\.\.|\u2026)|\s*(\Z|\n)")
+"""What stands behind a text that was cut."""
 _FOLDERS: Final = {"PWD", "OLDPWD"}
 """The shell's current folder and the one before, which stand in every path that is printed."""
 
@@ -32,6 +34,7 @@ class Redactor:
         """Begin with no values."""
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
+        self._heads: re.Pattern[str] | None = None
 
     def add(self, name: str, value: str | None) -> None:
         """Redact `value` from now on, as `[redacted: NAME]`; a value of less than 8 characters is not redacted."""
@@ -41,6 +44,7 @@ class Redactor:
             self._names.setdefault(form, name)
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        self._heads = re.compile("|".join({re.escape(form[:SHORTEST]) for form in longest_first}))
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
         """Redact the value of each variable whose name is that of a secret, as WANDB_API_KEY."""
@@ -56,9 +60,26 @@ class Redactor:
         >>> redactor.redact("GET /?t=s3cr3t-value"), redactor.redact("no secret")
         ('GET /?t=[redacted: TOKEN]', 'no secret')
         """
-        if self._pattern is None:
+        if self._pattern is None or self._heads is None:
             return text
-        return self._pattern.sub(lambda found: f"[redacted: {self._names[found[0]]}]", text)
+        whole = self._pattern.sub(lambda found: f"[redacted: {self._names[found[0]]}]", text)
+        parts, at = [], 0
+        for found in self._heads.finditer(whole):
+            if found.start() >= at and (cut := self._cut_value(whole, found.start())):
+                name, end = cut
+                parts += [whole[at : found.start()], f"[redacted: {name}]"]
+                at = end
+        return "".join([*parts, whole[at:]])
+
+    def _cut_value(self, text: str, start: int) -> tuple[str, int] | None:
+        """The name of a secret of whose value the first part stands in a text from `start` to where the text was cut, and its end."""
+        for form, name in self._names.items():
+            pairs = zip(form, text[start : start + len(form)], strict=False)
+            end = start + next((at for at, (one, other) in enumerate(pairs) if one != other), len(form))
+            end = min(end, len(text))
+            if end - start >= SHORTEST and _CUT.match(text, end):
+                return name, end
+        return None
 
 
 def is_secret_name(name: str) -> bool:

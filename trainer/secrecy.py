@@ -71,7 +71,7 @@ def _shape(what: str, signs: str, pattern: bytes, *, must_be_random: bool = Fals
     return _Shape(f"it contains {what}", tuple(signs.encode().split()), re.compile(pattern, flags), must_be_random)
 
 
-_VALUE: Final = rb"""(?P<quote>['"`]?) (?P<value>[a-z0-9/+_.~=-]{16,200}) (?P=quote) (?= [\s'"`,;)\]}\\] | $ )"""
+_VALUE: Final = rb"""(?P<quote>\\?['"`]?) (?P<value>[a-z0-9/+_.~=-]{16,200}) (?P=quote) (?= [\s'"`,;)\]}\\] | $ )"""
 _SHAPES: Final = (
     _shape("a private key", "-----begin", rb"-----BEGIN [A-Z ]{0,24}PRIVATE KEY( BLOCK)?-----(\s|\\[nr])"),
     _shape(
@@ -125,7 +125,7 @@ _SHAPES: Final = (
         "secret password passwd passphrase credential bearer key token",
         rb"""(?: secret | passw(?:or)?d | passphrase | credential | bearer | (?<=[a-z0-9_-])key | token(?![a-z]) )
         [a-z0-9_-]{0,30}
-        (?: ['"`]? \s* \]? \s* (?:=>|:=|=|:) \s* | ['"] \s* , \s* | \s+ (?=['"]) )"""
+        (?: \\?['"`]? \s* \]? \s* (?:=>|:=|=|:) \s* | \\?['"] \s* , \s* | \s+ (?=\\?['"]) )"""
         + _VALUE,
         must_be_random=True,
     ),

@@ -17,7 +17,7 @@ from trainer.actions.fetch_dataset import read_manifest
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.data.content_twins import ContentTwins
-from trainer.data.dataset import Dataset, Draft, parse_dataset
+from trainer.data.dataset import Dataset, Described, Draft, parse_dataset
 from trainer.data.file_names import check_paths
 from trainer.data.listing import Pack, digest_of_raw
 from trainer.data.manifest import parse_manifest
@@ -27,6 +27,7 @@ from trainer.data.reader import Images
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import AlteredError, DatasetError, ObjectMissingError, StoreDeniedError
 from trainer.host.spool import mapped, spool
+from trainer.secrecy import secret_by_content
 from trainer.store.contract import object_key
 from trainer.store.folder import edited
 from trainer.suggest import short
@@ -138,8 +139,10 @@ def publish_dataset(
 ) -> Published:
     """Make the folder's files a version of `draft.name`; `declared` is what git says the dataset is now.
 
-    Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile, `StoreError` and its kinds.
+    Raises `ManifestError` for files that no dataset may have, `DatasetError` for a file edited meanwhile and for a secret in the
+    description, `StoreError` and its kinds.
     """
+    _require_no_secret(draft)
     listed = source.listed()
     check_paths(listed.paths)
     checked = check_dataset(draft, source, listed.paths)
@@ -220,6 +223,7 @@ def publish_declared(
     declared: Dataset, *, source: SourceFolder, store: Store, progress: Progress = SILENT
 ) -> Published:
     """Publish the folder as exactly the version that is declared. Raises `DatasetError` with both digests when it is another one."""
+    _require_no_secret(declared)
     with spool() as lines:
         laying = Laying(lines, most=source.part_bytes)
         _lay(source, source.paths(), laying)
@@ -234,6 +238,16 @@ def publish_declared(
             hint="a version is never replaced: publish under the next one",
         )
     return Published(dataset=declared, is_new=is_new, uploaded=stored.uploaded)
+
+
+def _require_no_secret(described: Described) -> None:
+    """Raise `DatasetError` for a password or a key in what is said of a dataset: everyone who can read the store reads that."""
+    for key in ("source", "licence"):
+        if reason := secret_by_content(getattr(described, key).encode()):
+            said = f"the {key} of dataset {described.name} is published with it, and {reason}"
+            raise DatasetError(
+                said, hint=f"write the {key} without it, in datasets/{described.name}.toml or as --{key}"
+            )
 
 
 def _lay(source: SourceFolder, paths: Sequence[str], laying: Laying, *, twins: ContentTwins | None = None) -> None:

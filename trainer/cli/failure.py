@@ -14,6 +14,7 @@ from trainer.cli.output import escaping
 from trainer.cli.spelling import spelled
 from trainer.disk_faults import disk_fault
 from trainer.errors import RepriseError, UsageError
+from trainer.redaction import REDACTOR
 
 _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000
@@ -29,7 +30,7 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(fault, file=stream)
     known = fault if isinstance(fault, RepriseError) else _of_a_name(fault) or _unexpected(fault)
-    message, hint = readable(spelled(known.message)), readable(spelled(known.hint or ""))
+    message, hint = (readable(REDACTOR.redact(spelled(text))) for text in (known.message, known.hint or ""))
     if as_json:
         document = {
             "error": type(fault).__name__,
