@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.paths import collision, path_fault
+from trainer.paths import collision, path_fault, repository_parts
 
 
-@pytest.mark.parametrize("path", ["a", "a/b.py", "übung/ä b.txt", "..a/b..", "a" * 255])
+@pytest.mark.parametrize("path", ["a", "a/b.py", "übung/ä b.txt", "..a/b..", "a" * 255, "a/" * 511 + "aa"])
 def test_ordinary_paths_are_acceptable(path: str) -> None:
     """Names that every file system holds pass, in any language."""
     assert path_fault(path) is None
@@ -32,6 +32,7 @@ def test_ordinary_paths_are_acceptable(path: str) -> None:
         "\udcff",
         "a" * 256,
         "a/" * 600 + "a",
+        "a/" * 511 + "aaa",
     ],
 )
 def test_paths_that_could_escape_or_confuse_are_refused(path: str) -> None:
@@ -53,3 +54,13 @@ def test_paths_that_cannot_exist_together_are_named() -> None:
     assert collision(["a", "a"]) == "a"
     assert collision(["a", "a/b"]) == "a"
     assert collision(["a/b/c", "a/b"]) == "a/b"
+
+
+@pytest.mark.parametrize(("path", "said"), [("/etc", "an absolute path"), ("/", "an absolute path"), ("", "empty")])
+def test_what_is_wrong_with_a_path_is_said(path: str, said: str) -> None:
+    assert path_fault(path) == said
+
+
+def test_a_bare_repository_that_is_the_whole_source_is_one() -> None:
+    assert repository_parts(["HEAD", "objects/x", "refs/x"]) == {"HEAD"}
+    assert repository_parts(["HEAD", "objects/x"]) == set()

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from trainer.digest import canonical
+from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DocumentError
-from trainer.record import Ingredients, identity_of, read_record
+from trainer.record import File, Ingredients, identity_of, read_record
 from trainer.record_schema import record_schema
-from trainer.seal import identity_as_written, read_claim, read_sealed
+from trainer.seal import Published, Sealed, identity_as_written, read_claim, read_sealed
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]
@@ -65,3 +66,34 @@ def test_a_seal_whose_record_is_another_is_refused(change: dict[str, object]) ->
     seal["record"] |= change
     with pytest.raises(DocumentError):
         read_sealed(canonical(seal), run=RUN, attempt=1, where="seal")
+
+
+@pytest.mark.parametrize("paths", [["a", "a"], ["a", "a/b"], ["a/b/c", "a/b"]])
+def test_a_seal_of_paths_that_cannot_exist_together_is_refused(paths: list[str]) -> None:
+    seal = json.loads((GOLDEN / "sealed-1.json").read_bytes())
+    seal["files"] = [seal["files"][0] | {"path": path} for path in paths]
+    with pytest.raises(DocumentError, match="stands twice, or is a file and a folder"):
+        read_sealed(canonical(seal), run=RUN, attempt=1, where="seal")
+
+
+def test_a_claim_has_at_most_64_kib_and_is_of_an_attempt_from_1_on() -> None:
+    claim = (GOLDEN / "claim-1.json").read_bytes()
+    assert read_claim(claim.ljust(65_536), where="claim")
+    with pytest.raises(DocumentError, match="at most 65,536"):
+        read_claim(claim.ljust(65_537), where="claim")
+    with pytest.raises(DocumentError, match="attempt"):
+        read_claim(canonical(json.loads(claim) | {"attempt": 0}), where="claim")
+
+
+def test_a_seal_has_at_most_100000_files_and_is_as_large_as_they_are() -> None:
+    file = File(path="a", size=3, sha256=digest_of_bytes(b""))
+    assert Sealed(record={}, files=[file] * 100_000).size == 300_000
+    assert Sealed(record={}, files=[], source=file).size == 3
+    with pytest.raises(ValidationError):
+        Sealed(record={}, files=[file] * 100_001)
+
+
+def test_a_note_of_a_publication_leaves_out_what_it_does_not_know() -> None:
+    """As versions wrote it that kept no digest of the record."""
+    note = Published(store="s", sealed=digest_of_bytes(b""))
+    assert set(json.loads(note.to_json())) == {"format", "store", "sealed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -75,4 +76,43 @@ def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: P
     (tmp_path / ARCHIVE).write_bytes(archive(bundle))
     with pytest.raises(SourceError, match="part of a repository"):
         lay_out(verified(tmp_path / ARCHIVE, digest=bundle.digest), tmp_path / "again")
+    with pytest.raises(SourceError, match="no bundle of ours has that"):
+        lay_out(bundle, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_git_lists_the_files_of_a_bundle_laid_out_with_their_modes(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder's own repository, whatever the variables of the environment name."""
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other"))
+    lay_out(frozen[1], tmp_path / "again")
+    assert not (tmp_path / "other").exists()
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    told = subprocess.run(["git", "ls-files", "-s"], cwd=tmp_path / "again", capture_output=True, text=True, check=True)
+    modes = {line.partition("\t")[2]: line[:6] for line in told.stdout.splitlines()}
+    assert (modes["scripts/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
+
+
+def test_a_bundle_laid_out_is_for_every_user_to_read(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+    """The user of a container is another one; whatever the mask of this process."""
+    before = os.umask(0o077)
+    try:
+        lay_out(frozen[1], tmp_path / "again")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "again", *(tmp_path / "again").rglob("*"))}
+    assert (modes["again"], modes["scripts"], modes["runs.py"], modes["venv"]) == (0o755, 0o755, 0o644, 0o744)
+
+
+@pytest.mark.parametrize(("code", "said"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
+def test_without_a_git_that_works_it_is_said(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, said: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if code:
+        (tmp_path / "bin/git").write_text(f"#!/bin/sh\necho no way >&2\nexit {code}\n")
+        (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(SourceError, match=said):
+        lay_out(frozen[1], tmp_path / "again")
