@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions.runs import finished
+from tests.flushed import flushes
 from trainer.actions.register import is_own, own_attempts, register_attempt
 from trainer.actions.run import open_run
-from trainer.errors import MachineError
+from trainer.errors import MachineError, NotWritableError
 from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
@@ -93,3 +94,47 @@ def test_a_register_that_is_a_link_is_not_written(run: OpenRun, tmp_path: Path) 
     with pytest.raises(MachineError, match=mine.name):
         register_attempt(run.folder)
     assert not list((tmp_path / "victim").iterdir())
+
+
+@pytest.mark.parametrize("name", ["claim.json", "record.json"])
+@pytest.mark.parametrize("text", [None, "", "{}"])
+def test_an_attempt_whose_documents_cannot_be_read_is_not(run: OpenRun, name: str, text: str | None) -> None:
+    (run.folder / name).unlink() if text is None else (run.folder / name).write_text(text)
+    assert not owned(run)
+
+
+def test_each_attempt_has_an_entry_of_its_own(run: OpenRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which every user can read, and which is on the disk before it has its name."""
+    other = finished(run.folder.parents[2])
+    found = flushes(monkeypatch, tmp_path)
+    register_attempt(other.folder)
+    mine = run.folder.parents[2] / f".own-{os.getuid()}"
+    entries = {path.name: path.stat() for path in mine.iterdir()}
+    assert set(entries) == {f"{each.record.run}-1.json" for each in (run, other)}
+    assert found == [("file", entries[f"{other.record.run}-1.json"].st_size), ("folder", 0)]
+    assert {each.st_mode & 0o777 for each in entries.values()} == {0o644}
+    assert mine.stat().st_mode & 0o777 == 0o755
+    assert owned(run)
+    assert owned(other)
+
+
+def test_an_entry_that_is_a_pipe_is_not_waited_for(run: OpenRun) -> None:
+    (entry,) = (run.folder.parents[2] / f".own-{os.getuid()}").iterdir()
+    entry.unlink()
+    os.mkfifo(entry)
+    assert not owned(run)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, which can give files away")
+def test_an_entry_counts_by_its_owner_and_its_folders(run: OpenRun) -> None:
+    """Those of root count for every user, those of another user for nobody else."""
+    assert owned(run, {4242})
+    mine = run.folder.parents[2] / ".own-0"
+    (entry,) = mine.iterdir()
+    os.chown(entry, 4242, 4242)
+    assert not owned(run)
+    os.chown(entry, 0, 0)
+    os.chown(mine, 4242, 4242)
+    assert not owned(run)
+    with pytest.raises(NotWritableError, match=r"\.own-0 belongs to user 4242; expected 0"):
+        register_attempt(run.folder)

@@ -1,0 +1,25 @@
+"""What is flushed to the disk, in order: a power cut cannot be tried."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def flushes(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[tuple[str, int]]:
+    """Note from now on what is flushed below a folder: `folder` or `file`, and the bytes that a file has then."""
+    found: list[tuple[str, int]] = []
+    flush = os.fsync
+
+    def noted(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_relative_to(below):
+            found.append(("folder", 0) if path.is_dir() else ("file", path.stat().st_size))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
