@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flushed import flushes
+from trainer import no_follow
 from trainer.beneath import Root, run_root
 from trainer.errors import DiskFullError, DocumentError, NotWritableError, RepriseError, UnsafePathError
 
@@ -162,6 +164,63 @@ def test_a_tree_is_removed_with_read_only_folders_and_without_what_its_links_lea
     assert state(outside) == before
 
 
+def test_a_tree_with_several_folders_in_each_is_removed_and_no_file_stays_open(root: Root) -> None:
+    for path in ("t/a/x/1", "t/a/x/2", "t/a/y", "t/b/x/1", "t/b/y/2", "t/c"):
+        root.below(path, make=True).close()
+    for path in ("t/a/file", "t/a/x/file", "t/a/x/1/file", "t/b/y/2/file", "t/file"):
+        root.create(path).close()
+    before = len(names(Path("/proc/self/fd")))
+    root.remove_tree("t")
+    assert (names(root.path), len(names(Path("/proc/self/fd")))) == (["in"], before)
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes, then its folder; and a folder's names when asked for."""
+    found = flushes(monkeypatch, root.path)
+    root.write_whole("in/file", b"12345")
+    root.flush()
+    assert found == [("file", 5), ("folder", 0), ("folder", 0)]
+
+
+def test_modes_are_as_asked_for_and_as_the_mask_has_them(root: Root) -> None:
+    before = os.umask(0)
+    try:
+        root.create("created").close()
+        root.mkdir("folder")
+        root.write_whole("written", b"", mode=0o640)
+        with root.whole("masked", mode=None):
+            pass
+        root.chmod("in", 0o711)
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE((root.path / path).stat().st_mode) for path in names(root.path)}
+    assert modes == {"created": 0o666, "folder": 0o777, "in": 0o711, "masked": 0o666, "written": 0o640}
+
+
+@needs_root
+def test_a_folder_is_given_away_by_its_own_descriptor(root: Root) -> None:
+    os.chown(root.path, OTHER, OTHER)
+    root.give("in")
+    assert (root.path / "in").stat().st_uid == OTHER
+    with Root.at(root.path) as again, again.below("in", make=True) as inner:
+        inner.create("file").close()
+        inner.give("file")
+    assert (root.path / "in/file").stat().st_uid == OTHER
+
+
+@needs_root
+def test_a_folder_that_is_there_need_not_be_made(root: Root) -> None:
+    """Whoever owns the folder that it is in."""
+    root.mkdir("in/there")
+    os.chown(root.path / "in", OTHER, OTHER)
+    root.below("in/there", make=True).close()
+
+
+def test_what_vanishes_while_it_is_opened_is_said(root: Root) -> None:
+    fault = no_follow._unsafe(root.fileno(), "gone", root.path / "gone", expected="a file")
+    assert fault.message.endswith("/gone was changed while it was opened")
+
+
 def test_a_tree_of_any_depth_is_removed_or_named(root: Root) -> None:
     """Deeper than Python's stack; and deeper than a process may have files open."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -199,8 +258,10 @@ def test_a_file_of_two_names_is_not_written_to_nor_given_away(root: Root) -> Non
     (root.path / "log").hardlink_to(outside / "file")
     before = state(outside)
     for verb in ("append", "write in place", "chmod", "chown"):
+        opened = len(names(Path("/proc/self/fd")))
         with pytest.raises(UnsafePathError, match="log has 2 names"):
             VERBS[verb](root, "log")
+        assert len(names(Path("/proc/self/fd"))) == opened
     assert state(outside) == before
     assert root.read("log") == b"precious"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,23 @@ def test_a_run_that_was_preempted_elsewhere_is_pulled_and_goes_on(checkout: Chec
     assert json.loads(done.stdout)["run"] == run.name
     for name in RESULTS:
         assert (run / "attempts/2" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_t1_a_run_that_is_only_in_the_store_of_dotenv_is_pulled_and_goes_on(checkout: Checkout) -> None:
+    """As `scripts/reprise train --resume` is typed on a host, whose environment names no store."""
+    run = broken_off(checkout, signal.SIGTERM)
+    run.rename(run.with_name(".away"))
+    dotenv = checkout.root / ".env"
+    dotenv.write_text(f"REPRISE_STORE={checkout.store}\n")
+    command = [sys.executable, "-m", "trainer", "train", "--resume", run.name, "--no-publish"]
+    environ = {name: value for name, value in checkout.environ.items() if name != "REPRISE_STORE"}
+    try:
+        done = subprocess.run(command, cwd=checkout.root, env=environ, capture_output=True, text=True, check=False)
+    finally:
+        dotenv.unlink()
+        shutil.rmtree(run.with_name(".away"))
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stderr
 
 
 @pytest.mark.parametrize(
