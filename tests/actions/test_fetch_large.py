@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions import fakes
-from tests.actions.conftest import Published, contents, fill, leftovers, objects
+from tests.actions.conftest import Published, contents, damage, fill, leftovers, objects
 from trainer.actions import parallel
 from trainer.actions.fetch_dataset import fetch_dataset
 from trainer.actions.publish_dataset import publish_dataset
@@ -135,3 +135,21 @@ def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large:
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
     assert contents(folder)["big"] == BODY
     assert [length for _, _, length in store.reads if length and length > 1] == [len(BODY) - 2 * PACK_BYTES]
+
+
+def test_k06_a_damaged_part_in_the_cache_is_found_when_it_is_used_and_fetched_again(large: Published) -> None:
+    """The second of three; the others are used as they are."""
+    cached = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    damage(max(objects(large.cache), key=lambda path: path.stat().st_size), at=PACK_BYTES + 7)
+    cached.require("big", 0, PACK_BYTES)
+    cached.require("big", 2 * PACK_BYTES)
+    assert not large.cache.is_suspect(large.dataset)
+    for start, stop in ((PACK_BYTES - 1, PACK_BYTES + 1), (PACK_BYTES, PACK_BYTES + 1), (0, None)):
+        with pytest.raises(AlteredError, match=r"large@1 is damaged in the cache: big"):
+            cached.require("big", start, stop)
+    with pytest.raises(AlteredError):
+        cached.read("big")
+    assert large.cache.is_suspect(large.dataset)
+    again = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    assert bytes(again.read("big")) == BODY
+    assert bytes(again.read("small")) == b"1"

@@ -1,0 +1,162 @@
+"""The question at a terminal, checkpoints and sweeps that were made elsewhere, and what code is told to reach."""
+
+from __future__ import annotations
+
+import io
+import sys
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import finished
+from tests.records import record as a_record
+from trainer.actions.register import register_attempt
+from trainer.cli.trust import (
+    ISOLATION,
+    Word,
+    grants,
+    is_own_sweep,
+    isolation,
+    on_host,
+    own_attempts_of,
+    register_sweep,
+    require_checkpoint_trust,
+    require_own_sweep,
+    require_trust,
+    trust_options,
+)
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError, ForeignCodeError, SourceError
+from trainer.host.source import ARCHIVE
+from trainer.record import Source
+from trainer.sweep import Asked, Point, Sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.actions.run import OpenRun
+
+WORD = Word(command="reprise reproduce RUN")
+TRUSTED = Word(trusted=True, command="reprise reproduce RUN")
+
+
+class Terminal(io.StringIO):
+    """A stream that a person sits at."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenRun:
+    """A run on this machine that nobody entered in the register."""
+    monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
+    return finished(tmp_path / "runs")
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
+    """Sit at a terminal and type this; what is shown there."""
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdin", Terminal(text))
+    monkeypatch.setattr(sys, "stderr", shown)
+    return shown
+
+
+@pytest.mark.parametrize("text", ["y\n", "yes\n", " Y \n", "YES\n"])
+def test_a_yes_at_a_terminal_runs_it(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    shown = answered(monkeypatch, text)
+    assert not require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
+    assert shown.getvalue().endswith(f"Run it ({ISOLATION})? [y/N] ")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "n\n", "no\n", "yep\n", "ye\n"])
+def test_everything_else_does_not(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    answered(monkeypatch, text)
+    with pytest.raises(ForeignCodeError, match="made elsewhere; it was not run") as caught:
+        require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
+    archive = run.folder.parents[1] / ARCHIVE
+    assert caught.value.hint == f"read it (tar -xzf {archive} -C DIR), then: reprise reproduce RUN --trust"
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_half_a_terminal_is_none(run: OpenRun, monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    """As `yes | reprise ...`, and `reprise ... 2> file`."""
+    answered(monkeypatch, "y\n")
+    monkeypatch.setattr(sys, stream, io.StringIO("y\n"))
+    with pytest.raises(ForeignCodeError, match="it is not trusted"):
+        require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
+
+
+def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, folder = answered(monkeypatch, ""), run.folder.parents[1]
+    assert not require_trust(run.record, folder, TRUSTED, is_isolated=True)
+    assert "[y/N]" not in shown.getvalue()
+    with pytest.raises(ForeignCodeError, match="it was not run"):
+        require_trust(run.record, folder, Word(granted=grants("machine"), command="x"), is_isolated=False)
+    assert "Run it (all that this user can reach" in shown.getvalue()
+
+
+def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> None:
+    folder = run.folder.parents[1]
+    other = run.record.ingredients.model_copy(update={"source": digest_of_bytes(b"other")})
+    with pytest.raises(AlteredError, match="the record names"):
+        require_trust(run.record.model_copy(update={"ingredients": other}), folder, TRUSTED, is_isolated=True)
+    (folder / ARCHIVE).unlink()
+    with pytest.raises(SourceError, match="is gone"):
+        require_trust(run.record, folder, TRUSTED, is_isolated=True)
+
+
+def test_checkpoints_from_elsewhere_need_trust_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ForeignCodeError, match="it is not trusted"):
+        require_checkpoint_trust(a_record(), WORD)
+    require_checkpoint_trust(a_record(), TRUSTED)
+    assert capsys.readouterr().err.count("numbers that this machine did not make") == 2
+
+
+def test_what_code_reaches_is_said() -> None:
+    assert isolation(frozenset()) == ISOLATION == "no network, no keys, nothing writable but its own run folder"
+    assert isolation(grants("store,network")) == (
+        f"{ISOLATION}; granted: the network, the store, with its keys, and the network"
+    )
+    assert on_host("reprise why A B") == "scripts/reprise why A B"
+    assert grants(None) == grants(" , ") == frozenset()
+
+
+@pytest.mark.parametrize(("typed", "trusted"), [([], False), (["--trust"], True), (["--yes"], True)])
+def test_the_options_say_it_before(typed: list[str], *, trusted: bool) -> None:
+    parser = ArgumentParser()
+    trust_options(parser)
+    told = parser.parse_args([*typed, "--grant", "store"])
+    assert (told.trust, told.grant) == (trusted, "store")
+
+
+def test_attempts_of_the_register_are_listed(run: OpenRun) -> None:
+    assert own_attempts_of(run.folder.parents[1]) == []
+    register_attempt(run.folder)
+    assert own_attempts_of(run.folder.parents[1]) == [1]
+
+
+def test_a_sweep_is_the_users_own_as_it_was_entered(run: OpenRun) -> None:
+    """Another source or another document is another sweep; and its source is looked at."""
+    sweep = Sweep(
+        id=run.record.run,
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", points=[{"seed": "0"}]),
+        source=run.record.ingredients.source,
+        captured=Source(how="mounted"),
+        points=[Point(settings={"seed": "0"})],
+    )
+    folder = run.folder.parents[1]
+    with pytest.raises(ForeignCodeError, match="was made elsewhere") as caught:
+        require_own_sweep(sweep, folder)
+    assert "--again" in str(caught.value.hint)
+    register_sweep(sweep)
+    require_own_sweep(sweep, folder)
+    for change in ({"source": digest_of_bytes(b"x")}, {"asked": Asked(experiment="evil", points=[{"seed": "0"}])}):
+        assert not is_own_sweep(sweep.model_copy(update=change))
+    (folder / ARCHIVE).write_bytes(b"other")
+    with pytest.raises(SourceError):
+        require_own_sweep(sweep, folder)
