@@ -10,14 +10,15 @@ import pytest
 
 from tests.actions.runs import finished
 from tests.actions.test_pull_run import altered, contents, packed, run
+from tests.records import ingredients
 from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import pull_run
+from trainer.actions.pull_run import EDITED, pull_run
 from trainer.actions.run import open_run
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
 from trainer.host.source import ARCHIVE, COPY, archive, capture
-from trainer.record import Outcome, Status
-from trainer.seal import sealed_key
+from trainer.record import Outcome, Status, identity_of
+from trainer.seal import Sealed, claim_key, sealed_key
 from trainer.store.contract import object_key
 from trainer.store.memory import MemoryStore
 
@@ -122,6 +123,29 @@ def test_a_pull_tells_how_much_there_is(run: OpenRun, tmp_path: Path) -> None:
     pull_run(run.record.run, store, runs=tmp_path / "there", progress=told)
     size = sum(file.size for file in run.record.outcome.files)
     assert (told.total, told.seen, told.ended) == (size, size, 1)
+
+
+def test_an_attempt_of_other_ingredients_does_not_join_a_run_that_is_here_alone(run: OpenRun) -> None:
+    """The store never had the first attempt; a stranger seals a second one of that name."""
+    store, home, before = MemoryStore(), run.folder.parents[1], contents(run.folder.parents[1])
+    other = ingredients(experiment="other")
+    second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
+    store.create(claim_key(home.name, 1), b"{}")
+    store.create(sealed_key(home.name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
+    with pytest.raises(AlteredError, match="2 identities"):
+        pull_run(home.name, store, runs=home.parent)
+    assert contents(home) == before
+
+
+def test_a_record_that_is_restored_is_told(run: OpenRun) -> None:
+    """And one that is as it was published is left alone."""
+    store, told, path = MemoryStore(), Telling(), run.folder / "record.json"
+    publish_run(run.folder.parents[1], store)
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
+    assert (told.lines, (run.folder / EDITED).exists()) == ([], False)
+    path.write_bytes(path.read_bytes().replace(b'"steps":10', b'"steps":11'))
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
+    assert told.lines == [f"restored: {path}; the edited record is kept as {EDITED}"]
 
 
 class Overtaken(MemoryStore):
