@@ -1,0 +1,77 @@
+"""K01: documents of formats that runs and stores keep, as the first version wrote them: read for ever, written again byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.publish_dataset import version_document
+from trainer.actions.register import Entry
+from trainer.data.dataset import parse_dataset
+from trainer.data.manifest import parse_manifest
+from trainer.digest import digest_of_bytes
+from trainer.document import parse_json
+from trainer.errors import DocumentError, ManifestError
+from trainer.seal import Published
+from trainer.sweep import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(__file__).parent / "golden"
+READ: dict[str, Callable[[bytes], bytes]] = {
+    "published-1.json": lambda text: parse_json(text, Published, where="golden").to_json(),
+    "own-1.json": lambda text: parse_json(text, Entry, where="golden").model_dump_json().encode() + b"\n",
+    "dataset-1.json": lambda text: version_document(parse_dataset(text, where="golden")),
+    "manifest-1.jsonl": lambda text: bytes(parse_manifest(text).raw),
+    "sweep-1.json": lambda text: parse_json(text, Sweep, where="golden").to_json(),
+}
+"""How each is read and written again; those of record, seal, claim and retest are in tests of their own."""
+
+
+@pytest.mark.parametrize("name", READ)
+def test_k01_it_is_read_and_written_again_byte_for_byte(name: str) -> None:
+    text = (GOLDEN / name).read_bytes()
+    assert READ[name](text) == text
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("harm", [b"", b"{", b"[]", b"null", b"\xff", b'{"format":"reprise.other/1"}'])
+def test_k01_in_its_place_nothing_else_is_read(name: str, harm: bytes) -> None:
+    with pytest.raises((DocumentError, ManifestError)):
+        READ[name](harm)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_k01_half_of_it_is_not_read(name: str) -> None:
+    """Half of a document is none."""
+    text = (GOLDEN / name).read_bytes()
+    for cut in (len(text) // 3, len(text) // 2, len(text) - 3):
+        with pytest.raises((DocumentError, ManifestError)):
+            READ[name](text[:cut])
+
+
+def test_k01_the_version_names_its_manifest() -> None:
+    version = json.loads((GOLDEN / "dataset-1.json").read_bytes())
+    assert version["manifest"] == digest_of_bytes((GOLDEN / "manifest-1.jsonl").read_bytes())
+    assert parse_dataset((GOLDEN / "dataset-1.json").read_bytes(), where="golden").content == version["content"]
+
+
+@pytest.mark.torch
+def test_k01_a_checkpoint_of_the_first_version_is_read(tmp_path: Path) -> None:
+    import torch
+
+    from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
+
+    found = read_checkpoint(GOLDEN / "checkpoint-1.safetensors")
+    whole = torch.arange(12.0).reshape(3, 4)
+    assert torch.equal(found["state_dict"]["w"], whole)
+    assert torch.equal(found["state_dict"]["v"], whole.t())
+    assert found["optimizer_states"][0]["big"] == 2**70
+    assert found["loops"] == {"a": [1, None, True, "x", b"y", {1: "one"}], "set": {1, 2}}
+    with (tmp_path / "again").open("wb") as file:
+        write_checkpoint(file, found)
+    assert (tmp_path / "again").read_bytes() == (GOLDEN / "checkpoint-1.safetensors").read_bytes()
