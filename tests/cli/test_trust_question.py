@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.actions.runs import finished
+from tests.cli.test_trust import bundle
 from tests.records import record as a_record
 from trainer.actions.register import register_attempt
+from trainer.cli import trust
 from trainer.cli.trust import (
     ISOLATION,
     Word,
@@ -21,6 +23,7 @@ from trainer.cli.trust import (
     isolation,
     on_host,
     own_attempts_of,
+    page,
     register_sweep,
     require_checkpoint_trust,
     require_own_sweep,
@@ -68,7 +71,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
 @pytest.mark.parametrize("text", ["y\n", "yes\n", " Y \n", "YES\n"])
 def test_a_yes_at_a_terminal_runs_it(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     shown = answered(monkeypatch, text)
-    assert not require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
+    assert require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True) is False
     assert shown.getvalue().endswith(f"Run it ({ISOLATION})? [y/N] ")
 
 
@@ -107,6 +110,25 @@ def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> 
     (folder / ARCHIVE).unlink()
     with pytest.raises(SourceError, match="is gone"):
         require_trust(run.record, folder, TRUSTED, is_isolated=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "more"), [(397, None), (398, "... and 1 more line"), (500, "... and 103 more lines")]
+)
+def test_of_a_difference_400_lines_are_shown(lines: int, more: str | None) -> None:
+    shown = list(page(a_record(), bundle(new=b"x\n" * lines), here={}))
+    assert sum(line == "+x" for line in shown) == min(lines, 397)
+    assert (shown[-1] if "more line" in shown[-1] else None) == more
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is no text, one that is a folder here, and a checkout that cannot be captured, of which nothing is known."""
+    monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
+    (tmp_path / "there.py").mkdir()
+    shown = list(page(a_record(), bundle(bits=b"\xff\x00", there=b"x = 1\n"), here={"there.py": digest_of_bytes(b"")}))
+    assert shown[-2:] == ["  bits.py  2 bytes", "  there.py  6 bytes"]
+    monkeypatch.setattr(trust, "CHECKOUT", tmp_path / "gone")
+    assert trust.checkout_files() == {}
 
 
 def test_checkpoints_from_elsewhere_need_trust_too(capsys: pytest.CaptureFixture[str]) -> None:
