@@ -60,8 +60,7 @@ def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
     """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
     folder = runs / FOLDER / sweep.id
     with disk_faults(folder), Root.at(runs) as root:
-        for below in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
-            make_below(root, below)
+        make_below(root, f"{FOLDER}/{sweep.id}/{LOGS}")
     write_whole(folder / ARCHIVE, archive(bundle))
     unpack(bundle, folder / COPY)
     with disk_faults(folder):

@@ -39,11 +39,17 @@ def write_below(root: Root, path: str, data: bytes) -> None:
 
 
 def make_below(root: Root, path: str) -> None:
-    """Make a folder below a root if it is not there, for whoever owns the folder around it. Raises `UnsafePathError`, `OSError`."""
-    is_there = root.stat(path) is not None
+    """Make a folder below a root, and those above it, if they are not there, each for whoever owns the folder around it.
+
+    Raises `UnsafePathError`, `OSError`.
+    """
+    if root.stat(path) is not None:
+        root.below(path).close()
+        return
+    if above := path.rpartition("/")[0]:
+        make_below(root, above)
     root.below(path, make=True).close()
-    if not is_there:
-        root.give(path)
+    root.give(path)
 
 
 def sync_folder(folder: Path) -> None:
