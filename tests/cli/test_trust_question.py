@@ -121,6 +121,26 @@ def test_of_a_difference_400_lines_are_shown(lines: int, more: str | None) -> No
     assert (shown[-1] if "more line" in shown[-1] else None) == more
 
 
+def test_the_page_says_whose_code_it_is() -> None:
+    """Where it was made, how much it is, in which image; and if it is the checkout's own."""
+    record, source = a_record(), bundle(one=b"x" * 1_250_000)
+    around = record.circumstances
+    named = around.image.model_copy(update={"reference": "registry.example/cpu\x1b[2J"})
+    record = record.model_copy(update={"circumstances": around.model_copy(update={"image": named})})
+    head = [
+        f"run {record.run} was made elsewhere, on {around.host.name}",
+        f"its source: 1 file, 1.2 MB, commit {around.source.commit}",
+        "its image: registry.example/cpu\\u001b[2J",
+    ]
+    assert list(page(record, source, here={"one.py": source.files[0].sha256})) == [
+        *head,
+        "every file is the one of this checkout",
+    ]
+    nameless = around.model_copy(update={"image": named.model_copy(update={"reference": None})})
+    told = list(page(record.model_copy(update={"circumstances": nameless}), source, here={}))
+    assert told[:4] == [*head[:2], "not as in this checkout: 1 file", "  one.py  1,250,000 bytes"]
+
+
 def test_what_cannot_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is no text, one that is a folder here, and a checkout that cannot be captured, of which nothing is known."""
     monkeypatch.setattr(trust, "CHECKOUT", tmp_path)
