@@ -333,7 +333,7 @@ def test_a_full_disk_has_its_name(root: Root, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_that_is_larger_than_it_may_be_is_not_read(root: Root) -> None:
     root.write_whole("file", b"12345")
     assert root.read("file", most=5) == b"12345"
-    with pytest.raises(DocumentError, match="file has more than 4 bytes"):
+    with pytest.raises(DocumentError, match="file has 5 bytes; expected at most 4"):
         root.read("file", most=4)
 
 

@@ -15,12 +15,14 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
+from io import FileIO
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from trainer import no_follow
 from trainer.disk_faults import disk_fault, shown
-from trainer.errors import DocumentError, UnsafePathError
+from trainer.errors import UnsafePathError
 from trainer.paths import path_fault
+from trainer.plain_text import LARGEST, read_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +87,11 @@ class Root:
         found = self.stat(path)
         return found is not None and stat.S_ISDIR(found.st_mode)
 
+    def has_file(self, path: str) -> bool:
+        """Whether a regular file has this name; a link to one is none."""
+        found = self.stat(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
     def names(self) -> list[str]:
         """The names in this folder, sorted; without those that no path of Reprise has, as one with a line break."""
         with _about(self.path):
@@ -103,17 +110,16 @@ class Root:
         """Open a regular file for reading. It never waits for who writes into a pipe."""
         return os.fdopen(self.handle(path, os.O_RDONLY), "rb")
 
-    def read(self, path: str, *, most: int | None = None) -> bytes:
+    def read(self, path: str, *, most: int = LARGEST) -> bytes:
         """The bytes of a regular file. Raises `DocumentError` if they are more than `most`."""
-        with self.open(path) as file:
-            data = file.read() if most is None else file.read(most + 1)
-        if most is not None and len(data) > most:
-            said = f"{self.path / path} has more than {most} bytes, which no such file has"
-            raise DocumentError(said, hint="it is damaged: fetch it again")
-        return data
+        with FileIO(self.handle(path, os.O_RDONLY)) as file:
+            return read_open(file, self.path / path, most=most)
 
-    def create(self, path: str, *, mode: int = 0o666) -> BinaryIO:
-        """A new file; `FileExistsError` if anything has that name."""
+    def create(self, path: str, *, mode: int = 0o666, make: bool = False) -> BinaryIO:
+        """A new file; `make` the folders above it. `FileExistsError` if anything has that name."""
+        above = path.rpartition("/")[0]
+        if make and above:
+            self.below(above, make=True).close()
         return os.fdopen(self.handle(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode), "w+b")
 
     def append(self, path: str) -> BinaryIO:
@@ -127,7 +133,7 @@ class Root:
             found = no_follow.open_file(folder, name, flags, self.path / path, mode=mode)
             if writes and not flags & os.O_EXCL:
                 try:
-                    no_follow.require_one_name(found, self.path / path)
+                    no_follow.require_names(found, self.path / path)
                     self._require_owner(found, self.path / path)
                 except BaseException:
                     os.close(found)
@@ -210,9 +216,9 @@ class Root:
         with self._either(path) as handle:
             os.fchmod(handle, mode)
 
-    def chown(self, path: str, uid: int, gid: int) -> None:
-        """Give a file or a folder away, by its descriptor."""
-        with self._either(path) as handle:
+    def chown(self, path: str, uid: int, gid: int, *, names: int = 1) -> None:
+        """Give a folder, or a file of at most so many names, away, by its descriptor."""
+        with self._either(path, names=names) as handle:
             os.fchown(handle, uid, gid)
 
     def give(self, path: str) -> None:
@@ -262,9 +268,9 @@ class Root:
         return folder
 
     @contextmanager
-    def _either(self, path: str) -> Iterator[int]:
+    def _either(self, path: str, *, names: int = 1) -> Iterator[int]:
         with self.parent_of(path) as (folder, name):
-            handle = no_follow.open_either(folder, name, self.path / path)
+            handle = no_follow.open_either(folder, name, self.path / path, names=names)
             try:
                 yield handle
             finally:

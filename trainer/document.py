@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from trainer.digest import LARGEST_EXACT
 from trainer.errors import DocumentError
-from trainer.plain_text import LARGEST, read_text
+from trainer.plain_text import LARGEST, read_text, reading
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
+
+    from trainer.beneath import Root
 
 MOST_ITEMS: Final = 1_000_000
 """Values and keys of a document: a seal that lists 100,000 files has 800,000."""
@@ -120,6 +122,13 @@ def _longest_number(text: str) -> tuple[int, str]:
 def read_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
     """Read a file of at most `most` bytes as `model`. Raises `DocumentError`, as `read_toml` does."""
     return parse_json(read_text(path, most=most), model, where=str(path), most=most)
+
+
+def read_json_below(root: Root, path: str, model: type[M], *, most: int = LARGEST) -> M:
+    """Read a file below a run or a cache as `model`. Raises `DocumentError`, as `read_json` does, and `UnsafePathError`."""
+    where = root.path / path
+    with reading(where):
+        return parse_json(root.read(path, most=most), model, where=str(where), most=most)
 
 
 def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> M:

@@ -58,23 +58,23 @@ def open_file(folder: int, name: str, flags: int, path: Path, *, mode: int = 0o6
     return handle
 
 
-def open_either(folder: int, name: str, path: Path) -> int:
-    """The descriptor of a folder or of a file of one name, to change its mode or owner. Raises `UnsafePathError` for anything else."""
+def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
+    """The descriptor of a folder, or of a file of few names, to change its mode or owner. Raises `UnsafePathError` for anything else."""
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         return enter(folder, name, path)
     handle = open_file(folder, name, os.O_RDONLY, path)
     try:
-        require_one_name(handle, path)
+        require_names(handle, path, most=names)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def require_one_name(handle: int, path: Path) -> None:
-    """Raise `UnsafePathError` if a file has a second name: it is a file of another place too."""
-    if (names := os.fstat(handle).st_nlink) > 1:
+def require_names(handle: int, path: Path, *, most: int = 1) -> None:
+    """Raise `UnsafePathError` if a file has more names: it is a file of another place too."""
+    if (names := os.fstat(handle).st_nlink) > most:
         said = f"{shown(path)} has {names} names (hard links); expected a file of its own"
         raise UnsafePathError(said, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
 

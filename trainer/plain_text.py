@@ -10,12 +10,14 @@ import codecs
 import os
 import stat
 import tokenize
+from contextlib import contextmanager
 from io import FileIO
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import DocumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LARGEST: Final = 32 << 20
@@ -38,9 +40,15 @@ def read_text(path: Path, *, most: int = LARGEST) -> str:
 
 def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
     """Read a file of at most `most` bytes, without waiting for a pipe or a device. Raises `DocumentError` if it cannot be read."""
+    with reading(path), FileIO(path, opener=_open_at_once) as file:
+        return read_open(file, path, most=most)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise `DocumentError` for what the system says of a file that is to be read."""
     try:
-        with FileIO(path, opener=_open_at_once) as file:
-            return _whole(file, path, most)
+        yield
     except FileNotFoundError as fault:
         raise DocumentError(f"{path} does not exist", hint="check the name") from fault
     except IsADirectoryError as fault:
@@ -57,7 +65,8 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _whole(file: FileIO, path: Path, most: int) -> bytes:
+def read_open(file: FileIO, path: Path, *, most: int) -> bytes:
+    """The bytes of an open file, which `path` names in messages. Raises `DocumentError` if they are more than `most`."""
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         said = f"{path} is a named pipe or a device; expected a file: it is read more than once"

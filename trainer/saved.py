@@ -6,15 +6,16 @@ only looks for one needs no torch.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.digest import Digest
 from trainer.document import Count, Document
 from trainer.paths import path_fault
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from trainer.beneath import Root
 
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
@@ -27,15 +28,23 @@ PICKLE: Final = b"PK"
 """How a checkpoint of a version before 1.0 begins: torch.save writes a ZIP archive with a pickle in it."""
 
 
-def is_pickle(path: Path) -> bool:
+def is_pickle(file: BinaryIO) -> bool:
     """Tell whether a checkpoint is of a version before 1.0."""
-    with path.open("rb") as file:
-        return file.read(len(PICKLE)) == PICKLE
+    file.seek(0)
+    begin = file.read(len(PICKLE))
+    file.seek(0)
+    return begin == PICKLE
 
 
-def has_pickle(folder: Path) -> bool:
-    """Whether one of the checkpoints in a folder is of a version before 1.0."""
-    return any(is_pickle(path) for path in folder.glob("*") if path.is_file())
+def has_pickle(attempt: Root) -> bool:
+    """Whether one of the checkpoints of an attempt is of a version before 1.0."""
+    with suppress(FileNotFoundError), attempt.below(FOLDER) as folder:
+        for name in folder.names():
+            if folder.has_file(name):
+                with folder.open(name) as file:
+                    if is_pickle(file):
+                        return True
+    return False
 
 
 class Stage(StrEnum):

@@ -38,8 +38,8 @@ def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
     a = made(runs)
     assert a.folder is not None
     assert a.attempt is not None
-    (runs.parent / "link").symlink_to(a.folder)
-    for again in (a, side(runs.parent / "link"), side(a.attempt)):
+    (runs.parent / "link").symlink_to(runs)
+    for again in (a, side(runs.parent / "link" / a.folder.name), side(a.attempt)):
         found = compared(a, again, runs)
         assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
 

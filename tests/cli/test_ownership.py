@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.cli.ownership import hand_over
+from trainer.errors import UnsafePathError
 from trainer.host.dotenv import write_block
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def folder(place: Path) -> Path:
 
 
 def uids(place: Path) -> set[int]:
-    """Whose a folder is, and all in it."""
-    return {path.lstat().st_uid for path in (place, *place.rglob("*"))}
+    """Whose a folder is, and all files and folders in it."""
+    return {path.lstat().st_uid for path in (place, *place.rglob("*")) if not path.is_symlink()}
 
 
 @needs_root
@@ -36,6 +37,20 @@ def test_what_root_made_is_given_to_the_containers_user(tmp_path: Path) -> None:
     write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
     hand_over(run := folder(tmp_path), checkout=tmp_path)
     assert uids(run) == {4711}
+    assert (tmp_path / "else").stat().st_uid == 0
+
+
+@needs_root
+def test_a_checkpoint_that_two_attempts_share_is_given_away_and_a_file_of_another_place_is_not(tmp_path: Path) -> None:
+    """A resumed attempt has its checkpoint as a second name of the earlier one's."""
+    write_block(tmp_path / ".env", {"REPRISE_UID": "4711", "REPRISE_GID": "4711"})
+    run = folder(tmp_path)
+    (run / "attempts" / "shared").hardlink_to(run / "attempts" / "record.json")
+    hand_over(run, checkout=tmp_path)
+    assert uids(run) == {4711}
+    (run / "planted").hardlink_to(tmp_path / "else")
+    with pytest.raises(UnsafePathError, match="planted has 2 names"):
+        hand_over(run, checkout=tmp_path)
     assert (tmp_path / "else").stat().st_uid == 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.beneath import Root
 from trainer.digest import digest_of_bytes
 from trainer.errors import MachineError, SourceError
 from trainer.host.archive import SourceBundle, SourceFile, archive, bundle_digest, thaw, unpack
@@ -83,11 +84,12 @@ def test_a_bundle_is_unpacked_where_nothing_is(tmp_path: Path) -> None:
     """With its own modes; what is there stays."""
     before = os.umask(0)
     try:
-        unpack(bundle(x=b"1", a__b__c=b"2", a__b__d=b"3"), tmp_path / "new")
+        with Root.at(tmp_path) as root:
+            unpack(bundle(x=b"1", a__b__c=b"2", a__b__d=b"3"), root, "new")
     finally:
         os.umask(before)
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert found == {"x": 0o755, "c": 0o644, "d": 0o644}
-    with pytest.raises(MachineError, match="File exists"):
-        unpack(bundle(y=b"1"), tmp_path / "new")
+    with pytest.raises(MachineError, match="File exists"), Root.at(tmp_path) as root:
+        unpack(bundle(y=b"1"), root, "new")
     assert not (tmp_path / "new/y").exists()

@@ -1,132 +1,190 @@
-"""A container that may write to `runs/` puts links and pipes into it; no verb of the host follows one, or waits (G02d)."""
+"""Code in a container can write to `runs/`: what it plants there is not followed, by root's commands neither."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import suppress
-from dataclasses import replace
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, finished
-from tests.actions.test_sweep import started
+from tests.actions.runs import finished
+from tests.records import circumstances
 from tests.sameness.test_retest import a_retest
-from trainer.actions.keep_retest import keep_retest
-from trainer.actions.list_runs import local_run
+from tests.security.outside import state
+from trainer.actions.keep_retest import keep_retest, retests_here
+from trainer.actions.list_runs import list_runs
 from trainer.actions.publish_run import publish_run
 from trainer.actions.pull_run import pull_run
-from trainer.actions.resume import set_aside_what_was_seen
-from trainer.actions.run import OpenRun, close_dead, is_alive, open_run
-from trainer.actions.sweep import held, log_of, save
+from trainer.actions.resume import require_resumable, require_source, set_aside_what_was_seen
+from trainer.actions.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
+from trainer.actions.sweep import held, load, log_of, sweep_ids
+from trainer.actions.verify_run import require_whole
+from trainer.cli.ownership import hand_over
 from trainer.errors import RepriseError, UnsafePathError
-from trainer.host.image_claim import SEEN
+from trainer.host.dotenv import write_block
+from trainer.host.image_claim import Seen, claim, write_seen
+from trainer.record import Outcome, Status
 from trainer.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    Verb = Callable[[OpenRun, MemoryStore], object]
-FOLDERS = ("attempts", "attempts/1", "attempts/1/checkpoints", "attempts/2", "retests")
-FILES = (
-    *("attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json", "attempts/1/metrics.jsonl"),
-    *("attempts/1/checkpoints/last.ckpt", "attempts/1/.reserve", "source.tar.gz", SEEN),
-)
-VERBS: dict[str, Verb] = {
-    "keep a retest": lambda run, _: keep_retest(run.folder.parents[1], a_retest(), evidence=b"x"),
-    "publish": lambda run, store: publish_run(run.folder.parents[1], store),
-    "pull": lambda run, store: pull_run(run.record.run, store, runs=run.folder.parents[2]),
-    "open": lambda run, _: open_run(
-        run.folder.parents[1], ingredients=run.record.ingredients, circumstances=run.record.circumstances
+OTHER = 1000
+
+
+class Scene:
+    """A run that was trained and published, its folder, and where else it is."""
+
+    def __init__(self, runs: Path) -> None:
+        """Train and publish."""
+        self.run = finished(runs)
+        self.runs, self.folder, self.attempt = runs, self.run.folder.parents[1], self.run.folder
+        self.store = MemoryStore()
+        publish_run(self.folder, self.store)
+        write_seen(self.folder, Seen(container="c", reference="r"))
+        write_block(runs.parent / ".env", {"REPRISE_UID": str(OTHER), "REPRISE_GID": str(OTHER)})
+        self.record = self.run.record
+
+    def update(self) -> None:
+        """Write the record as a run that goes on does."""
+        OpenRun(folder=self.attempt, record=self.record).update(outcome=Outcome(status=Status.RUNNING))
+
+    def close(self) -> None:
+        """Close the record."""
+        OpenRun(folder=self.attempt, record=self.record).close(Outcome(status=Status.COMPLETED))
+
+
+VERBS: dict[str, Callable[[Scene], object]] = {
+    "attempts": lambda scene: attempts(scene.folder),
+    "record_of": lambda scene: record_of(scene.folder),
+    "files_of": lambda scene: files_of(scene.attempt),
+    "is_alive": lambda scene: is_alive(scene.attempt),
+    "close_dead": lambda scene: close_dead(scene.attempt, here="h"),
+    "update": Scene.update,
+    "close": Scene.close,
+    "open_run": lambda scene: open_run(
+        scene.folder, ingredients=scene.record.ingredients, circumstances=circumstances()
     ),
-    "close": lambda run, _: close_dead(run.folder, here=run.record.circumstances.host.name),
-    "list": lambda run, _: local_run(run.folder.parents[2], run.record.run),
-    "set aside": lambda run, _: set_aside_what_was_seen(run.folder.parents[1]),
+    "list_runs": lambda scene: list_runs(scene.runs),
+    "publish_run": lambda scene: publish_run(scene.folder, MemoryStore()),
+    "pull_run": lambda scene: pull_run(scene.record.run, scene.store, runs=scene.runs),
+    "require_whole": lambda scene: require_whole(scene.attempt, scene.record),
+    "require_resumable": lambda scene: require_resumable(scene.folder, here="h"),
+    "require_source": lambda scene: require_source(scene.folder, scene.record.ingredients.source),
+    "require_source anew": lambda scene: require_source(scene.folder, scene.record.ingredients.source, anew=True),
+    "set_aside_what_was_seen": lambda scene: set_aside_what_was_seen(scene.folder),
+    "write_seen": lambda scene: write_seen(scene.folder, Seen(container="c", reference="r")),
+    "claim": lambda scene: claim({}, run=scene.folder),
+    "keep_retest": lambda scene: keep_retest(scene.folder, a_retest(), evidence=b"e"),
+    "retests_here": lambda scene: retests_here(scene.folder),
+    "hand_over": lambda scene: hand_over(scene.folder, checkout=scene.runs.parent),
+    "withdraw": lambda scene: OpenRun(folder=scene.attempt, record=scene.record).withdraw(),
+    "abandon": lambda scene: abandon(scene.folder),
 }
+"""What commands do with a run; what removes it comes last."""
+PLANTED = {
+    "a link": ("", "attempts", "attempts/1", "attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json",
+        "attempts/1/checkpoints", "attempts/1/metrics.jsonl", "attempts/1/.reserve", "attempts/2", "source", "source.tar.gz", "retests",
+        "image-seen.json"),
+    "a pipe": ("attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json", "attempts/1/metrics.jsonl", "source.tar.gz",
+        "retests", "image-seen.json"),
+}  # fmt: skip
 
 
-def plant(path: Path, target: Path | None) -> None:
-    """Put a link, or a pipe, in the place of what is there, which stays under another name."""
-    if os.path.lexists(path):
-        path.rename(path.with_name(f"{path.name}.moved"))
-    if target is None:
-        os.mkfifo(path)
-    else:
-        path.symlink_to(target)
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A machine with one run."""
+    return Scene(tmp_path / "runs")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
-    """A run that is over, one whose process was killed, and a store that has the first."""
-    over, killed, store = (
-        finished(tmp_path_factory.mktemp("over") / "runs"),
-        begun(tmp_path_factory.mktemp("killed") / "runs"),
-        MemoryStore(),
-    )
-    killed.let_go()
-    (killed.folder / "checkpoints").mkdir()
-    publish_run(over.folder.parents[1], store)
-    (over.folder / "published.json").unlink()
-    return over, killed, store
-
-
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("planted", [*FOLDERS, *FILES])
-@pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_g02d_no_verb_follows_what_was_planted(
-    tmp_path: Path, home: Path, made: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
+@pytest.mark.parametrize(("kind", "planted"), [(kind, path) for kind, paths in PLANTED.items() for path in paths])
+def test_what_is_planted_in_a_run_is_neither_followed_nor_waited_for(
+    scene: Scene, home: Path, kind: str, planted: str
 ) -> None:
-    """The victim's home stays as it is (`home` compares it); what a verb raises is an error of Reprise."""
-    whole = made[verb == "close"]
-    assert isinstance(whole, OpenRun)
-    folder = tmp_path / "runs" / whole.record.run
-    shutil.copytree(whole.folder.parents[1], folder)
-    (folder / SEEN).write_text("{}")
-    target = home if planted in FOLDERS else home / ".ssh/authorized_keys"
-    plant(folder / planted, target if kind == "link" else None)
-    store = made[2] if verb == "pull" else MemoryStore()
-    with suppress(RepriseError):
-        VERBS[verb](replace(whole, folder=folder / "attempts/1", lifeline=None), store)
+    """Each command does its work beside it, or says what is there; what the link leads to stays as it is."""
+    aside, path = home.with_name("aside"), scene.folder / planted
+    if path.exists():
+        path.rename(aside)
+    else:
+        aside.mkdir()
+    path.symlink_to(aside) if kind == "a link" else os.mkfifo(path)
+    before = state(aside)
+    for name, verb in VERBS.items():
+        try:
+            verb(scene)
+        except RepriseError as fault:
+            assert fault.hint, name  # noqa: PT017 - either is right
+        assert state(aside) == before, name
 
 
-@pytest.mark.parametrize("planted", ["attempts", "retests"])
-def test_g02d_a_link_in_place_of_a_folder_that_is_written_to_is_named(tmp_path: Path, home: Path, planted: str) -> None:
-    run = finished(tmp_path / "runs")
-    plant(run.folder.parents[1] / planted, home)
-    with pytest.raises(UnsafePathError, match=f"{planted} is a symbolic link to '.*home', of uid"):
-        VERBS["open" if planted == "attempts" else "keep a retest"](run, MemoryStore())
+@pytest.mark.parametrize("planted", ["", "attempts", "attempts/1", "attempts/1/record.json"])
+def test_a_record_behind_a_link_is_not_read(scene: Scene, home: Path, planted: str) -> None:
+    """Where it would be read, it could be read to somebody else."""
+    (scene.folder / planted).rename(home.with_name("aside"))
+    (scene.folder / planted).symlink_to(home.with_name("aside"))
+    with pytest.raises(UnsafePathError, match="is a symbolic link"):
+        record_of(scene.folder)
+    assert not [row for row in list_runs(scene.runs) if row.record]
 
 
-def test_a_pulled_attempt_does_not_take_the_place_of_a_link(tmp_path: Path, home: Path) -> None:
-    """The pull does not say that it is here."""
-    run, store = finished(tmp_path / "runs"), MemoryStore()
-    publish_run(run.folder.parents[1], store)
-    plant(run.folder, home)
-    with pytest.raises(UnsafePathError, match="1 is a symbolic link"):
-        pull_run(run.record.run, store, runs=tmp_path / "runs")
+def test_root_keeps_no_retest_through_a_link_and_gives_nothing_away(scene: Scene, home: Path) -> None:
+    """A container's process makes `retests`, and root types `reprise reproduce`."""
+    (scene.folder / "retests").symlink_to(home)
+    with pytest.raises(UnsafePathError, match=r"retests is a symbolic link to '.*home', of uid .*; expected a folder"):
+        keep_retest(scene.folder, a_retest(), evidence=b"e")
 
 
-def test_a_claim_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    run = begun(tmp_path / "runs")
-    plant(run.folder / "claim.json", None)
-    assert not is_alive(run.folder)
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user, which root alone can")
+def test_what_root_keeps_beside_another_users_run_is_that_users(scene: Scene) -> None:
+    """Without a link all is as before: root writes, and the owner of the run can add to it."""
+    os.chown(scene.folder, OTHER, OTHER)
+    path = keep_retest(scene.folder, a_retest(), evidence=b"e")
+    assert {path.stat().st_uid, path.parent.stat().st_uid} == {OTHER}
 
 
-@pytest.mark.parametrize("planted", ["sweeps", "sweeps/{id}", "sweeps/{id}/logs"])
-def test_a_sweep_is_not_written_through_a_link(tmp_path: Path, home: Path, planted: str) -> None:
-    """Its document, its lock and the logs of its points."""
-    runs = tmp_path / "runs"
-    for folder in (runs, tmp_path / "project"):
-        folder.mkdir()
-    (tmp_path / "project" / "code.py").write_text("x = 1\n")
-    if planted == "sweeps":
-        plant(runs / planted, home)
-        with pytest.raises(UnsafePathError, match="is a symbolic link"):
-            started(runs)
-        return
-    sweep, folder = started(runs)
-    plant(runs / planted.format(id=sweep.id), home)
-    with pytest.raises(UnsafePathError, match="is a symbolic link"), held(folder), log_of(folder, 0):
-        save(sweep, folder)
+@pytest.mark.parametrize(
+    "planted", ["sweeps", "sweeps/{id}", "sweeps/{id}/lock", "sweeps/{id}/logs", "sweeps/{id}/logs/1.txt"]
+)
+def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str) -> None:
+    """Its folder lies in the runs that its containers can write to."""
+    name = "20261128t000000-aaaaaa"
+    folder = tmp_path / "runs/sweeps" / name
+    link = tmp_path / "runs" / planted.format(id=name)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(home / ".ssh/authorized_keys" if planted.endswith(("lock", "txt")) else home)
+    with pytest.raises(RepriseError, match=r"is a symbolic link|does not exist|No such file"):
+        use_sweep(folder)
+    assert link.is_symlink()
+
+
+def use_sweep(folder: Path) -> None:
+    """What a command does with a sweep."""
+    sweep_ids(folder.parents[1])
+    with held(folder), log_of(folder, 0) as log:
+        os.write(log, b"line")
+    load(folder)
+
+
+def test_a_tree_of_a_run_is_removed_without_what_its_links_lead_to(scene: Scene, home: Path) -> None:
+    """A retest that came to nothing."""
+    (scene.attempt / "record.json").unlink()
+    (scene.folder / "link").symlink_to(home)
+    (scene.folder / "source" / "link").symlink_to(home / ".ssh")
+    abandon(scene.folder)
+    assert not scene.folder.exists()
+
+
+def test_reproduce_is_told_by_its_exit_code(scene: Scene, home: Path) -> None:
+    """A run whose folder is a link, by the command that a person types."""
+    aside = home.with_name("aside")
+    scene.folder.rename(aside)
+    scene.folder.symlink_to(aside)
+    command = [sys.executable, "-m", "trainer", "runs", "show", scene.folder.name]
+    done = subprocess.run(
+        command, env={**os.environ, "REPRISE_RUNS": str(scene.runs)}, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode != 0

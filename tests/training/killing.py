@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 WATCHED: Final = ("trainer/training/disk.py", "trainer/actions/begin_again.py", "trainer/host/atomic.py")
 """Files whose every call of a built-in function is a place: before the file is opened, written, synced, renamed, removed."""
+BELOW: Final = ("trainer/beneath.py", "trainer/no_follow.py")
+"""What these call: a change of the disk there is a place too. Logs are written by the clock, so their changes are none."""
+CHANGES: Final = {"open", "mkdir", "rename", "link", "unlink", "fsync", "fchmod"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +67,21 @@ class Places:
 
     def watch(self, frame: FrameType, event: str, called: Any) -> None:
         """Be at a place wherever a watched file calls a built-in function (`sys.setprofile`)."""
-        if event == "c_call" and frame.f_code.co_filename.endswith(WATCHED):
-            self.tick(f"{frame.f_code.co_filename.rsplit('/', 1)[1]}:{frame.f_lineno} {called.__name__}")
+        if event != "c_call":
+            return
+        name = frame.f_code.co_filename
+        if name.endswith(WATCHED) or (
+            name.endswith(BELOW) and called.__name__ in CHANGES and _called_by_watched(frame)
+        ):
+            self.tick(f"{name.rsplit('/', 1)[1]}:{frame.f_lineno} {called.__name__}")
+
+
+def _called_by_watched(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(WATCHED):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _CURRENT: Final[list[Places]] = []

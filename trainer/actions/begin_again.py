@@ -118,10 +118,7 @@ def _laid_out(earlier: Root, attempt: Root, saved: Saved) -> Saved:
 
 def _copy(earlier: Root, attempt: Root, log: str, size: int | None = None) -> None:
     """Copy the first `size` bytes of a file."""
-    above = log.rpartition("/")[0]
-    if above:
-        attempt.below(above, make=True).close()
-    with earlier.open(log) as given, attempt.create(log) as taken:
+    with earlier.open(log) as given, attempt.create(log, make=True) as taken:
         while block := given.read(_BLOCK if size is None else min(size, _BLOCK)):
             taken.write(block)
             size = None if size is None else size - len(block)

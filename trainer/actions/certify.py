@@ -14,7 +14,7 @@ from trainer import __version__
 from trainer.actions.run import RECORD
 from trainer.beneath import run_root
 from trainer.errors import RunError
-from trainer.host.atomic import disk_faults, write_below
+from trainer.host.atomic import disk_faults
 from trainer.plain_text import read_bytes
 from trainer.sameness.candidates import SOURCE, candidates
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
@@ -152,11 +152,13 @@ def first_lost(comparison: Comparison) -> Lost | None:
 def keep(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
     """Write the statement, or the envelope that it was signed as, beside each of its runs."""
     name = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json"
-    folders = [runs / run for run in dict.fromkeys(statement.runs)]
-    for folder in folders:
-        with disk_faults(folder), run_root(folder) as root:
-            write_below(root, f"{FOLDER}/{name}", signed or statement.to_json())
-    return [folder / FOLDER / name for folder in folders]
+    known = list(dict.fromkeys(statement.runs))
+    for each in known:
+        with disk_faults(runs / each), run_root(runs / each) as run, run.below(FOLDER, make=True) as place:
+            run.give(FOLDER)
+            place.write_whole(name, signed or statement.to_json())
+            place.give(name)
+    return [runs / run / FOLDER / name for run in known]
 
 
 def _folder(side: Side) -> Path:

@@ -5,13 +5,13 @@ Knows where they lie. Refuses to change one that is there: each is written once,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trainer.actions.transfer import read_small
 from trainer.beneath import run_root
 from trainer.errors import AlteredError, RepriseError
-from trainer.host.atomic import disk_faults, write_below
-from trainer.plain_text import read_bytes
+from trainer.host.atomic import disk_faults
 from trainer.record import is_run_id
 from trainer.sameness.retest import FOLDER, read_retest, retest_key, retest_of_key
 from trainer.store.contract import object_key
@@ -27,11 +27,14 @@ _LARGEST = 1 << 20
 
 
 def keep_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
-    """Write a retest and its evidence beside the run in `folder`; the retest last."""
-    with disk_faults(folder / FOLDER), run_root(folder) as run:
-        write_below(run, f"{FOLDER}/{retest.retest.run}.evidence.json", evidence)
-        write_below(run, path := f"{FOLDER}/{retest.retest.run}.json", retest.to_json())
-    return folder / path
+    """Write a retest and its evidence beside the run in `folder`; the retest last. What root wrote, the run's owner can add to."""
+    name = retest.retest.run
+    with disk_faults(folder / FOLDER), run_root(folder) as run, run.below(FOLDER, make=True) as place:
+        run.give(FOLDER)
+        for path, text in ((f"{name}.evidence.json", evidence), (f"{name}.json", retest.to_json())):
+            place.write_whole(path, text)
+            place.give(path)
+    return folder / FOLDER / f"{name}.json"
 
 
 def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
@@ -45,12 +48,12 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
 def retests_here(folder: Path) -> list[Retest]:
     """The retests of the run in `folder` that are kept here; one that cannot be read is passed over."""
     found = []
-    for path in sorted((folder / FOLDER).glob("*.json")):
-        if is_run_id(path.stem):
-            try:
-                found.append(read_retest(read_bytes(path, most=_LARGEST), run=folder.name, where=str(path)))
-            except RepriseError:
-                continue
+    with suppress(FileNotFoundError), run_root(folder) as run, run.below(FOLDER) as place:
+        for name in place.names():
+            if name.endswith(".json") and is_run_id(name.removesuffix(".json")):
+                with suppress(RepriseError, OSError):
+                    text = place.read(name, most=_LARGEST)
+                    found.append(read_retest(text, run=folder.name, where=str(place.path / name)))
     return found
 
 

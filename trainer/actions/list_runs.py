@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, published, record_of, recorded
 from trainer.actions.transfer import read_small
-from trainer.errors import RepriseError
+from trainer.beneath import Root
+from trainer.errors import RepriseError, UnsafePathError
 from trainer.record import RUN_ID, Record, Status, is_run_id
 from trainer.seal import read_sealed, sealed_key
 
@@ -70,13 +71,14 @@ def local_ids(runs: Path) -> list[str]:
     """The ids of the runs on this machine, in order."""
     if not runs.is_dir():
         return []
-    return sorted(path.name for path in runs.iterdir() if is_run_id(path.name) and _may_hold_attempts(path))
+    with Root.at(runs) as here:
+        return [name for name in here.names() if is_run_id(name) and _may_hold_attempts(here, name)]
 
 
-def _may_hold_attempts(folder: Path) -> bool:
-    """Whether there are attempts in a run's folder, or this user cannot look: `local_run` says so."""
+def _may_hold_attempts(runs: Root, name: str) -> bool:
+    """Whether there are attempts in a run's folder, or this user cannot look: `local_run` says so. A link to a run is none."""
     try:
-        return (folder / ATTEMPTS).is_dir()
+        return runs.has_folder(name) and runs.stat(f"{name}/{ATTEMPTS}") is not None
     except OSError:
         return True
 
@@ -96,7 +98,9 @@ def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mappi
         return _local_run(runs, run, asked=asked, remote=remote or {})
     except OSError as failure:
         fault = f"{failure.filename} cannot be read: {failure.strerror}"
-        return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=fault)
+    except UnsafePathError as failure:
+        fault = failure.message
+    return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=fault)
 
 
 def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> Listed:

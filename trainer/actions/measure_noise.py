@@ -19,7 +19,7 @@ from trainer.actions.run import record_of
 from trainer.beneath import Root
 from trainer.digest import canonical, digest_of_document
 from trainer.errors import RepriseError, RunError
-from trainer.host.atomic import disk_faults, write_below
+from trainer.host.atomic import disk_faults
 from trainer.record import Status
 from trainer.sameness.candidates import Kind, candidates
 from trainer.sameness.noise import FOLDER, SEED, Noise
@@ -146,10 +146,12 @@ def keep_noise(noise: Noise, *, runs: Path) -> Path:
     """Write it where `same` looks: one file for each experiment, settings, environment and class of device, the last one measured."""
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
-    path = f"{FOLDER}/{stem}-{about[7:19]}.json"
-    with disk_faults(runs), Root.at(runs) as root:
-        write_below(root, path, canonical(noise.model_dump(mode="json")) + b"\n")
-    return runs / path
+    name = f"{stem}-{about[7:19]}.json"
+    with disk_faults(runs / FOLDER), Root.at(runs) as root, root.below(FOLDER, make=True) as place:
+        root.give(FOLDER)
+        place.write_whole(name, canonical(noise.model_dump(mode="json")) + b"\n")
+        place.give(name)
+    return runs / FOLDER / name
 
 
 def _names(records: Mapping[int, Record]) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.actions.progress import SILENT, Progress
@@ -17,22 +18,24 @@ from trainer.actions.run import (
     CLAIM,
     PUBLISHED,
     RECORD,
+    attempt_root,
     attempts,
+    claim_of,
     load_record,
     published,
     record_of,
     recorded,
-    write_in_attempt,
 )
 from trainer.actions.transfer import read_small
 from trainer.beneath import run_root
-from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.digest import digest_of_bytes, digest_of_open
 from trainer.document import json_value, typed
 from trainer.errors import AlteredError, MachineError, RunError
+from trainer.host.atomic import disk_faults
 from trainer.host.source import ARCHIVE
-from trainer.plain_text import read_bytes
+from trainer.plain_text import reading
 from trainer.record import File, Record, Status
-from trainer.seal import SMALL, Claim, Published, Sealed, claim_key, read_claim, sealed_key
+from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     note = _seal(place, record, store, sealed)
     if published(place) != note:
         try:
-            write_in_attempt(place, PUBLISHED, note.to_json())
+            with disk_faults(place), attempt_root(place) as opened:
+                opened.write_whole(PUBLISHED, note.to_json())
         except MachineError as fault:
             progress.note(f"published to {store.label}; the run's folder holds no note of that: {fault.message}")
     return note
@@ -79,8 +83,10 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
 def seal_of(attempt: Path, record: Record) -> Sealed:
     """The seal of an attempt as its files are now. Raises `DocumentError`."""
     path = attempt / RECORD
+    with reading(path), attempt_root(attempt) as folder:
+        text = folder.read(RECORD)
     content = {
-        "record": json_value(read_bytes(path), where=str(path)),
+        "record": json_value(text, where=str(path)),
         "files": record.outcome.files,
         "source": source_of(attempt.parents[1]),
     }
@@ -89,10 +95,11 @@ def seal_of(attempt: Path, record: Record) -> Sealed:
 
 def _claim(place: Path, record: Record, store: Store) -> None:
     """Make sure that this attempt is ours: the claim was written when it was opened, and the first of a name holds."""
-    key, path = claim_key(record.run, record.attempt), place / CLAIM
-    if not path.is_file():
-        raise RunError(f"{path} is gone: whose attempt this is cannot be told", hint="put it back, and publish again")
-    mine = read_bytes(path, most=SMALL)
+    key = claim_key(record.run, record.attempt)
+    if (mine := claim_of(place)) is None:
+        raise RunError(
+            f"{place / CLAIM} is gone: whose attempt this is cannot be told", hint="put it back, and publish again"
+        )
     if store.create(key, mine):
         return
     theirs: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
@@ -103,45 +110,39 @@ def _claim(place: Path, record: Record, store: Store) -> None:
 
 def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> None:
     """Claim the number of an attempt that was killed before it had a record: who probes 1, 2, ... goes on to the next."""
-    path = folder / ATTEMPTS / str(number) / CLAIM
     host = record.circumstances.host.name
     nobody = Claim(run=record.run, attempt=number, identity=record.identity, host=host, token="0" * 32)
-    store.create(claim_key(record.run, number), read_bytes(path, most=SMALL) if path.exists() else nobody.to_json())
+    mine = claim_of(folder / ATTEMPTS / str(number))
+    store.create(claim_key(record.run, number), nobody.to_json() if mine is None else mine)
 
 
 def source_of(folder: Path) -> File | None:
     """The run's source bundle, as a seal names it."""
-    path = folder / ARCHIVE
-    if not path.is_file():
-        return None
-    return File(path=ARCHIVE, size=path.stat().st_size, sha256=digest_of_file(path))
+    with suppress(FileNotFoundError), run_root(folder) as run, run.open(ARCHIVE) as file:
+        return File(path=ARCHIVE, size=os.fstat(file.fileno()).st_size, sha256=digest_of_open(file))
+    return None
 
 
 def _bring_all(sealed: Sealed, place: Path, folder: Path, store: Store, *, progress: Progress) -> None:
-    files = [(f"{ATTEMPTS}/{place.name}/{file.path}", file) for file in sealed.files]
-    if sealed.source:
-        files.append((sealed.source.path, sealed.source))
     progress.begin(f"run {folder.name}", sealed.size)
     try:
-        with run_root(folder) as run, ThreadPoolExecutor(_AT_ONCE) as pool:
-            for size in pool.map(lambda item: _bring(run, item[0], item[1], store), files):
+        with run_root(folder) as run, attempt_root(place) as attempt, ThreadPoolExecutor(_AT_ONCE) as pool:
+            files = [(attempt, file) for file in sealed.files] + [(run, file) for file in [sealed.source] if file]
+            for size in pool.map(lambda item: _bring(item[0], item[1], store), files):
                 progress.advance(size)
     finally:
         progress.end()
 
 
-def _bring(run: Root, path: str, file: File, store: Store) -> int:
+def _bring(folder: Root, file: File, store: Store) -> int:
+    path = folder.path / file.path
     try:
-        with run.open(path) as body:
+        with folder.open(file.path) as body:
             store.write(object_key(file.sha256), _as_recorded(body, file), sha256=file.sha256)
     except FileNotFoundError as fault:
-        raise AlteredError(
-            f"{run.path / path} is gone; the record lists it", hint="put it back, and publish again"
-        ) from fault
+        raise AlteredError(f"{path} is gone; the record lists it", hint="put it back, and publish again") from fault
     except AlteredError as fault:
-        raise AlteredError(
-            f"{run.path / path} is no longer the file that the record lists", hint="put it back"
-        ) from fault
+        raise AlteredError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
     return file.size
 
 

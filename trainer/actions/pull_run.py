@@ -7,37 +7,27 @@ names.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.progress import SILENT, Progress
-from trainer.actions.run import (
-    ATTEMPTS,
-    CLAIM,
-    PUBLISHED,
-    RECORD,
-    attempt_root,
-    attempts,
-    load_record,
-    published,
-)
+from trainer.actions.publish_run import source_of
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempt_root, published, record_of, recorded
 from trainer.actions.transfer import read_file, read_small
 from trainer.actions.verify_run import fault_of
-from trainer.beneath import Root, run_root
-from trainer.digest import digest_of_bytes, digest_of_file
+from trainer.beneath import PARTIAL, Root, run_root
+from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, RunNotFoundError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.host.atomic import disk_faults
 from trainer.host.source import ARCHIVE, thaw
-from trainer.plain_text import read_bytes
 from trainer.record import MOST_ATTEMPTS
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from trainer.record import File, Record
     from trainer.seal import Sealed
@@ -72,70 +62,69 @@ def pull_run(
         raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists what is")
     _check_size(run, found, largest)
     _check_same(runs / run, found)
-    with disk_faults(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-    for sealed, record in found:
-        here = runs / run / ATTEMPTS / str(record.attempt)
-        if record.attempt not in attempts(runs / run):
-            _pull(sealed, record, store, runs=runs, progress=progress)
-        elif (here / RECORD).exists():
-            _restore_record(sealed, store, here, progress=progress)
-            _restore_files(sealed, store, here, progress=progress)
+    with disk_faults(runs / run), Root.at(runs, make=True) as root:
+        for sealed, record in found:
+            attempt = f"{run}/{ATTEMPTS}/{record.attempt}"
+            if root.stat(attempt) is None:
+                _pull(sealed, record, store, runs=root, progress=progress)
+            elif root.stat(f"{attempt}/{RECORD}") is not None:
+                with attempt_root(runs / attempt) as here:
+                    _restore_record(sealed, store, here, progress=progress)
+                    _restore_files(sealed, store, here, runs=root, progress=progress)
     return [record for _, record in found]
 
 
-def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Path, progress: Progress) -> None:
+def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress: Progress) -> None:
     with _aside(runs, record.run) as place:
-        attempt = place / ATTEMPTS / str(record.attempt)
-        with disk_faults(attempt):
-            attempt.mkdir(parents=True)
-        _fetch_all(sealed, store, attempt, progress=progress)
-        if sealed.source and not (runs / record.run / ARCHIVE).exists():
-            _source(sealed.source, record, store, place)
-        key = claim_key(record.run, record.attempt)
-        write_whole(attempt / CLAIM, read_claim(read_small(store, key), where=f"{key} in {store.label}").to_json())
-        note = Published.of(sealed, store=store.label)
-        write_whole(attempt / PUBLISHED, note.to_json())
-        write_whole(attempt / RECORD, sealed.record_text())
-        _appear(place, runs / record.run)
+        with place.below(f"{ATTEMPTS}/{record.attempt}", make=True) as attempt:
+            _fetch_all(sealed, store, attempt, progress=progress)
+            if sealed.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
+                _source(sealed.source, record, store, place)
+            key = claim_key(record.run, record.attempt)
+            claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
+            attempt.write_whole(CLAIM, claim.to_json())
+            attempt.write_whole(PUBLISHED, Published.of(sealed, store=store.label).to_json())
+            attempt.write_whole(RECORD, sealed.record_text())
+        with suppress(FileExistsError):
+            runs.mkdir(record.run)
+        with run_root(runs.path / record.run) as run:
+            _appear(place, run, attempt=str(record.attempt))
 
 
-def _restore_record(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
+def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progress) -> None:
     """Put the published record back if it was edited here; raise `AlteredError` if the store's seal is another one than was published."""
-    note, seal = published(here), digest_of_bytes(sealed.to_json())
+    note, seal, run = published(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
     if note is not None and note.sealed != seal:
-        said = f"the seal of {here.parents[1].name} in {store.label} was changed after the run was published"
+        said = f"the seal of {run} in {store.label} was changed after the run was published"
         raise AlteredError(
             f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
             hint="the run here is the published one: keep it, and find out who can write to that store",
         )
-    if read_bytes(here / RECORD) == sealed.record_text():
+    if here.read(RECORD) == sealed.record_text():
         return
     if note is None:
-        said = f"attempt {here.name} of run {here.parents[1].name} here is not the one in {store.label}"
+        said = f"attempt {here.path.name} of run {run} here is not the one in {store.label}"
         raise AlteredError(
             said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
         )
-    with disk_faults(here), attempt_root(here) as attempt:
-        attempt.rename(RECORD, EDITED)
-        attempt.write_whole(RECORD, sealed.record_text())
-    progress.note(f"restored: {here / RECORD}; the edited record is kept as {EDITED}")
+    here.rename(RECORD, EDITED)
+    here.write_whole(RECORD, sealed.record_text())
+    progress.note(f"restored: {here.path / RECORD}; the edited record is kept as {EDITED}")
 
 
-def _restore_files(sealed: Sealed, store: Store, here: Path, *, progress: Progress) -> None:
+def _restore_files(sealed: Sealed, store: Store, here: Root, *, runs: Root, progress: Progress) -> None:
     """Put back, whole or not at all, each file of an attempt that is gone or is not what the seal says."""
-    bad = [file for file in sealed.files if fault_of(here / file.path, file)]
-    with _aside(here.parents[2], here.parents[1].name) as place:
+    bad = [file for file in sealed.files if fault_of(here, file)]
+    with _aside(runs, here.path.parents[1].name) as place:
         for file in bad:
             _fetched(store, file, place)
-            with disk_faults(here / file.path), Root.at(place) as aside, attempt_root(here) as attempt:
-                if above := file.path.rpartition("/")[0]:
-                    attempt.below(above, make=True).close()
-                aside.rename(file.path, file.path, to=attempt)
-            progress.note(f"put back: {here / file.path}")
+            if above := file.path.rpartition("/")[0]:
+                here.below(above, make=True).close()
+            place.rename(file.path, file.path, to=here)
+            progress.note(f"put back: {here.path / file.path}")
 
 
-def _fetch_all(sealed: Sealed, store: Store, attempt: Path, *, progress: Progress) -> None:
+def _fetch_all(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
     progress.begin(f"run {sealed.record['run']}", sum(file.size for file in sealed.files))
     try:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -145,74 +134,69 @@ def _fetch_all(sealed: Sealed, store: Store, attempt: Path, *, progress: Progres
         progress.end()
 
 
-def _fetched(store: Store, file: File, attempt: Path) -> int:
+def _fetched(store: Store, file: File, attempt: Root) -> int:
     read_file(store, file, into=attempt)
     return file.size
 
 
-def _source(file: File, record: Record, store: Store, place: Path) -> None:
+def _source(file: File, record: Record, store: Store, place: Root) -> None:
     """Fetch the bundle under our own name for it. It stays an archive: nothing of a source lies about before it is trusted."""
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
-    bundle = thaw(place / ARCHIVE)
+    bundle = thaw(place.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
         said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
         raise AlteredError(said, hint="do not use it")
 
 
 @contextmanager
-def _aside(runs: Path, run: str) -> Iterator[Path]:
+def _aside(runs: Root, run: str) -> Iterator[Root]:
     """A folder beside the run's, where a pull can fail without a trace."""
-    with disk_faults(runs):
-        place = Path(tempfile.mkdtemp(dir=runs, prefix=f".{run}.", suffix=".partial"))
-        place.chmod(0o755)
+    name = f".{run}.{token_hex(4)}{PARTIAL}"
+    runs.mkdir(name, mode=0o755)
     try:
-        yield place
+        with runs.below(name) as place:
+            yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            runs.remove_tree(name)
 
 
-def _appear(place: Path, folder: Path) -> None:
+def _appear(place: Root, run: Root, *, attempt: str) -> None:
     """Rename what was fetched to where it belongs, the attempt last; what another process brought meanwhile is the same."""
-    with disk_faults(folder):
-        folder.mkdir(exist_ok=True)
-        with Root.at(place) as aside, run_root(folder) as run:
-            run.below(ATTEMPTS, make=True).close()
-            if aside.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
-                aside.rename(ARCHIVE, ARCHIVE, to=run)
-            for attempt in (place / ATTEMPTS).iterdir():
-                _renamed(aside, run, f"{ATTEMPTS}/{attempt.name}")
+    run.below(ATTEMPTS, make=True).close()
+    if place.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
+        _renamed(place, run, ARCHIVE)
+    _renamed(place, run, f"{ATTEMPTS}/{attempt}")
 
 
-def _renamed(aside: Root, run: Root, path: str) -> None:
+def _renamed(place: Root, run: Root, name: str) -> None:
     try:
-        aside.rename(path, path, to=run)
+        place.rename(name, name, to=run)
     except OSError:
-        if run.stat(path) is None:
+        if run.stat(name) is None:
             raise
-        run.below(path).close()  # another process brought the same; what is no folder raises UnsafePathError
 
 
 def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
     """Hold all attempts, those that are here and those that come, to one identity and one source."""
-    here = [folder / ATTEMPTS / str(number) / RECORD for number in attempts(folder)]
     identities = {record.identity for _, record in found}
-    identities |= set(_identities(path for path in here if path.exists()))
+    identities |= set(_identities(folder))
     if len(identities) > 1:
         said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
         raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
     sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
-    if (folder / ARCHIVE).is_file():
-        sources.add(digest_of_file(folder / ARCHIVE))
+    if (here := source_of(folder)) is not None:
+        sources.add(here.sha256)
     if len(sources) > 1:
         said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
         raise AlteredError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
 
 
-def _identities(records: Iterable[Path]) -> Iterator[str]:
+def _identities(folder: Path) -> Iterator[str]:
     """The identities of the attempts here; a record that was edited is restored, and is no evidence."""
-    for path in records:
+    for number in recorded(folder):
         with suppress(AlteredError):
-            yield load_record(path).identity
+            yield record_of(folder, number).identity
 
 
 def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:

@@ -12,10 +12,10 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, load_record, recorded
+from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded
 from trainer.digest import Digest, digest_of_bytes
 from trainer.document import Document, parse_json
-from trainer.errors import NotWritableError, RepriseError
+from trainer.errors import NotWritableError, RepriseError, RunError
 from trainer.host.atomic import disk_faults
 from trainer.seal import read_claim
 
@@ -41,8 +41,10 @@ class Entry(Document):
 
 
 def entry_of(attempt: Path, record: Record) -> Entry:
-    """What the register has to say of an attempt. Raises `RepriseError`, `OSError` if it has no claim that can be read."""
-    claim = read_claim((attempt / CLAIM).read_bytes(), where=str(attempt / CLAIM))
+    """What the register has to say of an attempt. Raises `RepriseError` if it has no claim that can be read."""
+    if (text := claim_of(attempt)) is None:
+        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as made elsewhere")
+    claim = read_claim(text, where=str(attempt / CLAIM))
     token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
     return Entry(token=token, identity=claim.identity, source=record.ingredients.source)
 

@@ -7,20 +7,19 @@ a credential, another run, or a path of its own choosing; and to compare.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import abandon, attempts, files_of, new_run, record_of
 from trainer.actions.watch import BUILD_ID
+from trainer.beneath import Root, run_root
 from trainer.digest import is_digest
 from trainer.engine import Confined, Mount
-from trainer.errors import AlteredError, RunError
-from trainer.host.atomic import disk_faults, write_whole
+from trainer.errors import AlteredError, RunError, UnsafePathError
+from trainer.host.atomic import disk_faults
 from trainer.host.bundle import lay_out
 from trainer.host.image_claim import WATCHED, Seen, write_seen
 from trainer.sameness.rerun import Rerun
@@ -29,6 +28,7 @@ from trainer.settings import CONFINED, RETEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from trainer.engine import Engine, ImageFacts
     from trainer.host.source import SourceBundle
@@ -99,16 +99,14 @@ def prepared(
     """
     again = words_of(record)
     run, folder = (resumes.name, resumes) if resumes else new_run(runs)
-    with disk_faults(runs):
-        aside = Path(tempfile.mkdtemp(dir=runs, prefix=f".{run}.", suffix=".retest"))
+    aside = runs / f".{run}.{token_hex(4)}.retest"
     try:
-        with disk_faults(aside):
-            aside.chmod(0o755)
-            for place in (aside / "store", aside / "cache"):
-                place.mkdir()
-                place.chmod(0o755)
-        lay_out(bundle, aside / "source")
-        write_whole(aside / "settings.toml", again.file())
+        with disk_faults(aside), Root.at(runs) as root:
+            for place in (aside.name, f"{aside.name}/store", f"{aside.name}/cache"):
+                root.mkdir(place)
+                root.chmod(place, 0o755)
+            lay_out(bundle, aside / "source")
+            root.write_whole(f"{aside.name}/settings.toml", again.file())
         yield Prepared(
             original=record,
             run=run,
@@ -122,16 +120,9 @@ def prepared(
             more=more,
         )
     finally:
-        _remove(aside)
+        with suppress(OSError, UnsafePathError), Root.at(runs) as root:
+            root.remove_tree(aside.name)
         abandon(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; older versions' caches are read-only ones."""
-    for here, _, _ in os.walk(folder):
-        with suppress(OSError):
-            Path(here).chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable[[str], None]) -> int:
@@ -145,8 +136,13 @@ def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable
 def give(ready: Prepared, *, uid: int, gid: int) -> None:
     """Give what containers write to their user, where this one is root."""
     if os.getuid() == 0:
-        for path in (ready.store, ready.cache, ready.folder, *ready.folder.iterdir()):
-            os.chown(path, uid, gid, follow_symlinks=False)
+        with disk_faults(ready.folder), Root.at(ready.folder.parent) as runs:
+            run = ready.folder.name
+            with runs.below(run) as folder:
+                given = [f"{run}/{name}" for name in folder.names()]
+            aside = ready.store.parent.name
+            for path in (f"{aside}/{ready.store.name}", f"{aside}/{ready.cache.name}", run, *given):
+                runs.chown(path, uid, gid)
 
 
 def confined(container: str, ready: Prepared, place: Place) -> Confined:
@@ -197,11 +193,11 @@ def left(ready: Prepared) -> Record:
 
     Raises `RunError` where it left none, `AlteredError`, `DocumentError`.
     """
-    for here, folders, files in os.walk(ready.folder):
-        for name in (*folders, *files):
-            path = Path(here, name)
-            if not (stat.S_ISREG(path.lstat().st_mode) or stat.S_ISDIR(path.lstat().st_mode)):
-                raise AlteredError(f"the retest left {path}, which is no file and no folder", hint="do not use it")
+    with run_root(ready.folder) as folder:
+        for path, found in folder.walk():
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                said = f"the retest left {ready.folder / path}, which is no file and no folder"
+                raise AlteredError(said, hint="do not use it")
     if not attempts(ready.folder):
         raise RunError("the retest ended before its record was open", hint="the lines above say why")
     record = record_of(ready.folder)

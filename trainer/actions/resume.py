@@ -7,7 +7,6 @@ let a change pass that nobody named: a run is one set of ingredients, whoever re
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import (
@@ -15,6 +14,7 @@ from trainer.actions.run import (
     CLAIM,
     RECORD,
     attempts,
+    claim_of,
     close_dead,
     is_alive,
     load_record,
@@ -22,23 +22,24 @@ from trainer.actions.run import (
     recorded,
 )
 from trainer.attempts import settings_now, worded
-from trainer.beneath import run_root
-from trainer.errors import AlteredError, ResumeError, UsageError
+from trainer.beneath import PARTIAL, run_root
+from trainer.errors import AlteredError, DocumentError, ResumeError, UnsafePathError, UsageError
 from trainer.host.atomic import disk_faults
 from trainer.host.bundle import verified
 from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, unpack
 from trainer.origins import take_apart
-from trainer.plain_text import read_bytes
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.sameness.candidates import Kind, candidates
-from trainer.seal import SMALL, read_claim
+from trainer.seal import read_claim
 from trainer.settings import Origin
 from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+    from trainer.beneath import Root
 
 LABEL: Final = "label=com.docker.compose.service=train"
 """By which the containers of trainings are found there, whoever named them."""
@@ -61,9 +62,10 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
     """
     require_left(run)
     records: list[Record] = []
+    known = recorded(run)
     for number in attempts(run):
         place = run / ATTEMPTS / str(number)
-        if (place / RECORD).exists() and number not in passed:
+        if number in known and number not in passed:
             record = load_record(place / RECORD)
             running = record.outcome.status is Status.RUNNING
             records.append(close_dead(place, here=here) if running else record)
@@ -104,27 +106,33 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
     user's own may have added files to what was there.
     """
     bundle = verified(folder / ARCHIVE, digest=digest)
-    if anew:
-        with disk_faults(folder):
-            (folder / COPY).unlink() if (folder / COPY).is_symlink() else shutil.rmtree(
-                folder / COPY, ignore_errors=True
-            )
-    if not (folder / COPY).is_dir():
-        aside = folder / f".{COPY}.{os.getpid()}.partial"
-        unpack(bundle, aside)
-        with disk_faults(folder):
-            aside.rename(folder / COPY)
-    for file in bundle.files:
-        path = folder / COPY / file.path
-        if not path.is_file() or path.read_bytes() != file.data:
-            raise AlteredError(f"{path} is not as it was frozen", hint=f"remove {folder / COPY}: it is unpacked again")
+    with disk_faults(folder), run_root(folder) as run:
+        if anew:
+            run.remove_tree(COPY)
+        if run.stat(COPY) is None:
+            aside = f".{COPY}.{os.getpid()}{PARTIAL}"
+            unpack(bundle, run, aside)
+            run.rename(aside, COPY)
+    with run_root(folder) as run:
+        for file in bundle.files:
+            if not _holds(run, f"{COPY}/{file.path}", file.data):
+                said = f"{folder / COPY / file.path} is not as it was frozen"
+                raise AlteredError(said, hint=f"remove {folder / COPY}: it is unpacked again")
+
+
+def _holds(folder: Root, path: str, data: bytes) -> bool:
+    try:
+        return folder.read(path, most=len(data)) == data
+    except (FileNotFoundError, DocumentError, UnsafePathError):
+        return False
 
 
 def set_aside_what_was_seen(run: Path) -> None:
     """Keep what was seen of the last attempt's container with that attempt: it says nothing about the next one's."""
-    if (run / SEEN).exists() and (known := attempts(run)):
-        with disk_faults(run / SEEN), run_root(run) as root:
-            root.rename(SEEN, f"{ATTEMPTS}/{known[-1]}/{SEEN}")
+    known = attempts(run)
+    with disk_faults(run), run_root(run) as folder:
+        if known and folder.stat(SEEN) is not None:
+            folder.rename(SEEN, f"{ATTEMPTS}/{known[-1]}/{SEEN}")
 
 
 def kinds(words: str) -> list[str]:
@@ -180,5 +188,5 @@ def begun_by_another(run: Path, number: int) -> ResumeError:
 
 
 def _where(attempt: Path) -> str:
-    path = attempt / CLAIM
-    return f" on host {read_claim(read_bytes(path, most=SMALL), where=str(path)).host}" if path.exists() else ""
+    text = claim_of(attempt)
+    return "" if text is None else f" on host {read_claim(text, where=str(attempt / CLAIM)).host}"

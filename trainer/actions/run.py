@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
-from trainer.beneath import Root, run_root
-from trainer.digest import digest_of_bytes, digest_of_file
-from trainer.document import parse_json, read_json
+from trainer.beneath import PARTIAL, Root, run_root
+from trainer.digest import digest_of_bytes, digest_of_open
+from trainer.document import parse_json, read_json_below
 from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError, UnsafePathError
 from trainer.host.atomic import disk_faults
 from trainer.paths import path_fault
-from trainer.plain_text import read_bytes
+from trainer.plain_text import reading
 from trainer.record import (
     Circumstances,
     File,
@@ -45,6 +43,7 @@ from trainer.seal import MOST_FILES, SMALL, Claim, Published, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ATTEMPTS: Final = "attempts"
 RECORD: Final = "record.json"
@@ -61,50 +60,47 @@ def new_run(runs: Path) -> tuple[str, Path]:
 
     Raises `NotWritableError` or `DiskFullError`.
     """
-    with disk_faults(runs):
-        runs.mkdir(parents=True, exist_ok=True)
+    with disk_faults(runs), Root.at(runs, make=True) as root:
         while True:
             name = new_run_id()
             with suppress(FileExistsError):
-                (runs / name).mkdir()
+                root.mkdir(name)
                 return name, runs / name
 
 
 def abandon(folder: Path) -> None:
     """Remove the folder of a run that failed before its record was open; one that has an attempt is kept."""
-    if not list(folder.glob(f"{ATTEMPTS}/*/{RECORD}")):
-        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
+        with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as known:
+            if any(known.stat(f"{name}/{RECORD}") for name in known.names() if known.has_folder(name)):
+                return
+        runs.remove_tree(folder.name)
 
 
 def attempts(folder: Path) -> list[int]:
-    """The attempts of the run in `folder`, found by probing 1, 2, ...; a link to a folder is none."""
+    """The attempts of the run in `folder`, found by probing 1, 2, ... Raises `UnsafePathError` for one that is no folder."""
     found: list[int] = []
-    place = folder / ATTEMPTS
-    while _is_folder(place / str(len(found) + 1)) and not place.is_symlink():
-        found.append(len(found) + 1)
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run, run.below(ATTEMPTS) as known:
+        while True:
+            known.below(str(len(found) + 1)).close()
+            found.append(len(found) + 1)
     return found
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
-
-
-@contextmanager
-def attempt_root(attempt: Path) -> Iterator[Root]:
-    """Hold the folder of an attempt. Raises `OSError`; `UnsafePathError` for a link in place of a folder."""
-    with run_root(attempt.parents[1]) as run, run.below(f"{ATTEMPTS}/{attempt.name}") as place:
-        yield place
-
-
-def write_in_attempt(attempt: Path, path: str, data: bytes) -> None:
-    """Write a file of an attempt, whole or not at all. Raises `MachineError` and its kinds."""
-    with disk_faults(attempt / path), attempt_root(attempt) as place:
-        place.write_whole(path, data)
+def attempt_root(attempt: Path) -> Root:
+    """Hold an attempt's folder, `runs/<id>/attempts/<n>`. Raises `OSError`, `UnsafePathError`."""
+    attempt = attempt.absolute()
+    with run_root(attempt.parents[1]) as run:
+        return run.below(f"{attempt.parent.name}/{attempt.name}")
 
 
 def recorded(folder: Path) -> list[int]:
     """The attempts that have a record: one that was killed as it began has none, and counts as an attempt nevertheless."""
-    return [number for number in attempts(folder) if (folder / ATTEMPTS / str(number) / RECORD).exists()]
+    known = attempts(folder)
+    if not known:
+        return []
+    with run_root(folder) as run:
+        return [number for number in known if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
 
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:
@@ -115,22 +111,33 @@ def record_of(folder: Path, attempt: int | None = None) -> Record:
 
 
 def load_record(path: Path) -> Record:
-    """The record in a file. Raises `DocumentError`, and `AlteredError` for a record that was changed after its publication."""
-    if not os.path.lexists(path):
-        raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
-    text = read_bytes(path)
-    _require_as_published(path, text)
-    return read_record(text, where=str(path))
+    """The record in a file: an attempt's own, or one that a person named.
+
+    Raises `DocumentError`, `UnsafePathError`, `RunError` if there is none, `AlteredError` if it was changed after its publication.
+    """
+    path = path.absolute()
+    is_in_run = path.parent.parent.name == ATTEMPTS
+    with reading(path), suppress(FileNotFoundError, NotADirectoryError):
+        with attempt_root(path.parent) if is_in_run else Root.at(path.parent) as folder:
+            text = folder.read(path.name)
+            _require_as_published(folder, path, text)
+        return read_record(text, where=str(path))
+    raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
 
 
 def published(attempt: Path) -> Published | None:
     """Where the attempt in this folder was published; None if it was not, or the note is no file. Raises `DocumentError`."""
-    path = attempt / PUBLISHED
-    return read_json(path, Published, most=SMALL) if path.is_file() else None
+    with reading(attempt / PUBLISHED), suppress(FileNotFoundError), attempt_root(attempt) as folder:
+        return _published(folder)
+    return None
 
 
-def _require_as_published(path: Path, text: bytes) -> None:
-    note = published(path.parent)
+def _published(attempt: Root) -> Published | None:
+    return read_json_below(attempt, PUBLISHED, Published, most=SMALL) if attempt.has_file(PUBLISHED) else None
+
+
+def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
+    note = _published(attempt)
     if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
         return
     said = f"{path} was changed after the run was published to {note.store}: published was {note.record[:19]}.., found {found[:19]}.."
@@ -154,7 +161,8 @@ class OpenRun:
             "circumstances": circumstances or self.record.circumstances,
         }
         record = _redacted(self.record.model_copy(update=changed))
-        write_in_attempt(self.folder, RECORD, record.to_json())
+        with disk_faults(self.folder / RECORD), attempt_root(self.folder) as folder:
+            folder.write_whole(RECORD, record.to_json())
         self.record = record
 
     def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
@@ -166,8 +174,8 @@ class OpenRun:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
         files = files_of(self.folder)
         whole = outcome.model_copy(update={"files": files[:MOST_FILES]})
-        with disk_faults(self.folder), attempt_root(self.folder) as place:
-            place.unlink(_RESERVE, missing_ok=True)
+        with attempt_root(self.folder) as folder:
+            folder.unlink(_RESERVE, missing_ok=True)
         try:
             self.update(outcome=whole, circumstances=circumstances)
         except DiskFullError as fault:
@@ -184,7 +192,8 @@ class OpenRun:
     def withdraw(self) -> None:
         """Remove the attempt, which turned out to be none before its first step; and the run, if it was its only one."""
         self.let_go()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError, UnsafePathError), run_root(self.folder.parents[1]) as run:
+            run.remove_tree(f"{ATTEMPTS}/{self.folder.name}")
         abandon(self.folder.parents[1])
 
     def let_go(self) -> None:
@@ -207,7 +216,6 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
         raise RunError(said, hint="start a new run")
     number = len(earlier) + 1
     place = folder / ATTEMPTS / str(number)
-    _claim(place)
     record = _redacted(
         Record(
             run=folder.name,
@@ -219,14 +227,15 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
         )
     )
     mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
-    write_in_attempt(place, CLAIM, mine.to_json())
-    opened = OpenRun(folder=place, record=record, lifeline=_lifeline(place))
-    try:
-        _reserve(place / _RESERVE)
-        write_in_attempt(place, RECORD, record.to_json())
-    except BaseException:
-        opened.let_go()
-        raise
+    with disk_faults(place), _claim(place) as attempt:
+        attempt.write_whole(CLAIM, mine.to_json())
+        opened = OpenRun(folder=place, record=record, lifeline=_lifeline(attempt))
+        try:
+            _reserve(attempt)
+            attempt.write_whole(RECORD, record.to_json())
+        except BaseException:
+            opened.let_go()
+            raise
     return opened
 
 
@@ -246,8 +255,8 @@ def is_alive(attempt: Path) -> bool:
     Where the file system or another machine keeps the lock from being seen, an attempt counts as alive.
     """
     try:
-        with attempt_root(attempt) as place:
-            handle = place.handle(CLAIM, os.O_RDONLY)
+        with attempt_root(attempt) as folder:
+            handle = folder.handle(CLAIM, os.O_RDONLY)
     except (OSError, UnsafePathError):
         return False
     try:
@@ -287,56 +296,64 @@ _KILLED: Final = "its process ended without closing the record"
 
 def _owner(attempt: Path) -> str | None:
     """The host that claimed an attempt; None where it was killed before the claim was written."""
-    path = attempt / CLAIM
-    return read_claim(read_bytes(path, most=SMALL), where=str(path)).host if path.exists() else None
+    text = claim_of(attempt)
+    return None if text is None else read_claim(text, where=str(attempt / CLAIM)).host
+
+
+def claim_of(attempt: Path) -> bytes | None:
+    """The claim of an attempt as it was written; None if there is none. Raises `DocumentError`, `UnsafePathError`."""
+    with reading(attempt / CLAIM), suppress(FileNotFoundError), attempt_root(attempt) as folder:
+        return folder.read(CLAIM, most=SMALL)
+    return None
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
     """The identity that the run's attempts share; one that was killed before its record was open says nothing."""
-    paths = [folder / ATTEMPTS / str(number) / RECORD for number in earlier]
-    return next((load_record(path).identity for path in paths if path.exists()), None)
+    known = set(recorded(folder)).intersection(earlier)
+    return record_of(folder, min(known)).identity if known else None
 
 
 def files_of(attempt: Path) -> list[File]:
     """The files of an attempt, by path; links and half-written files are not among them."""
-    return [_file(attempt, path) for path in sorted(_results(attempt))]
+    with attempt_root(attempt) as folder:
+        return [_file(folder, path) for path in sorted(_results(folder))]
 
 
-def _results(attempt: Path) -> Iterator[str]:
-    for here, _, names in os.walk(attempt):
-        below = Path(here).relative_to(attempt)
-        for name in names:
-            path = (below / name).as_posix()
-            kept = path not in _NOT_RESULTS and not name.endswith(".partial") and not path_fault(path)
-            if kept and stat.S_ISREG((attempt / path).lstat().st_mode):
-                yield path
+def _results(attempt: Root) -> Iterator[str]:
+    for path, found in attempt.walk():
+        kept = path not in _NOT_RESULTS and not path.endswith(PARTIAL) and not path_fault(path)
+        if kept and stat.S_ISREG(found.st_mode):
+            yield path
 
 
-def _file(attempt: Path, path: str) -> File:
-    return File(path=path, size=(attempt / path).stat().st_size, sha256=digest_of_file(attempt / path))
+def _file(attempt: Root, path: str) -> File:
+    with attempt.open(path) as file:
+        return File(path=path, size=os.fstat(file.fileno()).st_size, sha256=digest_of_open(file))
 
 
-def _claim(place: Path) -> None:
-    with disk_faults(place), run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as numbers:
+def _claim(place: Path) -> Root:
+    """Make the folder of an attempt, which is this process's then, and hold it."""
+    with run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as known:
         try:
-            numbers.mkdir(place.name)
+            known.mkdir(place.name)
         except FileExistsError as fault:
             owner = _owner(place)
             said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"
             raise ResumeError(
                 f"{said} {f'on host {owner}' if owner else 'by somebody else'}", hint="wait for it to end"
             ) from fault
+        return known.below(place.name)
 
 
-def _lifeline(place: Path) -> int | None:
+def _lifeline(attempt: Root) -> int | None:
     """Hold a lock for as long as this process lives; the system lets it go, however it ends."""
-    handle = os.open(place / CLAIM, os.O_RDONLY)
+    handle = attempt.handle(CLAIM, os.O_RDONLY)
     with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return handle
 
 
-def _reserve(path: Path) -> None:
+def _reserve(attempt: Root) -> None:
     """Keep space back; real bytes, since a sparse or a compressed file keeps none."""
-    with disk_faults(path):
-        path.write_bytes(os.urandom(_RESERVED))
+    with disk_faults(attempt.path / _RESERVE), attempt.create(_RESERVE) as file:
+        file.write(os.urandom(_RESERVED))

@@ -19,12 +19,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import ATTEMPTS, is_alive, record_of, recorded
-from trainer.beneath import Root
+from trainer.beneath import Root, run_root
 from trainer.digest import canonical
-from trainer.document import read_json
+from trainer.document import read_json_below
 from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
-from trainer.host.atomic import disk_faults, make_below, write_below, write_whole
+from trainer.host.atomic import disk_faults
+from trainer.host.bundle import open_to_all
 from trainer.host.source import ARCHIVE, CAPTURED, COPY, archive, unpack
+from trainer.plain_text import reading
 from trainer.record import Status, is_run_id
 from trainer.run_names import LATEST
 from trainer.sweep import FILE, FOLDER, Point, Sweep
@@ -60,43 +62,50 @@ def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
     """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
     folder = runs / FOLDER / sweep.id
     with disk_faults(folder), Root.at(runs) as root:
-        make_below(root, f"{FOLDER}/{sweep.id}/{LOGS}")
-    write_whole(folder / ARCHIVE, archive(bundle))
-    unpack(bundle, folder / COPY)
-    with disk_faults(folder):
-        (folder / COPY / "runs").mkdir(exist_ok=True)  # where a container finds the runs
-        for path in (folder / COPY, *(folder / COPY).rglob("*")):
-            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-    if sweep.asked.file is not None:
-        write_whole(folder / SETTINGS, sweep.asked.file.encode())
+        for path in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
+            with suppress(FileExistsError):
+                root.mkdir(path)
+                root.give(path)
+        with root.below(f"{FOLDER}/{sweep.id}") as place:
+            place.write_whole(ARCHIVE, archive(bundle))
+            unpack(bundle, place, COPY)
+            place.below(f"{COPY}/runs", make=True).close()  # where a container finds the runs
+            open_to_all(place, COPY)
+            if sweep.asked.file is not None:
+                place.write_whole(SETTINGS, sweep.asked.file.encode())
     save(sweep, folder)
     return folder
 
 
+def sweep_root(folder: Path) -> Root:
+    """Hold a sweep's folder, `runs/sweeps/<id>`. Raises `OSError`, `UnsafePathError`."""
+    folder = folder.absolute()
+    with run_root(folder.parent) as sweeps:
+        return sweeps.below(folder.name)
+
+
 def save(sweep: Sweep, folder: Path) -> None:
     """Write the document, whole or not at all."""
-    with disk_faults(folder / FILE), _root(folder) as place:
-        write_below(place, FILE, sweep.to_json())
-
-
-@contextmanager
-def _root(folder: Path) -> Iterator[Root]:
-    """Hold the folder of a sweep, which is no link. Raises `OSError`, `UnsafePathError`."""
-    with Root.at(folder.parents[1]) as runs, runs.below(f"{FOLDER}/{folder.name}") as place:
-        yield place
+    with disk_faults(folder), sweep_root(folder) as place:
+        place.write_whole(FILE, sweep.to_json())
+        place.give(FILE)
 
 
 def load(folder: Path) -> Sweep:
     """Read the document. Raises `DocumentError`."""
-    return read_json(folder / FILE, Sweep)
+    with reading(folder / FILE), sweep_root(folder) as place:
+        return read_json_below(place, FILE, Sweep)
 
 
 def sweep_ids(runs: Path) -> list[str]:
     """The sweeps on this machine, in order; one whose document was never written is none."""
-    folder = runs / FOLDER
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if is_run_id(path.name) and (path / FILE).is_file())
+    with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
+        return [name for name in sweeps.names() if is_run_id(name) and _is_sweep(sweeps, name)]
+    return []
+
+
+def _is_sweep(sweeps: Root, name: str) -> bool:
+    return sweeps.has_folder(name) and sweeps.stat(f"{name}/{FILE}") is not None
 
 
 def resolve_sweep(word: str, ids: Sequence[str]) -> str:
@@ -130,7 +139,7 @@ def begun_before(digest: str, *, runs: Path) -> Sweep | None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Be the only process that works at a sweep. Raises `RunError` where another one is; its end, however it comes, lets go."""
-    with disk_faults(folder), _root(folder) as place:
+    with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
         if not _locked(handle):
@@ -144,8 +153,8 @@ def held(folder: Path) -> Iterator[None]:
 @contextmanager
 def log_of(folder: Path, number: int) -> Iterator[int]:
     """A file to write into, of which every process that inherits it holds the lock."""
-    with disk_faults(folder), _root(folder) as place:
-        handle = place.handle(f"{LOGS}/{number + 1}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
+    with disk_faults(folder), sweep_root(folder) as place:
+        handle = place.handle(_log(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
     try:
         _locked(handle)
         yield handle
@@ -156,14 +165,18 @@ def log_of(folder: Path, number: int) -> Iterator[int]:
 def is_written(folder: Path, number: int) -> bool:
     """Tell whether a process of this point lives, whoever started it."""
     try:
-        with _root(folder) as place:
-            handle = place.handle(f"{LOGS}/{number + 1}.txt", os.O_WRONLY)
+        with sweep_root(folder) as place:
+            handle = place.handle(_log(number), os.O_WRONLY)
     except FileNotFoundError:
         return False
     try:
         return not _locked(handle)
     finally:
         os.close(handle)
+
+
+def _log(number: int) -> str:
+    return f"{LOGS}/{number + 1}.txt"
 
 
 def _locked(handle: int) -> bool:
@@ -227,9 +240,9 @@ def equal_run(
 
 def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
     """Give a new run the frozen source and the settings file, where its launcher finds them."""
-    folder = runs / FOLDER / sweep.id
-    with disk_faults(run):
-        shutil.copyfile(folder / ARCHIVE, run / ARCHIVE)
-    write_whole(run / CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
-    if sweep.asked.file is not None:
-        write_whole(run / SETTINGS, sweep.asked.file.encode())
+    with disk_faults(run), sweep_root(runs / FOLDER / sweep.id) as place, run_root(run) as new:
+        with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
+            shutil.copyfileobj(frozen, copy)
+        new.write_whole(CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
+        if sweep.asked.file is not None:
+            new.write_whole(SETTINGS, sweep.asked.file.encode())

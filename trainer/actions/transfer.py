@@ -6,7 +6,6 @@ Knows how to stop early. Refuses to keep a byte that is not what its digest says
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING
 
 from trainer.errors import AlteredError
@@ -16,8 +15,7 @@ from trainer.plain_text import LARGEST
 from trainer.store.contract import altered, object_key
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from trainer.beneath import Root
     from trainer.record import File
     from trainer.store.contract import Store
 
@@ -53,14 +51,13 @@ def copy_object(digest: str, *, source: Store, target: Store, size: int | None =
     return length
 
 
-def read_file(store: Store, file: File, *, into: Path) -> None:
-    """Write a file below the folder `into`. Raises `AlteredError` where its bytes are not those of its digest."""
-    path = into / file.path
+def read_file(store: Store, file: File, *, into: Root) -> None:
+    """Write a new file below the folder `into`. Raises `AlteredError` where its bytes are not those of its digest."""
+    path = into.path / file.path
     running, length = hashlib.sha256(), 0
     with disk_faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with disk_faults(path), os.fdopen(handle, "wb") as written:  # closing writes, too
+        written = into.create(file.path, mode=0o644, make=True)
+    with disk_faults(path), written:  # closing writes, too
         for block in store.read(object_key(file.sha256), length=file.size):
             running.update(block)
             length += len(block)

@@ -6,17 +6,18 @@ Knows what a closed attempt must hold. Refuses to mend: where a store has the go
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.actions.publish_run import seal_of
-from trainer.actions.run import CLAIM, RECORD, published
+from trainer.actions.run import CLAIM, RECORD, attempt_root, published
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError
+from trainer.errors import AlteredError, UnsafePathError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from trainer.beneath import Root
     from trainer.record import File, Record
 
 _BLOCK = 1 << 20
@@ -35,16 +36,22 @@ def damaged(attempt: Path, record: Record) -> Iterator[str]:
     """Say, a line each, what of an attempt's files is not what its record says."""
     if not is_as_sealed(attempt, record):
         yield f"{attempt / RECORD} is not the record that was published"
-    for file in record.outcome.files:
-        if (fault := fault_of(attempt / file.path, file)) is not None:
-            yield fault
+    with attempt_root(attempt) as folder:
+        for file in record.outcome.files:
+            if (fault := fault_of(folder, file)) is not None:
+                yield fault
 
 
-def fault_of(path: Path, file: File) -> str | None:
+def fault_of(attempt: Root, file: File) -> str | None:
     """Say what is wrong with one file; `None` where its first bytes are those that were recorded: a log may have grown."""
-    if not path.is_file() or path.is_symlink():
+    path = attempt.path / file.path
+    try:
+        with attempt.open(file.path) as opened:
+            found = _digest_of_start(opened, file.size)
+    except FileNotFoundError:
         return f"{path} is gone; the record lists it"
-    found = _digest_of_start(path, file.size)
+    except UnsafePathError as fault:
+        return fault.message
     return None if found == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {found[:19]}"
 
 
@@ -61,18 +68,19 @@ def _remedy(attempt: Path, record: Record) -> str:
     note = published(attempt)
     if note is None:
         return "it is in no store: put the file back from a copy, or train anew"
-    if not (attempt / CLAIM).exists():
+    with attempt_root(attempt) as folder:
+        is_claimed = folder.stat(CLAIM) is not None
+    if not is_claimed:
         hint = f"{note.store} has the good copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
     else:
         hint = f"{note.store} has the good copy: `reprise runs pull {record.run}` puts it back"
     return hint
 
 
-def _digest_of_start(path: Path, size: int) -> str:
+def _digest_of_start(file: BinaryIO, size: int) -> str:
     """The digest of a file's first `size` bytes."""
     running = hashlib.sha256()
-    with path.open("rb") as file:
-        while size > 0 and (block := file.read(min(size, _BLOCK))):
-            running.update(block)
-            size -= len(block)
+    while size > 0 and (block := file.read(min(size, _BLOCK))):
+        running.update(block)
+        size -= len(block)
     return f"sha256:{running.hexdigest()}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trainer.beneath import run_root
 from trainer.errors import ExperimentError
 from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED
@@ -44,9 +45,13 @@ def bring(place: Place, folder: Path) -> str:
     """Copy a file from outside of the checkout into the folder of its run, where a container finds it by the word that is given."""
     if place.outside is None:
         return place.name
-    with disk_faults(folder):
-        (folder / place.file).parent.mkdir(parents=True)
-        shutil.copyfile(place.outside, folder / place.file)
+    with (
+        disk_faults(folder),
+        run_root(folder) as run,
+        place.outside.open("rb") as theirs,
+        run.create(place.file.as_posix(), make=True) as copy,
+    ):
+        shutil.copyfileobj(theirs, copy)
     return place.name
 
 

@@ -17,7 +17,7 @@ from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import parse_dataset
 from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, StoreMissingError, UnsafePathError
+from trainer.errors import AlteredError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.store.cache import MANIFEST, Cache
 from trainer.store.objects import own
 
@@ -57,8 +57,8 @@ def lend(datasets: Iterable[Dataset], *, into: Path) -> None:
 def _manifest(cache: Cache, dataset: Dataset) -> bytes:
     with cache.version(dataset) as place:
         for name in (own(MANIFEST), MANIFEST):
-            with suppress(OSError, UnsafePathError):
-                if digest_of_bytes(text := place.read(name)) == dataset.manifest:
+            with suppress(OSError, DocumentError, UnsafePathError):
+                if digest_of_bytes(text := place.read(name, most=_LARGEST)) == dataset.manifest:
                     return text
     raise AlteredError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
 

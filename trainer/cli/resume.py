@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
-from trainer.actions.run import ATTEMPTS, RECORD, attempts, record_of, recorded
+from trainer.actions.run import ATTEMPTS, attempt_root, attempts, record_of, recorded
 from trainer.beneath import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
@@ -116,22 +116,28 @@ def admitted(folder: Path, words: Words) -> Admitted:
     record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
         return Admitted(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
-    places = [folder / ATTEMPTS / str(number) / CHECKPOINTS for number in known]
-    if any(map(has_pickle, places)):
+    if any(_has_pickle(folder, number) for number in known):
         said = f"the checkpoints of run {folder.name} are pickles of an older version, which are not read if they were made elsewhere"
         raise ForeignCodeError(said, hint="start a new run")
-    if any((place / LATEST).exists() for place in places):
+    with run_root(folder) as run:
+        is_begun = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in known)
+    if is_begun:
         require_checkpoint_trust(record, word)
     return Admitted(folder=folder, word=replace(word, trusted=True), is_registered=False)
 
 
+def _has_pickle(folder: Path, number: int) -> bool:
+    with attempt_root(folder / ATTEMPTS / str(number)) as attempt:
+        return has_pickle(attempt)
+
+
 def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
     """The attempts on the user's own run that were made elsewhere and are not used; a line reports each that has a record."""
+    known = recorded(folder)
     for number in attempts(folder):
-        place = folder / ATTEMPTS / str(number)
-        if number in own or (word.trusted and not has_pickle(place / CHECKPOINTS)):
+        if number in own or (word.trusted and not _has_pickle(folder, number)):
             continue
-        if not (place / RECORD).exists():
+        if number not in known:
             yield number
             continue
         host = one_line(record_of(folder, number).circumstances.host.name)
@@ -151,7 +157,7 @@ def again(words: Words, admission: Admitted) -> Again:
     for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
     given = going_on(was)
-    with disk_faults(folder / _SETTINGS), run_root(folder) as run:
+    with disk_faults(folder), run_root(folder) as run:
         run.write_whole(_SETTINGS, given.file())
     anew = given_anew(words, without={"resume", "allow", "trust", "grant"})
     return Again(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tarfile
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainer.beneath import run_root
 from trainer.digest import digest_of_bytes, digest_of_document
 from trainer.errors import SourceError
 from trainer.host.atomic import disk_faults
@@ -22,6 +22,8 @@ from trainer.record import Source
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from trainer.beneath import Root
 
 LARGEST: Final = 64 << 20
 """Bytes in a bundle. Source is text: what is larger is data, and has a home of its own."""
@@ -70,16 +72,14 @@ def archive(bundle: SourceBundle) -> bytes:
     return whole.getvalue()
 
 
-def unpack(bundle: SourceBundle, folder: Path) -> None:
-    """Write the bundle's files below `folder`, which must not exist yet."""
-    with disk_faults(folder):
-        folder.mkdir()
-        for file in bundle.files:
-            path = folder / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(file))
-            with os.fdopen(handle, "wb") as written:
-                written.write(file.data)
+def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
+    """Write the bundle's files below the folder `name` in `into`, which must not exist yet."""
+    with disk_faults(into.path / name):
+        into.mkdir(name)
+        with into.below(name) as folder:
+            for file in bundle.files:
+                with folder.create(file.path, mode=_mode(file), make=True) as written:
+                    written.write(file.data)
 
 
 def thaw(path: Path) -> SourceBundle:
@@ -88,7 +88,7 @@ def thaw(path: Path) -> SourceBundle:
     It may come from a stranger: links, devices, paths that leave the folder and bombs are refused before anything is written.
     """
     try:
-        with gzip.open(path, "rb") as packed:
+        with run_root(path.parent) as folder, folder.open(path.name) as file, gzip.open(file, "rb") as packed:
             plain = packed.read(2 * LARGEST)
             if packed.read(1):
                 raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint="do not use it")

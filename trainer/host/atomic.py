@@ -26,32 +26,6 @@ def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
         folder.write_whole(path.name, data, mode=mode)
 
 
-def write_below(root: Root, path: str, data: bytes) -> None:
-    """Write a file below a root, in a folder that is made if it is not there; both are for whoever owns the folder around them.
-
-    No link below the root is followed. Raises `UnsafePathError`, `DiskFullError`, `NotWritableError`, `MachineError`.
-    """
-    with disk_faults(root.path / path):
-        if above := path.rpartition("/")[0]:
-            make_below(root, above)
-        root.write_whole(path, data)
-        root.give(path)
-
-
-def make_below(root: Root, path: str) -> None:
-    """Make a folder below a root, and those above it, if they are not there, each for whoever owns the folder around it.
-
-    Raises `UnsafePathError`, `OSError`.
-    """
-    if root.stat(path) is not None:
-        root.below(path).close()
-        return
-    if above := path.rpartition("/")[0]:
-        make_below(root, above)
-    root.below(path, make=True).close()
-    root.give(path)
-
-
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` survive a power cut, where the file system can do that."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -60,20 +34,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder where there is none; where this process is root, it is for whoever owns the folder around it."""
-    with disk_faults(path), suppress(FileExistsError):
-        path.mkdir()
-        give_like(path)
-
-
-def give_like(path: Path) -> None:
-    """Give `path` to whoever owns its folder, where this process is root: in containers that user writes there."""
-    if os.getuid() == 0:
-        around = path.parent.stat()
-        os.chown(path, around.st_uid, around.st_gid, follow_symlinks=False)
 
 
 @contextmanager

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from typing import TYPE_CHECKING, Final
 
+from trainer.beneath import run_root
 from trainer.errors import AlteredError, SourceError
+from trainer.host.atomic import disk_faults
 from trainer.host.source import thaw, unpack
 from trainer.paths import repository_parts
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from trainer.beneath import Root
     from trainer.host.source import SourceBundle, SourceFile
 
 _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -28,7 +32,7 @@ _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 def verified(archive: Path, *, digest: str) -> SourceBundle:
     """The bundle in `archive`. Raises `AlteredError` where it is not the one of that digest, `SourceError` where it is none."""
-    if not archive.is_file():
+    if not archive.exists():
         raise SourceError(f"{archive} is gone: the run's source is not here", hint="pull the run again")
     bundle = thaw(archive)
     if bundle.digest != digest:
@@ -41,12 +45,20 @@ def lay_out(bundle: SourceBundle, folder: Path) -> None:
     """Write the bundle's files into `folder`, which must not exist yet, for a run to start from."""
     if own := repository_parts(file.path for file in bundle.files):
         raise SourceError(f"{min(own)!a} is in a source bundle; no bundle of ours has that", hint="do not use it")
-    unpack(bundle, folder)
-    _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
-    listing = "".join(f"{_mode(file)} {_EMPTY}\t{file.path}\0" for file in bundle.files)
-    _git(folder, "update-index", "-z", "--add", "--index-info", fed=listing)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    with disk_faults(folder), run_root(folder.parent) as above:
+        unpack(bundle, above, folder.name)
+        _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
+        listing = "".join(f"{_mode(file)} {_EMPTY}\t{file.path}\0" for file in bundle.files)
+        _git(folder, "update-index", "-z", "--add", "--index-info", fed=listing)
+        open_to_all(above, folder.name)
+
+
+def open_to_all(above: Root, name: str) -> None:
+    """Let every user read a folder that was just laid out, and all in it: containers run as another."""
+    with above.below(name) as folder:
+        os.fchmod(folder.fileno(), os.fstat(folder.fileno()).st_mode | 0o555)
+        for path, found in folder.walk():
+            folder.chmod(path, stat.S_IMODE(found.st_mode) | (0o555 if stat.S_ISDIR(found.st_mode) else 0o444))
 
 
 def _mode(file: SourceFile) -> str:

@@ -8,6 +8,7 @@ unknown.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
@@ -16,9 +17,10 @@ from pydantic import Field
 
 from trainer.beneath import run_root
 from trainer.digest import Digest, is_digest
-from trainer.document import Document, read_json
+from trainer.document import Document, parse_json
 from trainer.errors import DocumentError
 from trainer.host.atomic import disk_faults
+from trainer.plain_text import reading
 from trainer.record import Image, Knowledge
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = B
 
 def write_seen(run: Path, seen: Seen) -> None:
     """Leave in the run folder what the engine said about the started container."""
-    with disk_faults(run / SEEN), run_root(run) as root:
-        root.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
+    with disk_faults(run), run_root(run) as folder:
+        folder.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
 
 
 def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
@@ -175,9 +177,9 @@ def _layers(handed: Mapping[str, str]) -> list[str] | None:
 
 def _read(path: Path, model: type[M]) -> tuple[M | None, str | None]:
     """The document, or why it cannot be believed; neither where it does not exist."""
-    if not path.exists():
-        return None, None
     try:
-        return read_json(path, model), None
+        with reading(path), suppress(FileNotFoundError), run_root(path.parent) as folder:
+            return parse_json(folder.read(path.name), model, where=str(path)), None
     except DocumentError as fault:
         return None, str(fault)
+    return None, None

@@ -14,14 +14,14 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Final, Literal
 
+from trainer.beneath import run_root
 from trainer.digest import canonical, digest_of_bytes
-from trainer.document import read_json
+from trainer.document import read_json_below
 from trainer.errors import SourceError
 from trainer.host.archive import LARGEST, SourceBundle, SourceFile, archive, bundle_digest, size_text, thaw, unpack
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.host.git import listing, without_ignored
 from trainer.host.walk import walk
 from trainer.paths import path_fault, repository_parts
@@ -60,8 +60,9 @@ def freeze(
     Raises `SourceError`, `DiskFullError`, `NotWritableError`.
     """
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
-    write_whole(into / ARCHIVE, archive(bundle))
-    unpack(bundle, into / COPY)
+    with disk_faults(into), run_root(into) as run:
+        run.write_whole(ARCHIVE, archive(bundle))
+        unpack(bundle, run, COPY)
     return bundle
 
 
@@ -70,9 +71,10 @@ def lay(bundle: SourceBundle, into: Path) -> None:
 
     Raises `DiskFullError`, `NotWritableError`.
     """
-    write_whole(into / ARCHIVE, archive(bundle))
-    unpack(bundle, into / COPY)
-    write_whole(into / CAPTURED, canonical(bundle.source.model_dump(mode="json")))
+    with disk_faults(into), run_root(into) as run:
+        run.write_whole(ARCHIVE, archive(bundle))
+        unpack(bundle, run, COPY)
+        run.write_whole(CAPTURED, canonical(bundle.source.model_dump(mode="json")))
 
 
 def frozen_before(into: Path) -> SourceBundle | None:
@@ -80,13 +82,14 @@ def frozen_before(into: Path) -> SourceBundle | None:
 
     Raises `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
-    if not (into / CAPTURED).is_file():
-        return None
-    bundle = replace(thaw(into / ARCHIVE), source=read_json(into / CAPTURED, Source))
-    rmtree(into / COPY, ignore_errors=True)
-    unpack(bundle, into / COPY)
-    (into / CAPTURED).unlink()
-    return bundle
+    with disk_faults(into), run_root(into) as run:
+        if run.stat(CAPTURED) is None:
+            return None
+        bundle = replace(thaw(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
+        run.remove_tree(COPY)
+        unpack(bundle, run, COPY)
+        run.unlink(CAPTURED)
+        return bundle
 
 
 def capture(

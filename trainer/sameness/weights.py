@@ -9,9 +9,10 @@ https://github.com/huggingface/safetensors
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Never
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal, Never
 
 from pydantic import Field, RootModel
 
@@ -97,18 +98,19 @@ def read_tensors(path: Path) -> Tensors:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
-    return read_parts(path)[0]
-
-
-def read_parts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read where the tensors of a safetensors file are, and its metadata. Raises `DocumentError`."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
-            said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
-            _refuse(path, said)
-        entries, metadata = _entries(path, file.read(length))
+        return read_parts(file, path)[0]
+
+
+def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read where the tensors of an open safetensors file are, and its metadata. Raises `DocumentError`."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
+        said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
+        _refuse(path, said)
+    entries, metadata = _entries(path, file.read(length))
     tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in entries.items()}
     _check_cover(path, tensors, start=8 + length, stop=size)
     return tensors, metadata

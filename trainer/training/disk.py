@@ -2,18 +2,18 @@
 
 Knows how that holds where the run folder is a mount. Refuses to know what is written.
 
-Lightning's own saving goes through another file system and copies over the old file: a kill in that window leaves nothing. Here the
-temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
+Lightning's own saving goes through another file system and copies over the old file: a kill in that window leaves nothing. Here
+`trainer.beneath` writes: the temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from trainer.beneath import run_root
 from trainer.disk_faults import disk_fault
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
@@ -24,19 +24,12 @@ if TYPE_CHECKING:
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with temporary.open("wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with run_root(path.parent) as folder, folder.whole(path.name, mode=None) as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as fault:
         raise _disk_fault(fault, path) from fault
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class WholeCheckpointIO(CheckpointIO):
@@ -63,15 +56,9 @@ class WholeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint."""
-        Path(path).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        path = Path(path)
+        with run_root(path.parent) as folder:
+            folder.unlink(path.name, missing_ok=True)
 
 
 def _disk_fault(fault: BaseException, path: Path) -> Exception:

@@ -154,6 +154,7 @@ def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(
     """It is found there by the word that is given, and is from outside there too: the source gets it."""
     mine, run = tmp_path / "idea.py", tmp_path / "run"
     mine.write_text("x = 1\n")
+    run.mkdir()
     word = bring(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
     place = find_experiment(word, checkout=ROOT, here=ROOT, brought=run)
     assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")

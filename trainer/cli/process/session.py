@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.actions.run import attempt_root
 from trainer.cli.output import escaping
 from trainer.redaction import REDACTOR
 
@@ -81,8 +82,8 @@ class Session:
 
     def note(self, text: str) -> None:
         """Keep it in the attempt's log alone."""
-        with (self.opened.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(REDACTOR.redact(text) + "\n")
+        with attempt_root(self.opened.folder) as attempt, attempt.append(LOG) as log:
+            log.write(f"{REDACTOR.redact(text)}\n".encode(errors="backslashreplace"))
 
     @property
     def shown(self) -> str:

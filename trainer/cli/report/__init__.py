@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.compare import Places, compare
 from trainer.actions.gather_run import gather_run
+from trainer.beneath import Root
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, runs_folder, store_address, store_at
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
 from trainer.errors import AlteredError, DocumentError, RepriseError, RunError, UsageError
-from trainer.host.atomic import give_like, write_whole
+from trainer.host.atomic import disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +44,9 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(text)
         return 0
     path = Path(words.output) if words.output else runs_folder() / _name(runs)
-    write_whole(path, text.encode())
-    give_like(path)
+    with disk_faults(path), Root.at(path.parent) as folder:
+        folder.write_whole(path.name, text.encode())
+        folder.give(path.name)
     shown = path.absolute()
     place = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
     told = {"report": str(place), "runs": [run.side.record.run for run in runs], "bytes": len(text.encode())}

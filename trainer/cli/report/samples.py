@@ -7,6 +7,7 @@ said in its place.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from trainer.beneath import Root
@@ -17,14 +18,12 @@ from trainer.cli.report.plots import is_of_data
 from trainer.cli.spelling import spelled
 from trainer.data.dataset import load_dataset
 from trainer.drawing.pictures import is_png
-from trainer.errors import RepriseError
+from trainer.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.figure import Pictures
-from trainer.host.atomic import write_below
 from trainer.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from trainer.actions.gather_run import Gathered
     from trainer.data.dataset import Dataset
@@ -68,9 +67,9 @@ def _of_run(run: Gathered) -> bytes | None:
 def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     if dataset is None:
         return f"this checkout declares no dataset {name} with that content"
-    kept = cache_folder() / _KEPT / f"{dataset.content.removeprefix('sha256:')}.png"
-    if kept.is_file():
-        return kept.read_bytes()
+    kept = f"{dataset.content.removeprefix('sha256:')}.png"
+    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache_folder()) as cache:
+        return cache.read(f"{_KEPT}/{kept}")
     if not draw:
         return "they were not asked for"
     places = Places(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
@@ -85,9 +84,9 @@ def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     return picture
 
 
-def _keep(kept: Path, picture: bytes) -> None:
+def _keep(kept: str, picture: bytes) -> None:
     try:
-        with Root.at(cache_folder(), make=True) as cache:
-            write_below(cache, f"{_KEPT}/{kept.name}", picture)
+        with Root.at(cache_folder(), make=True) as cache, cache.below(_KEPT, make=True) as folder:
+            folder.write_whole(kept, picture)
     except (OSError, RepriseError) as fault:
         print(f"reprise: the picture of the samples is not kept for next time: {fault}", file=sys.stderr)

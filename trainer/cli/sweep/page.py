@@ -10,11 +10,11 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.sweep import Standing
+from trainer.actions.sweep import Standing, sweep_root
 from trainer.cli.run_page import columns
 from trainer.drawing import Line, as_file, draw, plot_lines
 from trainer.figure import Bars, Heights
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.suggest import nearest
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
     title = f"{metric} of {sweep.asked.experiment}" + (", mean over seeds" if results.seeds else "")
     path = folder / PLOT
     svg = _bars(rows, metric, title) if axis is None else _lines(rows, metric, title, axis=axis)
-    write_whole(path, as_file(svg).encode())
+    with disk_faults(path), sweep_root(folder) as place:
+        place.write_whole(PLOT, as_file(svg).encode())
     return path
 
 

@@ -15,11 +15,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainer.actions.sweep import SETTINGS
+from trainer.actions.sweep import SETTINGS, sweep_root
 from trainer.actions.watch import see, see_nothing
 from trainer.engine.compose import require_no_colon
 from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import WATCHED
 from trainer.host.source import COPY
 from trainer.settings import ENVIRONMENT_PREFIX
@@ -84,7 +84,9 @@ class Containers:
             )
         require_no_colon(folder)
         mounts = [f"{folder / COPY}:/project:ro", f"{folder.parents[1]}:{_RUNS}"]
-        write_whole(folder / _OVERRIDE, json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1).encode())
+        override = json.dumps({"services": {"train": {"volumes": mounts}}}, indent=1)
+        with disk_faults(folder), sweep_root(folder) as place:
+            place.write_whole(_OVERRIDE, override.encode())
         files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
         self._files = os.pathsep.join(map(str, [*files, folder / _OVERRIDE]))
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from shutil import rmtree
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainer.actions.run import abandon, new_run
+from trainer.beneath import run_root
 from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_address
@@ -26,6 +26,7 @@ from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
 from trainer.determinism import require_one_process, threads_at, variables
 from trainer.errors import ExperimentError, UsageError
+from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
 from trainer.host.source import BEGUN, CAPTURED, COPY, freeze, frozen_before
 from trainer.launch import Frozen, Launch
@@ -125,7 +126,8 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     try:
         stop.listen()
         bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=brought_by(asked.place))
-        rmtree(folder / BROUGHT, ignore_errors=True)
+        with disk_faults(folder), run_root(folder) as new:
+            new.remove_tree(BROUGHT.as_posix())
         require_captured(asked.place, bundle)
         frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
         print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from trainer.digest import canonical
 from trainer.ledger import configured
 from trainer.metric_text import metric_text
+from trainer.training.logs.log_file import append
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -56,8 +57,7 @@ class JsonLines(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a line."""
-        with self.path.open("ab") as file:
-            file.write(canonical({"step": step, **metrics}) + b"\n")
+        append(self.path, canonical({"step": step, **metrics}) + b"\n")
 
 
 @configured

@@ -18,6 +18,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from trainer.curves import TELEMETRY
 from trainer.digest import canonical
+from trainer.training.logs.log_file import append
 from trainer.training.logs.loggers import JsonLines
 from trainer.training.tracing.fingerprints import tensors_in
 
@@ -152,8 +153,7 @@ class Telemetry(Callback):
             **self.gauges(_uuid(net.device)),
         }
         line = canonical({"step": trainer.global_step, "seconds": round(now - self.began, 3), **values})
-        with self.path.open("ab") as file:
-            file.write(line + b"\n")
+        append(self.path, line + b"\n")
         for logger in trainer.loggers:
             if not isinstance(logger, JsonLines):
                 logger.log_metrics({f"telemetry/{name}": value for name, value in values.items()}, trainer.global_step)

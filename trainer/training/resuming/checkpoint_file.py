@@ -7,10 +7,11 @@ unpickler reads them, which constructs tensors and the few types that Reprise's 
 from __future__ import annotations
 
 import json
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 
+from trainer.beneath import run_root
 from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
 from trainer.sameness.weights import LARGEST_HEADER, read_parts
 from trainer.saved import Stage, is_pickle
@@ -49,32 +50,37 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint into this machine's memory. Raises `DocumentError`."""
-    if is_pickle(path):
-        return _read_pickle(path)
-    entries, metadata = read_parts(path)
+    with run_root(path.parent) as folder, folder.open(path.name) as file:
+        return read_open_checkpoint(file, path)
+
+
+def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """Read a checkpoint from an open file, which `path` names in messages. Raises `DocumentError`."""
+    if is_pickle(file):
+        return _read_pickle(file, path)
+    entries, metadata = read_parts(file, path)
     if metadata.get("format") != FORMAT:
         said = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
         raise DocumentError(said, hint="use another checkpoint, or the version of Reprise that wrote this one")
     tensors: dict[str, Tensor] = {}
-    with path.open("rb") as file:
-        for name, entry in entries.items():
-            dtype = _DTYPES.get(entry.dtype)
-            if dtype is None:
-                raise DocumentError(f"{path}: tensor {name!a} is of dtype {entry.dtype}", hint="use another checkpoint")
-            data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
-            file.seek(entry.start)
-            file.readinto(data.numpy().data)
-            tensors[name] = data.view(dtype).reshape(entry.shape)
+    for name, entry in entries.items():
+        dtype = _DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise DocumentError(f"{path}: tensor {name!a} is of dtype {entry.dtype}", hint="use another checkpoint")
+        data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+        file.seek(entry.start)
+        file.readinto(data.numpy().data)  # type: ignore[attr-defined]
+        tensors[name] = data.view(dtype).reshape(entry.shape)
     found = unpack(_tree(metadata.get("tree", ""), path), tensors, where=str(path))
     if not isinstance(found, dict):
         raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
     return found
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
+def _read_pickle(file: BinaryIO, path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([Stage]):
-            loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as fault:  # a damaged pickle raises nearly anything: KeyError, UnicodeDecodeError, OSError
         why = (str(fault).splitlines() or [type(fault).__name__])[0]
         said = f"{path} is a pickle that is damaged, or does not hold plain values alone: {why}"

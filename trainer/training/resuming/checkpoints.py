@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.digest import digest_of_file
-from trainer.document import read_json
+from trainer.beneath import run_root
+from trainer.digest import digest_of_file, digest_of_open
+from trainer.document import read_json_below
 from trainer.errors import AlteredError, SettingError
 from trainer.ledger import configured
 from trainer.saved import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
 from trainer.suggest import did_you_mean
 from trainer.training.disk import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages
-from trainer.training.resuming.checkpoint_file import read_checkpoint
+from trainer.training.resuming.checkpoint_file import read_checkpoint, read_open_checkpoint
 from trainer.training.resuming.checkpoint_schema import require_servable, require_whole
 from trainer.training.resuming.place import end_restart, keep_sums, settle
 
@@ -206,9 +207,10 @@ class Checkpoints(Callback):
 
     def _tidy(self, kept: list[Saved]) -> None:
         named = {one.path for one in kept} | {one.best.path for one in kept if one.best}
-        for old in self.folder.glob("step-*.*"):
-            if old.name not in named:
-                old.unlink(missing_ok=True)
+        with run_root(self.folder) as folder:
+            for old in folder.names():
+                if old.startswith("step-") and "." in old and old not in named:
+                    folder.unlink(old, missing_ok=True)
 
 
 def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
@@ -217,9 +219,10 @@ def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
 
 def served(folder: Path) -> Checkpoint:
     """Name the checkpoint that the run stands for: the best where something was monitored, else the last."""
-    if (folder / BEST).exists():
-        return read_json(folder / BEST, Checkpoint)
-    return read_json(folder / LATEST, Saved)
+    with run_root(folder) as held:
+        if held.stat(BEST) is not None:
+            return read_json_below(held, BEST, Checkpoint)
+        return read_json_below(held, LATEST, Saved)
 
 
 def epoch_of(place: Mapping[str, Any]) -> int:
@@ -230,11 +233,11 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
     """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written, `DocumentError`."""
-    path = folder / saved.path
-    found = digest_of_file(path)
-    if found != saved.sha256:
-        raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")
-    return read_checkpoint(path)
+    with run_root(folder) as held, held.open(saved.path) as file:
+        found = digest_of_open(file)
+        if found != saved.sha256:
+            raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")
+        return read_open_checkpoint(file, folder / saved.path)
 
 
 def _writing(data: bytes) -> Callable[[IO[bytes]], object]:

@@ -18,6 +18,7 @@ from xxhash import xxh3_64_hexdigest
 from trainer.ledger import configured
 from trainer.sameness.trace import FILE
 from trainer.sameness.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.training.logs.log_file import append
 from trainer.training.tracing.fingerprints import tensors_in
 from trainer.training.tracing.sensing import OnDevice, OnHost, state_of_generators, weights_of
 
@@ -170,8 +171,7 @@ class Tracer(Callback):
             self._write(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
 
     def _write(self, lines: bytes) -> None:
-        with self.path.open("ab", buffering=0) as file:
-            file.write(lines)
+        append(self.path, lines)
 
 
 @configured

@@ -1,0 +1,132 @@
+"""A container that may write to `runs/` puts links and pipes into it; no verb of the host follows one, or waits (G02d)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.actions.runs import begun, finished
+from tests.actions.test_sweep import started
+from tests.sameness.test_retest import a_retest
+from trainer.actions.keep_retest import keep_retest
+from trainer.actions.list_runs import local_run
+from trainer.actions.publish_run import publish_run
+from trainer.actions.pull_run import pull_run
+from trainer.actions.resume import set_aside_what_was_seen
+from trainer.actions.run import OpenRun, close_dead, is_alive, open_run
+from trainer.actions.sweep import held, log_of, save
+from trainer.errors import RepriseError, UnsafePathError
+from trainer.host.image_claim import SEEN
+from trainer.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Verb = Callable[[OpenRun, MemoryStore], object]
+FOLDERS = ("attempts", "attempts/1", "attempts/1/checkpoints", "attempts/2", "retests")
+FILES = (
+    *("attempts/1/record.json", "attempts/1/claim.json", "attempts/1/published.json", "attempts/1/metrics.jsonl"),
+    *("attempts/1/checkpoints/last.ckpt", "attempts/1/.reserve", "source.tar.gz", SEEN),
+)
+VERBS: dict[str, Verb] = {
+    "keep a retest": lambda run, _: keep_retest(run.folder.parents[1], a_retest(), evidence=b"x"),
+    "publish": lambda run, store: publish_run(run.folder.parents[1], store),
+    "pull": lambda run, store: pull_run(run.record.run, store, runs=run.folder.parents[2]),
+    "open": lambda run, _: open_run(
+        run.folder.parents[1], ingredients=run.record.ingredients, circumstances=run.record.circumstances
+    ),
+    "close": lambda run, _: close_dead(run.folder, here=run.record.circumstances.host.name),
+    "list": lambda run, _: local_run(run.folder.parents[2], run.record.run),
+    "set aside": lambda run, _: set_aside_what_was_seen(run.folder.parents[1]),
+}
+
+
+def plant(path: Path, target: Path | None) -> None:
+    """Put a link, or a pipe, in the place of what is there, which stays under another name."""
+    if os.path.lexists(path):
+        path.rename(path.with_name(f"{path.name}.moved"))
+    if target is None:
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, MemoryStore]:
+    """A run that is over, one whose process was killed, and a store that has the first."""
+    over, killed, store = (
+        finished(tmp_path_factory.mktemp("over") / "runs"),
+        begun(tmp_path_factory.mktemp("killed") / "runs"),
+        MemoryStore(),
+    )
+    killed.let_go()
+    (killed.folder / "checkpoints").mkdir()
+    publish_run(over.folder.parents[1], store)
+    (over.folder / "published.json").unlink()
+    return over, killed, store
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("planted", [*FOLDERS, *FILES])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_g02d_no_verb_follows_what_was_planted(
+    tmp_path: Path, home: Path, made: tuple[OpenRun, OpenRun, MemoryStore], planted: str, verb: str, kind: str
+) -> None:
+    """The victim's home stays as it is (`home` compares it); what a verb raises is an error of Reprise."""
+    whole = made[verb == "close"]
+    assert isinstance(whole, OpenRun)
+    folder = tmp_path / "runs" / whole.record.run
+    shutil.copytree(whole.folder.parents[1], folder)
+    (folder / SEEN).write_text("{}")
+    target = home if planted in FOLDERS else home / ".ssh/authorized_keys"
+    plant(folder / planted, target if kind == "link" else None)
+    store = made[2] if verb == "pull" else MemoryStore()
+    with suppress(RepriseError):
+        VERBS[verb](replace(whole, folder=folder / "attempts/1", lifeline=None), store)
+
+
+@pytest.mark.parametrize("planted", ["attempts", "retests"])
+def test_g02d_a_link_in_place_of_a_folder_that_is_written_to_is_named(tmp_path: Path, home: Path, planted: str) -> None:
+    run = finished(tmp_path / "runs")
+    plant(run.folder.parents[1] / planted, home)
+    with pytest.raises(UnsafePathError, match=f"{planted} is a symbolic link to '.*home', of uid"):
+        VERBS["open" if planted == "attempts" else "keep a retest"](run, MemoryStore())
+
+
+def test_a_pulled_attempt_does_not_take_the_place_of_a_link(tmp_path: Path, home: Path) -> None:
+    """The pull does not say that it is here."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    plant(run.folder, home)
+    with pytest.raises(UnsafePathError, match="1 is a symbolic link"):
+        pull_run(run.record.run, store, runs=tmp_path / "runs")
+
+
+def test_a_claim_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    run = begun(tmp_path / "runs")
+    plant(run.folder / "claim.json", None)
+    assert not is_alive(run.folder)
+
+
+@pytest.mark.parametrize("planted", ["sweeps", "sweeps/{id}", "sweeps/{id}/logs"])
+def test_a_sweep_is_not_written_through_a_link(tmp_path: Path, home: Path, planted: str) -> None:
+    """Its document, its lock and the logs of its points."""
+    runs = tmp_path / "runs"
+    for folder in (runs, tmp_path / "project"):
+        folder.mkdir()
+    (tmp_path / "project" / "code.py").write_text("x = 1\n")
+    if planted == "sweeps":
+        plant(runs / planted, home)
+        with pytest.raises(UnsafePathError, match="is a symbolic link"):
+            started(runs)
+        return
+    sweep, folder = started(runs)
+    plant(runs / planted.format(id=sweep.id), home)
+    with pytest.raises(UnsafePathError, match="is a symbolic link"), held(folder), log_of(folder, 0):
+        save(sweep, folder)
