@@ -150,3 +150,10 @@ def test_a_net_that_fails_for_another_reason_says_its_own() -> None:
     net = net_of(Classifier, lambda x: x.reshape(7, 7))
     with pytest.raises(RuntimeError, match="invalid for input of size"):
         try_out(net, {"image": IMAGES.double(), "label": LABELS})
+
+
+def test_a_validation_step_of_ones_own_that_measures_nothing_is_named() -> None:
+    net = net_of(Classifier, lambda images: images.flatten(1)[:, :3])
+    with pytest.raises(ExperimentError, match=r"Net\.validation_step gave nothing to measure") as fault:
+        net.on_validation_epoch_end()
+    assert fault.value.hint == "call super().validation_step(batch, index) in it, or leave it out"

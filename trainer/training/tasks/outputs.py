@@ -125,6 +125,13 @@ def no_gradient(net: nn.Module) -> ExperimentError:
     )
 
 
+def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
+    """Word a validation or a test whose own step gave the task nothing to measure."""
+    step = {"val": "validation_step", "test": "test_step"}[split]
+    said = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
+    return ExperimentError(said, hint=f"call super().{step}(batch, index) in it, or leave it out")
+
+
 _CUT: Final = "what `forward` gives does not depend on a parameter, or was detached from it"
 
 

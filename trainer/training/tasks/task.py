@@ -23,7 +23,7 @@ from trainer.training.optimization.trainable import require_trainable
 from trainer.training.readers import open_samples
 from trainer.training.tasks.mean_loss import MeanLoss
 from trainer.training.tasks.measuring import NO_NUMBER, computed, noting
-from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, wrong_loss
+from trainer.training.tasks.outputs import loss_of, metrics_of, no_gradient, nothing_measured, wrong_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -234,6 +234,8 @@ class Task(L.LightningModule):
         return given, predicted, wanted
 
     def _close(self, split: str) -> None:
+        if not self.losses[split].update_called:
+            raise nothing_measured(self, split)
         found, undefined = self._computed(split)
         self._open(split)
         values = {name: float(value) for name, value in found.items()}
