@@ -6,11 +6,15 @@ line that cannot be read: a killed run's last one is often half a line, and a cu
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.drawing import Line
+from trainer.errors import UnsafePathError
+from trainer.run_files import open_run_file
 from trainer.sameness.trace_lines import numbers_of
 from trainer.sameness.verdict import number_of
 
@@ -86,16 +90,16 @@ def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
 def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dict[str, Any]]:
     """Each line that is an object with a step, and holds `marked`; with `header` the first line, whatever it holds."""
     try:
-        if path.stat().st_size > LARGEST:
-            return
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines):
+        with io.TextIOWrapper(open_run_file(path), encoding="utf-8", errors="replace") as file:
+            if os.fstat(file.fileno()).st_size > LARGEST:
+                return
+            for number, line in enumerate(file):
                 first = header and number == 0
                 if first or marked in line:
                     row = _object(line)
                     if first or _is_step(row.get("step")):
                         yield row
-    except OSError:
+    except (OSError, UnsafePathError):
         return
 
 

@@ -15,7 +15,7 @@ from trainer.actions.run import RECORD
 from trainer.beneath import run_root
 from trainer.errors import RunError
 from trainer.host.atomic import disk_faults
-from trainer.plain_text import read_bytes
+from trainer.run_files import read_run_file
 from trainer.sameness.candidates import SOURCE, candidates
 from trainer.sameness.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.sameness.retest import device_class
@@ -85,7 +85,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
         reprise=__version__,
     )
     return Statement(
-        subject=[subject_of(side.record, read_bytes(_folder(side) / RECORD)) for side in (a, b)], predicate=tested
+        subject=[subject_of(side.record, read_run_file(_folder(side) / RECORD)) for side in (a, b)], predicate=tested
     )
 
 
@@ -170,7 +170,7 @@ def _folder(side: Side) -> Path:
 def _bytes(path: Path) -> bytes:
     if not path.exists():
         raise RunError(f"{path} is not there, so nothing can be certified", hint="leave --trace as it is")
-    return read_bytes(path, most=LARGEST)
+    return read_run_file(path, most=LARGEST)
 
 
 def _first_line(one: Path, other: Path) -> str:

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from trainer.actions.transfer import read_small
+from trainer.beneath import Root
 from trainer.data.dataset import NAME
 from trainer.data.manifest import content_digest, parse_manifest
-from trainer.errors import DocumentError, RepriseError
-from trainer.plain_text import read_bytes
+from trainer.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Li
 
 
 def _texts(name: str, content: str, digest: str | None, *, cache: Path, store: Store | None) -> Iterator[bytes]:
-    with suppress(DocumentError):  # it was never fetched here
-        yield read_bytes(cache / "versions" / name / content.removeprefix("sha256:") / "manifest.jsonl", most=LARGEST)
+    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # it was never fetched here
+        yield root.read(f"versions/{name}/{content.removeprefix('sha256:')}/manifest.jsonl", most=LARGEST)
     if store is not None and digest is not None:
         try:
             yield read_small(store, object_key(digest), largest=LARGEST)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.document import json_value
 from trainer.errors import DocumentError
+from trainer.run_files import open_run_file
 from trainer.sameness.trace import FILE, Stream, compared, read_trace
 from trainer.sameness.trace import first_difference as first_in_traces
 from trainer.sameness.verdict import number_of
@@ -96,7 +97,7 @@ def _by_log(a: Path, b: Path) -> Parting | None:
 
 def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
     """Each metric with the count of steps made; what is logged within a step is numbered from 0."""
-    with path.open("rb") as file:
+    with open_run_file(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if not line.endswith(b"\n"):
                 return  # a kill cut it off

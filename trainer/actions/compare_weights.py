@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Final
 
 from trainer.errors import AlteredError, DocumentError
+from trainer.run_files import open_run_file
 from trainer.sameness.bits import Apart, apart
 from trainer.sameness.weights import TENSORS, WEIGHTS, read_header, read_tensors
 
@@ -64,7 +65,7 @@ def compare_weights(a: Path, b: Path, *, named: tuple[str | None, str | None]) -
     differing = [_difference(name, one.weights.get(name), other.weights.get(name)) for name in names]
     found = [difference for difference in differing if difference is not None]
     if numbers:
-        with (a / WEIGHTS).open("rb") as first, (b / WEIGHTS).open("rb") as second:
+        with open_run_file(a / WEIGHTS) as first, open_run_file(b / WEIGHTS) as second:
             found = [_with_numbers(each, (first, headers[0]), (second, headers[1])) for each in found]
     states = sorted({*one.optimizer, *other.optimizer})
     return WeightsCompared(
@@ -91,7 +92,7 @@ def _verified(path: Path, table: Tensors) -> dict[str, Tensor]:
         raise AlteredError(
             f"{path}: tensor {min(strangers)!a} is there or in {TENSORS}, not in both", hint="do not use it"
         )
-    with path.open("rb") as file:
+    with open_run_file(path) as file:
         for name, tensor in header.items():
             running = hashlib.sha256()
             for block in _blocks(file, tensor, 16 * _BLOCK):

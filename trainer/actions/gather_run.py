@@ -6,6 +6,7 @@ gives came from a record that may be a stranger's.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -14,15 +15,16 @@ from trainer.actions.compare import Side, side
 from trainer.actions.keep_retest import retests_here
 from trainer.actions.list_runs import local_run
 from trainer.actions.run import is_alive
+from trainer.beneath import run_root
 from trainer.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
-from trainer.document import read_json
-from trainer.errors import DocumentError, RepriseError
+from trainer.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.figure import FILE as FIGURES
 from trainer.figure import Figures, Pictures
 from trainer.host.signing import is_envelope, opened
 from trainer.host.source import ARCHIVE, thaw
-from trainer.plain_text import read_bytes
+from trainer.plain_text import reading
 from trainer.record import Status
+from trainer.run_files import open_run_file, read_run_file, read_run_json
 from trainer.sameness.certificate import FOLDER as CERTIFICATES
 from trainer.sameness.certificate import PAYLOAD_TYPE, read_statement
 from trainer.sameness.trace import FILE as TRACE
@@ -81,7 +83,7 @@ def gather_run(folder: Path) -> Gathered:
     found = side(folder)
     if found.attempt is None or found.folder is None:
         return Gathered(side=found)
-    attempt, notes = found.attempt, list(_undrawn(found.attempt))
+    attempt, notes = found.attempt, _undrawn(found.attempt)
     figures = _figures(attempt / FIGURES, notes)
     return Gathered(
         side=found,
@@ -99,11 +101,15 @@ def gather_run(folder: Path) -> Gathered:
     )
 
 
-def _undrawn(attempt: Path) -> Iterator[str]:
+def _undrawn(attempt: Path) -> list[str]:
+    notes: list[str] = []
     for name in (METRICS, TRACE, TELEMETRY):
-        path = attempt / name
-        if path.is_file() and (size := path.stat().st_size) > LARGEST:
-            yield f"{name} has {size:,} bytes: its curves are not drawn, {LARGEST:,} are the most that are read"
+        with _noted(notes, name), suppress(FileNotFoundError), open_run_file(attempt / name) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST:
+                notes.append(
+                    f"{name} has {size:,} bytes: its curves are not drawn, {LARGEST:,} are the most that are read"
+                )
+    return notes
 
 
 def _earlier(folder: Path, record: Record) -> tuple[Record, ...]:
@@ -124,16 +130,14 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
 def _figures(path: Path, notes: list[str]) -> Figures:
     with _noted(notes, FIGURES):
         if path.exists():
-            return read_json(path, Figures, most=_LARGEST)
+            return read_run_json(path, Figures, most=_LARGEST)
     return Figures()
 
 
 def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
     for name in {figure.file for figure in figures.figures if isinstance(figure, Pictures)}:
-        path = attempt / name
-        with suppress(DocumentError):
-            if not path.is_symlink():
-                yield name, read_bytes(path, most=_LARGEST)
+        with suppress(DocumentError, UnsafePathError):
+            yield name, read_run_file(attempt / name, most=_LARGEST)
 
 
 def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
@@ -151,9 +155,13 @@ def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
 
 
 def _certificates(folder: Path, notes: list[str]) -> Iterator[Certified]:
-    for path in sorted((folder / CERTIFICATES).glob("*.json")):
+    names: list[str] = []
+    with suppress(FileNotFoundError), run_root(folder) as run, run.below(CERTIFICATES) as place:
+        names = [name for name in place.names() if name.endswith(".json")]
+    for path in (folder / CERTIFICATES / name for name in names):
         with _noted(notes, f"{CERTIFICATES}/{path.name}"):
-            text = read_bytes(path, most=_LARGEST)
+            with reading(path), run_root(folder) as run:
+                text = run.read(f"{CERTIFICATES}/{path.name}", most=_LARGEST)
             signed = is_envelope(text)
             payload = opened(text, kind=PAYLOAD_TYPE, where=str(path))[0] if signed else text
             statement = read_statement(payload, where=str(path))

@@ -6,9 +6,11 @@ was not verified. It costs what a copy of the dataset does: 0.5 GB in 20,001 fil
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
+from trainer.beneath import Root
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
 from trainer.host.atomic import disk_faults
@@ -29,9 +31,10 @@ def lend_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None
     """
     if digest_of_bytes(manifest) != dataset.dataset.manifest:
         raise AlteredError(f"the manifest of {dataset.dataset.title} is damaged in the cache", hint="fetch it again")
-    with disk_faults(into):
-        _made(into / object_key(dataset.dataset.manifest)).write_bytes(manifest)
-        with _Packs(into) as packs:
+    with disk_faults(into), Root.at(into, make=True) as store:
+        with store.create(object_key(dataset.dataset.manifest), make=True) as file:
+            file.write(manifest)
+        with _Packs(store) as packs:
             for path in dataset.paths:
                 body = memoryview(dataset.read(path))
                 for segment in dataset.entry(path).segments:
@@ -42,7 +45,7 @@ def lend_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None
 class _Packs:
     """Packs that are being written, the last one open: files that lie side by side come one after the other."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Root) -> None:
         self._root, self._open = root, ExitStack()
         self._pack: Pack | None = None
         self._file: BinaryIO | None = None
@@ -56,13 +59,12 @@ class _Packs:
     def write(self, pack: Pack, at: int, body: memoryview) -> None:
         if self._file is None or pack != self._pack:
             self._open.close()
-            path = _made(self._root / object_key(pack.sha256))
-            self._pack, self._file = pack, self._open.enter_context(path.open("r+b" if path.exists() else "w+b"))
+            self._pack, self._file = pack, self._open.enter_context(self._opened(object_key(pack.sha256)))
             self._file.truncate(pack.size)
         self._file.seek(at)
         self._file.write(body)
 
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    def _opened(self, key: str) -> BinaryIO:
+        if self._root.stat(key) is None:
+            return self._root.create(key, make=True)
+        return os.fdopen(self._root.handle(key, os.O_RDWR), "r+b")

@@ -18,7 +18,6 @@ from trainer.actions.run import (
     CLAIM,
     PUBLISHED,
     RECORD,
-    attempt_root,
     attempts,
     claim_of,
     load_record,
@@ -35,6 +34,7 @@ from trainer.host.atomic import disk_faults
 from trainer.host.source import ARCHIVE
 from trainer.plain_text import reading
 from trainer.record import File, Record, Status
+from trainer.run_files import attempt_root
 from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
 from trainer.store.contract import object_key
 

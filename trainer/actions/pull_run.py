@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.progress import SILENT, Progress
 from trainer.actions.publish_run import source_of
-from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, attempt_root, published, record_of, recorded
+from trainer.actions.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, published, record_of, recorded
 from trainer.actions.transfer import read_file, read_small
 from trainer.actions.verify_run import fault_of
 from trainer.beneath import PARTIAL, Root, run_root
@@ -23,6 +23,7 @@ from trainer.errors import AlteredError, RunNotFoundError
 from trainer.host.atomic import disk_faults
 from trainer.host.source import ARCHIVE, thaw
 from trainer.record import MOST_ATTEMPTS
+from trainer.run_files import attempt_root
 from trainer.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 
 if TYPE_CHECKING:

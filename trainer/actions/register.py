@@ -8,11 +8,11 @@ it belongs to this user, to root, or to the user of this checkout's containers, 
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.actions.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded
+from trainer.beneath import Root
 from trainer.digest import Digest, digest_of_bytes
 from trainer.document import Document, parse_json
 from trainer.errors import NotWritableError, RepriseError, RunError
@@ -54,14 +54,7 @@ def register(name: str, entry: Entry, *, runs: Path) -> None:
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
     with disk_faults(folder), _opened(folder, owners={user}, make=True) as place:
-        partial = f".{name}.{os.getpid()}.partial"
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=place)
-        with os.fdopen(handle, "wb") as file:
-            file.write(entry.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, f"{name}.json", src_dir_fd=place, dst_dir_fd=place)
-        os.fsync(place)
+        place.write_whole(f"{name}.json", entry.model_dump_json().encode() + b"\n")
 
 
 def register_attempt(attempt: Path) -> None:
@@ -100,31 +93,26 @@ def _name(run: Path, attempt: str) -> str:
 
 
 @contextmanager
-def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[int]:
-    """A folder that one of `owners` has, and no link to one. Raises `OSError`, `NotWritableError`."""
-    if make:
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o755)
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if (owner := os.fstat(place).st_uid) not in owners:
-            said = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
-            raise NotWritableError(
-                said, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
-            )
-        yield place
-    finally:
-        os.close(place)
+def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[Root]:
+    """A folder that one of `owners` has, and no link to one. Raises `OSError`, `UnsafePathError`, `NotWritableError`."""
+    with Root.at(folder.parent) as runs:
+        if make:
+            with suppress(FileExistsError):
+                runs.mkdir(folder.name, mode=0o755)
+        with runs.below(folder.name) as place:
+            if (owner := os.fstat(place.fileno()).st_uid) not in owners:
+                said = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
+                raise NotWritableError(
+                    said, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
+                )
+            yield place
 
 
 def _read(folder: Path, name: str, *, owners: Collection[int]) -> Entry | None:
     try:
-        with _opened(folder, owners=owners) as place:
-            handle = os.open(f"{name}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
-            with os.fdopen(handle, "rb") as file:
-                about = os.fstat(file.fileno())
-                if not stat.S_ISREG(about.st_mode) or about.st_uid not in owners:
-                    return None
-                return parse_json(file.read(_LARGEST), Entry, where=f"{folder}/{name}.json")
+        with _opened(folder, owners=owners) as place, place.open(f"{name}.json") as file:
+            if os.fstat(file.fileno()).st_uid not in owners:
+                return None
+            return parse_json(file.read(_LARGEST), Entry, where=f"{folder}/{name}.json")
     except (OSError, RepriseError):
         return None

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
+from trainer import run_files
 from trainer.beneath import PARTIAL, Root, run_root
 from trainer.digest import digest_of_bytes, digest_of_open
 from trainer.document import parse_json, read_json_below
@@ -39,13 +40,14 @@ from trainer.record import (
     read_record,
 )
 from trainer.redaction import REDACTOR
+from trainer.run_files import attempt_root
 from trainer.seal import MOST_FILES, SMALL, Claim, Published, read_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ATTEMPTS: Final = "attempts"
+ATTEMPTS: Final = run_files.ATTEMPTS
 RECORD: Final = "record.json"
 CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
@@ -85,13 +87,6 @@ def attempts(folder: Path) -> list[int]:
             known.below(str(len(found) + 1)).close()
             found.append(len(found) + 1)
     return found
-
-
-def attempt_root(attempt: Path) -> Root:
-    """Hold an attempt's folder, `runs/<id>/attempts/<n>`. Raises `OSError`, `UnsafePathError`."""
-    attempt = attempt.absolute()
-    with run_root(attempt.parents[1]) as run:
-        return run.below(f"{attempt.parent.name}/{attempt.name}")
 
 
 def recorded(folder: Path) -> list[int]:

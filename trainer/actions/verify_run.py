@@ -9,9 +9,10 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.actions.publish_run import seal_of
-from trainer.actions.run import CLAIM, RECORD, attempt_root, published
+from trainer.actions.run import CLAIM, RECORD, published
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError, UnsafePathError
+from trainer.run_files import attempt_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

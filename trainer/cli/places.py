@@ -35,6 +35,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("REPRISE_RUNS") or CHECKOUT / "runs").absolute()
 
 
+def typed_folder(path: Path) -> Path:
+    """A run's folder that a person named by its path: links in it are theirs, but for one in the folder of runs."""
+    return path.absolute() if path.absolute().parent == runs_folder() else path.resolve()
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path that a person typed is a folder; a name that no file system takes is none."""
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.actions.measure_noise import means
 from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
-from trainer.actions.run import ATTEMPTS, attempt_root, attempts, record_of, recorded
+from trainer.actions.run import ATTEMPTS, attempts, record_of, recorded
 from trainer.beneath import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
@@ -26,8 +26,8 @@ from trainer.errors import ForeignCodeError, ResumeError, RunNotFoundError, Usag
 from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import BAKED
 from trainer.host.source import COPY
-from trainer.plain_text import read_text
 from trainer.record import Status
+from trainer.run_files import attempt_root
 from trainer.sameness.rerun import going_on
 from trainer.saved import FOLDER as CHECKPOINTS
 from trainer.saved import LATEST, has_pickle
@@ -218,11 +218,13 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
 
 def _require_able(folder: Path, passed: Collection[int]) -> None:
     """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
-    launch = folder / COPY / "trainer" / "launch.py"
-    if not launch.is_file() or "resumes:" not in read_text(launch):
+    with run_root(folder) as run:
+        launch = f"{COPY}/trainer/launch.py"
+        text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
+    if "resumes:" not in text:
         said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
         raise ResumeError(said, hint=f"start it anew: `reprise runs show {folder.name}` says with what it was begun")
-    if passed and "passed:" not in launch.read_text(encoding="utf-8"):
+    if passed and "passed:" not in text:
         said = f"the source of run {folder.name} is older than the rule that attempts made elsewhere are passed over"
         raise ResumeError(said, hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run")
 

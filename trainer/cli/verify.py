@@ -19,6 +19,7 @@ from trainer.errors import CertificateError
 from trainer.host.signing import is_envelope, opened, verified
 from trainer.plain_text import read_bytes
 from trainer.record import is_run_id
+from trainer.run_files import read_run_file
 from trainer.sameness.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _check(statement: Statement, path: Path) -> list[str]:
             checked.append(f"record     {subject.name}: not at hand, not checked")
             continue
         records.append(load_record(file))
-        check_record(statement, records[-1], read_bytes(file))
+        check_record(statement, records[-1], read_run_file(file))
         checked.append(f"record     {subject.name}: as certified")
     if len(records) == len(statement.subject):
         check_verdict(statement, records)

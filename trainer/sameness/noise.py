@@ -11,13 +11,16 @@ twentieth pair.
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import suppress
 from math import sqrt
 from statistics import stdev
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, JsonValue, model_validator
 
-from trainer.document import Document, read_json
+from trainer.beneath import run_root
+from trainer.document import Document, read_json_below
+from trainer.plain_text import reading
 from trainer.sameness.retest import device_class
 
 if TYPE_CHECKING:
@@ -97,6 +100,8 @@ def student(freedom: int) -> float:
 def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
     """Find what was measured for one of these runs, by the most seeds. Raises `DocumentError` at a file that is no such document."""
     runs = list(records)
-    known = [read_json(path, Noise) for path in sorted(folder.glob("*.json"))]
+    known: list[Noise] = []
+    with reading(folder), suppress(FileNotFoundError), run_root(folder) as place:
+        known = [read_json_below(place, name, Noise) for name in place.names() if name.endswith(".json")]
     fitting = [noise for noise in known if any(noise.holds_for(record) for record in runs)]
     return max(fitting, key=lambda noise: len(noise.seeds), default=None)

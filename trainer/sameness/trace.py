@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from trainer.document import parse_json
 from trainer.errors import DocumentError
-from trainer.plain_text import read_bytes
+from trainer.run_files import read_run_file
 from trainer.sameness.trace_lines import WIDTH, Evaluation, Header, Line, Step, bits_of, numbers_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def read_trace(path: Path) -> Trace:
     """Read a trace's file. Raises `DocumentError`, naming the line; one that a kill cut off at the end is left out."""
     if not path.exists():
         raise DocumentError(f"{path} does not exist", hint="the run was made with --trace off")
-    return trace_of(read_bytes(path, most=LARGEST), where=str(path))
+    return trace_of(read_run_file(path, most=LARGEST), where=str(path))
 
 
 def trace_of(data: bytes, *, where: str) -> Trace:

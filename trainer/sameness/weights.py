@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal, Never
 from pydantic import Field, RootModel
 
 from trainer.digest import Digest, digest_of_document
-from trainer.document import Count, Document, json_value, read_json, typed
+from trainer.document import Count, Document, json_value, typed
 from trainer.errors import DocumentError
+from trainer.run_files import open_run_file, read_run_json
 from trainer.sameness.bits import FORMATS
 
 if TYPE_CHECKING:
@@ -93,12 +94,12 @@ class Tensors(Document):
 
 def read_tensors(path: Path) -> Tensors:
     """Read `tensors.json`. Raises `DocumentError`."""
-    return read_json(path, Tensors, most=LARGEST_HEADER)
+    return read_run_json(path, Tensors, most=LARGEST_HEADER)
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
-    with path.open("rb") as file:
+    with open_run_file(path) as file:
         return read_parts(file, path)[0]
 
 

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with run_root(path.parent) as folder, folder.whole(path.name, mode=None) as file:
+        with (
+            run_root(path.parent.parent) as above,
+            above.below(path.parent.name, make=True) as folder,
+            folder.whole(path.name, mode=None) as file,
+        ):
             write(file)
     except (OSError, RuntimeError) as fault:
         raise _disk_fault(fault, path) from fault

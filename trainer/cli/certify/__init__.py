@@ -22,13 +22,13 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
-from trainer.document import read_json
-from trainer.errors import RunError, UsageError
+from trainer.errors import DocumentError, RunError, UsageError
 from trainer.host.signing import sign, signing_key
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import Status
+from trainer.run_files import read_run_file, read_run_json
 from trainer.sameness.certificate import PAYLOAD_TYPE
-from trainer.sameness.trace import FILE, read_trace
+from trainer.sameness.trace import FILE, LARGEST, read_trace
 from trainer.saved import Saved
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
         return training.folder.name, None
     if status is not Status.RUNNING or not saved.is_file():
         raise RunError(f"run {training.run} ended before it was killed: {status}", hint="the lines above say why")
-    step = read_json(saved, Saved).step
+    step = read_run_json(saved, Saved).step
     return training.folder.name, Kill(after=read_trace(place / FILE).steps, resumed_from=step)
 
 
 def steps_told(path: Path) -> int:
     """The last step that a trace tells of while it is being written; 0 if there is none yet."""
     try:
-        whole = path.read_bytes()
-    except OSError:
+        whole = read_run_file(path, most=LARGEST)
+    except DocumentError:
         return 0
     last = whole[: whole.rfind(b"\n")].rpartition(b'\n{"step":')[2]
     return int(last.partition(b",")[0]) if last[:1].isdigit() else 0

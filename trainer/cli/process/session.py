@@ -12,9 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.run import attempt_root
 from trainer.cli.output import escaping
 from trainer.redaction import REDACTOR
+from trainer.run_files import attempt_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

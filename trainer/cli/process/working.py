@@ -19,10 +19,10 @@ from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
 from trainer.data.dataset import load_dataset
-from trainer.document import read_json
 from trainer.errors import CheckpointError, SettingError, StoreMissingError
 from trainer.host.hardware import gauges
 from trainer.ledger import Ledger
+from trainer.run_files import read_run_json
 from trainer.saved import FOLDER, LATEST, Saved
 from trainer.store.cache import Cache
 from trainer.store.inspected import kept_inspection
@@ -138,7 +138,7 @@ def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
                 on_terminal=False,
                 device=launch.device,
                 started=launch.monotonic,
-                saved=read_json(latest, Saved) if launch.resumes and latest.exists() else None,
+                saved=read_run_json(latest, Saved) if launch.resumes and latest.exists() else None,
             )
         )
     return 0

@@ -13,7 +13,7 @@ from trainer.actions.list_runs import local_ids, remote_ids
 from trainer.actions.pull_run import pull_run
 from trainer.actions.run import ATTEMPTS, published, record_of
 from trainer.cli.latest import named
-from trainer.cli.places import is_folder, runs_folder, store_address, store_at
+from trainer.cli.places import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.progress import transfer_progress
 from trainer.errors import RunNotFoundError, StoreUnreachableError
 from trainer.run_names import resolve_run, whole_id
@@ -43,7 +43,7 @@ def original(word: str) -> Original:
 def _folder(word: str) -> Path:
     given = Path(word)
     if word and is_folder(given / ATTEMPTS):
-        return given.absolute()
+        return typed_folder(given)
     runs = runs_folder()
     try:
         return runs / named(word, local_ids(runs))

@@ -17,6 +17,7 @@ from trainer.actions.pull_run import LARGEST, pull_run
 from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recorded
 from trainer.actions.sweep import load, resolve_sweep, sweep_ids
 from trainer.actions.verify_run import require_whole
+from trainer.beneath import run_root
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
 from trainer.cli.output import underlying
@@ -28,7 +29,7 @@ from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
 from trainer.cli.spelling import spelled
-from trainer.document import read_json
+from trainer.document import read_json_below
 from trainer.errors import (
     AlteredError,
     DocumentError,
@@ -138,9 +139,11 @@ def _with_store(address: str | None, most: int | None) -> list[Listed]:
 def _measured() -> set[str]:
     """The runs that a noise was measured by; a file that is no such document says nothing here."""
     found: set[str] = set()
-    for path in (runs_folder() / NOISE).glob("*.json"):
-        with suppress(RepriseError):
-            found.update(read_json(path, Noise).runs)
+    with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as place:
+        for name in place.names():
+            with suppress(RepriseError):
+                if name.endswith(".json"):
+                    found.update(read_json_below(place, name, Noise).runs)
     return found
 
 

@@ -15,7 +15,7 @@ from trainer.actions.list_runs import local_ids, remote_ids, remote_run
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
 from trainer.cli.output import one_line, underlying
-from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at
+from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.same.page import headline, page
 from trainer.digest import canonical
 from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
@@ -84,7 +84,7 @@ def _side(word: str, store: Store | None) -> Side:
     """The run that `word` names: a folder, else one of this machine's, else one in the store."""
     path = Path(word)
     if word and is_folder(path):
-        return side(path)
+        return side(typed_folder(path))
     runs = runs_folder()
     here = local_ids(runs)
     try:

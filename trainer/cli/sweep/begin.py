@@ -6,7 +6,6 @@ Knows when the same command means the same sweep. Refuses to guess where the sou
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,11 +15,12 @@ from trainer.actions.list_runs import local_ids
 from trainer.actions.measure_noise import Wanted
 from trainer.actions.run import record_of
 from trainer.actions.sweep import SETTINGS, Standing, begin, begun_before, equal_run, save, standing
+from trainer.beneath import run_root
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.asked import refuse
 from trainer.cli.sweep.start import frozen_image, gpus_for, place_for
 from trainer.cli.trust import is_own_sweep, register_sweep
-from trainer.errors import RepriseError, RunError, SettingError
+from trainer.errors import RepriseError, RunError, SettingError, UnsafePathError
 from trainer.host.source import capture
 from trainer.origins import Origins, asked, take_apart
 from trainer.record import new_run_id
@@ -74,7 +74,8 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
             sweep = _with_equal_runs(sweep, folder, asked_for.sketch)
             save(sweep, folder)
     except BaseException:  # refused, or not written: then there was no sweep
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError, UnsafePathError), run_root(folder.parent) as sweeps:
+            sweeps.remove_tree(folder.name)
         raise
     about = f"{counted(len(sweep.points), 'point')} of {sweep.asked.experiment}"
     say(f"sweep {sweep.id}: {about}; source and image are frozen, in {folder}")

@@ -8,8 +8,8 @@ question. Refuses to name a cause that was not seen in both directions without s
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ from trainer.actions.examine_run import examine_run, looked_up, require
 from trainer.actions.reproduce import prepared
 from trainer.actions.run import ATTEMPTS
 from trainer.actions.swap import Made, hybrid, swaps, unswappable
+from trainer.beneath import Root
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import runs_folder
 from trainer.cli.reproduce.original import original
@@ -25,12 +26,13 @@ from trainer.cli.runner import runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.cli.why.page import document, page
 from trainer.data.dataset import Dataset
-from trainer.errors import RepriseError, RunError, UsageError
+from trainer.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
 from trainer.host.bundle import verified
 from trainer.host.image_claim import BAKED
 from trainer.host.source import ARCHIVE
+from trainer.run_files import read_run_file
 from trainer.sameness.attribution import NONE, Way, attribute
-from trainer.sameness.trace import FILE, Trace, first_difference, read_trace
+from trainer.sameness.trace import FILE, LARGEST, Trace, first_difference, read_trace
 from trainer.sameness.verdict import Rung
 from trainer.suggest import counted
 
@@ -195,7 +197,8 @@ class Probes:
                 require_followed(trace, through=min(self.through, _common(self.a, self.b)))
                 return trace
             finally:
-                shutil.rmtree(ready.folder, ignore_errors=True)
+                with suppress(OSError, UnsafePathError), Root.at(ready.folder.parent) as runs:
+                    runs.remove_tree(ready.folder.name)
 
 
 def _run(there: Runner, ready: Prepared, *, through: int) -> int:
@@ -226,7 +229,7 @@ def _run(there: Runner, ready: Prepared, *, through: int) -> int:
 def _past(path: Path, step: int) -> bool:
     """Tell whether a trace tells of a step after this one, so that all of this one is told."""
     try:
-        lines = path.read_bytes().count(b'\n{"step":')
-    except OSError:
+        lines = read_run_file(path, most=LARGEST).count(b'\n{"step":')
+    except DocumentError:
         return False
     return lines > step

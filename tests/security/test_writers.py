@@ -1,0 +1,107 @@
+"""Which modules change files by their paths: what lies below a run or the cache is changed through `trainer.beneath` alone."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.test_architecture import MODULES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALLOWED: Final = {
+    "trainer.actions.build_image": "a build's own folder",
+    "trainer.actions.make_samples": "a folder of its own",
+    "trainer.actions.new_experiment": "the checkout",
+    "trainer.actions.pin": "the checkout",
+    "trainer.actions.setup": "the checkout, and the folder of runs itself",
+    "trainer.beneath": "it is the way",
+    "trainer.cli": "the null device",
+    "trainer.cli.baseline": "the checkout",
+    "trainer.cli.data.inspect": "a temporary file",
+    "trainer.cli.image": "a temporary folder",
+    "trainer.cli.runner.here": "the folder of runs itself",
+    "trainer.engine.docker": "what is known of images, in the checkout",
+    "trainer.host.atomic": "a path that is the user's word",
+    "trainer.host.source": "the checkout, to read",
+    "trainer.plain_text": "a path that is the user's word, to read",
+    "trainer.store.directory": "a store",
+    "trainer.store.folder": "a folder that is to be published, to read",
+    "trainer.store.unchecked": "a store",
+    "trainer.training.baseline": "a temporary folder",
+    "trainer.training.bench": "a profile, which a library writes",
+    "trainer.training.checks.saving": "a temporary folder",
+    "trainer.training.checks.short": "a temporary folder",
+    "trainer.training.readers.twin": "a temporary folder",
+}
+METHODS: Final = {
+    "write_bytes": 1,
+    "write_text": 1,
+    "touch": 0,
+    "mkdir": 0,
+    "unlink": 0,
+    "rmdir": 0,
+    "chmod": 1,
+    "rename": 1,
+    "symlink_to": 1,
+    "hardlink_to": 1,
+}
+"""Of `pathlib.Path`, with how many words: those of `trainer.beneath.Root` with the same names take one word more."""
+FUNCTIONS: Final = {
+    "os": {"chmod", "chown", "link", "makedirs", "mkdir", "open", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink"},
+    "shutil": {"chown", "copy", "copyfile", "copytree", "move", "rmtree"},
+    "tempfile": {"mkdtemp", "mkstemp"},
+}  # fmt: skip
+
+
+def changes(path: Path) -> list[str]:
+    """The calls of a file that change something by its path, as `line: name`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [f"{call.lineno}: {name}" for call in calls if (name := changing(call))]
+
+
+def changing(node: ast.AST) -> str | None:
+    """What a call is named if it changes something by its path."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return None
+    words, told = len(node.args), {keyword.arg for keyword in node.keywords}
+    called = node.func
+    if isinstance(called.value, ast.Name) and called.attr in FUNCTIONS.get(called.value.id, ()):
+        return None if told & {"dir_fd", "src_dir_fd"} else f"{called.value.id}.{called.attr}"
+    if METHODS.get(called.attr) == words:
+        return called.attr
+    writes = [word for word in node.args if isinstance(word, ast.Constant) and str(word.value)[:1] in "wax"]
+    return "open" if called.attr == "open" and words == len(writes) == 1 else None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_are_changed_by_path_where_no_run_and_no_cache_is(module: str) -> None:
+    found = changes(MODULES[module])
+    assert not found or module in ALLOWED
+
+
+def test_each_that_is_allowed_to_does_so() -> None:
+    assert [module for module in ALLOWED if module not in MODULES or not changes(MODULES[module])] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("(folder / 'x').write_bytes(b'')", "write_bytes"),
+        ("path.mkdir(parents=True)", "mkdir"),
+        ("path.chmod(0o755)", "chmod"),
+        ("path.open('wb')", "open"),
+        ("os.open(path, 0)", "os.open"),
+        ("shutil.rmtree(path)", "shutil.rmtree"),
+        ("root.mkdir('x')", None),
+        ("root.chmod('x', 0o755)", None),
+        ("root.open('file')", None),
+        ("path.open('rb')", None),
+        ("os.open(name, 0, dir_fd=folder)", None),
+    ],
+)
+def test_calls_are_told_apart(code: str, name: str | None) -> None:
+    assert changing(ast.parse(code, mode="eval").body) == name
