@@ -1,0 +1,205 @@
+"""One cache and one runs folder, an attacker, a victim and root: real processes, real user ids, real modes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.actions.conftest import FILES, fill
+from tests.actions.runs import finished
+from tests.actions.test_fetch_shared import as_user
+from tests.sameness.test_retest import a_retest
+from tests.security.outside import state, victims_folder
+from trainer.actions.collect_cache import YOUNG_S, collect_cache
+from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.actions.keep_retest import keep_retest
+from trainer.actions.publish_dataset import publish_dataset
+from trainer.actions.run import abandon
+from trainer.actions.verify_dataset import verify_dataset
+from trainer.cli.ownership import hand_over
+from trainer.data.dataset import Draft
+from trainer.errors import RepriseError, UnsafePathError
+from trainer.host.dotenv import write_block
+from trainer.store import open_store
+from trainer.store.cache import Cache
+from trainer.store.folder import SourceFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.data.dataset import Dataset
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="becomes other users, which root alone can")
+ATTACKER: Final = 4321
+VICTIM: Final = 1000
+ROOT: Final = 0
+LATER: Final = time() + 2 * YOUNG_S
+VERSION: Final = "versions/small/{content}"
+FOLDERS: Final = (
+    "versions",
+    "versions/small",
+    VERSION,
+    "objects",
+    "objects/{shelf}",
+    "leases",
+    ".new-objects",
+    "objects/.new-{shelf}",
+)
+FOLDERS_IN_THE_VERSION: Final = (f"{VERSION}/files", f"{VERSION}/.files.{{uid}}-zz", f"{VERSION}/files.u{{uid}}")
+A_FILE: Final = (f"{VERSION}/fetch.lock", f"{VERSION}/complete.json", f"{VERSION}/manifest.jsonl", f"{VERSION}/wanted.json",
+    f"{VERSION}/suspect.u{{uid}}", "leases/x.json", "objects/{shelf}/{object}", "objects/{shelf}/.{object}.{uid}-a")  # fmt: skip
+
+
+class Scene:
+    """A cache that all may add to, a store, and the homes of those who are attacked."""
+
+    def __init__(self, root: Path, *, sticky: bool) -> None:
+        """Make them; what others must look into is open to them."""
+        root.chmod(0o755)
+        self.root, self.home, self.mode = root, victims_folder(root / "home"), 0o1777 if sticky else 0o777
+        for path in (self.home, *self.home.rglob("*")):
+            os.chown(path, VICTIM, VICTIM)
+        (root / "store").mkdir()
+        (root / "cache").mkdir()
+        (root / "cache").chmod(self.mode)
+        source = SourceFolder(root=fill(root / "source", FILES))
+        self.dataset: Dataset = publish_dataset(
+            Draft(name="small"), source=source, store=open_store(str(root / "store"))
+        ).dataset
+        self.cache = Cache(root=root / "cache")
+        aside = Cache(root=root / "aside")
+        fetch_dataset(self.dataset, cache=aside, open_store=lambda: open_store(str(root / "store")))
+        pack = next((aside.root / "objects").glob("*/*"))
+        self.shelf, self.object = pack.parent.name, pack.name
+
+    def named(self, path: str, uid: int) -> Path:
+        """A path in the cache."""
+        content = self.dataset.content.removeprefix("sha256:")
+        return self.cache.root / path.format(content=content, shelf=self.shelf, object=self.object, uid=uid)
+
+    def plant(self, path: str, target: str, uid: int) -> None:
+        """Put a link, or a pipe for no target, into folders that are the attacker's and open to all."""
+        place = self.named(path, uid)
+        for above in reversed([each for each in place.parents if each.is_relative_to(self.cache.root)]):
+            if not above.exists():
+                above.mkdir()
+                above.chmod(self.mode)
+        place.symlink_to(self.home / target) if target != "pipe" else os.mkfifo(place)
+
+    def use(self) -> list[str]:
+        """Fetch, read, make the folder, verify, note a wrong byte, collect; what was said where one did not work."""
+        said: list[str] = []
+        for step in (self.fetch, self.folder, self.verify, self.suspect, self.fetch, self.collect):
+            try:
+                step()
+            except RepriseError as fault:
+                said.append(fault.message)
+        return said
+
+    def fetch(self) -> None:
+        """Fetch and read all of it."""
+        cached = fetch_dataset(self.dataset, cache=self.cache, open_store=lambda: open_store(str(self.root / "store")))
+        assert {path: bytes(cached.read(path)) for path in cached.paths} == FILES
+        if cached.lease:
+            cached.lease.end()
+
+    def folder(self) -> None:
+        """Make the folder of files."""
+        cached = fetch_dataset(self.dataset, cache=self.cache, open_store=lambda: open_store(str(self.root / "store")))
+        assert {path: (cached.folder() / path).read_bytes() for path in FILES} == FILES
+        if cached.lease:
+            cached.lease.end()
+
+    def verify(self) -> None:
+        """Hash every byte."""
+        verify_dataset(self.dataset, cache=self.cache)
+
+    def suspect(self) -> None:
+        """As who met a wrong byte."""
+        self.cache.suspect(self.dataset)
+
+    def collect(self) -> None:
+        """Remove what is not declared: everything."""
+        collect_cache(self.cache, [], now=LATER, dry_run=False)
+
+
+@pytest.fixture(params=[True, False], ids=["sticky", "open"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A cache of mode 1777, and of mode 777, where the kernel protects nobody from links."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Scene(Path(name), sticky=request.param)
+
+
+def planted() -> Iterator[tuple[str, str]]:
+    """Every link, and every pipe."""
+    yield from ((path, ".ssh") for path in (*FOLDERS, *FOLDERS_IN_THE_VERSION))
+    yield from ((path, target) for path in A_FILE for target in (".ssh/authorized_keys", "nowhere", "pipe"))
+
+
+@pytest.mark.parametrize("uid", [VICTIM, ROOT], ids=["victim", "root"])
+def test_nothing_outside_of_a_shared_cache_changes(scene: Scene, uid: int) -> None:
+    """The attacker plants each in turn; who then uses the cache does the work beside it, or names what is there."""
+    before = state(scene.home)
+    for path, target in planted():
+        as_user(ATTACKER, lambda path=path, target=target: scene.plant(path, target, uid))()  # type: ignore[misc]
+        said = as_user(uid, scene.use)()
+        assert state(scene.home) == before, (path, target)
+        assert isinstance(said, list), said
+        if path in FOLDERS:
+            assert any("is a symbolic link" in line for line in said), (path, said)
+        empty(scene.cache.root)
+
+
+def empty(cache: Path) -> None:
+    """Begin anew, as root and without the package's help."""
+    for path in sorted(cache.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def test_without_an_attacker_two_users_and_root_share_what_each_has_fetched(scene: Scene) -> None:
+    """The rule about owners keeps nobody from a cache that is meant for all."""
+    for uid in (ATTACKER, VICTIM, ROOT):
+        assert as_user(uid, lambda: said(scene.fetch, scene.folder, scene.verify))() == []
+    assert scene.named("objects", 0).stat().st_uid == ATTACKER
+
+
+def said(*steps: Callable[[], Any]) -> list[str]:
+    """Do the steps."""
+    for step in steps:
+        step()
+    return []
+
+
+def test_root_writes_nothing_through_a_run_of_the_containers_user(scene: Scene) -> None:
+    """It plants `retests`, and a link, a hard link and a pipe deeper down; root keeps a retest, hands over, and removes."""
+    runs = scene.root / "runs"
+    run = finished(runs).folder.parents[1]
+    write_block(scene.root / ".env", {"REPRISE_UID": str(ATTACKER), "REPRISE_GID": str(ATTACKER)})
+    hand_over(runs, checkout=scene.root)
+    before = state(scene.home)
+
+    def plant() -> None:
+        (run / "retests").symlink_to(scene.home)
+        (run / "attempts/1/checkpoints/keys").symlink_to(scene.home / ".ssh/authorized_keys")
+        os.mkfifo(run / "attempts/1/pipe")
+
+    as_user(ATTACKER, plant)()
+    with pytest.raises(UnsafePathError, match="retests is a symbolic link"):
+        keep_retest(run, a_retest(), evidence=b"e")
+    hand_over(run, checkout=scene.root)
+    assert state(scene.home) == before
+    os.link(
+        scene.home / "thesis.txt", run / "attempts/1/thesis"
+    )  # as a kernel without protected_hardlinks lets the attacker do
+    linked = state(scene.home)
+    with pytest.raises(UnsafePathError, match="thesis has 2 names"):
+        hand_over(run, checkout=scene.root)
+    assert state(scene.home) == linked
+    (run / "attempts/1/record.json").unlink()
+    abandon(run)
+    assert (run.exists(), state(scene.home)) == (False, before)
