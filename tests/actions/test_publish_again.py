@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.actions.runs import begun, finished
 from tests.actions.test_pull_again import Telling
+from trainer.actions import publish_run as publishing
 from trainer.actions.publish_run import publish_run, source_of
 from trainer.actions.run import open_run
 from trainer.digest import digest_of_bytes
@@ -84,6 +86,27 @@ def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
     path.write_bytes(b"?" + before[1:] + b"more")
     with pytest.raises(AlteredError, match=r"metrics\.jsonl is no longer the file that the record lists"):
         publish_run(home(run), MemoryStore())
+
+
+@pytest.mark.parametrize(("most", "is_cut"), [(11, True), (10, False)])
+def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
+    run: OpenRun, monkeypatch: pytest.MonkeyPatch, most: int, *, is_cut: bool
+) -> None:
+    """It is not held in memory."""
+    monkeypatch.setattr(publishing, "_LOG", most)
+    path = run.folder / "metrics.jsonl"
+    assert path.stat().st_size == 11
+    path.write_bytes(path.read_bytes() + b"more")
+    with nullcontext() if is_cut else pytest.raises(AlteredError, match="no longer the file"):
+        publish_run(home(run), MemoryStore())
+
+
+def test_a_note_that_cannot_be_written_is_told(run: OpenRun) -> None:
+    told = Telling()
+    (run.folder / "published.json").mkdir()
+    publish_run(home(run), MemoryStore(), progress=told)
+    (line,) = told.lines
+    assert line.startswith("published to memory:; the run's folder holds no note of that: ")
 
 
 def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path) -> None:
