@@ -58,6 +58,12 @@ def test_what_json_cannot_hold_is_told_apart() -> None:
     )
 
 
+def test_a_whole_number_is_written_as_one_up_to_2_to_the_53_less_1() -> None:
+    """Beyond, JSON's numbers are not exact."""
+    numbers = [2**53 - 1, -(2**53) + 1, 2**53, -(2**53)]
+    assert canonical(numbers) == b'[9007199254740991,-9007199254740991,"9007199254740992","-9007199254740992"]'
+
+
 @given(st.lists(st.binary()))
 def test_a_digest_does_not_depend_on_how_bytes_arrive(blocks: list[bytes]) -> None:
     """Streaming gives the digest of the whole."""
