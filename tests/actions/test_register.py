@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +18,6 @@ from trainer.errors import MachineError, NotWritableError
 from trainer.record import Outcome, Status
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainer.actions.run import OpenRun
 
 ME = {os.getuid()}
@@ -138,3 +137,10 @@ def test_an_entry_counts_by_its_owner_and_its_folders(run: OpenRun) -> None:
     assert not owned(run)
     with pytest.raises(NotWritableError, match=r"\.own-0 belongs to user 4242; expected 0"):
         register_attempt(run.folder)
+
+
+def test_no_file_of_the_register_stays_open(run: OpenRun) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    register_attempt(run.folder)
+    assert owned(run)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
