@@ -22,6 +22,7 @@ from trainer.actions.run import OpenRun, abandon, attempts, close_dead, files_of
 from trainer.actions.sweep import held, load, log_of, sweep_ids
 from trainer.actions.verify_run import require_whole
 from trainer.cli.ownership import hand_over
+from trainer.cli.sweep.running import Running
 from trainer.errors import RepriseError, UnsafePathError
 from trainer.host.dotenv import write_block
 from trainer.host.image_claim import Seen, claim, write_seen
@@ -158,6 +159,20 @@ def test_a_sweep_writes_through_no_link(tmp_path: Path, home: Path, planted: str
     with pytest.raises(RepriseError, match=r"is a symbolic link|does not exist|No such file"):
         use_sweep(folder)
     assert link.is_symlink()
+
+
+def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Path) -> None:
+    """A container replaces the log of its point while root's sweep passes on what it says."""
+    log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
+    log.parent.mkdir(parents=True)
+    point = Running(number=0, run="r", log=log, process=None, slot=None)
+    log.write_text("a line\n")
+    assert list(point.lines()) == ["a line"]
+    log.unlink()
+    log.symlink_to(home / ".ssh/authorized_keys")
+    point.read = 0
+    with pytest.raises(UnsafePathError, match=r"1\.txt is a symbolic link"):
+        list(point.lines())
 
 
 def use_sweep(folder: Path) -> None:

@@ -81,8 +81,14 @@ def abandon(folder: Path) -> None:
 
 def attempts(folder: Path) -> list[int]:
     """The attempts of the run in `folder`, found by probing 1, 2, ... Raises `UnsafePathError` for one that is no folder."""
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return _attempts(run)
+    return []
+
+
+def _attempts(run: Root) -> list[int]:
     found: list[int] = []
-    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run, run.below(ATTEMPTS) as known:
+    with suppress(FileNotFoundError, NotADirectoryError), run.below(ATTEMPTS) as known:
         while True:
             known.below(str(len(found) + 1)).close()
             found.append(len(found) + 1)
@@ -91,11 +97,9 @@ def attempts(folder: Path) -> list[int]:
 
 def recorded(folder: Path) -> list[int]:
     """The attempts that have a record: one that was killed as it began has none, and counts as an attempt nevertheless."""
-    known = attempts(folder)
-    if not known:
-        return []
-    with run_root(folder) as run:
-        return [number for number in known if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
+    return []
 
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:

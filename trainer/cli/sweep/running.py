@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from trainer.actions.sweep import LOGS, sweep_root
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
@@ -37,7 +39,7 @@ class Running:
 
     def lines(self) -> Iterator[str]:
         """The whole lines that it wrote since it was asked last."""
-        with suppress(OSError), self.log.open("rb") as log:
+        with suppress(OSError), sweep_root(self.log.parents[1]) as sweep, sweep.open(f"{LOGS}/{self.log.name}") as log:
             log.seek(self.read)
             whole = log.read().rpartition(b"\n")
             self.read += len(whole[0]) + len(whole[1])
