@@ -34,7 +34,14 @@ REPOSITORY: Final = "localhost/reprise"
 EPOCH: Final = 1767225600
 """2026-01-01T00:00:00Z: the time of every file in every image."""
 BASE_LABEL: Final = "org.opencontainers.image.base.name"
-_BAKED: Final = ("trainer/**/*", "datasets/*.toml", "environments/*.toml", "pyproject.toml", "uv.lock")
+_BAKED: Final = (
+    ".dockerignore",
+    "trainer/**/*.py",
+    "datasets/*.toml",
+    "environments/*.toml",
+    "pyproject.toml",
+    "uv.lock",
+)
 _PLACE: Final = "# variables\n"
 
 
