@@ -1,0 +1,209 @@
+"""Two users and root, one cache and one store: each trains and reads as itself, after one of the users has done harm to what they share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.e2e.conftest import CHECKOUT
+from tests.e2e.test_images import reprise
+from tests.security.outside import state, victims_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.training.conftest import Checkout
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.torch,
+    pytest.mark.skipif(os.getuid() != 0, reason="becomes other users, which root alone can"),
+]
+ATTACKER: Final = 2000
+VICTIM: Final = 1000
+ROOT: Final = 0
+TEAM: Final = 3000
+USERS: Final = (ATTACKER, VICTIM, ROOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """A checkout that all read, a cache and a store that the group writes to, a folder of runs for each."""
+
+    place: Path
+    image: str
+
+    @property
+    def cache(self) -> Path:
+        """Shared."""
+        return self.place / "cache"
+
+    @property
+    def store(self) -> Path:
+        """Shared."""
+        return self.place / "store"
+
+    def type(self, uid: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """Type a command as a user of the group."""
+        mine = {"STORE": self.store, "CACHE": self.cache, "RUNS": self.place / f"runs-{uid}"}
+        named = [f"--env=REPRISE_{name}={path}" for name, path in mine.items()]
+        mounts = [f"--volume={self.place}:{self.place}", f"--volume={self.place / 'checkout'}:/project:ro"]
+        who = [f"--user={uid}:{uid}", f"--group-add={TEAM}", "--network=none", "--tmpfs=/home/reprise:mode=1777"]
+        command = ["--entrypoint=sh", self.image, "-c", 'umask 002; exec python -m trainer "$@"', "sh", *words]
+        return subprocess.run(
+            ["docker", "run", "--rm", *who, *named, *mounts, *command], capture_output=True, text=True, check=False
+        )
+
+    def train(self, uid: int) -> Path:
+        """Train; the run's folder."""
+        said = self.type(uid, "train", "--exp", "dots.py", "--json")
+        assert said.returncode == 0, said.stderr
+        return self.place / f"runs-{uid}" / str(json.loads(said.stdout)["run"])
+
+
+@pytest.fixture(scope="module")
+def team(checkout: Checkout) -> Iterator[Team]:
+    """The attacker has fetched first: what is in the cache is the attacker's."""
+    with tempfile.TemporaryDirectory(prefix="reprise-team-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        shutil.copytree(checkout.root, place / "checkout", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.rmtree(place / "checkout/runs")
+        shutil.copytree(CHECKOUT / "environments", place / "checkout/environments")
+        shutil.copytree(CHECKOUT / "docker", place / "checkout/docker")
+        shutil.copy(CHECKOUT / "pyproject.toml", place / "checkout")
+        (place / "checkout/runs").mkdir()
+        shutil.copytree(checkout.store, place / "store", ignore=shutil.ignore_patterns("runs"))
+        (place / "cache").mkdir()
+        subprocess.run(["chmod", "-R", "a+rX", place], check=True)
+        subprocess.run(["chgrp", "-R", str(TEAM), place / "cache", place / "store"], check=True)
+        for shared in (place / "cache", place / "store"):
+            for folder in (shared, *(path for path in shared.rglob("*") if path.is_dir())):
+                folder.chmod(0o2775)
+        for uid in USERS:
+            for own in (place / f"runs-{uid}", place / f"home-{uid}"):
+                own.mkdir()
+                os.chown(own, uid, uid)
+        yield Team(place=place, image=reprise("image", "build", "cpu")["reference"])
+
+
+@pytest.fixture(scope="module")
+def trained(team: Team) -> dict[int, Path]:
+    """A run of each."""
+    return {uid: team.train(uid) for uid in USERS}
+
+
+@pytest.fixture
+def home(team: Team) -> Iterator[Path]:
+    """The victim's, unchanged at the end."""
+    path = victims_folder(team.place / "victim")
+    for each in (path, *path.rglob("*")):
+        os.chown(each, VICTIM, VICTIM)
+    before = state(path)
+    yield path
+    assert state(path) == before
+    shutil.rmtree(path)
+
+
+def as_attacker(*words: str) -> None:
+    """Do harm with a program of the system."""
+    become = ["setpriv", f"--reuid={ATTACKER}", f"--regid={ATTACKER}", f"--groups={TEAM}", "--"]
+    subprocess.run([*become, *words], check=True, umask=0o002)
+
+
+def test_each_trains_as_itself_and_sees_the_runs_of_all(team: Team, trained: dict[int, Path]) -> None:
+    """Weights of equal bytes; every file belongs to who trained."""
+    weights = {(run / "attempts/1/weights.safetensors").read_bytes() for run in trained.values()}
+    assert len(weights) == 1
+    for uid, run in trained.items():
+        assert {path.lstat().st_uid for path in run.rglob("*")} == {uid}
+        said = team.type(uid, "runs", "ls", "--json")
+        assert said.returncode == 0, said.stderr
+        listed = {row["run"]: row["where"] for row in json.loads(said.stdout)}
+        assert listed.keys() == {path.name for path in trained.values()}
+        assert [name for name, where in listed.items() if where != "remote only"] == [run.name]
+
+
+@pytest.mark.parametrize("planted", ["versions/dots", "objects", "fetch.lock", "files"])
+def test_a_planted_link_is_named_or_passed_by(team: Team, trained: dict[int, Path], home: Path, planted: str) -> None:
+    """G02a, b, c: the victim's and root's fetch and verification end well beside it, or with an error that names it."""
+    assert trained
+    kept = team.cache.with_name("kept")
+    team.cache.rename(kept)
+    try:
+        team.cache.mkdir()
+        os.chown(team.cache, ROOT, TEAM)
+        team.cache.chmod(0o2775)
+        version = next((kept / "versions/dots").iterdir()).name
+        path = team.cache / (
+            planted if "/" in planted or planted == "objects" else f"versions/dots/{version}/{planted}"
+        )
+        as_attacker("mkdir", "-p", str(path.parent))
+        as_attacker("ln", "-s", str(home / ".ssh" / ("authorized_keys" if planted == "fetch.lock" else "")), str(path))
+        for uid in (VICTIM, ROOT):
+            for words in (("data", "fetch", "dots"), ("data", "verify", "dots")):
+                said = team.type(uid, *words)
+                assert said.returncode in ({0} if planted == "files" else {0, 44, 76}), said.stderr
+                if words[1] == "fetch" and planted != "files":
+                    assert (said.returncode, f"{path.name} is a symbolic link" in said.stderr) == (76, True), (
+                        said.stderr
+                    )
+            assert path.is_symlink()
+    finally:
+        shutil.rmtree(team.cache)
+        kept.rename(team.cache)
+
+
+def test_a_replaced_object_is_found_and_the_result_is_the_same(team: Team, trained: dict[int, Path]) -> None:
+    """The attacker owns what it fetched: other bytes of the same length are not trained on."""
+    pack = max(
+        (path for path in (team.cache / "objects").glob("*/*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(byte ^ 1 for byte in data[len(data) // 2 : len(data) // 2 + 64])
+    forged = team.place / "home-2000" / "forged"
+    forged.write_bytes(data)
+    as_attacker("cp", "--remove-destination", str(forged), str(pack))
+    weights = (trained[ATTACKER] / "attempts/1/weights.safetensors").read_bytes()
+    for uid in (VICTIM, ROOT):
+        first, again = (team.type(uid, "train", "--exp", "dots.py", "--json", "--no-publish") for _ in range(2))
+        assert first.returncode == 0 or "dots" in first.stderr, first.stderr
+        assert again.returncode == 0, again.stderr
+        run = team.place / f"runs-{uid}" / json.loads(again.stdout)["run"]
+        assert (run / "attempts/1/weights.safetensors").read_bytes() == weights
+        shutil.rmtree(run)
+
+
+def test_an_edited_and_a_malformed_record_in_the_store_are_named(team: Team, trained: dict[int, Path]) -> None:
+    """The others are listed; who published the edited one gets an error, and sees the own numbers. To others it is its author's word."""
+    seal = team.store / "runs" / trained[VICTIM].name / "attempts/1/sealed.json"
+    good = seal.read_bytes()
+    bad = team.store / "runs/20260101t000000-aaaaaa/attempts/1"
+    forged = team.place / "home-2000" / "sealed.json"
+    forged.write_bytes(good.replace(b'"test_accuracy":', b'"test_accuracy":1'))
+    assert forged.read_bytes() != good
+    as_attacker("cp", "--remove-destination", str(forged), str(seal))
+    as_attacker("mkdir", "-p", str(bad))
+    as_attacker("sh", "-c", f"printf '{{\"a\":' >'{bad}/sealed.json'")
+    try:
+        for uid in (VICTIM, ROOT):
+            listed = team.type(uid, "runs", "ls")
+            assert {run.name for run in trained.values()} <= set(listed.stdout.split()), listed.stdout + listed.stderr
+            assert "20260101t000000-aaaaaa" in listed.stdout + listed.stderr
+            assert team.type(uid, "runs", "pull", bad.parents[1].name).returncode in {40, 55}
+        pulled = team.type(VICTIM, "runs", "pull", trained[VICTIM].name)
+        assert (pulled.returncode, trained[VICTIM].name in pulled.stderr) == (55, True), pulled.stderr
+        shown = team.type(VICTIM, "runs", "show", trained[VICTIM].name, "--json")
+        assert shown.returncode == 0, shown.stderr
+        assert json.loads(shown.stdout)["outcome"]["metrics"]["test_accuracy"] <= 1
+    finally:
+        seal.write_bytes(good)
+        shutil.rmtree(bad.parents[1])
