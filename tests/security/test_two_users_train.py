@@ -162,6 +162,18 @@ def test_a_planted_link_is_named_or_passed_by(team: Team, trained: dict[int, Pat
         kept.rename(team.cache)
 
 
+def test_a_link_in_a_run_of_the_containers_user_takes_nothing_of_root_along(
+    team: Team, trained: dict[int, Path], home: Path
+) -> None:
+    """G02d: root reproduces a run of its own whose `retests` another process has made a link."""
+    link = trained[ROOT] / "retests"
+    link.symlink_to(home)
+    os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)
+    said = team.type(ROOT, "reproduce", trained[ROOT].name, "--here")
+    link.unlink()
+    assert "retests is a symbolic link" in said.stderr, said.stderr
+
+
 def test_a_replaced_object_is_found_and_the_result_is_the_same(team: Team, trained: dict[int, Path]) -> None:
     """The attacker owns what it fetched: other bytes of the same length are not trained on."""
     pack = max(
