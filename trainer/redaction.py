@@ -7,12 +7,8 @@ rules that keep secrets out of texts, not a replacement for them: a value that i
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,6 +89,11 @@ def is_secret_name(name: str) -> bool:
 
 def _encodings(value: str) -> Iterator[str]:
     """The forms in which a value stands in text."""
+    import base64  # here, since every command imports this module, and few have a secret
+    import html
+    import json
+    from urllib.parse import quote, quote_plus
+
     data = value.encode("utf-8", "surrogateescape")
     forms = {
         value,

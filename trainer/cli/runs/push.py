@@ -8,9 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.actions.list_runs import local_ids, remote_ids
-from trainer.actions.publish_dataset import read_version
 from trainer.actions.publish_run import publish_run
-from trainer.actions.push_dataset import push_dataset
 from trainer.actions.push_run import lacking, push_run
 from trainer.actions.run import ATTEMPTS, record_of, recorded
 from trainer.actions.verify_run import require_whole
@@ -93,6 +91,9 @@ def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...],
 
 
 def _push_data(title: str, source: Store, target: Store) -> None:
+    from trainer.actions.publish_dataset import read_version  # here: every `reprise runs` imports this module
+    from trainer.actions.push_dataset import push_dataset
+
     name, _, version = title.partition("@")
     dataset = read_version(source, name, int(version))
     if dataset is None:
