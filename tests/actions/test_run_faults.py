@@ -18,7 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.actions.runs import begun
-from trainer.errors import RepriseError
+from trainer.cli.failure import report
 from trainer.record import Outcome, Status
 
 try:
@@ -26,9 +26,8 @@ try:
     for step in range(3):
         run.update(outcome=Outcome(status=Status.RUNNING, steps=step))
     run.close(Outcome(status=Status.COMPLETED, steps=3))
-except RepriseError as fault:
-    print(type(fault).__name__)
-    sys.exit(fault.code)
+except Exception as fault:
+    sys.exit(report(fault, as_json=False, debug=False))
 print("done")
 """
 
@@ -43,7 +42,7 @@ def injected(folder: Path, *, call: str, fault: str, place: int) -> subprocess.C
     return subprocess.run([*words, *script], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "fchmod", "mkdir"])
+@pytest.mark.parametrize("call", ["fsync", "rename,renameat", "fchmod", "mkdir,mkdirat"])
 @pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO", "signal=SIGKILL"])
 def test_the_record_is_whole_wherever_it_fails(tmp_path: Path, call: str, fault: str) -> None:
     """At each of the calls in turn: a failure has a name, and the record that stands is the last good one."""
@@ -52,6 +51,7 @@ def test_the_record_is_whole_wherever_it_fails(tmp_path: Path, call: str, fault:
         (folder.parent / "checkout").mkdir(parents=True)
         done = injected(folder, call=call, fault=fault, place=place)
         assert "Traceback" not in done.stderr, done.stderr
+        assert "bug in Reprise" not in done.stderr, done.stderr
         for run in folder.glob("*-*") if folder.exists() else []:
             if not list(run.glob("attempts/*/record.json")):
                 continue

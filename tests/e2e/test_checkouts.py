@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import House, Said
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 TRAIN = ("scripts/train", "--yes", "--exp", "digits", "--max-epochs", "1")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Said
 
 __all__ = ["first", "house"]
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 MARK: Final = "Q7x5" + "kcanaryZr8w"
 """What every one of the secrets begins with; its end names its place."""
