@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
-FEW = ("--steps", "24", "--warmup", "2")
+FEW = ("--steps", "24")
 
 
 def typed(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
     """Type it in the checkout."""
-    command = [sys.executable, "-m", "trainer", "bench", "dots.py", *FEW, *words]
+    command = [sys.executable, "-m", "trainer", "bench", "dots.py", "--warmup", "2", *words]
     return subprocess.run(command, cwd=checkout.root, env=checkout.environ, capture_output=True, text=True, check=False)
 
 
 def test_a_step_is_told_in_parts_in_ratios_and_by_its_dearest_operations(checkout: Checkout) -> None:
     """Against another one in a file; the parts make up the step; the profile is a trace that can be opened."""
     (checkout.root / "before.json").write_text(Told(bench=BENCH).model_dump_json())
-    done = typed(checkout, "--json", "--profile", "--against", "before.json")
+    done = typed(checkout, *FEW, "--json", "--profile", "--against", "before.json")
     assert done.returncode == 0, done.stderr
     told = Told.model_validate_json(done.stdout)
     assert (told.bench.steps, told.bench.batch_size, told.bench.data) == (24, 8, "dots@1")
