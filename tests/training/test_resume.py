@@ -87,7 +87,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 OFTEN: Final = ("--accumulate", "2", "--checkpoint-every", "3")
 
 
-@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", " flush"])
+@pytest.mark.parametrize("place", ["stepped 0.3", "validation 1.1", " fsync"])
 def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs, place: str) -> None:
     """After a step, in a validation, while a checkpoint is written: three of the places of the campaign."""
     whole, places = runs.whole(*OFTEN)
