@@ -73,6 +73,21 @@ class House:
         """The everyday command."""
         return self.type("docker", "compose", "run", "--rm", "train", *words)
 
+    def train_and_stop(self, *words: str) -> Said:
+        """Train in a container until an epoch is over, and `docker stop` it."""
+        name = f"{self.root.name}-stopped"
+        running = self.start("docker", "compose", "run", "--rm", "--name", name, "train", *words)
+        assert running.stderr is not None
+        seen = ""
+        while "epoch 2/" not in seen.lower():
+            line = running.stderr.readline()
+            assert line, seen
+            seen += line
+        subprocess.run(["docker", "stop", name], capture_output=True, check=True)
+        out, rest = running.communicate(timeout=60)
+        assert running.returncode == 143, seen + rest
+        return Said(code=143, out=out, err=seen + rest)
+
     def record(self, run: str) -> dict[str, Any]:
         """A run's record, as the command shows it."""
         said = self.type("scripts/reprise", "runs", "show", run, "--json")

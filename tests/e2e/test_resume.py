@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.e2e.conftest import RUN_ID
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import House
@@ -19,20 +16,9 @@ WORDS = ("--exp", "digits", "--max-epochs", "14", "--seed", "11")
 
 def stopped(house: House) -> str:
     """Train until an epoch is over, `docker stop` the container, and give the run's id."""
-    name = f"{house.root.name}-resumed"
-    running = house.start("docker", "compose", "run", "--rm", "--name", name, "train", *WORDS)
-    assert running.stderr is not None
-    seen = ""
-    while "epoch 2/" not in seen.lower():
-        line = running.stderr.readline()
-        assert line, seen
-        seen += line
-    subprocess.run(["docker", "stop", name], capture_output=True, check=True)
-    _, rest = running.communicate(timeout=60)
-    assert running.returncode == 143, seen + rest
-    run: str = RUN_ID.findall(seen + rest)[-1]
-    assert f"train --resume {run}" in rest
-    return run
+    said = house.train_and_stop(*WORDS)
+    assert f"train --resume {said.run}" in said.err
+    return said.run
 
 
 def test_stopped_by_docker_and_resumed_is_identical_to_a_run_left_alone(house: House) -> None:

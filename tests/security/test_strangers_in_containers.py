@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import RUN_ID, Said, first, house
+from tests.e2e.conftest import Said, first, house
 from trainer.cli.trust import ISOLATION
 
 if TYPE_CHECKING:
@@ -52,23 +52,14 @@ def theirs(house: House) -> str:
     """A run that a stranger stopped and published; nothing of it is in the victim's checkout, and no register has it."""
     idea = house.root / "idea.py"
     idea.write_text((house.root / "trainer/experiments/digits.py").read_text() + HARM)
-    name = f"{house.root.name}-stranger"
-    words = ("docker", "compose", "run", "--rm", "--name", name, "train", "--exp", "idea.py", "--max-epochs", "9")
-    running, seen = house.start(*words), ""
-    assert running.stderr is not None
-    while "epoch 2/" not in seen.lower():
-        line = running.stderr.readline()
-        assert line, seen
-        seen += line
-    subprocess.run(["docker", "stop", name], capture_output=True, check=True)
-    _, rest = running.communicate(timeout=60)
-    assert running.returncode == 143, seen + rest
-    assert {f"{REACHED} the network", f"{REACHED} AWS_SECRET_ACCESS_KEY"} <= set(seen.splitlines()), "the probes work"
+    said = house.train_and_stop("--exp", "idea.py", "--max-epochs", "9")
+    assert {f"{REACHED} the network", f"{REACHED} AWS_SECRET_ACCESS_KEY"} <= set(said.text.splitlines()), (
+        "the probes work"
+    )
     idea.unlink()
     for register in (house.root / "runs").glob(".own-*"):
         shutil.rmtree(register)
-    run: str = RUN_ID.findall(seen + rest)[-1]
-    return run
+    return said.run
 
 
 @pytest.fixture
