@@ -2,6 +2,7 @@
 
 runs/<id>/attempts/<n>/…    opened from runs/<id> on
 runs/<id>/source.tar.gz     opened from runs/<id> on
+runs/sweeps/<id>/…          opened from runs/sweeps on
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 ATTEMPTS: Final = "attempts"
+SWEEPS: Final = "sweeps"
 
 
 def attempt_root(attempt: Path) -> Root:
@@ -28,6 +30,16 @@ def attempt_root(attempt: Path) -> Root:
     attempt = attempt.absolute()
     with run_root(attempt.parents[1]) as run:
         return run.below(f"{attempt.parent.name}/{attempt.name}")
+
+
+def folder_of(path: Path, *, make: bool = False) -> Root:
+    """Hold the folder that a file of a run is in; `make` it if it is not there. Raises `OSError`, `UnsafePathError`."""
+    path = path.absolute()
+    depth = max(_depth(path), int(make))
+    if depth == 0:
+        return run_root(path.parent)
+    with run_root(path.parents[depth]) as run:
+        return run.below("/".join(path.parts[-1 - depth : -1]), make=make)
 
 
 def open_run_file(path: Path) -> BinaryIO:
@@ -47,15 +59,15 @@ def read_run_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
 
 
 def _handle(path: Path) -> int:
-    path = path.absolute()
-    depth = _depth(path)
-    with run_root(path.parents[depth]) as run:
-        return run.handle("/".join(path.parts[-1 - depth :]), os.O_RDONLY)
+    with folder_of(path) as folder:
+        return folder.handle(path.name, os.O_RDONLY)
 
 
 def _depth(path: Path) -> int:
-    """How many folders of the run are above a file: those from `attempts/<n>` on, or none."""
+    """How many folders are between a file and what `run_root` opens: those from `attempts/<n>` on, the folder of a sweep, or none."""
     parts = path.parts
+    if parts[-3:-2] == (SWEEPS,):
+        return 1
     for at in range(len(parts) - 3, 0, -1):
         if parts[at] == ATTEMPTS and parts[at + 1].isdigit():
             return len(parts) - 1 - at

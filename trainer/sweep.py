@@ -19,13 +19,14 @@ from trainer.document import Document, parse_toml
 from trainer.errors import DocumentError, UsageError
 from trainer.plain_text import read_text
 from trainer.record import RUN_ID, Source
+from trainer.run_files import SWEEPS
 from trainer.suggest import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-FOLDER: Final = "sweeps"
+FOLDER: Final = SWEEPS
 """Below the folder of runs: a folder for each sweep."""
 FILE: Final = "sweep.json"
 FORMAT: Final = "reprise.sweep/1"

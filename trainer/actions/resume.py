@@ -30,6 +30,7 @@ from trainer.host.image_claim import SEEN
 from trainer.host.source import ARCHIVE, COPY, unpack
 from trainer.origins import take_apart
 from trainer.record import Circumstances, Ingredients, Record, Status, read_record
+from trainer.run_files import folder_of
 from trainer.sameness.candidates import Kind, candidates
 from trainer.seal import read_claim
 from trainer.settings import Origin
@@ -106,14 +107,14 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
     user's own may have added files to what was there.
     """
     bundle = verified(folder / ARCHIVE, digest=digest)
-    with disk_faults(folder), run_root(folder) as run:
+    with disk_faults(folder), folder_of(folder / ARCHIVE) as run:
         if anew:
             run.remove_tree(COPY)
         if run.stat(COPY) is None:
             aside = f".{COPY}.{os.getpid()}{PARTIAL}"
             unpack(bundle, run, aside)
             run.rename(aside, COPY)
-    with run_root(folder) as run:
+    with folder_of(folder / ARCHIVE) as run:
         for file in bundle.files:
             if not _holds(run, f"{COPY}/{file.path}", file.data):
                 said = f"{folder / COPY / file.path} is not as it was frozen"

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.actions.run import abandon, new_run, record_of
 from trainer.actions.sweep import SETTINGS
+from trainer.beneath import run_root
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.start import frozen_image
 from trainer.cli.train import brought_by, require_captured, with_option
 from trainer.errors import RunError
-from trainer.host.atomic import write_whole
+from trainer.host.atomic import disk_faults
 from trainer.host.image_claim import SEEN
 from trainer.host.source import BEGUN, COPY, capture, lay
 from trainer.plain_text import read_text
@@ -55,7 +56,8 @@ class Recipe:
         lay(self.source, folder)
         if self.settings is None:
             return self.words
-        write_whole(folder / SETTINGS, self.settings.encode())
+        with disk_faults(folder), run_root(folder) as run:
+            run.write_whole(SETTINGS, self.settings.encode())
         return with_option(self.words, "settings", str(folder / SETTINGS))
 
 

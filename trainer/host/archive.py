@@ -12,12 +12,12 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.beneath import run_root
 from trainer.digest import digest_of_bytes, digest_of_document
 from trainer.errors import SourceError
 from trainer.host.atomic import disk_faults
 from trainer.paths import collision, path_fault, repository_parts
 from trainer.record import Source
+from trainer.run_files import open_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +88,7 @@ def thaw(path: Path) -> SourceBundle:
     It may come from a stranger: links, devices, paths that leave the folder and bombs are refused before anything is written.
     """
     try:
-        with run_root(path.parent) as folder, folder.open(path.name) as file, gzip.open(file, "rb") as packed:
+        with open_run_file(path) as file, gzip.open(file, "rb") as packed:
             plain = packed.read(2 * LARGEST)
             if packed.read(1):
                 raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint="do not use it")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from trainer.beneath import run_root
 from trainer.disk_faults import disk_fault
+from trainer.run_files import folder_of
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
     try:
-        with (
-            run_root(path.parent.parent) as above,
-            above.below(path.parent.name, make=True) as folder,
-            folder.whole(path.name, mode=None) as file,
-        ):
+        with folder_of(path, make=True) as folder, folder.whole(path.name, mode=None) as file:
             write(file)
     except (OSError, RuntimeError) as fault:
         raise _disk_fault(fault, path) from fault
@@ -60,7 +56,7 @@ class WholeCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint."""
         path = Path(path)
-        with run_root(path.parent) as folder:
+        with folder_of(path) as folder:
             folder.unlink(path.name, missing_ok=True)
 
 

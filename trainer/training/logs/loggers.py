@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from trainer.digest import canonical
 from trainer.ledger import configured
 from trainer.metric_text import metric_text
-from trainer.training.logs.log_file import append
+from trainer.training.logs.log_file import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,7 +38,7 @@ class JsonLines(Logger):
     def __init__(self, path: Path) -> None:
         """Append to the file `path`."""
         super().__init__()
-        self.path = path
+        self.file = LogFile(path)
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class JsonLines(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a line."""
-        append(self.path, canonical({"step": step, **metrics}) + b"\n")
+        self.file.append(canonical({"step": step, **metrics}) + b"\n")
 
 
 @configured

@@ -18,7 +18,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from trainer.curves import TELEMETRY
 from trainer.digest import canonical
-from trainer.training.logs.log_file import append
+from trainer.training.logs.log_file import LogFile
 from trainer.training.logs.loggers import JsonLines
 from trainer.training.tracing.fingerprints import tensors_in
 
@@ -71,7 +71,7 @@ class Telemetry(Callback):
 
     def __init__(self, folder: Path, *, waits: Waits, gauges: Gauges) -> None:
         """Write into the attempt's folder."""
-        self.path, self.waits, self.gauges, self.clock = folder / TELEMETRY, waits, gauges, waits.clock
+        self.file, self.waits, self.gauges, self.clock = LogFile(folder / TELEMETRY), waits, gauges, waits.clock
         self.began = self.mark = self.next = 0.0
         self.first: float | None = None
         """When the first step began."""
@@ -153,7 +153,7 @@ class Telemetry(Callback):
             **self.gauges(_uuid(net.device)),
         }
         line = canonical({"step": trainer.global_step, "seconds": round(now - self.began, 3), **values})
-        append(self.path, line + b"\n")
+        self.file.append(line + b"\n")
         for logger in trainer.loggers:
             if not isinstance(logger, JsonLines):
                 logger.log_metrics({f"telemetry/{name}": value for name, value in values.items()}, trainer.global_step)

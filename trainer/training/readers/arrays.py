@@ -67,6 +67,7 @@ class _Array:
         files.require(path, 0, HEAD)
         view = files.view(path)
         self._head = parse_head(view[:HEAD], size=len(view), where=path)
+        self._stretches = -(-len(view) // _STRETCH)
         self._known: set[int] = set()
 
     @property
@@ -82,8 +83,9 @@ class _Array:
         return len(self._head.shape) == 1 and np.issubdtype(self._head.dtype, np.integer)
 
     def rows_at(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        for row in rows:
-            self._require(row, row + 1)
+        if len(self._known) < self._stretches:
+            for row in rows:
+                self._require(row, row + 1)
         return self._values[rows]
 
     def stretch(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 
-from trainer.beneath import run_root
 from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.run_files import open_run_file
 from trainer.sameness.weights import LARGEST_HEADER, read_parts
 from trainer.saved import Stage, is_pickle
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
@@ -50,7 +50,7 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint into this machine's memory. Raises `DocumentError`."""
-    with run_root(path.parent) as folder, folder.open(path.name) as file:
+    with open_run_file(path) as file:
         return read_open_checkpoint(file, path)
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.beneath import run_root
 from trainer.digest import digest_of_file, digest_of_open
 from trainer.document import read_json_below
 from trainer.errors import AlteredError, SettingError
 from trainer.ledger import configured
+from trainer.run_files import folder_of
 from trainer.saved import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
 from trainer.suggest import did_you_mean
 from trainer.training.disk import write_whole
@@ -207,7 +207,7 @@ class Checkpoints(Callback):
 
     def _tidy(self, kept: list[Saved]) -> None:
         named = {one.path for one in kept} | {one.best.path for one in kept if one.best}
-        with run_root(self.folder) as folder:
+        with folder_of(self.folder / LATEST) as folder:
             for old in folder.names():
                 if old.startswith("step-") and "." in old and old not in named:
                     folder.unlink(old, missing_ok=True)
@@ -219,7 +219,7 @@ def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
 
 def served(folder: Path) -> Checkpoint:
     """Name the checkpoint that the run stands for: the best where something was monitored, else the last."""
-    with run_root(folder) as held:
+    with folder_of(folder / LATEST) as held:
         if held.stat(BEST) is not None:
             return read_json_below(held, BEST, Checkpoint)
         return read_json_below(held, LATEST, Saved)
@@ -233,7 +233,7 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
     """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written, `DocumentError`."""
-    with run_root(folder) as held, held.open(saved.path) as file:
+    with folder_of(folder / LATEST) as held, held.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:
             raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")

@@ -18,7 +18,7 @@ from xxhash import xxh3_64_hexdigest
 from trainer.ledger import configured
 from trainer.sameness.trace import FILE
 from trainer.sameness.trace_lines import Evaluation, Header, Step, layout_of, prints_of
-from trainer.training.logs.log_file import append
+from trainer.training.logs.log_file import LogFile
 from trainer.training.tracing.fingerprints import tensors_in
 from trainer.training.tracing.sensing import OnDevice, OnHost, state_of_generators, weights_of
 
@@ -75,7 +75,7 @@ class Tracer(Callback):
 
     def __init__(self, folder: Path, *, full: bool = False, sense: Sense | None = None) -> None:
         """Append to the trace in `folder`, by `sense` or the device's own: a resumed attempt has the lines before its checkpoint there."""
-        self.path = folder / FILE
+        self.file = LogFile(folder / FILE)
         self.full = full
         self.asked = sense
         self.making = Making()
@@ -87,7 +87,7 @@ class Tracer(Callback):
         self.weights = list(weights_of(pl_module))
         self.parameters = [value for _, value in pl_module.named_parameters()]
         self.before = trainer.global_step
-        if trainer.is_global_zero and not (self.path.exists() and self.path.stat().st_size):
+        if trainer.is_global_zero and not (self.file.path.exists() and self.file.path.stat().st_size):
             self._write(self._header(trainer, pl_module).to_line())
 
     def on_train_batch_start(
@@ -171,7 +171,7 @@ class Tracer(Callback):
             self._write(Evaluation(evaluation=split, step=trainer.global_step, values=values).to_line())
 
     def _write(self, lines: bytes) -> None:
-        append(self.path, lines)
+        self.file.append(lines)
 
 
 @configured
