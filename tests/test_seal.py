@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from trainer.digest import canonical, digest_of_bytes
 from trainer.errors import DocumentError
-from trainer.record import File, Ingredients, identity_of, read_record
+from trainer.file_entry import File
+from trainer.record import Ingredients, identity_of, read_record
 from trainer.record_schema import record_schema
 from trainer.seal import Published, Sealed, identity_as_written, read_claim, read_sealed
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from trainer.errors import SettingError
+from trainer.ledger_entry import LedgerEntry
 from trainer.notes import Notes
 from trainer.parameters import callers_of, fillable, loaded, register
-from trainer.record import LedgerEntry
 from trainer.setting_faults import all_of, unused
 from trainer.setting_hints import option
 from trainer.settings import is_new, is_secret, written

@@ -20,6 +20,8 @@ from pydantic import AwareDatetime, BaseModel, Field, FiniteFloat, JsonValue
 from trainer.digest import Digest, canonical, digest_of_document
 from trainer.document import Count, Document, OneLine, Seconds, json_value, typed
 from trainer.errors import DocumentError
+from trainer.file_entry import File
+from trainer.ledger_entry import LedgerEntry
 
 FORMAT: Final = "reprise.run/1"
 RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
@@ -231,23 +233,6 @@ class Circumstances(Document):
 
 
 # --- outcome
-
-
-class LedgerEntry(Document):
-    """One setting: its value's origin, who was bound to it, who read it."""
-
-    value: JsonValue
-    origin: str
-    bound: list[str] = []
-    read: list[str] = []
-
-
-class File(Document):
-    """A file of the run."""
-
-    path: str
-    size: Count
-    sha256: Digest
 
 
 class EvaluatedWeights(Document):

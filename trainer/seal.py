@@ -17,8 +17,9 @@ from pydantic import Field, JsonValue
 from trainer.digest import Digest, canonical, digest_of_bytes, digest_of_document
 from trainer.document import Document, OneLine, parse_json
 from trainer.errors import DocumentError
+from trainer.file_entry import File
 from trainer.paths import collision, path_fault
-from trainer.record import MOST_ATTEMPTS, RUN_ID, File, Record, typed_record
+from trainer.record import MOST_ATTEMPTS, RUN_ID, Record, typed_record
 
 SMALL: Final = 1 << 16
 """Bytes of a document with a few fields: a claim, a note about a publication."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sameness.test_retest import AGAIN, RUN, a_retest
-from trainer.actions.keep_retest import keep_retest, publish_retest, retests_here, retests_in_store
+from trainer.actions.keep_retest import keep_retest, publish_retest, push_retests, retests_here, retests_in_store
 from trainer.digest import digest_of_bytes
 from trainer.errors import AlteredError
 from trainer.sameness.retest import retest_key
@@ -47,3 +47,11 @@ def test_what_others_wrote_there_is_passed_over() -> None:
     store.create(retest_key(a_retest()), b"{}")
     store.create(f"runs/{RUN}/retests/x.json", a_retest().to_json())
     assert retests_in_store(RUN, store) == []
+
+
+def test_retests_are_copied_into_another_store() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    publish_retest(a_retest(), source, evidence=EVIDENCE)
+    push_retests(RUN, source=source, target=target)
+    assert retests_in_store(RUN, target) == [a_retest()]
+    assert b"".join(target.read(object_key(a_retest().evidence))) == EVIDENCE

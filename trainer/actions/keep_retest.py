@@ -45,6 +45,12 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
         raise AlteredError(f"{key} is in {store.label} with other content", hint="it was made up by somebody")
 
 
+def push_retests(run: str, *, source: Store, target: Store) -> None:
+    """Copy the retests of a run from one store into another. Raises `StoreError` and its kinds."""
+    for retest in retests_in_store(run, source):
+        publish_retest(retest, target, evidence=read_small(source, object_key(retest.evidence)))
+
+
 def retests_here(folder: Path) -> list[Retest]:
     """The retests of the run in `folder` that are kept here; one that cannot be read is passed over."""
     found = []

@@ -30,10 +30,11 @@ from trainer.beneath import run_root
 from trainer.digest import digest_of_bytes, digest_of_open
 from trainer.document import json_value, typed
 from trainer.errors import AlteredError, MachineError, RunError
+from trainer.file_entry import File
 from trainer.host.atomic import disk_faults
 from trainer.host.source import ARCHIVE
 from trainer.plain_text import reading
-from trainer.record import File, Record, Status
+from trainer.record import Record, Status
 from trainer.run_files import attempt_root
 from trainer.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
 from trainer.store.contract import object_key

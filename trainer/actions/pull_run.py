@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.record import File, Record
+    from trainer.file_entry import File
+    from trainer.record import Record
     from trainer.seal import Sealed
     from trainer.store.contract import Store
 

@@ -1,4 +1,4 @@
-"""Copying a published run from one store into another: the same claims, files, seals and retests, byte for byte.
+"""Copying a published run from one store into another: the same claims, files and seals, byte for byte.
 
 The seal comes last, as when a run is published. Stopped anywhere, the same call continues.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.actions.keep_retest import publish_retest, retests_in_store
 from trainer.actions.parallel import Stop, in_parallel, patiently
 from trainer.actions.progress import SILENT
 from trainer.actions.transfer import copy_object, read_small
@@ -18,7 +17,8 @@ from trainer.store.contract import object_key
 
 if TYPE_CHECKING:
     from trainer.actions.progress import Progress
-    from trainer.record import File, Record
+    from trainer.file_entry import File
+    from trainer.record import Record
     from trainer.seal import Sealed
     from trainer.store.contract import Store
 
@@ -53,7 +53,6 @@ def push_run(run: str, *, source: Store, target: Store, progress: Progress = SIL
         number += 1
     if not records:
         raise RunNotFoundError(f"run {run} is not in {source.label}", hint="`reprise runs ls` lists what is")
-    _bring_retests(run, source=source, target=target)
     return PushedRun(run=run, records=tuple(records), sent=sent, is_new=is_new)
 
 
@@ -104,8 +103,3 @@ def _bring_seal(text: bytes, key: str, target: Store) -> bool:
     if read_small(target, key) != text:
         raise AlteredError(f"{key} is in {target.label} with other content", hint="nothing was changed there")
     return False
-
-
-def _bring_retests(run: str, *, source: Store, target: Store) -> None:
-    for retest in retests_in_store(run, source):
-        publish_retest(retest, target, evidence=read_small(source, object_key(retest.evidence)))

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.engine import Engine, ImageFacts
+    from trainer.file_entry import File
     from trainer.host.source import SourceBundle
-    from trainer.record import File, Record
+    from trainer.record import Record
 
 PROJECT: Final = "/project"
 """Where every image expects the source."""

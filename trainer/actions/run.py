@@ -25,12 +25,12 @@ from trainer.beneath import PARTIAL, Root, run_root
 from trainer.digest import digest_of_bytes, digest_of_open
 from trainer.document import parse_json, read_json_below
 from trainer.errors import AlteredError, DiskFullError, ResumeError, RunError, UnsafePathError
+from trainer.file_entry import File
 from trainer.host.atomic import disk_faults
 from trainer.paths import path_fault
 from trainer.plain_text import reading
 from trainer.record import (
     Circumstances,
-    File,
     Ingredients,
     Outcome,
     Record,

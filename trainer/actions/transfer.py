@@ -16,7 +16,7 @@ from trainer.store.contract import altered, object_key
 
 if TYPE_CHECKING:
     from trainer.beneath import Root
-    from trainer.record import File
+    from trainer.file_entry import File
     from trainer.store.contract import Store
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.beneath import Root
-    from trainer.record import File, Record
+    from trainer.file_entry import File
+    from trainer.record import Record
 
 _BLOCK = 1 << 20
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.cli.report.result import Shown
-    from trainer.record import LedgerEntry, Record
+    from trainer.ledger_entry import LedgerEntry
+    from trainer.record import Record
 
 
 def settings(shown: Sequence[Shown]) -> Markup | None:

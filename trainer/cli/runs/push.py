@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from trainer.actions.keep_retest import push_retests
 from trainer.actions.list_runs import local_ids, remote_ids
 from trainer.actions.publish_run import publish_run
 from trainer.actions.push_run import lacking, push_run
@@ -87,6 +88,7 @@ def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...],
             require_whole(folder / ATTEMPTS / str(record.attempt), record)
         publish_run(folder, target, progress=progress)
         return records, sum(file.size for record in records for file in record.outcome.files)
+    push_retests(run, source=source, target=target)
     return found.records, found.sent
 
 
