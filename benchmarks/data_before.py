@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from data import make_large, make_small  # noqa: E402 - a Python that has the libraries may have to be found first
 
-from tests.store.server import BUCKET, PASSWORD, USER, serving  # noqa: E402
+from tests.stores.server import BUCKET, PASSWORD, USER, serving  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft, parse_dataset
-from trainer.store import open_store
-from trainer.store.cache import Cache
-from trainer.store.folder import SourceFolder
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft, parse_dataset
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
 
 
 def publish(store: str, folder: str, declared: str) -> None:

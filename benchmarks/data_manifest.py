@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.data.listing import Pack, digest_of_raw
+from trainer.data.fetch_plan import needs_of
 from trainer.data.manifest import Lines, parse_manifest
-from trainer.data.needs import needs_of
+from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PACK_BYTES
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from pairs import shown  # noqa: E402 - the repository's own, which has to be found first
 
-from trainer.determinism import Level, variables  # noqa: E402
+from trainer.settings.determinism import Level, variables  # noqa: E402
 
 CASES: Final = (("off", 2), ("machine", 2), ("off", 1), ("machine", 1), ("portable", 1))
 """Levels, each with its threads: `portable` has one, so what that costs is told apart from the rest."""

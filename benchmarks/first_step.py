@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from trainer.experiments import digits
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 
 Settings = digits.Settings
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import pinned_uv
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from trainer.lock_file import any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
+from trainer.environments.lock_file import any_torch_build, extras_with, misplaced, packages  # noqa: E402 - the repository's own, found by the line above
 
 LOCK = ROOT / "uv.lock"
 PROJECT = ROOT / "pyproject.toml"

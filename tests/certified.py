@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.actions.compared import made, save_trace
-from trainer.actions.certify import LOG, Kill, certify
-from trainer.actions.compare import Places, compare, side
+from tests.comparison.compared import made, save_trace
+from trainer.comparison.certify import LOG, Kill, certify
+from trainer.comparison.compare import Places, compare, side
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.actions.compared import Values
-    from trainer.actions.compare import Side
-    from trainer.sameness.certificate import Statement
+    from tests.comparison.compared import Values
+    from trainer.comparison.certificate import Statement
+    from trainer.comparison.compare import Side
 
 
 def keys(folder: Path, name: str = "key") -> tuple[Path, Path]:

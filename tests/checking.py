@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from trainer.data.dataset import load_dataset
-from trainer.determinism import Level, variables
-from trainer.finding import Finding, Status
-from trainer.origins import Origins, resolve, take_apart
+from trainer.data.declaration import load_dataset
+from trainer.settings.determinism import Level, variables
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.checks import CHECKS, Subject, checked
 from trainer.training.experiment import load_experiment
+from trainer.training.finding import Finding, Status
 from trainer.training.readers.twin import twin_of
 
 if TYPE_CHECKING:

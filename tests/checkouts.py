@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from trainer.actions.build_image import Machine
-from trainer.environment import BAKED_SCRIPTS, RECIPES
-from trainer.host.indexes import Indexes
+from trainer.environments.build import Machine
+from trainer.environments.declaration import BAKED_SCRIPTS, RECIPES
+from trainer.environments.package_indexes import Indexes
 
 ROOT = Path(__file__).parents[1]
 BASE = f"docker.io/library/debian:bookworm-slim@sha256:{'8' * 64}"

@@ -1,6 +1,6 @@
 """The record of a small run, for tests, made in memory; any part of it other than usual.
 
-`tests/actions/runs.py` has whole runs, in folders, as the real actions make them.
+`tests/runs/runs.py` has whole runs, in folders, as the real actions make them.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from trainer.digest import digest_of_bytes
-from trainer.record import (
+from trainer.base.digest import digest_of_bytes
+from trainer.runs.record import (
     Circumstances,
     Determinism,
     Device,

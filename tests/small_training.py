@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tests.checking import launched
-from trainer.data.dataset import Dataset
+from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
-from trainer.determinism import Level, variables
-from trainer.ledger import Ledger
-from trainer.origins import Origins, Resolved, resolve, take_apart
+from trainer.settings.determinism import Level, variables
+from trainer.settings.ledger import Ledger
+from trainer.settings.origins import Origins, Resolved, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
 from trainer.training.fit import Job, Trained, train
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from trainer.errors import RepriseError
+    from trainer.base.errors import RepriseError
     from trainer.training.experiment import Experiment
 
 WORDS: Final = ("--determinism", "off", "--threads", "1", "--no-tensorboard")
@@ -133,7 +133,7 @@ class Small:
 
     def failed(self, patch: pytest.MonkeyPatch, *words: str) -> RepriseError | BaseException:
         """Train it until it fails; give the failure as a run words it."""
-        from trainer.errors import RepriseError
+        from trainer.base.errors import RepriseError
 
         try:
             self.train(patch, *words)

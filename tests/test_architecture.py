@@ -1,31 +1,24 @@
-"""The map of docs/architecture.md, held against the imports that are really there."""
+"""The table of subjects in docs/architecture.md, compared with the imports of the package."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "trainer"
-PORTS = {"store", "engine", "host"}
-TRAINING = {"training", "experiments", "serving"}
-MAY_IMPORT = {
-    "words": {"words"},
-    "ports": {"words", "ports"},
-    "actions": {"words", "ports", "actions"},
-    "training": {"words", "training"},
-    "edge": {"words", "ports", "actions", "training", "edge"},
-}
+DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 ONE_HOME = {
-    "boto3": {"trainer.store.s3"},
-    "botocore": {"trainer.store.s3", "trainer.store.s3_errors", "trainer.store.multipart"},
-    "docker": {"trainer.engine.docker"},
-    "pynvml": {"trainer.host.hardware"},
-    "rfc8785": {"trainer.digest"},
-    "cryptography": {"trainer.host.signing"},
-    "securesystemslib": {"trainer.host.signing"},
+    "boto3": {"trainer.stores.s3"},
+    "botocore": {"trainer.stores.s3", "trainer.stores.s3_errors", "trainer.stores.multipart"},
+    "docker": {"trainer.environments.engine.docker"},
+    "pynvml": {"trainer.runs.hardware"},
+    "rfc8785": {"trainer.base.digest"},
+    "cryptography": {"trainer.comparison.signing"},
+    "securesystemslib": {"trainer.comparison.signing"},
 }
 TORCH = {"torch", "lightning", "torchmetrics", "safetensors", "tensorboard", "wandb"}
 NAMES_FOR_NOTHING = {
@@ -45,17 +38,15 @@ MODULES = {
 }
 
 
-def zone(module: str) -> str:
-    """The zone a module of the package belongs to, by its place."""
-    parts = module.split(".")
-    part = parts[1] if len(parts) > 1 else ""
-    if part in {"cli", "__main__"}:
-        return "edge"
-    if part in PORTS:
-        return "ports"
-    if part in TRAINING:
-        return "training"
-    return "actions" if part == "actions" else "words"
+def subject(module: str) -> str:
+    """The folder of the package that a module lies in."""
+    return (module.split(".")[1:] or ["trainer"])[0]
+
+
+def table() -> dict[str, list[str]]:
+    """Subjects and what each imports, in the order of the document."""
+    lines = re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", DOCUMENT.read_text(), flags=re.MULTILINE)
+    return {name: re.findall(r"`(\w+)`", imports) for name, imports in lines}
 
 
 def imported(path: Path, *, nested: bool) -> set[str]:
@@ -86,13 +77,22 @@ def _handlers(node: ast.AST) -> list[ast.AST]:
     return [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ExceptHandler | ast.match_case)]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module: str) -> None:
-    """Words know only words, ports words, actions ports, training words; the edge may know all."""
-    path = MODULES[module]
-    inner = imported(path, nested=False) | imported(path, nested=True)
-    wrong = {name for name in inner if name.startswith("trainer") and zone(name) not in MAY_IMPORT[zone(module)]}
-    assert not wrong, f"{module} ({zone(module)}) imports {sorted(wrong)}"
+def test_the_table_lists_each_subject_and_its_imports() -> None:
+    found: dict[str, set[str]] = {name: set() for name in table()}
+    for module, path in MODULES.items():
+        inner = imported(path, nested=False) | imported(path, nested=True)
+        found.setdefault(subject(module), set()).update(subject(name) for name in inner if name in MODULES)
+    del found["trainer"], found["__main__"]
+    assert {name: sorted(imports - {name, "trainer"}) for name, imports in found.items()} == {
+        name: sorted(imports) for name, imports in table().items()
+    }
+
+
+def test_a_subject_imports_only_subjects_above_it_in_the_table() -> None:
+    above: list[str] = []
+    for name, imports in table().items():
+        assert set(imports) <= set(above), name
+        above.append(name)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -102,17 +102,19 @@ def test_outside_libraries_have_one_home(module: str) -> None:
     tops = {name.split(".")[0] for name in imported(path, nested=False) | imported(path, nested=True)}
     strangers = {name for name, homes in ONE_HOME.items() if name in tops and module not in homes}
     assert not strangers
-    assert zone(module) == "training" or not tops & TORCH
+    assert subject(module) in {"training", "experiments"} or not tops & TORCH
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if zone(name) in {"words", "ports", "actions"}])
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if subject(name) not in {"training", "experiments", "cli", "__main__"}]
+)
 def test_no_import_hides_inside_a_function(module: str) -> None:
-    """Only the edge and training, where torch must wait, import late.
+    """Only commands, which keep `--help` fast, and training, where torch must wait, import late.
 
-    A port's opener may choose its adapter; what every command imports may wait with what only a secret needs.
+    The opener of a store chooses its kind; what every command imports may defer what only a secret needs.
     """
     encodings = {"base64", "html", "json", "urllib.parse"}
-    allowed = {"trainer.store": {"trainer.store.s3"}, "trainer.redaction": encodings}
+    allowed = {"trainer.stores": {"trainer.stores.s3"}, "trainer.base.redaction": encodings}
     assert imported(MODULES[module], nested=True) <= allowed.get(module, set())
 
 
@@ -149,16 +151,16 @@ def test_folders_named_like_libraries_hold_no_python() -> None:
 
 
 UNBOUNDED = {
-    "trainer.document": "the loader",
-    "trainer.data.listing": "a manifest's first line, of a length that its digest fixes",
-    "trainer.sameness.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
-    "trainer.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
-    "trainer.notes": "what this process and its children noted",
-    "trainer.setting_texts": "a word of the command line",
-    "trainer.actions.measure_noise": "a word of the command line",
+    "trainer.base.document": "the loader",
+    "trainer.data.manifest_lines": "a manifest's first line, of a length that its digest fixes",
+    "trainer.comparison.trace": "a trace's lines, a hundred thousand of them: words a fault with the loader",
+    "trainer.reporting.curves": "lines of numbers, each at its own risk: one that cannot be read is left out",
+    "trainer.settings.notes": "what this process and its children noted",
+    "trainer.settings.texts": "a word of the command line",
+    "trainer.comparison.measure_noise": "a word of the command line",
     "trainer.training.resuming.checkpoint_file": "a tree as deep as a checkpoint, of a length that its header bounds",
-    "trainer.lock_file": "runs before anything is installed; git is the origin of what it reads",
-    "trainer.host.import_test": "runs in an image's build, without the package",
+    "trainer.environments.lock_file": "runs before anything is installed; git is the origin of what it reads",
+    "trainer.environments.import_test": "runs in an image's build, without the package",
     "trainer.training.checks.saving": "what the same process wrote a moment before",
     **dict.fromkeys(
         ["trainer.cli.same.apart", "trainer.cli.baseline", "trainer.cli.sweep.begin"], "what a process of ours prints"
@@ -170,7 +172,7 @@ UNBOUNDED = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documents_are_parsed_by_the_loader(module: str) -> None:
-    """`trainer.document` bounds what it reads; whoever goes around it is listed with a reason."""
+    """`trainer.base.document` bounds what it reads; whoever goes around it is listed with a reason."""
     names = {"json.loads", "json.load", "tomllib.loads", "tomllib.load"}
     tree = ast.parse(MODULES[module].read_text())
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -195,3 +197,10 @@ def _imported_for_types(path: Path) -> set[str]:
             }
             found |= {inner.module for inner in node.body if isinstance(inner, ast.ImportFrom) and inner.module}
     return found
+
+
+def test_each_file_of_a_walk_exists_and_no_walk_is_longer_than_twelve() -> None:
+    walks = re.findall(r"((?:^\d+\. `trainer/.*\n)+)", DOCUMENT.read_text(), flags=re.MULTILINE)
+    files = [re.findall(r"`(trainer/[\w/]+\.py)`", walk) for walk in walks]
+    assert [len(walk) for walk in files] == [12, 12, 12]
+    assert [path for walk in files for path in walk if not (PACKAGE.parent / path).exists()] == []

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.publish_dataset import version_document
-from trainer.actions.register import Entry
-from trainer.data.dataset import parse_dataset
+from trainer.base.digest import digest_of_bytes
+from trainer.base.document import parse_json
+from trainer.base.errors import DocumentError, ManifestError
+from trainer.data.declaration import parse_dataset
 from trainer.data.manifest import parse_manifest
-from trainer.digest import digest_of_bytes
-from trainer.document import parse_json
-from trainer.errors import DocumentError, ManifestError
-from trainer.seal import Published
-from trainer.sweep import Sweep
+from trainer.data.publish import version_document
+from trainer.runs.register import Entry
+from trainer.runs.seal import Published
+from trainer.sweeps.document import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,13 +43,14 @@ wheels = [
 def copy(tmp_path: Path) -> Path:
     """A copy of what the lock is made of, for a test to spoil."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in ("trainer", "environments"):
-        (tmp_path / folder).mkdir()
+    for folder in ("trainer/environments", "environments"):
+        (tmp_path / folder).mkdir(parents=True)
     for path in (
         "pyproject.toml",
         "uv.lock",
         "trainer/__init__.py",
-        "trainer/lock_file.py",
+        "trainer/environments/__init__.py",
+        "trainer/environments/lock_file.py",
         "environments/cpu.toml",
         "environments/cuda.toml",
     ):

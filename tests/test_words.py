@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import errors
-from trainer.digest import (
+from trainer.base import errors
+from trainer.base.digest import (
     canonical,
     digest_of_blocks,
     digest_of_bytes,
@@ -19,9 +19,9 @@ from trainer.digest import (
     digest_of_file,
     is_digest,
 )
-from trainer.document import Document, parse_json, read_toml
-from trainer.errors import DocumentError, RepriseError, StoreDeniedError
-from trainer.suggest import did_you_mean, listed, nearest
+from trainer.base.document import Document, parse_json, read_toml
+from trainer.base.errors import DocumentError, RepriseError, StoreDeniedError
+from trainer.base.suggestions import did_you_mean, listed, nearest
 
 PACKAGE = Path(errors.__file__).parent
 JSON = st.recursive(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli.arguments import Arguments
-from trainer.errors import UsageError
 
 
 def parser() -> Arguments:

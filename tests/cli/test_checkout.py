@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checkouts import BASE, MACHINE, checkout
-from tests.engine.memory import MemoryEngine
-from trainer.actions.build_image import build, plan
-from trainer.actions.pin import pin
+from tests.environments.engine.memory import MemoryEngine
+from trainer.base.errors import ImageMissingError, PortTakenError
 from trainer.cli import checkout as edge
-from trainer.engine import LocalStore
-from trainer.errors import ImageMissingError, PortTakenError
+from trainer.environments.build import build, plan
+from trainer.environments.engine import LocalStore
+from trainer.environments.pin import pin
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.environment import Pin
+    from trainer.environments.declaration import Pin
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.base.errors import ExperimentError
 from trainer.cli import experiments
 from trainer.cli.experiments import FOLDER, find_experiment
-from trainer.errors import ExperimentError
 
 
 @pytest.fixture

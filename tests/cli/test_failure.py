@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from trainer.base.errors import DiskFullError, NotWritableError
 from trainer.cli.failure import report
-from trainer.errors import DiskFullError, NotWritableError
 
 
 @pytest.mark.parametrize(

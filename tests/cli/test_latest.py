@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.compared import made
-from tests.actions.runs import begun, finished
-from trainer.actions.list_runs import local_ids
-from trainer.actions.register import register_attempt
+from tests.comparison.compared import made
+from tests.runs.runs import begun, finished
 from trainer.cli.latest import named
-from trainer.record import Outcome, Status
+from trainer.runs.list import local_ids
+from trainer.runs.record import Outcome, Status
+from trainer.runs.register import register_attempt
 
 if TYPE_CHECKING:
     from pathlib import Path

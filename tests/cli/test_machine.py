@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checkouts import LOCK, checkout
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, SettingError
 from trainer.cli.machine import check_environment, check_lock, device_for
-from trainer.determinism import Level
-from trainer.digest import digest_of_bytes
-from trainer.environment import load_environment, requirements_of
-from trainer.errors import DeviceError, EnvironmentNameError, LockError, SettingError
-from trainer.host.image_claim import Baked, Claim
-from trainer.record import Image, Knowledge
-from trainer.settings import LaunchSettings
+from trainer.environments.declaration import load_environment, requirements_of
+from trainer.runs.image_claim import Baked, Claim
+from trainer.runs.record import Image, Knowledge
+from trainer.settings.determinism import Level
+from trainer.settings.fields import LaunchSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

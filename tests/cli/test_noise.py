@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import circumstances, ingredients
-from trainer.actions.run import new_run, open_run
+from trainer.base.errors import ExperimentError, UsageError
 from trainer.cli.noise import main
 from trainer.cli.places import CHECKOUT
-from trainer.errors import ExperimentError, UsageError
-from trainer.host.source import capture
-from trainer.record import Outcome, Status
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import new_run, open_run
+from trainer.runs.source import capture
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import UnsafePathError
 from trainer.cli.ownership import hand_over
-from trainer.errors import UnsafePathError
-from trainer.host.dotenv import write_block
+from trainer.environments.dotenv import write_block
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import StoreDeniedError, StoreMissingError, UsageError
 from trainer.cli import places
 from trainer.cli.checkout import store_port
 from trainer.cli.places import adopt_dotenv, hand_in_store, require_mounted, store_at, two_stores
-from trainer.errors import StoreDeniedError, StoreMissingError, UsageError
-from trainer.host.dotenv import write_block
-from trainer.host.image_claim import BAKED
-from trainer.store.s3 import S3Store
+from trainer.environments.dotenv import write_block
+from trainer.runs.image_claim import BAKED
+from trainer.stores.s3 import S3Store
 
 if TYPE_CHECKING:
     from pathlib import Path

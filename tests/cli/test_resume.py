@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, finished
 from tests.records import circumstances
-from trainer.actions.resume import as_it_was, held_to
-from trainer.actions.run import open_run, record_of
+from tests.runs.runs import begun, finished
+from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admitted, again, set_aside_environment, told
 from trainer.cli.trust import Word
-from trainer.errors import ResumeError
-from trainer.origins import take_apart
-from trainer.record import Outcome, Record, Status
+from trainer.runs.record import Outcome, Record, Status
+from trainer.runs.resume import as_it_was, held_to
+from trainer.runs.run import open_run, record_of
+from trainer.settings.origins import take_apart
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli.checkout import own_store_line
 from trainer.cli.setup import chosen, page
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

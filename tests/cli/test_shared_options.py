@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli.shared_options import report_shared_options
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli import COMMANDS
 from trainer.cli.failure import report
 from trainer.cli.spelling import spelled
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,18 @@ KNOWN: Final = {
     "trainer/cli/in_image.py": "the sentence names the command that was typed",
     "trainer/cli/resume.py": "the command in the hint of an error, which spells it",
     "trainer/cli/spelling.py": "the speller's own examples",
-    "trainer/actions/pin.py": "the first line of a file that is committed",
-    "trainer/actions/compare.py": "notes, kept in documents; the page spells them",
-    "trainer/actions/new_experiment.py": "a comment of the page that is written",
-    "trainer/actions/find_image.py": "a finding's remedy, kept under a name",
+    "trainer/environments/pin.py": "the first line of a file that is committed",
+    "trainer/comparison/compare.py": "notes, kept in documents; the page spells them",
+    "trainer/comparison/verdict.py": "notes, kept in documents; the page spells them",
+    "trainer/comparison/certificate.py": "the hint of an error, which spells it",
+    "trainer/data/cache/version.py": "the hint of an error, which spells it",
+    "trainer/data/declaration.py": "the first lines of a file that is committed",
+    "trainer/runs/image_claim.py": "the hint of an error, which spells it",
+    "trainer/runs/names.py": "the hint of an error, which spells it",
+    "trainer/settings/errors.py": "the hint of an error, which spells it",
+    "trainer/settings/names.py": "the hint of an error, which spells it",
+    "trainer/training/new_experiment.py": "a comment of the page that is written",
+    "trainer/comparison/find_image.py": "a finding's remedy, kept under a name",
 }
 
 
@@ -99,8 +107,9 @@ def is_spelled(around: list[ast.AST]) -> bool:
 
 
 def test_every_text_that_names_a_command_passes_the_one_place_that_spells_it() -> None:
-    """What `cli/` and `actions/` say; the exceptions are listed here with their reason."""
-    paths = sorted([*PACKAGE.glob("cli/*.py"), *PACKAGE.glob("actions/*.py")])
+    """What the package prints; the exceptions are listed here with their reason."""
+    subjects = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"cli", "training"}]
+    paths = sorted([*PACKAGE.glob("cli/*.py"), *subjects])
     found = {path: list(naming(path)) for path in paths}
     assert sum(map(len, found.values())) > 30, "nothing was collected"
     raw = [

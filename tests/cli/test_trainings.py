@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.run import new_run
+from trainer.base.errors import MachineError, SourceError
 from trainer.cli.train import source_of, understood
 from trainer.cli.trainings import freeze, start
-from trainer.errors import MachineError, SourceError
-from trainer.host.source import COPY, frozen_before
-from trainer.origins import take_apart
+from trainer.runs.run import new_run
+from trainer.runs.source import COPY, frozen_before
+from trainer.settings.origins import take_apart
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
 from tests.records import record as a_record
-from trainer.actions.register import register_attempt
+from tests.runs.runs import finished
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import ForeignCodeError, UsageError
 from trainer.cli import trust
 from trainer.cli.trust import Word, grants, has_own_image, page, require_trust
-from trainer.digest import digest_of_bytes
-from trainer.errors import ForeignCodeError, UsageError
-from trainer.host.source import SourceBundle, SourceFile, bundle_digest
-from trainer.record import Image, Knowledge, Source
+from trainer.runs.record import Image, Knowledge, Source
+from trainer.runs.register import register_attempt
+from trainer.runs.source import SourceBundle, SourceFile, bundle_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

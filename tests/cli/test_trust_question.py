@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
 from tests.cli.test_trust import bundle
 from tests.records import record as a_record
-from trainer.actions.register import register_attempt
+from tests.runs.runs import finished
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, ForeignCodeError, SourceError
 from trainer.cli import trust
 from trainer.cli.trust import (
     ISOLATION,
@@ -30,16 +31,15 @@ from trainer.cli.trust import (
     require_trust,
     trust_options,
 )
-from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, ForeignCodeError, SourceError
-from trainer.host.source import ARCHIVE
-from trainer.record import Source
-from trainer.sweep import Asked, Point, Sweep
+from trainer.runs.record import Source
+from trainer.runs.register import register_attempt
+from trainer.runs.source import ARCHIVE
+from trainer.sweeps.document import Asked, Point, Sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.actions.run import OpenRun
+    from trainer.runs.run import OpenRun
 
 WORD = Word(command="reprise reproduce RUN")
 TRUSTED = Word(trusted=True, command="reprise reproduce RUN")

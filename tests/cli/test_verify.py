@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.certified import again, keys, statement, traced
-from trainer.actions.certify import Kill, keep
+from trainer.base.errors import CertificateError
 from trainer.cli.verify import main
-from trainer.errors import CertificateError
-from trainer.host.signing import sign
-from trainer.sameness.certificate import PAYLOAD_TYPE
+from trainer.comparison.certificate import PAYLOAD_TYPE
+from trainer.comparison.certify import Kill, keep
+from trainer.comparison.signing import sign
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from trainer.data.listing import Listing, Pack
+from trainer.base.digest import digest_of_bytes
 from trainer.data.manifest import Lines, parse_manifest
+from trainer.data.manifest_lines import Listing, Pack
 from trainer.data.packing import PACK_BYTES, Hashed, Laying, Slice
-from trainer.digest import digest_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.data.listing import Entry
+    from trainer.data.manifest_lines import Entry
 
 
 def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> Hashed:

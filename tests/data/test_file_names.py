@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.base.errors import ManifestError
 from trainer.data.file_names import check_paths, portable_fault, reason_to_leave_out
-from trainer.errors import ManifestError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainer.data.dataset import Draft
+from trainer.base.errors import DatasetError
+from trainer.data.declaration import Draft
 from trainer.data.inspection import (
     Fault,
     FieldValues,
@@ -19,7 +20,6 @@ from trainer.data.inspection import (
     require_readable,
     told_not_finite,
 )
-from trainer.errors import DatasetError
 
 TABLE: dict[str, Any] = {
     "kind": "table",

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.manifests import hashed, laid, manifest_of
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.errors import ManifestError
+from trainer.base.paths import path_fault
 from trainer.data.file_names import _is_plain
-from trainer.data.listing import Listing, Pack, Segment
 from trainer.data.manifest import parse_manifest
-from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import ManifestError
-from trainer.paths import path_fault
+from trainer.data.manifest_lines import Listing, Pack, Segment
 
 
 def rewritten(manifest: bytes, line: int, **change: Any) -> bytes:

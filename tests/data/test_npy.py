@@ -6,8 +6,8 @@ import io
 
 import pytest
 
+from trainer.base.errors import DatasetError
 from trainer.data.npy import ArrayHead, parse_head
-from trainer.errors import DatasetError
 
 np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`")
 

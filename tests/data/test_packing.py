@@ -7,9 +7,9 @@ import tracemalloc
 from pathlib import Path
 
 from tests.data.manifests import hashed, laid
-from trainer.data.listing import Listing
+from trainer.base.digest import digest_of_bytes
+from trainer.data.manifest_lines import Listing
 from trainer.data.packing import PACK_BYTES, Laying, Slice
-from trainer.digest import digest_of_bytes
 
 ONE, OTHER = hashed("a", b"one"), hashed("b/c", b"three")
 

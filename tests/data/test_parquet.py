@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from trainer.base.errors import DatasetError
 from trainer.data.parquet import Foot, foot_start, read_foot
-from trainer.errors import DatasetError
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")

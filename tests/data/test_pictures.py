@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.data.dataset import Draft
+from trainer.base.document import typed
+from trainer.base.errors import DatasetError
+from trainer.data.declaration import Draft
 from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, in_order
 from trainer.data.reader import Images
-from trainer.document import typed
-from trainer.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

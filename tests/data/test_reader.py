@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from trainer.data.dataset import Dataset, declared, load_dataset
+from trainer.base.digest import digest_of_bytes
+from trainer.base.document import typed
+from trainer.base.errors import DatasetError, DocumentError
+from trainer.data.declaration import Dataset, declared, load_dataset
 from trainer.data.reader import Images, Text, Typed, check_sample
-from trainer.digest import digest_of_bytes
-from trainer.document import typed
-from trainer.errors import DatasetError, DocumentError
 
 if TYPE_CHECKING:
     from pathlib import Path

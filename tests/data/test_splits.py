@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.base.errors import DatasetError
 from trainer.data.splits import Below, Layout, Listed, Percent, Split, select, worded
-from trainer.errors import DatasetError
 
 FOLDERS = Layout(count=4, files=("test/a", "train/a", "train/b", "val/a"))
 STACKED = Layout(count=7, files=("a", "b"), ends=(3, 7))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.host.dotenv import all_values
+from trainer.environments.dotenv import all_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

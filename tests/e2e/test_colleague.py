@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import House, docker, values
-from tests.store.server import BUCKET, PASSWORD, USER, wait_for
-from trainer.actions.setup import project_name
+from tests.stores.server import BUCKET, PASSWORD, USER, wait_for
+from trainer.environments.setup import project_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import docker, free_port, house_at
-from tests.engine.registry import serving
-from trainer.environment import load_pin
+from tests.environments.engine.registry import serving
+from trainer.environments.declaration import load_pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

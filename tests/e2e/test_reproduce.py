@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.record import Ingredients, identity_of
+from trainer.runs.record import Ingredients, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

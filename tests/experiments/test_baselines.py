@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checking import ROOT, THREADS, WORDS, launched
-from trainer.baseline import FOLDER, Baseline, code_of, judged
+from trainer.base.document import read_json
 from trainer.cli.baseline.baselining import here
-from trainer.data.dataset import declaration, load_dataset
-from trainer.determinism import Level, variables
-from trainer.document import read_json
-from trainer.origins import Origins, resolve, take_apart
+from trainer.comparison.baseline import FOLDER, Baseline, code_of, judged
+from trainer.data.declaration import declaration, load_dataset
+from trainer.settings.determinism import Level, variables
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.baseline import results, small
 from trainer.training.experiment import load_experiment
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checking import ROOT, found
-from trainer.finding import Status
+from trainer.training.finding import Status
 
 if TYPE_CHECKING:
     from pathlib import Path

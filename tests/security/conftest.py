@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import published
+from tests.data.conftest import published
 from tests.security.outside import state, victims_folder
-from tests.store.conftest import s3_address, s3_endpoint, s3_environment
+from tests.stores.conftest import s3_address, s3_endpoint, s3_environment
 from tests.training.conftest import EXPERIMENT, Checkout, checkout
 
 if TYPE_CHECKING:

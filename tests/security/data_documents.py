@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tests.data.manifests import hashed, laid
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_json
+from trainer.base.digest import digest_of_bytes
 from trainer.cli import data as data_command
 from trainer.cli import places as command_places
-from trainer.data.dataset import load_dataset
-from trainer.data.labels import parse_labels
+from trainer.data.cache.lease import leases
+from trainer.data.declaration import load_dataset
+from trainer.data.label_table import parse_labels
 from trainer.data.manifest import parse_manifest
 from trainer.data.npy import parse_head
-from trainer.digest import digest_of_bytes
-from trainer.store.lease import leases
 
 if TYPE_CHECKING:
     from pathlib import Path

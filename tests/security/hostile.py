@@ -6,10 +6,10 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tests.actions.runs import finished
-from trainer.actions.publish_run import publish_run
-from trainer.digest import digest_of_document
-from trainer.store import open_store
+from tests.runs.runs import finished
+from trainer.base.digest import digest_of_document
+from trainer.runs.publish import publish_run
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from tests.store.proxy import ask
+from tests.stores.proxy import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
 from tests.security.run_documents import new_run_of
-from trainer.actions.run import record_of
-from trainer.baseline import Baseline
+from trainer.base.digest import digest_of_bytes
+from trainer.base.document import read_json, read_toml
+from trainer.comparison.baseline import Baseline
+from trainer.comparison.noise import Noise, measured_noise
+from trainer.data.cache.folder import Held
 from trainer.data.inspection import Inspection, SplitValues, read_inspection, require_readable
-from trainer.digest import digest_of_bytes
-from trainer.document import read_json, read_toml
-from trainer.environment import load_environment, load_pin, read_lock
-from trainer.host.dotenv import outside, read_block
-from trainer.host.image_claim import BAKED, claim
-from trainer.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
-from trainer.origins import Origins, resolve, take_apart
-from trainer.record import Source
-from trainer.sameness.noise import Noise, measured_noise
-from trainer.store.cache import Held
-from trainer.sweep import Asked, Point, Sweep, read_points
-from trainer.timing import Told
+from trainer.environments.declaration import load_environment, load_pin, read_lock
+from trainer.environments.dotenv import outside, read_block
+from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
+from trainer.runs.image_claim import BAKED, claim
+from trainer.runs.record import Source
+from trainer.runs.run import record_of
+from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.sweeps.document import Asked, Point, Sweep, read_points
 from trainer.training.settings import TrainingSettings
+from trainer.training.timing import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable

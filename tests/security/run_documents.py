@@ -11,33 +11,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import certified
-from tests.actions.compared import made, save_trace, save_weights
 from tests.certified import keys
+from tests.comparison.compared import made, save_trace, save_weights
 from tests.security.kind import ROOT, Kind, command
 from tests.security.mutation import mutated_bytes, mutated_json
-from trainer.actions.begin_again import begin_again
-from trainer.actions.compare import Places as ComparedPlaces
-from trainer.actions.compare import compare, side
-from trainer.actions.keep_retest import keep_retest
-from trainer.actions.publish_run import publish_run
-from trainer.actions.run import ATTEMPTS
-from trainer.curves import read_curves, read_schedule
-from trainer.digest import digest_of_bytes
-from trainer.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
-from trainer.host.archive import thaw
-from trainer.host.signing import sign
-from trainer.record import Knowledge
-from trainer.sameness.certificate import PAYLOAD_TYPE
-from trainer.sameness.retest import Retest
-from trainer.sameness.retest import side as retest_side
-from trainer.sameness.trace import cut_back, read_trace
-from trainer.saved import Saved
-from trainer.store import open_store
+from trainer.base.digest import digest_of_bytes
+from trainer.comparison.certificate import PAYLOAD_TYPE
+from trainer.comparison.compare import Places as ComparedPlaces
+from trainer.comparison.compare import compare, side
+from trainer.comparison.keep_retest import keep_retest
+from trainer.comparison.retest import Retest
+from trainer.comparison.retest import side as retest_side
+from trainer.comparison.signing import sign
+from trainer.comparison.trace import cut_back, read_trace
+from trainer.reporting.curves import read_curves, read_schedule
+from trainer.runs.checkpoint_pointer import Saved
+from trainer.runs.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
+from trainer.runs.next_attempt import begin_again
+from trainer.runs.publish import publish_run
+from trainer.runs.record import Knowledge
+from trainer.runs.run import ATTEMPTS
+from trainer.runs.source_archive import thaw
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from random import Random
 
-    from trainer.actions.compare import Side
+    from trainer.comparison.compare import Side
 
 
 def new_run_of(folder: Path) -> Side:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
-from trainer.digest import digest_of_file
+from trainer.base.digest import digest_of_file
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from tests.records import record
 from tests.security.mutation import ODD
-from trainer.actions.list_runs import Listed, Where
+from trainer.base.errors import DocumentError, RepriseError
 from trainer.cli.failure import report
 from trainer.cli.run_page import page, summary
 from trainer.cli.runs.table import table
-from trainer.errors import DocumentError, RepriseError
-from trainer.record import read_record
-from trainer.seal import read_sealed
+from trainer.runs.list import Listed, Where
+from trainer.runs.record import read_record
+from trainer.runs.seal import read_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

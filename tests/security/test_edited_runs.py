@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
-from trainer.actions.list_runs import local_run
-from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import EDITED, pull_run
-from trainer.actions.run import RECORD, load_record, published
-from trainer.errors import AlteredError
-from trainer.seal import sealed_key
-from trainer.store.memory import MemoryStore
+from tests.runs.runs import finished
+from trainer.base.errors import AlteredError
+from trainer.runs.list import local_run
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import EDITED, pull_run
+from trainer.runs.run import RECORD, load_record, published
+from trainer.runs.seal import sealed_key
+from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.actions.run import OpenRun
+    from trainer.runs.run import OpenRun
 
 
 @pytest.fixture

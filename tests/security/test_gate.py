@@ -27,15 +27,15 @@ CALLERS: Final = {
         "trainer.cli.doctor.run",
     },
     ("trainer.cli.runner.here", "Here"): {"trainer.cli.runner"},
-    ("trainer.actions.reproduce", "prepared"): {
+    ("trainer.comparison.reproduce", "prepared"): {
         "trainer.cli.reproduce",
         "trainer.cli.why",
         "trainer.cli.train.isolated",
     },
-    ("trainer.actions.reproduce", "run_confined"): {"trainer.cli.runner.on_host"},
-    ("trainer.host.bundle", "lay_out"): {"trainer.actions.reproduce"},
-    ("trainer.host.source", "unpack"): {"trainer.actions.resume", "trainer.actions.sweep", "trainer.host.bundle"},
-    ("trainer.actions.resume", "require_source"): {
+    ("trainer.comparison.reproduce", "run_confined"): {"trainer.cli.runner.on_host"},
+    ("trainer.runs.source_copy", "lay_out"): {"trainer.comparison.reproduce"},
+    ("trainer.runs.source", "unpack"): {"trainer.runs.resume", "trainer.sweeps.folder", "trainer.runs.source_copy"},
+    ("trainer.runs.resume", "require_source"): {
         "trainer.cli.resume",
         "trainer.cli.train.isolated",
         "trainer.cli.trust",

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
+from tests.comparison.test_retest import a_retest
 from tests.records import circumstances
-from tests.sameness.test_retest import a_retest
+from tests.runs.runs import finished
 from tests.security.outside import state
-from trainer.actions.keep_retest import keep_retest, retests_here
-from trainer.actions.list_runs import list_runs
-from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import pull_run
-from trainer.actions.resume import require_resumable, require_source, set_aside_what_was_seen
-from trainer.actions.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
-from trainer.actions.sweep import held, load, log_of, sweep_ids
-from trainer.actions.verify_run import require_whole
+from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.ownership import hand_over
 from trainer.cli.sweep.running import Running
-from trainer.errors import RepriseError, UnsafePathError
-from trainer.host.dotenv import write_block
-from trainer.host.image_claim import Seen, claim, write_seen
-from trainer.record import Outcome, Status
-from trainer.store.memory import MemoryStore
+from trainer.comparison.keep_retest import keep_retest, retests_here
+from trainer.environments.dotenv import write_block
+from trainer.runs.image_claim import Seen, claim, write_seen
+from trainer.runs.list import list_runs
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.record import Outcome, Status
+from trainer.runs.resume import require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
+from trainer.runs.verify import require_whole
+from trainer.stores.memory import MemoryStore
+from trainer.sweeps.folder import held, load, log_of, sweep_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable

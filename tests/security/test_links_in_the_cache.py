@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import FILES, Published, contents
-from trainer.actions.collect_cache import YOUNG_S, collect_cache
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.verify_dataset import verify_dataset
-from trainer.errors import UnsafePathError
-from trainer.store.cache import Cache
-from trainer.store.inspected import kept_inspection
-from trainer.store.objects import own
+from tests.data.conftest import FILES, Published, contents
+from trainer.base.errors import UnsafePathError
+from trainer.data.cache.collect import YOUNG_S, collect_cache
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import kept_inspection
+from trainer.data.cache.objects import own
+from trainer.data.fetch import fetch_dataset
+from trainer.data.verify import verify_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.store.cached import CachedDataset
+    from trainer.data.cache.version import CachedDataset
 
 LATER = time() + 2 * YOUNG_S
 PLANTED = (

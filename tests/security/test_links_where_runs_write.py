@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import begun, finished
-from tests.actions.test_sweep import started
-from tests.sameness.test_retest import a_retest
-from trainer.actions.keep_retest import keep_retest
-from trainer.actions.list_runs import local_run
-from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import pull_run
-from trainer.actions.resume import set_aside_what_was_seen
-from trainer.actions.run import OpenRun, close_dead, is_alive, open_run
-from trainer.actions.sweep import held, log_of, save
-from trainer.errors import RepriseError, UnsafePathError
-from trainer.host.image_claim import SEEN
-from trainer.store.memory import MemoryStore
+from tests.comparison.test_retest import a_retest
+from tests.runs.runs import begun, finished
+from tests.sweeps.test_folder import started
+from trainer.base.errors import RepriseError, UnsafePathError
+from trainer.comparison.keep_retest import keep_retest
+from trainer.runs.image_claim import SEEN
+from trainer.runs.list import local_run
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.resume import set_aside_what_was_seen
+from trainer.runs.run import OpenRun, close_dead, is_alive, open_run
+from trainer.stores.memory import MemoryStore
+from trainer.sweeps.folder import held, log_of, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable

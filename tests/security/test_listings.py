@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import finished
 from tests.cli.data.conftest import typed
+from tests.runs.runs import finished
 from tests.security.hostile import at, bad_run, bad_seal
-from trainer.actions.register import register_attempt
-from trainer.actions.sweep import save
+from trainer.base.digest import digest_of_bytes
 from trainer.cli import main
 from trainer.cli.latest import named
-from trainer.digest import digest_of_bytes
-from trainer.record import Source
-from trainer.sweep import Asked, Point, Sweep
+from trainer.runs.record import Source
+from trainer.runs.register import register_attempt
+from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.folder import save
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
+from tests.runs.runs import finished
 from tests.security import lying_server
 from tests.security.lying_server import lying
-from trainer.actions.publish_run import publish_run
-from trainer.actions.run import published
-from trainer.digest import digest_of_bytes
-from trainer.errors import RunError, StoreDeniedError, StoreError, StoreUnreachableError
-from trainer.store import multipart, open_store
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import RunError, StoreDeniedError, StoreError, StoreUnreachableError
+from trainer.runs.publish import publish_run
+from trainer.runs.run import published
+from trainer.stores import multipart, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.begin_again import begin_again
-from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, UnsafePathError
-from trainer.saved import Checkpoint, Saved
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, UnsafePathError
+from trainer.runs.checkpoint_pointer import Checkpoint, Saved
+from trainer.runs.next_attempt import begin_again
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.base.errors import DocumentError, RepriseError
 from trainer.cli import main
-from trainer.errors import DocumentError, RepriseError
-from trainer.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.settings import TrainingSettings
 
 

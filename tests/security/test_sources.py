@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.runs import finished
-from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import pull_run
-from trainer.errors import SourceError
-from trainer.host.source import ARCHIVE, capture, thaw
-from trainer.paths import repository_parts
-from trainer.store import open_store
+from tests.runs.runs import finished
+from trainer.base.errors import SourceError
+from trainer.base.paths import repository_parts
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.source import ARCHIVE, capture, thaw
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.training.test_going_on import RESULTS, WORDS, broken_off, typed
-from trainer.actions.publish_run import publish_run
-from trainer.actions.register import is_own
-from trainer.actions.run import open_run, record_of
-from trainer.digest import digest_of_file
-from trainer.record import Outcome, Status
-from trainer.store import open_store
+from trainer.base.digest import digest_of_file
+from trainer.runs.publish import publish_run
+from trainer.runs.record import Outcome, Status
+from trainer.runs.register import is_own
+from trainer.runs.run import open_run, record_of
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

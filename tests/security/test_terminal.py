@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import finished
 from tests.cli.data.conftest import typed
+from tests.runs.runs import finished
 from tests.security.hostile import ESCAPES, bad_run, bad_seal, changed
-from trainer.actions.publish_run import publish_run
 from trainer.cli import main
-from trainer.store import open_store
+from trainer.runs.publish import publish_run
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

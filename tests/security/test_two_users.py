@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.actions.conftest import FILES, fill
-from tests.actions.runs import finished
-from tests.actions.test_fetch_shared import as_user
-from tests.sameness.test_retest import a_retest
+from tests.comparison.test_retest import a_retest
+from tests.data.conftest import FILES, fill
+from tests.data.test_fetch_shared import as_user
+from tests.runs.runs import finished
 from tests.security.outside import state, victims_folder
-from trainer.actions.collect_cache import YOUNG_S, collect_cache
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.keep_retest import keep_retest
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.actions.run import abandon
-from trainer.actions.verify_dataset import verify_dataset
+from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.ownership import hand_over
-from trainer.data.dataset import Draft
-from trainer.errors import RepriseError, UnsafePathError
-from trainer.host.dotenv import write_block
-from trainer.store import open_store
-from trainer.store.cache import Cache
-from trainer.store.folder import SourceFolder
+from trainer.comparison.keep_retest import keep_retest
+from trainer.data.cache.collect import YOUNG_S, collect_cache
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.data.verify import verify_dataset
+from trainer.environments.dotenv import write_block
+from trainer.runs.run import abandon
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="becomes other users, which root alone can")
 ATTACKER: Final = 4321

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.compared import made
+from tests.comparison.compared import made
 from tests.security.hostile import at, bad_run
+from trainer.base.errors import DocumentError
 from trainer.cli import main
-from trainer.errors import DocumentError
-from trainer.sameness.weights import read_header, read_tensors
+from trainer.comparison.weights import read_header, read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

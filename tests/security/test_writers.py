@@ -1,4 +1,4 @@
-"""Which modules change files by their paths: what lies below a run or the cache is changed through `trainer.beneath` alone."""
+"""Which modules change files by their paths: what lies below a run or the cache is changed through `trainer.base.safe_folder` alone."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALLOWED: Final = {
-    "trainer.actions.build_image": "a build's own folder",
-    "trainer.actions.make_samples": "a folder of its own",
-    "trainer.actions.new_experiment": "the checkout",
-    "trainer.actions.pin": "the checkout",
-    "trainer.actions.setup": "the checkout, and the folder of runs itself",
-    "trainer.beneath": "it is the way",
+    "trainer.environments.build": "a build's own folder",
+    "trainer.data.sample_datasets": "a folder of its own",
+    "trainer.training.new_experiment": "the checkout",
+    "trainer.environments.pin": "the checkout",
+    "trainer.environments.setup": "the checkout, and the folder of runs itself",
+    "trainer.base.safe_folder": "it is the way",
     "trainer.cli": "the null device",
     "trainer.cli.baseline": "the checkout",
     "trainer.cli.data.inspect": "a temporary file",
     "trainer.cli.image": "a temporary folder",
     "trainer.cli.runner.here": "the folder of runs itself",
-    "trainer.engine.docker": "what is known of images, in the checkout",
-    "trainer.host.atomic": "a path that is the user's word",
-    "trainer.host.source": "the checkout, to read",
-    "trainer.plain_text": "a path that is the user's word, to read",
-    "trainer.store.directory": "a store",
-    "trainer.store.folder": "a folder that is to be published, to read",
-    "trainer.store.unchecked": "a store",
+    "trainer.environments.engine.docker": "what is known of images, in the checkout",
+    "trainer.base.atomic_file": "a path that is the user's word",
+    "trainer.runs.source": "the checkout, to read",
+    "trainer.base.plain_text": "a path that is the user's word, to read",
+    "trainer.stores.directory": "a store",
+    "trainer.data.source_folder": "a folder that is to be published, to read",
+    "trainer.stores.unchecked": "a store",
     "trainer.training.baseline": "a temporary folder",
     "trainer.training.bench": "a profile, which a library writes",
     "trainer.training.checks.saving": "a temporary folder",
@@ -49,7 +49,7 @@ METHODS: Final = {
     "symlink_to": 1,
     "hardlink_to": 1,
 }
-"""Of `pathlib.Path`, with how many words: those of `trainer.beneath.Root` with the same names take one word more."""
+"""Of `pathlib.Path`, with how many words: those of `trainer.base.safe_folder.Root` with the same names take one word more."""
 FUNCTIONS: Final = {
     "os": {"chmod", "chown", "link", "makedirs", "mkdir", "open", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink"},
     "shutil": {"chown", "copy", "copyfile", "copytree", "move", "rmtree"},

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pytest
 
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.actions.run import load_record
-from trainer.data.dataset import Draft, declared
+from trainer.data.declaration import Draft, declared
+from trainer.data.publish import publish_dataset
 from trainer.data.reader import Arrays
-from trainer.store import open_store
-from trainer.store.folder import SourceFolder
+from trainer.data.source_folder import SourceFolder
+from trainer.runs.run import load_record
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 ROOT: Final = Path(__file__).parents[2]
 EXPERIMENT: Final = """

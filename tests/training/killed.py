@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from tests.training.killing import Skip, begin
-from trainer.actions.begin_again import begin_again
-from trainer.actions.run import ATTEMPTS, attempts
-from trainer.data.dataset import Dataset
+from trainer.base.errors import StoppedError
+from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
-from trainer.errors import StoppedError
-from trainer.ledger import Ledger
-from trainer.origins import Origins, resolve, take_apart
+from trainer.runs.next_attempt import begin_again
+from trainer.runs.run import ATTEMPTS, attempts
+from trainer.settings.ledger import Ledger
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
 from trainer.training.readers.folder import Folder

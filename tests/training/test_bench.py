@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_timing import BENCH
-from trainer.timing import PARTS, Told
+from tests.training.test_timing import BENCH
+from trainer.training.timing import PARTS, Told
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.errors import UnsoundError
+from trainer.base.errors import UnsoundError
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.data.dataset import Dataset
-from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
-from trainer.ledger import Ledger, configured, kept, made
-from trainer.origins import Origins, resolve, take_apart
-from trainer.settings import LaunchSettings as RunSettings
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
+from trainer.data.declaration import Dataset
+from trainer.settings.fields import LaunchSettings as RunSettings
+from trainer.settings.ledger import Ledger, configured, kept, made
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
 from trainer.training.readers.folder import Folder

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.checking import ROOT, launched
-from trainer.data.dataset import load_dataset
-from trainer.determinism import Level, variables
-from trainer.errors import NotFiniteError, RepriseError
-from trainer.ledger import Ledger, kept, made
-from trainer.origins import Origins, resolve, take_apart
+from trainer.base.errors import NotFiniteError, RepriseError
+from trainer.data.declaration import load_dataset
+from trainer.settings.determinism import Level, variables
+from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training import settings as ours
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, placement, train

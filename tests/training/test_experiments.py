@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.data.dataset import load_dataset
-from trainer.errors import ExperimentError, ExperimentFailedError, SettingError
-from trainer.ledger import Ledger, kept
-from trainer.origins import Origins, resolve, take_apart
+from trainer.base.errors import ExperimentError, ExperimentFailedError, SettingError
+from trainer.data.declaration import load_dataset
+from trainer.settings.ledger import Ledger, kept
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import own_failure
 from trainer.training.tasks.classification import cross_entropy

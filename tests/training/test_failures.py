@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
+from trainer.base.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
 from trainer.data.reader import Column, Table
-from trainer.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
 from trainer.training.failures import attributed, hide_missing_compiler, own_failure
 from trainer.training.readers import Pick
 from trainer.training.readers.folder import Folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.small_training import CLASSIFIER, Small
-from trainer.errors import NotFiniteError
+from trainer.base.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.run import load_record
-from trainer.record import Record, Status
+from trainer.runs.record import Record, Status
+from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from tests.small_training import CLASSIFIER, Small
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft, declared
+from trainer.base.errors import DatasetError, ExperimentError, NotFiniteError, SettingError
+from trainer.data.declaration import Draft, declared
+from trainer.data.publish import publish_dataset
 from trainer.data.reader import Arrays
-from trainer.errors import DatasetError, ExperimentError, NotFiniteError, SettingError
-from trainer.record import Status
-from trainer.store import open_store
-from trainer.store.folder import SourceFolder
+from trainer.data.source_folder import SourceFolder
+from trainer.runs.record import Status
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.training.conftest import Checkout
-    from trainer.errors import RepriseError
+    from trainer.base.errors import RepriseError
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 QUICK = ("--max-epochs", "1", "--no-publish")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft, declared
+from trainer.data.declaration import Draft, declared
+from trainer.data.publish import publish_dataset
 from trainer.data.reader import Lines
-from trainer.store import open_store
-from trainer.store.folder import SourceFolder
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import torch
 
-from trainer.digest import digest_of_file
-from trainer.record import is_run_id
+from trainer.base.digest import digest_of_file
+from trainer.runs.record import is_run_id
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

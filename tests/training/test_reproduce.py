@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.run import record_of
+from trainer.runs.run import record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.training.conftest import Checkout
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.training.killing import Skip
-from trainer.determinism import Level, variables
+from trainer.settings.determinism import Level, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

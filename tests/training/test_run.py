@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.run import load_record
-from trainer.errors import ExperimentError, ExperimentFailedError, NotFiniteError
-from trainer.host.image_claim import BAKED
-from trainer.record import EvaluatedWeights, Record, Status
+from trainer.base.errors import ExperimentError, ExperimentFailedError, NotFiniteError
+from trainer.runs.image_claim import BAKED
+from trainer.runs.record import EvaluatedWeights, Record, Status
+from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft, declared, load_dataset
-from trainer.store import open_store
-from trainer.store.folder import SourceFolder
+from trainer.data.declaration import Draft, declared, load_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

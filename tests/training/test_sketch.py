@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from trainer.settings import roles
+from trainer.settings.fields import roles
 from trainer.training.sketch import Sketch, sketched, untyped
 
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("trainer/experiments/[!_]*.py"))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.actions.run import attempts, record_of
-from trainer.record import Status
+from trainer.runs.record import Status
+from trainer.runs.run import attempts, record_of
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout

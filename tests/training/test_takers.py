@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.origins import Origins, resolve, take_apart
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.sketch import sketched
 from trainer.training.takers import parameter, untaken
 
 if TYPE_CHECKING:
-    from trainer.errors import SettingError
+    from trainer.base.errors import SettingError
 
 PACKAGE = Path(__file__).parents[2] / "trainer" / "training"
 HEAD = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, VERIFIER, Small
-from trainer.errors import SettingError
+from trainer.base.errors import SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from trainer import __version__
 from trainer.cli.output import guarded_streams
 
 if TYPE_CHECKING:
-    from trainer.errors import RepriseError
+    from trainer.base.errors import RepriseError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ def _dispatch(words: list[str]) -> int:
     if command is None:
         raise _unknown(words[0])
     if command.where == "host" and BAKED.exists():
-        from trainer.errors import UsageError
+        from trainer.base.errors import UsageError
 
         raise UsageError(
             f"`reprise {words[0]}` runs on the host: no engine is reachable in here",
@@ -228,10 +228,10 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _unknown(word: str) -> RepriseError:
+    from trainer.base.errors import UsageError
+    from trainer.base.suggestions import did_you_mean, nearest
     from trainer.cli.experiments import meant
     from trainer.cli.places import CHECKOUT
-    from trainer.errors import UsageError
-    from trainer.suggest import did_you_mean, nearest
 
     if word.startswith("-"):
         said = f"found {word!r} where a command or an option that begins with `--` was expected"

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
-from trainer.errors import UsageError
-from trainer.suggest import did_you_mean, short
+from trainer.base.errors import UsageError
+from trainer.base.suggestions import did_you_mean, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

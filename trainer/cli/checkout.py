@@ -7,24 +7,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions import pin as pins
-from trainer.actions import setup
-from trainer.actions.build_image import Built, Machine, build, current, plan
+from trainer.base.errors import ImageMissingError, PortTakenError, UsageError
 from trainer.cli.places import TYPED
-from trainer.engine import compose
-from trainer.engine.base import resolve_base
-from trainer.engine.docker import DockerEngine
-from trainer.environment import load_environment, load_pin
-from trainer.errors import ImageMissingError, PortTakenError, UsageError
-from trainer.host.dotenv import all_values, outside, read_block, write_block
-from trainer.host.indexes import read_indexes
-from trainer.store.address import folder_of
+from trainer.environments import pin as pins
+from trainer.environments import setup
+from trainer.environments.build import Built, Machine, build, current, plan
+from trainer.environments.declaration import load_environment, load_pin
+from trainer.environments.dotenv import all_values, outside, read_block, write_block
+from trainer.environments.engine import compose
+from trainer.environments.engine.base_image import resolve_base
+from trainer.environments.engine.docker import DockerEngine
+from trainer.environments.package_indexes import read_indexes
+from trainer.stores.address import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trainer.actions.build_image import Stage
-    from trainer.engine import Engine, LocalStore
+    from trainer.environments.build import Stage
+    from trainer.environments.engine import Engine, LocalStore
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOTENV: Final = ROOT / ".env"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trainer.beneath import run_root
-from trainer.errors import ExperimentError
-from trainer.host.atomic import disk_faults
-from trainer.host.image_claim import BAKED
-from trainer.suggest import did_you_mean, listed, nearest, short
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import ExperimentError
+from trainer.base.safe_folder import run_root
+from trainer.base.suggestions import did_you_mean, listed, nearest, short
+from trainer.runs.image_claim import BAKED
 
 FOLDER: Final = Path("trainer", "experiments")
 BROUGHT: Final = Path("experiment")

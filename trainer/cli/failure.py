@@ -10,11 +10,11 @@ import sys
 import traceback
 from typing import Final
 
+from trainer.base.disk_errors import disk_fault
+from trainer.base.errors import RepriseError, UsageError
+from trainer.base.redaction import REDACTOR
 from trainer.cli.output import escaping
 from trainer.cli.spelling import spelled
-from trainer.disk_faults import disk_fault
-from trainer.errors import RepriseError, UsageError
-from trainer.redaction import REDACTOR
 
 _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000

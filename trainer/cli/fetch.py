@@ -10,22 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.lend_dataset import lend_dataset
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
-from trainer.data.dataset import parse_dataset
-from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError, DocumentError, StoreMissingError, UnsafePathError
-from trainer.store.cache import MANIFEST, Cache
-from trainer.store.objects import own
+from trainer.data.cache.folder import MANIFEST, Cache
+from trainer.data.cache.objects import own
+from trainer.data.declaration import parse_dataset
+from trainer.data.fetch import fetch_dataset
+from trainer.data.lend import lend_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trainer.data.dataset import Dataset
-    from trainer.store.contract import Store
+    from trainer.data.declaration import Dataset
+    from trainer.stores.contract import Store
 
 _LARGEST = 4 << 30
 """Bytes of a manifest, whose digest is known: 30 million files."""

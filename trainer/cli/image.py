@@ -9,22 +9,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions import pin as pins
-from trainer.actions.build_image import STAGES, current
-from trainer.actions.setup import once_values
-from trainer.actions.smoke import smoke
+from trainer.base.errors import ImageMissingError
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh, say
-from trainer.engine import compose
-from trainer.environment import environment_names, load_environment, load_pin
-from trainer.errors import ImageMissingError
-from trainer.host.dotenv import read_block
+from trainer.environments import pin as pins
+from trainer.environments.build import STAGES, current
+from trainer.environments.declaration import environment_names, load_environment, load_pin
+from trainer.environments.dotenv import read_block
+from trainer.environments.engine import compose
+from trainer.environments.setup import once_values
+from trainer.launch.smoke_test import smoke
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from trainer.actions.build_image import Built
+    from trainer.environments.build import Built
 
 
 def main(argv: list[str]) -> int:

@@ -12,13 +12,13 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from trainer.actions.setup import require_environment, require_images
+from trainer.base.errors import DotenvError, EngineAbsentError
 from trainer.cli.checkout import compose_values, engine
 from trainer.cli.places import CHECKOUT, hand_in_store
-from trainer.errors import DotenvError, EngineAbsentError
-from trainer.host.dotenv import read_block
-from trainer.setting_sources import of_environment
-from trainer.settings import ENVIRONMENT_PREFIX
+from trainer.environments.dotenv import read_block
+from trainer.environments.setup import require_environment, require_images
+from trainer.settings.fields import ENVIRONMENT_PREFIX
+from trainer.settings.sources import of_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,13 +10,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.list_runs import local_run
-from trainer.attempts import made_no_step
 from trainer.cli.places import runs_folder
 from trainer.cli.run_page import status
 from trainer.cli.trust import own_attempts_of
-from trainer.record import Status
-from trainer.run_names import LATEST, began, resolve_run
+from trainer.runs.attempts import made_no_step
+from trainer.runs.list import local_run
+from trainer.runs.names import LATEST, began, resolve_run
+from trainer.runs.record import Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -9,20 +9,20 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.determinism import Level, threads_at
-from trainer.digest import digest_of_file
-from trainer.environment import load_environment, requirements_of
-from trainer.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
-from trainer.host.hardware import gpu_nodes
-from trainer.record import Knowledge
-from trainer.suggest import counted
+from trainer.base.digest import digest_of_file
+from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, MachineError, SettingError
+from trainer.base.suggestions import counted
+from trainer.environments.declaration import load_environment, requirements_of
+from trainer.runs.hardware import gpu_nodes
+from trainer.runs.record import Knowledge
+from trainer.settings.determinism import Level, threads_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.host.image_claim import Claim
-    from trainer.launch import Launch
-    from trainer.settings import LaunchSettings
+    from trainer.runs.handoff import Launch
+    from trainer.runs.image_claim import Claim
+    from trainer.settings.fields import LaunchSettings
 
 
 def check_lock(known: Claim, checkout: Path) -> None:
@@ -37,7 +37,7 @@ def check_lock(known: Claim, checkout: Path) -> None:
         raise LockError(f"{lock} does not exist; an image runs what it says", hint="git checkout uv.lock")
     if known.baked.lock == digest_of_file(lock):
         return
-    from trainer.actions.setup import require_environment
+    from trainer.environments.setup import require_environment
 
     require_environment({"REPRISE_ENVIRONMENT": name}, root=checkout)
     found = requirements_of(load_environment(name, root=checkout), root=checkout)

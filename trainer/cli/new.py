@@ -10,11 +10,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.new_experiment import Begun, check_name, new_experiment
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import FOLDER, find_experiment
 from trainer.cli.places import CHECKOUT
-from trainer.data.dataset import load_dataset
+from trainer.data.declaration import load_dataset
+from trainer.training.new_experiment import Begun, check_name, new_experiment
 
 if TYPE_CHECKING:
     from argparse import Namespace

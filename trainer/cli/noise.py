@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
+from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns
@@ -21,10 +21,10 @@ from trainer.cli.spelling import spelled
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import completed, freeze, freeze_image
-from trainer.errors import RunError, UsageError
-from trainer.origins import Origins, asked, take_apart
-from trainer.sameness.noise import FEWEST, SEED
-from trainer.sameness.spread import LEVEL, POWER, seeds_needed, spread
+from trainer.comparison.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
+from trainer.comparison.noise import FEWEST, SEED
+from trainer.comparison.spread import LEVEL, POWER, seeds_needed, spread
+from trainer.settings.origins import Origins, asked, take_apart
 from trainer.training.sketch import sketched_in
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.cli.trainings import Recipe
-    from trainer.record import Record
-    from trainer.sameness.noise import Noise
+    from trainer.comparison.noise import Noise
+    from trainer.runs.record import Record
 
 _SIZES = (0.5, 1.0, 2.0)
 """Gains that seeds are counted for, in standard deviations."""

@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from trainer.redaction import REDACTOR
+from trainer.base.redaction import REDACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,9 +10,9 @@ import stat
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trainer.beneath import Root
-from trainer.host.atomic import disk_faults
-from trainer.host.dotenv import read_block
+from trainer.base.atomic_file import disk_faults
+from trainer.base.safe_folder import Root
+from trainer.environments.dotenv import read_block
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,16 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.errors import StoreMissingError, UsageError
-from trainer.host.dotenv import all_values, outside
-from trainer.host.image_claim import BAKED
-from trainer.store import open_store
-from trainer.store.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
+from trainer.base.errors import StoreMissingError, UsageError
+from trainer.environments.dotenv import all_values, outside
+from trainer.runs.image_claim import BAKED
+from trainer.stores import open_store
+from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.store.contract import Store
+    from trainer.stores.contract import Store
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 TYPED: Final = "REPRISE_TYPED"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as Bar
 
-    from trainer.actions.progress import Progress
+    from trainer.base.progress import Progress
 
 EVERY_S: Final = 5.0
 _STEP: Final = 1000

@@ -12,34 +12,34 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from trainer.actions.measure_noise import means
-from trainer.actions.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
-from trainer.actions.run import ATTEMPTS, attempts, record_of, recorded
-from trainer.beneath import run_root
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import ForeignCodeError, ResumeError, RunNotFoundError, UsageError
+from trainer.base.safe_folder import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name
 from trainer.cli.reproduce.original import original
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, own_attempts_of, require_checkpoint_trust, require_trust
-from trainer.errors import ForeignCodeError, ResumeError, RunNotFoundError, UsageError
-from trainer.host.atomic import disk_faults
-from trainer.host.image_claim import BAKED
-from trainer.host.source import COPY
-from trainer.record import Status
-from trainer.run_files import attempt_root
-from trainer.sameness.rerun import going_on
-from trainer.saved import FOLDER as CHECKPOINTS
-from trainer.saved import LATEST, has_pickle
-from trainer.setting_hints import option
-from trainer.settings import CONFINED, ENVIRONMENT_PREFIX
+from trainer.comparison.measure_noise import means
+from trainer.comparison.rerun import going_on
+from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
+from trainer.runs.checkpoint_pointer import LATEST, has_pickle
+from trainer.runs.files import attempt_root
+from trainer.runs.image_claim import BAKED
+from trainer.runs.record import Status
+from trainer.runs.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded
+from trainer.runs.source import COPY
+from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
+from trainer.settings.hints import option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping
     from pathlib import Path
 
-    from trainer.origins import Words
-    from trainer.record import Record
+    from trainer.runs.record import Record
+    from trainer.settings.origins import Words
 
 _SETTINGS = "settings.toml"
 
@@ -219,7 +219,7 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
 def _require_able(folder: Path, passed: Collection[int]) -> None:
     """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
     with run_root(folder) as run:
-        launch = f"{COPY}/trainer/launch.py"
+        launch = f"{COPY}/trainer/runs/handoff.py"
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
     if "resumes:" not in text:
         said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
-from trainer.attempts import changes, settings_now, took
+from trainer.base.suggestions import counted
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
-from trainer.record import Knowledge
-from trainer.sameness.retest import summed_up
-from trainer.settings import GIVEN, Origin
-from trainer.suggest import counted
+from trainer.comparison.retest import summed_up
+from trainer.runs.attempts import changes, settings_now, took
+from trainer.runs.record import Knowledge
+from trainer.settings.fields import GIVEN, Origin
 
 _KNOWN: Final = {
     Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from trainer.actions.list_runs import Listed
-    from trainer.record import Circumstances, Image, Outcome, Record
-    from trainer.sameness.retest import Retest
+    from trainer.comparison.retest import Retest
+    from trainer.runs.list import Listed
+    from trainer.runs.record import Circumstances, Image, Outcome, Record
 
 
 def summary(listed: Listed) -> dict[str, Any]:

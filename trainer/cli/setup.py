@@ -8,8 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions import setup
-from trainer.actions.build_image import current
+from trainer.base.errors import UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import (
     DOTENV,
@@ -24,16 +23,17 @@ from trainer.cli.checkout import (
     say,
 )
 from trainer.cli.places import TYPED
-from trainer.environment import load_environment, load_pin
-from trainer.errors import UsageError
-from trainer.host.dotenv import read_block, shadowed
-from trainer.store.address import folder_of
+from trainer.environments import setup
+from trainer.environments.build import current
+from trainer.environments.declaration import load_environment, load_pin
+from trainer.environments.dotenv import read_block, shadowed
+from trainer.stores.address import folder_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from trainer.engine import Engine
+    from trainer.environments.engine import Engine
 
 _HIDDEN: Final = "REPRISE_STORE_SECRET"
 _WIDTH: Final = 140

@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.base.errors import ExperimentError, RepriseError, UsageError
+from trainer.base.plain_text import read_python
+from trainer.base.suggestions import short
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
-from trainer.errors import ExperimentError, RepriseError, UsageError
-from trainer.plain_text import read_python
-from trainer.setting_hints import option
-from trainer.setting_names import OPTIONS
-from trainer.suggest import short
+from trainer.settings.hints import option
+from trainer.settings.names import OPTIONS
 from trainer.training.sketch import sketched
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Final
 
 from trainer.cli import BAKED, COMMANDS
 from trainer.cli.places import CHECKOUT
-from trainer.host.image_claim import WATCHED
+from trainer.runs.image_claim import WATCHED
 
 HOST: Final = "scripts/reprise"
 DOOR: Final = "scripts/train"

@@ -18,26 +18,26 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.run import abandon, new_run, record_of
-from trainer.actions.sweep import SETTINGS
-from trainer.beneath import run_root
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import RunError
+from trainer.base.plain_text import read_text
+from trainer.base.safe_folder import run_root
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.start import frozen_image
 from trainer.cli.train import brought_by, require_captured, with_option
-from trainer.errors import RunError
-from trainer.host.atomic import disk_faults
-from trainer.host.image_claim import SEEN
-from trainer.host.source import BEGUN, COPY, capture, lay
-from trainer.plain_text import read_text
-from trainer.record import RUN_ID
-from trainer.settings import PURPOSE
+from trainer.runs.image_claim import SEEN
+from trainer.runs.record import RUN_ID
+from trainer.runs.run import abandon, new_run, record_of
+from trainer.runs.source import BEGUN, COPY, capture, lay
+from trainer.settings.fields import PURPOSE
+from trainer.sweeps.folder import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.cli.train import Asked
-    from trainer.host.source import SourceBundle
-    from trainer.record import Record
+    from trainer.runs.record import Record
+    from trainer.runs.source import SourceBundle
 
 _TOLD: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 """The line by which a training names its run once its record is open."""

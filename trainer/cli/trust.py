@@ -1,7 +1,7 @@
 """The gate to code that is not the user's own: what it is, how it differs from the checkout, and the question.
 
 Every command that runs a recorded source calls `require_trust` first. Code is the user's own if the register has the attempt
-(`trainer.actions.register`), or if every file of it is the checkout's. Any other code runs after the user's word alone, without network,
+(`trainer.runs.register`), or if every file of it is the checkout's. Any other code runs after the user's word alone, without network,
 keys and files but its own run's, unless the user grants more by name.
 """
 
@@ -13,26 +13,26 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.register import Entry, has_entry, is_own, own_attempts, register
-from trainer.actions.resume import require_source
-from trainer.actions.run import ATTEMPTS
+from trainer.base.digest import digest_of_bytes, is_digest
+from trainer.base.errors import ForeignCodeError, SourceError, UsageError
+from trainer.base.suggestions import counted, did_you_mean
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, runs_folder, users
-from trainer.digest import digest_of_bytes, is_digest
-from trainer.errors import ForeignCodeError, SourceError, UsageError
-from trainer.host.bundle import verified
-from trainer.host.image_claim import BAKED
-from trainer.host.source import ARCHIVE, capture
-from trainer.suggest import counted, did_you_mean
+from trainer.runs.image_claim import BAKED
+from trainer.runs.register import Entry, has_entry, is_own, own_attempts, register
+from trainer.runs.resume import require_source
+from trainer.runs.run import ATTEMPTS
+from trainer.runs.source import ARCHIVE, capture
+from trainer.runs.source_copy import verified
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.host.source import SourceBundle, SourceFile
-    from trainer.record import Record
-    from trainer.sweep import Sweep
+    from trainer.runs.record import Record
+    from trainer.runs.source import SourceBundle, SourceFile
+    from trainer.sweeps.document import Sweep
 
 GRANTS: Final = {
     "network": "the network",

@@ -11,20 +11,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.run import load_record
+from trainer.base.errors import CertificateError
+from trainer.base.plain_text import read_bytes
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import runs_folder
-from trainer.errors import CertificateError
-from trainer.host.signing import is_envelope, opened, verified
-from trainer.plain_text import read_bytes
-from trainer.record import is_run_id
-from trainer.run_files import read_run_file
-from trainer.sameness.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
+from trainer.comparison.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
+from trainer.comparison.signing import is_envelope, opened, verified
+from trainer.runs.files import read_run_file
+from trainer.runs.record import is_run_id
+from trainer.runs.run import load_record
 
 if TYPE_CHECKING:
-    from trainer.record import Record
-    from trainer.sameness.certificate import Statement
+    from trainer.comparison.certificate import Statement
+    from trainer.runs.record import Record
 
 _LARGEST = 1 << 24
 """Bytes of a certificate."""

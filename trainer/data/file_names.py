@@ -10,10 +10,10 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.listing import DAMAGED, RENAME
-from trainer.errors import ManifestError
-from trainer.paths import LONGEST_PART, path_fault
-from trainer.suggest import did_you_mean
+from trainer.base.errors import ManifestError
+from trainer.base.paths import LONGEST_PART, path_fault
+from trainer.base.suggestions import did_you_mean
+from trainer.data.manifest_lines import DAMAGED, RENAME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from trainer.base.document import Count, Document, parse_json
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import did_you_mean
 from trainer.data.reader import Images, Table, check_sample
-from trainer.document import Count, Document, parse_json
-from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.data.dataset import Described
+    from trainer.data.declaration import Described
 
 FORMAT: Final = "reprise.inspection/2"
 """Counted up when an inspection sees more than before: what is kept in a cache is then made again."""

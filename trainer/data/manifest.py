@@ -13,9 +13,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from trainer.base.digest import is_digest
 from trainer.data.file_names import FileNames
-from trainer.data.listing import LARGEST, Entry, Listing, Pack, Paths, damaged, unescaped
-from trainer.digest import is_digest
+from trainer.data.manifest_lines import LARGEST, Entry, Listing, Pack, Paths, damaged, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer.errors import DatasetError
+from trainer.base.errors import DatasetError
 
 HEAD: Final = 1 << 16
 """Bytes from a file's beginning in which its head ends; NumPy pads to 64."""

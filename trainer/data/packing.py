@@ -10,17 +10,17 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from trainer.data.digests import Digests
-from trainer.data.listing import let_go, rows_from, unescaped
+from trainer.data.digest_set import Digests
 from trainer.data.manifest import Lines
+from trainer.data.manifest_lines import let_go, rows_from, unescaped
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Iterator, Sequence
     from mmap import mmap
 
-    from trainer.data.listing import Listing, Pack
     from trainer.data.manifest import Place
+    from trainer.data.manifest_lines import Listing, Pack
 
 PACK_BYTES: Final = 32 << 20
 """The most that a pack holds. At 100 MB/s a pack takes 0.3 s, so a request's 10 to 30 ms of waiting cost under a tenth; 4 in flight fit

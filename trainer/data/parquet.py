@@ -12,8 +12,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from trainer.data.labels import parse_labels
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import counted, did_you_mean, listed, short
+from trainer.data.label_table import parse_labels
 from trainer.data.splits import Below
-from trainer.errors import DatasetError
-from trainer.suggest import counted, did_you_mean, listed, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from trainer.data.dataset import Described
+    from trainer.data.declaration import Described
     from trainer.data.reader import Images
 
 SUFFIXES: Final = (

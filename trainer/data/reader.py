@@ -1,7 +1,7 @@
 """How a dataset's samples are read: what a declaration says under `[reader]`, and what a sample is under `[sample]`.
 
 Knows the kinds and their words. Refuses to read anything: `trainer.training.readers` does, and what a folder lacks is found when it is
-published (`trainer.actions.check_dataset`).
+published (`trainer.data.check`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, PositiveInt, model_validator
 
-from trainer.document import Document
-from trainer.errors import DatasetError
-from trainer.paths import path_fault
-from trainer.suggest import did_you_mean
+from trainer.base.document import Document
+from trainer.base.errors import DatasetError
+from trainer.base.paths import path_fault
+from trainer.base.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag
 
+from trainer.base.document import Document
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
 from trainer.data.file_names import hint_for_path
 from trainer.data.reader import InnerPath, Prefix
-from trainer.document import Document
-from trainer.errors import DatasetError
-from trainer.suggest import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,8 +10,8 @@ import codecs
 import re
 from typing import TYPE_CHECKING, Final
 
-from trainer.errors import DatasetError
-from trainer.plain_text import SURROGATE, is_surrogate, likely_utf_16
+from trainer.base.errors import DatasetError
+from trainer.base.plain_text import SURROGATE, is_surrogate, likely_utf_16
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 from trainer.training.tasks.sequences import BYTES, SequenceModel, SequenceSettings
 
 

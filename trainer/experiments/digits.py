@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 

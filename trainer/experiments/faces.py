@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 

@@ -1,6 +1,6 @@
 """An experiment at small scale: a minute's training of many epochs on the dataset's dummy twin, with several seeds, or with nudges.
 
-Knows how small. Refuses to judge what it comes to: `trainer.baseline` does.
+Knows how small. Refuses to judge what it comes to: `trainer.comparison.baseline` does.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.data.dataset import Dataset
-    from trainer.origins import Resolved
+    from trainer.data.declaration import Dataset
+    from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.tasks.task import Task
 

@@ -20,8 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile
 
-from trainer.ledger import Ledger, configured, kept, made
-from trainer.timing import PARTS, Bench, Dear, interval
+from trainer.settings.ledger import Ledger, configured, kept, made
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
@@ -29,14 +28,15 @@ from trainer.training.finite import StopWhereNotFinite
 from trainer.training.fit import limits, placement, quieten
 from trainer.training.logs.loggers import LossLines, loggers
 from trainer.training.steps import SeedEveryStep
+from trainer.training.timing import PARTS, Bench, Dear, interval
 from trainer.training.tracing.trace import tracers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
-    from trainer.origins import Resolved
+    from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
 
 DEAREST: Final = 10

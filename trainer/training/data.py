@@ -17,10 +17,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from trainer.base.errors import DatasetError, ExperimentError, RepriseError
 from trainer.data.reader import check_sample
 from trainer.data.splits import select
-from trainer.errors import DatasetError, ExperimentError, RepriseError
-from trainer.ledger import adopt, configured, current
+from trainer.settings.ledger import adopt, configured, current
 from trainer.training.determinism.exactness import warm_up
 from trainer.training.determinism.order import Key, PlainBatches, Share, ShuffledBatches
 from trainer.training.determinism.seeds import derived
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from torch.utils.data import Sampler
 
-    from trainer.data.dataset import Dataset as Declared
+    from trainer.data.declaration import Dataset as Declared
     from trainer.data.reader import Typed
-    from trainer.ledger import Ledger
+    from trainer.settings.ledger import Ledger
     from trainer.training.readers import Samples
 
 

@@ -3,7 +3,7 @@
 Knows how that holds where the run folder is a mount. Refuses to know what is written.
 
 Lightning's own saving goes through another file system and copies over the old file: a kill in that window leaves nothing. Here
-`trainer.beneath` writes: the temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
+`trainer.base.safe_folder` writes: the temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from trainer.disk_faults import disk_fault
-from trainer.run_files import folder_of
+from trainer.base.disk_errors import disk_fault
+from trainer.runs.files import folder_of
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import Final
 
 from pydantic import PydanticUserError
 
-from trainer import setting_faults
-from trainer.errors import ExperimentError, RepriseError
-from trainer.ledger import configured
-from trainer.parameters import require_agreement, takers_in, takers_of
+from trainer.base.errors import ExperimentError, RepriseError
+from trainer.settings import errors as setting_faults
+from trainer.settings.ledger import configured
+from trainer.settings.parameters import require_agreement, takers_in, takers_of
 from trainer.training.determinism.seeds import derived, seed_all
 from trainer.training.failures import own_failure
 from trainer.training.settings import TrainingSettings

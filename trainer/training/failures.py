@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trainer
-from trainer.errors import ExperimentFailedError, RepriseError
+from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.training.determinism.exactness import translated
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from trainer.base.errors import NotFiniteError
 from trainer.data.inspection import SQUARED
-from trainer.errors import NotFiniteError
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

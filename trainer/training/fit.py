@@ -14,11 +14,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 
-from trainer.errors import AlteredError, CheckpointError, DeviceError, DocumentError, RepriseError
-from trainer.ledger import configured, kept, made
-from trainer.record import EvaluatedWeights, Record
-from trainer.sameness.trace import FILE as TRACE
-from trainer.saved import BEST, FOLDER, Checkpoint, Saved
+from trainer.base.errors import AlteredError, CheckpointError, DeviceError, DocumentError, RepriseError
+from trainer.comparison.trace import FILE as TRACE
+from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
+from trainer.runs.record import EvaluatedWeights, Record
+from trainer.settings.ledger import configured, kept, made
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
-    from trainer.ledger import Ledger
+    from trainer.settings.ledger import Ledger
     from trainer.training.experiment import Experiment
     from trainer.training.inspecting import Kept
     from trainer.training.logs.telemetry import Gauges

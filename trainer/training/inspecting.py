@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from trainer.base.errors import ExperimentError
 from trainer.data.inspection import Inspection, SplitValues, require_one_shape, require_readable
 from trainer.data.splits import select
-from trainer.errors import ExperimentError
 from trainer.training.data import Picked
 from trainer.training.readers.blocks import Block
 from trainer.training.readers.images import Pictures

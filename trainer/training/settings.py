@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from trainer.settings import LaunchSettings, Role
+from trainer.settings.fields import LaunchSettings, Role
 
 
 class TrainingSettings(LaunchSettings):

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Op
 import pydantic
 from pydantic import Field
 
-from trainer.errors import ExperimentError
-from trainer.origins import Origins, asked, resolve
-from trainer.plain_text import read_python
-from trainer.setting_names import name_fault
-from trainer.setting_values import typed_as
-from trainer.settings import written
+from trainer.base.errors import ExperimentError
+from trainer.base.plain_text import read_python
+from trainer.settings.fields import written
+from trainer.settings.names import name_fault
+from trainer.settings.origins import Origins, asked, resolve
+from trainer.settings.values import typed_as
 from trainer.training import settings as ours
 from trainer.training.settings import TrainingSettings
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.errors import SettingError
-from trainer.ledger import configured
-from trainer.suggest import nearest
+from trainer.base.errors import SettingError
+from trainer.base.suggestions import nearest
+from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived, seed_all
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-    from trainer.ledger import Ledger
+    from trainer.settings.ledger import Ledger
 
 
 @configured

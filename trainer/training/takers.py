@@ -12,21 +12,21 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from trainer.ledger import configured
-from trainer.setting_faults import unused
-from trainer.setting_hints import option
-from trainer.settings import Role, roles
+from trainer.settings.errors import unused
+from trainer.settings.fields import Role, roles
+from trainer.settings.hints import option
+from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.errors import SettingError
-    from trainer.origins import Resolved
-    from trainer.settings import LaunchSettings
+    from trainer.base.errors import SettingError
+    from trainer.settings.fields import LaunchSettings
+    from trainer.settings.origins import Resolved
 
 _PLAIN: Final = {"torch", "numpy", "pydantic", "torchmetrics", "lightning", *sys.stdlib_module_names}
-_OURS: Final = ("trainer.training.", "trainer.ledger", "trainer.settings")
+_OURS: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.settings.fields")
 
 
 def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import DocumentError, ExperimentError
 from trainer.cli import baseline
 from trainer.cli.baseline import code_changes, main
-from trainer.errors import DocumentError, ExperimentError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli.certify import kill_point, main, steps_told
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

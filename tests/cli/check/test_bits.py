@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.base.errors import RunError
 from trainer.cli.check.bits import require_steps
-from trainer.errors import RunError
-from trainer.sameness.observed import Kind, Sight
+from trainer.comparison.observation import Kind, Sight
 
 
 def test_the_steps_that_were_observed_are_counted() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from trainer.actions.check_pictures import ClassCount
 from trainer.cli.data.class_table import class_table
+from trainer.data.check_pictures import ClassCount
 
 
 def test_columns_line_up_beside_wide_letters() -> None:

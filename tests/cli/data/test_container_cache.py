@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DatasetError
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.data.places import Places
 from trainer.cli.data.verify import verify
-from trainer.data.dataset import Dataset, declaration, declared
-from trainer.digest import digest_of_bytes
-from trainer.errors import DatasetError
-from trainer.host.dotenv import write_block
-from trainer.host.image_claim import BAKED
-from trainer.store.cache import Cache
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Dataset, declaration, declared
+from trainer.environments.dotenv import write_block
+from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import FILES, contents, damage, fill, leftovers, objects
-from tests.actions.fakes import FaultyStore
+from tests.data.conftest import FILES, contents, damage, fill, leftovers, objects
+from tests.stores.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
 from trainer.cli.data import places as data_places
 from trainer.cli.data import verify as data_verify
-from trainer.host.dotenv import write_block
-from trainer.store import open_store
-from trainer.store.cache import Cache
+from trainer.data.cache.folder import Cache
+from trainer.environments.dotenv import write_block
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.cli.data.test_data import reprise
-from trainer.actions import collect_cache
+from trainer.data.cache import collect as collect_cache
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine.memory import MemoryEngine
+from tests.environments.engine.memory import MemoryEngine
 from trainer import cli
+from trainer.base.errors import DatasetError
 from trainer.cli import data, places
 from trainer.cli.data.inspect import InspectionRequest, NotRead, run_inspection
-from trainer.data.dataset import load_dataset
+from trainer.data.declaration import load_dataset
 from trainer.data.inspection import Inspection, SplitValues
-from trainer.engine import ImageFacts
-from trainer.errors import DatasetError
+from trainer.environments.engine import ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

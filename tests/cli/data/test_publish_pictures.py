@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.conftest import fill
+from tests.data.conftest import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.conftest import fill
+from tests.data.conftest import fill
 from trainer import cli
 from trainer.cli import data, places
 

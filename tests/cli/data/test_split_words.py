@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import UsageError
 from trainer.cli.data.split_words import listed_files, parse_split
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

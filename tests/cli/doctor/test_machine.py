@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.doctor import State
+from trainer.base.errors import DiskFullError, MachineError
 from trainer.cli import doctor
 from trainer.cli.doctor import look_at_runs
-from trainer.errors import DiskFullError, MachineError
+from trainer.environments.doctor import State
 
 if TYPE_CHECKING:
     from pathlib import Path

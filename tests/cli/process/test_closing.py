@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.actions.runs import begun
-from trainer.actions.run import record_of
+from tests.runs.runs import begun
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import ExperimentFailedError, NotWritableError
 from trainer.cli.process.closing import closing
 from trainer.cli.process.session import LOG, Session
-from trainer.errors import ExperimentFailedError, NotWritableError
-from trainer.host.atomic import disk_faults
-from trainer.launch import Frozen
-from trainer.ledger import Ledger
-from trainer.origins import Origins, resolve, take_apart
-from trainer.settings import LaunchSettings
+from trainer.runs.handoff import Frozen
+from trainer.runs.run import record_of
+from trainer.settings.fields import LaunchSettings
+from trainer.settings.ledger import Ledger
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import ExperimentFailedError
 from trainer.cli.process import opening
 from trainer.cli.process.opening import imported
-from trainer.digest import digest_of_bytes
-from trainer.errors import ExperimentFailedError
-from trainer.launch import Frozen, Launch
-from trainer.record import Source
+from trainer.runs.handoff import Frozen, Launch
+from trainer.runs.record import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.process.test_closing import session
 from trainer.cli.process.telling import Where, as_on_host, block
-from trainer.record import Outcome, Status
+from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import SettingError
 from trainer.cli.process.working import require_left_to_do
-from trainer.digest import digest_of_bytes
-from trainer.errors import SettingError
-from trainer.saved import Saved
+from trainer.runs.checkpoint_pointer import Saved
 
 
 def test_a_run_cannot_end_before_the_place_where_it_goes_on() -> None:

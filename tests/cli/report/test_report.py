@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import certified
-from tests.actions.compared import made, save_trace
 from tests.cli import browser
-from tests.drawing.test_pictures import png
-from trainer.actions.certify import keep
-from trainer.actions.keep_retest import keep_retest
-from trainer.actions.publish_run import publish_run
-from trainer.actions.run import open_run
+from tests.comparison.compared import made, save_trace
+from tests.reporting.drawing.test_pictures import png
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import MachineError, RunNotFoundError
 from trainer.cli.report import main
 from trainer.cli.run_page import duration
-from trainer.digest import digest_of_bytes
-from trainer.errors import MachineError, RunNotFoundError
-from trainer.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
-from trainer.host.signing import sign
-from trainer.record import DatasetIngredient, Knowledge
-from trainer.sameness.certificate import PAYLOAD_TYPE
-from trainer.sameness.retest import Retest, side
-from trainer.store import open_store
+from trainer.comparison.certificate import PAYLOAD_TYPE
+from trainer.comparison.certify import keep
+from trainer.comparison.keep_retest import keep_retest
+from trainer.comparison.retest import Retest, side
+from trainer.comparison.signing import sign
+from trainer.runs.figure import FILE, Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series
+from trainer.runs.publish import publish_run
+from trainer.runs.record import DatasetIngredient, Knowledge
+from trainer.runs.run import open_run
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.actions.compare import Side
+    from trainer.comparison.compare import Side
 
 EVIL = "</td></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' style=x:y\u202e\x00"
 NAME = EVIL.removesuffix("\x00")

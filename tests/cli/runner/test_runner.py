@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sameness.test_rerun import MANIFEST, a_record
+from tests.comparison.test_rerun import MANIFEST, a_record
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DriftError, OtherImageError
 from trainer.cli.runner import check_drift, check_image, is_recorded
-from trainer.digest import digest_of_bytes
-from trainer.errors import DriftError, OtherImageError
-from trainer.record import Image, Knowledge
+from trainer.runs.record import Image, Knowledge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 BUILD, CONFIG, LAYER = (digest_of_bytes(word) for word in (b"build", b"config", b"layer"))
 REFERENCE = f"registry.example/cpu@{MANIFEST}"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.actions.runs import begun, finished
-from trainer.actions.register import register_attempt
-from trainer.actions.run import record_of
+from tests.runs.runs import begun, finished
+from trainer.base.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
 from trainer.cli.runs import main
 from trainer.cli.runs.table import COLUMNS
-from trainer.errors import RepriseError, RunError, RunNotFoundError, StoreMissingError, UsageError
-from trainer.record import Outcome, Status
+from trainer.runs.record import Outcome, Status
+from trainer.runs.register import register_attempt
+from trainer.runs.run import record_of
 
 if TYPE_CHECKING:
     from pathlib import Path

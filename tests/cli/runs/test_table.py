@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.records import circumstances, ingredients, record
-from trainer.actions.list_runs import Listed, Where
 from trainer.cli.run_page import page as run_page
 from trainer.cli.run_page import summary
 from trainer.cli.runs.table import COLUMNS, differing, fitted, table
+from trainer.runs.list import Listed, Where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.compared import floats, made
-from trainer.actions.publish_run import publish_run
+from tests.comparison.compared import floats, made
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import RunNotFoundError, UsageError
 from trainer.cli import main as command
 from trainer.cli.same import main
-from trainer.digest import digest_of_bytes
-from trainer.errors import RunNotFoundError, UsageError
-from trainer.record import Imported
-from trainer.store import open_store
+from trainer.runs.publish import publish_run
+from trainer.runs.record import Imported
+from trainer.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,11 +6,11 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer.actions.sum_up_sweep import Results, Row
-from trainer.actions.sweep import Standing
 from trainer.cli.sweep.page import PLOT, show
-from trainer.record import Source
-from trainer.sweep import Asked, Point, Sweep
+from trainer.runs.record import Source
+from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.folder import Standing
+from trainer.sweeps.results import Results, Row
 
 if TYPE_CHECKING:
     from pathlib import Path

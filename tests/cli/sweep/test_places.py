@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.memory import MemoryEngine
-from trainer.actions.sweep import begin
+from tests.environments.engine.memory import MemoryEngine
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import ImageMissingError
 from trainer.cli.sweep.places import Containers, Processes
 from trainer.cli.sweep.start import slots_for
-from trainer.digest import digest_of_bytes
-from trainer.engine import ImageFacts
-from trainer.errors import ImageMissingError
-from trainer.host.source import capture
-from trainer.record import new_run_id
-from trainer.sweep import Asked, Point, Sweep
+from trainer.environments.engine import ImageFacts
+from trainer.runs.record import new_run_id
+from trainer.runs.source import capture
+from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.folder import begin
 
 if TYPE_CHECKING:
     from pathlib import Path

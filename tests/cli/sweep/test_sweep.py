@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.base.errors import ExperimentError, RunNotFoundError, SettingError, UsageError
 from trainer.cli.sweep import main
 from trainer.cli.sweep.asked import told
-from trainer.errors import ExperimentError, RunNotFoundError, SettingError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

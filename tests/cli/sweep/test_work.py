@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.records import circumstances, ingredients
-from trainer.actions.run import open_run
-from trainer.actions.sweep import Standing, begin, load, standing
+from trainer.base.errors import InterruptedRunError
 from trainer.cli.sweep.work import Work
-from trainer.errors import InterruptedRunError
-from trainer.host.source import capture
-from trainer.record import Outcome, Status, new_run_id
-from trainer.sweep import Asked, Point, Sweep
+from trainer.runs.record import Outcome, Status, new_run_id
+from trainer.runs.run import open_run
+from trainer.runs.source import capture
+from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.folder import Standing, begin, load, standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.memory import MemoryEngine
-from trainer.actions.setup import owner
+from tests.environments.engine.memory import MemoryEngine
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DotenvError, EngineError
 from trainer.cli.train.container import require_current, witness
-from trainer.digest import digest_of_bytes
-from trainer.engine import ImageFacts
-from trainer.errors import DotenvError, EngineError
-from trainer.host.dotenv import write_block
-from trainer.host.image_claim import SEEN, Seen
+from trainer.environments.dotenv import write_block
+from trainer.environments.engine import ImageFacts
+from trainer.environments.setup import owner
+from trainer.runs.image_claim import SEEN, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path

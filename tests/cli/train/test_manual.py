@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, SecretStr
 
-from trainer.actions.resume import KINDS
 from trainer.cli.train.manual import experiment_help, launch_help, resume_help
-from trainer.settings import LaunchSettings
+from trainer.runs.resume import KINDS
+from trainer.settings.fields import LaunchSettings
 from trainer.training.settings import TrainingSettings
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from trainer import cli
-from trainer.cli.experiments import bring, experiment_names, find_experiment
-from trainer.cli.train import from_checkout, main, understood
-from trainer.errors import (
+from trainer.base.errors import (
     DatasetError,
     ExperimentError,
     RepriseError,
     SettingError,
     UsageError,
 )
-from trainer.origins import take_apart
+from trainer.cli.experiments import bring, experiment_names, find_experiment
+from trainer.cli.train import from_checkout, main, understood
+from trainer.settings.origins import take_apart
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trainer.cli.why.page import page
-from trainer.sameness.attribution import Attribution, Swap, Way
-from trainer.sameness.trace import Difference, Stream
+from trainer.comparison.attribution import Attribution, Swap, Way
+from trainer.comparison.trace import Difference, Stream
 
 DROPOUT, SOURCE = Swap("setting", "dropout"), Swap("source")
 PARTING = Difference(step=1, stream=Stream.FORWARD, a="1", b="2")

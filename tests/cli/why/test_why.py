@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.actions.compared import save_trace
+from tests.comparison.compared import save_trace
+from trainer.base.errors import RunError
 from trainer.cli.why import require_followed
-from trainer.errors import RunError
-from trainer.sameness.trace import FILE, read_trace
+from trainer.comparison.trace import FILE, read_trace
 
 if TYPE_CHECKING:
     from pathlib import Path

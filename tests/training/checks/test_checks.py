@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.checking import found
-from trainer.finding import Status, failed
 from trainer.training.checks import CHECKS
+from trainer.training.finding import Status, failed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ TEMPLATE: Final = """
 import itertools
 import torch
 from torch import Tensor, nn
-from trainer.ledger import configured, made
+from trainer.settings.ledger import configured, made
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 
 class Settings(ClassificationSettings):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.checking import ROOT, STEPS, WORDS, launched
-from trainer.data.dataset import load_dataset
-from trainer.finding import Finding, Status
-from trainer.origins import Origins, resolve, take_apart
+from trainer.data.declaration import load_dataset
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.checks import CHECKS, Subject, checked
 from trainer.training.experiment import load_experiment
+from trainer.training.finding import Finding, Status
 from trainer.training.readers.twin import Made, twin_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trainer.ledger import configured, kept, made
-from trainer.origins import Origins, resolve, take_apart
+from trainer.settings.ledger import configured, kept, made
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.checks.using import Notebook, using
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.settings import RegressionSettings

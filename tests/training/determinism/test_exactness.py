@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.determinism import Level
-from trainer.errors import MachineError
+from trainer.base.errors import MachineError
+from trainer.settings.determinism import Level
 from trainer.training.determinism.exactness import apply_level, require_avx2, translated, warm_up
 from trainer.training.determinism.seeds import derived, seed_all
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from trainer.determinism import Level, variables
-from trainer.errors import ExperimentError
+from trainer.base.errors import ExperimentError
+from trainer.settings.determinism import Level, variables
 from trainer.training.determinism.switches import WatchSwitches
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from trainer.data.dataset import Dataset
+from trainer.base.document import read_json
+from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
-from trainer.document import read_json
-from trainer.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
-from trainer.ledger import Ledger, kept
-from trainer.origins import Origins, resolve, take_apart
+from trainer.runs.figure import FILE, Bars, Figure, Figures, Lines, Passage, Pictures
+from trainer.settings.ledger import Ledger, kept
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.figures.gallery import SAMPLES, Gallery
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.tasks.classification import ClassificationSettings, Classifier

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.actions.runs import begun
+from tests.runs.runs import begun
 from tests.training.conftest import EXPERIMENT, Checkout
-from trainer.actions.run import load_record
+from trainer.runs.run import load_record
 from trainer.training.logs.weights_and_biases import _named, facts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 pytestmark = pytest.mark.torch
 
@@ -31,7 +31,7 @@ PLANTED: Final = {
     "MY_COMPANY_PASSWORD": "planted5other",
 }
 SECRETIVE: Final = (
-    EXPERIMENT.replace("from torch import", "from trainer.settings import SecretStr\nfrom torch import", 1)
+    EXPERIMENT.replace("from torch import", "from trainer.settings.fields import SecretStr\nfrom torch import", 1)
     .replace("    breaks: bool = False", '    breaks: bool = False\n    token: SecretStr = SecretStr("")')
     .replace("breaks: bool) -> None:", "breaks: bool, token: SecretStr) -> None:")
     .replace("self.breaks = breaks", "self.breaks = breaks and not token.get_secret_value()")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 import torch
 
-from trainer.errors import SettingError
-from trainer.ledger import Ledger, kept, made
-from trainer.origins import Origins, resolve, take_apart
+from trainer.base.errors import SettingError
+from trainer.settings.ledger import Ledger, kept, made
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.optimization.optimizers import ANY_CPU, make_optimizer
 from trainer.training.optimization.schedules import make_schedule
 from trainer.training.settings import TrainingSettings

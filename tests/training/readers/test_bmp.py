@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.training.readers.picture_files import bmp
+from trainer.base.errors import DatasetError
 from trainer.data.reader import Images
-from trainer.errors import DatasetError
 from trainer.training.readers.pixels import decode_pixels
 
 pytestmark = pytest.mark.torch

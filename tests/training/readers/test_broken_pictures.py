@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.training.readers.picture_files import png, saved, tiff
+from trainer.base.errors import DatasetError
 from trainer.data.pictures import SUFFIXES
 from trainer.data.reader import Images
-from trainer.errors import DatasetError
 from trainer.training.readers.pixels import decode_pixels
 from trainer.training.readers.wide import FORMATS
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.training.readers.test_readers import KINDS, folder
-from trainer.actions.fetch_dataset import fetch_dataset
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft
-from trainer.document import typed
-from trainer.errors import AlteredError
-from trainer.store.cache import Cache
-from trainer.store.folder import SourceFolder
-from trainer.store.memory import MemoryStore
+from trainer.base.document import typed
+from trainer.base.errors import AlteredError
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores.memory import MemoryStore
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, open_samples
 from trainer.training.readers.folder import Folder
@@ -23,8 +23,8 @@ from trainer.training.readers.folder import Folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.data.dataset import Dataset
-    from trainer.store.cached import CachedDataset
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.declaration import Dataset
 
 pytestmark = pytest.mark.torch
 __all__ = ["folder"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from trainer.actions.publish_dataset import publish_dataset
-from trainer.data.dataset import Draft
+from trainer.base.document import typed
+from trainer.data.declaration import Draft
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
 from trainer.data.splits import select
-from trainer.document import typed
-from trainer.store.folder import SourceFolder
-from trainer.store.memory import MemoryStore
+from trainer.stores.memory import MemoryStore
 from trainer.training.readers import open_samples
 from trainer.training.readers.folder import Folder
 

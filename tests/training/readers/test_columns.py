@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.training.readers.test_readers import samples
+from trainer.base.errors import DatasetError
 from trainer.data.inspection import require_readable
-from trainer.errors import DatasetError
 from trainer.training.readers import Pick
 from trainer.training.readers.columns import converted
 from trainer.training.readers.inspect import inspect_samples

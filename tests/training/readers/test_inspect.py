@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder, samples
+from trainer.base.errors import DatasetError
 from trainer.data.inspection import require_readable
-from trainer.errors import DatasetError
 from trainer.training.readers.arrays import ArrayRows
 from trainer.training.readers.inspect import inspect_samples
 

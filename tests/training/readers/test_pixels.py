@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.training.readers.picture_files import bmp, gif, png, saved, tiff
+from trainer.base.errors import DatasetError
 from trainer.data.reader import MOST_PIXELS, Images
-from trainer.errors import DatasetError
 from trainer.training.readers.pixels import decode_pixels
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data.dataset import Draft
-from trainer.document import typed
-from trainer.errors import DatasetError
+from trainer.base.document import typed
+from trainer.base.errors import DatasetError
+from trainer.data.declaration import Draft
 from trainer.training.readers import Pick, Samples, open_samples
 from trainer.training.readers.folder import Folder
 

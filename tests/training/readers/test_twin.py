@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from trainer.data.dataset import Dataset, dataset_names, load_dataset
+from trainer.base.document import typed
+from trainer.base.errors import DatasetError
+from trainer.data.declaration import Dataset, dataset_names, load_dataset
 from trainer.data.splits import select
-from trainer.document import typed
-from trainer.errors import DatasetError
 from trainer.training.readers import Pick, open_samples
 from trainer.training.readers.twin import twin_of
 

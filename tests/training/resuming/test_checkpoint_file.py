@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from trainer.errors import AlteredError, DocumentError, ExperimentFailedError
-from trainer.saved import Stage
+from trainer.base.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.runs.checkpoint_pointer import Stage
 from trainer.training.resuming.checkpoint_file import FORMAT, read_checkpoint, write_checkpoint
 from trainer.training.resuming.checkpoint_tree import NATIVE
 

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING
 import pytest
 import torch
 
-from trainer.errors import AlteredError, DiskFullError, NotWritableError
-from trainer.saved import Checkpoint, Saved
+from trainer.base.errors import AlteredError, DiskFullError, NotWritableError
+from trainer.runs.checkpoint_pointer import Checkpoint, Saved
 from trainer.training.disk import WholeCheckpointIO, write_whole
 from trainer.training.resuming.checkpoints import read_saved, served
 

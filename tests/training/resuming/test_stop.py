@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from trainer.errors import InterruptedRunError, StoppedError
+from trainer.base.errors import InterruptedRunError, StoppedError
 from trainer.training.resuming.stop import Stop
 
 

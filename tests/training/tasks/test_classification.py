@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.small_training import CLASSIFIER, Small
 from tests.training.tasks.test_task import net_of
-from trainer.errors import DatasetError
+from trainer.base.errors import DatasetError
 from trainer.training.tasks.classification import Classifier
 
 if TYPE_CHECKING:

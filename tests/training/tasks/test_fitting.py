@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from trainer.digest import digest_of_file
-from trainer.errors import StoppedError
+from trainer.base.digest import digest_of_file
+from trainer.base.errors import StoppedError
 from trainer.training.data import Picked
 from trainer.training.determinism.order import Share, ShuffledBatches
 from trainer.training.disk import WholeCheckpointIO

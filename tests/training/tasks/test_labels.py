@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training.tasks.test_task import inspected
-from trainer.errors import DatasetError, RepriseError, SettingError
+from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.training.tasks.labels import not_trained_on, require_classes
 
 pytestmark = pytest.mark.torch

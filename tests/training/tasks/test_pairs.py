@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.dataset import Dataset
+from trainer.base.errors import DatasetError
+from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
-from trainer.errors import DatasetError
 from trainer.training.readers import Pick, Sample, Samples
 from trainer.training.tasks.pairs import Pairs
 

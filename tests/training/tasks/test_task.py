@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.errors import DatasetError, ExperimentError, SettingError
-from trainer.ledger import Ledger, kept
-from trainer.origins import Origins, resolve, take_apart
+from trainer.base.errors import DatasetError, ExperimentError, SettingError
+from trainer.settings.ledger import Ledger, kept
+from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.readers.blocks import Block
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.tasks.classification import ClassificationSettings, Classifier

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
-from trainer.errors import DatasetError
+from trainer.base.errors import DatasetError
 from trainer.training.readers.blocks import Block
 from trainer.training.readers.inspect import inspect_blocks
 from trainer.training.tasks.fitting import undefined_metrics

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from trainer.sameness.trace import FILE, Stream, Trace, first_difference, read_trace
-from trainer.sameness.trace_lines import Evaluation, Step, numbers_of
+from trainer.comparison.trace import FILE, Stream, Trace, first_difference, read_trace
+from trainer.comparison.trace_lines import Evaluation, Step, numbers_of
 from trainer.training.tracing.sensing import OnDevice
 from trainer.training.tracing.trace import Tracer, norm_of
 

@@ -13,7 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
+from trainer.base.atomic_file import write_whole
+from trainer.base.document import read_json
+from trainer.base.errors import DocumentError, ExperimentError, NotWritableError, RunError, UsageError
+from trainer.base.git import changed_paths, since
+from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
@@ -23,15 +27,11 @@ from trainer.cli.places import CHECKOUT
 from trainer.cli.same.apart import told
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
-from trainer.document import read_json
-from trainer.errors import DocumentError, ExperimentError, NotWritableError, RunError, UsageError
-from trainer.host.atomic import write_whole
-from trainer.host.git import changed_paths, since
-from trainer.host.image_claim import claim
-from trainer.origins import take_apart
-from trainer.sameness.noise import FEWEST
-from trainer.sameness.verdict import Rung
-from trainer.suggest import counted, listed
+from trainer.comparison.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
+from trainer.comparison.noise import FEWEST
+from trainer.comparison.verdict import Rung
+from trainer.runs.image_claim import claim
+from trainer.settings.origins import take_apart
 
 if TYPE_CHECKING:
     from argparse import Namespace

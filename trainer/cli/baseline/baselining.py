@@ -11,15 +11,15 @@ import platform
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer.baseline import Key, code_of
+from trainer.base.digest import digest_of_file
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
-from trainer.data.dataset import declaration, load_dataset
-from trainer.digest import digest_of_file
-from trainer.host.hardware import read_host
-from trainer.host.image_claim import claim
-from trainer.host.imported import read_imported
-from trainer.launch import launched
+from trainer.comparison.baseline import Key, code_of
+from trainer.data.declaration import declaration, load_dataset
+from trainer.runs.handoff import launched
+from trainer.runs.hardware import read_host
+from trainer.runs.image_claim import claim
+from trainer.runs.imported_files import read_imported
 
 
 def main(argv: list[str]) -> int:

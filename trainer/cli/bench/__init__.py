@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.list_runs import local_ids
-from trainer.actions.run import record_of
+from trainer.base.document import read_json
+from trainer.base.errors import DocumentError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
@@ -23,11 +23,11 @@ from trainer.cli.run_page import columns
 from trainer.cli.same.apart import told
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
-from trainer.document import read_json
-from trainer.errors import DocumentError, UsageError
-from trainer.host.image_claim import claim
-from trainer.origins import take_apart
-from trainer.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
+from trainer.runs.image_claim import claim
+from trainer.runs.list import local_ids
+from trainer.runs.run import record_of
+from trainer.settings.origins import take_apart
+from trainer.training.timing import Bench, Dear, Interval, Told, compared, page, ratios, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from trainer.cli.check.checking import chosen
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
-from trainer.data.dataset import load_dataset
-from trainer.launch import launched
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import launched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.certify import Kill, certify, keep
-from trainer.actions.compare import Places, compare, side
-from trainer.actions.run import ATTEMPTS, RECORD, load_record
+from trainer.base.errors import DocumentError, RunError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import cache_folder, runs_folder
@@ -22,20 +20,22 @@ from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.cli.train.manual import OWN
 from trainer.cli.trainings import Recipe, completed, freeze, freeze_image, start
-from trainer.errors import DocumentError, RunError, UsageError
-from trainer.host.signing import sign, signing_key
-from trainer.origins import Origins, asked, take_apart
-from trainer.record import Status
-from trainer.run_files import read_run_file, read_run_json
-from trainer.sameness.certificate import PAYLOAD_TYPE
-from trainer.sameness.trace import FILE, LARGEST, read_trace
-from trainer.saved import Saved
+from trainer.comparison.certificate import PAYLOAD_TYPE
+from trainer.comparison.certify import Kill, certify, keep
+from trainer.comparison.compare import Places, compare, side
+from trainer.comparison.signing import sign, signing_key
+from trainer.comparison.trace import FILE, LARGEST, read_trace
+from trainer.runs.checkpoint_pointer import Saved
+from trainer.runs.files import read_run_file, read_run_json
+from trainer.runs.record import Status
+from trainer.runs.run import ATTEMPTS, RECORD, load_record
+from trainer.settings.origins import Origins, asked, take_apart
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from trainer.actions.compare import Comparison
+    from trainer.comparison.compare import Comparison
 
 _CERTIFY: Final = "certify"
 _EVERY: Final = 3

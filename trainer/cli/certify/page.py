@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.base.suggestions import counted
 from trainer.cli.run_page import columns
-from trainer.record import Knowledge
-from trainer.suggest import counted
+from trainer.runs.record import Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.sameness.certificate import Lost, Statement, Tested
+    from trainer.comparison.certificate import Lost, Statement, Tested
 
 
 def page(statement: Statement) -> Iterator[str]:

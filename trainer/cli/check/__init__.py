@@ -11,6 +11,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.errors import UnsoundError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import look
 from trainer.cli.experiments import experiment_names
@@ -20,10 +21,9 @@ from trainer.cli.places import CHECKOUT
 from trainer.cli.same.apart import told
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
-from trainer.errors import UnsoundError, UsageError
-from trainer.finding import Finding, failed, lines, noted
-from trainer.host.image_claim import claim
-from trainer.origins import take_apart
+from trainer.runs.image_claim import claim
+from trainer.settings.origins import take_apart
+from trainer.training.finding import Finding, failed, lines, noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

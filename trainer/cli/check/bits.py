@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from trainer.base.errors import DocumentError, RunError
+from trainer.base.suggestions import counted
 from trainer.cli.same.apart import told
 from trainer.cli.trainings import frozen_checkout
-from trainer.errors import DocumentError, RunError
-from trainer.sameness.observed import Kind, Sight, blamed, parted, worded
-from trainer.sameness.verdict import Rung
-from trainer.suggest import counted
+from trainer.comparison.observation import Kind, Sight, blamed, parted, worded
+from trainer.comparison.verdict import Rung
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

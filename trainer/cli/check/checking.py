@@ -17,15 +17,15 @@ from trainer.cli.places import cache_folder, store_address
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
-from trainer.data.dataset import load_dataset
-from trainer.launch import launched
-from trainer.store.cache import Cache
-from trainer.store.inspected import kept_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import kept_inspection
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
 
 

@@ -16,13 +16,13 @@ from trainer.cli.output import escaping
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
-from trainer.data.dataset import load_dataset
-from trainer.launch import launched
-from trainer.ledger import Ledger
-from trainer.sameness.observed import Kind, blamed, parted, parted_op
+from trainer.comparison.observation import Kind, blamed, parted, parted_op
+from trainer.data.declaration import load_dataset
+from trainer.runs.handoff import launched
+from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
-    from trainer.sameness.observed import Sight
+    from trainer.comparison.observation import Sight
     from trainer.training.tracing.observe import Subject
 
 

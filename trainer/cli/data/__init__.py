@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.base.errors import InterruptedRunError, StoppedError
 from trainer.cli.arguments import Arguments
 from trainer.cli.data.gc import describe as describe_gc
 from trainer.cli.data.places import Places
@@ -22,8 +22,8 @@ from trainer.cli.data.show import diff, ls, show
 from trainer.cli.data.verify import verify as verify_cached
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import transfer_progress
-from trainer.errors import InterruptedRunError, StoppedError
-from trainer.store.cache import Cache
+from trainer.data.cache.folder import Cache
+from trainer.data.fetch import fetch_dataset
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
+from trainer.base.suggestions import counted, short
 from trainer.cli.output import one_line
 from trainer.cli.run_page import padded
-from trainer.suggest import counted, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.actions.check_pictures import ClassCount
+    from trainer.data.check_pictures import ClassCount
 
 _MOST: Final = 40
 """Classes that are shown; `--json` lists all."""

@@ -7,9 +7,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.host.dotenv import read_block
-from trainer.host.image_claim import BAKED
-from trainer.store.cache import Cache
+from trainer.data.cache.folder import Cache
+from trainer.environments.dotenv import read_block
+from trainer.runs.image_claim import BAKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """`reprise data gc`: what of the cache no declared dataset and no running process needs.
 
-Knows how it is asked for and told. What goes, and what never, is `trainer.actions.collect_cache`'s to know.
+Knows how it is asked for and told. What goes, and what never, is `trainer.data.cache.collect`'s to know.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import asdict
 from time import time
 from typing import TYPE_CHECKING
 
-from trainer.actions.collect_cache import collect_cache
 from trainer.cli.data.container_cache import container_cache
 from trainer.cli.data.verify import IN_IMAGE
 from trainer.cli.progress import readable
-from trainer.data.dataset import readable_datasets
+from trainer.data.cache.collect import collect_cache
+from trainer.data.declaration import readable_datasets
 
 if TYPE_CHECKING:
     from argparse import Namespace

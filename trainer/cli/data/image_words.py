@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.errors import UsageError
+from trainer.base.suggestions import short
 from trainer.cli.data.inner_paths import inner_path
 from trainer.data.reader import MOST_PIXELS
-from trainer.errors import UsageError
-from trainer.suggest import short
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.errors import UsageError
-from trainer.paths import path_fault
-from trainer.suggest import short
+from trainer.base.errors import UsageError
+from trainer.base.paths import path_fault
+from trainer.base.suggestions import short
 
 
 def inner_path(word: str, *, folder: Path, before: str) -> str:

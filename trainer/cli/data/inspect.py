@@ -17,22 +17,22 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.setup import require_images
+from trainer.base.document import Document, parse_json, typed
+from trainer.base.errors import DatasetError, DocumentError, DotenvError, EngineError, NotWritableError
 from trainer.cli.checkout import DOTENV, compose_values, engine
 from trainer.cli.places import CHECKOUT
-from trainer.data.dataset import Draft
+from trainer.data.declaration import Draft
 from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
 from trainer.data.reader import Arrays, Images, Table
-from trainer.document import Document, parse_json, typed
-from trainer.engine import Confined, Mount
-from trainer.errors import DatasetError, DocumentError, DotenvError, EngineError, NotWritableError
-from trainer.host.image_claim import BAKED
+from trainer.environments.engine import Confined, Mount
+from trainer.environments.setup import require_images
+from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trainer.data.dataset import Described
-    from trainer.engine import Engine, ImageFacts
+    from trainer.data.declaration import Described
+    from trainer.environments.engine import Engine, ImageFacts
 
 _DATA: Final = "/data"
 _REQUEST: Final = "/run/reprise/request.json"

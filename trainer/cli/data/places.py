@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.actions.publish_dataset import read_version
+from trainer.base.errors import DatasetError, UsageError
 from trainer.cli.places import store_at
-from trainer.data.dataset import Dataset, load_dataset
-from trainer.errors import DatasetError, UsageError
+from trainer.data.declaration import Dataset, load_dataset
+from trainer.data.publish import read_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.store.cache import Cache
-    from trainer.store.contract import Store
+    from trainer.data.cache.folder import Cache
+    from trainer.stores.contract import Store
 
 
 _DIGITS = 9

@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from trainer.actions.publish_dataset import Published, publish_dataset, publish_declared
+from trainer.base.atomic_file import write_whole
+from trainer.base.document import typed
+from trainer.base.errors import DatasetError, MachineError, UsageError
+from trainer.base.suggestions import counted, short
 from trainer.cli.data.class_table import class_table
 from trainer.cli.data.image_words import OPTIONS as OF_IMAGES
 from trainer.cli.data.image_words import parse_images
@@ -21,12 +24,9 @@ from trainer.cli.data.inspect import inspector
 from trainer.cli.data.split_words import pair as _pair
 from trainer.cli.data.split_words import parse_split
 from trainer.cli.progress import readable, transfer_progress
-from trainer.data.dataset import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
-from trainer.document import typed
-from trainer.errors import DatasetError, MachineError, UsageError
-from trainer.host.atomic import write_whole
-from trainer.store.folder import SourceFolder
-from trainer.suggest import counted, short
+from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
+from trainer.data.publish import Published, publish_dataset, publish_declared
+from trainer.data.source_folder import SourceFolder
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -167,7 +167,7 @@ def _require_text(words: Namespace) -> None:
 def publish_samples(words: Namespace, places: Places) -> int:
     """Make the sample datasets, and publish them as they are declared."""
     try:
-        from trainer.actions.make_samples import SAMPLES, make_sample
+        from trainer.data.sample_datasets import SAMPLES, make_sample
     except ImportError as fault:
         hint = "docker compose run --rm samples, or install the lock's extra `samples`"
         raise MachineError(

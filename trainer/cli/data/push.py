@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from trainer.actions.publish_dataset import read_version
-from trainer.actions.push_dataset import push_dataset
+from trainer.base.errors import DatasetError, UsageError
 from trainer.cli.places import two_stores
 from trainer.cli.progress import readable, transfer_progress
-from trainer.data.dataset import declaration, load_dataset
-from trainer.errors import DatasetError, UsageError
+from trainer.data.declaration import declaration, load_dataset
+from trainer.data.publish import read_version
+from trainer.data.push import push_dataset
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.arguments import Verb
     from trainer.cli.data.places import Places
-    from trainer.data.dataset import Dataset
-    from trainer.store.contract import Store
+    from trainer.data.declaration import Dataset
+    from trainer.stores.contract import Store
 
 
 def describe(push: Verb) -> None:

@@ -11,18 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.base.atomic_file import write_whole
+from trainer.base.errors import EngineAbsentError, MachineError, UsageError
 from trainer.cli.progress import transfer_progress
 from trainer.cli.runner.on_host import wake_store
-from trainer.errors import EngineAbsentError, MachineError, UsageError
-from trainer.host.atomic import write_whole
-from trainer.host.image_claim import BAKED
+from trainer.data.fetch import fetch_dataset
+from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.data.places import Places
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
 
 
 def draw_samples(words: Namespace, dataset: Dataset, places: Places) -> int:

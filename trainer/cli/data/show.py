@@ -8,27 +8,27 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.check_dataset import Checked, count_samples
-from trainer.actions.diff_datasets import diff_datasets
-from trainer.actions.publish_dataset import versions
+from trainer.base.errors import RepriseError, StoreError
+from trainer.base.suggestions import counted, listed
 from trainer.cli.data.class_table import class_table
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.data.sample_picture import draw_samples
 from trainer.cli.progress import readable
 from trainer.cli.run_page import columns
-from trainer.data.dataset import readable_datasets
+from trainer.data.cache.folder import Cache
+from trainer.data.check import Checked, count_samples
+from trainer.data.declaration import readable_datasets
+from trainer.data.diff import diff_datasets
+from trainer.data.publish import versions
 from trainer.data.reader import Images
 from trainer.data.splits import worded
-from trainer.errors import RepriseError, StoreError
-from trainer.store.cache import Cache
-from trainer.suggest import counted, listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.data.places import Places
-    from trainer.data.dataset import Dataset
-    from trainer.store.cached import CachedDataset
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.declaration import Dataset
 
 
 def ls(words: Namespace, places: Places) -> int:

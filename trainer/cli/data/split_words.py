@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.errors import DocumentError, UsageError
-from trainer.paths import path_fault
-from trainer.plain_text import read_text
-from trainer.suggest import short
+from trainer.base.errors import DocumentError, UsageError
+from trainer.base.paths import path_fault
+from trainer.base.plain_text import read_text
+from trainer.base.suggestions import short
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _SPELLING: Final = "1 to 63 of a-z, A-Z, 0-9, -, _ and ., a letter or a digit first"

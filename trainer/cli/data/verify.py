@@ -9,19 +9,19 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.actions.verify_dataset import verify_dataset
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import counted
 from trainer.cli.data.container_cache import Hidden, container_cache
 from trainer.cli.in_image import run_in_image
 from trainer.cli.progress import readable, transfer_progress
-from trainer.errors import DatasetError
-from trainer.host.image_claim import BAKED
-from trainer.suggest import counted
+from trainer.data.verify import verify_dataset
+from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.data.places import Places
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
 
 IN_IMAGE = "docker compose run --rm train"
 

@@ -13,25 +13,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions import doctor, setup
+from trainer.base.disk_errors import disk_fault
+from trainer.base.errors import DiskFullError, MachineError, StoreError, StoreUnreachableError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
 from trainer.cli.doctor.run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.cli.spelling import spelled
-from trainer.disk_faults import disk_fault
-from trainer.errors import DiskFullError, MachineError, StoreError, StoreUnreachableError
-from trainer.host.dotenv import read_block, shadowed
-from trainer.host.hardware import gpu_nodes
-from trainer.host.indexes import read_indexes
-from trainer.store.contract import object_key
-from trainer.suggest import counted
+from trainer.environments import doctor, setup
+from trainer.environments.dotenv import read_block, shadowed
+from trainer.environments.package_indexes import read_indexes
+from trainer.runs.hardware import gpu_nodes
+from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.actions.doctor import Finding
-    from trainer.engine import Engine, EngineFacts
+    from trainer.environments.doctor import Finding
+    from trainer.environments.engine import Engine, EngineFacts
 
 _NOTHING: Final = object_key(f"sha256:{'0' * 64}")
 _ROOM: Final = 256 << 20

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from trainer.actions.doctor import Finding, State, exit_code
-from trainer.actions.examine_run import examine_run
+from trainer.base.errors import IrreproducibleError
 from trainer.cli.output import one_line
 from trainer.cli.places import adopt_dotenv
 from trainer.cli.reproduce.original import original
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
-from trainer.errors import IrreproducibleError
+from trainer.comparison.examine_run import examine_run
+from trainer.environments.doctor import Finding, State, exit_code
 
 MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 

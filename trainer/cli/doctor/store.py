@@ -7,17 +7,17 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from trainer.actions.probe_store import Probe, Probed, is_trusted
+from trainer.base.errors import StoreError, UsageError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import store_address, store_at
-from trainer.errors import StoreError, UsageError
-from trainer.store.unchecked import unchecked
-from trainer.suggest import counted
+from trainer.stores.probe import Probe, Probed, is_trusted
+from trainer.stores.unchecked import unchecked
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from trainer.store.contract import Store
+    from trainer.stores.contract import Store
 
 
 def main(argv: list[str]) -> int:

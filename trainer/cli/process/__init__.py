@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.run import abandon
 from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
 from trainer.cli.output import escaping
 from trainer.cli.process.closing import closing
@@ -21,13 +20,14 @@ from trainer.cli.process.telling import finish
 from trainer.cli.process.working import follow, require_result, work
 from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import experiment_help
-from trainer.launch import launched
-from trainer.origins import take_apart
+from trainer.runs.handoff import launched
+from trainer.runs.run import abandon
+from trainer.settings.origins import take_apart
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from trainer.cli.process.session import Session
-    from trainer.launch import Frozen, Launch
+    from trainer.runs.handoff import Frozen, Launch
 
 
 def main(argv: list[str]) -> int:

@@ -13,13 +13,8 @@ from errno import EDQUOT, ENOSPC
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.identify import drifted
-from trainer.attempts import made_no_step
-from trainer.cli.output import escaping
-from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
-from trainer.cli.process.telling import Where, block, published
-from trainer.disk_faults import disk_fault
-from trainer.errors import (
+from trainer.base.disk_errors import disk_fault
+from trainer.base.errors import (
     DatasetError,
     DeviceError,
     ExperimentError,
@@ -30,9 +25,14 @@ from trainer.errors import (
     StoppedError,
     UsageError,
 )
-from trainer.host.imported import read_imported
-from trainer.host.inventory import live
-from trainer.record import Outcome, Status
+from trainer.cli.output import escaping
+from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
+from trainer.cli.process.telling import Where, block, published
+from trainer.environments.inventory import live
+from trainer.runs.attempts import made_no_step
+from trainer.runs.identify import drifted
+from trainer.runs.imported_files import read_imported
+from trainer.runs.record import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,23 +13,23 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.identify import Facts, identify
-from trainer.actions.register import register_attempt
-from trainer.actions.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
-from trainer.actions.run import attempts, open_run
+from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.cli.train.manual import OWN
-from trainer.data.dataset import load_dataset
-from trainer.errors import ExperimentFailedError, RepriseError
-from trainer.ledger import Ledger
-from trainer.origins import Origins, Resolved, resolve, take_apart
-from trainer.pairing import check_pairing
-from trainer.settings import CONFINED, RETEST
+from trainer.data.declaration import load_dataset
+from trainer.data.field_check import check_pairing
+from trainer.runs.identify import Facts, identify
+from trainer.runs.register import register_attempt
+from trainer.runs.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
+from trainer.runs.run import attempts, open_run
+from trainer.settings.fields import CONFINED, RETEST
+from trainer.settings.ledger import Ledger
+from trainer.settings.origins import Origins, Resolved, resolve, take_apart
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from trainer.launch import Frozen, Launch
+    from trainer.runs.handoff import Frozen, Launch
     from trainer.training.experiment import Experiment
     from trainer.training.resuming.stop import Stop
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.redaction import REDACTOR
 from trainer.cli.output import escaping
-from trainer.redaction import REDACTOR
-from trainer.run_files import attempt_root
+from trainer.runs.files import attempt_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.actions.run import OpenRun
-    from trainer.data.dataset import Dataset
-    from trainer.launch import Frozen, Launch
-    from trainer.ledger import Ledger
-    from trainer.origins import Resolved
+    from trainer.data.declaration import Dataset
+    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.run import OpenRun
+    from trainer.settings.ledger import Ledger
+    from trainer.settings.origins import Resolved
     from trainer.training.experiment import Experiment
     from trainer.training.fit import Trained
     from trainer.training.resuming.stop import Stop

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
-from trainer.actions.publish_run import publish_run
-from trainer.actions.setup import LOCAL_STORE
+from trainer.base.digest import canonical
+from trainer.base.errors import RepriseError
 from trainer.cli.output import escaping
 from trainer.cli.places import store_at
 from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
-from trainer.digest import canonical
-from trainer.errors import RepriseError
-from trainer.metric_text import metric_text
-from trainer.record import Status
+from trainer.environments.setup import LOCAL_STORE
+from trainer.runs.metric_text import metric_text
+from trainer.runs.publish import publish_run
+from trainer.runs.record import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.cli.process.session import Session
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 
 _STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)

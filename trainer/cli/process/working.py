@@ -12,29 +12,29 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trainer.actions.begin_again import begin_again
-from trainer.actions.fetch_dataset import fetch_dataset
+from trainer.base.errors import CheckpointError, SettingError, StoreMissingError
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
-from trainer.data.dataset import load_dataset
-from trainer.errors import CheckpointError, SettingError, StoreMissingError
-from trainer.host.hardware import gauges
-from trainer.ledger import Ledger
-from trainer.run_files import read_run_json
-from trainer.saved import FOLDER, LATEST, Saved
-from trainer.store.cache import Cache
-from trainer.store.inspected import kept_inspection
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import kept_inspection
+from trainer.data.declaration import load_dataset
+from trainer.data.fetch import fetch_dataset
+from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
+from trainer.runs.files import read_run_json
+from trainer.runs.hardware import gauges
+from trainer.runs.next_attempt import begin_again
+from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trainer.cli.process.session import Session
-    from trainer.data.dataset import Dataset
-    from trainer.launch import Frozen, Launch
-    from trainer.store.cached import CachedDataset
-    from trainer.store.contract import Store
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.declaration import Dataset
+    from trainer.runs.handoff import Frozen, Launch
+    from trainer.stores.contract import Store
     from trainer.training.fit import Trained
     from trainer.training.resuming.stop import Stop
 

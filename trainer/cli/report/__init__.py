@@ -11,23 +11,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.compare import Places, compare
-from trainer.actions.gather_run import gather_run
-from trainer.beneath import Root
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import AlteredError, DocumentError, RepriseError, RunError, UsageError
+from trainer.base.safe_folder import Root
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, runs_folder, store_address, store_at
 from trainer.cli.report.page import page
 from trainer.cli.report.samples import declared, samples
 from trainer.cli.reproduce.original import original
-from trainer.errors import AlteredError, DocumentError, RepriseError, RunError, UsageError
-from trainer.host.atomic import disk_faults
+from trainer.comparison.compare import Places, compare
+from trainer.reporting.gather import gather_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.actions.compare import Comparison, Side
-    from trainer.actions.gather_run import Gathered
-    from trainer.store.contract import Store
+    from trainer.comparison.compare import Comparison, Side
+    from trainer.reporting.gather import Gathered
+    from trainer.stores.contract import Store
 
 MOST = 64
 """Runs of one page."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trainer.base.suggestions import counted
 from trainer.cli.progress import readable
 from trainer.cli.report.parts import (
     Fact,
@@ -24,17 +25,16 @@ from trainer.cli.report.parts import (
     table,
 )
 from trainer.cli.run_page import duration, level
-from trainer.drawing.markup import Markup, joined, tag
-from trainer.drawing.pictures import embedded
-from trainer.record import Knowledge
-from trainer.suggest import counted
+from trainer.reporting.drawing.markup import Markup, joined, tag
+from trainer.reporting.drawing.pictures import embedded
+from trainer.runs.record import Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trainer.cli.report.result import Shown
-    from trainer.data.dataset import Dataset
-    from trainer.record import Host, Record
+    from trainer.data.declaration import Dataset
+    from trainer.runs.record import Host, Record
 
 
 _KNOWN: Final = {

@@ -14,14 +14,14 @@ from trainer.cli.report import result as results
 from trainer.cli.report import settings as chosen
 from trainer.cli.report.parts import lines, section
 from trainer.cli.report.style import STYLE
-from trainer.drawing.markup import Markup, joined, tag
+from trainer.reporting.drawing.markup import Markup, joined, tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainer.actions.compare import Comparison
-    from trainer.actions.gather_run import Gathered
-    from trainer.data.dataset import Dataset
+    from trainer.comparison.compare import Comparison
+    from trainer.data.declaration import Dataset
+    from trainer.reporting.gather import Gathered
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 

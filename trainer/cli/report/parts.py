@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.drawing.markup import Markup, cut, joined, tag
+from trainer.reporting.drawing.markup import Markup, cut, joined, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,19 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trainer.cli.report.parts import fold, lines, section
-from trainer.curves import NORM, RATE
-from trainer.drawing import Line, draw, plot_lines
-from trainer.drawing.markup import Markup, tag
-from trainer.drawing.pictures import embedded
-from trainer.figure import Passage, Pictures
+from trainer.reporting.curves import NORM, RATE
+from trainer.reporting.drawing import Line, draw, plot_lines
+from trainer.reporting.drawing.markup import Markup, tag
+from trainer.reporting.drawing.pictures import embedded
+from trainer.runs.figure import Passage, Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from trainer.actions.gather_run import Gathered
     from trainer.cli.report.result import Shown
-    from trainer.curves import Curves
-    from trainer.figure import Figure
+    from trainer.reporting.curves import Curves
+    from trainer.reporting.gather import Gathered
+    from trainer.runs.figure import Figure
 
 _LOSSES: Final = ("train_loss", "train_loss_mean", "val_loss")
 _MOST: Final = 24

@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.attempts import settings_now
 from trainer.cli.report.parts import Row, badge, code, digest, fold, number, pairs, rows_table, section
 from trainer.cli.run_page import spent
-from trainer.drawing.markup import Markup, cut, joined, tag
-from trainer.metric_text import metric_text
-from trainer.record import Status
-from trainer.settings import GIVEN
+from trainer.reporting.drawing.markup import Markup, cut, joined, tag
+from trainer.runs.attempts import settings_now
+from trainer.runs.metric_text import metric_text
+from trainer.runs.record import Status
+from trainer.settings.fields import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydantic import JsonValue
 
-    from trainer.actions.gather_run import Gathered
-    from trainer.record import Record
+    from trainer.reporting.gather import Gathered
+    from trainer.runs.record import Record
 
 _TONES = {
     Status.COMPLETED: "good",

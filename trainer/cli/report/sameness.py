@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.compare import stronger
 from trainer.cli.certify.page import page as certificate_lines
 from trainer.cli.report.parts import badge, code, diff, fold, lines, pairs, section, table
-from trainer.drawing.markup import Markup, cut, joined, tag
-from trainer.sameness.candidates import Kind
-from trainer.sameness.verdict import Rung
+from trainer.comparison.compare import stronger
+from trainer.comparison.verdict import Rung
+from trainer.reporting.drawing.markup import Markup, cut, joined, tag
+from trainer.runs.differences import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.actions.compare import Comparison
     from trainer.cli.report.result import Shown
-    from trainer.sameness.retest import Retest
+    from trainer.comparison.compare import Comparison
+    from trainer.comparison.retest import Retest
 
 _RUNGS: Final = {
     Rung.IDENTICAL: "good",

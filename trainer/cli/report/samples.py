@@ -10,24 +10,24 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from trainer.beneath import Root
+from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
+from trainer.base.safe_folder import Root
 from trainer.cli.data.places import Places
 from trainer.cli.data.sample_picture import picture_of_samples
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.report.plots import is_of_data
 from trainer.cli.spelling import spelled
-from trainer.data.dataset import load_dataset
-from trainer.drawing.pictures import is_png
-from trainer.errors import DocumentError, RepriseError, UnsafePathError
-from trainer.figure import Pictures
-from trainer.store.cache import Cache
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import load_dataset
+from trainer.reporting.drawing.pictures import is_png
+from trainer.runs.figure import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trainer.actions.gather_run import Gathered
-    from trainer.data.dataset import Dataset
-    from trainer.record import Record
+    from trainer.data.declaration import Dataset
+    from trainer.reporting.gather import Gathered
+    from trainer.runs.record import Record
 
 _KEPT: Final = "pictures"
 """In the cache, beside what it keeps for trainings."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainer.attempts import changes
+from trainer.base.suggestions import counted
 from trainer.cli.progress import readable
 from trainer.cli.report.parts import (
     Fact,
@@ -23,9 +23,9 @@ from trainer.cli.report.parts import (
     table,
     value,
 )
-from trainer.drawing.markup import Markup, joined, tag
-from trainer.settings import GIVEN, Origin
-from trainer.suggest import counted
+from trainer.reporting.drawing.markup import Markup, joined, tag
+from trainer.runs.attempts import changes
+from trainer.settings.fields import GIVEN, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.cli.report.result import Shown
-    from trainer.ledger_entry import LedgerEntry
-    from trainer.record import Record
+    from trainer.runs.record import Record
+    from trainer.settings.ledger_entry import LedgerEntry
 
 
 def settings(shown: Sequence[Shown]) -> Markup | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trainer.drawing import STYLE as PLOTS
+from trainer.reporting.drawing import STYLE as PLOTS
 
 STYLE: Final = (
     """

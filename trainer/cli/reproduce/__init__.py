@@ -14,14 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer.actions.compare import Places, compare
-from trainer.actions.compare import side as compared
-from trainer.actions.examine_run import examine_run, looked_up, require, require_outcome
-from trainer.actions.keep_retest import keep_retest, publish_retest
-from trainer.actions.publish_run import publish_run
-from trainer.actions.register import register_attempt
-from trainer.actions.reproduce import left, prepared
-from trainer.actions.run import ATTEMPTS, record_of, recorded
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
@@ -30,24 +25,29 @@ from trainer.cli.runner.on_host import wake_store
 from trainer.cli.same.page import headline, page
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, require_trust, trust_options
-from trainer.data.dataset import Dataset
-from trainer.digest import canonical, digest_of_bytes
-from trainer.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
-from trainer.host.bundle import verified
-from trainer.host.image_claim import BAKED
-from trainer.host.source import ARCHIVE
-from trainer.record import Status
-from trainer.sameness.retest import Retest, device_class, side
-from trainer.suggest import counted
+from trainer.comparison.compare import Places, compare
+from trainer.comparison.compare import side as compared
+from trainer.comparison.examine_run import examine_run, looked_up, require, require_outcome
+from trainer.comparison.keep_retest import keep_retest, publish_retest
+from trainer.comparison.reproduce import left, prepared
+from trainer.comparison.retest import Retest, device_class, side
+from trainer.data.declaration import Dataset
+from trainer.runs.image_claim import BAKED
+from trainer.runs.publish import publish_run
+from trainer.runs.record import Status
+from trainer.runs.register import register_attempt
+from trainer.runs.run import ATTEMPTS, record_of, recorded
+from trainer.runs.source import ARCHIVE
+from trainer.runs.source_copy import verified
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.actions.compare import Comparison
-    from trainer.actions.reproduce import Prepared
     from trainer.cli.runner import Runner
-    from trainer.host.source import SourceBundle
-    from trainer.record import Knowledge, Record
+    from trainer.comparison.compare import Comparison
+    from trainer.comparison.reproduce import Prepared
+    from trainer.runs.record import Knowledge, Record
+    from trainer.runs.source import SourceBundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

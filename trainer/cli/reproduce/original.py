@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.list_runs import local_ids, remote_ids
-from trainer.actions.pull_run import pull_run
-from trainer.actions.run import ATTEMPTS, published, record_of
+from trainer.base.errors import RunNotFoundError, StoreUnreachableError
 from trainer.cli.latest import named
 from trainer.cli.places import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.progress import transfer_progress
-from trainer.errors import RunNotFoundError, StoreUnreachableError
-from trainer.run_names import resolve_run, whole_id
+from trainer.runs.list import local_ids, remote_ids
+from trainer.runs.names import resolve_run, whole_id
+from trainer.runs.pull import pull_run
+from trainer.runs.run import ATTEMPTS, published, record_of
 
 if TYPE_CHECKING:
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from trainer.errors import DriftError, OtherImageError
-from trainer.host.image_claim import BAKED, claim
-from trainer.record import Knowledge
-from trainer.sameness.rerun import image_name
+from trainer.base.errors import DriftError, OtherImageError
+from trainer.comparison.rerun import image_name
+from trainer.runs.image_claim import BAKED, claim
+from trainer.runs.record import Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trainer.actions.examine_run import Machine
-    from trainer.actions.reproduce import Prepared
-    from trainer.data.dataset import Dataset
-    from trainer.record import Record
+    from trainer.comparison.examine_run import Machine
+    from trainer.comparison.reproduce import Prepared
+    from trainer.data.declaration import Dataset
+    from trainer.runs.record import Record
 
 
 class Runner(Protocol):

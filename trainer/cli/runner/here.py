@@ -13,27 +13,27 @@ import sys
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.actions.examine_run import Machine
-from trainer.actions.identify import drifted
-from trainer.actions.watch import see_nothing
+from trainer.base.errors import StoreMissingError
 from trainer.cli.fetch import lend
 from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.process.session import BAKED_INVENTORY
-from trainer.errors import StoreMissingError
-from trainer.host import guard
-from trainer.host.hardware import read_host
-from trainer.host.image_claim import WATCHED, claim
-from trainer.host.inventory import distributions, import_roots, live
-from trainer.settings import RETEST
-from trainer.store.cache import Cache
+from trainer.comparison.examine_run import Machine
+from trainer.data.cache.folder import Cache
+from trainer.environments import installed_files
+from trainer.environments.inventory import distributions, import_roots, live
+from trainer.launch.watch import see_nothing
+from trainer.runs.hardware import read_host
+from trainer.runs.identify import drifted
+from trainer.runs.image_claim import WATCHED, claim
+from trainer.settings.fields import RETEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.actions.reproduce import Prepared
-    from trainer.data.dataset import Dataset
-    from trainer.record import Knowledge, Record
-    from trainer.store.contract import Store
+    from trainer.comparison.reproduce import Prepared
+    from trainer.data.declaration import Dataset
+    from trainer.runs.record import Knowledge, Record
+    from trainer.stores.contract import Store
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _IMAGE: Final = (
@@ -76,7 +76,7 @@ class Here:
     def altered(self, record: Record) -> tuple[int, list[str]]:
         """Hash every file that is installed here."""
         del record
-        return guard.altered(import_roots())
+        return installed_files.altered(import_roots())
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch in this process."""

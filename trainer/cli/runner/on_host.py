@@ -14,30 +14,30 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.actions.examine_run import Machine
-from trainer.actions.find_image import obtain_image
-from trainer.actions.hash_image import hashed
-from trainer.actions.reproduce import RUNS, Granted, Place, Prepared, give, run_confined
-from trainer.actions.setup import owner
+from trainer.base.errors import DotenvError, EngineAbsentError, EngineError, ImageMissingError, StoreMissingError
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.trust import isolation
-from trainer.engine import Mount
-from trainer.engine.compose import volume
-from trainer.errors import DotenvError, EngineAbsentError, EngineError, ImageMissingError, StoreMissingError
-from trainer.host.dotenv import read_block
-from trainer.host.hardware import read_host
-from trainer.record import Knowledge
-from trainer.sameness.rerun import image_name
-from trainer.store.address import LOCAL_ENDPOINT
+from trainer.comparison.examine_run import Machine
+from trainer.comparison.find_image import obtain_image
+from trainer.comparison.reproduce import RUNS, Granted, Place, Prepared, give, run_confined
+from trainer.comparison.rerun import image_name
+from trainer.environments.dotenv import read_block
+from trainer.environments.engine import Mount
+from trainer.environments.engine.compose import volume
+from trainer.environments.hash_image import hashed
+from trainer.environments.setup import owner
+from trainer.runs.hardware import read_host
+from trainer.runs.record import Knowledge
+from trainer.stores.address import LOCAL_ENDPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainer.data.dataset import Dataset
-    from trainer.engine import ImageFacts
-    from trainer.record import Record
-    from trainer.store.contract import Store
+    from trainer.data.declaration import Dataset
+    from trainer.environments.engine import ImageFacts
+    from trainer.runs.record import Record
+    from trainer.stores.contract import Store
 
 
 _LENT: Final = "/lent"

@@ -10,14 +10,19 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.keep_retest import retests_here, retests_in_store
-from trainer.actions.list_runs import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
-from trainer.actions.publish_run import publish_run
-from trainer.actions.pull_run import LARGEST, pull_run
-from trainer.actions.run import ATTEMPTS, attempts, close_dead, record_of, recorded
-from trainer.actions.sweep import load, resolve_sweep, sweep_ids
-from trainer.actions.verify_run import require_whole
-from trainer.beneath import run_root
+from trainer.base.document import read_json_below
+from trainer.base.errors import (
+    AlteredError,
+    DocumentError,
+    RepriseError,
+    RunError,
+    RunNotFoundError,
+    StoreError,
+    StoreMissingError,
+    UsageError,
+)
+from trainer.base.safe_folder import run_root
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
 from trainer.cli.output import underlying
@@ -29,32 +34,27 @@ from trainer.cli.runs.push import describe as describe_push
 from trainer.cli.runs.push import push as push_runs
 from trainer.cli.runs.table import fitted, table
 from trainer.cli.spelling import spelled
-from trainer.document import read_json_below
-from trainer.errors import (
-    AlteredError,
-    DocumentError,
-    RepriseError,
-    RunError,
-    RunNotFoundError,
-    StoreError,
-    StoreMissingError,
-    UsageError,
-)
-from trainer.record import Status
-from trainer.record_schema import record_schema
-from trainer.run_names import LATEST, resolve_run, whole_id
-from trainer.sameness.noise import FOLDER as NOISE
-from trainer.sameness.noise import Noise
-from trainer.suggest import counted
-from trainer.sweep import FOLDER as SWEEPS
+from trainer.comparison.keep_retest import retests_here, retests_in_store
+from trainer.comparison.noise import FOLDER as NOISE
+from trainer.comparison.noise import Noise
+from trainer.runs.list import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
+from trainer.runs.names import LATEST, resolve_run, whole_id
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import LARGEST, pull_run
+from trainer.runs.record import Status
+from trainer.runs.record_schema import record_schema
+from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded
+from trainer.runs.verify import require_whole
+from trainer.sweeps.document import FOLDER as SWEEPS
+from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Collection
 
-    from trainer.actions.list_runs import Listed
-    from trainer.sameness.retest import Retest
-    from trainer.store.contract import Store
+    from trainer.comparison.retest import Retest
+    from trainer.runs.list import Listed
+    from trainer.stores.contract import Store
 
 _AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
 

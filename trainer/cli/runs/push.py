@@ -7,25 +7,25 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.keep_retest import push_retests
-from trainer.actions.list_runs import local_ids, remote_ids
-from trainer.actions.publish_run import publish_run
-from trainer.actions.push_run import lacking, push_run
-from trainer.actions.run import ATTEMPTS, record_of, recorded
-from trainer.actions.verify_run import require_whole
+from trainer.base.errors import DatasetError, RunNotFoundError
 from trainer.cli.latest import named
 from trainer.cli.places import runs_folder, two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.spelling import spelled
-from trainer.errors import DatasetError, RunNotFoundError
-from trainer.run_names import whole_id
+from trainer.comparison.keep_retest import push_retests
+from trainer.runs.list import local_ids, remote_ids
+from trainer.runs.names import whole_id
+from trainer.runs.publish import publish_run
+from trainer.runs.push import lacking, push_run
+from trainer.runs.run import ATTEMPTS, record_of, recorded
+from trainer.runs.verify import require_whole
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.arguments import Verb
-    from trainer.record import Record
-    from trainer.store.contract import Store
+    from trainer.runs.record import Record
+    from trainer.stores.contract import Store
 
 
 def describe(push: Verb) -> None:
@@ -93,8 +93,8 @@ def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...],
 
 
 def _push_data(title: str, source: Store, target: Store) -> None:
-    from trainer.actions.publish_dataset import read_version  # here: every `reprise runs` imports this module
-    from trainer.actions.push_dataset import push_dataset
+    from trainer.data.publish import read_version  # here: every `reprise runs` imports this module
+    from trainer.data.push import push_dataset
 
     name, _, version = title.partition("@")
     dataset = read_version(source, name, int(version))

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
-from trainer.attempts import TO, settings_now
 from trainer.cli.output import one_line
 from trainer.cli.run_page import headline, short, spent, status
-from trainer.settings import GIVEN
+from trainer.runs.attempts import TO, settings_now
+from trainer.settings.fields import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from trainer.actions.list_runs import Listed
+    from trainer.runs.list import Listed
 
 COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
 _SETTINGS: Final = 3

@@ -10,22 +10,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.actions.compare import Places, Side, compare, side
-from trainer.actions.list_runs import local_ids, remote_ids, remote_run
+from trainer.base.digest import canonical
+from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageError
+from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
 from trainer.cli.latest import named
 from trainer.cli.output import one_line, underlying
 from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.same.page import headline, page
-from trainer.digest import canonical
-from trainer.errors import RepriseError, RunError, RunNotFoundError, UsageError
-from trainer.run_names import resolve_run
-from trainer.sameness.verdict import Rung
-from trainer.suggest import did_you_mean
+from trainer.comparison.compare import Places, Side, compare, side
+from trainer.comparison.verdict import Rung
+from trainer.runs.list import local_ids, remote_ids, remote_run
+from trainer.runs.names import resolve_run
 
 if TYPE_CHECKING:
-    from trainer.actions.compare import Comparison
-    from trainer.store.contract import Store
+    from trainer.comparison.compare import Comparison
+    from trainer.stores.contract import Store
 
 _RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Rung.NOT_COMPARABLE}
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from trainer.base.errors import DocumentError, RunError
 from trainer.cli.machine import device_for, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT
-from trainer.determinism import threads_at, variables
-from trainer.errors import DocumentError, RunError
-from trainer.launch import Launch
+from trainer.runs.handoff import Launch
+from trainer.settings.determinism import threads_at, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,22 +10,22 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from trainer.actions.compare import stronger
 from trainer.cli.output import one_line
 from trainer.cli.run_page import columns
 from trainer.cli.spelling import spelled
-from trainer.sameness.candidates import Kind
-from trainer.sameness.trace import FILE
-from trainer.sameness.verdict import Rung
+from trainer.comparison.compare import stronger
+from trainer.comparison.trace import FILE
+from trainer.comparison.verdict import Rung
+from trainer.runs.differences import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainer.actions.compare import Comparison, Side
-    from trainer.actions.compare_steps import Parting
-    from trainer.actions.compare_weights import TensorDifference, WeightsCompared
-    from trainer.sameness.candidates import Candidate
-    from trainer.sameness.verdict import Figure
+    from trainer.comparison.compare import Comparison, Side
+    from trainer.comparison.compare_steps import Parting
+    from trainer.comparison.compare_weights import TensorDifference, WeightsCompared
+    from trainer.comparison.verdict import Figure
+    from trainer.runs.differences import Candidate
 
 _LONGEST = 60
 """Characters of a value in a table."""

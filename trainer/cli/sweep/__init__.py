@@ -9,17 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.actions.sum_up_sweep import sum_up
-from trainer.actions.sweep import (
-    Standing,
-    held,
-    load,
-    record_at,
-    resolve_sweep,
-    standing,
-    sweep_ids,
-    unreadable,
-)
+from trainer.base.errors import RepriseError, RunError, UsageError
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.shared_options import report_shared_options
@@ -29,9 +20,18 @@ from trainer.cli.sweep.page import show
 from trainer.cli.sweep.start import gpus_for, place_for, slots_for
 from trainer.cli.sweep.work import Work
 from trainer.cli.trust import require_own_sweep
-from trainer.errors import RepriseError, RunError, UsageError
-from trainer.suggest import counted
-from trainer.sweep import FOLDER, Sweep
+from trainer.sweeps.document import FOLDER, Sweep
+from trainer.sweeps.folder import (
+    Standing,
+    held,
+    load,
+    record_at,
+    resolve_sweep,
+    standing,
+    sweep_ids,
+    unreadable,
+)
+from trainer.sweeps.results import sum_up
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.document import parse_toml
+from trainer.base.errors import RepriseError, SettingError, UsageError
+from trainer.base.plain_text import read_python, read_text
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
 from trainer.cli.train import understood
-from trainer.document import parse_toml
-from trainer.errors import RepriseError, SettingError, UsageError
-from trainer.origins import Origins, Words, resolve, take_apart
-from trainer.origins import asked as given
-from trainer.plain_text import read_python, read_text
-from trainer.setting_faults import all_of, each_of
-from trainer.setting_sources import LARGEST_SETTINGS
-from trainer.settings import ENVIRONMENT_PREFIX, is_secret, written
-from trainer.sweep import Asked, crossed, read_points, require_distinct, values
+from trainer.settings.errors import all_of, each_of
+from trainer.settings.fields import ENVIRONMENT_PREFIX, is_secret, written
+from trainer.settings.origins import Origins, Words, resolve, take_apart
+from trainer.settings.origins import asked as given
+from trainer.settings.sources import LARGEST_SETTINGS
+from trainer.sweeps.document import Asked, crossed, read_points, require_distinct, values
 from trainer.training.settings import TrainingSettings
 from trainer.training.sketch import sketched_in
 

@@ -11,28 +11,28 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer.actions.list_runs import local_ids
-from trainer.actions.measure_noise import Wanted
-from trainer.actions.run import record_of
-from trainer.actions.sweep import SETTINGS, Standing, begin, begun_before, equal_run, save, standing
-from trainer.beneath import run_root
+from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePathError
+from trainer.base.safe_folder import run_root
+from trainer.base.suggestions import counted
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.asked import refuse
 from trainer.cli.sweep.start import frozen_image, gpus_for, place_for
 from trainer.cli.trust import is_own_sweep, register_sweep
-from trainer.errors import RepriseError, RunError, SettingError, UnsafePathError
-from trainer.host.source import capture
-from trainer.origins import Origins, asked, take_apart
-from trainer.record import new_run_id
-from trainer.suggest import counted
-from trainer.sweep import FOLDER, Point, Sweep
+from trainer.comparison.measure_noise import Wanted
+from trainer.runs.list import local_ids
+from trainer.runs.record import new_run_id
+from trainer.runs.run import record_of
+from trainer.runs.source import capture
+from trainer.settings.origins import Origins, asked, take_apart
+from trainer.sweeps.document import FOLDER, Point, Sweep
+from trainer.sweeps.folder import SETTINGS, Standing, begin, begun_before, equal_run, save, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.cli.sweep.asked import Told
-    from trainer.record import Record
+    from trainer.runs.record import Record
     from trainer.training.sketch import Sketch
 
 

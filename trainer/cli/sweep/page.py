@@ -1,6 +1,6 @@
 """How the results of a sweep are shown: a table, a plot, and both as JSON.
 
-Knows columns and a drawing. Refuses to sum up: `trainer.actions.sum_up_sweep` does.
+Knows columns and a drawing. Refuses to sum up: `trainer.sweeps.results` does.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.sweep import Standing, sweep_root
+from trainer.base.atomic_file import disk_faults
+from trainer.base.suggestions import nearest
 from trainer.cli.run_page import columns
-from trainer.drawing import Line, as_file, draw, plot_lines
-from trainer.figure import Bars, Heights
-from trainer.host.atomic import disk_faults
-from trainer.suggest import nearest
+from trainer.reporting.drawing import Line, as_file, draw, plot_lines
+from trainer.runs.figure import Bars, Heights
+from trainer.sweeps.folder import Standing, sweep_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trainer.actions.sum_up_sweep import Results, Row
-    from trainer.sweep import Sweep
+    from trainer.sweeps.document import Sweep
+    from trainer.sweeps.results import Results, Row
 
 PLOT: Final = "plot.svg"
 _SHOWN: Final = 4

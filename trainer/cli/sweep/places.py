@@ -15,22 +15,22 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainer.actions.sweep import SETTINGS, sweep_root
-from trainer.actions.watch import see, see_nothing
-from trainer.engine.compose import require_no_colon
-from trainer.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
-from trainer.host.atomic import disk_faults
-from trainer.host.image_claim import WATCHED
-from trainer.host.source import COPY
-from trainer.settings import ENVIRONMENT_PREFIX
-from trainer.sweep import FOLDER
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
+from trainer.environments.engine.compose import require_no_colon
+from trainer.launch.watch import see, see_nothing
+from trainer.runs.image_claim import WATCHED
+from trainer.runs.source import COPY
+from trainer.settings.fields import ENVIRONMENT_PREFIX
+from trainer.sweeps.document import FOLDER
+from trainer.sweeps.folder import SETTINGS, sweep_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trainer.engine import Engine
-    from trainer.sweep import Sweep
+    from trainer.environments.engine import Engine
+    from trainer.sweeps.document import Sweep
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _RUNS: Final = "/project/runs"

@@ -9,22 +9,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.actions.sweep import SETTINGS, load
+from trainer.base.errors import RepriseError, SettingError, UsageError
 from trainer.cli.experiments import find_experiment
 from trainer.cli.places import CHECKOUT
 from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import OWN
-from trainer.data.dataset import load_dataset
-from trainer.errors import RepriseError, SettingError, UsageError
-from trainer.origins import Origins, resolve, take_apart
-from trainer.setting_faults import each_of
-from trainer.settings import written
-from trainer.sweep import require_distinct
+from trainer.data.declaration import load_dataset
+from trainer.settings.errors import each_of
+from trainer.settings.fields import written
+from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.sweeps.document import require_distinct
+from trainer.sweeps.folder import SETTINGS, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer.sweep import Point, Sweep
+    from trainer.sweeps.document import Point, Sweep
     from trainer.training.settings import TrainingSettings
 
 

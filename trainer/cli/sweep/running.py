@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.sweep import LOGS, sweep_root
+from trainer.sweeps.folder import LOGS, sweep_root
 
 if TYPE_CHECKING:
     import subprocess

@@ -10,22 +10,22 @@ from importlib.util import find_spec
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from trainer.actions.sweep import SETTINGS
+from trainer.base.errors import OtherImageError
 from trainer.cli.machine import check_lock, device_for, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT
 from trainer.cli.sweep.places import IMAGE, VISIBLE, Containers, Place, Processes
-from trainer.determinism import Level
-from trainer.errors import OtherImageError
-from trainer.host.hardware import gpu_nodes
-from trainer.host.image_claim import BAKED, claim
-from trainer.origins import Origins, resolve, take_apart
-from trainer.settings import LaunchSettings
+from trainer.runs.hardware import gpu_nodes
+from trainer.runs.image_claim import BAKED, claim
+from trainer.settings.determinism import Level
+from trainer.settings.fields import LaunchSettings
+from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.sweeps.folder import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trainer.sweep import Sweep
+    from trainer.sweeps.document import Sweep
 
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
-from trainer.actions.resume import set_aside_what_was_seen
-from trainer.actions.run import abandon, new_run, recorded
-from trainer.actions.sweep import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing
+from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
+from trainer.base.suggestions import counted
 from trainer.cli.ownership import hand_over
 from trainer.cli.sweep.running import Running
-from trainer.errors import InterruptedRunError, ResumeError, StoppedError
-from trainer.suggest import counted
+from trainer.runs.resume import set_aside_what_was_seen
+from trainer.runs.run import abandon, new_run, recorded
+from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.cli.sweep.places import Place
-    from trainer.sweep import Point, Sweep
+    from trainer.sweeps.document import Point, Sweep
 
 _POLL: Final = 0.1
 

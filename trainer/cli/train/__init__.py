@@ -16,29 +16,29 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from trainer.actions.run import abandon, new_run
-from trainer.beneath import run_root
+from trainer.base.atomic_file import disk_faults
+from trainer.base.errors import ExperimentError, UsageError
+from trainer.base.safe_folder import run_root
+from trainer.base.suggestions import listed
 from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_address
 from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
-from trainer.determinism import require_one_process, threads_at, variables
-from trainer.errors import ExperimentError, UsageError
-from trainer.host.atomic import disk_faults
-from trainer.host.image_claim import BAKED, SEEN, WATCHED, claim
-from trainer.host.source import BEGUN, CAPTURED, COPY, freeze, frozen_before
-from trainer.launch import Frozen, Launch
-from trainer.origins import Origins, Words, resolve, take_apart
-from trainer.record import is_run_id
-from trainer.settings import CONFINED, LaunchSettings
-from trainer.suggest import listed
+from trainer.runs.handoff import Frozen, Launch
+from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim
+from trainer.runs.record import is_run_id
+from trainer.runs.run import abandon, new_run
+from trainer.runs.source import BEGUN, CAPTURED, COPY, freeze, frozen_before
+from trainer.settings.determinism import require_one_process, threads_at, variables
+from trainer.settings.fields import CONFINED, LaunchSettings
+from trainer.settings.origins import Origins, Words, resolve, take_apart
 from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Again
-    from trainer.host.source import SourceBundle
+    from trainer.runs.source import SourceBundle
 
 _PATIENCE: Final = 10.0
 

@@ -15,24 +15,24 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainer.actions.resume import require_left, set_aside_what_was_seen
-from trainer.actions.run import abandon, new_run
-from trainer.actions.setup import owner, require_environment, require_folder, require_images
-from trainer.actions.watch import see, see_nothing
+from trainer.base.digest import is_digest
+from trainer.base.errors import DotenvError, EngineAbsentError, RepriseError
 from trainer.cli.checkout import check_store_port, compose_values, engine
 from trainer.cli.experiments import bring
 from trainer.cli.in_image import settings_handed_in
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import TYPED, hand_in_store, runs_folder
-from trainer.digest import is_digest
-from trainer.errors import DotenvError, EngineAbsentError, RepriseError
-from trainer.host.dotenv import read_block
-from trainer.host.image_claim import WATCHED
-from trainer.settings import PURPOSE
+from trainer.environments.dotenv import read_block
+from trainer.environments.setup import owner, require_environment, require_folder, require_images
+from trainer.launch.watch import see, see_nothing
+from trainer.runs.image_claim import WATCHED
+from trainer.runs.resume import require_left, set_aside_what_was_seen
+from trainer.runs.run import abandon, new_run
+from trainer.settings.fields import PURPOSE
 
 if TYPE_CHECKING:
     from trainer.cli.experiments import Place
-    from trainer.engine import Engine
+    from trainer.environments.engine import Engine
 
 
 _DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")

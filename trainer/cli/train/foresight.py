@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer import setting_faults
-from trainer.data.dataset import load_dataset
-from trainer.errors import ExperimentError, SettingError
-from trainer.origins import resolve
-from trainer.pairing import check_pairing
-from trainer.plain_text import read_python
-from trainer.setting_declarations import unnamable
-from trainer.setting_hints import option
+from trainer.base.errors import ExperimentError, SettingError
+from trainer.base.plain_text import read_python
+from trainer.data.declaration import load_dataset
+from trainer.data.field_check import check_pairing
+from trainer.settings import errors as setting_faults
+from trainer.settings.declarations import unnamable
+from trainer.settings.hints import option
+from trainer.settings.origins import resolve
 from trainer.training.sketch import misnamed, sketched, untyped
 from trainer.training.takers import parameter, untaken
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.cli.experiments import Place
-    from trainer.origins import Origins
+    from trainer.settings.origins import Origins
     from trainer.training.settings import TrainingSettings
 
 

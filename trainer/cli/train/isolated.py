@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.actions.examine_run import looked_up
-from trainer.actions.reproduce import prepared
-from trainer.actions.resume import require_left, require_resumable, require_source, set_aside_what_was_seen
 from trainer.cli.output import one_line
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name, runs_folder
@@ -15,13 +12,16 @@ from trainer.cli.resume import given_anew
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
 from trainer.cli.train.container import require_set_up
-from trainer.data.dataset import Dataset
-from trainer.host.bundle import verified
-from trainer.host.source import ARCHIVE
+from trainer.comparison.examine_run import looked_up
+from trainer.comparison.reproduce import prepared
+from trainer.data.declaration import Dataset
+from trainer.runs.resume import require_left, require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.source import ARCHIVE
+from trainer.runs.source_copy import verified
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Admitted
-    from trainer.origins import Words
+    from trainer.settings.origins import Words
 
 
 def resume_isolated(words: Words, admission: Admitted) -> int:

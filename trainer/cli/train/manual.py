@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic_core import PydanticUndefined
 
-from trainer.setting_forms import document_of
-from trainer.setting_hints import option
-from trainer.setting_names import OPTIONS
-from trainer.setting_types import expected
-from trainer.setting_values import is_flag
-from trainer.settings import LaunchSettings, Role, is_secret, roles
+from trainer.settings.canonical_forms import document_of
+from trainer.settings.fields import LaunchSettings, Role, is_secret, roles
+from trainer.settings.hints import option
+from trainer.settings.names import OPTIONS
+from trainer.settings.type_texts import expected
+from trainer.settings.values import is_flag
 from trainer.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

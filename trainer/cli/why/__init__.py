@@ -14,35 +14,35 @@ from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.actions.examine_run import examine_run, looked_up, require
-from trainer.actions.reproduce import prepared
-from trainer.actions.run import ATTEMPTS
-from trainer.actions.swap import Made, hybrid, swaps, unswappable
-from trainer.beneath import Root
+from trainer.base.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
+from trainer.base.safe_folder import Root
+from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import runs_folder
 from trainer.cli.reproduce.original import original
 from trainer.cli.runner import runner
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.cli.why.page import document, page
-from trainer.data.dataset import Dataset
-from trainer.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
-from trainer.host.bundle import verified
-from trainer.host.image_claim import BAKED
-from trainer.host.source import ARCHIVE
-from trainer.run_files import read_run_file
-from trainer.sameness.attribution import NONE, Way, attribute
-from trainer.sameness.trace import FILE, LARGEST, Trace, first_difference, read_trace
-from trainer.sameness.verdict import Rung
-from trainer.suggest import counted
+from trainer.comparison.attribution import NONE, Way, attribute
+from trainer.comparison.examine_run import examine_run, looked_up, require
+from trainer.comparison.reproduce import prepared
+from trainer.comparison.swap import Made, hybrid, swaps, unswappable
+from trainer.comparison.trace import FILE, LARGEST, Trace, first_difference, read_trace
+from trainer.comparison.verdict import Rung
+from trainer.data.declaration import Dataset
+from trainer.runs.files import read_run_file
+from trainer.runs.image_claim import BAKED
+from trainer.runs.run import ATTEMPTS
+from trainer.runs.source import ARCHIVE
+from trainer.runs.source_copy import verified
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.actions.reproduce import Prepared
     from trainer.cli.runner import Runner
-    from trainer.sameness.attribution import Swaps
-    from trainer.sameness.trace import Difference
+    from trainer.comparison.attribution import Swaps
+    from trainer.comparison.reproduce import Prepared
+    from trainer.comparison.trace import Difference
 
 _POLL = 0.05
 

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.run_page import columns
-from trainer.sameness.attribution import Way
+from trainer.comparison.attribution import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.sameness.attribution import Attribution, Swaps
-    from trainer.sameness.trace import Difference
+    from trainer.comparison.attribution import Attribution, Swaps
+    from trainer.comparison.trace import Difference
 
 
 def page(

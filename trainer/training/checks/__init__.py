@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from trainer.errors import RepriseError
-from trainer.finding import Finding, Status
-from trainer.ledger import kept
+from trainer.base.errors import RepriseError
+from trainer.settings.ledger import kept
 from trainer.training.checks import causality, evaluating, fitting, saving, seeding, splitting, using
 from trainer.training.checks.trial import LARGEST_BATCH, Subject, Trial
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.failures import attributed, first_line
+from trainer.training.finding import Finding, Status
 from trainer.training.fit import quieten
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from trainer.training.readers.samples import Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.training.readers.samples import Batch, Pick, Sample
 
 

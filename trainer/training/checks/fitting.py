@@ -9,8 +9,8 @@ import torch
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
-from trainer.errors import DatasetError, RepriseError
-from trainer.ledger import made
+from trainer.base.errors import DatasetError, RepriseError
+from trainer.settings.ledger import made
 from trainer.training.checks import where
 from trainer.training.checks.trial import SPLITS, Trial
 from trainer.training.checks.watch import Watch

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.utils._pytree import tree_leaves
 
-from trainer.document import read_json
-from trainer.saved import FOLDER, PREVIOUS, Saved
+from trainer.base.document import read_json
+from trainer.runs.checkpoint_pointer import FOLDER, PREVIOUS, Saved
 from trainer.training.checks.fitting import outputs
 from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.wrong import Nothing, Wrong, listed, require

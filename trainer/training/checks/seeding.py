@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from trainer.determinism import Level
+from trainer.settings.determinism import Level
 from trainer.training.checks.wrong import Nothing, Wrong, listed
 from trainer.training.determinism.exactness import choose_exact_kernels
 from trainer.training.determinism.seeds import derived, seed_all

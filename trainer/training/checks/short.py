@@ -13,8 +13,8 @@ from trainer.training.resuming.stop import Stop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.ledger import Ledger
-    from trainer.saved import Saved
+    from trainer.runs.checkpoint_pointer import Saved
+    from trainer.settings.ledger import Ledger
     from trainer.training.checks.trial import Subject
 
 _QUIET: Final[dict[str, Any]] = {

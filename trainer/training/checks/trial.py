@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer.data.splits import select
-from trainer.ledger import Ledger, kept, made
+from trainer.settings.ledger import Ledger, kept, made
 from trainer.training.checks.few import few_of
 from trainer.training.checks.watch import Watch
 from trainer.training.data import RunData
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection
-    from trainer.origins import Resolved
+    from trainer.settings.origins import Resolved
     from trainer.training.checks.using import Notebook
     from trainer.training.experiment import Experiment
     from trainer.training.inspecting import Kept

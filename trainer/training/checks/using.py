@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.ledger import Ledger
-from trainer.settings import Role, roles
-from trainer.suggest import nearest
+from trainer.base.suggestions import nearest
+from trainer.settings.fields import Role, roles
+from trainer.settings.ledger import Ledger
 from trainer.training.checks.wrong import Nothing, Odd, Wrong, listed
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Final
 
 import torch
 
-from trainer.determinism import Level, differing, threads_at, variables
-from trainer.errors import MachineError, NotDeterministicError, SettingError
-from trainer.ledger import configured
+from trainer.base.errors import MachineError, NotDeterministicError, SettingError
+from trainer.settings.determinism import Level, differing, threads_at, variables
+from trainer.settings.ledger import configured
 
 _VECTOR_OPS: Final = """
 acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 log1p log2 round sigmoid sin sinh sqrt tan tanh trunc

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from trainer.determinism import Level, differing, threads_at, variables
-from trainer.errors import ExperimentError
-from trainer.ledger import configured
+from trainer.base.errors import ExperimentError
+from trainer.settings.determinism import Level, differing, threads_at, variables
+from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable

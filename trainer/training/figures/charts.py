@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
 
-from trainer.figure import Bars, Heights, Lines, Matrix, Points, Series, chosen
+from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

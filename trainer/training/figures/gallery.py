@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.figure import FILE, Figure, Figures, Pictures
+from trainer.runs.figure import FILE, Figure, Figures, Pictures
 from trainer.training.disk import write_whole
 from trainer.training.figures.picture import picture_of_samples
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.training.readers import Samples
     from trainer.training.tasks.task import Task
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from trainer.base.suggestions import listed
 from trainer.data.splits import select
-from trainer.suggest import listed
 from trainer.training.readers import Pick, open_samples
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.training.readers import Sample, Samples
 

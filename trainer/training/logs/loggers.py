@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from trainer.digest import canonical
-from trainer.ledger import configured
-from trainer.metric_text import metric_text
+from trainer.base.digest import canonical
+from trainer.runs.metric_text import metric_text
+from trainer.settings.ledger import configured
 from trainer.training.logs.log_file import LogFile
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import lightning as L
     from torch import Tensor
 
-    from trainer.record import Record
+    from trainer.runs.record import Record
     from trainer.training.tasks.mean_loss import MeanLoss
 
     Say = Callable[[str], None]

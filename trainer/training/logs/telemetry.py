@@ -16,8 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from trainer.curves import TELEMETRY
-from trainer.digest import canonical
+from trainer.base.digest import canonical
+from trainer.reporting.curves import TELEMETRY
 from trainer.training.logs.log_file import LogFile
 from trainer.training.logs.loggers import JsonLines
 from trainer.training.tracing.fingerprints import tensors_in

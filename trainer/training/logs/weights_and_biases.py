@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import SettingError
+from trainer.base.errors import SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch.loggers import WandbLogger
 
-    from trainer.record import Record
+    from trainer.runs.record import Record
 
 
 def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 
-from trainer.ledger import configured, made
+from trainer.settings.ledger import configured, made
 
 if TYPE_CHECKING:
     import lightning as L

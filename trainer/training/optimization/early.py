@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from trainer.ledger import configured, made
-from trainer.setting_faults import unmonitored
+from trainer.settings.errors import unmonitored
+from trainer.settings.ledger import configured, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from trainer.determinism import Level
-from trainer.errors import SettingError
-from trainer.ledger import configured, made
+from trainer.base.errors import SettingError
+from trainer.settings.determinism import Level
+from trainer.settings.ledger import configured, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

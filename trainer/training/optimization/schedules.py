@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from trainer.ledger import configured
+from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable

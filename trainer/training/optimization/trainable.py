@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from trainer.errors import ExperimentError
-from trainer.ledger import configured
+from trainer.base.errors import ExperimentError
+from trainer.settings.ledger import configured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

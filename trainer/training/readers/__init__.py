@@ -13,7 +13,7 @@ from trainer.training.readers.tables import TableRows
 from trainer.training.readers.text import TextLines, Windows
 
 if TYPE_CHECKING:
-    from trainer.data.dataset import Described
+    from trainer.data.declaration import Described
     from trainer.data.files import Files
 
 

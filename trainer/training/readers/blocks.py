@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from trainer.base.errors import DatasetError, RepriseError
 from trainer.data.inspection import Fault
-from trainer.errors import DatasetError, RepriseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

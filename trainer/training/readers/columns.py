@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from trainer.errors import DatasetError
-from trainer.suggest import short
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import short
 
 if TYPE_CHECKING:
     from trainer.data.reader import Column

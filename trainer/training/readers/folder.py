@@ -7,9 +7,9 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import did_you_mean
 from trainer.data.file_names import reason_to_leave_out
-from trainer.errors import DatasetError
-from trainer.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

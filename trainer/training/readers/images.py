@@ -21,7 +21,7 @@ from trainer.training.readers.samples import Pick, Sample, Samples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.data.dataset import Described
+    from trainer.data.declaration import Described
     from trainer.data.files import Files
     from trainer.data.reader import Images
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trainer.base.errors import DatasetError
 from trainer.data.reader import MOST_PIXELS
-from trainer.errors import DatasetError
 from trainer.training.readers.bmp import fourth_bytes_differ, grays_of_palette
 from trainer.training.readers.foreign import found_format
 from trainer.training.readers.resizing import resized

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.base.errors import DatasetError
 from trainer.data.splits import Layout
-from trainer.errors import DatasetError
 from trainer.training.determinism.seeds import derived
 from trainer.training.readers.blocks import Block, single_blocks
 

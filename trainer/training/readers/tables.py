@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from trainer.base.errors import DatasetError
 from trainer.data.parquet import foot_start, read_foot
 from trainer.data.splits import Layout
-from trainer.errors import DatasetError
 from trainer.training.readers.blocks import Block, fault_of
 from trainer.training.readers.columns import (
     Numbers,

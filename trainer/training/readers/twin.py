@@ -22,15 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from trainer.base.errors import DatasetError
 from trainer.data.reader import Arrays, Drawn, Images, Lines, Table, Text
 from trainer.data.splits import Below, Percent
-from trainer.errors import DatasetError
 from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
 
 _CLASSES: Final = 2
 _SIZE: Final = (32, 32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.errors import AlteredError, DocumentError
-from trainer.saved import Stage
+from trainer.base.errors import AlteredError, DocumentError
+from trainer.runs.checkpoint_pointer import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

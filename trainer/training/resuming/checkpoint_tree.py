@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from trainer.errors import DocumentError, ExperimentFailedError
-from trainer.saved import Stage
+from trainer.base.errors import DocumentError, ExperimentFailedError
+from trainer.runs.checkpoint_pointer import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.digest import digest_of_file, digest_of_open
-from trainer.document import read_json_below
-from trainer.errors import AlteredError, SettingError
-from trainer.ledger import configured
-from trainer.run_files import folder_of
-from trainer.saved import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
-from trainer.suggest import did_you_mean
+from trainer.base.digest import digest_of_file, digest_of_open
+from trainer.base.document import read_json_below
+from trainer.base.errors import AlteredError, SettingError
+from trainer.base.suggestions import did_you_mean
+from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
+from trainer.runs.files import folder_of
+from trainer.settings.ledger import configured
 from trainer.training.disk import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages
 from trainer.training.resuming.checkpoint_file import read_checkpoint, read_open_checkpoint

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.saved import Stage
+from trainer.runs.checkpoint_pointer import Stage
 
 if TYPE_CHECKING:
     import lightning as L

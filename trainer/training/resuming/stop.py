@@ -11,7 +11,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from trainer.errors import InterruptedRunError, StoppedError
+from trainer.base.errors import InterruptedRunError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.saved import Stage
+from trainer.runs.checkpoint_pointer import Stage
 
 if TYPE_CHECKING:
     import lightning as L

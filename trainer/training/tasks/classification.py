@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from trainer.errors import DatasetError
-from trainer.figure import Pictures
-from trainer.ledger import configured
+from trainer.base.errors import DatasetError
+from trainer.runs.figure import Pictures
+from trainer.settings.ledger import configured
 from trainer.training.figures.charts import confusion, roc
 from trainer.training.figures.picture import Row, class_text, drawn, is_picture, numbered_note
 from trainer.training.settings import ClassificationSettings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainer.data.inspection import Inspection
-    from trainer.figure import Figure
+    from trainer.runs.figure import Figure
 
 __all__ = ["ClassificationSettings", "Classifier"]
 

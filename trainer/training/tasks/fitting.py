@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from trainer.base.errors import DatasetError, RepriseError, SettingError
 from trainer.data.inspection import told_large, told_not_finite
-from trainer.errors import DatasetError, RepriseError, SettingError
-from trainer.ledger import configured, made
-from trainer.metric_text import metric_text
+from trainer.runs.metric_text import metric_text
+from trainer.settings.ledger import configured, made
 from trainer.training.optimization.trainable import require_reached
 from trainer.training.tasks.last_batch import TRAIN, last_batch, require_more_than_one, single_values
 from trainer.training.tasks.measuring import require_numbers

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trainer.base.errors import DatasetError, SettingError
 from trainer.data.inspection import of_split
-from trainer.errors import DatasetError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from trainer.base.errors import RepriseError
     from trainer.data.inspection import FieldValues, Value
-    from trainer.errors import RepriseError
 
 IGNORED: Final = -100
 """The label that torch's cross entropy leaves out of its mean."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.errors import ExperimentError
+from trainer.base.errors import ExperimentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

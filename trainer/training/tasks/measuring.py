@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC, BinaryEER, MulticlassAccuracy
 
-from trainer.errors import ExperimentError
+from trainer.base.errors import ExperimentError
 from trainer.training.tasks.outputs import described
 
 if TYPE_CHECKING:

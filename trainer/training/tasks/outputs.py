@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from trainer.errors import DatasetError, ExperimentError
+from trainer.base.errors import DatasetError, ExperimentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

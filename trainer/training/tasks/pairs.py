@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.base.errors import DatasetError
 from trainer.data.splits import select
-from trainer.errors import DatasetError
 from trainer.training.determinism.seeds import derived
 from trainer.training.readers import Batch, Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.splits import Layout
     from trainer.training.readers.blocks import Block, Rows
 

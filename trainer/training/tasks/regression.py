@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MetricCollection
 
-from trainer.errors import DatasetError, ExperimentError
+from trainer.base.errors import DatasetError, ExperimentError
 from trainer.training.figures.charts import histogram, parity
 from trainer.training.settings import RegressionSettings
 from trainer.training.tasks.measuring import R2
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainer.data.inspection import Inspection, SplitValues
-    from trainer.figure import Figure
+    from trainer.runs.figure import Figure
 
 __all__ = ["RegressionSettings", "Regressor"]
 

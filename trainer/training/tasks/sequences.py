@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 
-from trainer.errors import DatasetError
-from trainer.figure import Lines, Passage, Series
-from trainer.ledger import configured
+from trainer.base.errors import DatasetError
+from trainer.runs.figure import Lines, Passage, Series
+from trainer.settings.ledger import configured
 from trainer.training.determinism.seeds import derived
 from trainer.training.settings import SequenceSettings
 from trainer.training.tasks.measuring import Accuracy
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainer.data.inspection import Inspection
-    from trainer.figure import Figure
+    from trainer.runs.figure import Figure
     from trainer.training.readers import Batch
 
 __all__ = ["BYTES", "SequenceModel", "SequenceSettings"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 
-from trainer.errors import DatasetError, ExperimentError
-from trainer.ledger import configured, made
-from trainer.suggest import did_you_mean
+from trainer.base.errors import DatasetError, ExperimentError
+from trainer.base.suggestions import did_you_mean
+from trainer.settings.ledger import configured, made
 from trainer.training.optimization.optimizers import make_optimizer
 from trainer.training.optimization.schedules import make_schedule
 from trainer.training.optimization.trainable import require_trainable
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
-    from trainer.figure import Figure
+    from trainer.runs.figure import Figure
     from trainer.training.readers import Batch, Samples
     from trainer.training.tasks.rows import Rows
 

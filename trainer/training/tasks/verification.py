@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
-from trainer.errors import DatasetError
-from trainer.figure import Pictures
-from trainer.ledger import configured
+from trainer.base.errors import DatasetError
+from trainer.runs.figure import Pictures
+from trainer.settings.ledger import configured
 from trainer.training.figures.charts import histogram, roc
 from trainer.training.figures.picture import Row, drawn, is_picture
 from trainer.training.settings import VerificationSettings
@@ -31,10 +31,10 @@ from trainer.training.tasks.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
     from trainer.data.inspection import Inspection, SplitValues
-    from trainer.figure import Figure
+    from trainer.runs.figure import Figure
     from trainer.training.readers import Samples
 
 __all__ = ["VerificationSettings", "Verifier"]

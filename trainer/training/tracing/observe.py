@@ -1,7 +1,7 @@
 """Observing a few steps: hooks on every module, hashes of everything that passes, operations where one must be named.
 
-Knows where in a step a value can be looked at. Refuses to change one, and to compare: `trainer.sameness.observed` does. It looks at every
-bit, and is slow: a few steps tell.
+It changes no value; `trainer.comparison.observation` compares what it observed. It hashes every bit and is slow, so it runs for a few
+steps only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 from xxhash import xxh3_64_hexdigest
 
-from trainer.ledger import configured, kept, made
-from trainer.sameness.observed import Kind, Op, Sight
+from trainer.comparison.observation import Kind, Op, Sight
+from trainer.settings.ledger import configured, kept, made
 from trainer.training.data import RunData
 from trainer.training.determinism.exactness import apply_level
 from trainer.training.determinism.seeds import derived, seed_all
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from trainer.data.dataset import Dataset
+    from trainer.data.declaration import Dataset
     from trainer.data.files import Files
-    from trainer.ledger import Ledger
+    from trainer.settings.ledger import Ledger
     from trainer.training.experiment import Experiment
 
 _LONGEST: Final = 80

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save
 
-from trainer.digest import canonical, digest_of_document
+from trainer.base.digest import canonical, digest_of_document
 from trainer.training.disk import write_whole
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from xxhash import xxh3_64_hexdigest
 
-from trainer.ledger import configured
-from trainer.sameness.trace import FILE
-from trainer.sameness.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.comparison.trace import FILE
+from trainer.comparison.trace_lines import Evaluation, Header, Step, layout_of, prints_of
+from trainer.settings.ledger import configured
 from trainer.training.logs.log_file import LogFile
 from trainer.training.tracing.fingerprints import tensors_in
 from trainer.training.tracing.sensing import OnDevice, OnHost, state_of_generators, weights_of

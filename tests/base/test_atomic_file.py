@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.flushed import flushes
+from trainer.base.atomic_file import disk_faults, sync_folder, write_whole
+from trainer.base.errors import MachineError
+
+
+def files_open() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_is_written_with_its_mode_and_replaced(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", b"old")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+    write_whole(tmp_path / "a", b"new", mode=0o600)
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "a").stat().st_mode & 0o777) == (b"new", 0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_the_system_says_is_worded(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"a/b could not be written: No such file"):
+        write_whole(tmp_path / "a/b", b"")
+    with (
+        pytest.raises(MachineError, match=r"x could not be removed: No such file"),
+        disk_faults(tmp_path / "x", done="removed"),
+    ):
+        (tmp_path / "x").unlink()
+
+
+def test_a_folder_is_flushed_and_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, before = flushes(monkeypatch, tmp_path), files_open()
+    sync_folder(tmp_path)
+    assert (found, files_open()) == ([("folder", 0)], before)

@@ -1,0 +1,51 @@
+"""What the file system says is worded with the advice that fits its reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from trainer.base.disk_errors import disk_fault
+from trainer.base.errors import DiskFullError, MachineError, NotWritableError, UsageError
+from trainer.cli.failure import report
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said", "hint"),
+    [
+        (errno.ENOSPC, DiskFullError, "no space left to write /data/x", "free space there"),
+        (errno.EDQUOT, DiskFullError, "the disk quota of this user is used up", "remove files of yours"),
+        (errno.EROFS, NotWritableError, "its file system is read-only", "mount it writable"),
+        (errno.EACCES, NotWritableError, "cannot be written by uid", "change its owner"),
+        (errno.ENAMETOOLONG, MachineError, "the name is too long", "give a shorter name"),
+        (errno.EIO, MachineError, "Input/output error", "check that folder and its file system"),
+    ],
+)
+def test_each_reason_has_its_own_advice(number: int, kind: type, said: str, hint: str) -> None:
+    fault = disk_fault(OSError(number, os.strerror(number)), "/data/x")
+    assert type(fault) is kind
+    assert said in fault.message
+    assert hint in str(fault.hint)
+    assert number == errno.EACCES or "owner" not in str(fault.hint)
+
+
+def test_a_name_that_is_too_long_is_no_bug_of_reprise(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError, match="too long") as caught:
+        os.stat("x" * 5000)  # noqa: PTH116 - as any library does
+    code = report(caught.value, as_json=False, debug=False)
+    said = capsys.readouterr().err
+    assert code == UsageError.code
+    assert "too long" in said
+    assert "bug in Reprise" not in said
+    assert len(said) < 400
+
+
+def test_an_exception_that_cannot_be_shown_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd(Exception):  # noqa: N818 - made up
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert report(Odd(), as_json=True, debug=False) == 1
+    assert '"message": "unexpected Odd: it cannot be shown"' in capsys.readouterr().err

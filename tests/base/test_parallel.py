@@ -1,0 +1,85 @@
+"""Doing many pieces at once: results in order, the first failure ends all."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base import parallel
+from trainer.base.errors import AlteredError, ObjectMissingError, StoreUnreachableError
+from trainer.base.parallel import Stop, in_parallel, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_results_come_in_the_order_of_their_pieces() -> None:
+    """Whoever is done first."""
+    first = Event()
+
+    def work(piece: int, _: Stop) -> int:
+        if piece:
+            first.set()
+        else:
+            assert first.wait(10)
+        return piece * piece
+
+    assert in_parallel(work, range(100)) == [piece * piece for piece in range(100)]
+
+
+def test_no_pieces_have_no_results() -> None:
+    """Nothing to do is done."""
+    assert in_parallel(lambda piece, _: piece, list[int]()) == []
+
+
+def test_the_first_failure_ends_all_and_is_raised() -> None:
+    """A piece that goes on until it is stopped is stopped; no piece is begun after the failure."""
+    begun: list[int] = []
+
+    def work(piece: int, stop: Stop) -> None:
+        begun.append(piece)
+        if piece == 1:
+            raise ObjectMissingError("one")
+        while True:
+            stop.wait(0.01)
+
+    with pytest.raises(ObjectMissingError, match="one"):
+        in_parallel(work, range(1000), threads=3)
+    assert len(begun) <= 4
+
+
+def failing(*faults: Exception) -> tuple[list[int], Callable[[], str]]:
+    """A piece of work that fails as often as there are faults, and counts its tries."""
+    tries: list[int] = []
+
+    def work() -> str:
+        tries.append(1)
+        if len(tries) <= len(faults):
+            raise faults[len(tries) - 1]
+        return "done"
+
+    return tries, work
+
+
+@pytest.mark.parametrize(
+    ("faults", "tries"),
+    [((), 1), ((AlteredError("a"),), 2), ((StoreUnreachableError("a"), AlteredError("b")), 3)],
+)
+def test_what_may_pass_is_tried_three_times(
+    faults: tuple[Exception, ...], tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that came wrong and connections that broke."""
+    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
+    counted, work = failing(*faults)
+    assert patiently(work, Stop()) == "done"
+    assert len(counted) == tries
+
+
+def test_what_does_not_pass_is_tried_once() -> None:
+    """A missing object is missing."""
+    counted, work = failing(ObjectMissingError("gone"))
+    with pytest.raises(ObjectMissingError):
+        patiently(work, Stop())
+    assert len(counted) == 1

@@ -1,0 +1,188 @@
+"""Baselines: what holds, what has moved, and whether the environment or the code did it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from trainer.base.document import parse_json
+from trainer.comparison.baseline import Baseline, Entry, Key, Level, code_of, judged, levels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE: Final = "sha256:" + "1" * 64
+TWO: Final = "sha256:" + "2" * 64
+KEY: Final = Key(lock=ONE, python="3.11", device="AMD EPYC")
+OTHER: Final = KEY.model_copy(update={"lock": TWO})
+ENTRY: Final = Entry(
+    key=KEY,
+    image=None,
+    code=ONE,
+    seeds=5,
+    metrics={"test_loss": Level(value=1.0, tolerance=0.1)},
+    why="the first",
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "code", "holds", "said"),
+    [
+        (1.0, KEY, ONE, True, "as it was, bit for bit; the baseline was written with this code, in this environment"),
+        (
+            1.05,
+            KEY,
+            TWO,
+            True,
+            "within what seeds explain; the baseline was written with another state of the code, in this environment",
+        ),
+        (
+            1.5,
+            KEY,
+            TWO,
+            False,
+            "beyond what seeds explain; the baseline was written with another state of the code, in this environment",
+        ),
+        (
+            1.5,
+            OTHER,
+            ONE,
+            False,
+            "beyond what seeds explain; the baseline was written with this code, in another environment (lock)",
+        ),
+        (
+            1.05,
+            OTHER,
+            ONE,
+            True,
+            "within what seeds explain; the baseline was written with this code, in another environment (lock)",
+        ),
+        (
+            0.5,
+            OTHER,
+            TWO,
+            False,
+            "beyond what seeds explain; the baseline was written with another state of the code, in another environment (lock)",
+        ),
+    ],
+)
+def test_a_change_of_environment_is_told_apart_from_one_of_code(
+    value: float, key: Key, code: str, said: str, *, holds: bool
+) -> None:
+    """Both may move a result; which of them has changed is known."""
+    verdict = judged(ENTRY, key=key, code=code, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.said) == (holds, said)
+    assert bool(verdict.moved) == (value != 1.0)
+
+
+def test_the_imported_files_tell_more_exactly_which_code_it_was() -> None:
+    """If both sides know them: a helper module of the experiment counts, an unused file of the package does not."""
+    entry = ENTRY.model_copy(update={"imported": ONE})
+    metrics = {"test_loss": 1.0}
+    assert judged(entry, key=KEY, code=TWO, imported=ONE, metrics=metrics).same_code
+    assert not judged(entry, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+    assert judged(entry, key=KEY, code=ONE, metrics=metrics).same_code
+    assert judged(ENTRY, key=KEY, code=ONE, imported=TWO, metrics=metrics).same_code
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_beyond_every_tolerance(value: float) -> None:
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": value})
+    assert (verdict.holds, verdict.said.partition(";")[0]) == (False, "beyond what seeds explain")
+
+
+def test_a_baseline_without_a_metric_holds_nothing() -> None:
+    verdict = judged(ENTRY.model_copy(update={"metrics": {}}), key=KEY, code=ONE, metrics={"test_loss": 1.0})
+    assert (verdict.holds, verdict.said.partition(":")[0]) == (False, "nothing was compared")
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "holds", "said"),
+    [
+        (1.0005, 0.5, True, "within what rounding explains"),
+        (1.0005, 0.55, True, "within what seeds explain"),
+        (
+            1.005,
+            0.5,
+            False,
+            "beyond what rounding explains, within what seeds do: other numbers are computed, or drawn",
+        ),
+        (1.005, 0.9, False, "beyond what seeds explain"),
+        (1.0, 0.9, False, "beyond what seeds explain"),
+    ],
+)
+def test_the_same_seed_may_come_out_as_another_rounding_has_it_and_no_further(
+    loss: float, accuracy: float, said: str, *, holds: bool
+) -> None:
+    """What rounding moves is held to that, far below what seeds explain; what it does not move, to what they do."""
+    metrics = {
+        "loss": Level(value=1.0, tolerance=0.3, rounding=0.001),
+        "accuracy": Level(value=0.5, tolerance=0.1),
+    }
+    entry = ENTRY.model_copy(update={"metrics": metrics})
+    verdict = judged(entry, key=OTHER, code=ONE, metrics={"loss": loss, "accuracy": accuracy})
+    assert (verdict.holds, verdict.said) == (
+        holds,
+        f"{said}; the baseline was written with this code, in another environment (lock)",
+    )
+
+
+def test_what_rounding_explains_is_learned_from_nudges() -> None:
+    """Ten times the largest; a ten thousandth of the value at least; what seeds explain at most; none where nothing moves."""
+    seeds = [dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 1.5), dict.fromkeys("abcd", 2.0)]
+    nudged = [{"a": 1.0 + 2**-10, "b": 1.0 + 2**-40, "c": 9.0, "d": 1.0}, dict.fromkeys("abcd", 1.0)]
+    found = levels(seeds, nudged)
+    assert [found[name].rounding for name in "abd"] == [10 * 2**-10, 1e-4, None]
+    assert found["c"].rounding == found["c"].tolerance
+    assert found["d"].allowed == found["d"].tolerance
+
+
+def test_a_metric_that_is_gone_does_not_hold() -> None:
+    """And a new one is told."""
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_error": 0.1})
+    assert not verdict.holds
+    assert verdict.moved == [
+        "! test_loss: 1 before, not measured now",
+        "test_error: 0.1 now, not measured before",
+    ]
+
+
+def test_a_metric_that_is_nan_now_does_not_hold() -> None:
+    verdict = judged(ENTRY, key=KEY, code=ONE, metrics={"test_loss": float("nan")})
+    assert not verdict.holds
+    assert verdict.said.startswith("beyond what seeds explain")
+
+
+def test_tolerances_are_what_seeds_explain() -> None:
+    """Student's t for a difference of two; one in a hundred at least; a metric that is not finite has none."""
+    runs: list[dict[str, float]] = [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 2.0, "b": 1.0, "c": float("nan")}]
+    found = levels([*runs, {"a": 3.0, "b": 1.0, "c": 1.0}])
+    assert found.keys() == {"a", "b"}
+    assert found["a"].tolerance == pytest.approx(4.303 * 2**0.5)
+    assert found["b"] == Level(value=1.0, tolerance=0.01)
+
+
+def test_an_environment_has_one_entry_and_the_nearest_counts() -> None:
+    """A file holds several, a line each, and reads back as it was."""
+    mine = ENTRY.model_copy(update={"key": OTHER, "why": "a new torch"})
+    both = Baseline(experiment="digits", entries=[ENTRY]).with_entry(mine).with_entry(mine)
+    assert [entry.why for entry in both.entries] == ["the first", "a new torch"]
+    assert both.nearest(KEY) == ENTRY
+    assert both.nearest(OTHER.model_copy(update={"python": "3.12"})) == mine
+    assert parse_json(both.to_json(), Baseline, where="test") == both
+    assert len(both.to_json().splitlines()) == 4
+
+
+def test_the_code_is_what_trains(tmp_path: Path) -> None:
+    """The package's trainings and the files that are named; not the rest of the package."""
+    training: Any = tmp_path / "trainer/training"
+    training.mkdir(parents=True)
+    (training / "fit.py").write_text("a")
+    experiment = tmp_path / "mine.py"
+    experiment.write_text("b")
+    before = code_of(tmp_path, experiment)
+    (tmp_path / "trainer/cli.py").write_text("c")
+    assert code_of(tmp_path, experiment) == before
+    experiment.write_text("d")
+    assert code_of(tmp_path, experiment) != before

@@ -1,0 +1,99 @@
+"""Statements: what they hold, and which are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.certified import statement, traced
+from trainer.base.errors import CertificateError, DocumentError, RepriseError
+from trainer.comparison.certificate import PREDICATE, STATEMENT, check_record, check_verdict, read_statement
+from trainer.runs.record import Outcome, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.comparison.certificate import Statement
+
+
+@pytest.fixture
+def stated(tmp_path: Path) -> Statement:
+    """A rerun that held."""
+    return statement(traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4))
+
+
+def test_it_is_an_in_toto_statement_and_reads_back(stated: Statement) -> None:
+    """The keys and the two types are those of the specification; subjects are files by sha256."""
+    text = stated.to_json()
+    document = json.loads(text)
+    assert (document["_type"], document["predicateType"]) == (STATEMENT, PREDICATE)
+    assert set(document) == {"_type", "subject", "predicateType", "predicate"}
+    assert all(
+        set(subject) == {"name", "digest"} and set(subject["digest"]) == {"sha256"} for subject in document["subject"]
+    )
+    assert read_statement(text, where="there") == stated
+
+
+def edited(stated: Statement, **change: Any) -> bytes:
+    """The statement with parts of its predicate changed by hand."""
+    document = json.loads(stated.to_json())
+    document["predicate"] |= change
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"identity": f"sha256:{'0' * 64}"}, CertificateError),
+        ({"verdict": "different"}, CertificateError),
+        ({"holds": False}, CertificateError),
+        ({"lost": {"what": "x"}}, CertificateError),
+        ({"claim": "speed"}, DocumentError),
+        ({"extra": 1}, DocumentError),
+        ({"format": "reprise.certificate/2"}, DocumentError),
+    ],
+)
+def test_a_statement_that_contradicts_itself_is_refused(
+    stated: Statement, change: dict[str, Any], kind: type[RepriseError]
+) -> None:
+    """Whoever signed it: it cannot be true."""
+    with pytest.raises(kind):
+        read_statement(edited(stated, **change), where="there")
+
+
+@pytest.mark.parametrize(
+    "change", [{"_type": "https://in-toto.io/Statement/v0.1"}, {"predicateType": "https://slsa.dev/provenance/v1"}]
+)
+def test_another_type_of_statement_is_refused(stated: Statement, change: dict[str, str]) -> None:
+    """Good as it may be for something else."""
+    document = json.loads(stated.to_json()) | change
+    with pytest.raises(DocumentError):
+        read_statement(json.dumps(document).encode(), where="there")
+
+
+def test_a_record_is_held_against_it(stated: Statement, tmp_path: Path) -> None:
+    """The certified one passes; its changed bytes and another run's do not."""
+    mine = traced(tmp_path / "runs", 0.5, 0.4)
+    theirs = statement(mine, traced(tmp_path / "runs", 0.5, 0.4))
+    check_record(theirs, mine.record, mine.record.to_json())
+    with pytest.raises(CertificateError, match="was given for"):
+        check_record(theirs, mine.record, mine.record.to_json() + b" ")
+    with pytest.raises(CertificateError, match="not about"):
+        check_record(stated, mine.record, mine.record.to_json())
+
+
+def test_the_verdict_must_be_the_records_own(stated: Statement, tmp_path: Path) -> None:
+    """A signature makes no result equal."""
+    one = traced(tmp_path / "runs", 0.5, 0.4).record
+    check_verdict(stated, [one, one])
+    other = one.model_copy(
+        update={
+            "outcome": Outcome(
+                status=Status.COMPLETED, metrics={"test_loss": 0.6}, weights=one.outcome.weights, steps=2
+            )
+        }
+    )
+    with pytest.raises(CertificateError, match="the records say different"):
+        check_verdict(stated, [one, other])

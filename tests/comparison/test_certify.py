@@ -1,0 +1,112 @@
+"""Certifying two runs: when the property holds, and what is named where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.certified import again, statement, traced
+from tests.comparison.compared import made
+from trainer.base.errors import RunError
+from trainer.comparison.certificate import read_statement
+from trainer.comparison.certify import LOG, Kill, keep
+from trainer.comparison.trace import FILE
+from trainer.comparison.verdict import Rung
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_equal_runs_certify_a_rerun(tmp_path: Path) -> None:
+    """Everything that was compared is named, and both records by digest."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    tested = statement(a, b).predicate
+    assert (tested.claim, tested.holds, tested.verdict, tested.lost) == ("rerun", True, Rung.IDENTICAL, None)
+    assert tested.compared == ["weights", "result metrics", FILE, LOG], (
+        "there is no state of an optimizer to call equal"
+    )
+    assert statement(a, b).runs == [a.record.run, b.record.run]
+
+
+def test_the_object_that_was_not_restored_is_named(tmp_path: Path) -> None:
+    """By the first stream in order of cause, at its step, though the end came out equal."""
+    a, b = traced(tmp_path / "runs", 0.5, 0.4, 0.3), traced(tmp_path / "runs", 0.5, 0.4, 0.3, slow_from=3)
+    tested = statement(a, again(b), kill=Kill(after=2, resumed_from=2)).predicate
+    assert (tested.claim, tested.holds, tested.killed_after) == ("resume", False, 2)
+    assert tested.lost
+    assert (tested.lost.what, tested.lost.step) == ("the schedule of the learning rate", 3)
+
+
+def test_a_log_that_was_not_cut_back_is_named(tmp_path: Path) -> None:
+    """A line that stands twice after resuming is no equal log."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    assert b.attempt
+    (b.attempt / LOG).write_text('{"step":0,"train_loss":0.5}\n' * 2)
+    lost = statement(a, b).predicate.lost
+    assert lost
+    assert lost.what == f"the file {LOG}: one has more lines than the other"
+
+
+def test_nothing_is_stated_of_what_was_not_there(tmp_path: Path) -> None:
+    """A run without a trace, or of other ingredients."""
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    assert b.attempt
+    (b.attempt / FILE).unlink()
+    with pytest.raises(RunError, match="nothing can be certified"):
+        statement(a, b)
+
+
+def test_what_changed_between_the_runs_is_named(tmp_path: Path) -> None:
+    a, b = (
+        made(tmp_path / "runs"),
+        made(tmp_path / "runs", code="x = 2\n", settings={"seed": 1, "learning_rate": 0.001}),
+    )
+    with pytest.raises(RunError, match="this changed between the two runs: setting seed, code source"):
+        statement(a, b)
+
+
+def test_no_resume_is_certified_without_a_step_after_it(tmp_path: Path) -> None:
+    a, b = traced(tmp_path / "runs", 0.5, 0.4), again(traced(tmp_path / "runs", 0.5, 0.4))
+    with pytest.raises(RunError, match=r"no step followed the resume: run \S+ was resumed from step 2 of 2"):
+        statement(a, b, kill=Kill(after=2, resumed_from=2))
+    tested = statement(a, b, kill=Kill(after=1, resumed_from=1)).predicate
+    assert (tested.holds, tested.observed) == (True, 1)
+
+
+@pytest.mark.parametrize("losses", [(), (0.5,)])
+def test_no_rerun_is_certified_without_a_trace_of_all_its_steps(tmp_path: Path, losses: tuple[float, ...]) -> None:
+    """None was made, or the trace tells of fewer than were made."""
+    a, b = (traced(tmp_path / "runs", *losses, steps=2 * len(losses)) for _ in range(2))
+    with pytest.raises(RunError, match="nothing can be certified: the trace"):
+        statement(a, b)
+
+
+def test_what_was_not_resumed_or_was_stopped_is_not_certified(tmp_path: Path) -> None:
+    a, b = traced(tmp_path / "runs", 0.5, 0.4), traced(tmp_path / "runs", 0.5, 0.4)
+    with pytest.raises(RunError, match="was not resumed"):
+        statement(a, b, kill=Kill(after=1, resumed_from=1))
+    with pytest.raises(RunError, match="was resumed, so it is no training without a stop"):
+        statement(again(a), b)
+
+
+def test_a_run_that_left_its_level_is_not_certified(tmp_path: Path) -> None:
+    a, b = traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5)
+    around = b.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
+    with pytest.raises(RunError, match="is not of level machine: benchmark is True"):
+        statement(a, replace(b, record=b.record.model_copy(update={"circumstances": around})))
+
+
+def test_a_net_without_weights_is_not_certified(tmp_path: Path) -> None:
+    a, b = (traced(tmp_path / "runs", 0.5, weights={}) for _ in range(2))
+    with pytest.raises(RunError, match="no weights to compare"):
+        statement(a, b)
+
+
+def test_it_is_kept_beside_both_runs(tmp_path: Path) -> None:
+    """Unsigned as the statement itself."""
+    stated = statement(traced(tmp_path / "runs", 0.5), traced(tmp_path / "runs", 0.5))
+    paths = keep(stated, None, runs=tmp_path / "runs")
+    assert [path.parent.parent.name for path in paths] == stated.runs
+    assert all(read_statement(path.read_bytes(), where="there") == stated for path in paths)

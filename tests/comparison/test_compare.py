@@ -1,0 +1,172 @@
+"""Comparing two runs on this machine: verdict and evidence together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.comparison.compared import floats, made, save_trace, save_weights
+from trainer.base.digest import canonical
+from trainer.base.errors import AlteredError, DocumentError, RunError, RunNotFoundError
+from trainer.comparison.compare import Comparison, Places, Side, compare, side, stronger
+from trainer.comparison.verdict import Rung
+from trainer.comparison.weights import TENSORS, WEIGHTS
+from trainer.runs.differences import Kind
+from trainer.runs.run import RECORD
+from trainer.runs.source import ARCHIVE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Where runs are made."""
+    return tmp_path / "runs"
+
+
+def compared(a: Side, b: Side, runs: Path) -> Comparison:
+    """Compare with an empty cache and no store."""
+    return compare(a, b, places=Places(runs=runs, cache=runs.parent / "cache"))
+
+
+def test_a_run_is_identical_to_itself_and_it_is_said(runs: Path) -> None:
+    """Also by another path to it, and by its attempt's folder."""
+    a = made(runs)
+    assert a.folder is not None
+    assert a.attempt is not None
+    (runs.parent / "link").symlink_to(runs)
+    for again in (a, side(runs.parent / "link" / a.folder.name), side(a.attempt)):
+        found = compared(a, again, runs)
+        assert (found.verdict.rung, found.same_run) == (Rung.IDENTICAL, True)
+
+
+def test_two_runs_of_equal_results_are_identical_whatever_went_in(runs: Path) -> None:
+    """What differs is listed all the same, with the lines of the code."""
+    found = compared(made(runs), made(runs, code="x = 2\n", settings={"seed": 1}), runs)
+    assert (found.verdict.rung, found.same_run, stronger(found)) == (Rung.IDENTICAL, False, {})
+    assert [each.kind for each in found.candidates] == [Kind.SETTING, Kind.SETTING, Kind.CODE]
+    assert found.candidates[-1].inside[:2] == ("--- A/code.py", "+++ B/code.py")
+    assert {"-x = 1", "+x = 2"} < set(found.candidates[-1].inside)
+
+
+def test_one_last_place_of_one_weight_is_found(runs: Path) -> None:
+    """In its tensor, by how much, and what would have to be equal."""
+    weights = {"same": floats(3.0), "w": floats(1.0, 2.0000002384185791)}
+    a = made(runs, weights={"same": floats(3.0), "w": floats(1.0, 2.0)})
+    found = compared(a, made(runs, weights=weights, settings={"seed": 1, "learning_rate": 0.001}), runs)
+    assert found.verdict.rung is Rung.DIFFERENT
+    assert found.weights is not None
+    (tensor,) = found.weights.differing
+    assert tensor.apart is not None
+    assert (tensor.name, tensor.apart.differing, tensor.apart.first, tensor.apart.ulp) == ("w", 1, 1, 1)
+    assert "setting seed" in stronger(found)[Rung.IDENTICAL]
+
+
+def test_without_an_ingredient_that_differs_it_is_said_that_none_explains_it(runs: Path) -> None:
+    """A run that does not repeat."""
+    found = compared(made(runs), made(runs, loss=0.25), runs)
+    assert "no ingredient differs" in stronger(found)[Rung.IDENTICAL]
+
+
+def test_the_first_step_comes_from_the_traces(runs: Path) -> None:
+    """A stream earlier in the order of cause explains a later one."""
+    a, b = made(runs), made(runs, loss=0.25)
+    assert a.attempt is not None
+    assert b.attempt is not None
+    save_trace(a.attempt, 0.5, 0.4, 0.3)
+    save_trace(b.attempt, 0.5, 0.4, 0.2, slow_from=2)
+    parting = compared(a, b, runs).parting
+    assert parting is not None
+    assert (parting.step, parting.stream, parting.quantity) == (2, "schedule", "0.lr")
+
+
+def test_what_is_not_here_is_a_note(runs: Path) -> None:
+    """The verdict stands on the outcomes alone."""
+    a, b = made(runs), made(runs, code="y\n", loss=0.25)
+    remote = compared(a, Side(record=b.record), runs)
+    assert remote.verdict.rung is Rung.DIFFERENT
+    assert f"`reprise runs pull {b.record.run}` first" in remote.notes[-1]
+    assert b.folder is not None
+    assert b.attempt is not None
+    for path in (b.folder / ARCHIVE, b.attempt / TENSORS):
+        path.unlink()
+    notes = compared(a, b, runs).notes
+    assert [note.partition(":")[0] for note in notes] == ["steps", "code", "weights"]
+
+
+def test_numbers_that_are_not_here_are_compared_by_digest(runs: Path) -> None:
+    """And it is said."""
+    a, b = made(runs), made(runs, weights={"w": floats(1.0)})
+    assert b.attempt is not None
+    (b.attempt / WEIGHTS).unlink()
+    found = compared(a, b, runs)
+    assert found.weights is not None
+    assert [(tensor.shapes, tensor.apart) for tensor in found.weights.differing] == [(((2,), (1,)), None)]
+    assert any("by the digests" in note for note in found.notes)
+
+
+def test_the_document_is_json_and_equal_for_equal_runs(runs: Path) -> None:
+    """Digested by whoever keeps it as evidence."""
+    a, b = made(runs), made(runs, weights={"w": floats(float("nan"), 2.0)})
+    document = compared(a, b, runs).document()
+    again = json.loads(canonical(document))
+    assert (again["format"], again["verdict"], again["exit"]) == ("reprise.same/1", "different", 20)
+    assert again["weights"]["differing"][0]["apart"]["nan_against_number"] == 1
+    assert canonical(compared(a, b, runs).document()) == canonical(document)
+
+
+def test_weights_other_than_the_record_names_are_refused(runs: Path) -> None:
+    """A table, and bytes behind a table that is right."""
+    a, b, c = made(runs), made(runs), made(runs)
+    assert b.attempt is not None
+    assert c.attempt is not None
+    save_weights(b.attempt, {"w": floats(1.0, 3.0)})
+    with pytest.raises(AlteredError, match=r"tensors\.json is of the weights"):
+        compared(a, b, runs)
+    body = bytearray((c.attempt / WEIGHTS).read_bytes())
+    body[-1] ^= 1
+    (c.attempt / WEIGHTS).write_bytes(body)
+    with pytest.raises(AlteredError, match="tensor 'w' is sha256"):
+        compared(a, c, runs)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
+@pytest.mark.parametrize("kept", [0, 1, 9, -1])
+def test_a_file_that_was_cut_off_is_refused_in_one_line(runs: Path, name: str, kept: int) -> None:
+    """Wherever it was cut."""
+    a, b = made(runs), made(runs)
+    assert b.attempt is not None
+    (b.attempt / name).write_bytes((b.attempt / name).read_bytes().rstrip(b"\n")[:kept])
+    with pytest.raises(DocumentError) as caught:
+        compared(a, b, runs)
+    assert str(b.attempt / name) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
+    """The lines shown would be those of nobody's run."""
+    a, b = made(runs), made(runs, code="y = 1\n")
+    assert a.folder is not None
+    assert b.folder is not None
+    shutil.copy(a.folder / ARCHIVE, b.folder / ARCHIVE)
+    with pytest.raises(AlteredError, match="its record names"):
+        compared(a, b, runs)
+
+
+def test_what_is_no_run_is_refused(runs: Path) -> None:
+    """A folder without a record, and a record with a key that nobody knows."""
+    with pytest.raises(RunNotFoundError, match="is no run's folder"):
+        side(runs.parent)
+    a = made(runs)
+    assert a.attempt is not None
+    document = json.loads((a.attempt / RECORD).read_text())
+    (a.attempt / RECORD).write_text(json.dumps(document | {"verdict": "identical"}))
+    with pytest.raises(DocumentError, match="unknown key 'verdict'"):
+        side(a.attempt)
+    (a.attempt / RECORD).unlink()
+    with pytest.raises(RunError, match="cannot be read"):
+        side(runs / a.record.run)

@@ -1,0 +1,114 @@
+"""The code of two runs, line by line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import SourceError
+from trainer.comparison.compare_code import LARGEST, code_diff
+from trainer.runs.record import Imported
+from trainer.runs.source import ARCHIVE, freeze
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def frozen(place: Path, files: dict[str, bytes], *, executable: str = "") -> tuple[Path, str]:
+    """A run folder with the source of such a checkout, and the source's digest."""
+    checkout, folder = place / "checkout", place / "runs" / "run"
+    for name, data in files.items():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes(data)
+        (checkout / name).chmod(0o755 if name == executable else 0o644)
+    folder.mkdir(parents=True)
+    return folder, freeze(checkout, folder).digest
+
+
+def diff(place: Path, before: dict[str, bytes], after: dict[str, bytes], *, executable: str = "") -> list[str]:
+    """The lines between two checkouts."""
+    (a, one), (b, other) = frozen(place / "a", before), frozen(place / "b", after, executable=executable)
+    return code_diff(a, b, named=(one, other))[0]
+
+
+def test_code_that_runs_is_told_before_tests_and_documents(tmp_path: Path) -> None:
+    """Added, removed and changed files, in the form that patch reads."""
+    before = {"docs/a.md": b"a\n", "gone.py": b"1\n", "net.py": b"x = 1\ny = 2\n"}
+    after = {"docs/a.md": b"b\n", "net.py": b"x = 1\ny = 3\n", "tests/t.py": b"2\n"}
+    lines = diff(tmp_path, before, after)
+    assert [line for line in lines if line.startswith(("---", "+++"))] == [
+        "--- A/gone.py",
+        "+++ /dev/null",
+        "--- A/net.py",
+        "+++ B/net.py",
+        "--- A/docs/a.md",
+        "+++ B/docs/a.md",
+        "--- /dev/null",
+        "+++ B/tests/t.py",
+    ]
+    assert {"-y = 2", "+y = 3", " x = 1"} < set(lines)
+    assert lines[0] == "4 files: gone.py, net.py, docs/a.md, tests/t.py"
+
+
+def test_what_is_no_text_is_said_to_differ(tmp_path: Path) -> None:
+    """Bytes, another encoding, and what is longer than source."""
+    before = {"a.bin": b"\0", "b.txt": b"\xff", "c.txt": b"x" * (LARGEST + 1), "d": b"same"}
+    lines = diff(tmp_path, before, {name: data + b"y" * (name != "d") for name, data in before.items()})
+    assert lines[0] == "3 files: a.bin, b.txt, c.txt"
+    assert ["not text, or too long" in line for line in lines] == [False, True, True, True]
+
+
+def test_of_the_lock_only_that_it_is_another_is_told(tmp_path: Path) -> None:
+    """Hundreds of lines of it would hide what they come to: the packages, which are compared."""
+    assert diff(tmp_path, {"uv.lock": b"a\n"}, {"uv.lock": b"b\n"}) == [
+        "uv.lock: other files of packages; those that were installed are compared as packages"
+    ]
+
+
+def test_a_file_that_became_executable_is_told(tmp_path: Path) -> None:
+    """It is part of what names a source."""
+    lines = diff(tmp_path, {"run.sh": b"x"}, {"run.sh": b"x"}, executable="run.sh")
+    assert lines == ["run.sh: not executable in A, executable in B"]
+
+
+def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Before a line is shown."""
+    a, digest = frozen(tmp_path / "a", {"x.py": b"1"})
+    b, other = frozen(tmp_path / "b", {"x.py": b"2"})
+    (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
+    with pytest.raises(SourceError, match="is no source bundle"):
+        code_diff(a, b, named=(digest, other))
+
+
+BEFORE = {"net.py": b"x = 1\n", "README.md": b"a\n", "other.py": b"1\n"}
+
+
+def split(place: Path, *changed: str, imported: list[str]) -> tuple[list[str], bool]:
+    """The lines between two checkouts in which these files differ, of runs that imported those."""
+    (a, one), (b, other) = (
+        frozen(place / name, files) for name, files in (("a", BEFORE), ("b", BEFORE | dict.fromkeys(changed, b"new\n")))
+    )
+    code = Imported(digest=digest_of_bytes(b""), files=imported)
+    return code_diff(a, b, named=(one, other), imported=(code, code))
+
+
+def test_files_that_no_run_imported_are_told_apart(tmp_path: Path) -> None:
+    lines, ran = split(tmp_path, "README.md", "other.py", imported=["net.py"])
+    assert (lines[0], ran) == ("differs only in files that neither run imported: 2 files: other.py, README.md", False)
+
+
+def test_files_that_a_run_imported_come_first(tmp_path: Path) -> None:
+    lines, ran = split(tmp_path, "README.md", "net.py", imported=["net.py"])
+    assert (lines[:3], ran) == (
+        ["imported: 1 file: net.py", "imported by neither run: 1 file: README.md", "--- A/net.py"],
+        True,
+    )
+
+
+def test_without_the_imports_of_both_nothing_is_said_of_them(tmp_path: Path) -> None:
+    (a, one), (b, other) = frozen(tmp_path / "a", BEFORE), frozen(tmp_path / "b", BEFORE | {"README.md": b"b\n"})
+    known = Imported(digest=digest_of_bytes(b""), files=["net.py"])
+    lines, ran = code_diff(a, b, named=(one, other), imported=(known, None))
+    assert (lines[0], ran) == ("--- A/README.md", True)

@@ -1,0 +1,212 @@
+"""Whether a run can still be run again: each thing that is missing is one line with its repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.environments.engine.memory import MemoryEngine
+from tests.records import circumstances, ingredients
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DocumentError, IrreproducibleError, StoreUnreachableError
+from trainer.comparison.examine_run import Machine, dataset_of, examine_run, require
+from trainer.data.declaration import Dataset, declared
+from trainer.environments.doctor import State
+from trainer.environments.engine import ImageFacts
+from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Source, Status
+from trainer.runs.run import new_run, open_run
+from trainer.runs.source import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.environments.doctor import Finding
+    from trainer.stores.contract import Store
+
+MANIFEST, LAYER = digest_of_bytes(b"manifest"), digest_of_bytes(b"layer")
+REFERENCE = f"registry.example/cpu@{MANIFEST}"
+IMAGE = ImageFacts(id=MANIFEST, tags=(), references=(REFERENCE,), layers=(LAYER,), size=1, created="")
+BODY = b"{}"
+DATASET = Dataset(
+    name="small", version=1, manifest=digest_of_bytes(BODY), content=digest_of_bytes(b"content"), files=1, bytes=2
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """A finished run, and a machine that has everything it needs."""
+
+    record: Record
+    folder: Path
+    store: MemoryStore
+    machine: Machine
+
+    def look(self, **other: Any) -> dict[str, Finding]:
+        """What is found, with some of the record's ingredients other than they are."""
+        changed = self.record.ingredients.model_copy(update=other)
+        record = self.record.model_copy(update={"ingredients": changed})
+        return {found.about: found for found in examine_run(record, self.folder, machine=self.machine)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A run on one small dataset, in an image of a registry."""
+    checkout = tmp_path / "checkout"
+    (checkout / "datasets").mkdir(parents=True)
+    (checkout / "datasets" / "small.toml").write_text(declared(DATASET))
+    _, folder = new_run(tmp_path / "runs")
+    datasets = {"small": DatasetIngredient(version=1, content=DATASET.content)}
+    given = ingredients(source=freeze(checkout, folder).digest, datasets=datasets)
+    image = Image(known=Knowledge.ASSERTED, reference=REFERENCE, manifest=MANIFEST)
+    run = open_run(
+        folder, ingredients=given, circumstances=circumstances().model_copy(update={"image": image, "drift": []})
+    )
+    record = run.close(Outcome(status=Status.COMPLETED, metrics={"test_loss": 1.0}, steps=1))
+    store = MemoryStore()
+    store.write(object_key(DATASET.manifest), BODY, sha256=DATASET.manifest)
+    machine = Machine(
+        engine=MemoryEngine(held={MANIFEST: IMAGE}),
+        open_store=lambda: store,
+        cached=lambda _: False,
+        host=record.circumstances.host,
+        free=1 << 40,
+    )
+    return Bench(record=record, folder=folder, store=store, machine=machine)
+
+
+def test_a_run_that_lacks_nothing_is_well(bench: Bench) -> None:
+    """Each thing that was looked at is said."""
+    found = bench.look()
+    assert {finding.state for finding in found.values()} == {State.WELL}
+    assert {"outcome", "record", "image", "source", "dataset", "device", "disk"} <= found.keys()
+    require(list(found.values()))
+
+
+@pytest.mark.parametrize("field", ["drift", "drift_at_end", "changed"])
+def test_what_ran_beyond_its_image_is_refused_by_name_unless_accepted(bench: Bench, field: str) -> None:
+    """An image by digest cannot bring back what was installed into a container, nor what was changed on the way."""
+    around = bench.record.circumstances.model_copy(update={field: ["extra 1.0", "more"]})
+    bench.record = bench.record.model_copy(update={"circumstances": around})
+    found = bench.look()["drift"]
+    assert found.state is State.FAULT
+    assert "extra 1.0 (and 1 more" in found.found
+    bench.machine = replace(bench.machine, exact=False)
+    assert bench.look()["drift"].state is State.NOTE
+
+
+def test_a_run_that_left_its_level_promises_no_equal_bits(bench: Bench) -> None:
+    around = bench.record.circumstances.model_copy(update={"determinism_at_end": ["benchmark is True"]})
+    bench.record = bench.record.model_copy(update={"circumstances": around})
+    found = bench.look()["level"]
+    assert (found.state, found.found) == (State.NOTE, "off, machine was asked for: benchmark is True")
+
+
+def test_a_run_that_is_not_over_cannot_be_run_again(bench: Bench) -> None:
+    """There is nothing to compare with yet; one that failed has no result, and says what it died of."""
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.RUNNING)})
+    assert bench.look()["outcome"].state is State.FAULT
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.FAILED, reason="odd")})
+    assert (bench.look()["outcome"].code, "is failed (odd)" in bench.look()["outcome"].found) == (30, True)
+    bench.record = bench.record.model_copy(update={"outcome": Outcome(status=Status.PREEMPTED)})
+    assert f"--resume {bench.record.run}" in str(bench.look()["outcome"].remedy)
+
+
+def test_an_edited_record_is_noticed(bench: Bench) -> None:
+    """Its identity is that of other ingredients."""
+    found = bench.look(experiment="other")["record"]
+    assert found.found.startswith("its identity is")
+
+
+def test_an_image_that_is_nowhere_is_one_line_with_its_repair(bench: Bench) -> None:
+    """And the run is refused by it."""
+    bench.machine = replace(bench.machine, engine=MemoryEngine())
+    found = bench.look()
+    assert found["image"].state is State.FAULT
+    assert "image build" in str(found["image"].remedy)
+    assert f"registry {REFERENCE.partition('/')[0]} does not have it" in found["image"].found
+    with pytest.raises(IrreproducibleError, match="image: registry"):
+        require(list(found.values()))
+
+
+def test_an_image_that_its_registry_has_is_no_fault(bench: Bench) -> None:
+    """It is fetched by digest when it is needed."""
+    bench.machine = replace(bench.machine, engine=MemoryEngine(registries={REFERENCE: IMAGE}))
+    assert (bench.look()["image"].state, bench.look()["image"].remedy) == (State.NOTE, f"docker pull {REFERENCE}")
+
+
+def test_a_source_that_was_altered_is_refused(bench: Bench) -> None:
+    """By the digest that the record names; its datasets are not believed either."""
+    found = bench.look(source=digest_of_bytes(b"another"))
+    assert found["source"].state is State.FAULT
+    (bench.folder / ARCHIVE).unlink()
+    assert "is gone" in bench.look()["source"].found
+
+
+def test_a_dataset_that_is_nowhere_is_a_fault_and_one_in_the_cache_is_none(bench: Bench) -> None:
+    """With the store away, the cache is asked."""
+
+    def away() -> Store:
+        raise StoreUnreachableError("store x does not answer", hint="start it")
+
+    bench.machine = replace(bench.machine, open_store=away)
+    assert (bench.look()["dataset"].state, bench.look()["dataset"].remedy) == (State.FAULT, "start it")
+    bench.machine = replace(bench.machine, cached=lambda dataset: dataset.content == DATASET.content)
+    assert bench.look()["dataset"].state is State.NOTE
+
+
+def test_a_dataset_that_the_source_declares_otherwise_is_refused(bench: Bench) -> None:
+    """Record and source must say the same."""
+    odd = {"small": DatasetIngredient(version=1, content=digest_of_bytes(b"other"))}
+    assert "the record names" in bench.look(datasets=odd)["dataset"].found
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "absent", "a\nb"])
+def test_a_dataset_of_an_odd_name_is_refused(bench: Bench, name: str) -> None:
+    """Only files of the verified bundle are looked at."""
+    found = bench.look(datasets={name: DatasetIngredient(version=1, content=DATASET.content)})
+    assert found["dataset"].state is State.FAULT
+
+
+def bundle_of(body: bytes) -> SourceBundle:
+    """A run's source with one declaration."""
+    file = SourceFile(path="datasets/small.toml", executable=False, sha256=digest_of_bytes(body), data=body)
+    return SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
+
+
+def test_a_declaration_is_read_as_the_project_reads_it(bench: Bench) -> None:
+    """With a byte order mark, in UTF-16: a run of it is no worse than any other."""
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        found = dataset_of(bench.record, bundle_of(declared(DATASET).encode(encoding)), "small")
+        assert found.content == DATASET.content
+
+
+@pytest.mark.parametrize("body", [b"name =", b"a = " + 9999 * b"[", b"a = " + 9999 * b"1", b"\xff\xfe\xff", b"\xe9"])
+def test_a_declaration_that_is_no_toml_is_a_fault_with_its_place(bench: Bench, body: bytes) -> None:
+    with pytest.raises(DocumentError, match=r"datasets/small\.toml of the run's source"):
+        dataset_of(bench.record, bundle_of(body), "small")
+
+
+def test_another_cpu_is_said_and_no_fault(bench: Bench) -> None:
+    """What came out, the verdict says."""
+    other = bench.machine.host.model_copy(update={"cpu": "another CPU"})
+    bench.machine = replace(bench.machine, host=other)
+    assert "not promised" in bench.look()["device"].found
+
+
+def test_a_run_of_a_gpu_needs_one(bench: Bench) -> None:
+    """By kind; another kind is said."""
+    cuda = Device(accelerator="cuda", world_size=1, precision="32-true")
+    assert bench.look(device=cuda)["device"].state is State.FAULT
+    gpu = Gpu(name="NVIDIA H100", uuid="x", memory=1)
+    bench.machine = replace(bench.machine, host=bench.machine.host.model_copy(update={"gpus": [gpu]}))
+    assert bench.look(device=cuda)["device"].state is State.NOTE
+
+
+def test_a_full_disk_is_said_before_anything_is_run(bench: Bench) -> None:
+    """With how much is needed."""
+    bench.machine = replace(bench.machine, free=1)
+    assert bench.look()["disk"].state is State.FAULT

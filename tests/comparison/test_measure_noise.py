@@ -1,0 +1,79 @@
+"""Measuring noise from runs that are there: which count, which are not alike, what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.records import circumstances, ingredients
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import RunError
+from trainer.comparison.measure_noise import Wanted, keep_noise, made_before, noise_of, unlike
+from trainer.comparison.noise import FOLDER, measured_noise
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import new_run, open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+SOURCE = digest_of_bytes(b"source")
+
+
+def trained(runs: Path, *, seed: int = 0, loss: Any = 0.5, status: Status = Status.COMPLETED, **other: Any) -> Record:
+    """A run of one seed; `other` is of its ingredients."""
+    _, folder = new_run(runs)
+    made = ingredients(settings={"seed": seed, "learning_rate": 0.001}, **other)
+    run = open_run(folder, ingredients=made, circumstances=circumstances())
+    return run.close(Outcome(status=status, metrics={"test_loss": loss, "test_f1": 1.0}, steps=3))
+
+
+def test_a_run_that_completed_is_not_made_again(tmp_path: Path) -> None:
+    """By its source and what it was given, however that was typed; one that was stopped, or was given more, does not count."""
+    usual = Wanted(experiment="digits", source=SOURCE, settings={"learning_rate": "1e-3", "seed": 0})
+    trained(tmp_path, status=Status.FAILED)
+    assert made_before(usual, tmp_path) is None
+    record = trained(tmp_path)  # its seed is a default
+    assert made_before(usual, tmp_path) == record
+    for other in ({"learning_rate": "1e-3", "seed": 1}, {"learning_rate": "0.1", "seed": 0}, {"seed": 0}):
+        assert made_before(replace(usual, settings=other), tmp_path) is None
+    assert made_before(replace(usual, source=digest_of_bytes(b"edited")), tmp_path) is None
+
+
+def test_runs_of_different_things_are_told_apart(tmp_path: Path) -> None:
+    """All but the seed must be equal to the latest; what is not is named."""
+    records = {0: trained(tmp_path, seed=0, lock=digest_of_bytes(b"another")), 1: trained(tmp_path, seed=1)}
+    later = records[1].circumstances.timing.model_copy(
+        update={"started": records[1].circumstances.timing.started.replace(hour=13)}
+    )
+    around = records[1].circumstances.model_copy(update={"timing": later})
+    records[1] = records[1].model_copy(update={"circumstances": around})
+    assert unlike(records) == {0: ["lock uv.lock"]}
+
+
+def test_what_was_measured_is_found_by_the_comparison(tmp_path: Path) -> None:
+    """The document holds for each run that it was made of; measuring again replaces it."""
+    records = {seed: trained(tmp_path, seed=seed, loss=0.5 + seed / 10) for seed in (0, 1, 2)}
+    for _ in range(2):
+        keep_noise(noise_of(records), runs=tmp_path)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    found = measured_noise(tmp_path / FOLDER, [records[1]])
+    assert found is not None
+    assert found.metrics == {"test_f1": [1.0, 1.0, 1.0], "test_loss": [0.5, 0.6, 0.7]}
+    assert found.runs == [records[seed].run for seed in (0, 1, 2)]
+
+
+def test_a_metric_that_diverged_in_one_seed_is_left_out(tmp_path: Path) -> None:
+    """A spread of what is no number says nothing."""
+    records = {seed: trained(tmp_path, seed=seed, loss="NaN" if seed else 0.5) for seed in (0, 1, 2)}
+    assert list(noise_of(records).metrics) == ["test_f1"]
+    with pytest.raises(RunError, match="no finite result metric"):
+        noise_of(
+            {
+                seed: record.model_copy(update={"outcome": Outcome(status=Status.COMPLETED)})
+                for seed, record in records.items()
+            }
+        )

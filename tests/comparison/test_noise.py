@@ -1,0 +1,71 @@
+"""The spread of seeds: what a document of it must hold, and for which runs it does."""
+
+from __future__ import annotations
+
+import random
+from math import sqrt
+from statistics import stdev
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.comparison.test_verdict import MEASURED, record
+from trainer.base.document import typed
+from trainer.base.errors import DocumentError
+from trainer.comparison.noise import Noise, measured_noise, student
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_it_holds_for_the_run_it_was_measured_with_and_no_other() -> None:
+    """Experiment, settings but the seed, environment, class of device."""
+    run = record({})
+    assert MEASURED.holds_for(run)
+    others: list[dict[str, Any]] = [
+        {"experiment": "faces"},
+        {"settings": {"learning_rate": 0.002}},
+        {"settings": {}},
+        {"environment": "cuda"},
+        {"device": "another CPU"},
+    ]
+    assert not any(MEASURED.model_copy(update=other).holds_for(run) for other in others)
+
+
+def test_the_one_of_most_seeds_is_found_beside_the_runs(tmp_path: Path) -> None:
+    """Files that tell of other experiments are passed over; no folder is no noise."""
+    runs = [record({})]
+    assert measured_noise(tmp_path / "none", runs) is None
+    more = MEASURED.model_copy(update={"seeds": [0, 1, 2, 3], "metrics": {"test_loss": [1.0, 2.0, 3.0, 4.0]}})
+    other = more.model_copy(update={"experiment": "faces"})
+    for name, noise in {"a": MEASURED, "b": more, "c": other}.items():
+        (tmp_path / f"{name}.json").write_text(noise.model_dump_json())
+    assert measured_noise(tmp_path, runs) == more
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seeds": [0, 1], "metrics": {}}, "at least 3 items"),
+        ({"seeds": [0, 1, 1]}, "a seed stands twice"),
+        ({"metrics": {"test_loss": [1.0]}}, "test_loss has 1 values for 3 seeds"),
+        ({"metrics": {"test_loss": [1.0, 2.0, float("nan")]}}, "finite number"),
+        ({"settings": {"seed": 0}}, "the seed is what differs"),
+        ({"format": "reprise.noise/2"}, "reprise.noise/1"),
+        ({"code": "x"}, "unknown key 'code'"),
+    ],
+)
+def test_a_spread_that_says_nothing_is_refused(change: dict[str, Any], said: str) -> None:
+    """By name, when it is read."""
+    with pytest.raises(DocumentError, match=said):
+        typed(MEASURED.model_dump() | change, Noise, where="there")
+
+
+def test_nineteen_of_twenty_pairs_of_seeds_are_within_it() -> None:
+    """Drawn from one normal distribution, with the spread measured anew each time."""
+    draw = random.Random(0)  # noqa: S311 - no secret
+    inside = 0
+    for _ in range(4000):
+        *seeds, a, b = (draw.gauss(0, 1) for _ in range(7))
+        inside += abs(a - b) <= student(4) * stdev(seeds) * sqrt(2)
+    assert inside / 4000 == pytest.approx(0.95, abs=0.01)

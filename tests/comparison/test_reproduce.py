@@ -1,0 +1,156 @@
+"""Running a record again: what the container is given, and what of its work is believed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.environments.engine.memory import MemoryEngine
+from tests.records import circumstances, ingredients
+from tests.runs.runs import finished
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, RunError
+from trainer.comparison.reproduce import Place, Prepared, left, prepared, run_confined
+from trainer.environments.engine import Confined, ImageFacts
+from trainer.runs.image_claim import SEEN
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import ATTEMPTS, open_run
+from trainer.runs.source import ARCHIVE, capture
+from trainer.runs.source_copy import verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+    from trainer.runs.run import OpenRun
+
+BUILD = digest_of_bytes(b"build")
+IMAGE = ImageFacts(
+    id=digest_of_bytes(b"manifest"),
+    tags=(),
+    references=(),
+    layers=(digest_of_bytes(b"layer"),),
+    size=1,
+    created="",
+    labels={"reprise.build-id": BUILD},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A run that is over, and an engine."""
+
+    runs: Path
+    original: Record
+    engine: MemoryEngine
+
+    @contextmanager
+    def ready(self) -> Iterator[Prepared]:
+        """Prepare a retest."""
+        bundle = verified(self.runs / self.original.run / ARCHIVE, digest=self.original.ingredients.source)
+        with prepared(self.original, bundle, runs=self.runs) as ready:
+            yield ready
+
+    def go(self, ready: Prepared, inside: Callable[[Prepared], object]) -> Confined:
+        """Run it, `inside` being what the recorded code does."""
+
+        def code(_: Confined) -> int:
+            inside(ready)
+            return 0
+
+        self.engine.inside = code
+        place = Place(image=IMAGE, uid=1000, gid=1000, host="h")
+        assert run_confined(ready, place=place, engine=self.engine, say=lambda _: None) == 0
+        return self.engine.confined[-1]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A machine with one run."""
+    record = finished(tmp_path / "runs").record
+    return Bench(runs=tmp_path / "runs", original=record, engine=MemoryEngine(held={IMAGE.id: IMAGE}))
+
+
+def honest(ready: Prepared) -> OpenRun:
+    """What recorded code of good will does: it freezes what it was given, trains, and closes."""
+    given = ingredients(source=capture(ready.source).digest)
+    run = open_run(ready.folder, ingredients=given, circumstances=circumstances())
+    (run.folder / "weights").write_bytes(b"weights")
+    run.close(Outcome(status=Status.COMPLETED, metrics={"test_accuracy": 0.1 + 0.2}, steps=10))
+    return run
+
+
+def test_a_retest_is_an_ordinary_run_of_the_same_identity(bench: Bench) -> None:
+    """Its source, frozen again, has the recorded digest; nothing but the run stays."""
+    with bench.ready() as ready:
+        bench.go(ready, honest)
+        record = left(ready)
+    assert record.run != bench.original.run
+    assert record.identity == bench.original.identity
+    assert sorted(path.name for path in bench.runs.iterdir()) == sorted([bench.original.run, record.run])
+
+
+def test_the_container_is_given_our_paths_and_digests_only(bench: Bench) -> None:
+    """Source, settings and store can be read; its own cache and its own run be written; no network has a name."""
+    with bench.ready() as ready:
+        given = bench.go(ready, honest)
+        assert {mount.target for mount in given.mounts if mount.writable} == {"/cache", f"/runs/{ready.run}"}
+        assert {mount.source for mount in given.mounts} == {
+            ready.source,
+            ready.settings,
+            ready.store,
+            ready.cache,
+            ready.folder,
+        }
+    assert given.image == IMAGE.id
+    assert given.words == ("train", "--exp=digits", "--settings=/run/reprise/settings.toml")
+    assert not [name for name in given.variables if name.startswith(("AWS", "WANDB"))]
+    assert given.variables["REPRISE_STORE"] == "/store"
+
+
+def test_the_image_is_known_before_the_container_starts(bench: Bench) -> None:
+    """What the engine says is in the run's folder when the launcher inside looks for it."""
+    with bench.ready() as ready:
+        bench.go(ready, honest)
+        seen = json.loads((ready.folder / SEEN).read_text())
+    assert (seen["manifest"], seen["build_id"], seen["layers"]) == (IMAGE.id, BUILD, list(IMAGE.layers))
+
+
+def test_a_retest_that_never_opened_its_record_leaves_nothing(bench: Bench) -> None:
+    """And the message says where to look."""
+    with bench.ready() as ready:
+        bench.go(ready, lambda _: None)
+        with pytest.raises(RunError, match="before its record was open"):
+            left(ready)
+    assert [path.name for path in bench.runs.iterdir()] == [bench.original.run]
+
+
+def linked(ready: Prepared) -> None:
+    """A link out of the folder, in place of a result."""
+    (honest(ready).folder / "stolen").symlink_to("/etc/passwd")
+
+
+def unlisted(ready: Prepared) -> None:
+    """A file that the record does not list."""
+    (honest(ready).folder / "more").write_bytes(b"x")
+
+
+def renamed(ready: Prepared) -> None:
+    """A record that calls itself another run."""
+    path = honest(ready).folder / "record.json"
+    path.write_text(path.read_text().replace(ready.run, ready.original.run))
+
+
+@pytest.mark.parametrize("inside", [linked, unlisted, renamed])
+def test_what_hostile_code_leaves_is_refused(bench: Bench, inside: Callable[[Prepared], None]) -> None:
+    """A run's folder holds files, those of its record, and is about itself."""
+    with bench.ready() as ready:
+        bench.go(ready, inside)
+        with pytest.raises(AlteredError):
+            left(ready)
+        (ready.folder / ATTEMPTS / "1" / "record.json").unlink()

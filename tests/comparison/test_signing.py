@@ -1,0 +1,94 @@
+"""Envelopes: what a signature holds against."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tests.certified import keys
+from trainer.base.errors import CertificateError, DocumentError
+from trainer.comparison.signing import is_envelope, opened, sign, signing_key, verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KIND = "application/json"
+
+
+def test_what_was_signed_is_given_back(tmp_path: Path) -> None:
+    """The bytes, and the signer's id; nobody else's key is needed to read it unverified."""
+    private, public = keys(tmp_path)
+    text = sign(b'{"a":1}', kind=KIND, key=private)
+    payload, signer = verified(text, kind=KIND, key=public, where="there")
+    assert payload == b'{"a":1}'
+    assert opened(text, kind=KIND, where="there") == (payload, [signer])
+    assert is_envelope(text)
+    assert not is_envelope(payload)
+
+
+def test_a_tampered_payload_is_refused(tmp_path: Path) -> None:
+    """One byte of it."""
+    private, public = keys(tmp_path)
+    document = json.loads(sign(b'{"a":1}', kind=KIND, key=private))
+    document["payload"] = base64.b64encode(b'{"a":2}').decode()
+    with pytest.raises(CertificateError, match="was altered"):
+        verified(json.dumps(document).encode(), kind=KIND, key=public, where="there")
+
+
+def test_another_key_is_named(tmp_path: Path) -> None:
+    """Both whose it is and whose was asked for."""
+    private, _ = keys(tmp_path)
+    _, stranger = keys(tmp_path, "stranger")
+    with pytest.raises(CertificateError, match=r"is signed by .*, not by the key in .*stranger"):
+        verified(sign(b"x", kind=KIND, key=private), kind=KIND, key=stranger, where="there")
+
+
+def test_the_type_is_signed_too(tmp_path: Path) -> None:
+    """What was signed as one thing cannot be shown as another."""
+    private, public = keys(tmp_path)
+    text = sign(b"x", kind="text/plain", key=private)
+    with pytest.raises(CertificateError, match="holds 'text/plain'"):
+        verified(text, kind=KIND, key=public, where="there")
+    relabelled = json.dumps(json.loads(text) | {"payloadType": KIND}).encode()
+    with pytest.raises(CertificateError, match="was altered"):
+        verified(relabelled, kind=KIND, key=public, where="there")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b"{}", b'{"payload": "x"}', b'{"payloadType": 1, "payload": "?", "signatures": 3}', b"[" * 100000],
+)
+def test_what_is_no_envelope_is_refused(tmp_path: Path, text: bytes) -> None:
+    """By one error, whatever is wrong."""
+    _, public = keys(tmp_path)
+    with pytest.raises((DocumentError, CertificateError)):
+        verified(text, kind=KIND, key=public, where="there")
+
+
+def test_only_plain_ed25519_keys_sign(tmp_path: Path) -> None:
+    """A missing file, no PEM, an encrypted key, another kind: each is named, with the line that makes a good one."""
+    private, public = keys(tmp_path)
+    loaded = load_pem_private_key(private.read_bytes(), password=None)
+    locked, curve = tmp_path / "locked.pem", tmp_path / "curve.pem"
+    locked.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    other = generate_private_key(SECP256R1())
+    curve.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+    for path, said in {
+        tmp_path / "none": "does not exist",
+        public: "expected PEM",
+        locked: "encrypted",
+        curve: "encrypted",
+    }.items():
+        with pytest.raises(CertificateError, match=said) as fault:
+            signing_key(path)
+        assert "openssl genpkey" in (fault.value.hint or "")

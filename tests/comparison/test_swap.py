@@ -1,0 +1,84 @@
+"""Swapping: what differs and can be swapped, and what a run with some of each is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.comparison.compared import made
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import RunError
+from trainer.comparison.attribution import NONE, Swap
+from trainer.comparison.swap import Made, hybrid, swaps, unswappable
+from trainer.runs.record import DatasetIngredient, Determinism, Device, identity_of
+from trainer.runs.source import ARCHIVE
+from trainer.runs.source_copy import verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS = {"seed": 0, "learning_rate": 0.001, "dataset": "dots"}
+DOTS = DatasetIngredient(version=1, content=digest_of_bytes(b"dots"))
+
+
+def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None = None, **other: Any) -> Made:
+    """A run of these settings, with its verified source."""
+    chosen = SETTINGS | (settings or {})
+    found = made(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
+    assert found.folder
+    return Made(record=found.record, bundle=verified(found.folder / ARCHIVE, digest=found.record.ingredients.source))
+
+
+def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> None:
+    """Settings one by one, the source as one, the image where there is an engine; threads are settings too."""
+    a = side(tmp_path / "runs")
+    layers, held = [digest_of_bytes(b"other")], Determinism(level="machine", threads=1)
+    b = side(
+        tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1, "new": 1}, layers=layers, determinism=held
+    )
+    settings = [Swap("setting", name) for name in ("learning_rate", "new", "threads")]
+    assert [*swaps(a, b, images=True)] == [*settings, Swap("source"), Swap("image")]
+    assert [*swaps(a, b, images=False)] == [*settings, Swap("source")]
+    assert [line.partition(":")[0] for line in unswappable(a, b, images=False)] == ["image"]
+    assert not [*swaps(a, a, images=True)]
+
+
+def test_what_no_run_here_can_swap_is_told(tmp_path: Path) -> None:
+    """Devices."""
+    a = side(tmp_path / "runs")
+    b = side(tmp_path / "runs", device=Device(accelerator="cuda", world_size=2, precision="32-true"))
+    assert [*unswappable(a, b, images=True)] == ["device: 1 x cpu, 2 x cuda"]
+
+
+def test_nothing_swapped_is_a_and_everything_is_b(tmp_path: Path) -> None:
+    """In all that determines a run."""
+    a = side(tmp_path / "runs")
+    b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
+    assert hybrid(a, b, NONE).record.identity == a.record.identity
+    every = hybrid(a, b, frozenset(swaps(a, b, images=True)))
+    assert (every.record.identity, every.bundle.digest) == (b.record.identity, b.bundle.digest)
+    assert every.record.identity == identity_of(every.record.ingredients)
+
+
+def test_one_setting_of_b_leaves_the_rest_as_a(tmp_path: Path) -> None:
+    """Its value, with the source that A has."""
+    a = side(tmp_path / "runs", settings={"only_a": 1})
+    b = side(tmp_path / "runs", code="x = 2\n", settings={"learning_rate": 0.1})
+    one = hybrid(a, b, frozenset({Swap("setting", "learning_rate"), Swap("setting", "only_a")})).record.ingredients
+    assert one.settings == SETTINGS | {"learning_rate": 0.1}
+    assert one.source == a.record.ingredients.source
+
+
+def test_the_image_brings_its_layers(tmp_path: Path) -> None:
+    """And what is known of it; nothing else of B."""
+    a, b = side(tmp_path / "runs"), side(tmp_path / "runs", layers=[digest_of_bytes(b"b")], lock=digest_of_bytes(b"c"))
+    one = hybrid(a, b, frozenset({Swap("image")})).record.ingredients
+    assert (one.layers, one.lock) == (b.record.ingredients.layers, b.record.ingredients.lock)
+
+
+def test_a_dataset_of_neither_run_is_refused(tmp_path: Path) -> None:
+    """By name."""
+    a = side(tmp_path / "runs", settings={"dataset": "stars"})
+    with pytest.raises(RunError, match="stars"):
+        hybrid(a, a, NONE)

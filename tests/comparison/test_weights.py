@@ -1,0 +1,123 @@
+"""Files of weights: what is read from them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.base.errors import DocumentError
+from trainer.comparison.weights import LARGEST_HEADER, read_header, read_tensors
+
+
+def written(path: Path, header: Any, data: bytes, *, length: int | None = None) -> Path:
+    """A safetensors file; `length` is what it says of its header, where that is a lie."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
+    return path
+
+
+def entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
+    """A tensor in a header."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def test_a_header_says_where_each_tensor_is(tmp_path: Path) -> None:
+    """Offsets are counted from the file's beginning; metadata is passed over; an empty tensor is one too."""
+    header = {"__metadata__": {"a": "b"}, "x": entry(0, 8), "e": entry(8, 8, shape=(0, 3)), "s": entry(8, 12, shape=())}
+    found = read_header(written(tmp_path / "w", header, bytes(12)))
+    start = found["x"].start
+    assert {name: (tensor.start - start, tensor.stop - start) for name, tensor in found.items()} == {
+        "x": (0, 8),
+        "e": (8, 8),
+        "s": (8, 12),
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "said"),
+    [
+        ({"x": entry(0, 8)}, 7, "ends at byte"),
+        ({"x": entry(0, 8)}, 9, "1 bytes after its last tensor"),
+        ({"x": entry(0, 7)}, 7, "has 7 bytes; F32 of shape [2] takes 8"),
+        ({"x": entry(8, 0)}, 8, "has -8 bytes"),
+        ({"x": entry(0, 8), "y": entry(4, 12)}, 12, "overlaps another"),
+        ({"x": entry(0, 8), "y": entry(12, 20)}, 20, "leaves a gap"),
+        ({"x": entry(-8, 0)}, 8, "data_offsets.0"),
+        ({"x": entry(0, 8, dtype="F33")}, 8, "dtype 'F33'"),
+        ({"x": entry(0, 8, shape=(2**52, 2**52))}, 8, "takes"),
+        ({"x": entry(0, 8) | {"run": "rm"}}, 8, "unknown key 'x.run'"),
+        ({"x": 1}, 8, "x: found 1"),
+        ([], 0, "is a list"),
+        (b'{"x": 1, "x": 2}', 0, "key x is given twice"),
+        (b"[" * 100_000, 0, "too many nested brackets"),
+        (b"\xff\xfe{", 0, "not valid JSON"),
+        (b"", 0, "not valid JSON"),
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path: Path, header: Any, data: int, said: str) -> None:
+    """In one line that names the file and the fault, before a byte of data is read."""
+    with pytest.raises(DocumentError) as caught:
+        read_header(written(tmp_path / "w", header, bytes(data)))
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@given(
+    header=st.dictionaries(
+        st.sampled_from(["x", "y", "__metadata__", ""]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "dtype": st.sampled_from(["F32", "F4", "BOOL", "C64", ""]) | st.none(),
+                "shape": st.lists(st.integers(-1, 3) | st.integers() | st.text(), max_size=3),
+                "data_offsets": st.lists(st.integers(-1, 16) | st.floats(), max_size=3),
+                "other": st.none(),
+            },
+        )
+        | st.integers()
+        | st.text(),
+    )
+    | st.binary(),
+    data=st.binary(max_size=16),
+    length=st.none() | st.integers(0, 2**64 - 1),
+)
+def test_whatever_stands_in_a_file_is_read_or_refused(header: Any, data: bytes, length: int | None) -> None:
+    """In one line; and what is read lies within the file."""
+    with TemporaryDirectory() as place:
+        path = written(Path(place) / "w", header, data, length=length)
+        found, said = {}, ""
+        try:
+            found = read_header(path)
+        except DocumentError as fault:
+            said = fault.message
+        assert "\n" not in said
+        assert sum(tensor.stop - tensor.start for tensor in found.values()) <= len(data)
+        assert all(0 < tensor.start <= tensor.stop <= path.stat().st_size for tensor in found.values())
+
+
+@pytest.mark.parametrize("length", [2**64 - 1, LARGEST_HEADER + 1, 100])
+def test_a_header_longer_than_the_file_is_refused(tmp_path: Path, length: int) -> None:
+    """No memory is taken for what is not there."""
+    with pytest.raises(DocumentError, match="its header would have"):
+        read_header(written(tmp_path / "w", {}, b"", length=length))
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, size: int) -> None:
+    """A kill while it was written elsewhere."""
+    (tmp_path / "w").write_bytes(bytes(size))
+    with pytest.raises(DocumentError, match="no safetensors file"):
+        read_header(tmp_path / "w")
+
+
+def test_a_table_of_tensors_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    """Nothing that is not understood is passed over."""
+    (tmp_path / "t").write_text('{"format":"reprise.tensors/1","step":1,"weights":{},"pickle":"x"}')
+    with pytest.raises(DocumentError, match="unknown key 'pickle'"):
+        read_tensors(tmp_path / "t")

@@ -1,0 +1,224 @@
+"""Collecting the cache: what is declared or leased stays, whoever holds it and however it ended; the rest goes, when it is told to."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from time import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data.conftest import FILES, Published, objects
+from trainer.data.cache import lease
+from trainer.data.cache.collect import YOUNG_S, Collected, collect_cache
+from trainer.data.cache.lease import LONGEST_S, locked_folder
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+
+if TYPE_CHECKING:
+    from trainer.data.cache.version import CachedDataset
+    from trainer.data.declaration import Dataset
+
+LATER = time() + 2 * YOUNG_S
+
+
+def fetch(published: Published, dataset: Dataset | None = None) -> CachedDataset:
+    """A dataset in the cache, held by who keeps the value."""
+    return fetch_dataset(dataset or published.dataset, cache=published.cache, open_store=lambda: published.store)
+
+
+def second(published: Published) -> Dataset:
+    """A version with one file more."""
+    (published.source.root / "more").write_bytes(b"more")
+    return publish_dataset(Draft(name="small"), source=published.source, store=published.store).dataset
+
+
+def collect(published: Published, *declared: Dataset, now: float = LATER, dry_run: bool = False) -> Collected:
+    """What a collection does, two hours from now."""
+    return collect_cache(published.cache, declared, now=now, dry_run=dry_run)
+
+
+def test_nothing_that_is_declared_goes(published: Published) -> None:
+    """A version in git stays."""
+    fetch(published)
+    found = collect(published, published.dataset)
+    assert (found.versions, found.objects) == ((), 0)
+    assert published.cache.find(published.dataset)
+
+
+def test_an_old_version_goes_and_what_it_shares_stays(published: Published) -> None:
+    """Of two versions the one that is not declared loses its place; the pack that both need stays."""
+    fetch(published)
+    newer = second(published)
+    fetch(published, newer)
+    found = collect(published, newer)
+    assert (len(found.versions), found.objects) == (1, 0)
+    assert published.cache.find(published.dataset) is None
+    cached = fetch(published, newer)
+    assert bytes(cached.read("a.txt")) == FILES["a.txt"]
+
+
+def test_a_dry_run_counts_and_changes_nothing(published: Published) -> None:
+    """It says what would go."""
+    fetch(published)
+    before = objects(published.cache)
+    found = collect(published, dry_run=True)
+    assert (len(found.versions), found.objects, found.bytes > 0) == (1, 1, True)
+    assert objects(published.cache) == before
+    assert published.cache.find(published.dataset)
+
+
+def test_what_nobody_needs_goes(published: Published) -> None:
+    """Neither a place nor an object stays."""
+    fetch(published)
+    assert collect(published).objects == 1
+    assert objects(published.cache) == []
+    assert not list((published.cache.root / "versions").glob("*/*"))
+
+
+def test_what_is_young_stays(published: Published) -> None:
+    """An object of this hour may belong to a fetch that is about to say so."""
+    fetch(published)
+    assert collect(published, now=time()).objects == 0
+
+
+def test_what_a_process_holds_stays_until_it_ends(published: Published) -> None:
+    """A lease holds while the process lives, and ends with it."""
+    held = fetch(published)
+    assert (collect(published).versions, collect(published).leases) == ((), 1)
+    assert bytes(held.read("a.txt")) == b"first"
+    del held
+    assert len(collect(published).versions) == 1
+
+
+READ = """
+import sys
+from pathlib import Path
+from trainer.cli.process.working import fetched
+from trainer.data.declaration import parse_dataset
+data = fetched(parse_dataset(sys.argv[1].encode(), where="here"), say=print)
+print("ready", flush=True)
+sys.stdin.readline()
+print(bytes(data.read("a.txt")).decode())
+"""
+
+
+def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Published) -> None:
+    fetch(published)
+    environ = {**os.environ, "REPRISE_CACHE": str(published.cache.root)}
+    words = [sys.executable, "-c", READ, published.dataset.model_dump_json()]
+    with subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        assert "nothing fetched" in run.stdout.readline()
+        assert run.stdout.readline() == "ready\n"
+        assert (collect(published).versions, collect(published).objects) == ((), 0)
+        assert run.communicate("\n")[0] == "first\n"
+    assert len(collect(published).versions) == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Published, *, dry_run: bool) -> None:
+    """It locks the version's folder; for root, which runs the tests, no folder is closed, so the lock is taken here."""
+    fetch(published)
+    cache = published.cache
+    held = locked_folder(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
+    assert held is not None
+    found = collect(published, dry_run=dry_run)
+    assert (found.versions, found.objects, found.leases) == ((), 0, 1)
+    held.end()
+    assert len(collect(published, dry_run=dry_run).versions) == 1
+
+
+@pytest.mark.parametrize("how", ["found", "reopened by a worker"])
+def test_no_bytes_are_reached_without_a_lease(published: Published, how: str) -> None:
+    fetch(published)
+    assert published.cache.has(published.dataset)
+    assert collect(published, published.dataset).leases == 0, "to look is no lease"
+    held = published.cache.find(published.dataset)
+    if how != "found":
+        held = pickle.loads(pickle.dumps(held))  # noqa: S301 - our own
+    assert held is not None
+    assert collect(published).versions == ()
+    del held
+    assert len(collect(published).versions) == 1
+
+
+def test_to_look_for_what_is_absent_makes_no_cache(published: Published) -> None:
+    assert published.cache.find(published.dataset) is None
+    assert not published.cache.root.exists()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from trainer.data.cache.lease import take
+lease = take(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(published: Published) -> subprocess.Popen[str]:
+    """Another process that holds the dataset."""
+    fetch(published)
+    words = [str(published.cache.root), published.dataset.name, published.dataset.content]
+    process = subprocess.Popen([sys.executable, "-c", HOLD, *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_killed_process_holds_nothing_any_more(published: Published, holder: subprocess.Popen[str]) -> None:
+    """Its lease is still there, and is known to be over: the system took its lock back."""
+    assert collect(published).versions == ()
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    assert list(published.cache.root.glob("leases/*"))
+    assert len(collect(published).versions) == 1
+
+
+def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
+    published: Published, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that everybody gets says nothing; age does."""
+    monkeypatch.setattr(lease, "_locked", lambda _: True)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    assert collect(published).versions == ()
+    assert len(collect(published, now=time() + LONGEST_S + 1).versions) == 1
+
+
+def test_another_machines_lease_holds_for_a_month(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is none of ours."""
+    fetch(published)
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "boot", lambda: "another machine")
+        held = published.cache.lease(published.dataset)
+    assert held
+    held.end.detach()
+    assert collect(published).versions == ()
+    assert len(collect(published, now=time() + LONGEST_S + 1).versions) == 1
+
+
+def test_a_lease_that_cannot_be_read_keeps_everything(published: Published) -> None:
+    """It may be for anything."""
+    fetch(published)
+    (published.cache.root / "leases" / "x.json").write_text("{")
+    assert collect(published).versions == ()
+
+
+def test_a_fetch_that_has_not_ended_keeps_what_it_has(published: Published) -> None:
+    """What is wanted counts as what is held, while somebody holds it."""
+    fetch(published)
+    place = published.cache.place(published.dataset)
+    (place / "complete.json").rename(place / "wanted.json")
+    held = published.cache.lease(published.dataset)
+    assert (collect(published).objects, held is None) == (0, False)
+    del held
+    assert collect(published).objects == 1

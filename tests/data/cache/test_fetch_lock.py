@@ -1,0 +1,95 @@
+"""Taking turns: a courtesy that is kept where it can be and given up where it cannot."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.safe_folder import Root
+from trainer.data.cache.fetch_lock import turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Root]:
+    """The folder that the lock is in, held open."""
+    with Root.at(tmp_path) as held:
+        yield held
+
+
+def never() -> bool:
+    """The other one is not done."""
+    return False
+
+
+def test_the_first_does_not_wait(folder: Root) -> None:
+    """A free lock is had at once, and again afterwards."""
+    waited: list[str] = []
+    for _ in range(2):
+        with turn(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
+            pass
+    assert waited == []
+
+
+def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
+    """It comes to its turn when the first lets go."""
+    asked, got = Event(), Event()
+
+    def second() -> None:
+        with turn(folder, "lock", is_done=never, waiting=asked.set):
+            got.set()
+
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+        thread = Thread(target=second)
+        thread.start()
+        assert asked.wait(10)
+        assert not got.is_set()
+    thread.join(10)
+    assert got.is_set()
+
+
+def test_nobody_waits_for_what_is_there(folder: Root) -> None:
+    """When the dataset has appeared, the lock does not matter."""
+    with (
+        turn(folder, "lock", is_done=never, waiting=lambda: None),
+        turn(folder, "lock", is_done=lambda: True, waiting=lambda: None),
+    ):
+        pass
+
+
+def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> None:
+    """A stuck process, or a dead machine's lock on a share, does not stop the others."""
+    with (
+        turn(folder, "lock", is_done=never, waiting=lambda: None),
+        turn(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
+    ):
+        pass
+
+
+def test_where_no_lock_can_be_made_it_goes_on_without(folder: Root) -> None:
+    """A folder that cannot hold a lock is no reason not to fetch."""
+    folder.path.rmdir()
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+        pass
+
+
+def test_the_holder_shows_signs_of_life(folder: Root) -> None:
+    """While it works, a counter in the lock's file goes on, whatever the work is."""
+    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+        first = _next_beat(folder, b"")
+        assert _next_beat(folder, first) != first
+
+
+def _next_beat(folder: Root, seen: bytes) -> bytes:
+    """The next thing written into the lock's file."""
+    pause = Event()
+    for _ in range(200):
+        if (beat := folder.read("lock")) not in {b"", seen}:
+            return beat
+        pause.wait(0.05)
+    raise AssertionError("no beat in ten seconds")

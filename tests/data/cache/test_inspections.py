@@ -1,0 +1,53 @@
+"""An inspection beside a cached version: kept for the same reader and splits, made again for others, never in a run's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.data.cache.folder import Cache
+from trainer.data.cache.inspections import kept_inspection
+from trainer.data.declaration import Dataset
+from trainer.data.inspection import Inspection, SplitValues
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIGEST = f"sha256:{64 * '0'}"
+DATASET = Dataset(
+    name="d", version=1, manifest=DIGEST, content=DIGEST, files=1, bytes=1, splits={"train": (0, 2), "val": (2, 3)}
+)
+SEEN = Inspection(splits={"train": SplitValues(samples=2), "val": SplitValues(samples=1)})
+
+
+def cache_of(root: Path) -> Cache:
+    """A cache with the version's folder."""
+    cache = Cache(root=root)
+    cache.place(DATASET).mkdir(parents=True)
+    return cache
+
+
+def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path) -> None:
+    """The twin and the licence change nothing."""
+    cache = cache_of(tmp_path)
+    assert kept_inspection(DATASET, cache).read() is None
+    assert kept_inspection(DATASET, cache).write(SEEN)
+    assert kept_inspection(DATASET.model_copy(update={"licence": "CC0"}), cache).read() == SEEN
+    assert kept_inspection(DATASET.model_copy(update={"splits": {"train": (0, 3)}}), cache).read() is None
+
+
+def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
+    """And replaced."""
+    kept = kept_inspection(DATASET, cache_of(tmp_path))
+    kept.path.write_text('{"format": "reprise.inspection/0"}')
+    assert kept.read() is None
+    assert kept.write(SEEN)
+    assert kept.read() == SEEN
+
+
+def test_a_cache_that_takes_nothing_keeps_none(tmp_path: Path) -> None:
+    """No run ends over it: here a file stands in the folder's place."""
+    cache = Cache(root=tmp_path)
+    cache.place(DATASET).parent.mkdir(parents=True)
+    cache.place(DATASET).touch()
+    kept = kept_inspection(DATASET, cache)
+    assert (kept.write(SEEN), kept.read()) == (False, None)

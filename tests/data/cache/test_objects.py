@@ -1,0 +1,34 @@
+"""Folders of the shared cache: made once, whoever else makes them."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from trainer.data.cache.objects import shared
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_folder_in_which_somebody_writes_is_not_replaced(tmp_path: Path) -> None:
+    """Each of many makes the folders and begins to write at once: none finds that its folder has gone."""
+
+    def write(number: int) -> None:
+        with shared(tmp_path / "cache", f"objects/{number // 8}") as folder:
+            (folder.path / str(number)).touch()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(400)))
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 400
+    assert not list(tmp_path.rglob(".new-*"))
+
+
+def test_what_one_left_half_made_is_taken_over(tmp_path: Path) -> None:
+    """It died before its folder had its mode and its name."""
+    (tmp_path / ".new-objects").mkdir(mode=0o700)
+    tmp_path.chmod(0o777)
+    shared(tmp_path, "objects").close()
+    assert stat.S_IMODE((tmp_path / "objects").stat().st_mode) == 0o777
+    assert [path.name for path in tmp_path.iterdir()] == ["objects"]

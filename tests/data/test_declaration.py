@@ -1,0 +1,138 @@
+"""The declaration of a dataset: what stands in datasets/NAME.toml, and what a wrong one gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.errors import DatasetError, DocumentError
+from trainer.data.declaration import (
+    Dataset,
+    dataset_names,
+    declaration,
+    declared,
+    load_dataset,
+    parse_dataset,
+    require_name,
+)
+from trainer.data.reader import Arrays
+
+ROOT = Path(__file__).parents[2]
+DATASET = Dataset(
+    name="digits",
+    version=3,
+    manifest=digest_of_bytes(b"m"),
+    content=digest_of_bytes(b"c"),
+    files=2,
+    bytes=10,
+    licence='"odd" \\ licence [\n    1,\n    2,\n]',
+    splits={"train": (0, 8), "test": (8, 10)},
+    reader=Arrays(kind="arrays", fields={"image": "images.npy"}),
+)
+
+
+def write(root: Path, text: str, *, name: str = "digits") -> None:
+    """Declare a dataset by hand."""
+    (root / "datasets").mkdir(exist_ok=True)
+    declaration(name, root=root).write_text(text, encoding="utf-8")
+
+
+def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Writing and reading are inverse, and a range stands on one line."""
+    write(tmp_path, declared(DATASET))
+    assert load_dataset("digits", root=tmp_path) == DATASET
+    assert "train = [0, 8]\n" in declared(DATASET)
+
+
+def test_a_version_in_the_store_is_read_as_it_was_written() -> None:
+    """The store's document and git's say the same."""
+    assert parse_dataset(canonical(DATASET.model_dump(mode="json")), where="store") == DATASET
+
+
+@pytest.mark.parametrize("name", dataset_names(root=ROOT))
+def test_the_committed_declarations_are_what_publishing_writes(name: str) -> None:
+    """Nobody edited a declaration into another spelling, and the splits tile the rows."""
+    dataset = load_dataset(name, root=ROOT)
+    assert declaration(name, root=ROOT).read_text(encoding="utf-8") == declared(dataset)
+    spans = sorted(split for split in dataset.splits.values() if isinstance(split, tuple))
+    assert [first for first, _ in spans] == [0, *(end for _, end in spans[:-1])]
+
+
+@pytest.mark.parametrize("name", ["digitz", "", "../datasets/digits", "Digits", "a/b"])
+def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str) -> None:
+    """Unknown and impossible names are refused alike."""
+    write(tmp_path, declared(DATASET))
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(name, root=tmp_path)
+    assert "digits" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("digits@3", "write digits"),
+        ("digits@2", "write digits; for another version: `git log datasets/digits.toml`, then `git checkout COMMIT"),
+        ("digist@3", "did you mean digits?"),
+    ],
+)
+def test_a_name_with_a_version_says_where_the_version_is_declared(tmp_path: Path, name: str, hint: str) -> None:
+    write(tmp_path, declared(DATASET))
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(name, root=tmp_path)
+    assert str(caught.value.hint).startswith(hint)
+    if name.startswith("digits"):
+        assert "expected a name without a version; datasets/digits.toml declares the version, digits@3" in str(
+            caught.value
+        )
+
+
+def test_a_name_that_is_not_the_files_is_refused(tmp_path: Path) -> None:
+    """A copied declaration must be renamed inside too."""
+    write(tmp_path, declared(DATASET), name="other")
+    with pytest.raises(DatasetError, match="'digits'; expected 'other'"):
+        load_dataset("other", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("version = 3", "version = 0", "version"),
+        ("version = 3", "versoin = 3", "version"),
+        ("files = 2", 'files = "two"', "files"),
+        ("sha256:", "md5:", "manifest"),
+        ("train = [0, 8]", "train = [8, 0]", "one past the last"),
+        ("train = [0, 8]", "train = [0]", "train"),
+        ('kind = "arrays"', 'kind = "pictures"', "reader"),
+        ("images.npy", "../images.npy", "not a path inside a dataset"),
+        ("[splits]", "[splits", "not valid TOML"),
+    ],
+)
+def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
+    """The file, the key and what is wrong stand in one line."""
+    write(tmp_path, declared(DATASET).replace(old, new))
+    with pytest.raises(DocumentError, match=why) as caught:
+        load_dataset("digits", root=tmp_path)
+    assert "digits.toml" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("Bad-Name", "bad-name"),
+        ("a b", "a-b"),
+        ("../x", "x"),
+        ("-x", "x"),
+        (300 * "x", 63 * "x"),
+        (f"{62 * 'x'}--y", 62 * "x"),
+        ("ключ", "my-data"),
+        ("", "my-data"),
+    ],
+)
+def test_a_name_that_no_dataset_can_have_is_refused_with_one_that_it_can(name: str, near: str) -> None:
+    with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as fault:
+        require_name(name)
+    assert (fault.value.hint, len(fault.value.message) < 160) == (f"for example {near}", True)
+    require_name(near)

@@ -1,0 +1,267 @@
+"""Fetching: what appears is whole and verified, whatever the store, the disk and other processes do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.data.conftest import FILES, Published, damage, leftovers, objects
+from tests.stores import fakes
+from trainer.base import parallel
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import (
+    AlteredError,
+    DiskFullError,
+    ManifestError,
+    ObjectMissingError,
+    RepriseError,
+    StoreUnreachableError,
+)
+from trainer.data.cache import fetch_lock
+from trainer.data.cache.folder import Cache
+from trainer.data.fetch import fetch_dataset
+from trainer.stores.contract import object_key
+
+if TYPE_CHECKING:
+    from trainer.data.cache.version import CachedDataset
+    from trainer.stores.contract import Store
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries follow each other at once."""
+    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
+
+
+def away() -> Store:
+    """A store that must not be needed."""
+    raise StoreUnreachableError("the store is away")
+
+
+def fetch(published: Published, store: Store | None = None) -> CachedDataset:
+    """Fetch from the store, or from one that stands before it."""
+    return fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: store or published.store)
+
+
+def read(cached: CachedDataset) -> dict[str, bytes]:
+    """All files, as training reads them."""
+    return {path: bytes(cached.read(path)) for path in cached.paths}
+
+
+def test_what_was_published_is_fetched(published: Published) -> None:
+    """Every file comes back under its name, read-only."""
+    assert read(fetch(published)) == FILES
+    assert {path.stat().st_mode & 0o777 for path in objects(published.cache)} == {0o444}
+    assert not leftovers(published.cache)
+
+
+def test_with_the_dataset_in_the_cache_the_store_may_be_away(published: Published) -> None:
+    """The second fetch opens no store."""
+    fetch(published)
+    assert read(fetch_dataset(published.dataset, cache=published.cache, open_store=away)) == FILES
+
+
+def test_without_it_the_store_is_asked_once(published: Published) -> None:
+    """A store that is away is said to be away, and the cache holds nothing."""
+    with pytest.raises(StoreUnreachableError):
+        fetch_dataset(published.dataset, cache=published.cache, open_store=away)
+    assert published.cache.find(published.dataset) is None
+
+
+ONCE = [fakes.flipped, fakes.cut, fakes.silently_cut, fakes.reset]
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_a_fault_that_happens_once_is_survived(published: Published, fault: Any) -> None:
+    """A piece whose bytes came wrong is fetched again."""
+    store = fakes.FaultyStore(published.store, fault, times=1)
+    assert read(fetch(published, store)) == FILES
+    assert len(store.reads) == 3
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(published: Published, fault: Any) -> None:
+    """No unverified byte gets a name, no temporary file stays, and the next fetch succeeds."""
+    store = fakes.FaultyStore(published.store, fault, times=99)
+    with pytest.raises((AlteredError, StoreUnreachableError)):
+        fetch(published, store)
+    assert published.cache.find(published.dataset) is None
+    assert not leftovers(published.cache)
+    assert read(fetch(published)) == FILES
+
+
+def test_an_endless_body_ends(published: Published) -> None:
+    """No more is read of a body than was asked for; of a manifest, no more than one of its size can have."""
+    store = fakes.FaultyStore(published.store, fakes.endless, times=99)
+    assert read(fetch(published, store)) == FILES
+
+
+def test_an_endless_manifest_is_refused(published: Published) -> None:
+    """A body that does not end does not fill the memory."""
+    store = fakes.FaultyStore(published.store, fakes.endless, times=99, after=0)
+    with pytest.raises(ManifestError, match="longer than"):
+        fetch(published, store)
+
+
+def test_an_altered_manifest_is_refused(published: Published) -> None:
+    """The manifest is held against the digest that git has."""
+    store = fakes.FaultyStore(published.store, fakes.flipped, times=99, after=0)
+    with pytest.raises(AlteredError, match="manifest of small@1"):
+        fetch(published, store)
+
+
+def test_a_manifest_of_another_dataset_is_refused(published: Published) -> None:
+    """A declaration whose manifest holds other files is named, with both."""
+    wrong = published.dataset.model_copy(update={"files": 5})
+    with pytest.raises(ManifestError, match="declared are 5"):
+        fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
+
+
+def test_a_dataset_that_the_store_lacks_is_named(published: Published) -> None:
+    """The message names the dataset and the store, not a digest."""
+    wrong = published.dataset.model_copy(update={"manifest": digest_of_bytes(b"other")})
+    with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store memory:"):
+        fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
+
+
+def test_a_hostile_manifest_creates_nothing(published: Published) -> None:
+    """A path that leads out of the cache is refused before any file is made."""
+    raw = b'{"bytes":0,"content":"%s","files":1,"format":"reprise.manifest/1","packs":[]}\n["../../../outside",0,"%s",[]]\n'
+    body = raw % ((digest_of_bytes(b"").encode(),) * 2)
+    published.store.write(object_key(digest_of_bytes(body)), body, sha256=digest_of_bytes(body))
+    hostile = published.dataset.model_copy(update={"manifest": digest_of_bytes(body), "files": 1, "bytes": 0})
+    with pytest.raises(ManifestError, match=r"\.\./"):
+        fetch_dataset(hostile, cache=published.cache, open_store=lambda: published.store)
+    assert not list(published.cache.root.parent.rglob("outside*"))
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_no_temporary_file(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC while an object is written becomes `DiskFullError`, naming it."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(DiskFullError, match="no space left"):
+            fetch(published)
+    assert not leftovers(published.cache)
+    assert read(fetch(published)) == FILES
+
+
+def test_a_disk_that_is_too_small_is_known_before(published: Published) -> None:
+    """What cannot fit is said before it is fetched."""
+    fetch(published)
+    with pytest.raises(DiskFullError, match="MB more"):
+        published.cache.require(published.dataset, 1 << 60)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.long)])
+def test_many_at_once_are_all_right_where_locks_lie(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    """Eight fetches of one dataset into one cache, none waiting for another, all end with it."""
+    monkeypatch.setattr(fetch_lock, "_taken", lambda _: True)
+    for number in range(rounds):
+        cache = Cache(root=tmp_path / str(number))
+        assert at_once(published, cache, published.store) == [FILES] * 8
+        assert not leftovers(cache)
+
+
+def at_once(published: Published, cache: Cache, store: Store) -> list[dict[str, bytes]]:
+    """What eight fetches at once end with."""
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [
+            threads.submit(fetch_dataset, published.dataset, cache=cache, open_store=lambda: store) for _ in range(8)
+        ]
+        return [read(job.result()) for job in jobs]
+
+
+def test_of_many_at_once_one_downloads(published: Published) -> None:
+    """Those who come later wait for the first and find the dataset in the cache."""
+    store = fakes.FaultyStore(published.store, iter, times=0)
+    assert at_once(published, published.cache, store) == [FILES] * 8
+    assert len(store.reads) == 2, "one manifest, one pack"
+
+
+def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_it(published: Published) -> None:
+    """Whoever reads a wrong byte is told, and cannot use it; the next fetch fetches that object again, and no other."""
+    fetch(published)
+    (pack,) = objects(published.cache)
+    damage(pack, at=7)
+    with pytest.raises(AlteredError, match=r"small@1 is damaged in the cache: images/0001\.png") as caught:
+        fetch(published).read("images/0001.png")
+    assert "type the same command again" in str(caught.value.hint)
+    assert (
+        bytes(
+            fetch_dataset(
+                published.dataset, cache=Cache(root=published.cache.root), open_store=lambda: published.store
+            ).read("a.txt")
+        )
+        == b"first"
+    )
+    assert read(fetch(published)) == FILES
+
+
+def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) -> None:
+    """Completeness is what the marker says and the objects' sizes."""
+    fetch(published)
+    (pack,) = objects(published.cache)
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes()[:-1])
+    assert read(fetch(published)) == FILES
+    pack.unlink()
+    assert read(fetch(published)) == FILES
+
+
+def test_an_object_is_on_the_disk_before_it_has_its_name(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves a whole object or none: its bytes are flushed before the rename, its folder after, and only then the marker."""
+    flushed: list[str] = []
+    flush, marker = os.fsync, published.cache.place(published.dataset) / "complete.json"
+
+    def noted(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_relative_to(published.cache.root / "objects"):
+            flushed.append("folder" if path.is_dir() else path.name[:1])
+            assert not marker.exists()
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    fetch(published)
+    assert flushed == [".", "folder"], "bytes that have no name yet, then the name"
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("name", ["complete.json", "manifest.jsonl"])
+def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Published, name: str) -> None:
+    """Neither is believed for standing there; the objects stay."""
+    fetch(published)
+    damage(published.cache.place(published.dataset) / name, at=20)
+    assert published.cache.find(published.dataset) is None
+    store = fakes.FaultyStore(published.store, iter, times=0)
+    assert read(fetch(published, store)) == FILES
+    assert len(store.reads) == 1, "the manifest"
+
+
+def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:
+    """A cache below a file is refused in words."""
+    published.cache.root.write_text("not a folder")
+    with pytest.raises(RepriseError, match="could not be written"):
+        fetch(published)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755, 0o2775])
+def test_what_is_made_in_a_cache_is_as_open_as_the_cache(published: Published, mode: int) -> None:
+    """A folder made for sharing stays one whatever the umask; one's own stays one's own; files are for every reader."""
+    published.cache.root.mkdir()
+    published.cache.root.chmod(mode)
+    fetch(published)
+    made = {path.stat().st_mode & 0o7777 for path in published.cache.root.rglob("*") if path.is_dir()}
+    assert made == {mode}

@@ -1,0 +1,130 @@
+"""Fetching and publishing, killed at any step: what has a name is right, and the same command again ends with the whole dataset."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data import killed
+from tests.data.conftest import FILES, contents, fill, leftovers, objects
+from trainer.base.digest import digest_of_file
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import newest_version, publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.declaration import Dataset
+
+CUT = 8192
+"""So small that one of the files is cut into parts."""
+
+
+some_then_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
+"""Every fifth step is a sample, for each day."""
+
+
+def publish(tmp_path: Path) -> Dataset:
+    """A dataset in a directory store, `tmp_path/store`: two packs, and one file in parts."""
+    source = SourceFolder(root=tmp_path / "source", part_bytes=CUT)
+    return publish_dataset(Draft(name="small"), source=source, store=open_store(str(tmp_path / "store"))).dataset
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """The same, published."""
+    (tmp_path / "store").mkdir()
+    fill(tmp_path / "source", FILES)
+    return publish(tmp_path)
+
+
+def fetch(store: Path, cache: Path, dataset: Dataset, *, last: int) -> int | None:
+    """Fetch, with the folder of files too, in a process of its own, which dies at step `last`."""
+    return killed.run(lambda: fetch_folder(store, cache, dataset), below=cache, last=last)
+
+
+def fetch_folder(store: Path, cache: Path, dataset: Dataset) -> None:
+    """The whole work."""
+    fetch_dataset(dataset, cache=Cache(root=cache), open_store=lambda: open_store(str(store))).folder()
+
+
+def check(store: Path, root: Path, dataset: Dataset) -> None:
+    """All names are those of right objects; the next fetch is whole and leaves nothing temporary."""
+    cache = Cache(root=root)
+    for path in objects(cache):
+        assert digest_of_file(path) == f"sha256:{path.parent.name}{path.name}"
+    cached = fetch_dataset(dataset, cache=cache, open_store=lambda: open_store(str(store)))
+    assert {path: bytes(cached.read(path)) for path in cached.paths} == FILES
+    assert contents(cached.folder()) == FILES
+    assert not leftovers(cache)
+    assert not list(cache.root.rglob(".files*"))
+
+
+@some_then_all
+def test_a_fetch_killed_at_any_step_goes_on(tmp_path: Path, dataset: Dataset, every: int) -> None:
+    """For every N: killed at the N-th change of the disk, again at its third, then left to end."""
+    steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
+    assert steps
+    points = range(1, steps + 1, every)
+    for last in points:
+        cache = tmp_path / f"cache-{last}"
+        fetch(tmp_path / "store", cache, dataset, last=last)
+        fetch(tmp_path / "store", cache, dataset, last=3)
+        check(tmp_path / "store", cache, dataset)
+    sys.stdout.write(f"\n{len(points)} of {steps} points of a fetch\n")
+
+
+@pytest.mark.long
+def test_a_fetch_killed_twice_at_every_pair_of_steps_goes_on(tmp_path: Path, dataset: Dataset) -> None:
+    """What one process left is taken over by a second, which dies too: at every third step."""
+    steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
+    assert steps
+    pairs = [(first, second) for first in range(1, steps + 1, 3) for second in range(1, steps + 1, 3)]
+    for first, second in pairs:
+        cache = tmp_path / f"cache-{first}-{second}"
+        fetch(tmp_path / "store", cache, dataset, last=first)
+        fetch(tmp_path / "store", cache, dataset, last=second)
+        check(tmp_path / "store", cache, dataset)
+    sys.stdout.write(f"\n{len(pairs)} pairs of {steps} points of a fetch\n")
+
+
+@some_then_all
+def test_a_publication_killed_at_any_step_goes_on(tmp_path: Path, every: int) -> None:
+    """A version that has a name is whole; the same command again names it, once."""
+    fill(tmp_path / "source", FILES)
+    killed_at, steps = 0, None
+    for last in count(1, every):
+        place = tmp_path / str(last)
+        (place / "store").mkdir(parents=True)
+        (place / "source").symlink_to(tmp_path / "source")
+        steps = killed.run(lambda place=place: publish(place), below=place / "store", last=last)  # type: ignore[misc]
+        named = newest_version(open_store(str(place / "store")), "small")
+        if named:
+            check(place / "store", place / "cache", named)
+        assert publish(place).title == "small@1"
+        check(place / "store", place / "cache", publish(place))
+        if steps is not None:
+            break
+        killed_at += 1
+    sys.stdout.write(f"\n{killed_at} of {steps} points of a publication\n")
+
+
+def test_several_processes_at_once(tmp_path: Path, dataset: Dataset) -> None:
+    """Four processes, cold: all end with the same folder."""
+    fork = multiprocessing.get_context("fork")
+    store, cache = tmp_path / "store", tmp_path / "cache"
+    jobs = [fork.Process(target=fetch_folder, args=(store, cache, dataset)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+    check(store, cache, dataset)

@@ -1,0 +1,155 @@
+"""Fetching a file that is cut into parts: what an interrupted fetch had is not fetched again, and never believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from threading import Semaphore
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data.conftest import Published, contents, damage, fill, leftovers, objects
+from tests.stores import fakes
+from trainer.base import parallel
+from trainer.base.errors import AlteredError, StoreUnreachableError
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.packing import PACK_BYTES
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trainer.stores.contract import Store
+
+BODY = bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A dataset of one file in three parts, and one small file, published once: the tests only read it."""
+    folder = tmp_path_factory.mktemp("large")
+    store, source = MemoryStore(), SourceFolder(root=fill(folder / "source", {"big": BODY, "small": b"1"}))
+    dataset = publish_dataset(Draft(name="large"), source=source, store=store).dataset
+    return Published(store=store, dataset=dataset, source=source, cache=Cache(root=folder / "cache"))
+
+
+@pytest.fixture
+def large(kept: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """The same, and a cache that is empty yet."""
+    monkeypatch.setattr(parallel, "PAUSES_S", (0.0, 0.0))
+    return replace(kept, cache=Cache(root=tmp_path / "cache"))
+
+
+class WithoutThirdPart(fakes.FaultyStore):
+    """A store whose third part always has a fault, as that its connection breaks, and comes once the others are there."""
+
+    def __init__(self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]] = fakes.reset) -> None:
+        """Count the other parts."""
+        super().__init__(inner, iter, times=0)
+        self._third = fault
+        self._others = Semaphore(0)
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Stream a range, or its first byte."""
+        body = super().read(key, start=start, length=length)
+        if length == len(BODY) - 2 * PACK_BYTES:
+            for _ in range(2):
+                assert self._others.acquire(timeout=5)
+            self._others.release(2)  # for the next try
+            body = self._third(body)
+        try:
+            yield from body
+        finally:  # who has all bytes asks for no more
+            if length == PACK_BYTES:
+                self._others.release()
+
+
+def interrupted(large: Published) -> Path:
+    """Fetch until the third part's connection breaks for good; what is left of the file."""
+    with pytest.raises(StoreUnreachableError):
+        fetch_dataset(
+            large.dataset,
+            cache=large.cache,
+            open_store=lambda: WithoutThirdPart(large.store),
+        )
+    return max(leftovers(large.cache), key=lambda path: path.stat().st_blocks)
+
+
+def test_it_comes_back_whole(large: Published) -> None:
+    """Parts are put together in order."""
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
+    assert contents(folder) == {"big": BODY, "small": b"1"}
+
+
+def test_a_connection_that_breaks_costs_one_part(large: Published) -> None:
+    """Only the part whose body broke is asked for again."""
+    store = fakes.FaultyStore(large.store, fakes.reset, times=1, after=3)
+    fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    assert len(store.reads) == 1 + 3 + 1 + 1, "manifest, three parts, one of them twice, the small file's pack"
+
+
+def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
+    """Whole parts that are there and right are not fetched again; nothing temporary stays."""
+    interrupted(large)
+    store = fakes.FaultyStore(large.store, iter, times=0)
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
+    assert contents(folder) == {"big": BODY, "small": b"1"}
+    parts = [length for _, _, length in store.reads if length and length > 1]
+    assert parts == [len(BODY) - 2 * PACK_BYTES]
+    assert not leftovers(large.cache)
+
+
+def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> None:
+    """A flipped byte in the leftover is fetched again."""
+    leftover = interrupted(large)
+    leftover.chmod(0o644)
+    with leftover.open("r+b") as file:
+        file.seek(PACK_BYTES + 7)
+        file.write(b"\xff")
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
+    assert contents(folder)["big"] == BODY
+
+
+def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
+    """No name appears, and what was left over is replaced by the next fetch."""
+    store = fakes.FaultyStore(large.store, fakes.flipped, times=99)
+    with pytest.raises(AlteredError):
+        fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
+    assert len(objects(large.cache)) <= 1, "the small file's pack at most"
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
+    assert contents(folder)["big"] == BODY
+    assert not leftovers(large.cache)
+
+
+def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large: Published) -> None:
+    """The third part is other bytes for good; once it is right again, the same command fetches that part alone."""
+    changed = WithoutThirdPart(large.store, fakes.flipped)
+    with pytest.raises(AlteredError, match=r"expected .* found"):
+        fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
+    store = fakes.FaultyStore(large.store, iter, times=0)
+    folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
+    assert contents(folder)["big"] == BODY
+    assert [length for _, _, length in store.reads if length and length > 1] == [len(BODY) - 2 * PACK_BYTES]
+
+
+def test_k06_a_damaged_part_in_the_cache_is_found_when_it_is_used_and_fetched_again(large: Published) -> None:
+    """The second of three; the others are used as they are."""
+    cached = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    damage(max(objects(large.cache), key=lambda path: path.stat().st_size), at=PACK_BYTES + 7)
+    cached.require("big", 0, PACK_BYTES)
+    cached.require("big", 2 * PACK_BYTES)
+    assert not large.cache.is_suspect(large.dataset)
+    for start, stop in ((PACK_BYTES - 1, PACK_BYTES + 1), (PACK_BYTES, PACK_BYTES + 1), (0, None)):
+        with pytest.raises(AlteredError, match=r"large@1 is damaged in the cache: big"):
+            cached.require("big", start, stop)
+    with pytest.raises(AlteredError):
+        cached.read("big")
+    assert large.cache.is_suspect(large.dataset)
+    again = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
+    assert bytes(again.read("big")) == BODY
+    assert bytes(again.read("small")) == b"1"

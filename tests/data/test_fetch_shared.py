@@ -1,0 +1,171 @@
+"""One cache of two users, one of whom has a lock that lies: real processes, real user ids, real modes."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.data.conftest import contents, damage, fill, objects
+from trainer.base.errors import RepriseError
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.data.declaration import Dataset
+    from trainer.stores.contract import Store
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="becomes other users, which root alone can")
+HONEST: Final = 1000
+LYING: Final = 4321
+EACH: Final = 8
+FILES: Final = {f"images/{number:03d}.png": os.urandom(4096) for number in range(400)} | {"large": os.urandom(1 << 20)}
+
+
+class Counting:
+    """Passes reads on, and counts their bytes."""
+
+    def __init__(self, inner: Store) -> None:
+        """Nothing was read."""
+        self.inner, self.bytes = inner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the store's."""
+        return getattr(self.inner, name)
+
+    def read(self, key: str, **where: Any) -> Iterator[bytes]:
+        """Count each block."""
+        for block in self.inner.read(key, **where):
+            self.bytes += len(block)
+            yield block
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A store that all may read, and a cache that all may add to, where all may look: pytest's own folders are one user's."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for folder, mode in (("store", 0o755), ("cache", 0o1777)):
+            (root / folder).mkdir()
+            (root / folder).chmod(mode)
+        yield root
+
+
+@pytest.fixture
+def dataset(shared: Path) -> Dataset:
+    """Small packs, and a file in parts."""
+    source = SourceFolder(root=fill(shared / "source", FILES), part_bytes=256 << 10)
+    return publish_dataset(Draft(name="small"), source=source, store=open_store(str(shared / "store"))).dataset
+
+
+def as_user(uid: int, work: Callable[[], Any]) -> Callable[[], Any]:
+    """Begin to do something as a user, in a process of its own; what comes back waits, and gives what was said."""
+    fork = multiprocessing.get_context("fork")
+    reading, writing = fork.Pipe(duplex=False)
+
+    def go() -> None:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        try:
+            said = work()
+        except RepriseError as fault:
+            said = {"error": fault.message, "hint": fault.hint}
+        writing.send(json.dumps(said))
+
+    codecs.lookup(
+        "ascii"
+    )  # what is imported late must be here before: this Python may lie where the other user cannot look
+    process = fork.Process(target=go)
+    process.start()
+    writing.close()
+
+    def wait() -> Any:
+        said = json.loads(reading.recv())
+        process.join()
+        return said
+
+    return wait
+
+
+def fetched(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = False) -> dict[str, Any]:
+    """Fetch, read every file verified; the bytes that were read from the store, and whether all is right."""
+    if lying:
+        fcntl.flock = lambda *_: None  # every lock is given, at once: in this process alone
+    store = Counting(open_store(str(shared / "store")))
+    if start is not None:
+        start.wait(timeout=30)
+    cached = fetch_dataset(dataset, cache=Cache(root=shared / "cache"), open_store=lambda: store)
+    right = {path: bytes(cached.read(path)) for path in cached.paths} == FILES
+    return {"bytes": store.bytes, "right": right}
+
+
+def test_sixteen_at_once_of_two_users_one_with_a_lock_that_lies(shared: Path, dataset: Dataset) -> None:
+    """All end with the same verified dataset; those whose lock works move it once, whatever the others do."""
+    start = multiprocessing.get_context("fork").Barrier(2 * EACH)
+    jobs = [
+        (uid, as_user(uid, lambda uid=uid: fetched(shared, dataset, start=start, lying=uid == LYING)))  # type: ignore[misc]
+        for _ in range(EACH)
+        for uid in (HONEST, LYING)
+    ]
+    said = [(uid, wait()) for uid, wait in jobs]
+    assert all(each.get("right") for _, each in said), said
+    whole = sum(path.stat().st_size for path in (shared / "store/objects").rglob("*") if path.is_file())
+    honest, lying = (sum(each["bytes"] for uid, each in said if uid == who) for who in (HONEST, LYING))
+    sys.stdout.write(f"\none download {whole:,} bytes: {EACH} with locks moved {honest:,}, {EACH} without {lying:,}\n")
+    assert honest <= 1.5 * whole
+    assert not [path for path in (shared / "cache").rglob(".*") if path.is_file()]
+    assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
+
+
+def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, dataset: Dataset) -> None:
+    """It cannot be replaced in a sticky folder: the one who met it fetches that object alone, and reads it from then on."""
+    assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
+    cache = Cache(root=shared / "cache")
+    theirs = max(objects(cache), key=lambda path: path.stat().st_size)
+    damage(theirs)
+    said = as_user(HONEST, lambda: fetched(shared, dataset))()
+    assert said["error"].startswith("small@1 is damaged in the cache: ")
+    assert said["hint"] == "type the same command again: it verifies all of the dataset and fetches what is wrong"
+    again = as_user(HONEST, lambda: fetched(shared, dataset))()
+    assert again["right"]
+    assert again["bytes"] < dataset.bytes
+    assert theirs.with_name(f"{theirs.name}.u{HONEST}").stat().st_uid == HONEST
+    assert as_user(HONEST, lambda: fetched(shared, dataset))() == {"bytes": 0, "right": True}
+
+
+def test_a_damaged_cache_that_cannot_be_written_names_its_ways_out(shared: Path, dataset: Dataset) -> None:
+    """The same command again would say the same for ever."""
+    assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
+    for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
+        folder.chmod(0o755)
+    damage(max(objects(Cache(root=shared / "cache")), key=lambda path: path.stat().st_size))
+    said = as_user(HONEST, lambda: fetched(shared, dataset))()
+    assert said["hint"].startswith(f"this user cannot write to {shared}/cache: set REPRISE_CACHE to another folder")
+
+
+def test_a_folder_of_files_is_everybodys_to_read(shared: Path, dataset: Dataset) -> None:
+    """Made by one user, used by the other."""
+    cache, store = Cache(root=shared / "cache"), open_store(str(shared / "store"))
+
+    def folder() -> str:
+        return str(fetch_dataset(dataset, cache=cache, open_store=lambda: store).folder())
+
+    theirs = as_user(LYING, folder)()
+    assert as_user(HONEST, folder)() == theirs
+    assert contents(Path(theirs)) == FILES

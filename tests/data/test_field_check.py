@@ -1,0 +1,49 @@
+"""Pairing: a dataset that lacks the fields which an experiment asks for is told by both declarations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.base.errors import SettingError
+from trainer.data.declaration import load_dataset
+from trainer.data.field_check import check_pairing, sample_fields
+from trainer.data.reader import Files, Text
+from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.training.settings import ClassificationSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+def paired(dataset: str, *argv: str, untold: tuple[str, ...] = ()) -> None:
+    """Pair a classification with a dataset of this checkout."""
+    words = take_apart(["--dataset", dataset, "--classes", "10", *argv])
+    resolved = resolve(ClassificationSettings, Origins(words=words, environ={}))
+    check_pairing(resolved, load_dataset(dataset, root=ROOT), untold=untold)
+
+
+def test_fields_that_are_there_are_well() -> None:
+    """Nothing is said, also not of a default that is not known yet."""
+    paired("digits")
+    paired("diabetes", untold=("input_field", "target_field"))
+
+
+def test_a_misspelt_field_is_told_the_nearest_and_the_flag() -> None:
+    """What to type."""
+    with pytest.raises(SettingError, match="setting input_field is 'imag'; the fields of dataset digits are") as caught:
+        paired("digits", "--input-field", "imag")
+    assert caught.value.hint == "did you mean --input-field image?"
+
+
+def test_a_dataset_of_another_task_is_told_as_one() -> None:
+    """It is the experiment that asks for the field: another dataset may be what was meant."""
+    with pytest.raises(SettingError, match="'image', which is what this experiment asks for") as caught:
+        paired("diabetes")
+    assert caught.value.hint == "give --input-field features or target, or another --dataset"
+
+
+def test_each_kind_of_reader_has_its_fields() -> None:
+    """Those that `trainer.data.reader` promises."""
+    assert sample_fields(Files()) == ("bytes", "length")
+    assert sample_fields(Text(kind="text", file="a.txt", window=8)) == ("text", "next")

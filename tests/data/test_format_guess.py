@@ -1,0 +1,47 @@
+"""What a folder's names tell to somebody who did not say how its samples are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.data.format_guess import SPLITS, likeness, split_options
+
+
+@pytest.mark.parametrize(
+    ("paths", "found", "options"),
+    [
+        (
+            ["cats/1.png", "cats/2.PNG", "dogs/1.png"],
+            "3 pictures, 3 .png, in 2 folders (cats, dogs): it looks",
+            "--images .",
+        ),
+        (
+            ["1.jpg", "2.png", "3.jpg"],
+            "3 pictures, 2 .jpg, 1 .png: no folders name",
+            "--images . --labels FILE.csv",
+        ),
+        (["x.npy", "y.npy"], "2 NumPy files (x.npy, y.npy)", "--array FIELD=x.npy"),
+        (["a/t.parquet"], "1 Parquet file (a/t.parquet)", "--column FIELD=COLUMN"),
+        (["t.csv"], "1 CSV file (t.csv)", "written as Parquet"),
+        (["t.txt"], "1 text file (t.txt)", "--lines t.txt"),
+    ],
+)
+def test_names_suggest_options(paths: list[str], found: str, options: str) -> None:
+    """What was found comes with what to type."""
+    told = likeness(paths)
+    assert told is not None
+    assert told[0].startswith(found)
+    assert options in told[1]
+
+
+def test_other_names_suggest_nothing() -> None:
+    """No guess is better than a wrong one."""
+    assert likeness(["model.bin", "README", ".hidden"]) is None
+
+
+def test_folders_that_are_called_as_splits_suggest_these_splits() -> None:
+    assert (
+        split_options(["Train/1", "dev/1", "test/1", "x"]) == "--split train=Train/ --split val=dev/ --split test=test/"
+    )
+    assert split_options(["train/1", "val/1", "valid/1", "test/1"]) == SPLITS
+    assert split_options(["a/1", "b/1"]) == SPLITS

@@ -1,0 +1,104 @@
+"""Label tables: read strictly, with the number of the line."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.base.errors import RepriseError
+from trainer.data.label_table import check_listed, parse_labels
+
+
+def table(*lines: str) -> bytes:
+    """A table's bytes."""
+    return "\n".join(["file,class", *lines, ""]).encode()
+
+
+def parsed(raw: bytes) -> dict[str, str]:
+    """Files and the names of their classes."""
+    return {file: label.name for file, label in parse_labels(raw, where="l.csv").items()}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        table("1.png,a", "2.png,b"),
+        b"\xef\xbb\xbf" + table("1.png,a", "2.png,b"),
+        b"\xff\xfe" + table("1.png,a", "2.png,b").decode().encode("utf-16-le"),
+        table("1.png,a", "2.png,b").replace(b"\n", b"\r\n"),
+        table("1.png,a", "2.png,b").replace(b"\n", b"\r"),
+        table("", "1.png,a", "", "2.png,b").rstrip(),
+        table("   ", "1.png,a", "\t", "2.png,b", " "),
+        b"class,more,file\na,x,1.png\nb,,2.png\n",
+        table('"1.png","a"', "2.png,b"),
+    ],
+)
+def test_tables_that_editors_and_spreadsheets_write_are_read(raw: bytes) -> None:
+    assert parsed(raw) == {"1.png": "a", "2.png": "b"}
+
+
+def test_names_with_commas_quotes_and_line_separators_are_whole() -> None:
+    assert parsed(table('"a,1.png","x ""y"""', "b.png,u\u2028v")) == {"a,1.png": 'x "y"', "b.png": "u\u2028v"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "hint"),
+    [
+        (
+            table("1.png,caf\xe9").decode().encode("latin-1"),
+            "line 2: expected UTF-8 text, found the byte 0xe9",
+            "UTF-8",
+        ),
+        (table("1.png,a", "2.png"), "line 3: expected 2 values, found 1 value", "fill in the line"),
+        (table("1.png,a,b"), "line 2: expected 2 values, found 3 values", "quotation"),
+        (table("1.png,a", "2.png,"), "line 3: the class is empty", "remove"),
+        (table("1.png, "), "line 2: the class is empty", "remove"),
+        (table(",a"), "line 2: the file is empty", "remove"),
+        (table("1.png,a "), "line 2: the class 'a ' begins or ends with a blank", "write a"),
+        (table("1.png,a", "1.png,a"), "line 3: '1.png' is listed already in line 2", "remove"),
+        (table("1.png,a", "", "1.png,b"), "line 4: '1.png' is listed already in line 2, as 'a' and as 'b'", "remove"),
+        (table('1.png,"a'), "line 2: not valid CSV", "close every quotation mark"),
+        (table("1.png,a", '2.png,"b', "3.png,c"), "lines 3 to 4: not valid CSV", "close every quotation mark"),
+        (table("1.png,a", "", '2.png,"b\nc"', "3.png"), "line 6: expected 2 values, found 1 value", "fill in the line"),
+        (b"files,clas\n1.png,a\n", "found 'files', 'clas'", "rename the column 'files' to 'file'"),
+        (b"file;class\n1.png;a\n", "line 1: expected the columns file and class", "commas, not by semicolons"),
+        (b"file\tclass\n1.png\ta\n", "line 1: expected the columns", "commas, not by tabs"),
+        (b"filename,label\n1.png,a\n", "found 'filename', 'label'", "rename the column 'filename' to 'file'"),
+        (b"file, class\n1.png,a\n", "found 'file', ' class'", "rename the column ' class' to 'class'"),
+        (b"1.png,a\n2.png,b\n", "found '1.png', 'a'", "make its first line: file,class"),
+        (b"file,class,class\n", "the column 'class' is named twice", "rename"),
+        (b"", "found nothing", "file,class"),
+        (table("1.png,a\0"), "line 2: expected text, found a NUL", "remove it"),
+    ],
+)
+def test_a_line_that_is_not_plain_is_an_error_with_its_number(raw: bytes, said: str, hint: str) -> None:
+    with pytest.raises(RepriseError) as caught:
+        parse_labels(raw, where="l.csv")
+    assert caught.value.message.startswith("l.csv, line")
+    assert said in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        ("a/2.png,x", "line 2: 'a/2.png' is not in the folder", "did you mean a/1.png?"),
+        ("a\\1.png,x", "line 2: 'a\\\\1.png' is not in the folder", "write a/1.png"),
+        ("./a/1.png,x", "line 2: './a/1.png' is not in the folder", "write a/1.png"),
+        ("/home/me/d/a/1.png,x", "is not in the folder", "write a/1.png"),
+        (" a/1.png,x", "line 2: ' a/1.png' is not in the folder", "write a/1.png"),
+        ("'a/1.png',x", "is not in the folder", "write a/1.png"),
+        ("a/1.PNG,x", "line 2: 'a/1.PNG' is not in the folder", "write a/1.png"),
+        (
+            "b/cafe\u0301.png,x",
+            "is not in the folder",
+            r"did you mean 'b/caf\xe9.png'? It has the same letters in another",
+        ),
+        ("a/1.avif,x", "line 2: 'a/1.avif' is not read as a picture", "convert"),
+    ],
+)
+def test_a_line_of_no_picture_is_an_error(line: str, said: str, hint: str) -> None:
+    labels = parse_labels(table(line), where="l.csv")
+    with pytest.raises(RepriseError) as caught:
+        check_listed(labels, ["a/1.avif", "a/1.png", "b/caf\u00e9.png"], suffixes=(".png",), where="l.csv")
+    assert said in caught.value.message
+    assert hint in str(caught.value.hint)

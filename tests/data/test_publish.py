@@ -1,0 +1,185 @@
+"""Publishing: what the store lacks and no more, and the version's name last."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data.conftest import FILES, Published, contents, fill
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DatasetError, ManifestError
+from trainer.data import check as check_dataset
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset, read_manifest
+from trainer.data.packing import PACK_BYTES
+from trainer.data.publish import newest_version, publish_dataset, publish_declared, version_document
+from trainer.data.reader import Arrays, Column, Table
+from trainer.data.source_folder import SourceFolder
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.packing import Slice
+
+DRAFT = Draft(name="small")
+
+
+def test_twice_changes_nothing(published: Published) -> None:
+    """The same folder again uploads nothing, names nothing, and gives the same dataset."""
+    before = list(published.store.keys(""))
+    again = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
+    assert (again.dataset, again.is_new, again.uploaded) == (published.dataset, False, 0)
+    assert list(published.store.keys("")) == before
+
+
+def test_a_version_is_named_after_everything_it_needs(published: Published) -> None:
+    """A version that can be read can be fetched: its document is the dataset, its manifest and packs are there."""
+    key = "datasets/small/1.json"
+    assert b"".join(published.store.read(key)) == version_document(published.dataset)
+    assert published.store.size(object_key(published.dataset.manifest))
+
+
+def test_a_new_version_brings_only_what_is_new(published: Published) -> None:
+    """Files that an earlier version has are not uploaded again, even under another name."""
+    shutil.move(published.source.root / "a.txt", published.source.root / "renamed.txt")
+    (published.source.root / "new.txt").write_bytes(b"new bytes")
+    new = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
+    assert (new.dataset.title, new.is_new, new.uploaded) == ("small@2", True, len(b"new bytes"))
+    folder = fetch_dataset(new.dataset, cache=published.cache, open_store=lambda: published.store).folder()
+    assert contents(folder) == contents(published.source.root)
+
+
+def test_other_splits_of_the_same_files_are_a_new_version(published: Published) -> None:
+    """What a dataset says about itself belongs to the version; the content stays."""
+    draft = DRAFT.model_copy(update={"splits": {"train": (0, 3)}})
+    new = publish_dataset(draft, source=published.source, store=published.store, declared=published.dataset)
+    assert (new.dataset.title, new.uploaded, new.dataset.content) == ("small@2", 0, published.dataset.content)
+
+
+def test_a_declared_version_goes_into_an_empty_store_as_it_is(published: Published) -> None:
+    """A new store gets the version that git names, not another number."""
+    declared = published.dataset.model_copy(update={"version": 7})
+    again = publish_dataset(DRAFT, source=published.source, store=MemoryStore(), declared=declared)
+    assert again.dataset == declared
+
+
+def test_a_colleagues_version_is_not_overwritten(published: Published) -> None:
+    """Who publishes from an old declaration gets the next free number."""
+    (published.source.root / "theirs").write_bytes(b"theirs")
+    publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
+    (published.source.root / "theirs").write_bytes(b"mine")
+    mine = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
+    assert mine.dataset.title == "small@3"
+    assert newest_version(published.store, "small") == mine.dataset
+
+
+class Edited(SourceFolder):
+    """A folder in which a file changes between hashing and reading."""
+
+    def read(self, piece: Slice) -> bytes:
+        """Change the file's bytes, but not its length."""
+        return bytes(len(super().read(piece)))
+
+
+def test_a_file_edited_meanwhile_is_noticed(tmp_path: Path) -> None:
+    """Nothing is named when a file is not any more what was hashed."""
+    store = MemoryStore()
+    with pytest.raises(DatasetError, match="edited while it was published"):
+        publish_dataset(DRAFT, source=Edited(root=fill(tmp_path, FILES)), store=store)
+    assert not list(store.keys("datasets/"))
+
+
+def test_a_file_that_vanishes_meanwhile_is_named(published: Published) -> None:
+    """A file that is listed and cannot be read ends the publication."""
+    (published.source.root / "dangling").symlink_to("nowhere")
+    with pytest.raises(DatasetError, match="dangling cannot be read"):
+        publish_dataset(DRAFT, source=published.source, store=published.store)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"README": b"1", "readme": b"2"}, "one file on some file systems"),
+        ({"a\\b": b"1"}, "backslash"),
+        ({"a\nb": b"1"}, "control"),
+    ],
+)
+def test_files_that_others_could_not_have_are_refused_before_anything_is_read(
+    tmp_path: Path, files: dict[str, bytes], why: str
+) -> None:
+    """What a colleague's machine could not hold is refused here, by name."""
+    with pytest.raises(ManifestError, match=why):
+        publish_dataset(DRAFT, source=SourceFolder(root=fill(tmp_path, files)), store=MemoryStore())
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no text are no file name of a dataset."""
+    (tmp_path / "caf\udce9").write_bytes(b"1")
+    with pytest.raises(ManifestError, match="UTF-8"):
+        publish_dataset(DRAFT, source=SourceFolder(root=tmp_path), store=MemoryStore())
+
+
+def test_a_linked_folder_is_refused(tmp_path: Path) -> None:
+    """Leaving it out would be silent, following it could go round in circles."""
+    (tmp_path / "loop").symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match="link to a folder"):
+        publish_dataset(DRAFT, source=SourceFolder(root=tmp_path), store=MemoryStore())
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A missing folder is not an empty dataset."""
+    with pytest.raises(DatasetError, match="is not a folder"):
+        publish_dataset(DRAFT, source=SourceFolder(root=tmp_path / "nowhere"), store=MemoryStore())
+
+
+def test_a_reader_that_needs_a_missing_file_is_refused(published: Published) -> None:
+    """A dataset that its own reader could not read is not published."""
+    draft = DRAFT.model_copy(update={"reader": Arrays(kind="arrays", fields={"x": "a.text"})})
+    with pytest.raises(DatasetError, match=r"a\.text") as caught:
+        publish_dataset(draft, source=published.source, store=published.store)
+    assert caught.value.hint == "did you mean a.txt?"
+
+
+def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
+    """A file larger than a pack is cut, stored, and put together again; a change at its end brings one part."""
+    store, body = MemoryStore(), bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
+    source = SourceFolder(root=fill(tmp_path / "source", {"big": body, "small": b"1"}))
+    first = publish_dataset(DRAFT, source=source, store=store).dataset
+    (source.root / "big").write_bytes(body + b"!")
+    second = publish_dataset(DRAFT, source=source, store=store, declared=first)
+    assert second.uploaded == len(body) + 1 - 2 * PACK_BYTES
+    assert read_manifest(store, second.dataset)[0].sha256 == digest_of_bytes(body + b"!")
+
+
+def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Published) -> None:
+    """The samples' way: another content or another manifest is refused with both digests, before it is named."""
+    store = MemoryStore()
+    assert publish_declared(published.dataset, source=published.source, store=store).is_new
+    assert not publish_declared(published.dataset, source=published.source, store=store).is_new
+    (published.source.root / "a.txt").write_bytes(b"other")
+    with pytest.raises(DatasetError, match=f"declared is {published.dataset.content}"):
+        publish_declared(published.dataset, source=published.source, store=MemoryStore())
+
+
+def test_a_declared_version_that_is_another_in_the_store_is_refused(published: Published) -> None:
+    """A version is never replaced."""
+    other = published.dataset.model_copy(update={"licence": "other"})
+    with pytest.raises(DatasetError, match="is another one"):
+        publish_declared(other, source=published.source, store=published.store)
+
+
+@pytest.mark.parametrize(("is_read", "notes"), [(True, 0), (False, 1)])
+def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool, notes: int
+) -> None:
+    monkeypatch.setattr(check_dataset, "is_readable", lambda: False)
+    fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1"})
+    table = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
+    draft = Draft(name="small", reader=table, splits={"train": (0, 1)})
+    source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
+    found = publish_dataset(draft, source=source, store=MemoryStore()).findings.notes
+    assert sum(check_dataset.UNSEEN in note for note in found) == notes

@@ -1,0 +1,44 @@
+"""Verifying: a cached dataset is hashed again, and withdrawn when it is not what it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data.conftest import FILES, Published, contents, damage, objects
+from trainer.base.errors import AlteredError, DatasetError
+from trainer.data.fetch import fetch_dataset
+from trainer.data.verify import verify_dataset
+
+if TYPE_CHECKING:
+    from trainer.data.cache.version import CachedDataset
+
+
+def fetch(published: Published) -> CachedDataset:
+    """The dataset in the cache."""
+    return fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
+
+
+def test_a_whole_dataset_is_verified(published: Published) -> None:
+    """Every file counts."""
+    fetch(published)
+    assert verify_dataset(published.dataset, cache=published.cache) == len(FILES)
+
+
+def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
+    """The files that have it are named, and the next fetch replaces it."""
+    fetch(published)
+    damage(objects(published.cache)[0], at=100)
+    with pytest.raises(AlteredError, match=r"images/0001\.png' and 1 more") as caught:
+        verify_dataset(published.dataset, cache=published.cache)
+    assert caught.value.hint == "replace what is wrong: reprise data fetch small"
+    assert published.cache.find(published.dataset) is None
+    assert contents(fetch(published).folder()) == FILES
+
+
+def test_what_is_not_cached_cannot_be_verified(published: Published) -> None:
+    """It is said what to type."""
+    with pytest.raises(DatasetError, match="not in the cache") as caught:
+        verify_dataset(published.dataset, cache=published.cache)
+    assert caught.value.hint == "reprise data fetch small"

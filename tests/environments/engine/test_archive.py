@@ -1,0 +1,57 @@
+"""The digests in an image archive."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import EngineError
+from trainer.environments.engine.archive import config_in_stream, digests_of_archive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = f"sha256:{'c' * 64}"
+MANIFEST = json.dumps(
+    {"mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"digest": CONFIG}}
+).encode()
+DIGEST = digest_of_bytes(MANIFEST)
+
+
+def archive(path: Path, *, images: int = 1) -> Path:
+    """An image archive with so many images in its index."""
+    files = {
+        "index.json": json.dumps({"manifests": [{"digest": DIGEST}] * images}).encode(),
+        "blobs/sha256/00": b"a layer",
+        f"blobs/{DIGEST.replace(':', '/')}": MANIFEST,
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, body in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    return path
+
+
+def test_an_archive_names_manifest_and_config(tmp_path: Path) -> None:
+    """Both are read, neither is computed from the engine."""
+    found = digests_of_archive(archive(tmp_path / "image.tar"))
+    assert (found.manifest, found.config) == (DIGEST, CONFIG)
+
+
+def test_several_images_are_refused(tmp_path: Path) -> None:
+    """One build, one image."""
+    with pytest.raises(EngineError, match="holds 2 images"):
+        digests_of_archive(archive(tmp_path / "image.tar", images=2))
+
+
+def test_a_config_is_found_as_a_saved_image_passes_by(tmp_path: Path) -> None:
+    """The stream is read once, no further than needed; an absent manifest gives nothing."""
+    path = archive(tmp_path / "image.tar")
+    assert config_in_stream(io.BytesIO(path.read_bytes()), DIGEST) == CONFIG
+    assert config_in_stream(io.BytesIO(path.read_bytes()), f"sha256:{'0' * 64}") is None

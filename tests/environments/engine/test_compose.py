@@ -1,0 +1,147 @@
+"""What compose says when a service does not run, as one sentence; and what compose.yaml promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.base.errors import EngineError, PortTakenError, UsageError
+from trainer.environments.declaration import load_environment
+from trainer.environments.engine.compose import volume, worded
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "compose.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Error: driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:8333 failed: port is already allocated",
+        "Error starting userland proxy: listen tcp4 127.0.0.1:8333: bind: address already in use",
+    ],
+)
+def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
+    """Both wordings of Docker."""
+    found = worded("train", told)
+    assert isinstance(found, PortTakenError)
+    assert "port 8333" in found.message
+    assert found.hint == "REPRISE_STORE_PORT=8343 scripts/setup"
+
+
+def test_other_failures_keep_their_last_lines() -> None:
+    """Without compose's own progress."""
+    found = worded(
+        "train",
+        " Container reprise-store-1  Running\nreprise: unknown experiment 'digitz'\n  -> did you mean digits?\n",
+    )
+    assert type(found) is EngineError
+    assert found.message.endswith("failed: reprise: unknown experiment 'digitz' / -> did you mean digits?")
+
+
+def test_everything_published_is_on_loopback() -> None:
+    """The store is for this machine."""
+    ports = re.findall(r"ports:\n\s+- (\S+)", TEXT)
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_container_is_given_the_engine() -> None:
+    """A socket in a container is root on the host."""
+    assert "docker.sock" not in TEXT
+    assert "privileged" not in TEXT
+
+
+def told(service: str, folder: Path, checkout: Path = ROOT, /, **environ: str) -> dict[str, Any]:
+    """A service as compose reads it, if the shell has `environ` and there is no `.env`."""
+    command = ["docker", "compose", "--project-name", "p", "--project-directory", str(checkout)]
+    command += ["--env-file", str(folder / "env"), "--file"]
+    (folder / "env").touch()
+    said = subprocess.run(
+        [*command, str(checkout / "compose.yaml"), "--profile", "*", "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "REPRISE_UID": "1000", "REPRISE_GID": "1000", **environ},
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(said.stdout)["services"][service]
+    return found
+
+
+def test_no_place_of_the_machine_is_given_in_the_short_form() -> None:
+    """Which takes a colon in a path for its separator."""
+    assert re.findall(r"^ +- [\"']?[./~].*$", TEXT, re.MULTILINE) == [
+        "    - /tmp:mode=1777,exec",
+        "    - /home/reprise:mode=1777",
+        "      - /project/.venv:exec,uid=${REPRISE_UID},gid=${REPRISE_GID}",
+        "      - /project/.reprise:exec,uid=${REPRISE_UID},gid=${REPRISE_GID}",
+    ]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["co:lon", "a blank", "quo'te", 'dou"ble', "$HOME", "#1", "한국어", "new\nline"])
+def test_a_checkout_of_any_path_is_mounted_whole(tmp_path: Path, name: str) -> None:
+    checkout = tmp_path / name
+    (checkout / "runs").mkdir(parents=True)
+    shutil.copy(ROOT / "compose.yaml", checkout)
+    mounted = {each["target"]: each for each in told("train", tmp_path, checkout)["volumes"]}
+    assert (mounted["/project"]["source"], mounted["/project"]["read_only"]) == (
+        str(checkout).replace("$", "$$"),
+        True,
+    )  # as `config` escapes it
+    assert mounted["/project/runs"]["source"] == str(checkout / "runs").replace("$", "$$")
+    assert not any(
+        each.get("read_only") for each in told("dev", tmp_path, checkout)["volumes"] if each["target"] == "/project"
+    )
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("service", ["train", "samples", "dev"])
+def test_what_the_shell_says_of_wandb_and_tls_is_handed_in(tmp_path: Path, service: str) -> None:
+    """The file of certificates too, where the variable names it."""
+    shell = {
+        "WANDB_API_KEY": "k",
+        "WANDB_BASE_URL": "https://w.example",
+        "AWS_CA_BUNDLE": "/ca.pem",
+        "REPRISE_HOST": "h",
+    }
+    found = told(service, tmp_path, ROOT, **shell)
+    assert shell.items() <= found["environment"].items()
+    assert ("/ca.pem", "/ca.pem", True) in [(v["source"], v["target"], v.get("read_only")) for v in found["volumes"]]
+
+
+@pytest.mark.engine
+def test_what_the_shell_does_not_say_is_not_handed_in_empty(tmp_path: Path) -> None:
+    """An empty AWS_CA_BUNDLE would switch the check of certificates off."""
+    found = told("train", tmp_path)["environment"]
+    assert [found.get(name) for name in ("AWS_CA_BUNDLE", "WANDB_API_KEY", "WANDB_BASE_URL")] == [None, None, None]
+
+
+@pytest.mark.engine
+def test_the_local_stores_key_is_env_files_and_another_stores_the_shells(tmp_path: Path) -> None:
+    """A key in the shell, such as one of AWS, is neither given to the local server nor used to ask it."""
+    shell = {"AWS_ACCESS_KEY_ID": "work", "AWS_SECRET_ACCESS_KEY": "w", "AWS_SESSION_TOKEN": "t"}
+    local = {"REPRISE_STORE_KEY": "mine", "REPRISE_STORE_SECRET": "m", "REPRISE_STORE_TOKEN": ""}
+    for service in ("train", "store", "samples"):
+        found = told(service, tmp_path, ROOT, **shell, **local)["environment"]
+        assert [found.get(name) or "" for name in shell] == ["mine", "m", ""]
+    assert shell.items() <= told("train", tmp_path, ROOT, **shell)["environment"].items()
+
+
+def test_there_is_one_default_base() -> None:
+    """The declaration's; the recipe and compose's own build, which cannot read it, repeat it."""
+    base = load_environment("cpu", root=ROOT).base
+    assert f"ARG BASE={base}\n" in (ROOT / "docker" / "Dockerfile").read_text()
+    assert f"${{REPRISE_BASE:-{base}}}" in (ROOT / "compose.build.yaml").read_text()
+
+
+def test_a_folder_with_a_colon_is_refused_before_compose_misreads_it() -> None:
+    assert volume(Path("/a b/runs"), "/runs") == ("--volume", "/a b/runs:/runs")
+    with pytest.raises(UsageError, match="/a:b has a colon, so that it cannot be mounted"):
+        volume(Path("/a:b"), "/runs")

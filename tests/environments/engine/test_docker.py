@@ -1,0 +1,162 @@
+"""Docker itself: builds that are the same bit for bit, digests, registries, and how its absence is worded."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import closing
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tests.environments.engine.registry import serving
+from trainer.base.errors import EngineError, ImageBuildError, ImageMissingError
+from trainer.environments.engine import BuildRequest
+from trainer.environments.engine.docker import DockerEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.environments.engine import ImageFacts
+
+RECIPE = 'FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY file /file\nLABEL reprise.test="{name}"\n'
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[DockerEngine]:
+    """The engine of this machine, with an empty memory."""
+    with closing(DockerEngine(kept=tmp_path / "kept")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Iterator[BuildRequest]:
+    """A build of one small file under a name of its own; the image is removed afterwards."""
+    name = uuid4().hex[:12]
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "file").write_text("content\n")
+    tag = f"localhost/reprise-test/{name}:1"
+    yield BuildRequest(
+        recipe=RECIPE.format(name=name),
+        root=root,
+        stage="",
+        tag=tag,
+        arguments={},
+        secrets={},
+        contexts={},
+        epoch=1767225600,
+        fresh=True,
+    )
+    subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=False)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """An empty registry on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with serving(tmp_path / "registry", address):
+        yield address
+
+
+def built(engine: DockerEngine, request: BuildRequest) -> ImageFacts:
+    """Build it, and what the engine then says of it."""
+    engine.build(request)
+    image = engine.image(request.tag)
+    assert image is not None
+    return image
+
+
+@pytest.mark.engine
+def test_two_builds_without_a_cache_are_the_same_bit_for_bit(engine: DockerEngine, request_: BuildRequest) -> None:
+    """Manifest and config, although time has passed and the file was written anew."""
+    first = engine.build(request_)
+    (request_.root / "file").write_text("content\n")
+    assert engine.build(request_) == first
+    assert first.manifest is not None
+
+
+@pytest.mark.engine
+def test_the_engine_names_the_image_as_its_archive_did(
+    engine: DockerEngine, request_: BuildRequest, tmp_path: Path
+) -> None:
+    """Loading keeps the manifest's digest; the config's is found in the saved image by an engine without a memory."""
+    digests = engine.build(request_)
+    image = engine.image(request_.tag)
+    assert image is not None
+    assert image.id == digests.manifest
+    assert image.references == (f"{request_.tag.rpartition(':')[0]}@{digests.manifest}",)
+    with closing(DockerEngine(kept=tmp_path / "forgotten")) as other:
+        assert other.digests(image) == digests
+
+
+@pytest.mark.engine
+def test_images_are_found_by_label(engine: DockerEngine, request_: BuildRequest) -> None:
+    """Those with a name; an unknown label finds none."""
+    image = built(engine, request_)
+    name = request_.tag.split("/")[-1].split(":")[0]
+    assert [found.id for found in engine.images(f"reprise.test={name}")] == [image.id]
+    assert engine.images(f"reprise.test={name}-not") == []
+
+
+@pytest.mark.engine
+def test_a_pushed_image_is_the_same_when_pulled(engine: DockerEngine, request_: BuildRequest, registry: str) -> None:
+    """Pushed under its own digest, seen there, pulled by it."""
+    image = built(engine, request_)
+    reference = engine.push(image, f"{registry}/team/cpu")
+    assert reference == f"{registry}/team/cpu@{image.id}"
+    assert engine.in_registry(reference)
+    subprocess.run(["docker", "image", "rm", "--force", image.id], capture_output=True, check=True)
+    engine.pull(reference)
+    pulled = engine.image(reference)
+    assert pulled is not None
+    assert (pulled.id, pulled.layers) == (image.id, image.layers)
+    subprocess.run(["docker", "image", "rm", "--force", image.id], capture_output=True, check=True)
+
+
+@pytest.mark.engine
+def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there(
+    engine: DockerEngine, registry: str
+) -> None:
+    """A wrong digest is no image; no answer is a failure."""
+    wrong = f"{registry}/team/cpu@sha256:{'0' * 64}"
+    assert not engine.in_registry(wrong)
+    with pytest.raises(ImageMissingError, match="is not in its registry"):
+        engine.pull(wrong)
+    for call in (engine.in_registry, engine.pull):
+        with pytest.raises(EngineError, match="connection refused") as caught:
+            call(f"127.0.0.1:1/team/cpu@sha256:{'0' * 64}")
+        assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+
+
+@pytest.mark.engine
+def test_a_push_that_fails_leaves_no_name_behind(engine: DockerEngine, request_: BuildRequest) -> None:
+    """No registry answers there: that is no matter of a login."""
+    image = built(engine, request_)
+    with pytest.raises(EngineError, match=r"could not be pushed to 127\.0\.0\.1:1/team/cpu") as caught:
+        engine.push(image, "127.0.0.1:1/team/cpu")
+    assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+    after = engine.image(request_.tag)
+    assert after is not None
+    assert after.tags == image.tags
+
+
+@pytest.mark.engine
+def test_a_build_that_fails_says_so_in_one_sentence(engine: DockerEngine, request_: BuildRequest) -> None:
+    """The builder's own lines stand above it."""
+    broken = BuildRequest(
+        recipe="FROM scratch\nCOPY absent /\n",
+        root=request_.root,
+        stage="",
+        tag=request_.tag,
+        arguments={},
+        secrets={},
+        contexts={},
+        epoch=0,
+    )
+    with pytest.raises(ImageBuildError, match="failed, for the reason in the lines above"):
+        engine.build(broken)

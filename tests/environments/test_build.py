@@ -1,0 +1,154 @@
+"""Building images: what is asked of the engine, and when nothing is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checkouts import BASE, LOCK, MACHINE, checkout, locked
+from tests.environments.engine.memory import FACTS, MemoryEngine
+from trainer.base.errors import ImageBuildError
+from trainer.environments.build import build, current, plan, recipe
+from trainer.environments.package_indexes import Indexes
+
+if TYPE_CHECKING:
+    from trainer.environments.build import Stage
+    from trainer.environments.engine import BuildRequest, Digests
+
+
+class Watching(MemoryEngine):
+    """Looks at the files of a build while they are there."""
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        super().__init__()
+        self.index = ""
+        self.wheels: list[str] = []
+
+    def build(self, request: BuildRequest) -> Digests:
+        """Look, then build."""
+        self.index = request.secrets["index"].read_text()
+        self.wheels = sorted(path.name for path in Path(request.contexts["wheels"]).iterdir())
+        return super().build(request)
+
+
+def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
+    """The tag is a function of the checkout; each stage has its own."""
+    root = checkout(tmp_path)
+    tags = [
+        plan("cpu", stage=stage, base=BASE, root=root).tag
+        for stage in ("environment", "environment", "code", "development")
+    ]
+    assert tags[0] == tags[1]
+    assert len(set(tags)) == 3
+
+
+def test_what_is_built_is_found_and_not_built_again(tmp_path: Path) -> None:
+    """The image itself says which base it was built on: no base is needed to find it."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    assert current("cpu", stage="environment", engine=engine, root=root) is None
+    built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    found = current("cpu", stage="environment", engine=engine, root=root)
+    assert found == replace(built, seconds=None)
+    assert len(engine.built) == 1
+
+
+def test_an_edit_of_the_lock_makes_the_image_another(tmp_path: Path) -> None:
+    """The image of the old lock is not taken for the new one's."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
+    assert current("cpu", stage="environment", engine=engine, root=root) is None
+
+
+def test_a_change_for_another_environment_needs_no_build(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    (root / "uv.lock").write_text(LOCK.replace("store = [", 'store = [{ name = "added" }, ') + locked("added"))
+    assert current("cpu", stage="environment", engine=engine, root=root) is not None
+    assert current("store", stage="environment", engine=engine, root=root) is None
+
+
+@pytest.mark.parametrize("stage", ["code", "development"])
+def test_a_stage_that_bakes_the_whole_lock_follows_all_of_it(tmp_path: Path, stage: Stage) -> None:
+    root = checkout(tmp_path)
+    before = plan("cpu", stage=stage, base=BASE, root=root)
+    (root / "uv.lock").write_text(LOCK + locked("other"))
+    after = plan("cpu", stage=stage, base=BASE, root=root)
+    assert after.build_id == before.build_id
+    assert after.tag != before.tag
+
+
+def test_the_code_stage_follows_the_code(tmp_path: Path) -> None:
+    """What it bakes is in its name; its environment's build id stays."""
+    root = checkout(tmp_path)
+    before = plan("cpu", stage="code", base=BASE, root=root)
+    (root / "trainer" / "new.py").write_text("x = 1\n")
+    after = plan("cpu", stage="code", base=BASE, root=root)
+    assert before.tag != after.tag
+    assert before.build_id == after.build_id
+
+
+def test_the_image_is_told_what_it_is(tmp_path: Path) -> None:
+    """What is baked is canonical JSON with the build id and the lock's digest."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    wanted = plan("cpu", stage="environment", base=BASE, root=root)
+    build(wanted, engine=engine, machine=MACHINE, root=root)
+    baked = json.loads(engine.built[0].arguments["IMAGE_JSON"])
+    assert baked["build_id"] == wanted.build_id
+    assert baked["lock"] == wanted.inputs.lock
+    assert baked["environment"] == "cpu"
+
+
+def test_variables_are_set_where_their_place_is(tmp_path: Path) -> None:
+    """Every declared variable is in the image's environment, before anything runs in it."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    assert 'PYTHONHASHSEED="0"' in engine.built[0].recipe
+    with pytest.raises(ImageBuildError, match="no line `# variables`"):
+        recipe("FROM scratch\n", {"A": "b"})
+
+
+def test_indexes_come_in_as_a_secret_and_only_locked_wheels_as_a_folder(tmp_path: Path) -> None:
+    """A password in an index's address is in no argument; a folder of wheels is not handed in whole."""
+    root, engine = checkout(tmp_path / "checkout"), Watching()
+    for name in ("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "other-1.whl"):
+        (tmp_path / name).touch()
+    indexes = Indexes(
+        variables={"UV_DEFAULT_INDEX": "https://me:word@mirror.example/"}, folders=(tmp_path,), left_out=()
+    )
+    build(
+        plan("cpu", stage="environment", base=BASE, root=root),
+        engine=engine,
+        machine=replace(MACHINE, indexes=indexes),
+        root=root,
+    )
+    assert "word" not in str(engine.built[0].arguments)
+    assert engine.index == "UV_DEFAULT_INDEX=https://me:word@mirror.example/\n"
+    assert engine.wheels == ["torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"]
+
+
+def test_an_engine_without_manifests_knows_an_image_by_its_config(tmp_path: Path) -> None:
+    """The reference is the image's id then: never a tag."""
+    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+    assert built.manifest is None
+    assert built.reference == built.config
+
+
+def test_a_package_for_another_torch_ends_the_build_before_it_begins(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    vision = locked("torchvision", needs=("torch",), tag="cp311-cp311-manylinux_2_28_x86_64").replace(
+        "index.in", "other.in"
+    )
+    (root / "uv.lock").write_text(LOCK.replace("cpu = [", 'cpu = [{ name = "torchvision" }, ') + vision)
+    wanted = plan("cpu", stage="environment", base=BASE, root=root)
+    with pytest.raises(ImageBuildError, match=r"uv\.lock has torchvision 1 for another build of torch"):
+        build(wanted, engine=engine, machine=MACHINE, root=root)
+    assert engine.built == []
+    (root / "pyproject.toml").write_text('[tool.reprise]\nany-torch-build = ["torchvision"]\n')
+    build(wanted, engine=engine, machine=MACHINE, root=root)

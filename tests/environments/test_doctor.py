@@ -1,0 +1,98 @@
+"""What the doctor says of machines that are not here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.environments.engine.memory import FACTS
+from trainer.base.errors import EngineAbsentError
+from trainer.environments import doctor
+from trainer.environments.doctor import Finding, State
+
+if TYPE_CHECKING:
+    from trainer.environments.engine import EngineFacts
+
+BLOCK = {"REPRISE_ENVIRONMENT": "cpu", "REPRISE_IMAGE": "localhost/reprise/cpu@sha256:1"}
+NVIDIA = replace(FACTS, runtimes=("nvidia", "runc"))
+
+
+def test_a_new_engine_is_well() -> None:
+    """Nothing to do."""
+    assert doctor.engine(FACTS).state is State.WELL
+
+
+def test_an_old_engine_is_a_fault_and_one_without_manifests_a_note() -> None:
+    """The second works, and knows less."""
+    assert doctor.engine(replace(FACTS, version="20.10.24+dfsg1")).state is State.FAULT
+    assert doctor.engine(replace(FACTS, keeps_manifests=False)).state is State.NOTE
+
+
+def test_a_missing_plugin_is_named() -> None:
+    """With what installs it."""
+    found = doctor.plugins({"buildx": None, "compose": "2.26.1"})
+    assert found.found == "docker finds no plugin buildx"
+    assert found.remedy == "scripts/engine ensure"
+
+
+@pytest.mark.parametrize(
+    ("devices", "driver", "facts", "state", "said"),
+    [
+        (0, None, FACTS, State.WELL, "no NVIDIA device"),
+        (2, "580.65.06", FACTS, State.FAULT, "no runtime to hand them"),
+        (1, "535.129.03", NVIDIA, State.FAULT, "needs driver 580 or newer"),
+        (1, "580.65.06", NVIDIA, State.WELL, "the lock's CUDA is 13.0"),
+        (1, "580.65.06", replace(FACTS, devices=("nvidia.com/gpu=all",)), State.WELL, "driver 580.65.06"),
+    ],
+)
+def test_gpus_are_judged_with_their_driver(
+    devices: int, driver: str | None, facts: EngineFacts, state: State, said: str
+) -> None:
+    """No device, no runtime, an old driver, all well, all well by CDI."""
+    found = doctor.gpus(devices, driver=driver, cuda="13.0", facts=facts)
+    assert found.state is state
+    assert said in found.found
+
+
+def test_little_room_is_a_fault_with_its_own_code() -> None:
+    """CUDA needs more than CPU."""
+    assert doctor.disk(Path("/"), 10 * 10**9, environment="cpu").state is State.WELL
+    assert doctor.disk(Path("/"), 10 * 10**9, environment="cuda").code == 71
+
+
+def test_a_stale_block_names_what_is_stale() -> None:
+    """The names, not the values: one of them is a key."""
+    found = doctor.dotenv(
+        {**BLOCK, "AWS_SECRET_ACCESS_KEY": "old"}, {**BLOCK, "AWS_SECRET_ACCESS_KEY": "new"}, edited=True, shadows=[]
+    )
+    assert found.found == ".env is stale: AWS_SECRET_ACCESS_KEY would be written otherwise now"
+    assert found.code == 75
+
+
+@pytest.mark.parametrize(
+    ("before", "edited", "shadows", "state"),
+    [
+        ({}, False, [], State.FAULT),
+        (BLOCK, True, [], State.FAULT),
+        (BLOCK, False, ["X"], State.NOTE),
+        (BLOCK, False, [], State.WELL),
+    ],
+)
+def test_the_block_is_judged(before: dict[str, str], edited: bool, shadows: list[str], state: State) -> None:  # noqa: FBT001
+    """Absent, edited, doubled, well."""
+    assert doctor.dotenv(before, BLOCK, edited=edited, shadows=shadows).state is state
+
+
+def test_a_failure_in_looking_is_a_finding() -> None:
+    """The others are still looked at, and the code is the first fault's."""
+
+    def look() -> Finding:
+        raise EngineAbsentError("no Docker engine answers", hint="scripts/engine start")
+
+    found = doctor.looked("engine", look)
+    assert (found.state, found.remedy) == (State.FAULT, "scripts/engine start")
+    assert doctor.exit_code([doctor.well("disk", "much"), found]) == 61
+    assert doctor.exit_code([doctor.well("disk", "much")]) == 0

@@ -1,0 +1,104 @@
+"""The managed block of `.env`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.errors import DotenvError
+from trainer.environments.dotenv import outside, read_block, shadowed, write_block
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALUES = {"REPRISE_UID": "1000", "REPRISE_CA_FILE": "/a path/with #$/ca.pem", "COMPOSE_PROFILES": ""}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    """Any value of one line survives the trip, and the block is not taken for edited."""
+    assert write_block(tmp_path / ".env", VALUES)
+    block = read_block(tmp_path / ".env")
+    assert block.values == VALUES
+    assert block.exists
+    assert not block.edited
+
+
+def test_writing_the_same_again_changes_nothing(tmp_path: Path) -> None:
+    """Setup can be repeated without a trace."""
+    write_block(tmp_path / ".env", VALUES)
+    assert not write_block(tmp_path / ".env", VALUES)
+
+
+def test_lines_of_ones_own_stay(tmp_path: Path) -> None:
+    """Around the block, before and after it, nothing is touched."""
+    path = tmp_path / ".env"
+    path.write_text("MINE=1\n")
+    write_block(path, VALUES)
+    path.write_text(path.read_text() + "ALSO=2")
+    write_block(path, {"REPRISE_UID": "4321"})
+    assert path.read_text().startswith("MINE=1\n")
+    assert path.read_text().endswith("ALSO=2")
+    assert read_block(path).values == {"REPRISE_UID": "4321"}
+
+
+def test_an_edit_is_noticed(tmp_path: Path) -> None:
+    """A value changed by hand, inside, shows."""
+    path = tmp_path / ".env"
+    write_block(path, VALUES)
+    path.write_text(path.read_text().replace("REPRISE_UID=1000", "REPRISE_UID=0"))
+    assert read_block(path).edited
+
+
+def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
+    """Which of the two counts depends on their order: the reader should know."""
+    path = tmp_path / ".env"
+    write_block(path, VALUES)
+    path.write_text(path.read_text() + "REPRISE_UID=7\n")
+    assert shadowed(path) == ["REPRISE_UID"]
+    path.write_text(path.read_text().replace("REPRISE_UID=7", "REPRISE_UID=1000"))
+    assert shadowed(path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=/a b", "/a b"),
+        ("A=/a b  # the share", "/a b"),
+        ("A='/a b' # the share", "/a b"),
+        (r'A="/a \"b\" #1"', '/a "b" #1'),
+        ("export A=/a#b", "/a#b"),
+        ("  A = /a ", "/a"),
+        ("A=", ""),
+    ],
+)
+def test_a_line_of_ones_own_is_read_as_compose_reads_it(tmp_path: Path, line: str, value: str) -> None:
+    (tmp_path / ".env").write_text(f"# A=comment\n{line}\n")
+    assert outside(tmp_path / ".env") == {"A": value}
+
+
+def test_a_block_without_its_end_is_refused(tmp_path: Path) -> None:
+    """Half a block is not mended in silence: the lines after it could be the user's."""
+    path = tmp_path / ".env"
+    write_block(path, VALUES)
+    path.write_text(path.read_text().replace("# <<< reprise", ""))
+    with pytest.raises(DotenvError, match="damaged"):
+        read_block(path)
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    """The local store's key is in there."""
+    write_block(tmp_path / ".env", VALUES)
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_value_that_needs_two_lines_is_refused(tmp_path: Path) -> None:
+    """Nothing is written then."""
+    with pytest.raises(DotenvError, match="REPRISE_STORE"):
+        write_block(tmp_path / ".env", {"REPRISE_STORE": "a\nb"})
+    assert not (tmp_path / ".env").exists()
+
+
+def test_without_a_file_there_is_no_block(tmp_path: Path) -> None:
+    """A fresh checkout is no fault."""
+    assert not read_block(tmp_path / ".env").exists

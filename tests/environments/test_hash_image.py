@@ -1,0 +1,61 @@
+"""Hashing an image's files by our own script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.environments.engine.memory import MemoryEngine
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DocumentError, EngineError
+from trainer.environments.engine import ImageFacts
+from trainer.environments.hash_image import hashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainer.environments.engine import Confined
+
+IMAGE = ImageFacts(id=digest_of_bytes(b"image"), tags=(), references=(), layers=(), size=1, created="")
+
+
+@dataclass(kw_only=True)
+class Speaking(MemoryEngine):
+    """An engine whose containers say something."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+        """Say it."""
+        self.confined.append(container)
+        for line in self.lines:
+            say(line)
+        return self.inside(container)
+
+
+def test_the_script_is_ours_and_the_answer_its_last_line() -> None:
+    """It is run without an environment of the image's choosing."""
+    engine = Speaking(
+        lines=["noise", '{"format":"reprise.hashed/1","right":7,"altered":["distribution numpy: altered"]}']
+    )
+    assert hashed(IMAGE, user="1:1", engine=engine) == (7, ["distribution numpy: altered"])
+    (container,) = engine.confined
+    assert (container.program[:2], container.mounts[0].target) == (("python", "-I"), container.program[2])
+    assert not container.mounts[0].writable
+
+
+@pytest.mark.parametrize("said", ["", "ok", '{"right": 7}', '{"format":"reprise.hashed/1","right":"x","altered":[]}'])
+def test_an_answer_of_another_form_is_not_believed(said: str) -> None:
+    """An image may hold another Python than ours."""
+    with pytest.raises(DocumentError):
+        hashed(IMAGE, user="1:1", engine=Speaking(lines=[said]))
+
+
+def test_an_image_in_which_it_cannot_run_is_said() -> None:
+    """By its exit code."""
+    engine = Speaking()
+    engine.inside = lambda _: 127
+    with pytest.raises(EngineError, match="127"):
+        hashed(IMAGE, user="1:1", engine=engine)

@@ -1,0 +1,110 @@
+"""The files that a process runs from, held against what was installed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.environments import installed_files
+
+WRITABLE = "22 1 0:20 / / rw,relatime - overlay overlay rw\n"
+SEALED = "22 1 0:20 / / ro,relatime - overlay overlay rw\n23 22 0:21 / /tmp rw - tmpfs tmpfs rw\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An installation of one distribution of two files."""
+    place = tmp_path / "site-packages"
+    (place / "numpy").mkdir(parents=True)
+    (place / "numpy-2.3.0.dist-info").mkdir()
+    rows = []
+    for name, body in {"numpy/__init__.py": b"x = 1\n", "numpy/core.so": b"\x7fELF"}.items():
+        (place / name).write_bytes(body)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
+        rows.append(f"{name},sha256={digest},{len(body)}")
+    rows += ["numpy/__pycache__/x.pyc,,", "numpy-2.3.0.dist-info/RECORD,,"]
+    (place / "numpy-2.3.0.dist-info" / "RECORD").write_text("\n".join(rows) + "\n")
+    return place
+
+
+def found(root: Path, *, mounts: str = WRITABLE, more: tuple[str, ...] = ()) -> list[str]:
+    """What is not as it was installed."""
+    (root.parent / "mounts").write_text(mounts)
+    roots = [str(root.parent / "source"), *more, str(root)]
+    return installed_files.differences(roots, source=str(root.parent / "source"), mounts=root.parent / "mounts")
+
+
+def test_an_installation_as_it_was_made_has_no_difference(root: Path) -> None:
+    """Byte code that its maker listed and another Python would not write is none."""
+    (root / "numpy" / "__pycache__").mkdir()
+    (root / "numpy" / "__pycache__" / "core.cpython-311.pyc").write_bytes(b"")
+    assert found(root) == []
+
+
+def test_a_file_of_another_size_is_named(root: Path) -> None:
+    """With the distribution that it belongs to."""
+    (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
+    assert found(root) == ["distribution numpy: of another size: numpy/__init__.py"]
+
+
+def test_a_missing_and_an_extra_file_are_named(root: Path) -> None:
+    """A `.pth` is run at every start of Python."""
+    (root / "numpy" / "core.so").unlink()
+    (root / "evil.pth").touch()
+    missing, extra = found(root)
+    assert missing == "distribution numpy: missing: numpy/core.so"
+    assert extra == f"files in {root} that no distribution brought: evil.pth"
+
+
+def test_a_root_that_is_neither_source_nor_installation_is_named(root: Path) -> None:
+    """PYTHONPATH brings such."""
+    (line,) = found(root, more=("/somewhere/else",))
+    assert line == "import root /somewhere/else is neither the run's source nor an installation"
+
+
+def test_a_mount_over_an_installation_is_named(root: Path) -> None:
+    """It hides what the image has."""
+    mounts = SEALED + f"30 22 0:30 / {root}/numpy rw - ext4 /dev/x rw\n"
+    assert found(root, mounts=mounts)[0] == f"{root}/numpy is mounted over what was installed"
+
+
+def test_where_nothing_could_be_written_nothing_is_read(root: Path) -> None:
+    """A root that cannot be written is the image's own: it costs no time."""
+    (root / "numpy" / "__init__.py").write_text("x = 2; evil()\n")
+    assert found(root, mounts=SEALED) == []
+
+
+def test_digests_find_what_sizes_do_not(root: Path) -> None:
+    """The file has its size still."""
+    assert installed_files.altered([str(root)]) == (2, [])
+    (root / "numpy" / "__init__.py").write_text("x = 2\n")
+    assert found(root) == []
+    assert installed_files.altered([str(root)]) == (1, ["distribution numpy: altered, by digest: numpy/__init__.py"])
+
+
+def test_a_library_from_elsewhere_is_named(root: Path, tmp_path: Path) -> None:
+    """Neither a distribution nor the system brought it; the driver's own come from the host."""
+    dpkg = tmp_path / "dpkg"
+    dpkg.mkdir()
+    (dpkg / "libc6.list").write_text("/lib/x86_64-linux-gnu/libc.so.6\n")
+    mapped = {
+        str(root / "numpy" / "core.so"): 1,
+        "/usr/lib/x86_64-linux-gnu/libc.so.6": 1,
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.580.1": 1,
+        "/somewhere/evil.so": 1,
+    }
+    (line,) = installed_files.foreign_libraries(mapped, [str(root)], dpkg=dpkg)
+    assert line.startswith("library /somewhere/evil.so is mapped")
+
+
+def test_it_runs_as_a_plain_script() -> None:
+    """In an image it is a file alone: nothing of the package can be imported."""
+    script = str(Path(installed_files.__file__))
+    done = subprocess.run([sys.executable, "-I", "-S", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"format": "reprise.hashed/1", "right": 0, "altered": []}

@@ -1,0 +1,101 @@
+"""What the lock gives to an environment: the same packages that uv exports for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.checkouts import LOCK, locked
+from trainer.environments.lock_file import misplaced, packages, requirements_digest, undefined_extras
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+IMAGE: Final = {
+    "python_full_version": "3.11.2",
+    "python_version": "3.11",
+    "sys_platform": "linux",
+    "platform_machine": "x86_64",
+}
+
+
+def exported(extras: tuple[str, ...]) -> dict[str, tuple[str, set[str]]]:
+    """What uv would install in an image: versions and hashes."""
+    words = [word for extra in extras for word in ("--extra", extra)]
+    options = ("--quiet", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate")
+    done = subprocess.run(
+        [ROOT / "scripts" / "uv", "export", *options, *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = re.sub(r"\\\n\s*", " ", done.stdout).splitlines()
+    wanted = [(Requirement(re.sub(r"--hash=\S+", "", line)), set(re.findall(r"--hash=(\S+)", line))) for line in lines]
+    return {
+        each.name: (str(each.specifier).removeprefix("=="), hashes)
+        for each, hashes in wanted
+        if each.marker is None or each.marker.evaluate(IMAGE)
+    }
+
+
+@pytest.mark.parametrize("extras", [("cpu",), ("cuda",), ("store", "samples"), ("cpu", "store", "samples")])
+def test_the_packages_are_those_that_uv_exports(extras: tuple[str, ...]) -> None:
+    found = packages((ROOT / "uv.lock").read_text(encoding="utf-8"), extras)
+    wanted = exported(extras)
+    assert {name: one.version for name, one in found.items()} == {
+        name: version for name, (version, _) in wanted.items()
+    }
+    assert all({digest for _, digest in one.wheels} <= wanted[name][1] for name, one in found.items())
+    assert all(one.wheels for one in found.values())
+
+
+def test_every_environment_has_its_own_torch() -> None:
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    assert packages(text, ["cpu"])["torch"].version.endswith("+cpu")
+    assert packages(text, ["cuda"])["torch"].version == packages(text, ["cpu"])["torch"].version.removesuffix("+cpu")
+    assert "torch" not in packages(text, ["store", "samples"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "applies"),
+    [
+        ("sys_platform == 'linux' and platform_machine == 'x86_64'", True),
+        ("sys_platform == 'darwin' or sys_platform == 'win32'", False),
+        ("python_full_version < '3.11.3'", True),
+        ("python_full_version >= '3.12'", False),
+        ("python_full_version == '3.11.*' and 'linux' not in sys_platform", True),
+        ("python_version >= '3.9' and implementation_name != 'pypy'", True),
+        ("extra == 'extra-7-reprise-cpu' or extra == 'extra-7-reprise-other'", True),
+        ("extra == 'extra-7-reprise-cpu' and extra == 'extra-7-reprise-cuda'", False),
+        ("python_full_version ~= '3.11'", True),
+    ],
+)
+def test_a_marker_decides_whether_a_package_is_installed(marker: str, applies: bool) -> None:  # noqa: FBT001 - a case
+    text = LOCK.replace("cpu = [", f'cpu = [{{ name = "server", marker = "{marker}" }}, ')
+    assert ("server" in packages(text, ["cpu"])) == applies
+
+
+def test_wheels_for_other_machines_do_not_count() -> None:
+    wheels = 'wheels = [{ url = "https://files.invalid/shared-1-py3-none-any.whl"'
+    more = "wheels = [" + "".join(
+        f'{{ url = "https://files.invalid/shared-1-{tag}.whl", hash = "sha256:1" }},'
+        for tag in ("cp312-cp312-manylinux_2_28_x86_64", "cp311-cp311-macosx_14_0_arm64", "py3-none-win_amd64")
+    )
+    assert wheels in LOCK
+    added = LOCK.replace(wheels, more + wheels.removeprefix("wheels = ["))
+    assert requirements_digest(added, ["cpu"]) == requirements_digest(LOCK, ["cpu"])
+    abi3 = added.replace("cp312-cp312-manylinux", "cp310-abi3-manylinux")
+    assert requirements_digest(abi3, ["cpu"]) != requirements_digest(LOCK, ["cpu"])
+
+
+def test_an_extra_of_a_dependency_brings_its_packages() -> None:
+    text = LOCK.replace('store = [{ name = "server" }]', 'store = [{ name = "server", extra = ["fast"] }]')
+    text = text.replace(
+        'name = "server"\nversion', 'name = "server"\noptional-dependencies = { fast = [{ name = "added" }] }\nversion'
+    )
+    assert set(packages(text + locked("added"), ["store"])) == {"shared", "server", "added"}
+
+
+def test_without_torch_nothing_is_misplaced() -> None:
+    assert misplaced(LOCK, ["store"]) == []
+    assert undefined_extras(LOCK, ["cpu", "vision"]) == ["vision"]

@@ -1,0 +1,127 @@
+"""Pins: written for what is in a registry, obeyed or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checkouts import BASE, LOCK, MACHINE, checkout
+from tests.environments.engine.memory import FACTS, MemoryEngine
+from trainer.base.errors import ImageMissingError, PinError, UsageError
+from trainer.environments.build import Built, build, plan
+from trainer.environments.declaration import load_pin
+from trainer.environments.pin import pin, restore, unpin
+from trainer.environments.setup import image_values
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPOSITORY = "127.0.0.1:5000/team/cpu"
+
+
+def built(root: Path, engine: MemoryEngine) -> Built:
+    """The image of the environment `cpu`."""
+    return build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
+
+
+def test_a_pin_says_what_was_pushed(tmp_path: Path) -> None:
+    """It is read back as it was written, and names the image by its manifest."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    image = built(root, engine)
+    made = pin(image, REPOSITORY, engine=engine, root=root, push=True)
+    assert load_pin("cpu", root=root) == made
+    assert made.reference == f"{REPOSITORY}@{image.manifest}"
+    assert made.build_id == image.plan.build_id
+
+
+def test_what_is_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
+    """Nothing is written, and the way to push is named."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    with pytest.raises(PinError, match="is in no registry") as caught:
+        pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=False)
+    assert caught.value.hint == f"reprise image pin cpu {REPOSITORY} --push"
+    assert load_pin("cpu", root=root) is None
+
+
+def test_an_engine_without_manifests_cannot_pin(tmp_path: Path) -> None:
+    """There is no digest by which a registry would know the image."""
+    root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, keeps_manifests=False))
+    with pytest.raises(PinError, match="keeps no manifests"):
+        pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+
+
+def test_a_pin_is_obeyed_by_setup(tmp_path: Path) -> None:
+    """What compose runs is the pinned reference, not the local name."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    assert image_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
+
+
+def test_a_pinned_image_that_is_missing_is_no_reason_to_take_another(tmp_path: Path) -> None:
+    """The two ways on are named; restoring is one of them and works."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    other = MemoryEngine(registries=engine.registries)
+    with pytest.raises(ImageMissingError) as caught:
+        image_values("cpu", engine=other, root=root)
+    assert "image restore cpu" in str(caught.value.hint)
+    assert "image unpin cpu" in str(caught.value.hint)
+    assert restore("cpu", engine=other, root=root).pin == made
+    assert image_values("cpu", engine=other, root=root)["REPRISE_IMAGE"] == made.reference
+
+
+def test_a_pin_of_other_inputs_is_refused(tmp_path: Path) -> None:
+    """After an edit of the lock the pinned image is not what the checkout says."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
+    with pytest.raises(PinError, match="this checkout is build"):
+        image_values("cpu", engine=engine, root=root)
+
+
+def test_an_image_that_is_not_what_its_pin_says_is_refused(tmp_path: Path) -> None:
+    """Same reference, other content: no fall-back."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
+    with pytest.raises(PinError, match="the pin says"):
+        restore("cpu", engine=engine, root=root)
+
+
+def test_a_pinned_image_that_its_registry_lacks_is_named(tmp_path: Path) -> None:
+    root, engine = checkout(tmp_path), MemoryEngine()
+    made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    with pytest.raises(ImageMissingError, match="which its registry does not have") as caught:
+        restore("cpu", engine=MemoryEngine(), root=root)
+    assert made.reference in caught.value.message
+    assert f"image pin cpu {REPOSITORY} --push" in str(caught.value.hint)
+    assert "image unpin cpu" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [f"{REPOSITORY}:latest", f"https://{REPOSITORY}", f"{REPOSITORY}@sha256:{'1' * 64}", "127.0.0.1:5000/Team/cpu"],
+)
+def test_a_repository_with_more_than_a_name_is_refused_with_the_name(tmp_path: Path, repository: str) -> None:
+    """A tag would stand in the pin, and say something that nobody keeps true."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    with pytest.raises(UsageError) as caught:
+        pin(built(root, engine), repository, engine=engine, root=root, push=True)
+    assert caught.value.hint == f"reprise image pin cpu {REPOSITORY}"
+    assert (engine.registries, load_pin("cpu", root=root)) == ({}, None)
+
+
+def test_unpinning_twice_is_no_fault(tmp_path: Path) -> None:
+    """The second time says that there was none."""
+    root, engine = checkout(tmp_path), MemoryEngine()
+    pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
+    assert unpin("cpu", root=root)
+    assert not unpin("cpu", root=root)
+
+
+def test_without_a_pin_there_is_nothing_to_restore(tmp_path: Path) -> None:
+    """The remedy is to build."""
+    with pytest.raises(PinError, match="has no pin"):
+        restore("cpu", engine=MemoryEngine(), root=checkout(tmp_path))

@@ -1,0 +1,53 @@
+"""Smoke-testing an image (K05): two runs, whose device and weights are looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runs.runs import begun
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DeviceError, NotDeterministicError
+from trainer.launch.smoke_test import STEPS, WORDS, smoke
+from trainer.runs.record import Distribution, Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Image:
+    """What makes a run with weights of its own each time that it is asked."""
+
+    def __init__(self, runs: Path, *weights: str | None) -> None:
+        self.runs, self.weights = runs, [*weights]
+        self.asked: list[Sequence[str]] = []
+
+    def __call__(self, words: Sequence[str]) -> None:
+        self.asked.append(words)
+        name = self.weights.pop(0)
+        weights = None if name is None else digest_of_bytes(name.encode())
+        run = begun(self.runs)
+        around = run.record.circumstances
+        torch = {"torch": Distribution(version="2.13.0+cpu", record=None)}
+        around = around.model_copy(update={"inventory": around.inventory.model_copy(update={"distributions": torch})})
+        run.close(Outcome(status=Status.COMPLETED, steps=STEPS, weights=weights), circumstances=around)
+
+
+def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -> None:
+    image = Image(tmp_path / "runs", "a", "a")
+    found = smoke(image, runs=tmp_path / "runs", expects_gpu=False)
+    assert image.asked == [WORDS, WORDS]
+    assert (found.steps, found.weights) == (10, digest_of_bytes(b"a"))
+
+
+@pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
+def test_k05_other_weights_and_none_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
+    with pytest.raises(NotDeterministicError, match="10 steps, twice, gave weights"):
+        smoke(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
+
+
+def test_k05_a_cpu_in_place_of_a_gpu_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="trained on the CPU"):
+        smoke(Image(tmp_path / "runs", "a", "a"), runs=tmp_path / "runs", expects_gpu=True)

@@ -1,0 +1,51 @@
+"""Markup: nothing that comes in as text comes out as a tag."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.reporting.drawing.markup import Markup, joined, tag
+
+
+class Seen(HTMLParser):
+    """What a reader of the page finds."""
+
+    def __init__(self, page: str) -> None:
+        """Read all of it."""
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Keep it."""
+        self.tags.append((name, attributes))
+
+    def handle_data(self, data: str) -> None:
+        """Keep it."""
+        self.text += data
+
+
+@given(st.text(), st.text())
+def test_no_text_breaks_out(text: str, value: str) -> None:
+    """Whatever a name holds, one element comes out, and its attributes are the ones that were asked for."""
+    seen = Seen(tag("p", text, title=value))
+    assert [name for name, _ in seen.tags] == ["p"]
+    assert [name for name, _ in seen.tags[0][1]] == ["title"]
+    assert [letter for letter in seen.text if not letter.isprintable() and letter != "\n"] == []
+
+
+def test_what_a_tag_made_is_not_escaped_again() -> None:
+    """Elements nest; parts that are None are left out."""
+    assert tag("ul", joined([tag("li", "<"), None, tag("li", 2)])) == "<ul><li>&lt;</li><li>2</li></ul>"
+    assert isinstance(joined(["a", "b"], "<"), Markup)
+    assert joined(["a", "b"], "<") == "a&lt;b"
+
+
+def test_elements_without_an_inside_are_not_closed() -> None:
+    """As HTML has it."""
+    assert tag("img", alt="", src="data:image/png;base64,AA==") == '<img alt="" src="data:image/png;base64,AA==">'

@@ -1,0 +1,58 @@
+"""Pictures: a PNG is one in every chunk, or it does not come onto a page."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from trainer.reporting.drawing.pictures import LARGEST, embedded, is_png
+
+
+def chunk(kind: bytes, body: bytes = b"") -> bytes:
+    """A chunk with its length and its check."""
+    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+
+def png(width: int = 1, *extra: bytes, after: bytes = b"") -> bytes:
+    """A picture of one grey pixel, or one that says it is wider."""
+    size = width.to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    body = [chunk(b"IHDR", size), *extra, chunk(b"IDAT", zlib.compress(b"\0\x80")), chunk(b"IEND")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body) + after
+
+
+def test_a_png_is_shown_by_value() -> None:
+    """With what it shows in words."""
+    assert is_png(png())
+    image = embedded(png(), said='"><script>')
+    assert image is not None
+    assert image.startswith('<img src="data:image/png;base64,')
+    assert "<script" not in image
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GIF89a",
+        b"<svg onload='alert(1)'/>",
+        png()[:-1],
+        png().replace(b"IDAT", b"IDAX"),
+        png(1 << 20),
+        png(0),
+        png(1, chunk(b"tEXt", b"Comment\0<script>")),
+        png(after=b"<script>"),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IEND"),
+    ],
+)
+def test_what_is_none_is_not_shown(data: bytes) -> None:
+    """Cut short, altered, huge by its own word, with text inside or something behind it."""
+    assert not is_png(data)
+    assert embedded(data, said="x") is None
+
+
+def test_a_large_one_is_not_shown() -> None:
+    """A page is to stay a page."""
+    data = png(1, chunk(b"PLTE", bytes(LARGEST)))
+    assert is_png(data)
+    assert embedded(data, said="x") is None

@@ -1,0 +1,57 @@
+"""Curves: read back from what a run logged, also where a kill cut the last line."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from tests.comparison.compared import save_trace
+from trainer.reporting.curves import NORM, RATE, read_curves, read_schedule, read_telemetry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_each_number_becomes_a_curve_by_step(tmp_path: Path) -> None:
+    """What is not finite stands as a text in the file, and is a number again."""
+    lines = [{"step": 1, "epoch": 0, "train_loss": 0.5}, {"step": 2, "train_loss": "NaN", "val_loss": 2}]
+    (tmp_path / "m").write_text("\n".join(map(json.dumps, lines)))
+    found = read_curves(tmp_path / "m")
+    assert set(found) == {"train_loss", "val_loss"}
+    assert (list(found["train_loss"].x), found["train_loss"].y[0]) == ([1, 2], 0.5)
+    assert math.isnan(found["train_loss"].y[1])
+
+
+def test_lines_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    """Half a line, a list, a step that is none, numbers that are none; no file gives no curves."""
+    text = '{"step":1,"a":1}\n[1]\n{"step":true,"a":9}\n{"step":-1,"a":9}\n{"a":9}\n\xff\n{"step":2,"a":"high","b":[1]}\n{"step":3,"a'
+    (tmp_path / "m").write_bytes(text.encode("latin-1"))
+    found = read_curves(tmp_path / "m")
+    assert {name: list(line.x) for name, line in found.items()} == {"a": [1]}
+    assert read_curves(tmp_path / "none") == {}
+
+
+def test_a_file_cannot_ask_for_a_million_curves(tmp_path: Path) -> None:
+    """Of a stranger's file with a name for each line, some are read."""
+    (tmp_path / "m").write_text("".join(f'{{"step":{number},"n{number}":1}}\n' for number in range(1000)))
+    assert len(read_curves(tmp_path / "m")) == 200
+
+
+def test_a_trace_tells_learning_rate_and_gradient_norm(tmp_path: Path) -> None:
+    """At every step."""
+    save_trace(tmp_path, 0.5, 0.4, 0.3, rate=0.1, slow_from=3)
+    found = read_schedule(tmp_path / "trace.jsonl")
+    assert list(found[RATE].y) == [0.1, 0.1, 0.05]
+    assert list(found[NORM].y) == [1.0, 1.0, 1.0]
+    assert read_schedule(tmp_path / "none") == {}
+
+
+def test_a_resumed_run_has_one_curve_of_telemetry(tmp_path: Path) -> None:
+    """What an earlier attempt told of steps that were made again is left out; an attempt without telemetry changes nothing."""
+    for number, steps in {1: (10, 20, 30), 3: (25, 35)}.items():
+        (tmp_path / str(number)).mkdir()
+        text = "".join(f'{{"step":{step},"seconds":1,"data_wait":{number}}}\n' for step in steps)
+        (tmp_path / str(number) / "telemetry.jsonl").write_text(text)
+    found = read_telemetry(tmp_path / str(number) for number in (1, 2, 3))["data_wait"]
+    assert (list(found.x), list(found.y)) == ([10, 20, 25, 35], [1, 1, 3, 3])

@@ -1,0 +1,34 @@
+"""Runs as a researcher's machine has them, for tests: made by the real actions in a folder of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.records import circumstances, ingredients
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import OpenRun, new_run, open_run
+from trainer.runs.source import freeze
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def begun(runs: Path) -> OpenRun:
+    """A run that is under way, its source frozen."""
+    checkout = runs.parent / "checkout"
+    if not checkout.is_dir():
+        checkout.mkdir(parents=True)
+    (checkout / "code.py").write_text("x = 1\n")
+    _, folder = new_run(runs)
+    bundle = freeze(checkout, folder)
+    return open_run(folder, ingredients=ingredients(source=bundle.digest), circumstances=circumstances())
+
+
+def finished(runs: Path, *, status: Status = Status.COMPLETED, accuracy: float = 0.1 + 0.2) -> OpenRun:
+    """A run that is over, with a few files."""
+    run = begun(runs)
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"weights" * 100)
+    (run.folder / "metrics.jsonl").write_text('{"step":1}\n')
+    run.close(Outcome(status=status, metrics={"test_accuracy": accuracy}, steps=10))
+    return run

@@ -1,0 +1,100 @@
+"""Figures are data: typed, told apart, and written so that equal runs write equal bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.base.document import parse_json
+from trainer.base.errors import DocumentError
+from trainer.runs.figure import Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series, chosen
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+ROC = Lines(
+    name="roc",
+    title="ROC",
+    x_label="false positives",
+    y_label="true positives",
+    series=(Series(name="all", x=(0.0, 0.5, 1.0), y=(0.0, 0.75, 1.0)),),
+    diagonal=True,
+)
+CONFUSION = Matrix(
+    name="confusion",
+    title="Confusion",
+    row_label="true class",
+    column_label="predicted",
+    rows=("a", "b"),
+    columns=("a", "b"),
+    counts=((3, 1), (0, 4)),
+)
+ALL = Figures(
+    figures=(
+        ROC,
+        CONFUSION,
+        Points(name="parity", title="Parity", x_label="true", y_label="predicted", x=(1.0,), y=(-0.0,), of=1),
+        Bars(
+            name="residuals",
+            title="Residuals",
+            x_label="error",
+            y_label="samples",
+            edges=(-1.0, 0.0, 1.0),
+            series=(Heights(name="test", y=(3.0, 4.0)),),
+        ),
+        Pictures(name="wrong", title="Most wrong", file="most-wrong.png", captions=("a 0.1",)),
+        Passage(name="sample", title="Sample", given="The ", text="statement"),
+    )
+)
+
+
+def test_what_is_written_is_read_back() -> None:
+    """Every kind, to the sign of zero."""
+    again = parse_json(ALL.to_json(), Figures, where="figures.json")
+    assert again == ALL
+    assert again.to_json() == ALL.to_json()
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=20))
+def test_numbers_keep_every_bit(points: list[tuple[float, float]]) -> None:
+    """A number comes back as the one that was written."""
+    line = Series(name="a", x=tuple(x for x, _ in points), y=tuple(y for _, y in points))
+    figures = Figures(figures=(ROC.model_copy(update={"series": (line,)}),))
+    assert parse_json(figures.to_json(), Figures, where="figures.json") == figures
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "said"),
+    [
+        (ROC, {"series": [{"name": "a", "x": [1], "y": []}]}, "one length"),
+        (ROC, {"series": [{"name": "a", "x": ["NaN"], "y": [1]}]}, "finite"),
+        (ROC, {"name": "A curve"}, "pattern"),
+        (CONFUSION, {"rows": ["a"]}, "1 rows of 2 counts"),
+        (ALL.figures[3], {"edges": []}, "edges or labels"),
+        (ALL.figures[3], {"edges": [0, 1]}, "one length"),
+        (ALL.figures[4], {"file": "../../x.png"}, "pattern"),
+        (ROC, {"kind": "pie"}, "pie"),
+    ],
+)
+def test_a_figure_that_could_not_be_drawn_is_refused(kind: Any, changed: dict[str, Any], said: str) -> None:
+    """A file from elsewhere is data: what is wrong with it is told in a line."""
+    text = json.dumps({"figures": [{**kind.model_dump(mode="json"), **changed}]})
+    with pytest.raises(DocumentError, match=said):
+        parse_json(text, Figures, where="figures.json")
+
+
+def test_two_figures_of_one_name_are_refused() -> None:
+    """A report names a figure by it."""
+    with pytest.raises(ValueError, match="found twice: roc"):
+        Figures(figures=(ROC, ROC))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 100))
+def test_what_is_chosen_is_spread_and_within_its_limit(count: int, most: int) -> None:
+    """Ascending places without a repeat, the ends among them."""
+    places = chosen(count, most)
+    assert len(places) == min(count, most)
+    assert places == sorted(set(places))
+    assert not places or (places[0], places[-1]) == (0, count - 1)

@@ -1,0 +1,143 @@
+"""The facts about this machine."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from trainer.runs.hardware import _devices, _read_off, gauges, gpu_nodes, multiprocessors, read_host, usable_cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_this_machine_is_described() -> None:
+    """Every fact is there, and plausible."""
+    host = read_host()
+    assert host.cpu
+    assert host.cores == usable_cores() >= 1
+    assert host.memory > 1 << 28
+    assert host.kernel.startswith(os.uname().sysname)
+    assert (host.driver is None) == (not host.gpus)
+
+
+def test_a_host_has_the_name_it_was_told() -> None:
+    """In a container the system's own name is made up; without a word, or with an empty one, it is the system's."""
+    assert read_host(name="lab-3").name == "lab-3"
+    assert read_host(name="").name == read_host().name == os.uname().nodename
+
+
+def test_processor_memory_limit_and_devices_are_read_where_linux_keeps_them(tmp_path: Path) -> None:
+    """The model, its flags in any order, a container's own limit, the GPU's files."""
+    for path, text in {
+        "proc/cpuinfo": "model name\t: Some CPU\nflags\t\t: fma avx2\n",
+        "sys/fs/cgroup/memory.max": "268435456\n",
+        "dev/nvidia0": "",
+        "dev/nvidiactl": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    host = read_host(tmp_path)
+    assert (host.cpu, host.memory, gpu_nodes(tmp_path)) == ("Some CPU", 1 << 28, ["nvidia0"])
+    (tmp_path / "proc/cpuinfo").write_text("model name\t: Some CPU\nflags\t\t: avx2 fma\n")
+    assert read_host(tmp_path).cpu_flags == host.cpu_flags
+
+
+def test_a_machine_that_tells_nothing_is_still_described(tmp_path: Path) -> None:
+    """No /proc, no /dev: facts that are not known, no error."""
+    host = read_host(tmp_path)
+    assert host.cpu_flags is None
+    assert gpu_nodes(tmp_path) == []
+
+
+def test_multiprocessors_follow_from_cores_and_architecture() -> None:
+    """A100 has 108, H100 132; an architecture from the future is not guessed."""
+    assert multiprocessors(6912, 8, 0) == 108
+    assert multiprocessors(16896, 9, 0) == 132
+    assert multiprocessors(1000, 99, 0) is None
+    assert multiprocessors(None, 9, 0) is None
+
+
+class Nvml:
+    """A driver's library with two GPUs, as far as it is asked."""
+
+    class NVMLError(Exception):
+        """What the library raises."""
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802 - the library's own names, here and below
+        """CUDA 13.0."""
+        return 13000
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:  # noqa: N802
+        """Bytes, as older versions of the library gave."""
+        return b"580.95.05"
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        """Two."""
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
+        """Its place."""
+        return place
+
+    def nvmlDeviceGetCudaComputeCapability(self, _: int) -> tuple[int, int]:  # noqa: N802
+        """Hopper."""
+        return 9, 0
+
+    def nvmlDeviceGetNumGpuCores(self, handle: int) -> int:  # noqa: N802
+        """Known for the first only."""
+        if handle:
+            raise self.NVMLError
+        return 16896
+
+    def nvmlDeviceGetName(self, _: int) -> str:  # noqa: N802
+        """Text, as newer versions of the library give."""
+        return "NVIDIA H100"
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        """One each."""
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, _: int) -> SimpleNamespace:  # noqa: N802
+        """80 GiB."""
+        return SimpleNamespace(total=80 << 30)
+
+
+def test_gpus_are_described_by_the_drivers_own_library() -> None:
+    """Name, memory, capability, multiprocessors where they follow; the driver and the CUDA it supports."""
+    driver, cuda, gpus = _devices(Nvml())
+    assert (driver, cuda) == ("580.95.05", "13.0")
+    assert [(gpu.uuid, gpu.multiprocessors, gpu.capability) for gpu in gpus] == [
+        ("GPU-0", 132, "9.0"),
+        ("GPU-1", None, "9.0"),
+    ]
+
+
+def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_left_out(tmp_path: Path) -> None:
+    """A machine without /proc tells nothing, and that is no error."""
+    found = gauges("GPU-none")
+    assert set(found) == {"memory_gib"}
+    assert 0.01 < found["memory_gib"] < 100
+    assert gauges(root=tmp_path) == {}
+
+
+def test_a_gpu_tells_each_gauge_that_it_has() -> None:
+    """One that refuses its power tells the rest."""
+
+    class Refused(Exception):  # noqa: N818 - NVML calls it so
+        """What NVML raises."""
+
+    def power(_: object) -> int:
+        raise Refused
+
+    nvml = SimpleNamespace(
+        NVMLError=Refused,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlDeviceGetUtilizationRates=lambda _: SimpleNamespace(gpu=75),
+        nvmlDeviceGetMemoryInfo=lambda _: SimpleNamespace(used=3 << 30),
+        nvmlDeviceGetTemperature=lambda _, __: 51,
+        nvmlDeviceGetPowerUsage=power,
+    )
+    told = {"gpu_utilisation": 0.75, "gpu_memory_gib": 3.0, "gpu_temperature_celsius": 51.0}
+    assert dict(_read_off(nvml, object())) == told

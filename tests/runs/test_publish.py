@@ -1,0 +1,142 @@
+"""Publishing a run: claim, files, seal; and everything that can come in between."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, BinaryIO
+
+import pytest
+
+from tests.runs.runs import begun, finished
+from trainer.base.errors import AlteredError, RunError, StoreUnreachableError
+from trainer.runs.publish import publish_run
+from trainer.runs.run import published
+from trainer.runs.seal import claim_key, sealed_key
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+
+class FailingStore(MemoryStore):
+    """A store that goes away after some writes."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
+        """Store, while the connection holds."""
+        self._spend()
+        super().write(key, body, sha256=sha256)
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Store, while the connection holds."""
+        self._spend()
+        return super().create(key, body)
+
+    def _spend(self) -> None:
+        if self.left == 0:
+            raise StoreUnreachableError("the store does not answer")
+        self.left -= 1
+
+
+def seal(record: Record) -> str:
+    """Where this record's seal is kept."""
+    return sealed_key(record.run, record.attempt)
+
+
+def test_everything_the_seal_names_is_there(tmp_path: Path) -> None:
+    """Files and source by their digests; the record inside the seal, equal to the local one."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    sealed = json.loads(b"".join(store.read(seal(run.record))))
+    assert sealed["record"] == json.loads(run.record.to_json())
+    for file in [*sealed["files"], sealed["source"]]:
+        assert store.size(object_key(file["sha256"])) == file["size"]
+    assert [file["path"] for file in sealed["files"]] == ["checkpoints/last.ckpt", "metrics.jsonl"]
+
+
+def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
+    """The second time says the same and writes nothing."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    first = publish_run(run.folder.parents[1], store)
+    before = list(store.keys(""))
+    assert publish_run(run.folder.parents[1], store) == first
+    assert list(store.keys("")) == before
+    assert published(run.folder) == first[0]
+
+
+def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
+    """Every object is looked at, and none is sent."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    first = publish_run(run.folder.parents[1], store)
+    before = dict(store._objects)
+    assert publish_run(run.folder.parents[1], store) == first
+    assert all(store._objects[key] is body for key, body in before.items())
+
+
+@pytest.mark.parametrize("harm", ["gone", "other bytes"])
+def test_publishing_again_heals_the_store(tmp_path: Path, harm: str) -> None:
+    """The note beside the record is no evidence of what the store holds."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    whole = dict(store._objects)
+    for key in [key for key in whole if key.startswith("objects/")]:
+        store._objects[key] = bytes(len(whole[key]))
+        if harm == "gone":
+            del store._objects[key]
+    publish_run(run.folder.parents[1], store)
+    assert store._objects == whole
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_stopped_anywhere_it_is_unsealed_and_the_same_command_completes_it(tmp_path: Path, writes: int) -> None:
+    """Claim, three files, seal: a store that goes away before any of them leaves no seal, and no local note."""
+    run, store = finished(tmp_path / "runs"), FailingStore(after=writes)
+    with pytest.raises(StoreUnreachableError):
+        publish_run(run.folder.parents[1], store)
+    assert (store.size(seal(run.record)), published(run.folder)) == (None, None)
+    store.left = 100
+    publish_run(run.folder.parents[1], store)
+    assert store.size(seal(run.record))
+
+
+def test_two_publishers_at_once_are_both_right(tmp_path: Path) -> None:
+    """The same attempt from two processes is one attempt."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    with ThreadPoolExecutor(4) as pool:
+        notes = list(pool.map(lambda _: publish_run(run.folder.parents[1], store), range(4)))
+    assert all(note == notes[0] for note in notes)
+
+
+def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(tmp_path: Path) -> None:
+    """The first claim holds; the second is told who made it, and changes nothing."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    claim = json.loads((run.folder / "claim.json").read_text())
+    claim |= {"token": "0" * 32, "host": "another-machine"}
+    store.create(claim_key(run.record.run, 1), json.dumps(claim).encode())
+    with pytest.raises(RunError, match="made on another-machine"):
+        publish_run(run.folder.parents[1], store)
+    assert store.size(seal(run.record)) is None
+
+
+def test_a_run_under_way_is_not_published(tmp_path: Path) -> None:
+    """There is nothing to seal yet."""
+    with pytest.raises(RunError, match="still running"):
+        publish_run(begun(tmp_path / "runs").folder.parents[1], MemoryStore())
+
+
+@pytest.mark.parametrize("harm", ["change", "remove"])
+def test_a_file_that_is_not_what_the_record_says_stops_it_by_name(tmp_path: Path, harm: str) -> None:
+    """Never sealed with bytes that the record does not list."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    path = run.folder / "metrics.jsonl"
+    path.write_text("other") if harm == "change" else path.unlink()
+    with pytest.raises(AlteredError, match=r"metrics\.jsonl"):
+        publish_run(run.folder.parents[1], store)
+    assert store.size(seal(run.record)) is None

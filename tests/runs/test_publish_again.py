@@ -1,0 +1,141 @@
+"""What is published of attempts that are odd: without record, claim or source, with logs that grew, changed on one side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runs.runs import begun, finished
+from tests.runs.test_pull_again import Telling
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, RunError, UnsafePathError
+from trainer.runs import publish as publishing
+from trainer.runs.publish import publish_run, source_of
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import open_run
+from trainer.runs.seal import claim_key, sealed_key
+from trainer.runs.source import ARCHIVE
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.runs.run import OpenRun
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> OpenRun:
+    """A run that is over."""
+    return finished(tmp_path / "runs")
+
+
+def home(run: OpenRun) -> Path:
+    """The run's folder."""
+    return run.folder.parents[1]
+
+
+def test_it_is_told_how_much_there_is(run: OpenRun) -> None:
+    """Files and source."""
+    told, source = Telling(), source_of(home(run))
+    publish_run(home(run), MemoryStore(), progress=told)
+    assert source is not None
+    size = sum(file.size for file in run.record.outcome.files) + source.size
+    assert (told.total, told.seen, told.ended, told.lines) == (size, size, 1, [])
+
+
+@pytest.mark.parametrize("has_claim", [True, False])
+def test_the_number_of_an_attempt_that_has_no_record_is_claimed(run: OpenRun, *, has_claim: bool) -> None:
+    """With its own claim or with one of nobody: who looks for attempts 1, 2, ... does not stop there."""
+    (run.folder / "record.json").unlink()
+    if not has_claim:
+        (run.folder / "claim.json").unlink()
+    second = open_run(home(run), ingredients=run.record.ingredients, circumstances=run.record.circumstances)
+    second.close(Outcome(status=Status.COMPLETED))
+    store = MemoryStore()
+    assert len(publish_run(home(run), store)) == 1
+    claim = json.loads(b"".join(store.read(claim_key(run.record.run, 1))))
+    assert (claim["attempt"], claim["token"] != "0" * 32) == (1, has_claim)
+    assert store.size(sealed_key(run.record.run, 1)) is None
+    assert store.size(sealed_key(run.record.run, 2)) is not None
+
+
+def test_an_attempt_without_a_claim_is_not_published(run: OpenRun) -> None:
+    (run.folder / "claim.json").unlink()
+    with pytest.raises(RunError, match=r"claim\.json is gone"):
+        publish_run(home(run), store := MemoryStore())
+    assert list(store.keys("")) == []
+
+
+def test_a_run_without_a_source_is_published_without_one(run: OpenRun) -> None:
+    (home(run) / ARCHIVE).unlink()
+    publish_run(home(run), store := MemoryStore())
+    assert json.loads(b"".join(store.read(sealed_key(run.record.run, 1))))["source"] is None
+
+
+def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
+    """The log goes on after the record is closed; a byte that changed before its end is noticed."""
+    path, before = run.folder / "metrics.jsonl", (run.folder / "metrics.jsonl").read_bytes()
+    path.write_bytes(before + b"more")
+    publish_run(home(run), store := MemoryStore())
+    assert b"".join(store.read(object_key(digest_of_bytes(before)))) == before
+    path.write_bytes(b"?" + before[1:] + b"more")
+    with pytest.raises(AlteredError, match=r"metrics\.jsonl is no longer the file that the record lists"):
+        publish_run(home(run), MemoryStore())
+
+
+@pytest.mark.parametrize(("most", "is_cut"), [(11, True), (10, False)])
+def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
+    run: OpenRun, monkeypatch: pytest.MonkeyPatch, most: int, *, is_cut: bool
+) -> None:
+    """It is not held in memory."""
+    monkeypatch.setattr(publishing, "_LOG", most)
+    path = run.folder / "metrics.jsonl"
+    assert path.stat().st_size == 11
+    path.write_bytes(path.read_bytes() + b"more")
+    with nullcontext() if is_cut else pytest.raises(AlteredError, match="no longer the file"):
+        publish_run(home(run), MemoryStore())
+
+
+def test_a_note_that_cannot_be_written_is_told(run: OpenRun) -> None:
+    told = Telling()
+    (run.folder / "published.json").mkdir()
+    publish_run(home(run), MemoryStore(), progress=told)
+    (line,) = told.lines
+    assert line.startswith("published to memory:; the run's folder holds no note of that: ")
+
+
+def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path) -> None:
+    """Not even one to the very bytes."""
+    path = run.folder / "metrics.jsonl"
+    path.rename(tmp_path / "aside")
+    path.symlink_to(tmp_path / "aside")
+    with pytest.raises(UnsafePathError, match="is a symbolic link"):
+        publish_run(home(run), MemoryStore())
+
+
+def test_which_side_changed_is_said(run: OpenRun, tmp_path: Path) -> None:
+    """By the note of the publication; without one, neither is blamed."""
+    store = MemoryStore()
+    publish_run(home(run), store)
+    shutil.copytree(home(run), aside := tmp_path / "aside" / home(run).name)
+    (home(run) / ARCHIVE).unlink()
+    with pytest.raises(AlteredError, match="the run here was changed after it was published") as caught:
+        publish_run(home(run), store)
+    assert f"`reprise runs pull {run.record.run}` restores" in str(caught.value.hint)
+    (aside / ARCHIVE).unlink()
+    (aside / "attempts/1/published.json").unlink()
+    with pytest.raises(AlteredError, match="no note of a publication is here") as caught:
+        publish_run(aside, store)
+    assert "one of the two was changed" in str(caught.value.hint)
+
+
+def test_a_run_that_is_under_way_or_was_killed_says_what_to_type(tmp_path: Path) -> None:
+    run = begun(tmp_path / "runs")
+    with pytest.raises(RunError, match="still running") as caught:
+        publish_run(home(run), MemoryStore())
+    assert f"`reprise runs publish {run.record.run} --dead`" in str(caught.value.hint)

@@ -1,0 +1,263 @@
+"""Pulling a run, also from somebody who means harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.records import ingredients
+from tests.runs.runs import finished
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, DocumentError, RepriseError, RunNotFoundError, SourceError
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.record import Outcome, Status, identity_of
+from trainer.runs.run import open_run, record_of
+from trainer.runs.seal import Sealed, claim_key, sealed_key
+from trainer.runs.source import ARCHIVE, COPY, capture, thaw
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainer.runs.run import OpenRun
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> OpenRun:
+    """A finished run on one machine."""
+    return finished(tmp_path / "here" / "runs")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def packed(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but the copy of its source that ran: what a pull brings."""
+    return {path: data for path, data in contents(folder).items() if not path.startswith(f"{COPY}/")}
+
+
+def test_what_was_published_comes_back_byte_for_byte(run: OpenRun, tmp_path: Path) -> None:
+    """Record, files, source archive; the source stays packed until the user trusts it."""
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    (record,) = pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert record == run.record
+    assert contents(tmp_path / "there" / record.run) == packed(home)
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [record.run]
+
+
+def test_every_attempt_comes_and_what_is_there_stays(run: OpenRun, tmp_path: Path) -> None:
+    """Attempts are found by probing; a local one is never written over."""
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    pull_run(run.record.run, store, runs=tmp_path / "there")
+    second = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
+    second.close(Outcome(status=Status.COMPLETED))
+    publish_run(home, store)
+    mark = tmp_path / "there" / run.record.run / "attempts" / "1" / "mine.txt"
+    mark.write_text("kept")
+    assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [1, 2]
+    assert mark.read_text() == "kept"
+    assert record_of(tmp_path / "there" / run.record.run).attempt == 2
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_attempts_of_one_run_have_one_identity(run: OpenRun, tmp_path: Path, *, here: bool) -> None:
+    """A second attempt that somebody made of other ingredients is refused, also where the first is here already."""
+    store, name = MemoryStore(), run.record.run
+    publish_run(run.folder.parents[1], store)
+    if here:
+        pull_run(name, store, runs=tmp_path / "there")
+    before = contents(tmp_path / "there") if here else {}
+    other = ingredients(experiment="other")
+    second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
+    store.create(claim_key(name, 2), b"{}")
+    store.create(sealed_key(name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
+    with pytest.raises(AlteredError, match="2 identities"):
+        pull_run(name, store, runs=tmp_path / "there")
+    assert (contents(tmp_path / "there") if (tmp_path / "there").exists() else {}) == before
+
+
+def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_path: Path) -> None:
+    """It is not taken for the run's only since it has the name."""
+    store = MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    home = tmp_path / "there" / run.record.run
+    home.mkdir(parents=True)
+    (home / ARCHIVE).write_bytes(b"other")
+    with pytest.raises(AlteredError, match="2 source bundles"):
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert contents(home) == {ARCHIVE: b"other"}
+
+
+def test_a_pull_that_was_killed_as_the_run_appeared_is_completed(run: OpenRun, tmp_path: Path) -> None:
+    """With the archive there and the attempt not."""
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    there = tmp_path / "there" / run.record.run
+    there.mkdir(parents=True)
+    shutil.copy2(home / ARCHIVE, there / ARCHIVE)
+    pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert contents(there) == packed(home)
+
+
+def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    """By name, and nothing is made."""
+    with pytest.raises(RunNotFoundError, match="20260301t120000-aaaaaa"):
+        pull_run("20260301t120000-aaaaaa", MemoryStore(), runs=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def altered(run: OpenRun, change: Callable[[dict[str, Any]], None]) -> MemoryStore:
+    """A store in which somebody else made the seal of this run, changed."""
+    honest, store = MemoryStore(), MemoryStore()
+    publish_run(run.folder.parents[1], honest)
+    key = sealed_key(run.record.run, 1)
+    sealed = json.loads(b"".join(honest.read(key)))
+    change(sealed)
+    for name in honest.keys("objects/"):
+        store.create(name, b"".join(honest.read(name)))
+    store.create(claim_key(run.record.run, 1), b"".join(honest.read(claim_key(run.record.run, 1))))
+    store.create(key, json.dumps(sealed).encode())
+    return store
+
+
+HARM: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a path that leaves": lambda seal: seal["files"][0].update(path="../../../evil"),
+    "an absolute path": lambda seal: seal["files"][0].update(path="/evil"),
+    "our own record": lambda seal: seal["files"][0].update(path="record.json"),
+    "a file twice": lambda seal: seal["files"].append(seal["files"][0]),
+    "a file as a folder": lambda seal: seal["files"].append(seal["files"][1] | {"path": "metrics.jsonl/x"}),
+    "another size": lambda seal: seal["files"][0].update(size=3),
+    "a negative size": lambda seal: seal["files"][0].update(size=-1),
+    "an enormous size": lambda seal: seal["files"][0].update(size=1 << 60),
+    "other ingredients": lambda seal: seal["record"]["ingredients"].update(experiment="other"),
+    "another run": lambda seal: seal["record"].update(run="20260301t120000-aaaaaa"),
+    "another format": lambda seal: seal["record"].update(format="reprise.run/99"),
+    "another seal": lambda seal: seal.update(format="reprise.sealed/99"),
+    "an unknown key": lambda seal: seal["record"].update(surprise=1),
+    "another source": lambda seal: seal["source"].update(
+        sha256=seal["files"][0]["sha256"], size=seal["files"][0]["size"]
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_seal_that_means_harm_writes_nothing(run: OpenRun, tmp_path: Path, harm: str) -> None:
+    """Refused by a failure with a name, and not a file is left anywhere."""
+    store = altered(run, HARM[harm])
+    with pytest.raises(RepriseError) as fault:
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert fault.value.code != 1
+    assert not contents(tmp_path / "there") if (tmp_path / "there").exists() else True
+    assert not (tmp_path / "evil").exists()
+
+
+def test_no_negative_size_makes_room_for_an_enormous_one(run: OpenRun, tmp_path: Path) -> None:
+    """The sum of sizes would be small; the seal is refused before a byte is fetched."""
+
+    def cheat(seal: dict[str, Any]) -> None:
+        seal["files"][0].update(size=1 << 60)
+        seal["files"][1].update(size=-(1 << 60))
+
+    with pytest.raises(DocumentError, match="size"):
+        pull_run(run.record.run, altered(run, cheat), runs=tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_later_format_is_refused_politely(run: OpenRun, tmp_path: Path) -> None:
+    """What was found, what is read, what to do."""
+    store = altered(run, HARM["another format"])
+    with pytest.raises(DocumentError, match=r"reads 'reprise\.run/1'") as fault:
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert "newer" in str(fault.value.hint)
+
+
+def test_a_seal_without_end_is_not_read_to_its_end(run: OpenRun, tmp_path: Path) -> None:
+    """Nor one that nests without end."""
+    for text, said in [(b" " * (33 << 20), "larger than"), (b"[" * 1_000_000, "too many nested brackets")]:
+        store = MemoryStore()
+        store.create(sealed_key(run.record.run, 1), text)
+        with pytest.raises((AlteredError, DocumentError), match=said):
+            pull_run(run.record.run, store, runs=tmp_path / "there")
+
+
+def archived(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
+    """An archive somebody else made."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, target in entries:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, target.decode()
+            tar.addfile(entry)
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_a_source_bundle_holds_files_only(tmp_path: Path, kind: bytes) -> None:
+    """Links, devices and folders are not made by us, so not accepted from others."""
+    with pytest.raises(SourceError):
+        thaw(archived(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b"])
+def test_a_source_bundle_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    """A path that leaves is refused before anything is written."""
+    with pytest.raises(SourceError):
+        thaw(archived(tmp_path / "x", (name, b"")))
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 20])
+def test_a_source_bundle_claims_no_more_bytes_than_it_has(tmp_path: Path, size: int) -> None:
+    """A sparse file of a kilobyte would be read as a terabyte of zeros; one that is honest about less is refused, too."""
+    with tarfile.open(tmp_path / "x", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("a")
+        entry.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": f"{size},0"}
+        tar.addfile(entry)
+    with pytest.raises(SourceError, match="sparse"):
+        thaw(tmp_path / "x")
+
+
+def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
+    """Not gzip, cut short, twice the same path."""
+    whole = archived(tmp_path / "whole", ("a", b"")).read_bytes()
+    for text in [b"", b"text", whole[: len(whole) // 2]]:
+        (tmp_path / "x").write_bytes(text)
+        with pytest.raises(SourceError):
+            thaw(tmp_path / "x")
+    with pytest.raises(SourceError, match="twice"):
+        thaw(archived(tmp_path / "x", ("a", b""), ("a", b"")))
+
+
+def test_a_bundle_comes_back_from_its_archive_under_the_same_name(run: OpenRun) -> None:
+    """Thawing is the inverse of archiving, as far as the digest goes."""
+    home = run.folder.parents[1]
+    assert thaw(home / "source.tar.gz").digest == run.record.ingredients.source == capture(home / "source").digest
+
+
+def test_an_object_altered_in_the_store_is_noticed(run: OpenRun, tmp_path: Path) -> None:
+    """The bytes must be those of the digest, whoever kept them."""
+    honest, store = MemoryStore(), MemoryStore()
+    publish_run(run.folder.parents[1], honest)
+    victim = object_key(digest_of_bytes(b"weights" * 100))
+    for name in honest.keys(""):
+        store.create(name, b"x" * 700 if name == victim else b"".join(honest.read(name)))
+    with pytest.raises(AlteredError, match=r"last\.ckpt"):
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+
+
+def test_more_than_was_agreed_to_is_not_pulled(run: OpenRun, tmp_path: Path) -> None:
+    """The size is known before the first byte."""
+    store = MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    with pytest.raises(AlteredError, match="at most") as fault:
+        pull_run(run.record.run, store, runs=tmp_path / "there", largest=100)
+    assert "--at-most" in str(fault.value.hint)

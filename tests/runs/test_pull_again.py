@@ -1,0 +1,175 @@
+"""Pulling a run that is partly here, and what a pull tells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.records import ingredients
+from tests.runs.runs import finished
+from tests.runs.test_pull import altered, contents, packed, run
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import EDITED, pull_run
+from trainer.runs.record import Outcome, Status, identity_of
+from trainer.runs.run import open_run
+from trainer.runs.seal import Sealed, claim_key, sealed_key
+from trainer.runs.source import ARCHIVE, COPY, archive, capture
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.runs.run import OpenRun
+
+__all__ = ["run"]
+
+
+class Telling:
+    """Keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.total, self.seen, self.ended = 0, 0, 0
+        self.lines: list[str] = []
+
+    def begin(self, title: str, total: int) -> None:
+        """So many bytes are to come."""
+        assert title
+        self.total = total
+
+    def advance(self, size: int) -> None:
+        """So many have come."""
+        self.seen += size
+
+    def end(self) -> None:
+        """All have come."""
+        self.ended += 1
+
+    def note(self, line: str) -> None:
+        """Say something."""
+        self.lines.append(line)
+
+
+def test_k06_a_good_bundle_of_other_code_is_refused(run: OpenRun, tmp_path: Path) -> None:
+    """An archive as we make them, of the size and the digest that the seal names; only its code is not the record's."""
+    other = finished(tmp_path / "other" / "runs").folder.parents[1]
+    (other / COPY / "code.py").write_text("evil = 1\n")
+    text = archive(capture(other / COPY))
+
+    def change(seal: dict[str, Any]) -> None:
+        seal["source"] = {"path": ARCHIVE, "size": len(text), "sha256": digest_of_bytes(text)}
+
+    store = altered(run, change)
+    store.create(object_key(digest_of_bytes(text)), text)
+    with pytest.raises(AlteredError, match=r"the source bundle of run .* is sha256:.*; its record names sha256:"):
+        pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_an_attempt_that_was_claimed_and_never_sealed_is_passed_over(run: OpenRun, tmp_path: Path) -> None:
+    store, home = MemoryStore(), run.folder.parents[1]
+    second = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
+    second.close(Outcome(status=Status.COMPLETED))
+    publish_run(home, store)
+    del store._objects[sealed_key(run.record.run, 1)]
+    assert [record.attempt for record in pull_run(run.record.run, store, runs=tmp_path / "there")] == [2]
+
+
+def test_what_was_agreed_to_is_pulled_to_the_byte(run: OpenRun, tmp_path: Path) -> None:
+    """Files and source count; one byte less is too little."""
+    store, name = MemoryStore(), run.record.run
+    publish_run(run.folder.parents[1], store)
+    sealed = json.loads(b"".join(store.read(sealed_key(name, 1))))
+    size = sum(file["size"] for file in [*sealed["files"], sealed["source"]])
+    with pytest.raises(AlteredError, match="at most"):
+        pull_run(name, store, runs=tmp_path / "there", largest=size - 1)
+    assert pull_run(name, store, runs=tmp_path / "there", largest=size)
+
+
+def test_damaged_and_missing_files_are_put_back_and_told(run: OpenRun) -> None:
+    """The others stay as they are; nothing lies about afterwards."""
+    store, home = MemoryStore(), run.folder.parents[1]
+    publish_run(home, store)
+    before, told = contents(home), Telling()
+    shutil.rmtree(run.folder / "checkpoints")
+    (run.folder / "metrics.jsonl").write_text("other")
+    pull_run(run.record.run, store, runs=home.parent, progress=told)
+    assert contents(home) == before
+    assert [line.rpartition("/")[2] for line in told.lines] == ["last.ckpt", "metrics.jsonl"]
+    assert [path.name for path in home.parent.iterdir()] == [home.name]
+
+
+def test_another_attempt_under_the_name_of_one_that_is_here_is_no_reason_to_change_it(run: OpenRun) -> None:
+    """A run that was never published from here, and another one's seal of it in the store."""
+    store = MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    (run.folder / "published.json").unlink()
+    path = run.folder / "record.json"
+    path.write_bytes(mine := path.read_bytes().replace(b'"steps":10', b'"steps":11'))
+    with pytest.raises(AlteredError, match=r"attempt 1 of run .* here is not the one in memory"):
+        pull_run(run.record.run, store, runs=run.folder.parents[2])
+    assert path.read_bytes() == mine
+
+
+def test_a_pull_tells_how_much_there_is(run: OpenRun, tmp_path: Path) -> None:
+    store, told = MemoryStore(), Telling()
+    publish_run(run.folder.parents[1], store)
+    pull_run(run.record.run, store, runs=tmp_path / "there", progress=told)
+    size = sum(file.size for file in run.record.outcome.files)
+    assert (told.total, told.seen, told.ended) == (size, size, 1)
+
+
+def test_an_attempt_of_other_ingredients_does_not_join_a_run_that_is_here_alone(run: OpenRun) -> None:
+    """The store never had the first attempt; a stranger seals a second one of that name."""
+    store, home, before = MemoryStore(), run.folder.parents[1], contents(run.folder.parents[1])
+    other = ingredients(experiment="other")
+    second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
+    store.create(claim_key(home.name, 1), b"{}")
+    store.create(sealed_key(home.name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
+    with pytest.raises(AlteredError, match="2 identities"):
+        pull_run(home.name, store, runs=home.parent)
+    assert contents(home) == before
+
+
+def test_a_record_that_is_restored_is_told(run: OpenRun) -> None:
+    """And one that is as it was published is left alone."""
+    store, told, path = MemoryStore(), Telling(), run.folder / "record.json"
+    publish_run(run.folder.parents[1], store)
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
+    assert (told.lines, (run.folder / EDITED).exists()) == ([], False)
+    path.write_bytes(path.read_bytes().replace(b'"steps":10', b'"steps":11'))
+    pull_run(run.record.run, store, runs=run.folder.parents[2], progress=told)
+    assert told.lines == [f"restored: {path}; the edited record is kept as {EDITED}"]
+
+
+class Overtaken(MemoryStore):
+    """A store from which somebody else pulls the run while this pull is under way."""
+
+    def __init__(self, runs: Path) -> None:
+        super().__init__()
+        self.runs, self.other = runs, MemoryStore()
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The claim is what is read last."""
+        if key.endswith("claim.json"):
+            pull_run(key.split("/")[1], self.other, runs=self.runs)
+        return super().read(key, start=start, length=length)
+
+
+def test_of_two_pulls_at_once_both_are_right(run: OpenRun, tmp_path: Path) -> None:
+    """Into a folder of runs that is made for them."""
+    runs, home = tmp_path / "new" / "runs", run.folder.parents[1]
+    store = Overtaken(runs)
+    for each in (store, store.other):
+        publish_run(home, each)
+    (run.folder / "published.json").unlink()
+    assert [record.attempt for record in pull_run(run.record.run, store, runs=runs)] == [1]
+    assert [path.name for path in runs.iterdir()] == [home.name]
+    names = {path for path in packed(home) if path != "attempts/1/published.json"}
+    assert names <= contents(runs / home.name).keys()

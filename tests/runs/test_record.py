@@ -1,0 +1,58 @@
+"""The record and what makes two runs the same run."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.records import ingredients, record
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DocumentError
+from trainer.runs.record import identity_of, is_run_id, new_run_id, read_record
+
+OTHER = digest_of_bytes(b"other")
+
+
+def test_a_record_comes_back_equal_from_its_json() -> None:
+    """Writing and reading lose nothing, whatever the metrics are."""
+    written = record(metrics={"test_accuracy": 0.1 + 0.2, "test_loss": "NaN"})
+    assert read_record(written.to_json(), where="here") == written
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"experiment": "faces"},
+        {"settings": {"seed": 1, "learning_rate": 0.001}},
+        {"source": OTHER},
+        {"lock": None},
+        {"layers": None},
+        {"layers": [OTHER]},
+    ],
+)
+def test_every_ingredient_bears_on_the_identity(changed: dict[str, Any]) -> None:
+    """Change one and it is another run."""
+    assert identity_of(ingredients(**changed)) != identity_of(ingredients())
+
+
+def test_the_order_of_settings_does_not_bear_on_the_identity() -> None:
+    """The identity is taken of the canonical form."""
+    assert identity_of(ingredients(settings={"learning_rate": 0.001, "seed": 0})) == identity_of(ingredients())
+
+
+def test_run_ids_have_the_time_and_no_text_of_a_user() -> None:
+    """UTC to the second and six characters of chance."""
+    made = new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
+    assert made.startswith("20260301t120005-")
+    assert is_run_id(made)
+    assert not is_run_id("../" + made)
+
+
+def test_a_record_of_an_unknown_version_is_refused_by_name() -> None:
+    """A record from the future is not half-read."""
+    later = json.loads(record().to_json()) | {"format": "reprise.run/9"}
+    with pytest.raises(DocumentError, match=r"reprise\.run/9"):
+        read_record(json.dumps(later), where="there")

@@ -1,0 +1,187 @@
+"""A run's folder and its record, from open to close."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.records import circumstances, ingredients
+from tests.runs.runs import begun, finished
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DiskFullError, NotWritableError, RepriseError, RunError
+from trainer.runs import run as run_module
+from trainer.runs.record import Outcome, Status, is_run_id
+from trainer.runs.run import abandon, attempts, is_alive, new_run, open_run, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def test_a_new_run_has_a_folder_named_by_its_id(tmp_path: Path) -> None:
+    """Twice gives two."""
+    (first, folder), (second, _) = new_run(tmp_path / "runs"), new_run(tmp_path / "runs")
+    assert is_run_id(first)
+    assert folder == tmp_path / "runs" / first
+    assert first != second
+
+
+def test_the_record_is_written_at_open_as_running(tmp_path: Path) -> None:
+    """Whatever happens next, there is a record that says what was begun."""
+    run = begun(tmp_path / "runs")
+    record = record_of(run.folder.parents[1])
+    assert (record, record.outcome.status, record.attempt) == (run.record, Status.RUNNING, 1)
+
+
+def test_closing_lists_every_file_by_digest(tmp_path: Path) -> None:
+    """Results and checkpoints are in the outcome; the record itself and our own leftovers are not."""
+    run = finished(tmp_path / "runs")
+    (weights, metrics) = record_of(run.folder.parents[1]).outcome.files
+    assert (weights.path, weights.size, weights.sha256) == (
+        "checkpoints/last.ckpt",
+        700,
+        digest_of_bytes(b"weights" * 100),
+    )
+    assert metrics.path == "metrics.jsonl"
+    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
+    """A link to anywhere does not become a file of the run."""
+    run = begun(tmp_path / "runs")
+    (run.folder / "passwords").symlink_to("/etc/passwd")
+    assert run.close(Outcome(status=Status.COMPLETED)).outcome.files == []
+
+
+def test_ingredients_of_a_run_never_change(tmp_path: Path) -> None:
+    """A second attempt with other ingredients is refused; with the same it is attempt 2."""
+    folder = finished(tmp_path / "runs", status=Status.PREEMPTED).folder.parents[1]
+    same = record_of(folder).ingredients
+    with pytest.raises(RunError, match="its ingredients have changed"):
+        open_run(folder, ingredients=ingredients(experiment="other"), circumstances=circumstances())
+    assert open_run(folder, ingredients=same, circumstances=circumstances()).record.attempt == 2
+    assert attempts(folder) == [1, 2]
+
+
+def test_two_that_open_at_once_never_share_an_attempt(tmp_path: Path) -> None:
+    """Each gets an attempt of its own or a refusal by name."""
+    _, folder = new_run(tmp_path)
+
+    def claim(_: int) -> int | RepriseError:
+        try:
+            return open_run(folder, ingredients=ingredients(), circumstances=circumstances()).record.attempt
+        except RepriseError as fault:
+            return fault
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [number for number in pool.map(claim, range(8)) if isinstance(number, int)]
+    assert won
+    assert len(set(won)) == len(won)
+
+
+def test_whoever_sees_a_record_sees_its_process_alive(tmp_path: Path) -> None:
+    """From the first moment: else a run that begins is taken for a dead one, and closed by somebody else."""
+    _, folder = new_run(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(1, 9):
+            place = folder / "attempts" / str(number)
+
+            def seen(place: Path = place) -> bool:
+                while not (place / "record.json").exists():
+                    pass
+                return is_alive(place)
+
+            watcher = pool.submit(seen)
+            opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
+            assert watcher.result(timeout=60)
+            opened.let_go()
+            assert not is_alive(place)
+
+
+def test_a_run_that_never_opened_leaves_nothing(tmp_path: Path) -> None:
+    """Its folder goes; that of a run with a record stays."""
+    _, folder = new_run(tmp_path / "runs")
+    (folder / "source").mkdir()
+    abandon(folder)
+    assert not folder.exists()
+    kept = begun(tmp_path / "runs").folder.parents[1]
+    abandon(kept)
+    assert kept.exists()
+
+
+def test_a_run_cannot_be_closed_as_running(tmp_path: Path) -> None:
+    """Closing says how it ended."""
+    with pytest.raises(RunError):
+        begun(tmp_path / "runs").close(Outcome(status=Status.RUNNING))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield small
+    subprocess.run(["umount", str(small)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Leave no byte free."""
+    with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+
+
+def test_a_full_disk_does_not_stop_the_record_from_being_closed(full_disk: Path) -> None:
+    """Space for it was kept back at open; while it is needed for nothing else, the last good record stays whole."""
+    run = begun(full_disk / "runs")
+    fill(full_disk)
+    with pytest.raises(DiskFullError):
+        run.update(outcome=Outcome(status=Status.RUNNING, reason="x" * 5000))
+    assert record_of(run.folder.parents[1]).outcome.reason is None
+    run.close(Outcome(status=Status.FAILED, reason="no space left"))
+    assert record_of(run.folder.parents[1]).outcome.status is Status.FAILED
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Who tried, where, and what to do; in a process of another user, since root may write anywhere."""
+    if os.getuid() != 0:
+        tmp_path.chmod(0o500)
+        with pytest.raises(NotWritableError, match=f"uid {os.getuid()}"):
+            new_run(tmp_path / "runs")
+        return
+    (tmp_path / "runs").mkdir(mode=0o755)
+    script = (
+        "import os,sys; from pathlib import Path; from trainer.runs.run import new_run; from trainer.base.errors import *\n"
+        "os.setuid(4321)\n"
+        "try: new_run(Path(sys.argv[1]))\n"
+        "except NotWritableError as fault: print(fault.message)"
+    )
+    for folder in [tmp_path, *tmp_path.parents[:2]]:
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "runs")], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written by uid 4321" in done.stdout
+
+
+def test_more_files_than_a_record_lists_are_an_error_and_the_record_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "MOST_FILES", 2)
+    run = begun(tmp_path / "runs")
+    for name in "abc":
+        (run.folder / name).write_bytes(b"x")
+    with pytest.raises(RunError, match="has 3 files; its record lists the first 2"):
+        run.close(Outcome(status=Status.COMPLETED))
+    assert [file.path for file in record_of(run.folder.parents[1]).outcome.files] == ["a", "b"]

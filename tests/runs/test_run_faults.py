@@ -1,0 +1,67 @@
+"""A run's record under faults injected into the system calls that write it: the N-th call fails, or the process is killed there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.runs.run import record_of
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.runs.runs import begun
+from trainer.cli.failure import report
+from trainer.runs.record import Outcome, Status
+
+try:
+    run = begun(Path(sys.argv[1]))
+    for step in range(3):
+        run.update(outcome=Outcome(status=Status.RUNNING, steps=step))
+    run.close(Outcome(status=Status.COMPLETED, steps=3))
+except Exception as fault:
+    sys.exit(report(fault, as_json=False, debug=False))
+print("done")
+"""
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")]
+
+
+def injected(folder: Path, *, call: str, fault: str, place: int) -> subprocess.CompletedProcess[str]:
+    """Open, change and close a run below `folder`, with a fault at the `place`-th of these calls."""
+    inject = f"--inject={call}:{fault}:when={place}"
+    words = ["strace", "-f", "-qq", "-o", str(folder.parent / "trace"), f"--trace={call}", inject]
+    script = [sys.executable, "-B", "-c", SCRIPT, str(folder)]
+    return subprocess.run([*words, *script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename,renameat", "fchmod", "mkdir,mkdirat"])
+@pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO", "signal=SIGKILL"])
+def test_the_record_is_whole_wherever_it_fails(tmp_path: Path, call: str, fault: str) -> None:
+    """At each of the calls in turn: a failure has a name, and the record that stands is the last good one."""
+    for place in itertools.count(1):
+        folder = tmp_path / str(place) / "runs"
+        (folder.parent / "checkout").mkdir(parents=True)
+        done = injected(folder, call=call, fault=fault, place=place)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "bug in Reprise" not in done.stderr, done.stderr
+        for run in folder.glob("*-*") if folder.exists() else []:
+            if not list(run.glob("attempts/*/record.json")):
+                continue
+            steps = record_of(run).outcome.steps
+            assert steps in {None, 0, 1, 2, 3}
+            assert json.loads((run / "attempts/1/claim.json").read_bytes())["attempt"] == 1
+        if (
+            "INJECTED" not in (folder.parent / "trace").read_text()
+            and "killed" not in (folder.parent / "trace").read_text()
+        ):
+            assert done.stdout == "done\n"
+            assert place > 1
+            return

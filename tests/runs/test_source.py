@@ -1,0 +1,443 @@
+"""Capturing a checkout, with real git and real files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from trainer.base.digest import digest_of_file
+from trainer.base.errors import SourceError
+from trainer.base.git import repository_of_worktree
+from trainer.runs.source import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
+from trainer.runs.source_copy import lay_out
+
+ROOT = Path(__file__).parents[2]
+SECRET = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git as somebody whose machine has no settings."""
+    names = {f"GIT_{who}_{what}": "a@b.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {"PATH": os.environ["PATH"], "HOME": os.devnull, **names}
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=environment)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with one commit: code, a script, an ignored folder, runs/."""
+    root = tmp_path / "checkout"
+    for path, text in {
+        "code.py": "x = 1\n",
+        "deep/er.txt": "ü\n",
+        "do": "#!/bin/sh\n",
+        ".gitignore": "out/\n.env\n",
+        "out/big.bin": "ignored",
+        "runs/.gitignore": "*\n!.gitignore\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    (root / "do").chmod(0o755)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "first")
+    return root
+
+
+def paths(bundle: SourceBundle) -> list[str]:
+    """The bundle's paths."""
+    return [file.path for file in bundle.files]
+
+
+def run_folder(tmp_path: Path, name: str = "one") -> Path:
+    """An empty run folder."""
+    folder = tmp_path / "runs" / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_tracked_and_untracked_files_are_captured_and_ignored_ones_are_not(checkout: Path) -> None:
+    """What git would let you add is in the bundle; runs/ and ignored files are not."""
+    (checkout / "new.py").write_text("y = 2\n")
+    bundle = capture(checkout)
+    assert paths(bundle) == [".gitignore", "code.py", "deep/er.txt", "do", "new.py"]
+    assert bundle.source.dirty
+    assert len(bundle.source.commit) == 40
+
+
+def test_a_clean_checkout_is_said_to_be_clean(checkout: Path) -> None:
+    """Nothing differs from the commit, and nothing was left out."""
+    source = capture(checkout).source
+    how = "baked" if Path("/opt/reprise/image.json").exists() else "mounted"  # in an image, this folder is no mount
+    assert (source.dirty, source.left_out, source.files, source.how) == (False, [], 4, how)
+
+
+def test_the_digest_names_paths_contents_and_executable_bits_only(checkout: Path) -> None:
+    """Times, commits and untracked state do not change it; an edit and chmod do."""
+    before = capture(checkout).digest
+    os.utime(checkout / "code.py", (1, 1))
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "second")
+    assert capture(checkout).digest == before
+    (checkout / "do").chmod(0o644)
+    changed = capture(checkout).digest
+    assert changed != before
+    (checkout / "code.py").write_text("x = 2\n")
+    assert capture(checkout).digest not in {before, changed}
+
+
+def test_the_archive_depends_on_the_bundle_alone(checkout: Path, tmp_path: Path) -> None:
+    """Frozen twice, at different times, by copies with other times: the same bytes."""
+    first, second = run_folder(tmp_path), run_folder(tmp_path, "two")
+    freeze(checkout, first)
+    os.utime(checkout / "code.py", (1, 1))
+    freeze(checkout, second)
+    assert digest_of_file(first / ARCHIVE) == digest_of_file(second / ARCHIVE)
+
+
+def test_the_archive_and_the_copy_agree(checkout: Path, tmp_path: Path) -> None:
+    """Both hold exactly the bundle's files."""
+    folder = run_folder(tmp_path)
+    bundle = freeze(checkout, folder)
+    with tarfile.open(folder / ARCHIVE) as tar:
+        packed = {entry.name: (tar.extractfile(entry) or pytest.fail("no file")).read() for entry in tar}
+    assert packed == {file.path: file.data for file in bundle.files}
+    assert packed == {
+        path.relative_to(folder / COPY).as_posix(): path.read_bytes()
+        for path in (folder / COPY).rglob("*")
+        if path.is_file()
+    }
+    assert os.access(folder / COPY / "do", os.X_OK)
+    assert capture(folder / COPY).digest == bundle.digest
+
+
+def test_secrets_are_left_out_and_listed(checkout: Path) -> None:
+    """By name or by content, with the file and the reason, never the secret."""
+    (checkout / "server.key").write_text("x")
+    (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
+    (checkout / "empty.pem").write_text("")
+    bundle = capture(checkout)
+    assert "empty.pem" in paths(bundle)
+    remedy = "if it holds none, list it in .reprise-no-secrets"
+    assert bundle.left_out == [
+        f"deploy.py: it contains a private key; {remedy}",
+        f"server.key: its name is that of a secret; {remedy}",
+    ]
+
+
+def test_a_file_that_only_looks_like_a_secret_is_allowed_by_name(checkout: Path) -> None:
+    (checkout / "deploy.py").write_text(f'key = """{SECRET}"""')
+    (checkout / "server.key").write_text("x")
+    (checkout / ".reprise-no-secrets").write_text("# a test's own\n./deploy.py  # made up\n")
+    bundle = capture(checkout)
+    assert "deploy.py" in paths(bundle)
+    assert [line.partition(":")[0] for line in bundle.left_out] == ["server.key"]
+
+
+def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path, tmp_path: Path) -> None:
+    """A bundle has no links, and nothing from outside of the checkout comes in through one."""
+    (tmp_path / "outside").write_text("private")
+    (checkout / ".env").write_text("TOKEN=1")
+    for name, target in {
+        "in.py": "code.py",
+        "out.py": "../outside",
+        "dir": "deep",
+        "deep/up": "..",
+        "none": "gone",
+        "me": "me",
+        "e.txt": ".env",
+    }.items():
+        (checkout / name).symlink_to(target)
+    bundle = capture(checkout)
+    assert {file.path: file.data for file in bundle.files}["in.py"] == b"x = 1\n"
+    assert {line.split(":")[0] for line in bundle.left_out} == {
+        "out.py",
+        "deep/up",
+        "dir/up",
+        "none",
+        "me",
+        "e.txt",
+    }
+    assert (
+        "out.py: a link out of the checkout, to ../outside: copy it here, or publish data as a dataset"
+        in bundle.left_out
+    )
+    assert {file.path: file.data for file in bundle.files}["dir/er.txt"] == "ü\n".encode()
+    assert "none: a link to gone, which does not exist: remove it or correct it" in bundle.left_out
+
+
+def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> None:
+    """A named pipe is left out, at once."""
+    (tmp_path / "a.py").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    bundle = capture(tmp_path)
+    assert paths(bundle) == ["a.py"]
+    assert "pipe: no regular file" in bundle.left_out
+
+
+def test_names_that_are_not_utf8_are_left_out_by_name(checkout: Path) -> None:
+    """A file that no document can name is listed in escaped form."""
+    Path(os.fsdecode(os.fsencode(checkout) + b"/caf\xe9.py")).write_text("")
+    assert capture(checkout).left_out == ["'caf\\udce9.py': not UTF-8"]
+
+
+def test_too_much_source_is_refused_naming_the_largest_files(checkout: Path) -> None:
+    """Data among the source is an error with its remedy, before a byte is read."""
+    (checkout / "data.bin").write_bytes(bytes(3 << 20))
+    with pytest.raises(
+        SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; the largest files are data\.bin"
+    ) as fault:
+        capture(checkout, largest=2 << 20)
+    assert "gitignore" in str(fault.value.hint)
+
+
+def test_deleted_files_are_simply_not_there(checkout: Path) -> None:
+    """Tracked and deleted: the source is what is on the disk."""
+    (checkout / "code.py").unlink()
+    bundle = capture(checkout)
+    assert "code.py" not in paths(bundle)
+    assert bundle.source.dirty
+
+
+def test_without_git_leftovers_are_kept_out_and_it_is_said(tmp_path: Path) -> None:
+    """No repository: everything but what tools leave behind, and the record says how it was listed."""
+    for path in [
+        "a.py",
+        "sub/b.py",
+        "__pycache__/a.pyc",
+        "env/pyvenv.cfg",
+        "env/x.py",
+        ".c/CACHEDIR.TAG",
+        ".c/y",
+        "runs/1/z",
+        "sub/runs/ok.py",
+    ]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    bundle = capture(tmp_path)
+    assert paths(bundle) == ["a.py", "sub/b.py", "sub/runs/ok.py"]
+    assert "git cannot list" in bundle.left_out[0]
+    assert (bundle.source.commit, bundle.source.dirty) == ("unknown", None)
+
+
+def test_a_git_worktree_and_a_folder_inside_a_repository_are_captured(checkout: Path, tmp_path: Path) -> None:
+    """Both are listed by git, with paths of their own."""
+    git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert capture(tmp_path / "tree").digest == capture(checkout).digest
+    (checkout / "deep" / "new.txt").write_text("n")
+    assert paths(capture(checkout / "deep")) == ["er.txt", "new.txt"]
+
+
+def test_the_repository_of_a_worktree_is_found_and_no_others(checkout: Path, tmp_path: Path) -> None:
+    """Setup mounts it, and git in a container can list the worktree."""
+    git(checkout, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert repository_of_worktree(tmp_path / "tree") == checkout / ".git"
+    assert repository_of_worktree(checkout) is None
+    assert repository_of_worktree(tmp_path) is None
+
+
+@pytest.mark.parametrize("there", ["an archive", "a worktree without its repository"])
+def test_what_git_ignores_is_no_source_although_git_cannot_list_the_folder(
+    checkout: Path, tmp_path: Path, there: str
+) -> None:
+    """The source is that of the clone: what was kept out of git on purpose is not published with a run."""
+    whole, tree = capture(checkout), tmp_path / "tree"
+    if there == "an archive":
+        shutil.copytree(checkout, tree, ignore=shutil.ignore_patterns(".git"))
+    else:
+        git(checkout, "worktree", "add", "-q", str(tree))
+        shutil.copytree(checkout / "out", tree / "out")
+        (checkout / ".git").rename(tmp_path / "moved")
+    found = capture(tree)
+    assert (found.digest, found.source.commit) == (whole.digest, "unknown")
+    assert ".gitignore" in found.left_out[0]
+
+
+def test_a_repository_before_its_first_commit_has_no_commit(tmp_path: Path) -> None:
+    """The commit is unknown, the files are captured."""
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.py").write_text("")
+    assert (capture(tmp_path).source.commit, paths(capture(tmp_path))) == ("unknown", ["a.py"])
+
+
+def test_a_repository_inside_is_listed_as_left_out(checkout: Path) -> None:
+    """Its files belong to another history."""
+    (checkout / "vendored").mkdir()
+    git(checkout / "vendored", "init", "-q")
+    (checkout / "vendored" / "v.py").write_text("")
+    assert [line.split(":")[0] for line in capture(checkout).left_out] == ["vendored/"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give the checkout to another user")
+def test_a_checkout_of_another_user_is_captured_by_git(checkout: Path) -> None:
+    """Git's guard against foreign owners does not get in the way, and nothing in the checkout is run."""
+    os.chown(checkout, 4321, 4321)
+    os.chown(checkout / ".git", 4321, 4321)
+    git_config = checkout / ".git" / "config"
+    git_config.write_text(git_config.read_text() + f"[core]\n\tfsmonitor = touch {checkout}/ran\n")
+    assert len(capture(checkout).source.commit) == 40
+    assert not (checkout / "ran").exists()
+
+
+def test_nobodys_own_settings_of_git_change_the_source(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same checkout is the same source, whatever a person ignores everywhere, or sets for her own repositories."""
+    (checkout / "notes.txt").write_text("n")
+    before = capture(checkout).digest
+    home = tmp_path / "home"
+    (home / ".config" / "git").mkdir(parents=True)
+    (home / ".config" / "git" / "ignore").write_text("notes.txt\n")
+    (home / ".gitconfig").write_text(f"[core]\n\tworktree = {tmp_path}\n[status]\n\trelativePaths = true\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert capture(checkout).digest == before
+
+
+def test_a_file_from_outside_can_be_added(checkout: Path, tmp_path: Path) -> None:
+    """An experiment that is not in the checkout becomes part of the bundle's name."""
+    script = tmp_path / "try.py"
+    script.write_text("z = 3\n")
+    bundle = capture(checkout, extra={"outside/try.py": script})
+    assert "outside/try.py" in paths(bundle)
+    with pytest.raises(SourceError, match="No such file"):
+        capture(checkout, extra={"outside/try.py": tmp_path / "gone.py"})
+
+
+def test_a_runs_folder_of_another_name_is_never_captured(checkout: Path) -> None:
+    """Runs are kept out wherever they are."""
+    folder = checkout / "elsewhere" / "one"
+    folder.mkdir(parents=True)
+    (checkout / "elsewhere" / "old.txt").write_text("a former run")
+    freeze(checkout, folder)
+    assert not (folder / COPY / "elsewhere").exists()
+
+
+def test_capturing_this_repository_is_cheap() -> None:
+    """Well under 0.2 s, git's share aside; a second here, in one of three tries, since the machine is shared."""
+
+    def seconds() -> float:
+        start = time.process_time()
+        assert archive(capture(Path(__file__).parents[2]))
+        return time.process_time() - start
+
+    assert any(seconds() < 1 for _ in range(3))
+
+
+def test_a_file_that_is_called_like_a_leftover_is_source(tmp_path: Path) -> None:
+    """`scripts/venv` is a script; only a folder of that name is an environment."""
+    for name in ("scripts/venv", "build", "venv/x.py", "a/.git", "b.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert [file.path for file in capture(tmp_path).files] == ["build", "scripts/venv"]
+
+
+# --- submodules
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A repository of its own, with a submodule of its own."""
+    for name in ("deepest", "library"):
+        git(make(tmp_path / name, f"{name}.py"), "init", "-q", "-b", "main")
+    git(tmp_path / "deepest", "add", "-A")
+    git(tmp_path / "deepest", "commit", "-q", "-m", "first")
+    add_submodule(tmp_path / "library", tmp_path / "deepest", "inner")
+    return tmp_path / "library"
+
+
+def make(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    (folder / name).write_text("y = 2\n")
+    return folder
+
+
+def add_submodule(where: Path, what: Path, path: str) -> None:
+    git(where, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(what), path)
+    git(where, "-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init", "--recursive")
+    git(where, "add", "-A")
+    git(where, "commit", "-q", "-m", "a submodule")
+
+
+def test_the_files_of_submodules_are_source_and_their_commits_are_recorded(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "vendor/lib")
+    bundle = capture(checkout)
+    assert {"vendor/lib/library.py", "vendor/lib/inner/deepest.py", ".gitmodules"} <= set(paths(bundle))
+    assert list(bundle.source.submodules) == ["vendor/lib", "vendor/lib/inner"]
+    assert all(len(commit) == 40 for commit in bundle.source.submodules.values())
+    assert (bundle.source.dirty, bundle.left_out) == (False, [])
+
+
+def test_an_edit_inside_a_submodule_is_captured_and_is_a_difference(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    before = capture(checkout)
+    (checkout / "lib" / "new.py").write_text("z = 3\n")
+    after = capture(checkout)
+    assert "lib/new.py" in paths(after)
+    assert after.source.dirty
+    assert after.digest != before.digest
+
+
+def test_a_submodule_on_another_commit_than_the_checkout_names_is_a_difference(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    (checkout / "lib" / "new.py").write_text("z = 3\n")
+    git(checkout / "lib", "add", "-A")
+    git(checkout / "lib", "commit", "-q", "-m", "second")
+    assert capture(checkout).source.dirty
+
+
+def test_a_submodule_without_files_is_named_with_what_to_type(checkout: Path, library: Path, tmp_path: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    git(tmp_path, "clone", "-q", str(checkout), str(tmp_path / "clone"))
+    bundle = capture(tmp_path / "clone")
+    assert bundle.left_out == ["lib: a submodule without files here: git submodule update --init --recursive"]
+
+
+def test_a_submodule_whose_history_git_cannot_read_is_captured_all_the_same(checkout: Path, library: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    (checkout / "lib" / ".git").write_text("gitdir: /elsewhere/on/the/host\n")
+    bundle = capture(checkout)
+    assert "lib/library.py" in paths(bundle)
+    assert (bundle.source.submodules["lib"], bundle.source.dirty) == ("unknown", True)
+
+
+def test_a_copy_of_a_source_with_submodules_is_the_same_source(checkout: Path, library: Path, tmp_path: Path) -> None:
+    add_submodule(checkout, library, "lib")
+    bundle = freeze(checkout, run_folder(tmp_path))
+    lay_out(bundle, tmp_path / "again")
+    assert capture(tmp_path / "again").digest == bundle.digest
+
+
+def test_a_sparse_checkout_is_what_is_on_the_disk(checkout: Path) -> None:
+    git(checkout, "sparse-checkout", "set", "--no-cone", "/code.py")
+    assert paths(capture(checkout)) == ["code.py"]
+
+
+def test_a_pointer_of_git_lfs_is_named(checkout: Path) -> None:
+    (checkout / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 3\n")
+    assert capture(checkout).left_out == ["weights.bin: a Git LFS pointer, whose content is not here: git lfs pull"]
+
+
+# --- line ends
+
+
+def test_a_clone_on_windows_has_the_same_source_as_any_other(checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitattributes", checkout)
+    (checkout / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-q", "-m", "attributes")
+    git(tmp_path, "-c", "core.autocrlf=true", "clone", "-q", str(checkout), str(tmp_path / "windows"))
+    assert (tmp_path / "windows" / "do").read_bytes() == b"#!/bin/sh\n"
+    assert capture(tmp_path / "windows").digest == capture(checkout).digest
+
+
+def test_every_text_file_of_this_repository_has_lf_in_every_clone() -> None:
+    words = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "--eol"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in lines if "eol=lf" not in line and "-text" not in line] == []
+    assert [line for line in lines if line.startswith(("i/crlf", "i/mixed"))] == []

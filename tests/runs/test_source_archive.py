@@ -1,0 +1,95 @@
+"""A source bundle as an archive and as a folder: its bounds, its modes, and what an archive of somebody else may not be."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import MachineError, SourceError
+from trainer.base.safe_folder import Root
+from trainer.runs.record import Source
+from trainer.runs.source_archive import SourceBundle, SourceFile, archive, bundle_digest, thaw, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+def bundle(**files: bytes) -> SourceBundle:
+    """A source, of which the files that begin with `x` are programs; `__` stands for a slash."""
+    made = tuple(
+        SourceFile(path=name.replace("__", "/"), executable=name[0] == "x", sha256=digest_of_bytes(data), data=data)
+        for name, data in files.items()
+    )
+    return SourceBundle(digest=bundle_digest(made), source=Source(how="baked"), files=made)
+
+
+def packed(path: Path, *entries: tarfile.TarInfo) -> Path:
+    """An archive that holds zeros."""
+    with gzip.open(path, "wb", compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for entry in entries:
+            tar.addfile(entry, io.BytesIO(bytes(entry.size)))
+    return path
+
+
+def entry(size: int, *, mode: int = 0o644) -> tarfile.TarInfo:
+    """A file of that size."""
+    made = tarfile.TarInfo("a")
+    made.size, made.mode = size, mode
+    return made
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(128 * MIB, True), (128 * MIB + 1, False)])
+def test_an_archive_unpacks_to_at_most_128_mib(tmp_path: Path, size: int, *, is_read: bool) -> None:
+    """A kilobyte of gzip can be a gigabyte."""
+    with gzip.open(tmp_path / "x", "wb", compresslevel=1) as zipped:
+        for _ in range(size // MIB):
+            zipped.write(bytes(MIB))
+        zipped.write(bytes(size % MIB))
+    if is_read:
+        assert thaw(tmp_path / "x").files == ()
+        return
+    with pytest.raises(SourceError, match=r"unpacks to more than 128\.0 MiB"):
+        thaw(tmp_path / "x")
+
+
+def test_a_file_of_an_archive_has_at_most_64_mib(tmp_path: Path) -> None:
+    assert len(thaw(packed(tmp_path / "x", entry(64 * MIB))).files[0].data) == 64 * MIB
+    with pytest.raises(SourceError, match=r"it is larger than 64\.0 MiB"):
+        thaw(packed(tmp_path / "x", entry(64 * MIB + 1)))
+
+
+@pytest.mark.parametrize(("mode", "is_program"), [(0o100, True), (0o744, True), (0o644, False), (0o011, False)])
+def test_a_file_is_a_program_by_its_owners_bit(tmp_path: Path, mode: int, *, is_program: bool) -> None:
+    assert thaw(packed(tmp_path / "x", entry(1, mode=mode))).files[0].executable is is_program
+
+
+def test_an_archive_holds_no_time_no_owner_and_two_modes() -> None:
+    text = archive(bundle(x=b"1", a__b=b"2"))
+    assert text[4:8] == bytes(4)
+    with tarfile.open(fileobj=io.BytesIO(text)) as tar:
+        told = [(each.name, each.mode, each.mtime, each.uid, each.gid, each.uname, each.gname) for each in tar]
+    assert told == [("x", 0o755, 0, 0, 0, "", ""), ("a/b", 0o644, 0, 0, 0, "", "")]
+
+
+def test_a_bundle_is_unpacked_where_nothing_is(tmp_path: Path) -> None:
+    """With its own modes; what is there stays."""
+    before = os.umask(0)
+    try:
+        with Root.at(tmp_path) as root:
+            unpack(bundle(x=b"1", a__b__c=b"2", a__b__d=b"3"), root, "new")
+    finally:
+        os.umask(before)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    assert found == {"x": 0o755, "c": 0o644, "d": 0o644}
+    with pytest.raises(MachineError, match="File exists"), Root.at(tmp_path) as root:
+        unpack(bundle(y=b"1"), root, "new")
+    assert not (tmp_path / "new/y").exists()

@@ -1,0 +1,118 @@
+"""Laying a source bundle out, so that freezing it again gives the same digest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, SourceError
+from trainer.runs.record import Source
+from trainer.runs.source import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
+from trainer.runs.source_copy import lay_out, verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ODD = ("scripts/venv", "build/made.py", "a/__pycache__/kept.pyc", "dist/x", "runs.py", "ä ö.txt", ".gitignore", "x~")
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> tuple[Path, SourceBundle]:
+    """A repository of files that look like leftovers, frozen; and its archive."""
+    checkout, run = tmp_path / "checkout", tmp_path / "runs" / "a"
+    for name in ODD:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    (checkout / ".gitignore").write_text("*\n")
+    (checkout / "scripts/venv").chmod(0o755)
+    run.mkdir(parents=True)
+    for words in (("init", "-q"), ("add", "-f", "-A")):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    return run / ARCHIVE, freeze(checkout, run)
+
+
+def test_a_bundle_laid_out_is_frozen_to_the_same_digest(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+    """Whatever its files are called and whatever its own .gitignore says."""
+    path, bundle = frozen
+    assert len(bundle.files) == len(ODD)
+    lay_out(verified(path, digest=bundle.digest), tmp_path / "again")
+    assert capture(tmp_path / "again").digest == bundle.digest
+
+
+def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path
+) -> None:
+    """A folder that lies in a repository, which ignores it, is still its own source."""
+    path, bundle = frozen
+    place = tmp_path / "checkout" / "runs" / "again"
+    place.parent.mkdir()
+    lay_out(verified(path, digest=bundle.digest), place)
+    assert capture(place).digest == bundle.digest
+
+
+def test_another_bundle_than_the_recorded_one_is_refused(frozen: tuple[Path, SourceBundle]) -> None:
+    """By digest, whatever the file is called."""
+    path, _ = frozen
+    with pytest.raises(AlteredError, match="the record names"):
+        verified(path, digest=digest_of_bytes(b"other"))
+
+
+def test_a_bundle_that_is_gone_is_said(tmp_path: Path) -> None:
+    """With the way to get it."""
+    with pytest.raises(SourceError, match="is gone") as caught:
+        verified(tmp_path / ARCHIVE, digest=digest_of_bytes(b""))
+    assert caught.value.hint == "pull the run again"
+
+
+@pytest.mark.parametrize("path", [".git/config", "a/.GIT/hooks/x", ".git"])
+def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: Path) -> None:
+    """Git would obey what stands in it."""
+    file = SourceFile(path=path, executable=False, sha256=digest_of_bytes(b"x"), data=b"x")
+    bundle = SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
+    (tmp_path / ARCHIVE).write_bytes(archive(bundle))
+    with pytest.raises(SourceError, match="part of a repository"):
+        lay_out(verified(tmp_path / ARCHIVE, digest=bundle.digest), tmp_path / "again")
+    with pytest.raises(SourceError, match="no bundle of ours has that"):
+        lay_out(bundle, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_git_lists_the_files_of_a_bundle_laid_out_with_their_modes(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder's own repository, whatever the variables of the environment name."""
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other"))
+    lay_out(frozen[1], tmp_path / "again")
+    assert not (tmp_path / "other").exists()
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    told = subprocess.run(["git", "ls-files", "-s"], cwd=tmp_path / "again", capture_output=True, text=True, check=True)
+    modes = {line.partition("\t")[2]: line[:6] for line in told.stdout.splitlines()}
+    assert (modes["scripts/venv"], modes["runs.py"], len(modes)) == ("100755", "100644", len(ODD))
+
+
+def test_a_bundle_laid_out_is_for_every_user_to_read(frozen: tuple[Path, SourceBundle], tmp_path: Path) -> None:
+    """The user of a container is another one; whatever the mask of this process."""
+    before = os.umask(0o077)
+    try:
+        lay_out(frozen[1], tmp_path / "again")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "again", *(tmp_path / "again").rglob("*"))}
+    assert (modes["again"], modes["scripts"], modes["runs.py"], modes["venv"]) == (0o755, 0o755, 0o644, 0o744)
+
+
+@pytest.mark.parametrize(("code", "said"), [(None, "git is not installed"), (3, "git cannot list .*: no way")])
+def test_without_a_git_that_works_it_is_said(
+    frozen: tuple[Path, SourceBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, said: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if code:
+        (tmp_path / "bin/git").write_text(f"#!/bin/sh\necho no way >&2\nexit {code}\n")
+        (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(SourceError, match=said):
+        lay_out(frozen[1], tmp_path / "again")

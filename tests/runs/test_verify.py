@@ -1,0 +1,71 @@
+"""What is no longer what a run's record says is named, with where the good copy is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runs.runs import finished
+from trainer.base.errors import AlteredError
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.record import Outcome, Status
+from trainer.runs.run import open_run, record_of
+from trainer.runs.verify import require_whole
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_damaged_file_is_named_and_pulled_anew(tmp_path: Path) -> None:
+    """One byte of a checkpoint; then the file is gone. The log of a run may have grown."""
+    run, store = finished(tmp_path / "runs"), MemoryStore()
+    publish_run(run.folder.parents[1], store)
+    log = run.folder / "metrics.jsonl"
+    log.write_text(log.read_text() + "more")
+    assert require_whole(run.folder, run.record) == 2
+    weights = run.folder / "checkpoints/last.ckpt"
+    good = weights.read_bytes()
+    for harm in (b"W" + good[1:], None):
+        weights.unlink() if harm is None else weights.write_bytes(harm)
+        with pytest.raises(AlteredError, match=r"last\.ckpt is") as fault:
+            require_whole(run.folder, run.record)
+        assert f"memory: has the good copy: `reprise runs pull {run.record.run}`" in str(fault.value.hint)
+        pull_run(run.record.run, store, runs=tmp_path / "runs")
+        assert weights.read_bytes() == good
+
+
+def test_where_no_store_has_it_that_is_said(tmp_path: Path) -> None:
+    """There is nothing to pull."""
+    run = finished(tmp_path / "runs")
+    (run.folder / "metrics.jsonl").write_text("")
+    with pytest.raises(AlteredError) as fault:
+        require_whole(run.folder, run.record)
+    assert "in no store" in str(fault.value.hint)
+
+
+def test_a_record_that_was_edited_after_it_was_published_is_named(tmp_path: Path) -> None:
+    """Its result is not what the seal holds: no command reads it as a record."""
+    run = finished(tmp_path / "runs")
+    publish_run(run.folder.parents[1], MemoryStore())
+    path = run.folder / "record.json"
+    path.write_bytes(path.read_bytes().replace(b"test_accuracy", b"test_accuracies"))
+    with pytest.raises(AlteredError, match=f"{path} was changed after the run was published to memory:") as caught:
+        record_of(run.folder.parents[1])
+    assert f"runs pull {run.record.run}" in str(caught.value.hint)
+
+
+def test_an_attempt_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Killed between its folder and its record, it is passed over where runs are published and pulled, and the next one counts on."""
+    run, store = finished(tmp_path / "runs", status=Status.PREEMPTED), MemoryStore()
+    home = run.folder.parents[1]
+    (home / "attempts/2").mkdir()
+    assert record_of(home).attempt == 1
+    third = open_run(home, ingredients=run.record.ingredients, circumstances=run.record.circumstances)
+    third.close(Outcome(status=Status.COMPLETED))
+    (home / "attempts/4").mkdir()
+    assert len(publish_run(home, store)) == 2
+    pulled = pull_run(run.record.run, store, runs=tmp_path / "there")
+    assert [record.attempt for record in pulled] == [1, 3]

@@ -1,0 +1,187 @@
+"""The ledger: who is bound, who reads, and what it means when nobody does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trainer.base.errors import SettingError
+from trainer.settings.fields import LaunchSettings
+from trainer.settings.ledger import Ledger, adopt, configured, kept, made
+from trainer.settings.origins import Origins, resolve, take_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Settings(LaunchSettings):
+    """Some settings."""
+
+    width: int = 8
+    """Units."""
+    depth: int = 2
+    """Layers."""
+    momentum: float = 0.9
+    """Carried on."""
+
+
+@configured
+def area(*, width: int, depth: int = 1) -> int:
+    """Use both."""
+    return width * depth
+
+
+@configured
+def careless(*, width: int, momentum: float) -> int:  # noqa: ARG001 - that is the point
+    """Take two and use one."""
+    return width
+
+
+@configured
+def nested(*, width: int) -> Callable[[], int]:
+    """Use it in an inner function only."""
+    return lambda: width
+
+
+class Plain:
+    """A base."""
+
+
+@configured
+class Net(Plain):
+    """A class."""
+
+    def __init__(self, *, width: int) -> None:
+        """Keep it."""
+        self.width = width
+
+
+@configured
+def lost(*, widht: int) -> int:
+    """Ask for what is no setting."""
+    return widht
+
+
+def opened(*argv: str) -> Ledger:
+    """Make a ledger of a command line."""
+    return Ledger(resolve(Settings, Origins(words=take_apart(argv), environ={})))
+
+
+def test_what_a_caller_leaves_out_is_filled() -> None:
+    """By name, from the settings of the run, even in place of the function's own default; what is given stays."""
+    with kept(opened("--width", "3")):
+        assert made(area) == 6
+        assert made(area, width=10) == 20
+        assert made(Net).width == 3
+
+
+def test_outside_of_a_run_nothing_is_filled() -> None:
+    """A configured function is an ordinary one in a test or a notebook."""
+    assert area(width=4) == 4
+    with pytest.raises(TypeError):
+        made(area)
+
+
+def test_a_class_keeps_its_identity() -> None:
+    """It can still be derived from, compared and pickled."""
+    assert isinstance(Net, type)
+    assert issubclass(Net, Plain)
+
+
+def test_the_ledger_names_who_was_bound() -> None:
+    """With its name and its place in the code."""
+    ledger = opened()
+    with kept(ledger):
+        made(area)
+        made(nested)
+    entry = ledger.entries()["width"]
+    assert [place.split(" ")[0] for place in entry.bound] == ["area", "nested"]
+    assert entry.read == entry.bound
+    assert "test_ledger.py:" in entry.bound[0]
+
+
+def test_bound_and_never_loaded_is_never_read() -> None:
+    """The function's bytecode tells."""
+    ledger = opened()
+    with kept(ledger):
+        made(careless)
+    assert ledger.unread() == ["momentum", "depth"]
+    assert ledger.idle() == ["depth"]  # of the settings' own, and nothing was bound to it
+
+
+def test_given_and_bound_to_nothing_is_an_error() -> None:
+    """It would have had no effect; a default that nothing uses is none of anybody's business."""
+    ledger = opened("--momentum", "0.5")
+    with kept(ledger):
+        made(area)
+    with pytest.raises(SettingError, match="momentum is given \\(command line\\), but nothing in this run uses it"):
+        ledger.require_bound()
+
+
+def test_an_attribute_that_is_read_counts() -> None:
+    """Not every use goes through a parameter."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4"]), environ={}))
+    ledger = Ledger(found)
+    assert found.settings.depth == 4
+    ledger.require_bound()
+    assert "test_an_attribute_that_is_read_counts" in ledger.entries()["depth"].read[0]
+
+
+def test_a_parameter_that_is_no_setting_is_named() -> None:
+    """With the nearest that is one."""
+    with kept(opened()), pytest.raises(SettingError, match="lost needs 'widht'") as caught:
+        made(lost)
+    assert "width" in str(caught.value.hint)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn where there are threads
+def test_what_only_a_forked_process_reads_is_seen() -> None:
+    """As a loader's workers are: bound there or read there, it has an effect."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    ledger = Ledger(found)
+    with kept(ledger):
+        child = os.fork()
+        if child == 0:
+            used = made(area) + found.settings.depth
+            os._exit(0 if used == 16 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    ledger.require_bound()
+    entry = ledger.entries()["depth"]
+    assert entry.bound == [entry.read[0]]
+    assert "test_what_only_a_forked_process_reads_is_seen" in entry.read[1]
+
+
+def _use(ledger: Ledger, settings: Settings) -> None:
+    adopt(ledger)
+    raise SystemExit(0 if made(area) + settings.depth == 16 else 1)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_only_a_process_that_was_started_anew_reads_is_seen(method: str) -> None:
+    """Where it was handed the ledger, as a loader's workers are."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4", "--width", "3"]), environ={}))
+    ledger = Ledger(found)
+    process: Any = multiprocessing.get_context(method)
+    child = process.Process(target=_use, args=(ledger, found.settings))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    ledger.require_bound()
+    entry = ledger.entries()["depth"]
+    assert entry.bound == [entry.read[0]]
+    assert entry.read[1].startswith("_use (test_ledger.py:")
+
+
+def test_writing_settings_down_reads_none() -> None:
+    """Nor does looking at all of them, as a debugger or a logger does."""
+    found: Any = resolve(Settings, Origins(words=take_apart(["--depth", "4"]), environ={}))
+    ledger = Ledger(found)
+    assert found.settings.model_dump()["depth"] == 4
+    assert '"depth":4' in found.settings.model_dump_json()
+    assert dict(found.settings)["depth"] == 4
+    assert "depth=4" in repr(found.settings)
+    assert ledger.entries()["depth"].read == []
+    assert ledger.unbound() == ["depth"]

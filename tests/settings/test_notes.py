@@ -1,0 +1,84 @@
+"""Notes of several processes in one book."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.settings.notes import Notes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*fork:DeprecationWarning"
+)  # later Pythons warn where there are threads
+
+
+def forked(notes: Notes, *places: str, end: int = 0) -> int:
+    """Note places in a forked process, which then ends, or kills itself; give its status."""
+    child = os.fork()
+    if child == 0:
+        for place in places:
+            notes.add("read", "width", place)
+        if end:
+            os.kill(os.getpid(), end)
+            time.sleep(60)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_what_a_forked_process_notes_is_in_the_book() -> None:
+    """Each place once, in order; before it was forked, after, and of each."""
+    notes = Notes()
+    notes.add("read", "width", "here")
+    assert forked(notes, "here", "there", "there") == 0
+    assert forked(notes, "there", "elsewhere") == 0
+    assert notes.book("read") == {"width": ["here", "there", "elsewhere"]}
+    assert notes.book("bound") == {}
+
+
+def test_nothing_is_lost_with_a_process_that_is_killed() -> None:
+    """What it had noted was written at once."""
+    notes = Notes()
+    assert os.WTERMSIG(forked(notes, "there", end=signal.SIGKILL)) == signal.SIGKILL
+    assert notes.book("read") == {"width": ["there"]}
+
+
+def test_half_a_line_is_passed_over() -> None:
+    """And the line that was then written after it; no other."""
+    notes = Notes()
+    forked(notes, "a")
+    assert notes._file is not None
+    os.write(notes._file, b'["read", "wid')
+    forked(notes, "b")
+    forked(notes, "c")
+    assert notes.book("read") == {"width": ["a", "c"]}
+
+
+def test_notes_can_be_handed_to_a_process_that_was_started_anew() -> None:
+    """It knows what was noted, and what it notes is its own."""
+    notes = Notes()
+    notes.add("read", "width", "here")
+    other: Notes = pickle.loads(pickle.dumps(notes))  # noqa: S301 - our own
+    other.add("read", "width", "there")
+    assert (other.book("read"), notes.book("read")) == ({"width": ["here", "there"]}, {"width": ["here"]})
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file has a name, not even for a moment that a kill could come in; and each is closed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    notes = Notes()
+    forked(notes, "there")
+    assert list(tmp_path.iterdir()) == []
+    handle = notes._file
+    assert handle is not None
+    del notes
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)

@@ -1,0 +1,176 @@
+"""Origins: which one wins, and what a fault in each is told as."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as some
+from pydantic import PositiveFloat, SecretStr
+
+from trainer.base.errors import DocumentError, RepriseError, SettingError, UsageError
+from trainer.settings.fields import LaunchSettings, Origin
+from trainer.settings.origins import Origins, Resolved, resolve, take_apart
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Base(LaunchSettings):
+    """What the package declares."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """The step size."""
+    progress: bool = True
+    """Show a bar."""
+    sizes: list[int] = []
+    """Sizes."""
+    limit: int | None = 5
+    """A limit."""
+    token: SecretStr | None = None
+    """A key for elsewhere."""
+
+
+class Settings(Base):
+    """An experiment's."""
+
+    learning_rate = 3e-4  # type: ignore[pydantic-field]  # what the package makes possible, pydantic's plugin does not know
+
+
+def made(*argv: str, **given_by: str) -> Resolved[Settings]:
+    """Resolve a command line, with environment variables for further words."""
+    environ = {f"REPRISE_SETTING_{name.upper()}": value for name, value in given_by.items()}
+    return resolve(Settings, Origins(words=take_apart(argv), environ=environ))
+
+
+def test_the_later_origin_wins(tmp_path: Path) -> None:
+    """Default < experiment < file < environment < record < command line, each told as the origin of its value."""
+    file = tmp_path / "a.toml"
+    file.write_text("learning_rate = 0.1\nlimit = 1\nsizes = [1]\nprogress = false\nthreads = 3\n")
+    environ = {"REPRISE_SETTING_LIMIT": "2", "REPRISE_SETTING_SIZES": "[2]", "REPRISE_SETTING_THREADS": "4"}
+    record = {"sizes": [3], "threads": 5}
+    found = resolve(Settings, Origins(words=take_apart(["--threads", "6"]), environ=environ, file=file, record=record))
+    values = [found.settings.value_of(name) for name in ("learning_rate", "limit", "sizes", "threads")]
+    assert values == [0.1, 2, [3], 6]
+    assert [found.origins[name] for name in ("devices", "learning_rate", "limit", "sizes", "threads")] == [
+        Origin.DEFAULT,
+        Origin.FILE,
+        Origin.ENVIRONMENT,
+        Origin.RECORD,
+        Origin.COMMAND_LINE,
+    ]
+    assert made().origins["learning_rate"] is Origin.EXPERIMENT
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--learning-rate", "1e-2"], "learning_rate", 0.01),
+        (["--learning_rate=1e-2"], "learning_rate", 0.01),
+        (["--no-progress"], "progress", False),
+        (["--progress"], "progress", True),
+        (["--sizes", "[1, 2]"], "sizes", [1, 2]),
+        (["--limit", "-3"], "limit", -3),
+        (["--limit=none"], "limit", None),
+    ],
+)
+def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object) -> None:
+    """With dash or underline, space or equals sign; flags alone; lists as JSON; `none` where that is a value."""
+    assert made(*argv).settings.value_of(name) == value
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "said", "hint"),
+    [
+        (
+            ["--learning-rat", "1"],
+            SettingError,
+            "unknown setting --learning-rat, given on the command line",
+            "did you mean --learning-rate?",
+        ),
+        (
+            ["--learning-rate", "abc"],
+            SettingError,
+            "learning_rate, given on the command line: expected a number, found 'abc'",
+            "step size",
+        ),
+        (["--learning-rate", "-1"], SettingError, "expected more than 0, found '-1'", "step size"),
+        (["--limit", "1.5"], SettingError, "expected a whole number or none, found '1.5'", "limit"),
+        (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "equal"),
+        (["--limit"], SettingError, "--limit has no value", "--limit VALUE"),
+        (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "once"),
+        (["limit", "1"], UsageError, "found 'limit' where an option was expected", "--limit"),
+        (
+            ["--sizes", "1"],
+            SettingError,
+            "expected a list of whole numbers, found '1'",
+            "write --sizes '[1]'; sizes: Sizes",
+        ),
+    ],
+)
+def test_a_fault_names_setting_origin_found_and_expected(
+    argv: list[str], kind: type[RepriseError], said: str, hint: str
+) -> None:
+    """One line says all that is needed to mend it."""
+    with pytest.raises(kind) as caught:
+        made(*argv)
+    assert said in caught.value.message
+    assert hint in str(caught.value.hint)
+    assert "\n" not in caught.value.message
+
+
+def test_an_unknown_variable_is_an_error_too() -> None:
+    """A misspelt variable would otherwise be silence."""
+    with pytest.raises(
+        SettingError, match="unknown setting limt, given by the environment variable REPRISE_SETTING_LIMT"
+    ):
+        made(limt="3")
+
+
+@pytest.mark.parametrize("argv", [["--token", "hush"], ["--token=hush"]])
+def test_a_secret_is_refused_on_the_command_line(argv: list[str]) -> None:
+    """The record keeps the command; the environment, which it does not keep, is named instead."""
+    with pytest.raises(SettingError, match="setting token is a secret") as caught:
+        made(*argv)
+    assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
+    assert "hush" not in f"{caught.value.message}{caught.value.hint}"
+    given_by = {"token": "hush"}
+    assert made(**given_by).settings.value_of("token").get_secret_value() == "hush"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("limt = 3", "unknown setting limt, given in"), ("limit = ", "not valid TOML"), ("[limit]", "limit, given in")],
+)
+def test_a_fault_in_a_file_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+    """The person who wrote the file is told where."""
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    with pytest.raises((SettingError, DocumentError), match=said) as caught:
+        resolve(Settings, Origins(words=take_apart([]), environ={}, file=file))
+    assert "a.toml" in caught.value.message
+
+
+def test_the_launcher_passes_over_what_it_does_not_know() -> None:
+    """It sees its own settings among an experiment's, and still refuses its own when they are wrong."""
+    words = take_apart(["--width", "3", "--threads", "2"])
+    assert resolve(LaunchSettings, Origins(words=words, environ={}), partly=True).settings.threads == 2
+
+
+@limits(deadline=None)
+@given(some.floats(min_value=1e-300, max_value=1e300))
+def test_a_number_survives_the_command_line(number: float) -> None:
+    """Law: what Python writes of a float is read as the same float, to the bit."""
+    assert made(f"--learning-rate={number!r}").settings.value_of("learning_rate") == number
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    """Each setting with its origin and what to do, whatever is wrong with it."""
+    with pytest.raises(SettingError, match=r"^3 settings are wrong$") as caught:
+        made("--learning-rat", "1", "--limit", "x", threads="0")
+    told = str(caught.value.hint).splitlines()
+    assert "--learning-rat, given on the command line (did you mean --learning-rate?)" in told[0]
+    assert "threads, given by the environment variable REPRISE_SETTING_THREADS" in "".join(told)
+    assert "limit, given on the command line: expected a whole number or none, found 'x'" in "".join(told)

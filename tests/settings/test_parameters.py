@@ -1,0 +1,96 @@
+"""One name has one type, wherever it is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.settings.test_ledger import Settings, area
+from trainer.base.errors import ExperimentError
+from trainer.settings.parameters import callers_of, require_agreement, takers_in, takers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+from pathlib import Path as Folder
+
+ROOT = Folder(__file__).parents[2]
+
+
+def wide(*, width: float) -> float:
+    """Take an int as a float."""
+    return width
+
+
+def odd(*, width: str) -> str:
+    """Take a number as text."""
+    return width
+
+
+def unread(*, width: Sequence[int] | Path) -> object:
+    """Say a type that only a type checker can read."""
+    return width
+
+
+def rates(*, rate: float) -> float:
+    """Take what no setting is called."""
+    return rate
+
+
+def names(*, rate: str) -> str:
+    """Take another thing by that name."""
+    return rate
+
+
+def given(rate: str) -> str:
+    """Be given it by a caller, in its place."""
+    return rate
+
+
+def test_types_that_agree_are_no_fault() -> None:
+    """Nor is what cannot be read."""
+    takers = [each for function in (wide, unread) for each in takers_of(function, called=function.__name__)]
+    require_agreement(Settings, takers, root=ROOT)
+
+
+def test_a_parameter_of_another_type_than_the_setting_is_refused() -> None:
+    """With both types, and both places."""
+    with pytest.raises(ExperimentError) as caught:
+        require_agreement(Settings, takers_of(odd, called="odd"), root=ROOT)
+    said = caught.value.message
+    assert said.startswith("setting width is declared int (tests/settings/test_ledger.py:")
+    assert "and odd (tests/settings/test_parameters.py:" in said
+    assert said.endswith("takes it as str")
+
+
+def test_two_parameters_of_one_name_and_two_types_are_refused() -> None:
+    """Where they are given by name, as settings are; what a caller hands over in its place is the caller's business."""
+    takers = [each for function in (rates, names) for each in takers_of(function, called=function.__name__)]
+    with pytest.raises(
+        ExperimentError, match=r"rate is one name for two types: rates .* takes it as float, and names .* as str"
+    ):
+        require_agreement(Settings, takers, root=ROOT)
+    require_agreement(Settings, [*takers_of(rates, called="rates"), *takers_of(given, called="given")], root=ROOT)
+
+
+def test_every_fault_is_told_at_once() -> None:
+    """The first with how many more there are."""
+    takers = [each for function in (odd, rates, names) for each in takers_of(function, called=function.__name__)]
+    with pytest.raises(ExperimentError, match=r"\(and 1 more\)") as caught:
+        require_agreement(Settings, takers, root=ROOT)
+    assert "rate is one name for two types" in str(caught.value.hint)
+
+
+def test_configured_functions_are_known_by_what_they_take() -> None:
+    """By their module, so that another experiment's are none of this one's business."""
+    assert area.__module__ == "tests.settings.test_ledger"
+    assert {"area", "careless", "nested", "Net"} <= set(callers_of("width"))
+    assert {taker.name for taker in takers_in({"tests.settings.test_ledger"})} >= {
+        "width",
+        "depth",
+        "momentum",
+        "widht",
+    }
+    assert takers_in({"nowhere"}) == []

@@ -1,0 +1,118 @@
+"""Replay: settings that a rerun would read otherwise from the record are rejected before the first step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pytest
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_serializer, field_validator
+
+from trainer.base.errors import SettingError
+from trainer.settings.fields import LaunchSettings
+from trainer.settings.origins import Origins, resolve, take_apart
+
+
+class Kernel(Enum):
+    SMALL = "small"
+
+
+class Mode(StrEnum):
+    FAST = "fast"
+
+
+class Size(Enum):
+    LARGE = (8, 16)
+
+
+class Block(BaseModel):
+    units: int = Field(default=1, alias="width")
+
+
+@dataclass
+class Window:
+    tags: frozenset[str] = frozenset("ab")
+
+
+class Pair(NamedTuple):
+    one: int
+    other: float = 0.5
+
+
+def made(annotation: Any, default: Any) -> object:
+    space = {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default}
+    kind = type("Row", (LaunchSettings,), space)
+    return resolve(kind, Origins(words=take_apart([]), environ={})).settings.value_of("x")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "said"),
+    [
+        (Kernel | str, Kernel.SMALL, r"would read 'small' \(str\) from the record, not <Kernel.SMALL"),
+        (date | str, date(2026, 1, 31), r"would read '2026-01-31' \(str\)"),
+        (Path | str, Path("a"), r"would read 'a' \(str\)"),
+        (datetime | date, date(2026, 1, 31), r"would read datetime.datetime\(2026, 1, 31, 0, 0\)"),
+        (Any, {1}, r"would read \[1\] \(list\) from the record, not \{1\} \(set\)"),
+        (list, [timedelta(1)], r"would read \['P1D'\]"),
+        (Size, Size.LARGE, r"the record has \[8, 16\] for <Size.LARGE: .*, and a rerun would reject it"),
+        (dict[tuple[int, int], int], {(1, 2): 3}, "a rerun would reject it"),
+        (Annotated[float, AfterValidator(lambda value: value / 100)], 50.0, r"would read 0\.005 \(float\)"),
+    ],
+)
+def test_a_value_that_is_read_otherwise_from_its_record_is_rejected(annotation: Any, default: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=f"setting x: .*{said}") as caught:
+        made(annotation, default)
+    assert str(caught.value.hint).startswith("declare x with a type and validators that make the same value")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (Sequence[int], (8,)),
+        (Kernel, Kernel.SMALL),
+        (Mode | str, Mode.FAST),
+        (Decimal | int, Decimal("0.5")),
+        (Block, Block(width=3)),
+        (Window, Window()),
+        (Pair, Pair(1)),
+        (deque[int], deque([1])),
+        (dict[Kernel, int], {Kernel.SMALL: 1}),
+        (complex, -0.0 - 0.0j),
+        (SecretStr, SecretStr("hush")),
+        (Annotated[float, AfterValidator(lambda value: max(value, 0.0))], -1.0),
+    ],
+)
+def test_a_value_that_is_the_same_again_is_taken(annotation: Any, default: Any) -> None:
+    kind = type("Row", (LaunchSettings,), {"__annotations__": {"x": annotation}, "__module__": __name__, "x": default})
+    assert resolve(kind, Origins(words=take_apart([]), environ={})).settings is not None
+
+
+class Halved(LaunchSettings):
+    percent: float = 0.0
+
+    @field_validator("percent")
+    @classmethod
+    def _as_share(cls, percent: float) -> float:
+        return percent / 100
+
+
+class Rounded(LaunchSettings):
+    rate: float = 0.0
+
+    @field_serializer("rate")
+    def _short(self, rate: float) -> float:
+        return round(rate, 1)
+
+
+def test_a_validator_or_a_serializer_that_changes_a_value_each_time_is_found() -> None:
+    with pytest.raises(SettingError, match=r"would read 0\.005 \(float\) from the record, not 0\.5 \(float\)"):
+        resolve(Halved, Origins(words=take_apart(["--percent=50"]), environ={}))
+    with pytest.raises(SettingError, match=r"would read 0\.1 \(float\) from the record, not 0\.123 \(float\)"):
+        resolve(Rounded, Origins(words=take_apart(["--rate=0.123"]), environ={}))
+    assert resolve(Halved, Origins(words=take_apart([]), environ={})).settings.percent == 0.0

@@ -1,1 +1,0 @@
-"""Stores: one contract, every adapter."""

@@ -1,0 +1,94 @@
+"""A store that misbehaves as real ones do, around any store that does not."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
+
+from trainer.base.errors import AlteredError, StoreUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.stores.contract import Store
+
+Fault = "Callable[[Iterator[bytes]], Iterator[bytes]]"
+
+
+class FaultyStore:
+    """Passes everything on; the first `times` bodies read below objects/ go through `fault`."""
+
+    def __init__(
+        self, inner: Store, fault: Callable[[Iterator[bytes]], Iterator[bytes]], *, times: int, after: int = 1
+    ) -> None:
+        """Spoil `times` bodies, beginning after `after` good ones: the first is a manifest."""
+        self.address, self.label = inner.address, inner.label
+        self.reads: list[tuple[str, int, int | None]] = []
+        self._inner, self._fault, self._left, self._good = inner, fault, times, after
+        self._lock = Lock()
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Stream a range, spoilt if it is its turn."""
+        body = self._inner.read(key, start=start, length=length)
+        with self._lock:
+            self.reads.append((key, start, length))
+            self._good -= 1
+            spoilt = self._good < 0 and self._left > 0
+            self._left -= spoilt
+        yield from self._fault(body) if spoilt else body
+
+    def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
+        """Pass it on."""
+        self._inner.write(key, body, sha256=sha256)
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Pass it on."""
+        return self._inner.holds(key, size=size, sha256=sha256)
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Pass it on."""
+        return self._inner.create(key, body)
+
+    def size(self, key: str) -> int | None:
+        """Pass it on."""
+        return self._inner.size(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Pass it on."""
+        return self._inner.keys(prefix)
+
+
+def flipped(body: Iterator[bytes]) -> Iterator[bytes]:
+    """One bit of the first block is wrong."""
+    for number, block in enumerate(body):
+        yield block if number else bytes([block[0] ^ 1]) + block[1:]
+
+
+def cut(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The body ends early, and the transport notices."""
+    yield next(body)[:-1]
+    raise AlteredError("cut short")
+
+
+def silently_cut(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The body ends early, and nobody says so."""
+    yield next(body)[:-1]
+
+
+def reset(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The connection breaks in the middle."""
+    yield next(body)[:1]
+    raise StoreUnreachableError("reset")
+
+
+def endless(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The body does not end."""
+    yield from body
+    while True:
+        yield b"\0" * 65536
+
+
+def full(body: Iterator[bytes]) -> Iterator[bytes]:
+    """While the body comes, the disk it goes to becomes full."""
+    yield next(body)[:1]
+    raise OSError(28, "No space left on device")

@@ -1,0 +1,105 @@
+"""A body that is sent in parts: whole or not at all, on a real server, with parts of the least size that S3 allows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from tests.stores import server
+from trainer.base.errors import AlteredError, StoreError
+from trainer.stores import multipart, open_store
+from trainer.stores.multipart import MOST_PARTS, PART_BYTES, part_bytes
+
+if TYPE_CHECKING:
+    from trainer.stores.contract import Store
+
+PART = 5 << 20
+BODY = os.urandom(64) * (2 * PART // 64 + 100)
+DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+@pytest.fixture
+def store(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store on the server that sends bodies over 5 MiB in parts."""
+    monkeypatch.setattr(multipart, "PART_BYTES", PART)
+    monkeypatch.setattr(multipart, "part_bytes", lambda _: PART)
+    return open_store(s3_address)
+
+
+def uploads(store: Store) -> int:
+    """How many uploads the server still has in parts."""
+    prefix = store.address.removeprefix(f"s3://{server.BUCKET}/")
+    answer = boto3.client("s3").list_multipart_uploads(Bucket=server.BUCKET)
+    return sum(each["Key"].startswith(prefix) for each in answer.get("Uploads", []))
+
+
+@pytest.mark.s3
+def test_a_large_body_is_an_object_like_any_other(store: Store) -> None:
+    """Byte for byte, in ranges too; the second time nothing is sent."""
+    store.write("a/large", io.BytesIO(BODY), sha256=DIGEST)
+    assert b"".join(store.read("a/large")) == BODY
+    assert b"".join(store.read("a/large", start=PART - 3, length=7)) == BODY[PART - 3 : PART + 4]
+    assert store.size("a/large") == len(BODY)
+    store.write("a/large", io.BytesIO(b"\0" * len(BODY)), sha256=DIGEST)
+    assert b"".join(store.read("a/large")) == BODY
+    assert uploads(store) == 0
+
+
+@pytest.mark.s3
+def test_a_body_of_another_digest_gets_no_name(store: Store) -> None:
+    """Its parts are given up."""
+    with pytest.raises(AlteredError, match="has been altered"):
+        store.write("a/large", io.BytesIO(BODY[:-1] + b"\0\0"), sha256=DIGEST)
+    assert store.size("a/large") is None
+    assert uploads(store) == 0
+
+
+class Torn(io.BytesIO):
+    """A file whose second part cannot be read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Give the first, and no other."""
+        if self.tell() > 0:
+            raise OSError("the disk is gone")
+        return super().read(size)
+
+
+@pytest.mark.s3
+def test_an_upload_that_breaks_off_leaves_nothing(store: Store) -> None:
+    """Neither a name nor parts; the same call again succeeds."""
+    with pytest.raises(OSError, match="the disk is gone"):
+        store.write("a/large", Torn(BODY), sha256=DIGEST)
+    assert (store.size("a/large"), uploads(store)) == (None, 0)
+    store.write("a/large", io.BytesIO(BODY), sha256=DIGEST)
+    assert store.size("a/large") == len(BODY)
+
+
+@pytest.mark.s3
+def test_a_part_that_arrives_otherwise_is_refused_by_the_server(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest that goes with each part is compared there."""
+    right = hashlib.sha256
+
+    class Wrong:
+        """Digests of other bytes, where a part is hashed."""
+
+        @staticmethod
+        def sha256(block: bytes = b"") -> object:
+            return right(block[:-1] + bytes([block[-1] ^ 1])) if block else right()
+
+    monkeypatch.setattr(multipart, "hashlib", Wrong)
+    with pytest.raises(StoreError):
+        store.write("a/large", io.BytesIO(BODY), sha256=DIGEST)
+    assert (store.size("a/large"), uploads(store)) == (None, 0)
+
+
+@pytest.mark.parametrize("size", [1, PART_BYTES * MOST_PARTS, PART_BYTES * MOST_PARTS + 1, 5 << 40])
+def test_no_body_has_more_parts_than_s3_takes(size: int) -> None:
+    """Up to 5 TiB, the largest object; each part under 5 GiB."""
+    part = part_bytes(size)
+    assert -(-size // part) <= MOST_PARTS
+    assert PART_BYTES <= part < 5 << 30

@@ -1,0 +1,129 @@
+"""Probing stores: the good ones hold all, and each lie is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.stores.conftest import s3_address, s3_endpoint, s3_environment  # noqa: F401 - fixtures
+from trainer.base.errors import StoreDeniedError, StoreMissingError
+from trainer.stores import open_store
+from trainer.stores.probe import Probe, Probed, is_trusted
+from trainer.stores.unchecked import unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from trainer.stores.contract import Store
+    from trainer.stores.unchecked import Unchecked
+
+
+class Lying:
+    """A store that keeps its promises but for one."""
+
+    def __init__(self, store: Store, lie: str) -> None:
+        """Lie about one thing."""
+        self._store, self._lie, self.address, self.label = store, lie, store.address, store.label
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Give the whole body for a range, or one byte more."""
+        if self._lie == "ranges" and length not in {None, 0}:
+            start = max(start - 1, 0)
+        body = b"".join(self._store.read(key, start=start, length=length))
+        yield body[:-1] + b"?" if self._lie == "large" and len(body) > 1 << 20 else body
+
+    def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
+        """Store it."""
+        self._store.write(key, body, sha256=sha256)
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Say yes to everybody."""
+        return self._store.create(key, body) or self._lie == "create"
+
+    def size(self, key: str) -> int | None:
+        """Deny everything."""
+        return None if self._lie == "seen" else self._store.size(key)
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Look."""
+        return self._store.holds(key, size=size, sha256=sha256)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Leave the first one out."""
+        found = list(self._store.keys(prefix))
+        yield from found[self._lie == "listing" :]
+
+
+class Believing:
+    """Takes every claim for true."""
+
+    def __init__(self, raw: Unchecked) -> None:
+        """Hand on the rest."""
+        self._raw = raw
+        self.get, self.forget = raw.get, raw.forget
+
+    def put(self, key: str, body: bytes, *, claimed: str) -> None:
+        """Store it all the same."""
+        assert claimed
+        (self._raw._root / key).parent.mkdir(parents=True, exist_ok=True)  # type: ignore[attr-defined]
+        (self._raw._root / key).write_bytes(body)  # type: ignore[attr-defined]
+
+
+def probed(address: str, lie: str = "") -> tuple[list[Probed], Probe]:
+    """Everything that is found out about a store."""
+    store = open_store(address)
+    raw = unchecked(store)
+    lying = Lying(store, lie)
+    probe = Probe(store=lying, again=lying, raw=Believing(raw) if lie == "checksum" else raw)
+    return list(probe.all()), probe
+
+
+@pytest.mark.parametrize("kind", ["directory", pytest.param("s3", marks=pytest.mark.s3)])
+def test_a_good_store_is_trusted_and_left_as_it_was(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """All that is needed holds; every object of the probe is removed again."""
+    address = str(tmp_path) if kind == "directory" else request.getfixturevalue("s3_address")
+    found, probe = probed(address)
+    assert is_trusted(found), [each for each in found if not each.holds]
+    assert [each.about for each in found] == ["create", "seen", "ranges", "checksum", "large", "listing", "spelling"]
+    assert probe.tidy() == (0, None)
+    assert list(open_store(address).keys("")) == []
+
+
+@pytest.mark.parametrize("lie", ["create", "seen", "ranges", "checksum", "large"])
+def test_a_store_that_lies_is_not_trusted(tmp_path: Path, lie: str) -> None:
+    """It is named, and what Reprise would lose by it."""
+    found, _ = probed(str(tmp_path), lie)
+    assert lie in [each.about for each in found if each.needed and not each.holds]
+    assert all(each.therefore.startswith("do not use it") for each in found if each.needed and not each.holds)
+
+
+def test_a_listing_that_misses_something_is_only_noted(tmp_path: Path) -> None:
+    """Nothing that must be right asks for one."""
+    found, _ = probed(str(tmp_path), "listing")
+    assert is_trusted(found)
+    assert [each.found for each in found if each.about == "listing"] == ["5 of 6 listed at once"]
+
+
+def test_what_must_stay_is_counted(tmp_path: Path) -> None:
+    """Where the credentials may not delete, what is left is told, and why."""
+    _, probe = probed(str(tmp_path))
+
+    class Keeping(Believing):
+        def forget_not(self, key: str) -> None:
+            raise StoreDeniedError(f"{key} may not be removed")
+
+    keeping = Keeping(probe.raw)
+    keeping.forget = keeping.forget_not
+    probe.raw = keeping
+    left, why = probe.tidy()
+    assert left > 20
+    assert str(why).endswith("may not be removed")
+
+
+def test_a_store_that_is_not_there_is_no_matter_of_trust(tmp_path: Path) -> None:
+    """It is said as ever, with its own exit code."""
+    with pytest.raises(StoreMissingError):
+        probed(str(tmp_path / "nowhere"))

@@ -1,0 +1,50 @@
+"""Runs through every kind of store: published on one machine, pulled on another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.runs.runs import finished
+from trainer.runs.list import Where, list_runs
+from trainer.runs.publish import publish_run
+from trainer.runs.pull import pull_run
+from trainer.runs.source import COPY
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.stores.contract import Store
+
+
+def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path) -> None:
+    """Published twice, listed as remote, pulled: the same record and the same files; the source stays packed."""
+    here, there = tmp_path / "one" / "runs", tmp_path / "other" / "runs"
+    run = finished(here)
+    home = run.folder.parents[1]
+    assert publish_run(home, store) == publish_run(home, store)
+    assert [listed.where for listed in list_runs(there, store=store)] == [Where.REMOTE]
+    assert pull_run(home.name, store, runs=there) == [run.record]
+    files = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    files = {path: data for path, data in files.items() if path.parts[0] != COPY}
+    assert {path: (there / home.name / path).read_bytes() for path in files} == files
+
+
+def test_a_run_is_published_only_if_the_store_that_was_asked_has_it(store: Store, tmp_path: Path) -> None:
+    """Without a store the run's own note counts, whichever store it names."""
+    runs, other = tmp_path / "one" / "runs", MemoryStore()
+    other.label = "memory: of another team"
+    home = finished(runs).folder.parents[1]
+    assert _where(runs, store) == Where.LOCAL
+    publish_run(home, other)
+    assert (_where(runs, store), _where(runs, other), _where(runs, None)) == (
+        Where.OTHER,
+        Where.PUBLISHED,
+        Where.PUBLISHED,
+    )
+    publish_run(home, store)
+    assert (_where(runs, store), _where(runs, other)) == (Where.PUBLISHED, Where.PUBLISHED)
+
+
+def _where(runs: Path, store: Store | None) -> Where:
+    return list_runs(runs, store=store)[0].where

@@ -1,0 +1,314 @@
+"""The S3 store: what goes wrong between here and a server, and the line each fault gets."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+from collections.abc import Callable
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.data.conftest import FILES, fill
+from tests.stores.server import free_ports
+from trainer.base.errors import (
+    AlteredError,
+    RepriseError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreUnreachableError,
+    UsageError,
+)
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Dataset, Draft
+from trainer.data.fetch import fetch_dataset, read_manifest
+from trainer.data.publish import publish_dataset
+from trainer.data.push import push_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.runs.pull import pull_run
+from trainer.runs.push import push_run
+from trainer.stores import open_store
+from trainer.stores.contract import Store, object_key
+from trainer.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.s3
+Use = Callable[[Store, Dataset], object]
+USES: list[Callable[[Store], object]] = [
+    lambda store: list(store.read("a/b")),
+    lambda store: store.size("a/b"),
+    lambda store: store.create("a/b", b"body"),
+    lambda store: list(store.keys("")),
+]
+
+
+def folder(place: Path) -> SourceFolder:
+    """A few files to publish."""
+    return SourceFolder(root=fill(place / "source", FILES))
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_bucket_that_does_not_exist_is_named(s3_environment: str, use: Callable[[Store], object]) -> None:
+    """Missing bucket and missing object are told apart, and writing makes no bucket."""
+    with pytest.raises(
+        StoreMissingError, match=f"bucket 'absent' does not exist: store s3://absent at {s3_environment}"
+    ):
+        use(open_store("s3://absent"))
+
+
+@pytest.mark.parametrize("use", USES)
+def test_refused_credentials_are_said_so(
+    s3_environment: str, use: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong key names the endpoint, and never the key."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreDeniedError, match=f"at {s3_environment} refuses these credentials") as caught:
+        use(open_store("s3://reprise"))
+    assert "wrong" not in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3", None])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: pull_run("20260101t000000-abcdef", store, runs=Path("nowhere")),
+        lambda store, _: push_run("20260101t000000-abcdef", source=store, target=MemoryStore()),
+        lambda store, small: push_dataset(small, source=store, target=MemoryStore()),
+        lambda store, small: fetch_dataset(small, cache=Cache(root=Path("nowhere")), open_store=lambda: store),
+        lambda store, _: list(store.read("runs/a")),
+    ],
+)
+def test_every_message_names_the_address_and_the_endpoint(
+    s3_address: str, use: Use, key: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is not there (45, 54), refused credentials (52) and no answer (51), through the actions."""
+    monkeypatch.chdir(tmp_path)
+    if key:
+        monkeypatch.setenv(key, "wrong" if "SECRET" in key else f"http://127.0.0.1:{free_ports(1)[0]}")
+    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    with pytest.raises(RepriseError) as caught:
+        use(open_store(s3_address), small)
+    assert f"{s3_address} at {os.environ['AWS_ENDPOINT_URL_S3']}" in caught.value.message
+
+
+def test_altered_and_shortened_objects_name_the_store(s3_address: str, s3_environment: str, tmp_path: Path) -> None:
+    small = publish_dataset(Draft(name="small"), source=folder(tmp_path), store=MemoryStore()).dataset
+    store = open_store(s3_address)
+    store.create(object_key(small.manifest), b"another")
+    for call in (lambda: read_manifest(store, small), lambda: list(store.read(object_key(small.manifest), length=99))):
+        with pytest.raises(AlteredError, match=f"{s3_address} at {s3_environment}"):
+            call()
+
+
+def test_an_address_may_name_its_server_and_its_profile(
+    s3_address: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever server and key the environment names: a second store has its own."""
+    key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    (tmp_path / "config").write_text(
+        f"[profile lab]\naws_access_key_id={key}\naws_secret_access_key={secret}\nendpoint_url={s3_environment}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
+    assert open_store(f"{s3_address}?endpoint={s3_environment}").size("a/b") is None
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = open_store(f"{s3_address}?profile=lab")
+    assert (store.size("a/b"), store.label) == (None, f"{s3_address} at {s3_environment}")
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///prefix", "s3://b?", "s3://b?endpiont=x", "s3://b?endpoint="])
+def test_an_address_with_wrong_words_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="store address"):
+        open_store(address)
+
+
+def test_missing_credentials_are_said_so(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    """Where boto3's chain finds nothing, the variables are named."""
+    assert s3_environment
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(StoreDeniedError, match="no usable credentials") as caught:
+        open_store("s3://reprise").size("a")
+    assert "AWS_ACCESS_KEY_ID" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_server_that_is_away_is_known_within_five_seconds(
+    s3_environment: str, use: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens there: one line, soon."""
+    assert s3_environment
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
+    began = monotonic()
+    with pytest.raises(StoreUnreachableError, match="does not answer"):
+        use(open_store("s3://reprise"))
+    assert monotonic() - began < 5
+
+
+def test_an_endpoint_that_is_no_address_is_refused(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that holds it is named."""
+    assert s3_environment
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+    with pytest.raises(StoreError, match="nonsense") as caught:
+        open_store("s3://reprise")
+    assert "AWS_ENDPOINT_URL_S3" in str(caught.value.hint)
+
+
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
+    """What is expected is said."""
+    with pytest.raises(UsageError, match="ftp"):
+        open_store("ftp://somewhere")
+    with pytest.raises(UsageError, match="empty"):
+        open_store("")
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives every request the same bytes and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=_serve, args=(server, answer), daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _serve(server: socket.socket, answer: bytes) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+
+HEAD = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (HEAD % (b"206 Partial Content", 10) + b"12345", AlteredError),
+        (HEAD % (b"200 OK", 20) + b"12345678901234567890", AlteredError),
+        (HEAD % (b"503 Slow Down", 0), StoreUnreachableError),
+        (HEAD % (b"500 Internal Server Error", 0), StoreUnreachableError),
+        (HEAD % (b"403 Forbidden", 0), StoreDeniedError),
+        (b"", StoreUnreachableError),
+        (b"garbage\r\n\r\n", StoreError),
+    ],
+)
+def test_what_a_server_answers_wrongly_has_a_name(
+    s3_environment: str, answer: bytes, error: type[StoreError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body cut short, a whole body for a range, an overloaded server, one that hangs up, one that speaks no HTTP."""
+    assert s3_environment
+    with answering(answer) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        with pytest.raises(error) as caught:
+            list(open_store("s3://reprise").read("a/b", start=0, length=10))
+    assert "\n" not in caught.value.message
+
+
+def test_a_server_without_tls_is_told_apart(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An https address of a server that does not speak TLS, or whose certificate is not accepted, names TLS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_environment.replace("http:", "https:"))
+    with pytest.raises(StoreUnreachableError, match="TLS") as caught:
+        open_store("s3://reprise").size("a/b")
+    assert "AWS_CA_BUNDLE" in str(caught.value.hint)
+
+
+class Racing(ThreadingHTTPServer):
+    """A server without an object at first, which answers the first `conflicts` writes by 409, and lists the bodies that it was sent."""
+
+    def __init__(self, *, conflicts: int) -> None:
+        """Listen on a free port."""
+        super().__init__(("127.0.0.1", 0), Racer)
+        self.left, self.bodies = conflicts, list[bytes]()
+        self.kept: dict[str, tuple[bytes, str]] = {}
+
+
+class Racer(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Racing
+
+    def do_HEAD(self) -> None:
+        """The bucket is there; an object is, once it was written."""
+        if self.path in self.server.kept:
+            body, checksum = self.server.kept[self.path]
+            self._answer(200, length=len(body), checksum=checksum)
+        else:
+            self._answer(404 if self.path.strip("/").count("/") else 200)
+
+    def do_PUT(self) -> None:
+        """Another writer was there at the same time, or not."""
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.left -= 1
+        if self.server.left >= 0:
+            self._answer(409)
+        else:
+            self.server.kept[self.path] = self.server.bodies[-1], self.headers["x-amz-checksum-sha256"]
+            self._answer(200)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int, *, length: int = 0, checksum: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        if checksum:
+            self.send_header("x-amz-checksum-sha256", checksum)
+        self.end_headers()
+
+
+@contextmanager
+def racing(conflicts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Racing]:
+    """Such a server, as the endpoint."""
+    with Racing(conflicts=conflicts) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+
+
+def test_a_write_that_raced_is_sent_again_from_its_beginning(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file's second try must not be what is left of it: nothing."""
+    assert s3_environment
+    with racing(2, monkeypatch) as server:
+        open_store("s3://reprise").write(
+            "a/b", io.BytesIO(b"body"), sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}"
+        )
+    assert server.bodies == [b"body"] * 3
+
+
+def test_a_write_that_always_races_ends(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After three tries, with the key's name."""
+    assert s3_environment
+    with racing(1000, monkeypatch) as server, pytest.raises(StoreError, match="a/b") as caught:
+        open_store("s3://reprise").create("a/b", b"body")
+    assert len(server.bodies) == 3
+    assert caught.value.hint
+
+
+def test_what_is_in_the_store_is_not_sent_again(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look is enough: the name is the content's."""
+    assert s3_environment
+    with racing(0, monkeypatch) as server:
+        for _ in range(2):
+            open_store("s3://reprise").write("a/b", b"body", sha256=f"sha256:{hashlib.sha256(b'body').hexdigest()}")
+    assert server.bodies == [b"body"]

@@ -1,0 +1,178 @@
+"""Whole transfers over a real S3 server: published, fetched, damaged at rest, and with the server gone."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from tests.data.conftest import FILES, contents, fill, leftovers
+from tests.stores.server import BUCKET, serving
+from trainer.base.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
+from trainer.data.cache import folder as cache
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import Draft
+from trainer.data.fetch import fetch_dataset
+from trainer.data.publish import publish_dataset
+from trainer.data.push import push_dataset
+from trainer.data.source_folder import SourceFolder
+from trainer.stores import open_store
+from trainer.stores.contract import object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trainer.data.declaration import Dataset
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture
+def dataset(s3_address: str, tmp_path: Path) -> Dataset:
+    """A dataset in a prefix of its own."""
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    return publish_dataset(Draft(name="small"), source=source, store=open_store(s3_address)).dataset
+
+
+def fetch(dataset: Dataset, address: str, root: Path) -> Path:
+    """Fetch from a store by its address."""
+    return fetch_dataset(dataset, cache=Cache(root=root), open_store=partial(open_store, address)).folder()
+
+
+def test_it_comes_back_as_it_was(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """Published and fetched over HTTP."""
+    assert contents(fetch(dataset, s3_address, tmp_path / "cache")) == FILES
+
+
+def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """A pack whose bytes were replaced behind the store's back is refused, and nothing is cached."""
+    store, prefix = open_store(s3_address), s3_address.partition(f"{BUCKET}/")[2]
+    (pack,) = (key for key in store.keys("objects/") if key != object_key(dataset.manifest))
+    body = bytearray(b"".join(store.read(pack)))
+    body[100] ^= 1
+    boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{prefix}/{pack}", Body=bytes(body))
+    with pytest.raises(AlteredError, match="small@1: a pack has been altered"):
+        fetch(dataset, s3_address, tmp_path / "cache")
+    assert Cache(root=tmp_path / "cache").find(dataset) is None
+
+
+def test_a_store_without_the_dataset_says_so(dataset: Dataset, s3_address: str, tmp_path: Path) -> None:
+    """Another store is asked."""
+    with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store"):
+        fetch(dataset, f"{s3_address}/elsewhere", tmp_path / "cache")
+
+
+def test_a_server_that_goes_away_is_said_to_be_away_and_a_warm_cache_does_not_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_environment: str
+) -> None:
+    """With the dataset in the cache the store is not needed; without it, it is missed."""
+    assert s3_environment
+    (tmp_path / "server").mkdir()
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    with serving(tmp_path / "server") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        address = f"s3://{BUCKET}"
+        dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(address)).dataset
+        folder = fetch(dataset, address, tmp_path / "cache")
+    assert fetch(dataset, address, tmp_path / "cache") == folder
+    with pytest.raises(StoreUnreachableError, match="does not answer"):
+        fetch(dataset, address, tmp_path / "other")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("needs root, and leave to mount a tmpfs")
+    yield folder
+    gc.collect()  # the error held the fetch, and that a file there
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("spare", [cache._SPARE, -(1 << 30)], ids=["known before", "while writing"])
+def test_a_full_disk_is_said_in_one_line(
+    dataset: Dataset, s3_address: str, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    """A real disk that is too small, seen before anything is fetched or when it is full; nothing temporary stays on it."""
+    monkeypatch.setattr(cache, "_SPARE", spare)
+    (tiny_disk / "ballast").write_bytes(bytes(40 << 10))
+    with pytest.raises(DiskFullError):
+        fetch(dataset, s3_address, tiny_disk / "cache")
+    assert not leftovers(Cache(root=tiny_disk / "cache"))
+
+
+def test_a_disk_that_is_full_at_any_write_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """For every N: the N-th write, and all after it, find no space; then there is some again."""
+    (tmp_path / "store").mkdir()
+    store = str(tmp_path / "store")
+    source = SourceFolder(root=fill(tmp_path / "source", FILES))
+    dataset = publish_dataset(Draft(name="small"), source=source, store=open_store(store)).dataset
+    for left in count():
+        root = tmp_path / str(left)
+        with suppress_full() as faults, full_after(left):
+            assert contents(fetch(dataset, store, root)) == FILES
+        if not faults:
+            break
+        assert "no space left" in faults[0].message
+        assert not leftovers(Cache(root=root))
+        assert contents(fetch(dataset, store, root)) == FILES
+    assert left > 8
+
+
+@contextmanager
+def suppress_full() -> Iterator[list[DiskFullError]]:
+    """Keep a full disk's error instead of raising it."""
+    faults: list[DiskFullError] = []
+    try:
+        yield faults
+    except DiskFullError as fault:
+        faults.append(fault)
+
+
+@contextmanager
+def full_after(left: int) -> Iterator[None]:
+    """Let only so many calls that need space on a disk succeed, in this process."""
+    with pytest.MonkeyPatch.context() as patched:
+        calls, lock = count(1), Lock()
+
+        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*words: Any, **options: Any) -> Any:
+                with lock:
+                    if next(calls) > left:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return real(*words, **options)
+
+            return call
+
+        for name in ("pwrite", "mkdir", "rename", "replace", "fsync", "ftruncate"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        yield
+
+
+def test_a_version_goes_from_a_bucket_to_a_folder_and_into_another_bucket(
+    dataset: Dataset, s3_address: str, s3_environment: str, tmp_path: Path
+) -> None:
+    """The same objects under the same names in all three."""
+    (tmp_path / "folder").mkdir()
+    bucket, folder = open_store(s3_address), open_store(str(tmp_path / "folder"))
+    other = open_store(f"{s3_address}/other?endpoint={s3_environment}")
+    push_dataset(dataset, source=bucket, target=folder)
+    push_dataset(dataset, source=folder, target=other)
+    names = [name for name in bucket.keys("") if not name.startswith("other/")]
+    assert list(folder.keys("")) == list(other.keys("")) == names
+    assert contents(fetch(dataset, str(tmp_path / "folder"), tmp_path / "cache")) == FILES

@@ -1,0 +1,171 @@
+"""A sweep on disk: how its points stand is read from what is there, whatever was killed when."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.records import circumstances, ingredients
+from tests.runs.runs import begun, finished
+from trainer.base.errors import RunError
+from trainer.comparison.measure_noise import Wanted
+from trainer.runs.record import Outcome, Status, new_run_id
+from trainer.runs.run import new_run, open_run, record_of
+from trainer.runs.source import capture, frozen_before
+from trainer.sweeps.document import FOLDER, Asked, Point, Sweep
+from trainer.sweeps.folder import (
+    Standing,
+    begin,
+    begun_before,
+    equal_run,
+    held,
+    load,
+    log_of,
+    prepare,
+    save,
+    standing,
+    sweep_ids,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.runs.run import OpenRun
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder of runs, beside a small checkout."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "code.py").write_text("x = 1\n")
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+def started(runs: Path, *, file: str | None = None) -> tuple[Sweep, Path]:
+    """A sweep of two points, frozen."""
+    bundle = capture(runs.parent / "project", runs=runs)
+    points = [{"seed": "1"}, {"seed": "2"}]
+    sweep = Sweep(
+        id=new_run_id(),
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", axes=["seed"], points=points, file=file),
+        source=bundle.digest,
+        captured=bundle.source,
+        points=[Point(settings=each) for each in points],
+    )
+    return sweep, begin(sweep, bundle, runs=runs)
+
+
+def with_run(sweep: Sweep, run: str, *, code: int | None = None) -> Sweep:
+    """The sweep whose first point has a run."""
+    return sweep.with_point(0, Point(settings={"seed": "1"}, runs=[run], code=code))
+
+
+def test_a_sweep_is_read_back_as_it_was_written(runs: Path) -> None:
+    """It is found by its request; what is no sweep is none."""
+    sweep, folder = started(runs)
+    assert load(folder) == sweep
+    save(with_run(sweep, new_run_id()), folder)
+    (runs / FOLDER / new_run_id()).mkdir()
+    assert sweep_ids(runs) == [sweep.id]
+    found = begun_before(sweep.asked.digest, runs=runs)
+    assert found is not None
+    assert found.points[0].runs
+    assert begun_before("sha256:" + "0" * 64, runs=runs) is None
+
+
+def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
+    """An edit meanwhile is not in it; what the record says of the source is what was captured."""
+    sweep, _ = started(runs, file="max_epochs = 1\n")
+    (runs.parent / "project" / "code.py").write_text("x = 2\n")
+    _, folder = new_run(runs)
+    prepare(sweep, folder, runs=runs)
+    bundle = frozen_before(folder)
+    assert bundle is not None
+    assert (bundle.digest, bundle.source) == (sweep.source, sweep.captured)
+    assert (folder / "source" / "code.py").read_text() == "x = 1\n"
+    assert (folder / "settings.toml").read_text() == "max_epochs = 1\n"
+    assert frozen_before(folder) is None
+
+
+def test_only_one_process_works_at_a_sweep(runs: Path) -> None:
+    """The second is refused; the end of the first lets go."""
+    _, folder = started(runs)
+    with held(folder), pytest.raises(RunError, match="another process is at sweep"), held(folder):
+        pass
+    with held(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "stand"),
+    [
+        (Status.COMPLETED, Standing.FINISHED),
+        (Status.FAILED, Standing.FAILED),
+        (Status.INTERRUPTED, Standing.STOPPED),
+        (Status.PREEMPTED, Standing.STOPPED),
+    ],
+)
+def test_how_a_point_stands_is_what_its_record_says(runs: Path, status: Status, stand: Standing) -> None:
+    """Whatever the document remembers."""
+    sweep, _ = started(runs)
+    run = finished(runs, status=status).record.run
+    assert standing(with_run(sweep, run), 0, runs=runs) is stand
+    assert standing(sweep, 1, runs=runs) is Standing.WAITING
+
+
+def test_a_run_whose_process_was_killed_can_be_gone_on_with(runs: Path) -> None:
+    """While its process lives it runs, whoever started it."""
+    sweep, _ = started(runs)
+    run: OpenRun = begun(runs)
+    mine = with_run(sweep, run.record.run)
+    assert standing(mine, 0, runs=runs) is Standing.RUNNING
+    run.let_go()
+    assert standing(mine, 0, runs=runs) is Standing.STOPPED
+
+
+def test_a_point_that_never_came_to_a_record(runs: Path) -> None:
+    """Waits, where it was killed; failed, where it ended by itself."""
+    sweep, _ = started(runs)
+    run, _ = new_run(runs)
+    assert standing(with_run(sweep, run), 0, runs=runs) is Standing.WAITING
+    assert standing(with_run(sweep, run, code=82), 0, runs=runs) is Standing.FAILED
+
+
+def test_whoever_writes_a_points_log_is_alive(runs: Path) -> None:
+    """From before its record is open: the lock is inherited, and gone with its last holder."""
+    sweep, folder = started(runs)
+    with log_of(folder, 1) as log:
+        kept = os.dup(log)
+    assert standing(sweep, 1, runs=runs) is Standing.RUNNING
+    os.close(kept)
+    assert standing(sweep, 1, runs=runs) is Standing.WAITING
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers", "accelerator", "met"),
+    [
+        ({"learning_rate": "1e-2"}, ["sha256:" + "1" * 64], "cpu", True),
+        ({"learning_rate": "0.02"}, ["sha256:" + "1" * 64], "cpu", False),
+        ({"learning_rate": "0.01", "seed": "0"}, ["sha256:" + "1" * 64], "cpu", True),
+        ({"learning_rate": "0.01"}, ["sha256:" + "2" * 64], "cpu", False),
+        ({"learning_rate": "0.01"}, None, "cpu", False),
+        ({"learning_rate": "0.01"}, ["sha256:" + "1" * 64], "cuda", False),
+        ({}, ["sha256:" + "1" * 64], "cpu", False),
+    ],
+)
+def test_an_equal_run_is_one_of_the_same_settings_image_and_device(
+    runs: Path, settings: dict[str, str], layers: list[str] | None, accelerator: str, *, met: bool
+) -> None:
+    """However it was typed; one that was given more than the point is another."""
+    made = ingredients(settings={"seed": 0, "learning_rate": 0.01}, layers=["sha256:" + "1" * 64])
+    run = open_run(new_run(runs)[1], ingredients=made, circumstances=circumstances())
+    run.close(Outcome(status=Status.COMPLETED, metrics={}, steps=1))
+    record = record_of(run.folder.parents[1])
+    wanted = Wanted(experiment="digits", source=made.source, settings=settings)
+    found = equal_run(wanted, [record], layers=layers, accelerator=accelerator)
+    assert (found == record.run) is met

@@ -1,0 +1,95 @@
+"""What the runs of a sweep say together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.records import circumstances, ingredients
+from trainer.runs.record import Outcome, Source, Status, new_run_id
+from trainer.runs.run import new_run, open_run, record_of
+from trainer.sweeps.document import Asked, Point, Sweep
+from trainer.sweeps.folder import Standing
+from trainer.sweeps.results import Results, sum_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+
+def summed(runs: Path, results: Sequence[tuple[dict[str, str], dict[str, Any] | None]], **how: Any) -> Results:
+    """The results of points that gave these metrics; none of one that is not finished."""
+    points = [point for point, _ in results]
+    sweep = Sweep(
+        id=new_run_id(),
+        created=datetime.now(UTC),
+        asked=Asked(experiment="digits", axes=[], points=points),
+        source="sha256:" + "0" * 64,
+        captured=Source(how="mounted"),
+        points=[Point(settings=point) for point in points],
+    )
+    records = {at: made(runs, metrics, **how) for at, (_, metrics) in enumerate(results) if metrics is not None}
+    stands = [Standing.WAITING if metrics is None else Standing.FINISHED for _, metrics in results]
+    return sum_up(sweep, stands, records)
+
+
+def made(runs: Path, metrics: dict[str, Any], **settings: Any) -> Record:
+    """The record of a finished run."""
+    run = open_run(new_run(runs)[1], ingredients=ingredients(settings=settings), circumstances=circumstances())
+    run.close(Outcome(status=Status.COMPLETED, metrics=metrics, steps=1))
+    return record_of(run.folder.parents[1])
+
+
+def test_points_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> None:
+    """Mean and deviation; the row with the lowest validation loss is the best and stands first."""
+    found = summed(
+        tmp_path,
+        [
+            ({"learning_rate": rate, "seed": seed, "max_epochs": "1"}, {"test_accuracy": 0.5, "val_loss": loss})
+            for rate, seed, loss in (("1e-4", "1", 2.0), ("1e-4", "2", 4.0), ("3e-4", "1", 1.0), ("3e-4", "2", 1.5))
+        ],
+    )
+    assert (found.axes, found.seeds, found.metric, found.goal) == (["learning_rate"], 2, "val_loss", "lowest")
+    assert [row.settings["learning_rate"] for row in found.rows] == ["3e-4", "1e-4"]
+    best = found.best
+    assert best is not None
+    assert best.mean("val_loss") == 1.25
+    assert best.deviation("val_loss") == pytest.approx(0.353553, abs=1e-6)
+
+
+def test_what_the_runs_monitor_is_what_counts(tmp_path: Path) -> None:
+    """In the direction that they say."""
+    points = [
+        ({"width": width}, {"val_accuracy": value, "val_loss": value}) for width, value in (("8", 0.1), ("16", 0.9))
+    ]
+    found = summed(tmp_path, points, monitor="val_accuracy", monitor_goal="highest")
+    assert (found.metric, found.goal, found.rows[0].settings) == ("val_accuracy", "highest", {"width": "16"})
+    assert summed(tmp_path, points).metric == "val_loss"
+
+
+def test_a_run_that_diverged_is_never_the_best(tmp_path: Path) -> None:
+    """Nor is what is not finished; a mean over the seeds that went well would flatter it."""
+    found = summed(
+        tmp_path,
+        [
+            ({"lr": "9", "seed": "1"}, {"val_loss": "NaN"}),
+            ({"lr": "9", "seed": "2"}, {"val_loss": 0.001}),
+            ({"lr": "2", "seed": "1"}, {"val_loss": 3.0}),
+            ({"lr": "2", "seed": "2"}, None),
+            ({"lr": "1", "seed": "1"}, None),
+            ({"lr": "1", "seed": "2"}, None),
+        ],
+    )
+    assert found.best is not None
+    assert [row.settings["lr"] for row in found.rows] == ["2", "9", "1"]
+    assert [row.mean("val_loss") for row in found.rows] == [3.0, None, None]
+
+
+def test_nothing_finished_is_no_result(tmp_path: Path) -> None:
+    """And no best."""
+    found = summed(tmp_path, [({"seed": "1"}, None), ({"seed": "2"}, None)])
+    assert (found.metric, found.best, len(found.rows)) == (None, None, 1)

@@ -1,0 +1,114 @@
+"""A page to begin with: it is the other's, but for its name, its comments and the dataset."""
+
+from __future__ import annotations
+
+import ast
+import codecs
+from pathlib import Path
+
+import pytest
+
+from trainer.base.errors import ExperimentError, NotWritableError
+from trainer.data.declaration import load_dataset
+from trainer.training.new_experiment import begun, check_name, new_experiment
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / f"trainer/experiments/{name}.py" for name in ("characters", "diabetes", "digits", "faces", "pairs")]
+
+
+def meaning(text: str) -> str:
+    """What a page does: its code without comments and without its first line."""
+    page = ast.parse(text)
+    return ast.dump(ast.Module(body=page.body[1:], type_ignores=[]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_copy_does_what_the_other_does(page: Path) -> None:
+    """Every experiment can be begun from; a copy of a copy has its comments once."""
+    text = page.read_text()
+    copy = begun(text, name="my_idea", like=page.stem)
+    assert meaning(copy) == meaning(text)
+    assert copy.startswith(
+        f'"""My idea: say in a sentence what is learned from what. Begun as a copy of {page.stem}."""'
+    )
+    assert copy.count("# ") > text.count("# ")
+    assert max(map(len, copy.splitlines())) <= 140
+    assert begun(copy, name="my_idea", like=page.stem) == copy
+
+
+def test_another_dataset_brings_its_name_and_its_classes() -> None:
+    """Faces has two of them; nothing else changes."""
+    text = (ROOT / "trainer/experiments/digits.py").read_text()
+    copy = begun(text, name="mine", like="digits", dataset=load_dataset("faces", root=ROOT))
+    assert ('    dataset = "faces"\n' in copy, "    classes = 2\n" in copy, "1,437" in copy) == (True, True, False)
+    assert "    learning_rate = 3e-3\n" in copy
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("my-idea", "for example my_idea"),
+        ("Mine", "for example mine"),
+        ("class", "for example class_net"),
+        ("2d", "for example net_2d"),
+        ("ключ", "for example my_idea"),
+        ("", "for example my_idea"),
+        ("a/b", "for example a_b"),
+        (300 * "x", f"for example {63 * 'x'}"),
+    ],
+)
+def test_a_name_that_python_cannot_import_is_refused(name: str, hint: str) -> None:
+    """With one that it can."""
+    with pytest.raises(ExperimentError) as caught:
+        check_name(name)
+    assert caught.value.hint == hint
+    check_name(hint.removeprefix("for example "))
+
+
+def test_a_name_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="'my-idea' cannot be an experiment's name"):
+        new_experiment(tmp_path / "my-idea.py", like=PAGES[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    """What is there stays as it is."""
+    (tmp_path / "mine.py").write_text("hers")
+    with pytest.raises(ExperimentError, match=r"mine\.py exists already"):
+        new_experiment(tmp_path / "mine.py", like=PAGES[0])
+    assert (tmp_path / "mine.py").read_text() == "hers"
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
+    """A folder that is a file stands for a checkout that is mounted read-only."""
+    (tmp_path / "folder").touch()
+    with pytest.raises((ExperimentError, NotWritableError)):
+        new_experiment(tmp_path / "folder" / "mine.py", like=PAGES[0])
+
+
+@pytest.mark.parametrize(("text", "line"), [("import os\nx = 1\n", "import os"), ("", "")])
+def test_a_page_without_a_first_line_of_its_own_gets_one(text: str, line: str) -> None:
+    """Nothing of the page is replaced by it."""
+    copy = begun(text, name="mine", like="theirs").splitlines()
+    assert copy[0].startswith('"""Mine: say in a sentence')
+    assert copy[1:2] == [line][: len(text)]
+
+
+@pytest.mark.parametrize("body", [b"x = (\n", "x = 'é'".encode("latin-1"), "x = 1".encode("utf-16")])
+def test_a_file_that_python_cannot_read_is_no_page_to_begin_from(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "theirs.py").write_bytes(body)
+    with pytest.raises(ExperimentError, match=r"theirs\.py is no Python file to begin from"):
+        new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+
+
+def test_a_page_with_a_byte_order_mark_is_begun_from(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_bytes(codecs.BOM_UTF8 + PAGES[2].read_bytes())
+    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py")
+    assert meaning(made.file.read_text()) == meaning(PAGES[2].read_text())
+
+
+def test_a_page_of_another_encoding_is_begun_from_as_utf_8(tmp_path: Path) -> None:
+    text = "# -*- coding: latin-1 -*-\n" + PAGES[2].read_text() + '\nNAME = "café"\n'
+    (tmp_path / "theirs.py").write_bytes(text.encode("latin-1"))
+    made = new_experiment(tmp_path / "mine.py", like=tmp_path / "theirs.py").file.read_text(encoding="utf-8")
+    assert ("coding" in made, 'NAME = "café"' in made) == (False, True)

@@ -1,1 +1,0 @@
-"""Actions: one verb each; what they touch comes in as an argument."""

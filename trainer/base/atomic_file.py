@@ -1,0 +1,44 @@
+"""Writing a file so that it is there whole or not at all.
+
+The path is followed as the user typed it; files below a runs folder or a cache are written through `trainer.base.safe_folder`. A full
+disk or a folder without write permission raises an error that names the path, and the previous file stays.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from trainer.base.disk_errors import disk_fault
+from trainer.base.safe_folder import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from mmap import mmap
+    from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
+    """Make `path` hold `data`, replacing what it held. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
+    with disk_faults(path), Root.at(path.parent) as folder:
+        folder.write_whole(path.name, data, mode=mode)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut, where the file system can do that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_faults(path: Path, *, done: str = "written") -> Iterator[None]:
+    """Word what the system says about `path`, which was to be written, or to be `done` something else to."""
+    try:
+        yield
+    except OSError as fault:
+        raise disk_fault(fault, path, done=done) from fault

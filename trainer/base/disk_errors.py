@@ -1,0 +1,52 @@
+"""How a failure of the file system is worded: what could not be done with which path, why, and the advice that fits that reason.
+
+One table for everything that writes. A read-only file system, a used-up quota and a name that is too long have another remedy than a
+folder of another owner.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DiskFullError, MachineError, NotWritableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHOWN: Final = 200
+
+
+def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> MachineError:
+    """Word a failure at `path`, which was to be `done` something to."""
+    name = shown(path)
+    match fault.errno:
+        case errno.ENOSPC:
+            return DiskFullError(f"no space left to write {name}", hint="free space there, then run the command again")
+        case errno.EDQUOT:
+            said = f"no space left to write {name}: the disk quota of this user is used up"
+            return DiskFullError(said, hint="remove files of yours on that disk, or have the quota raised")
+        case errno.EROFS:
+            said = f"{name} cannot be {done}: its file system is read-only"
+            return NotWritableError(said, hint="mount it writable, or name a folder on another disk")
+        case errno.EACCES | errno.EPERM:
+            said = f"{name} cannot be {done} by uid {os.getuid()}, gid {os.getgid()}: {fault.strerror}"
+            return NotWritableError(said, hint="change its owner or permissions, or its folder's")
+        case errno.ENAMETOOLONG:
+            return MachineError(f"{name} cannot be {done}: the name is too long", hint="give a shorter name")
+        case _:
+            said = f"{name} could not be {done}: {fault.strerror or fault}"
+            return MachineError(
+                said, hint="check that folder and its file system (ls -ld, df), then run the command again"
+            )
+
+
+def shown(path: Path | str) -> str:
+    """Give a path as a message shows it: one that is too long to read is cut.
+
+    >>> len(shown("x" * 4000))
+    203
+    """
+    text = str(path)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,309 @@
+"""Reading files that people and programs write: TOML and JSON into frozen values, within bounds.
+
+Every document of Reprise is read here, whoever wrote it. A text is rejected if it has more bytes, items or levels than such a document can
+have, a key twice, a number that RFC 8785 cannot write, or a character that UTF-8 cannot. Each fault is a `DocumentError` that names the
+document and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import tomllib
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Never, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from trainer.base.digest import LARGEST_EXACT
+from trainer.base.errors import DocumentError
+from trainer.base.plain_text import LARGEST, read_text, reading
+from trainer.base.suggestions import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+    from trainer.base.safe_folder import Root
+
+MOST_ITEMS: Final = 1_000_000
+"""Values and keys of a document: a seal that lists 100,000 files has 800,000."""
+DEEPEST: Final = 64
+"""Levels of brackets."""
+LONGEST: Final = 1e12
+"""Seconds of a duration: 30,000 years."""
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_EXACT)]
+"""A whole number that every reader of JSON keeps exact: of things, bytes, steps."""
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=LONGEST)]
+"""A duration that can be added up and shown."""
+OneLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=1000)]
+"""A name, which a line of output is made of."""
+
+
+class Document(BaseModel):
+    """A value read from a file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+_BITS: Final = 1024
+"""Of a hexadecimal, octal or binary number of TOML, to which Python's limit of digits does not apply."""
+_DIGITS: Final = sys.get_int_max_str_digits()
+_DIGITS_OF_FLOATS: Final = 22
+_SHOWN: Final = 80
+"""Characters of a wrong value that a message shows."""
+_COUNTED: Final = 10_000
+"""Wrong values of a document, of which the first is worded; of more than that none is."""
+_PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*+\.[ \t]*+"""
+_CHAIN: Final = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{{DEEPEST}}}""")
+"""A dotted key of too many parts: tomllib takes a time that grows with the square of their number."""
+_AGAIN: Final = "it is truncated or damaged: fetch it again"
+
+
+class UnderflowError(ValueError):
+    """A number that is not zero, and for which the nearest number of 64 bits is zero."""
+
+
+def read_number(text: str) -> float:
+    """Read a number with a point or an exponent. Raises `UnderflowError`.
+
+    >>> read_number("1e-4")
+    0.0001
+    """
+    value = float(text)
+    if value == 0 and re.search("[1-9]", re.split("[eE]", text)[0]):
+        raise UnderflowError(f"the number {text} is too near to 0")
+    return value
+
+
+def read_toml(path: Path, model: type[M], *, most: int = LARGEST) -> M:
+    """Read a file of at most `most` bytes as `model`.
+
+    Raises `DocumentError`, naming the file, the key, what was found and what was expected.
+    """
+    return typed(parse_toml(read_text(path, most=most), where=str(path)), model, where=str(path))
+
+
+def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """Read TOML text. Raises `DocumentError` with `where` and the line."""
+    if found := _CHAIN.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise DocumentError(f"{where}, line {line}: a key has more than {DEEPEST} parts", hint="remove some")
+    try:
+        content = tomllib.loads(text, parse_float=read_number)
+    except UnderflowError as fault:
+        raise DocumentError(f"{where}: {fault}", hint="write 0 or a larger number") from fault
+    except tomllib.TOMLDecodeError as fault:
+        raise DocumentError(f"{where} is not valid TOML: {fault}", hint="correct that line") from fault
+    except RecursionError as fault:
+        raise DocumentError(f"{where} has too many nested brackets", hint="remove some") from fault
+    except ValueError as fault:  # int() of thousands of digits
+        line, number = _longest_number(text)
+        said = f"{where}, line {line}: a number has {len(number)} digits; expected at most {_DIGITS}"
+        raise DocumentError(said, hint="write a smaller number, or a text in quotes") from fault
+    _require_shallow(content, where)
+    return content
+
+
+def _longest_number(text: str) -> tuple[int, str]:
+    """The longest run of digits in a text, with its line."""
+    found = max(re.finditer(r"\d[\d_]*", text), key=lambda match: len(match[0]))
+    return text[: found.start()].count("\n") + 1, found[0].replace("_", "")
+
+
+def read_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
+    """Read a file of at most `most` bytes as `model`. Raises `DocumentError`, as `read_toml` does."""
+    return parse_json(read_text(path, most=most), model, where=str(path), most=most)
+
+
+def read_json_below(root: Root, path: str, model: type[M], *, most: int = LARGEST) -> M:
+    """Read a file below a run or a cache as `model`. Raises `DocumentError`, as `read_json` does, and `UnsafePathError`."""
+    where = root.path / path
+    with reading(where):
+        return parse_json(root.read(path, most=most), model, where=str(where), most=most)
+
+
+def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> M:
+    """Read JSON text as `model`; `where` names its origin in messages."""
+    return typed(json_value(text, where=where, most=most, whole=whole), model, where=where)
+
+
+def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> Any:
+    """Read JSON text of at most `most` bytes: UTF-8, each key once, finite numbers, none of them whole and beyond `whole`.
+
+    Raises `DocumentError`.
+    """
+    if len(text) > most:
+        raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint="do not use it")
+    try:
+        decoded = text if isinstance(text, str) else text.decode()
+        _require_few(decoded, where)
+        number = partial(_number, whole=whole)
+        content = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_not_finite, parse_int=number)
+    except RecursionError as fault:
+        raise DocumentError(f"{where} has too many nested brackets", hint=_AGAIN) from fault
+    except ValueError as fault:
+        raise DocumentError(f"{where} is not valid JSON: {fault}", hint=_AGAIN) from fault
+    _require_plain(content, where, whole)
+    return content
+
+
+def typed(content: Mapping[str, Any] | object, model: type[M], *, where: str) -> M:
+    """Make `content` a `model`, or say in one sentence what is wrong with it first."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        count = fault.error_count()
+        if count > _COUNTED:
+            raise DocumentError(f"{where} has {count:,} wrong values: it is another document", hint=_AGAIN) from None
+        faults = fault.errors(include_url=False)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        sentence, hint = _worded(faults[0], model)
+        raise DocumentError(f"{where}: {sentence}{more}", hint=hint) from fault
+
+
+def _require_few(text: str, where: str) -> None:
+    """Bound the number of values by what separates them, before any is made."""
+    found = sum(map(text.count, ",[{"))
+    if found > MOST_ITEMS:
+        raise DocumentError(f"{where} has {found:,} items; expected at most {MOST_ITEMS:,}", hint="do not use it")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen = dict.fromkeys(found, 0)
+        for name, _ in pairs:
+            seen[name] += 1
+        raise ValueError(f"key {_dotted((max(seen, key=seen.__getitem__),))} is given twice")
+    return found
+
+
+def _number(text: str, *, whole: int) -> int | float:
+    """A number without a point. One beyond `whole` is a float if it is spelled as RFC 8785 spells that float, up to 1e21."""
+    value = int(text)
+    if abs(value) > whole and len(text) <= _DIGITS_OF_FLOATS and int(Decimal(repr(float(value)))) == value:
+        return float(value)
+    return value
+
+
+def _not_finite(name: str) -> Never:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _require_shallow(content: Any, where: str) -> None:
+    """Raise `DocumentError` for too many levels, and for numbers that Python does not write out.
+
+    Other numbers are judged by who takes them: TOML has some that JSON has not.
+    """
+    level: list[Any] = [content]
+    for _ in range(DEEPEST):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        found = [value for values in inner for value in values]
+        if any(isinstance(value, int) and value.bit_length() > _BITS for value in found):
+            raise DocumentError(f"{where}: a number has more than {_BITS} bits", hint="write a smaller number")
+        level = [value for value in found if isinstance(value, dict | list)]
+    if level:
+        raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint="remove some")
+
+
+def _require_plain(content: Any, where: str, whole: int) -> None:
+    """Raise `DocumentError` for the first key or value that no document can hold, and for too many levels."""
+    level, depth = [content], 0
+    while level:
+        if depth >= DEEPEST:
+            raise DocumentError(f"{where} has more than {DEEPEST} levels of brackets", hint=_AGAIN)
+        try:
+            level, depth = [each for value in level for each in _holders_in(value, whole)], depth + 1
+        except _OddError:
+            path, found = _odd(content, whole)
+            raise DocumentError(f"{where}: {_dotted(path)} holds {found}", hint=_AGAIN) from None
+
+
+class _OddError(ValueError):
+    """A key or a value that no document can hold."""
+
+
+def _holders_in(holder: Any, whole: int) -> list[Any]:
+    """The values of a value that hold others in turn. Raises `_OddError`. It sees each value of each document: every line counts."""
+    values: Iterable[Any] = holder if type(holder) is list else (holder,)
+    if type(holder) is dict:
+        if not all(key.isascii() or _is_text(key) for key in holder):
+            raise _OddError
+        values = holder.values()
+    found = []
+    for value in values:
+        kind = type(value)
+        if kind is dict or kind is list:
+            found.append(value)
+        elif kind is str:
+            if not value.isascii() and not _is_text(value):
+                raise _OddError
+        elif (kind is int and not -whole <= value <= whole) or (kind is float and not math.isfinite(value)):
+            raise _OddError
+    return found
+
+
+def _odd(content: Any, whole: int) -> tuple[tuple[Any, ...], str]:
+    """The first key or value that no document can hold: the keys that lead to it, and what is wrong with it."""
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), content)]
+    for path, value in waiting:
+        match value:
+            case dict():
+                waiting += [((*path, key), each) for key, each in value.items()]
+            case list():
+                waiting += [((*path, place), each) for place, each in enumerate(value)]
+            case int() if abs(value) > whole:
+                return path, f"a whole number beyond {whole}"
+            case float() if not math.isfinite(value):
+                return path, "a number beyond 1.8e308"
+        if not all(_is_text(each) for each in (*path[-1:], value) if isinstance(each, str)):
+            return path, "a lone surrogate, which UTF-8 cannot write"
+    raise AssertionError(content)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
+    key = _joined(fault["loc"])
+    match fault["type"]:
+        case "extra_forbidden":
+            last = str(fault["loc"][-1])
+            close = nearest(last, model.model_fields) if len(fault["loc"]) == 1 else []
+            hint = f"did you mean {' or '.join(close)}?" if close else "remove it"
+            return f"unknown key {key!r}", hint
+        case "missing":
+            return f"key {key!r} is missing", "add it"
+        case _:
+            found = repr(fault["input"])
+            found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
+            return f"{_dotted(fault['loc'])}: found {found}; {_lower(fault['msg'])}", "correct the value"
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    """Give the keys that lead to a value, on one line."""
+    key = _joined(path)
+    return key if key.isprintable() else ascii(key)
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    names = (text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..." for text in map(str, path))
+    return ".".join(names) or "the whole document"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

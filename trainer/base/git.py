@@ -1,0 +1,182 @@
+"""What git knows about a checkout: its files and those of its submodules, its commit, whether it differs from that commit.
+
+Nothing is written: no lock is taken, and no hook and no program that the repository names is run. If git is absent, fails, or finds no
+repository, the answer is None: a fact, not an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.walk import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_QUIET: Final = (
+    "--no-optional-locks",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.excludesFile=/dev/null"),
+    *("-c", "core.attributesFile=/dev/null"),
+)
+_SUBMODULE: Final = "160000"
+"""The mode of an index entry that is another repository's commit."""
+_REACH: Final = 20.0
+"""Seconds after which git is taken for absent; a listing takes 10 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The files of a checkout by git: tracked, and untracked but not ignored."""
+
+    paths: tuple[str, ...]
+    commit: str | None
+    """None before the first commit."""
+    dirty: bool
+    submodules: dict[str, str] = field(default_factory=dict)
+    """The commit that each submodule stands on, by its path; those of submodules of submodules too."""
+    not_initialized: tuple[str, ...] = ()
+    """Submodules whose files are not here."""
+
+
+def listing(checkout: Path) -> Listing | None:
+    """List `checkout` and its submodules as git sees them, whoever owns them; None if git cannot tell."""
+    own, links = _own(checkout)
+    if own is None:
+        return None
+    for path, commit in sorted(links.items()):
+        own = _with_submodule(own, checkout, path, commit)
+    return replace(own, paths=tuple(sorted(own.paths)))
+
+
+def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> Listing:
+    """A listing with the files of a submodule, which the checkout names by a commit."""
+    if not (checkout / path / ".git").exists():
+        return replace(whole, not_initialized=(*whole.not_initialized, path))
+    inner = listing(checkout / path)
+    if inner is None:  # its files are here, and git cannot read where its history is kept
+        files = without_ignored(checkout / path, walk(checkout / path))
+        inner = Listing(paths=tuple(files), commit=None, dirty=True)
+    here = {path: inner.commit or "unknown"} | {f"{path}/{name}": each for name, each in inner.submodules.items()}
+    return replace(
+        whole,
+        paths=(*whole.paths, *(f"{path}/{name}" for name in inner.paths)),
+        dirty=whole.dirty or inner.dirty or inner.commit != commit,
+        submodules=whole.submodules | here,
+        not_initialized=(*whole.not_initialized, *(f"{path}/{name}" for name in inner.not_initialized)),
+    )
+
+
+def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
+    """The listing of `checkout` without its submodules, and those with the commits that it names."""
+    tracked = _git(checkout, "ls-files", "-z", "--cached", "--stage")
+    status = _git(
+        checkout,
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-z",
+        "--untracked-files=all",
+        "--ignore-submodules=all",
+        "--",
+        ".",
+    )
+    prefix = _git(checkout, "rev-parse", "--show-prefix")
+    if tracked is None or status is None or prefix is None:
+        return None, {}
+    entries = [entry for entry in status.split("\0") if entry]
+    above = prefix.rstrip("\n")
+    untracked = (entry[2:].removeprefix(above) for entry in entries if entry.startswith("? "))
+    commits = [entry.removeprefix("# branch.oid ") for entry in entries if entry.startswith("# branch.oid ")]
+    commit = next((name for name in commits if name != "(initial)"), None)
+    staged = [
+        (*about.split(" "), path) for about, _, path in (row.partition("\t") for row in tracked.split("\0")) if path
+    ]
+    links = {path: named for mode, named, _, path in staged if mode == _SUBMODULE}
+    paths = {path for *_, path in staged if path not in links} | set(untracked)
+    dirty = any(not entry.startswith("# ") for entry in entries)
+    return Listing(paths=tuple(paths), commit=commit, dirty=dirty), links
+
+
+def changed_paths(checkout: Path, *below: str) -> list[str] | None:
+    """The files below these folders that are not as the commit has them, untracked ones too; `None` if git cannot tell."""
+    told = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
+    return None if told is None else sorted(entry[3:] for entry in told.split("\0") if entry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """The commit that wrote a file last, and how many commits after it changed some folders."""
+
+    commit: str
+    date: str
+    commits: int
+
+
+def since(checkout: Path, file: str, *below: str) -> Since | None:
+    """What was committed after a file; `None` if git cannot tell, as in a shallow clone or of a file that was never committed."""
+    shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
+    last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
+    if shallow is None or shallow.strip() != "false" or not (last or "").strip():
+        return None
+    whole, commit, date = (last or "").split()
+    count = _git(checkout, "rev-list", "--count", f"{whole}..HEAD", "--", *below)
+    return None if count is None else Since(commit=commit, date=date, commits=int(count))
+
+
+def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that no .gitignore of `folder` names, whether it is a repository or not; without git all of them."""
+    listed = list(paths)
+    with tempfile.TemporaryDirectory(prefix="reprise-git-") as empty:
+        if _git(folder, "init", "--quiet", "--bare", "--template=", empty) is None:
+            return listed
+        words = (f"--git-dir={empty}", f"--work-tree={folder}", "check-ignore", "-z", "--stdin")
+        ignored = set((_git(folder, *words, stdin="\0".join(listed)) or "").split("\0"))
+    return [path for path in listed if path not in ignored]
+
+
+def repository_of_worktree(checkout: Path) -> Path | None:
+    """The `.git` folder of the repository that `checkout` is a linked worktree of; None if it is none, or names it by a relative path."""
+    try:
+        private = Path((checkout / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").rstrip("\n"))
+        common = (private / "commondir").read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, ValueError):
+        return None
+    return Path(os.path.normpath(private / common)) if private.is_absolute() else None
+
+
+def _git(checkout: Path, *words: str, stdin: str = "") -> str | None:
+    if shutil.which("git") is None:
+        return None
+    command = ["git", *_QUIET, "-C", os.fspath(checkout), *words]
+    try:
+        done = subprocess.run(
+            command, env=_environment(), input=os.fsencode(stdin), capture_output=True, timeout=_REACH, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return os.fsdecode(done.stdout) if done.returncode == 0 else None
+
+
+def _environment() -> dict[str, str]:
+    """Our own environment, but that a checkout of another user is read, and that nobody's own settings of git count.
+
+    A checkout is the same source whoever looks at it, on the host and in a container. safe.directory is obeyed from the
+    environment and refused from `-c` by older versions of git.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    owner = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    nobody = {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C.UTF-8",
+    }
+    return kept | owner | nobody

@@ -1,0 +1,319 @@
+"""Files and folders below a root: a runs folder, a run, the cache. Each folder is opened from the one above it; no link is followed.
+
+The root's own path is the user's word, so links in that are followed. What lies below may have been put there by somebody else: another
+user of a shared cache, code in a container that can write to `runs/`. A link, a pipe, a socket or a device in place of a file or a folder
+raises `UnsafePathError`; so does a path that would leave the root. Other faults stay an `OSError`, which names the whole path.
+
+What is written must belong to this user, to root or to the root folder's owner. A root folder that its group or everybody may write to
+is shared: what others made below it may be added to. docs/security.md says what this promises, and what it does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from io import FileIO
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from trainer.base import no_follow
+from trainer.base.disk_errors import disk_fault, shown
+from trainer.base.errors import UnsafePathError
+from trainer.base.paths import path_fault
+from trainer.base.plain_text import LARGEST, read_open
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from mmap import mmap
+    from pathlib import Path
+
+PARTIAL: Final = ".partial"
+"""How the names of half-written files end."""
+_OPEN_TO_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Root:
+    """A folder that is held open, and what lies below it. Close it, or use it in a `with`."""
+
+    __slots__ = ("_handle", "_owners", "path")
+
+    def __init__(self, path: Path, handle: int, owners: frozenset[int] | None) -> None:
+        """Take over a folder's descriptor. What `owners` own may be written to; None: whatever the system lets this user write."""
+        self.path, self._handle, self._owners = path, handle, owners
+
+    @classmethod
+    def at(cls, path: Path, *, make: bool = False) -> Self:
+        """Hold the folder at `path`; `make` it, and those above it, if it is not there. Raises `OSError`."""
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path, *_with_owners(os.open(path, no_follow.FOLDER_FLAGS)))
+
+    def as_root(self) -> Self:
+        """The same folder as a root of its own, whose owner is trusted below it."""
+        return type(self)(self.path, *_with_owners(os.dup(self._handle)))
+
+    def below(self, path: str, *, make: bool = False) -> Self:
+        """Hold a folder below this one; `make` those that are not there."""
+        return type(self)(self.path / path, self._entered(self._parts(path), make=make), self._owners)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The folder's descriptor, for a system call that has no verb here."""
+        return self._handle
+
+    def close(self) -> None:
+        """Let the folder go."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """What has this name, be it a link; None if nothing has."""
+        try:
+            with self.parent_of(path) as (folder, name):
+                return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def has_folder(self, path: str) -> bool:
+        """Whether a folder has this name; a link to one is none."""
+        found = self.stat(path)
+        return found is not None and stat.S_ISDIR(found.st_mode)
+
+    def has_file(self, path: str) -> bool:
+        """Whether a regular file has this name; a link to one is none."""
+        found = self.stat(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def names(self) -> list[str]:
+        """The names in this folder, sorted; without those that no path of Reprise has, as one with a line break."""
+        with _about(self.path):
+            found = os.listdir(self._handle)  # noqa: PTH208 - of a descriptor
+        return sorted(name for name in found if path_fault(name) is None)
+
+    def walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """All that is below, a folder before what is in it. What this user may not list is passed over, as `os.walk` does."""
+        waiting = [""]
+        while waiting:
+            found = list(self._listed(waiting.pop()))
+            yield from found
+            waiting.extend(path for path, about in reversed(found) if stat.S_ISDIR(about.st_mode))
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file for reading. It never waits for who writes into a pipe."""
+        return os.fdopen(self.handle(path, os.O_RDONLY), "rb")
+
+    def read(self, path: str, *, most: int = LARGEST) -> bytes:
+        """The bytes of a regular file. Raises `DocumentError` if they are more than `most`."""
+        with FileIO(self.handle(path, os.O_RDONLY)) as file:
+            return read_open(file, self.path / path, most=most)
+
+    def create(self, path: str, *, mode: int = 0o666, make: bool = False) -> BinaryIO:
+        """A new file; `make` the folders above it. `FileExistsError` if anything has that name."""
+        above = path.rpartition("/")[0]
+        if make and above:
+            self.below(above, make=True).close()
+        return os.fdopen(self.handle(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode), "w+b")
+
+    def append(self, path: str) -> BinaryIO:
+        """A file to write to at its end, made if it is not there."""
+        return os.fdopen(self.handle(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+
+    def handle(self, path: str, flags: int, *, mode: int = 0o666) -> int:
+        """The descriptor of a regular file. One that was there before and is written to has one name and a trusted owner."""
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        with self.parent_of(path, writes=writes) as (folder, name):
+            found = no_follow.open_file(folder, name, flags, self.path / path, mode=mode)
+            if writes and not flags & os.O_EXCL:
+                try:
+                    no_follow.require_names(found, self.path / path)
+                    self._require_owner(found, self.path / path)
+                except BaseException:
+                    os.close(found)
+                    raise
+            return found
+
+    @contextmanager
+    def whole(self, path: str, *, mode: int | None = 0o644) -> Iterator[BinaryIO]:
+        """A new file that replaces what has this name when the block ends well, and is on the disk then; else nothing of it is left.
+
+        It gets this `mode`, or 0o666 as the process's mask has it. Raises `DiskFullError`, `NotWritableError`, `MachineError`.
+        """
+        try:
+            with self.parent_of(path, writes=True) as (folder, name):
+                temporary = f".{name}.{secrets.token_hex(4)}{PARTIAL}"
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | no_follow.FILE_FLAGS
+                handle = os.open(temporary, flags, 0o600 if mode is not None else 0o666, dir_fd=folder)
+                try:
+                    with os.fdopen(handle, "wb") as file:
+                        yield file
+                        file.flush()
+                        if mode is not None:
+                            os.fchmod(file.fileno(), mode)
+                        os.fsync(file.fileno())
+                    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                except BaseException:
+                    with suppress(OSError):
+                        os.unlink(temporary, dir_fd=folder)
+                    raise
+                no_follow.flush(folder)
+        except OSError as fault:
+            raise disk_fault(fault, self.path / path) from fault
+
+    def write_whole(self, path: str, data: bytes | mmap, *, mode: int = 0o644) -> None:
+        """Make a file hold `data`, as `whole` does."""
+        with self.whole(path, mode=mode) as file:
+            file.write(data)
+
+    def mkdir(self, path: str, *, mode: int = 0o777) -> None:
+        """Make a folder; `FileExistsError` if anything has that name."""
+        with self.parent_of(path, writes=True) as (folder, name):
+            os.mkdir(name, mode, dir_fd=folder)
+
+    def rename(self, old: str, new: str, *, to: Root | None = None) -> None:
+        """Give a file or a folder another name, below this root or below `to`."""
+        with (
+            self.parent_of(old, writes=True) as (here, name),
+            (to or self).parent_of(new, writes=True) as (there, other),
+        ):
+            os.rename(name, other, src_dir_fd=here, dst_dir_fd=there)
+
+    def link(self, old: str, new: str, *, to: Root) -> None:
+        """Give a regular file a second name, below `to`."""
+        with self.parent_of(old) as (here, name), to.parent_of(new, writes=True) as (there, other):
+            no_follow.link_file(here, name, there, other, self.path / old)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        with self.parent_of(path, writes=True) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+
+    def unlink(self, path: str, *, missing_ok: bool = False) -> None:
+        """Remove a name: of a link the link, never what it leads to."""
+        with (
+            suppress(*([FileNotFoundError] if missing_ok else [])),
+            self.parent_of(path, writes=True) as (folder, name),
+        ):
+            os.unlink(name, dir_fd=folder)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder and all in it that can be removed, read-only folders included; of a link the link; nothing, if nothing is there.
+
+        Raises what kept the first that could not be removed.
+        """
+        with suppress(FileNotFoundError), self.parent_of(path, writes=True) as (folder, name):
+            no_follow.remove(folder, name)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Set the mode of a file or a folder, by its descriptor."""
+        with self._either(path) as handle:
+            os.fchmod(handle, mode)
+
+    def chown(self, path: str, uid: int, gid: int, *, names: int = 1) -> None:
+        """Give a folder, or a file of at most so many names, away, by its descriptor."""
+        with self._either(path, names=names) as handle:
+            os.fchown(handle, uid, gid)
+
+    def give(self, path: str) -> None:
+        """Give what root made to whoever owns the folder that it is in: in containers that user writes there."""
+        if os.getuid() == 0:
+            with self.parent_of(path) as (folder, _):
+                around = os.fstat(folder)
+            self.chown(path, around.st_uid, around.st_gid)
+
+    def flush(self) -> None:
+        """Make the names in this folder survive a power cut, if the file system can do that."""
+        no_follow.flush(self._handle)
+
+    @contextmanager
+    def parent_of(self, path: str, *, writes: bool = False) -> Iterator[tuple[int, str]]:
+        """The descriptor of the folder that `path` is in, and the path's last part."""
+        *above, name = self._parts(path)
+        folder = self._entered(above) if above else self._handle
+        try:
+            with _about(self.path / path):
+                if writes:
+                    self._require_owner(folder, (self.path / path).parent)
+                yield folder, name
+        finally:
+            if above:
+                os.close(folder)
+
+    def _parts(self, path: str) -> list[str]:
+        if fault := path_fault(path):
+            said = f"{path[:200]!a} is no path below {shown(self.path)}: {fault}"
+            raise UnsafePathError(said, hint="do not use the document that names it")
+        return path.split("/")
+
+    def _entered(self, parts: list[str], *, make: bool = False) -> int:
+        folder, here = os.dup(self._handle), self.path
+        for part in parts:
+            above, here = folder, here / part
+            try:
+                with _about(here):
+                    if make and not no_follow.is_there(above, part):
+                        self._require_owner(above, here.parent)
+                        with suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=above)
+                    folder = no_follow.enter(above, part, here)
+            finally:
+                os.close(above)
+        return folder
+
+    @contextmanager
+    def _either(self, path: str, *, names: int = 1) -> Iterator[int]:
+        with self.parent_of(path) as (folder, name):
+            handle = no_follow.open_either(folder, name, self.path / path, names=names)
+            try:
+                yield handle
+            finally:
+                os.close(handle)
+
+    def _listed(self, here: str) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            folder = self._entered(here.split("/") if here else [])
+        except OSError:
+            return
+        try:
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
+                with suppress(FileNotFoundError):
+                    about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    yield f"{here}/{name}" if here else name, about
+        finally:
+            os.close(folder)
+
+    def _require_owner(self, handle: int, path: Path) -> None:
+        """Raise `PermissionError`, as the system does, for what belongs to none of `owners`."""
+        if self._owners is not None and (owner := os.fstat(handle).st_uid) not in self._owners:
+            known = " or ".join(map(str, sorted(self._owners)))
+            raise PermissionError(errno.EPERM, f"it belongs to uid {owner}; expected uid {known}", str(path))
+
+
+def run_root(folder: Path) -> Root:
+    """Hold the folder of a run, which is no link in the folder of runs; its own owner is trusted below it. Raises `OSError`."""
+    folder = folder.absolute()
+    with Root.at(folder.parent) as runs, runs.below(folder.name) as run:
+        return run.as_root()
+
+
+def _with_owners(handle: int) -> tuple[int, frozenset[int] | None]:
+    """A root folder's descriptor, and who is trusted below it."""
+    found = os.fstat(handle)
+    return handle, None if found.st_mode & _OPEN_TO_OTHERS else frozenset({os.geteuid(), 0, found.st_uid})
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Have what the system says name the whole path."""
+    try:
+        yield
+    except OSError as fault:
+        fault.filename, fault.filename2 = str(path), None
+        raise

@@ -1,0 +1,190 @@
+"""A certificate: a statement that a property of a training was tested, by whom anybody may judge from its signature, and what came of it.
+
+Knows the form: an in-toto Statement (v1), whose subjects are records by digest and whose predicate is ours, format `reprise.certificate/1`.
+Refuses to know keys and signatures (`trainer.comparison.signing` does), and to state a property that was not tested by running it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from trainer.base.digest import Digest, canonical, digest_of_bytes
+from trainer.base.document import Document, parse_json
+from trainer.base.errors import CertificateError
+from trainer.comparison.retest import device_class
+from trainer.comparison.trace import Stream
+from trainer.comparison.verdict import Rung, judge
+from trainer.runs.record import Image, Ingredients, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.runs.record import Record
+
+STATEMENT: Final = "https://in-toto.io/Statement/v1"
+PREDICATE: Final = "urn:reprise:certificate:1"
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+"""What a signed envelope says it holds."""
+_AGAIN: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
+FOLDER: Final = "certificates"
+"""In a run's folder."""
+
+Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Subject(Document):
+    """A record, as a file below the folder of all runs."""
+
+    name: str = Field(pattern=r"^[0-9]{8}t[0-9]{6}-[a-z2-7]{6}/attempts/[1-9][0-9]{0,5}/record\.json$")
+    digest: dict[Literal["sha256"], Hex] = Field(min_length=1)
+
+    @property
+    def sha256(self) -> str:
+        """The record's digest, in our own form."""
+        return f"sha256:{self.digest['sha256']}"
+
+
+class Lost(Document):
+    """Where the property fails: the first thing that was not the same."""
+
+    what: str
+    """In words, as `the state of the random generators`."""
+    step: int | None = None
+    stream: Stream | None = None
+    tensor: str | None = None
+    a: str | None = None
+    b: str | None = None
+
+
+class Tested(Document):
+    """The predicate: what was run, what was compared, and what came of it."""
+
+    format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
+    claim: Literal["rerun", "resume"]
+    """`rerun`: twice from nothing. `resume`: killed and resumed, against a run that was not stopped."""
+    holds: bool
+    """Whether everything that was compared is equal bit for bit."""
+    verdict: Rung
+    compared: list[str]
+    """What is equal where the property holds."""
+    lost: Lost | None = None
+    killed_after: int | None = None
+    """The last step that the trace told of when the process was killed; `None` for a rerun."""
+    resumed_from: int | None = None
+    """The step of the checkpoint that it went on from."""
+    steps: int
+    """How many steps the trace of the last run tells, all attempts together."""
+    identity: Digest
+    ingredients: Ingredients
+    """Code, settings, datasets, determinism level, image layers: of all runs that were made."""
+    image: Image
+    commit: str
+    device: str
+    """The class of device: nothing is said of another one."""
+    when: datetime
+    reprise: str
+    """The version that tested."""
+
+    @property
+    def observed(self) -> int:
+        """How many of the steps the claim rests on: those that followed the resume, or all of a rerun's."""
+        return self.steps - (self.resumed_from or 0)
+
+    @property
+    def code(self) -> int:
+        """The exit code: the verdict's; that of a difference if only the steps on the way differ."""
+        return 0 if self.holds else (self.verdict.code or Rung.DIFFERENT.code)
+
+
+class Statement(Document):
+    """The whole statement."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT, alias="_type")
+    subject: list[Subject] = Field(min_length=1)
+    predicate_type: Literal["urn:reprise:certificate:1"] = Field(default=PREDICATE, alias="predicateType")
+    predicate: Tested
+
+    def to_json(self) -> bytes:
+        """Write it: the same bytes each time."""
+        return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs it is about."""
+        return [subject.name.partition("/")[0] for subject in self.subject]
+
+
+def read_statement(text: bytes, *, where: str) -> Statement:
+    """Read a statement. Raises `DocumentError` for another form, `CertificateError` where it contradicts itself."""
+    statement = parse_json(text, Statement, where=where)
+    tested = statement.predicate
+    if identity_of(tested.ingredients) != tested.identity:
+        said = f"{where} names the identity {tested.identity}; its ingredients have another one"
+        raise CertificateError(said, hint="do not believe it")
+    if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
+        raise CertificateError(f"{where} says that it holds, and what does not", hint="do not believe it")
+    if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
+        raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_AGAIN)
+    if tested.observed < 1:
+        what = f"step followed the resume (from step {tested.resumed_from} of {tested.steps})"
+        found = what if tested.claim == "resume" else "step was made"
+        raise CertificateError(f"{where} shows nothing: no {found}", hint=_AGAIN)
+    return statement
+
+
+def subject_of(record: Record, text: bytes) -> Subject:
+    """A record, whose file is `text`, as a subject."""
+    return Subject(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
+
+
+def check_record(statement: Statement, record: Record, text: bytes) -> None:
+    """Hold a record at hand, whose file is `text`, against the statement. Raises `CertificateError`."""
+    name = _file(record)
+    said = next((subject for subject in statement.subject if subject.name == name), None)
+    if said is None:
+        raise CertificateError(
+            f"the certificate is about {_listed(statement.runs)}, not about {name}", hint="find the right one"
+        )
+    if (found := digest_of_bytes(text)) != said.sha256:
+        raise CertificateError(
+            f"{name} is {found}; the certificate was given for {said.sha256}", hint="one of the two was changed"
+        )
+    tested = statement.predicate
+    if record.identity != tested.identity or device_class(record) != tested.device:
+        raise CertificateError(
+            f"{name} is not of the ingredients or the device that the certificate names", hint="do not believe it"
+        )
+
+
+def check_verdict(statement: Statement, records: Sequence[Record]) -> None:
+    """Compare the results of the certified runs again. Raises `CertificateError` if the statement says something else."""
+    if statement.predicate.steps != (steps := records[-1].outcome.steps):
+        said = f"the certificate says {statement.predicate.steps} steps; the record says {steps}"
+        raise CertificateError(said, hint="do not believe it")
+    found = [judge(records[0], other).rung for other in records[1:]]
+    said = statement.predicate.verdict
+    if any((rung is Rung.IDENTICAL) != (said is Rung.IDENTICAL) for rung in found):
+        raise CertificateError(f"the certificate says {said}; the records say {found[0]}", hint="do not believe it")
+
+
+def _file(record: Record) -> str:
+    return f"{record.run}/attempts/{record.attempt}/record.json"
+
+
+def _listed(runs: Sequence[str]) -> str:
+    return " and ".join(dict.fromkeys(runs))
+
+
+WHAT: Final = {
+    Stream.DATA: "the place in the data",
+    Stream.RANDOM: "the state of the random generators",
+    Stream.SCHEDULE: "the schedule of the learning rate",
+    Stream.FORWARD: "a weight or a buffer of the model, or what the model keeps besides",
+    Stream.BACKWARD: "a sum of gradients",
+    Stream.WEIGHTS: "the state of the optimizer",
+    Stream.EVALUATION: "the state of the metrics",
+}
+"""What is not the same where two runs of equal ingredients part in a stream, everything before it in the step being equal."""

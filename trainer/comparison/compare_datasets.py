@@ -1,0 +1,72 @@
+"""Which files of a dataset differ between two runs, where both manifests are at hand.
+
+Knows where a manifest may be: in this machine's cache, by the content that a record names, and in a store, by its digest. Refuses to fetch
+data, and to believe a manifest of another content than was named.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
+from trainer.base.safe_folder import Root
+from trainer.data.declaration import NAME
+from trainer.data.manifest import content_digest, parse_manifest
+from trainer.stores.contract import object_key
+from trainer.stores.transfer import read_small
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.data.manifest_lines import Entry, Listing
+    from trainer.runs.record import Record
+    from trainer.stores.contract import Store
+
+LARGEST: Final = 256 << 20
+"""Bytes of a manifest: two million files."""
+
+
+def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store | None) -> list[str] | None:
+    """Each file of the dataset that was added, removed or changed from `a` to `b`; `None` where a manifest is not at hand."""
+    one, other = (_manifest(name, record, cache, store) for record in (a, b))
+    if one is None or other is None:
+        return None
+    return list(_lines({entry.path: entry for entry in one}, {entry.path: entry for entry in other}))
+
+
+def _lines(before: dict[str, Entry], after: dict[str, Entry]) -> Iterator[str]:
+    for path in sorted({*before, *after}):
+        old, new = before.get(path), after.get(path)
+        if old is None or new is None:
+            file = old or new
+            yield f"{'-' if new is None else '+'} {path}  {file.size if file else 0} bytes"
+        elif old.sha256 != new.sha256:
+            yield f"~ {path}  {old.size} -> {new.size} bytes  {old.sha256[:19]} -> {new.sha256[:19]}"
+
+
+def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Listing | None:
+    """The manifest of what the run learned from; a name that no dataset may have names no folder either."""
+    if not re.fullmatch(NAME, name):
+        return None
+    content = record.ingredients.datasets[name].content
+    for text in _texts(name, content, record.circumstances.manifests.get(name), cache=cache, store=store):
+        try:
+            manifest = parse_manifest(text)
+        except RepriseError:
+            continue
+        if content_digest(manifest) == content:
+            return manifest
+    return None
+
+
+def _texts(name: str, content: str, digest: str | None, *, cache: Path, store: Store | None) -> Iterator[bytes]:
+    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # it was never fetched here
+        yield root.read(f"versions/{name}/{content.removeprefix('sha256:')}/manifest.jsonl", most=LARGEST)
+    if store is not None and digest is not None:
+        try:
+            yield read_small(store, object_key(digest), largest=LARGEST)
+        except RepriseError:
+            return  # the store is away, or is another one: then digests must do

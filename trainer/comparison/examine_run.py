@@ -1,0 +1,254 @@
+"""Whether a run can still be run again here: each thing it needs, and what to do about one that is missing.
+
+Knows what running a record again needs. Refuses to change anything: images are not fetched, sources not unpacked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.base.document import parse_toml, typed
+from trainer.base.errors import (
+    DatasetError,
+    DeviceError,
+    DiskFullError,
+    DocumentError,
+    DriftError,
+    ImageMissingError,
+    IncomparableError,
+    IrreproducibleError,
+    ObjectMissingError,
+    StoreError,
+)
+from trainer.base.plain_text import decode_text
+from trainer.base.suggestions import counted
+from trainer.comparison.find_image import REBUILD, find_image, obtainable, registry_of
+from trainer.comparison.rerun import image_name, rerun
+from trainer.data.declaration import Dataset
+from trainer.environments.doctor import Finding, fault, looked, note, well
+from trainer.runs.record import Status, identity_of
+from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
+from trainer.runs.source import ARCHIVE
+from trainer.runs.source_copy import verified
+from trainer.runs.verify import require_whole
+from trainer.stores.contract import object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trainer.environments.engine import Engine
+    from trainer.runs.record import Circumstances, Host, Record
+    from trainer.runs.source import SourceBundle
+    from trainer.stores.contract import Store
+
+_SPARE = 1 << 30
+"""Bytes beyond the original's own, for logs and half-written checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What of this machine a run may need."""
+
+    engine: Engine | None
+    """None where the run goes on in the process that is there."""
+    open_store: Callable[[], Store]
+    cached: Callable[[Dataset], bool]
+    """Whether a dataset is complete in the cache; asked only where the store cannot give it."""
+    host: Host
+    free: int
+    """Bytes free where runs are kept."""
+    exact: bool = True
+    """Whether a run of a process that was not what its image was built with is refused."""
+
+
+def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
+    """Look at everything that running `record`, kept in `folder`, again needs."""
+    yield looked("outcome", lambda: _outcome(record))
+    yield looked("record", lambda: _words(record))
+    yield looked("files", lambda: _files(record, folder))
+    yield looked("drift", lambda: _drift(record, folder, exact=machine.exact))
+    if left := record.circumstances.determinism_at_end:
+        asked = record.ingredients.determinism.level
+        yield note(
+            "level", f"off, {asked} was asked for: {left[0]}", "equal bits are not promised; the verdict says more"
+        )
+    if (engine := machine.engine) is not None:
+        yield looked("image", lambda: _image(record, engine))
+    bundles: list[SourceBundle] = []
+    yield looked("source", lambda: _source(record, folder, bundles))
+    datasets = looked_up(record, bundles[0]) if bundles else []
+    for dataset in datasets:
+        yield dataset if isinstance(dataset, Finding) else looked("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
+    yield looked("device", lambda: _device(record, machine.host))
+    lent = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
+    yield looked("disk", lambda: _disk(record, machine.free, lent=lent))
+
+
+def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
+    """The datasets of a record; in place of one that cannot be told, the finding that says why."""
+    found: list[Dataset | Finding] = []
+    for name in record.ingredients.datasets:
+        try:
+            found.append(dataset_of(record, bundle, name))
+        except (DocumentError, DatasetError) as problem:
+            found.append(fault("dataset", problem))
+    return found
+
+
+def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
+    """A dataset as the record's own source declares it: as much as fetching needs. Raises `DatasetError`, `DocumentError`."""
+    wanted = record.ingredients.datasets[name]
+    text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
+    if text is None:
+        raise DatasetError(f"dataset {name!a} is not declared in the run's source", hint="do not use this run")
+    where = f"datasets/{name}.toml of the run's source"
+    said = parse_toml(decode_text(text, where=where), where=where)
+    fields = ("name", "version", "manifest", "content", "files", "bytes")
+    dataset = typed({field: said[field] for field in fields if field in said}, Dataset, where=where)
+    if (dataset.name, dataset.version, dataset.content) != (name, wanted.version, wanted.content):
+        said_there = f"{where} declares {dataset.title} of {dataset.content}; the record names {wanted.content}"
+        raise DatasetError(said_there, hint="do not use this run")
+    return dataset
+
+
+def _outcome(record: Record) -> Finding:
+    status = record.outcome.status
+    if status is Status.RUNNING:
+        raise IrreproducibleError(f"run {record.run} is not over", hint="wait for its end")
+    require_outcome(record)
+    return well(
+        "outcome",
+        f"completed after {counted(record.outcome.steps or 0, 'step')}, {counted(len(record.outcome.metrics), 'metric')}",
+    )
+
+
+def require_outcome(record: Record) -> None:
+    """Raises `IncomparableError` for a run that has no result: running it again could say nothing."""
+    status = record.outcome.status
+    if status is not Status.COMPLETED:
+        why = f" ({record.outcome.reason})" if record.outcome.reason else ""
+        said = f"not comparable: run {record.run} is {status}{why}, so it has no result to compare with"
+        if status is Status.FAILED:
+            raise IncomparableError(said, hint="name a run that completed: `reprise runs ls` lists them")
+        raise IncomparableError(said, hint=f"`reprise train --resume {record.run}` brings it to its end: do this first")
+
+
+def _words(record: Record) -> Finding:
+    if record.identity != identity_of(record.ingredients):
+        said = f"its identity is {record.identity}, its ingredients' is {identity_of(record.ingredients)}"
+        raise DocumentError(said, hint="the record was edited: pull the run again")
+    again = rerun(record)
+    return well("record", f"experiment {again.experiment}, {counted(len(again.settings), 'setting')}")
+
+
+def _files(record: Record, folder: Path) -> Finding:
+    """What came out of the run, to compare with."""
+    count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
+    return well("files", f"{counted(count, 'file')}, as the record says")
+
+
+def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
+    """What ran, in any attempt, was more than image and ingredients: neither can bring it back."""
+    lines = list(dict.fromkeys(line for each in _attempts(record, folder) for line in _beyond(each.circumstances)))
+    if not lines:
+        return well("drift", "what ran was what its image was built with")
+    more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
+    fault = DriftError(
+        f"what ran was not what its image was built with: {lines[0]}{more}",
+        hint="run it again in a new container and take that run, or accept it: --despite-drift",
+    )
+    if exact:
+        raise fault
+    return note("drift", fault.message, "accepted: equal bits are not promised")
+
+
+def _attempts(record: Record, folder: Path) -> Iterator[Record]:
+    for number in attempts(folder):
+        path = folder / ATTEMPTS / str(number) / RECORD
+        if number != record.attempt and path.exists():
+            yield load_record(path)
+    yield record
+
+
+def _beyond(around: Circumstances) -> Iterator[str]:
+    yield from (f"changed when it was resumed: {line}" for line in around.changed)
+    yield from around.drift
+    yield from around.drift_at_end or []
+
+
+def _image(record: Record, engine: Engine) -> Finding:
+    name = image_name(record)
+    shown = name.reference or name.manifest or name.config
+    if find_image(name, engine=engine):
+        return well("image", f"{shown} is on this machine")
+    if obtainable(name, engine=engine):
+        return note("image", f"{shown} is not on this machine, and its registry has it", f"docker pull {shown}")
+    registry = registry_of(name)
+    lacks = f"registry {registry} does not have it" if registry else "it was built on a machine and never pushed"
+    said = f"{shown} is not on this machine, and {lacks}"
+    raise ImageMissingError(said, hint=REBUILD.replace("ENVIRONMENT", record.circumstances.image.environment or "cpu"))
+
+
+def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
+    bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
+    into.append(bundle)
+    return well("source", f"{counted(len(bundle.files), 'file')}, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
+
+
+def _dataset(dataset: Dataset, machine: Machine) -> Finding:
+    try:
+        store = machine.open_store()
+        if store.size(object_key(dataset.manifest)) is not None:
+            return well("dataset", f"{dataset.title} is in {store.label}")
+        problem: StoreError = ObjectMissingError(
+            f"{dataset.title} is not in {store.label}", hint="publish it there: reprise data publish"
+        )
+    except StoreError as away:
+        problem = away
+    if machine.cached(dataset):
+        return note("dataset", f"{dataset.title} is in the cache alone: {problem.message}", problem.hint or "")
+    raise type(problem)(f"{dataset.title} is not in the cache, and {problem.message}", hint=problem.hint)
+
+
+def _device(record: Record, here: Host) -> Finding:
+    there, device, level = record.circumstances.host, record.ingredients.device, record.promise
+    if device.accelerator == "cuda":
+        return _gpu(record, here)
+    if there.cpu == here.cpu or level == "portable":
+        return well("device", f"{here.cpu}, determinism {level}")
+    said = f"recorded on {there.cpu}, here is {here.cpu}: at determinism {level} equal bits are not promised"
+    return note("device", said, "the verdict says what came out")
+
+
+def _gpu(record: Record, here: Host) -> Finding:
+    there, device = record.circumstances.host, record.ingredients.device
+    names = ", ".join(sorted({gpu.name for gpu in there.gpus})) or "a GPU"
+    if len(here.gpus) < device.world_size:
+        said = f"recorded on {device.world_size} x {names}; this machine has {counted(len(here.gpus), 'GPU')}"
+        raise DeviceError(said, hint="type it on a machine that has them")
+    mine = ", ".join(sorted({gpu.name for gpu in here.gpus}))
+    if mine != names:
+        return note(
+            "device", f"recorded on {names}, here is {mine}: equal bits are not promised", "the verdict says more"
+        )
+    driver = "" if there.driver == here.driver else f", driver {here.driver} where it was {there.driver}"
+    return well("device", f"{mine}{driver}")
+
+
+def _disk(record: Record, free: int, *, lent: int) -> Finding:
+    """The run's own files, and its datasets twice: lent to it, and in its own cache."""
+    needed = sum(file.size for file in record.outcome.files) + lent + _SPARE
+    if free < needed:
+        said = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
+        raise DiskFullError(said, hint="free space there")
+    return well("disk", f"{free / 1e9:.0f} GB free where runs are kept")
+
+
+def require(findings: list[Finding]) -> None:
+    """Refuse a run for which something is missing. Raises `IrreproducibleError`, naming the first, and how many more."""
+    faults = [finding for finding in findings if finding.code]
+    if faults:
+        more = f" (and {len(faults) - 1} more: reprise doctor RUN)" if len(faults) > 1 else ""
+        raise IrreproducibleError(f"{faults[0].about}: {faults[0].found}{more}", hint=faults[0].remedy)

@@ -1,0 +1,227 @@
+"""The trace: one small fingerprint a step, by which two runs are compared down to the first step, stream and tensor that differ.
+
+Knows how a trace is read, cut back to a step, and held against another. Refuses to know how a line is written:
+`trainer.comparison.trace_lines` does. A comparison is of bytes first: a line is read only where two differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from trainer.base.document import parse_json
+from trainer.base.errors import DocumentError
+from trainer.comparison.trace_lines import WIDTH, Evaluation, Header, Line, Step, bits_of, numbers_of
+from trainer.runs.files import read_run_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+FILE: Final = "trace.jsonl"
+"""The trace's name in an attempt's folder."""
+LARGEST: Final = 1 << 30
+"""Bytes of a trace: 100,000 steps of 1,000 tensors."""
+
+
+class Stream(StrEnum):
+    """What of a step is compared, in order of cause: an earlier one explains a later one."""
+
+    DATA = "data"
+    """What the step was given."""
+    RANDOM = "random"
+    """The state of the random generators when the step ended."""
+    SCHEDULE = "schedule"
+    """What the optimizer was told: learning rate, momentum, weight decay."""
+    FORWARD = "forward"
+    """The loss."""
+    BACKWARD = "backward"
+    """The gradients' norm; each gradient, where the trace is full."""
+    WEIGHTS = "weights"
+    """Every weight, after the step."""
+    EVALUATION = "evaluation"
+    """The metrics of a validation or a test."""
+
+
+Entry = Step | Evaluation
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A trace that was read: its header, and its lines, each still as it was written."""
+
+    header: Header
+    lines: Sequence[bytes]
+    where: str
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """Read the lines from number `start` on. Raises `DocumentError` at one that is none of a trace."""
+        for number, line in enumerate(self.lines[start:], start=start + 2):
+            kind: type[Step | Evaluation] = Evaluation if line.startswith(b'{"evaluation"') else Step
+            yield parsed(line, kind, where=f"{self.where}, line {number}")
+
+    @property
+    def steps(self) -> int:
+        """The last step that is told of."""
+        last = next((line for line in reversed(self.lines) if not line.startswith(b'{"evaluation"')), None)
+        return 0 if last is None else parsed(last, Step, where=self.where).step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The first place at which two traces differ, and what each says there, as a person reads it."""
+
+    step: int
+    stream: Stream
+    tensor: str | None = None
+    """The first tensor that differs: of streams `weights` and `backward`."""
+    quantity: str | None = None
+    """The first number that differs: a scheduled value, a batch's loss, a metric."""
+    a: str
+    b: str
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a trace's file. Raises `DocumentError`, naming the line; one that a kill cut off at the end is left out."""
+    if not path.exists():
+        raise DocumentError(f"{path} does not exist", hint="the run was made with --trace off")
+    return trace_of(read_run_file(path, most=LARGEST), where=str(path))
+
+
+def trace_of(data: bytes, *, where: str) -> Trace:
+    """Read a trace's bytes. Raises `DocumentError`."""
+    whole = data[: data.rfind(b"\n") + 1]
+    first, *lines = whole.splitlines() or [b""]
+    return Trace(header=parsed(first, Header, where=f"{where}, line 1"), lines=lines, where=where)
+
+
+def cut_back(trace: Trace, step: int) -> Trace:
+    """Give the trace as it was after `step`, before any evaluation of the weights that `step` made."""
+    kept = 0
+    for number, entry in enumerate(trace.entries()):
+        if entry.step > step or (entry.step == step and isinstance(entry, Evaluation)):
+            break
+        kept = number + 1
+    return Trace(header=trace.header, lines=trace.lines[:kept], where=trace.where)
+
+
+def first_difference(a: Trace, b: Trace) -> Difference | None:
+    """Find the first step, stream and tensor at which two traces differ; `None` where all they both tell of is equal.
+
+    What only one of them tells of is no difference: a run that stopped earlier, another number of validations. Of one step the
+    first stream in order of cause is named. Streams that `compared` leaves out are passed over.
+    """
+    streams = compared(a.header, b.header)
+    same = _equal_lines(a, b) if a.header == b.header else 0
+    others = {_place(entry): entry for entry in b.entries(same)}
+    for entry in a.entries(same):
+        other = others.get(_place(entry))
+        if other is not None and (found := _between(entry, other, a.header, b.header, streams)) is not None:
+            return found
+    return None
+
+
+def compared(a: Header, b: Header) -> list[Stream]:
+    """Name the streams in which two traces can be compared: fingerprints need one algorithm, those of weights one layout too."""
+    left_out: set[Stream] = set()
+    if a.algorithm != b.algorithm:
+        left_out |= {Stream.DATA, Stream.WEIGHTS}
+    if a.layout != b.layout or a.tensors != b.tensors:
+        left_out |= {Stream.WEIGHTS}
+    return [stream for stream in Stream if stream not in left_out]
+
+
+def parsed(line: bytes, model: type[L], *, where: str) -> L:
+    """Read one line. Raises `DocumentError` where it is none of that kind."""
+    try:
+        return model.model_validate_json(line)
+    except ValueError:
+        return parse_json(line, model, where=where)  # words what is wrong
+
+
+def _equal_lines(a: Trace, b: Trace) -> int:
+    """Count the lines that are equal byte for byte before the first that is not."""
+    pairs = zip(a.lines, b.lines, strict=False)
+    return next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(a.lines), len(b.lines)))
+
+
+def _place(entry: Entry) -> tuple[str, int]:
+    return (entry.evaluation if isinstance(entry, Evaluation) else "step", entry.step)
+
+
+def _between(a: Entry, b: Entry, of_a: Header, of_b: Header, streams: Sequence[Stream]) -> Difference | None:
+    if isinstance(a, Evaluation):
+        return _in_values(a, b) if isinstance(b, Evaluation) else None
+    if not isinstance(b, Step):
+        return None
+    for stream in streams:
+        if (found := _in_stream(stream, (a, of_a), (b, of_b))) is not None:
+            return Difference(step=a.step, stream=stream, **found)
+    return None
+
+
+def _in_stream(stream: Stream, one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[str, Any] | None:
+    (a, of_a), (b, of_b) = one, other
+    match stream:
+        case Stream.DATA | Stream.RANDOM:
+            return _unless_equal(getattr(a, stream), getattr(b, stream))
+        case Stream.SCHEDULE:
+            return _in_numbers(_named(of_a.schedule, a.schedule), _named(of_b.schedule, b.schedule))
+        case Stream.FORWARD:
+            return _in_numbers(_numbered("loss", a.loss), _numbered("loss", b.loss))
+        case Stream.BACKWARD:
+            norms = _in_numbers(_numbered("norm", a.gradient), _numbered("norm", b.gradient))
+            return _in_gradients(one, other) or norms
+        case Stream.WEIGHTS if found := _unless_equal(a.weights, b.weights):
+            return found | {"tensor": _first_name(of_a.tensors, a.tensors, b.tensors)}
+    return None
+
+
+def _in_gradients(one: tuple[Step, Header], other: tuple[Step, Header]) -> dict[str, Any] | None:
+    (a, of_a), (b, of_b) = one, other
+    full = a.gradients is not None and b.gradients is not None and of_a.gradients is not None
+    if not full or of_a.gradients != of_b.gradients or of_a.algorithm != of_b.algorithm or a.gradients == b.gradients:
+        return None
+    name = _first_name(of_a.gradients or [], a.gradients or "", b.gradients or "")
+    return {"tensor": name, "a": _shown(*numbers_of(a.gradient)), "b": _shown(*numbers_of(b.gradient))}
+
+
+def _in_values(a: Evaluation, b: Evaluation) -> Difference | None:
+    found = _in_numbers(a.values, b.values, both=True)
+    return Difference(step=a.step, stream=Stream.EVALUATION, **found) if found else None
+
+
+def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
+    """Find the first number that differs in its bits; one that only one side has differs too, unless it must be in `both`."""
+    for name in a if both else [*a, *(name for name in b if name not in a)]:
+        if both and name not in b:
+            continue
+        if name not in a or name not in b or bits_of(a[name]) != bits_of(b[name]):
+            return {"quantity": name, "a": _shown(a.get(name)), "b": _shown(b.get(name))}
+    return None
+
+
+def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(names, values, strict=False))
+
+
+def _numbered(name: str, bits: str) -> dict[str, float]:
+    numbers = numbers_of(bits)
+    return {name if len(numbers) == 1 else f"{name} of batch {place}": value for place, value in enumerate(numbers, 1)}
+
+
+def _unless_equal(a: str, b: str) -> dict[str, Any] | None:
+    return None if a == b else {"a": a, "b": b}
+
+
+def _first_name(names: Sequence[str], a: str, b: str) -> str | None:
+    """The first tensor whose 24 bits differ; `None` where none does, once in 16 million times."""
+    places = range(min(len(names), len(a) // WIDTH, len(b) // WIDTH))
+    differs = (place for place in places if a[place * WIDTH :][:WIDTH] != b[place * WIDTH :][:WIDTH])
+    return next((names[place] for place in differs), None)
+
+
+def _shown(*numbers: float | None) -> str:
+    return ", ".join("absent" if number is None else repr(number) for number in numbers)

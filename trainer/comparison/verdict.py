@@ -1,0 +1,222 @@
+"""The verdict on two runs: which rung of the ladder their outcomes hold, and what is lacking to a higher one.
+
+Knows what each rung demands. Refuses to say why two runs differ: what differs between them are candidates (`trainer.runs.differences`).
+
+| rung | holds when | exit code |
+|---|---|---|
+| identical | final weights and all result metrics equal bit for bit, whatever went in | 0 |
+| within tolerance | every result metric within the tolerance that the experiment declares for it | 10 |
+| within noise | every result metric within the measured spread of seeds; never claimed without one | 11 |
+| different | none of these | 20 |
+| not comparable | a side has no completed outcome, or they have no metric of one dataset in common | 30 |
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.comparison.ulp import FORMATS, apart
+from trainer.runs.record import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import JsonValue
+
+    from trainer.comparison.noise import Noise
+    from trainer.runs.record import Outcome, Record
+
+
+class Rung(StrEnum):
+    """What comparing two runs says, the strongest first."""
+
+    IDENTICAL = "identical"
+    WITHIN_TOLERANCE = "within tolerance"
+    WITHIN_NOISE = "within noise"
+    DIFFERENT = "different"
+    NOT_COMPARABLE = "not comparable"
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return EXIT_CODES[self]
+
+    def reaches(self, other: Rung) -> bool:
+        """Tell whether this is as strong a verdict as `other`, or a stronger one.
+
+        >>> Rung.IDENTICAL.reaches(Rung.WITHIN_NOISE)
+        True
+        """
+        return list(Rung).index(self) <= list(Rung).index(other)
+
+
+EXIT_CODES: Final = {
+    Rung.IDENTICAL: 0,
+    Rung.WITHIN_TOLERANCE: 10,
+    Rung.WITHIN_NOISE: 11,
+    Rung.DIFFERENT: 20,
+    Rung.NOT_COMPARABLE: 30,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One result metric of both runs; a value is `None` where a run has none."""
+
+    name: str
+    a: float | None
+    b: float | None
+    tolerance: float | None
+    """The largest difference that the experiment says is none: the smaller one, where the runs say different things."""
+    noise: float | None
+    """The largest difference that other seeds explain."""
+    undefined: tuple[str | None, str | None] = (None, None)
+    """Why the metric is undefined in A and in B, if it is."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether both are there and of the same bits; two that are undefined for other reasons are not."""
+        if self.undefined[0] != self.undefined[1]:
+            return False
+        return self.a is not None and self.b is not None and struct.pack("<d", self.a) == struct.pack("<d", self.b)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is undefined in both for one reason: then there is no difference that a limit could hold."""
+        return self.undefined[0] is not None and self.equal
+
+    @property
+    def difference(self) -> float | None:
+        """B - A."""
+        return None if self.a is None or self.b is None else self.b - self.a
+
+    @property
+    def ulp(self) -> int | None:
+        """How many float64 numbers on."""
+        if self.a is None or self.b is None:
+            return None
+        return apart(struct.pack("<d", self.a), struct.pack("<d", self.b), FORMATS["F64"]).ulp
+
+    def within(self, limit: float | None) -> bool:
+        """Tell whether the difference is at most `limit`; what was never said or measured holds nothing, and NaN is within nothing."""
+        return limit is not None and self.difference is not None and abs(self.difference) <= limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The rung, what it rests on, and what is lacking to each stronger one, a sentence each."""
+
+    rung: Rung
+    because: str
+    lacking: dict[Rung, str]
+    figures: tuple[Figure, ...]
+
+
+def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
+    """Compare two outcomes. `noise` is a measured spread that holds for one of them."""
+    figures = tuple(_figures(a.outcome, b.outcome, noise))
+    if reason := _incomparable(a, b, figures):
+        return Verdict(rung=Rung.NOT_COMPARABLE, because=reason, lacking={}, figures=figures)
+    lacking: dict[Rung, str] = {}
+    checks = {
+        Rung.IDENTICAL: _not_identical(a.outcome, b.outcome, figures),
+        Rung.WITHIN_TOLERANCE: _beyond_tolerance(figures),
+        Rung.WITHIN_NOISE: _beyond_noise(figures, noise),
+    }
+    for rung, reason in checks.items():
+        if reason is None:
+            return Verdict(rung=rung, because=_HELD[rung].format(count=len(figures)), lacking=lacking, figures=figures)
+        lacking[rung] = reason
+    return Verdict(rung=Rung.DIFFERENT, because=lacking[Rung.IDENTICAL], lacking=lacking, figures=figures)
+
+
+def number_of(value: JsonValue) -> float | None:
+    """A metric as it stands in a record, where non-finite numbers are strings; `None` for what is no number.
+
+    >>> number_of("-Infinity"), number_of("-0"), number_of("high")
+    (-inf, -0.0, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _figures(a: Outcome, b: Outcome, noise: Noise | None) -> Iterator[Figure]:
+    for name in sorted({*a.metrics, *b.metrics}):
+        declared = [side.tolerances[name] for side in (a, b) if name in side.tolerances]
+        yield Figure(
+            name=name,
+            a=number_of(a.metrics.get(name)),
+            b=number_of(b.metrics.get(name)),
+            tolerance=min(declared) if len(declared) == 2 else None,  # noqa: PLR2004 - both sides
+            noise=noise.explains(name) if noise else None,
+            undefined=(a.undefined.get(name), b.undefined.get(name)),
+        )
+
+
+def _incomparable(a: Record, b: Record, figures: tuple[Figure, ...]) -> str | None:
+    for record in (a, b):
+        if record.outcome.status is not Status.COMPLETED:
+            why = f" ({record.outcome.reason})" if record.outcome.reason else ""
+            return f"run {record.run} has no completed outcome: it is {record.outcome.status}{why}"
+    one, other = a.ingredients.datasets, b.ingredients.datasets
+    if (one or other) and not one.keys() & other.keys():
+        return f"they were measured on other data: {', '.join(one) or 'none'} and {', '.join(other) or 'none'}"
+    if not any(figure.difference is not None for figure in figures):
+        return "they have no result metric in common"
+    return None
+
+
+def _not_identical(a: Outcome, b: Outcome, figures: tuple[Figure, ...]) -> str | None:
+    if a.weights is None or b.weights is None:
+        return "the weights of a run are not known by digest"
+    unequal = [figure.name for figure in figures if not figure.equal]
+    weights = ["the final weights differ"] if a.weights != b.weights else []
+    metrics = [f"result metrics differ ({len(unequal)} of {len(figures)})"] if unequal else []
+    return " and ".join([*weights, *metrics]) or None
+
+
+def _beyond_tolerance(figures: tuple[Figure, ...]) -> str | None:
+    figures = tuple(figure for figure in figures if not figure.agrees)
+    if undeclared := [figure.name for figure in figures if figure.tolerance is None]:
+        return f"the experiment declares no tolerance for {', '.join(undeclared)}"
+    beyond = [figure for figure in figures if not figure.within(figure.tolerance)]
+    return _told(beyond, "tolerance", {figure.name: figure.tolerance for figure in beyond})
+
+
+def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | None:
+    if noise is None:
+        return _UNMEASURED
+    figures = tuple(figure for figure in figures if not figure.agrees)
+    if unmeasured := [figure.name for figure in figures if figure.noise is None]:
+        return f"the measured spread of seeds does not tell of {', '.join(unmeasured)}"
+    beyond = [figure for figure in figures if not figure.within(figure.noise)]
+    return _told(beyond, f"what {len(noise.seeds)} seeds explain", {figure.name: figure.noise for figure in beyond})
+
+
+def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> str | None:
+    """Each metric that is too far apart."""
+    said = (
+        f"{figure.name} is absent on one side"
+        if figure.difference is None
+        else f"{figure.name} is {abs(figure.difference):.6g} apart, {what} is {limits[figure.name]:.6g}"
+        for figure in beyond
+    )
+    return "; ".join(said) or None
+
+
+_UNMEASURED: Final = (
+    "no spread of seeds was measured for this experiment with these settings, in this environment, on this device:"
+    " `reprise noise` measures one"
+)
+_HELD: Final = {
+    Rung.IDENTICAL: "final weights and all result metrics ({count}) are equal bit for bit",
+    Rung.WITHIN_TOLERANCE: "every result metric ({count}) is within the tolerance that the experiment declares",
+    Rung.WITHIN_NOISE: "every result metric ({count}) is within what the measured seeds explain",
+}

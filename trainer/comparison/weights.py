@@ -1,0 +1,157 @@
+"""A run's weights as files: `weights.safetensors`, which holds the numbers, and `tensors.json`, which names them by digest.
+
+Knows both formats as far as a reader without torch needs them. Refuses what the format's own reader would refuse, since a file may come
+from a stranger: a header that lies, offsets outside of the file, tensors that overlap, gaps between them.
+
+Format: 8 bytes, the header's length, little-endian; the header, JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`; the data.
+https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal, Never
+
+from pydantic import Field, RootModel
+
+from trainer.base.digest import Digest, digest_of_document
+from trainer.base.document import Count, Document, json_value, typed
+from trainer.base.errors import DocumentError
+from trainer.comparison.ulp import FORMATS
+from trainer.runs.files import open_run_file, read_run_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.comparison.ulp import NumberFormat
+
+WEIGHTS: Final = "weights.safetensors"
+TENSORS: Final = "tensors.json"
+LARGEST_HEADER: Final = 32 << 20
+"""Bytes: a hundred thousand tensors."""
+BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
+    "C64": 64,
+    "F8_E8M0": 8,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F4": 4,
+}
+"""What an element of each dtype takes."""
+_DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
+_Shape = Annotated[list[Count], Field(max_length=64)]
+
+
+class _Entry(Document):
+    """A tensor, as the header writes it."""
+
+    dtype: str
+    shape: _Shape
+    data_offsets: tuple[Count, Count]
+
+
+class _Header(RootModel[dict[str, _Entry]]):
+    """The header's tensors, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A tensor in a file: its bytes are those from `start` to `stop`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def number(self) -> NumberFormat | None:
+        """How its numbers are written; `None` for formats that are compared as bytes only."""
+        return FORMATS.get({"C64": "F32", "F8_E8M0": "U8"}.get(self.dtype, self.dtype))
+
+
+class Described(Document):
+    """A tensor, as `tensors.json` names it."""
+
+    dtype: str
+    shape: _Shape
+    sha256: Digest
+
+
+class Tensors(Document):
+    """`tensors.json`."""
+
+    format: Literal["reprise.tensors/1"]
+    step: Count
+    weights: dict[str, Described]
+    optimizer: dict[str, Described] = {}
+
+    @property
+    def digest(self) -> str:
+        """What a record calls `weights`."""
+        return digest_of_document({name: tensor.model_dump() for name, tensor in self.weights.items()})
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read `tensors.json`. Raises `DocumentError`."""
+    return read_run_json(path, Tensors, most=LARGEST_HEADER)
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
+    with open_run_file(path) as file:
+        return read_parts(file, path)[0]
+
+
+def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read where the tensors of an open safetensors file are, and its metadata. Raises `DocumentError`."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
+        said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
+        _refuse(path, said)
+    entries, metadata = _entries(path, file.read(length))
+    tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in entries.items()}
+    _check_cover(path, tensors, start=8 + length, stop=size)
+    return tensors, metadata
+
+
+def _entries(path: Path, text: bytes) -> tuple[dict[str, _Entry], dict[str, str]]:
+    header = json_value(text, where=f"the header of {path}", most=LARGEST_HEADER)
+    if not isinstance(header, dict):
+        _refuse(path, f"its header is a {type(header).__name__}; expected an object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _refuse(path, "its metadata are no table of texts")
+    return typed(header, _Header, where=f"the header of {path}").root, metadata
+
+
+def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:
+    start, stop = entry.data_offsets
+    bits = BITS.get(entry.dtype)
+    if bits is None:
+        _refuse(path, f"tensor {name!a} is of dtype {entry.dtype!a}; known: {', '.join(BITS)}")
+    wanted = prod(entry.shape) * bits
+    if start > stop or 8 * (stop - start) != wanted:
+        shown = f"{entry.dtype} of shape {entry.shape}"
+        _refuse(path, f"tensor {name!a} has {stop - start} bytes; {shown} takes {wanted / 8:.16g}")
+    return Tensor(dtype=entry.dtype, shape=tuple(entry.shape), start=offset + start, stop=offset + stop)
+
+
+def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: int) -> None:
+    """Hold the tensors to what the format demands: one after the other, from the header's end to the file's."""
+    reached = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if tensor.stop > stop:
+            _refuse(path, f"tensor {name!a} ends at byte {tensor.stop}; the file has {stop}")
+        if tensor.start != reached:
+            how = "overlaps another" if tensor.start < reached else "leaves a gap"
+            _refuse(path, f"tensor {name!a} {how}: it begins at byte {tensor.start}, expected {reached}")
+        reached = tensor.stop
+    if reached != stop:
+        _refuse(path, f"{stop - reached} bytes after its last tensor belong to none")
+
+
+def _refuse(path: Path, said: str) -> Never:
+    raise DocumentError(f"{path} is no safetensors file: {said}", hint=_DAMAGED)

@@ -1,0 +1,1 @@
+"""The dataset cache: a folder that several users, containers and machines share."""

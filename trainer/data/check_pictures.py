@@ -1,0 +1,207 @@
+"""Checking the pictures of a folder before it is published: are its classes what was meant, and is any file left unread?
+
+Knows names and numbers only; no picture is opened.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import listed, short
+from trainer.data.file_names import folded
+from trainer.data.format_guess import SPLIT_NAMES
+from trainer.data.label_table import check_listed, parse_labels
+from trainer.data.pictures import SUFFIXES, Folders, by_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.data.declaration import Described
+    from trainer.data.pictures import Pictures
+    from trainer.data.reader import Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCount:
+    """A class of a dataset, and how many samples of it there are in all and in each split."""
+
+    number: int
+    name: str
+    samples: int
+    splits: dict[str, int]
+
+
+def count_classes(pictures: Pictures, splits: Mapping[str, Sequence[int]]) -> tuple[ClassCount, ...]:
+    """Count the samples of each class."""
+    whole = Counter(pictures.labels)
+    parts = {name: Counter(pictures.labels[index] for index in rows) for name, rows in splits.items()}
+    return tuple(
+        ClassCount(
+            number=number,
+            name=name,
+            samples=whole[number],
+            splits={split: count[number] for split, count in parts.items()},
+        )
+        for number, name in enumerate(pictures.classes)
+    )
+
+
+def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str) -> None:
+    """Raise `DatasetError` for class names that are empty, stand twice, or differ by what a person does not see, or by case.
+
+    Classes that differ by case alone may be meant, as `A` and `a` of letters: they can be declared.
+    """
+    if len(names) > 1 and "" in names:
+        raise DatasetError(f"a class of {dataset} has an empty name: {_quoted(names)}", hint="--classes A,B")
+    if padded := next((name for name in names if name != name.strip()), None):
+        raise DatasetError(f"the class {padded!r} of {dataset} begins or ends with a blank", hint="remove the blank")
+    if odd := next(
+        (name for name in names if any(unicodedata.category(letter) in _UNPRINTED for letter in name)), None
+    ):
+        raise DatasetError(f"the class {odd!a} of {dataset} contains a control character", hint="remove it")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DatasetError(f"the class {twice!r} of {dataset} is named twice", hint="name each class once")
+    seen: dict[str, str] = {}
+    for name in names:
+        if (before := seen.setdefault(_seen(name), name)) is not name:
+            _require_apart(before, name, are_declared=are_declared, dataset=dataset)
+
+
+def _seen(name: str) -> str:
+    """What a person sees of a name, whatever its case: invisible characters are left out, and all blanks are one."""
+    shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _VARIANTS)
+    return folded(" ".join(shown.split()))
+
+
+def _require_apart(before: str, name: str, *, are_declared: bool, dataset: str) -> None:
+    if unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", name):
+        sentence = f"the classes {before!a} and {name!a} of {dataset} are one name in two Unicode forms"
+        raise DatasetError(sentence, hint="rename one: both are written with the same letters")
+    if not are_declared:
+        by_case = folded(before) == folded(name)
+        what = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
+        how = "upper and lower case" if by_case else "blanks or invisible characters"
+        sentence = f"the classes {what} of {dataset} differ by {how} alone"
+        raise DatasetError(sentence, hint="rename one; if both are meant, name all classes by --classes")
+
+
+def check_table(reader: Images, table: bytes, paths: Sequence[str]) -> None:
+    """Raise `DatasetError` for a line of the label table that names no picture of the folder."""
+    where = str(reader.labels)
+    check_listed(parse_labels(table, where=where), paths, suffixes=SUFFIXES, where=where)
+
+
+def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None, *, declared: Described) -> list[str]:
+    """Report what of the folder the reader of pictures does not use. Raises `DatasetError` if a class would vanish by that."""
+    reader: Images = declared.reader  # type: ignore[assignment] # the caller has found its pictures
+    check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
+    folders = Folders(reader, declared.splits)
+    unread = [path for path in paths if not path.lower().endswith(SUFFIXES) and path != reader.labels]
+    if table is None and pictures.classes != ("",):
+        _require_pictures([path for path in unread if folders.read(path)], folders, pictures, declared=declared)
+    outside = [path for path in paths if path.lower().endswith(SUFFIXES) and not folders.read(path)]
+    return [
+        *_odd_classes(pictures.classes, reader.folder, dataset=declared.name),
+        *_unread(unread, dataset=declared.name),
+        *_outside(outside, reader, dataset=declared.name),
+    ]
+
+
+def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[str]:
+    """Report classes from which nothing can be learned, and classes that are called as splits are."""
+    if classes == ("",):
+        return [f"{dataset}: its pictures are of one class without a name; folders or --labels FILE.csv name classes"]
+    if len(classes) == 1:
+        return [f"{dataset}: its pictures are of one class, {short(classes[0])}"]
+    splits = {
+        name: next((split for split, words in SPLIT_NAMES.items() if name.lower() in words), "") for name in classes
+    }
+    if not all(splits.values()):
+        return []
+    ordered = sorted(splits, key=lambda name: list(SPLIT_NAMES).index(splits[name]))
+    options = " ".join(f"--split {splits[name]}={folder}{name}/" for name in ordered)
+    said = f"{dataset}: its classes are {listed(classes)}; if these are its splits"
+    return [f"{said}, type {options}: then classes are the folders below them"]
+
+
+def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Pictures, *, declared: Described) -> None:
+    """Raise `DatasetError` for a folder that would be a class if its files were read."""
+    reader: Images = declared.reader  # type: ignore[assignment]
+    filled = {pictures.classes[number] for number in set(pictures.labels)}
+    names = dict(zip(unread, folders.classes(unread, set(reader.classes)), strict=True))
+    lost = [path for path, name in names.items() if name and name not in filled]
+    if reader.classes:
+        lost = [path for path in lost if names[path] in reader.classes]
+    if lost:
+        name = names[lost[0]]
+        of_class = [path for path in lost if names[path] == name]
+        sentence = (
+            f"folder {name!r} of {declared.name} has no picture that is read: {by_suffix(of_class)}, as {of_class[0]}"
+        )
+        raise DatasetError(
+            sentence, hint="convert its files to PNG, remove the folder, or name the classes: --classes A,B"
+        )
+
+
+def _unread(paths: Sequence[str], *, dataset: str) -> list[str]:
+    if not paths:
+        return []
+    return [f"{dataset}: left unread, because no picture: {by_suffix(paths)}, as {short(paths[0])}"]
+
+
+def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]:
+    if not paths:
+        return []
+    where = f"outside {reader.folder}" if not paths[0].startswith(reader.folder) else "in no split's folder"
+    pictures = "1 picture" if len(paths) == 1 else f"{len(paths):,} pictures"
+    return [f"{dataset}: left unread: {pictures} {where}, as {short(paths[0])}"]
+
+
+def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> list[str]:
+    """Report classes without a sample, in all or in a split."""
+    notes = []
+    if empty := [each.name for each in counts if not each.samples]:
+        notes = [f"{dataset}: no picture of {_classes(empty)}"]
+    lacking = {
+        split: [each.name for each in counts if each.samples and not each.splits[split]]
+        for split in (counts[0].splits if counts else ())
+    }
+    return [
+        *notes,
+        *(f"{dataset}: split {split} has no sample of {_classes(names)}" for split, names in lacking.items() if names),
+    ]
+
+
+def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: str) -> list[str]:
+    """Report classes whose number is another one than in the declared version: a net trained on it would name them wrongly."""
+    numbers = {name: number for number, name in enumerate(now)}
+    moved = [
+        f"{short(name) or '(no name)'} {number} -> {numbers.get(name, 'none')}"
+        for number, name in enumerate(before)
+        if numbers.get(name) != number
+    ]
+    if not moved:
+        return []
+    keep = ",".join([*before, *(name for name in now if name not in set(before))])
+    is_typed = len(keep) <= _LONGEST_ADVICE and "" not in before
+    advice = f"; to keep the numbers: --classes {keep}" if is_typed else ""
+    return [f"{dataset}: WARNING: the numbers of classes change: {listed(moved)}{advice}"]
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"class {short(names[0])}" if len(names) == 1 else f"{len(names):,} classes: {listed(names)}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return listed(map(repr, names))
+
+
+_LONGEST_ADVICE: Final = 200
+_UNPRINTED: Final = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, halves of characters, and ends of lines."""
+_VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""Characters that choose a glyph of the one before."""

@@ -1,0 +1,71 @@
+"""What a folder of files looks like, by their names: said to somebody who published it without saying how a sample is read.
+
+Knows names and the words a person types. Refuses to decide: a guess that is taken for the answer trains on the wrong thing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.suggestions import counted, short
+from trainer.data.pictures import by_suffix, has_picture_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SPLITS: Final = "--split train=0%:80% --split val=80%:90% --split test=90%:100%"
+_FEW: Final = 4
+
+
+def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
+    """What was found, and the options that read it so; None where the names tell nothing."""
+    if pictures := [path for path in paths if has_picture_suffix(path)]:
+        folders = sorted({path.rpartition("/")[0] for path in pictures} - {""})
+        inside = f", in {counted(len(folders), 'folder')} ({_listed(folders)})" if folders else ""
+        like = "it looks like an image folder" if len(folders) > 1 else "no folders name classes"
+        more = "" if len(folders) > 1 else " --labels FILE.csv"
+        return f"{counted(len(pictures), 'picture')}, {by_suffix(pictures)}{inside}: {like}", f"--images .{more}"
+    for suffix, name, options in _OTHERS:
+        if found := [path for path in paths if _suffix(path) == suffix]:
+            return f"{counted(len(found), f'{name} file')} ({_listed(found)})", options.replace("FILE", found[0])
+    return None
+
+
+def split_options(paths: Sequence[str]) -> str:
+    """The options that declare splits: by folders, if folders are called as splits are; otherwise lasting parts of the samples.
+
+    >>> split_options(["train/a/1.png", "valid/a/1.png", "test/a/1.png"])
+    '--split train=train/ --split val=valid/ --split test=test/'
+    """
+    folders = {path.partition("/")[0] for path in paths if "/" in path}
+    found = {
+        split: sorted(folder for folder in folders if folder.lower() in names) for split, names in SPLIT_NAMES.items()
+    }
+    if any(len(names) != 1 for names in found.values()):
+        return SPLITS
+    return " ".join(f"--split {split}={names[0]}/" for split, names in found.items())
+
+
+SPLIT_NAMES: Final = {
+    "train": ("train", "training", "trn", "tr"),
+    "val": ("val", "valid", "validation", "validate", "dev", "develop", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "tst", "holdout", "held-out"),
+}
+"""The splits that training needs, and what else they are called."""
+_OTHERS: Final = (
+    (".npy", "NumPy", "--array FIELD=FILE, once for each field"),
+    (".parquet", "Parquet", "--column FIELD=COLUMN, once for each field"),
+    (".csv", "CSV", "--column FIELD=COLUMN, once it is written as Parquet"),
+    (".jsonl", "JSON lines", "--lines FILE"),
+    (".txt", "text", "--lines FILE"),
+)
+
+
+def _suffix(path: str) -> str:
+    name = path.rpartition("/")[2].lower()
+    return name[name.rfind(".") :] if "." in name else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = [short(name) for name in names]
+    return ", ".join(known[:_FEW]) + (", .." if len(known) > _FEW else "")

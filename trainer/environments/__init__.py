@@ -1,0 +1,1 @@
+"""Environments: declaration, build, pin, engine, inventory."""

@@ -1,0 +1,164 @@
+"""The doctor: what was found on this machine, and what to do about each thing missing.
+
+Knows what Reprise needs of a machine and judges what it is told. Refuses to find anything out: each fact comes in as an argument, so
+that every judgement can be tested without the machine it is about.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DiskFullError, DotenvError, EngineError, MachineError, RepriseError
+from trainer.base.suggestions import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from trainer.environments.engine import EngineFacts
+
+OLDEST_ENGINE: Final = 25
+"""The first release with the containerd image store for daily use."""
+OLDEST_DRIVER: Final = {"13": 580, "12": 525}
+"""By CUDA's major release; NVIDIA, "CUDA Compatibility", table of minimum driver versions on Linux."""
+ROOM: Final = {"cpu": 8, "cuda": 24}
+"""Gigabytes free to build an environment: its wheels, its layers and the archive between; measured, then doubled."""
+
+
+class State(StrEnum):
+    """How a finding is meant."""
+
+    WELL = "well"
+    NOTE = "note"
+    """Something is missing that not everybody needs."""
+    FAULT = "fault"
+    """Something is missing that the everyday command needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    about: str
+    state: State
+    found: str
+    remedy: str | None = None
+    code: int = 0
+    """The exit code that this fault alone would have."""
+
+
+def well(about: str, found: str) -> Finding:
+    """A thing that is as it should be."""
+    return Finding(about=about, state=State.WELL, found=found)
+
+
+def note(about: str, found: str, remedy: str) -> Finding:
+    """A thing that some need, with what to do."""
+    return Finding(about=about, state=State.NOTE, found=found, remedy=remedy)
+
+
+def fault(about: str, problem: RepriseError) -> Finding:
+    """A thing that is missing."""
+    return Finding(about=about, state=State.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
+
+
+def looked(about: str, look: Callable[[], Finding]) -> Finding:
+    """Look at one thing; a failure in looking is a finding, too."""
+    try:
+        return look()
+    except RepriseError as problem:
+        return fault(about, problem)
+
+
+def engine(facts: EngineFacts) -> Finding:
+    """The engine's release and image store."""
+    said = f"Docker {facts.version}, storage {facts.storage}"
+    major = re.match(r"\d+", facts.version)
+    if not major or int(major[0]) < OLDEST_ENGINE:
+        return fault(
+            "engine",
+            EngineError(
+                f"{said}; expected release {OLDEST_ENGINE} or newer", hint="docs/machines.md tells how to get one"
+            ),
+        )
+    if not facts.keeps_manifests:
+        remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; without it images are known by config alone'
+        return note("engine", f"{said}, which keeps no manifests", remedy)
+    return well("engine", f"{said} (containerd image store)")
+
+
+def plugins(versions: Mapping[str, str | None]) -> Finding:
+    """The command-line plugins, by version."""
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return fault(
+            "plugins",
+            EngineError(f"docker finds no plugin {' and no plugin '.join(missing)}", hint="scripts/engine ensure"),
+        )
+    return well("plugins", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFacts) -> Finding:
+    """GPUs, their driver against the CUDA of the lock, and whether containers can be given them."""
+    if devices == 0:
+        return well("gpu", "no NVIDIA device here: training runs on the CPU")
+    said = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
+    if not facts.nvidia:
+        remedy = "install nvidia-container-toolkit, `nvidia-ctk runtime configure --runtime=docker`, restart Docker, then scripts/setup"
+        return fault(
+            "gpu", MachineError(f"{said}, and the engine has no runtime to hand them to containers", hint=remedy)
+        )
+    needed = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
+    major = re.match(r"\d+", driver or "")
+    if needed and major and int(major[0]) < needed:
+        said = f"{said}; the environment `cuda` is CUDA {cuda}, which needs driver {needed} or newer"
+        return fault("gpu", MachineError(said, hint="install a newer driver, or `scripts/setup --environment cpu`"))
+    return well("gpu", f"{said}; the lock's CUDA is {cuda or 'unknown'}")
+
+
+def disk(place: Path, free: int, *, environment: str) -> Finding:
+    """Room where images lie."""
+    gigabytes = free / 1e9
+    needed = ROOM.get(environment, ROOM["cpu"])
+    if gigabytes < needed:
+        said = f"{gigabytes:.0f} GB free at {place}; building the environment {environment!r} takes up to {needed} GB"
+        return fault("disk", DiskFullError(said, hint="docker system prune, or a larger disk"))
+    return well("disk", f"{gigabytes:.0f} GB free at {place}")
+
+
+def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Finding:
+    """The managed block against what setup would write now."""
+    if not before:
+        return fault("setup", DotenvError("there is no managed block in .env", hint="scripts/setup --build"))
+    differing = sorted(name for name in before.keys() | now.keys() if before.get(name, "") != now.get(name, ""))
+    if differing:
+        return fault(
+            "setup",
+            DotenvError(
+                f".env is stale: {', '.join(differing)} would be written otherwise now",
+                hint="scripts/setup --build" if any("IMAGE" in name for name in differing) else "scripts/setup",
+            ),
+        )
+    if edited:
+        return fault(
+            "setup",
+            DotenvError(
+                "the managed block in .env was edited by hand",
+                hint="scripts/setup; your own lines belong outside of it",
+            ),
+        )
+    if twice := list(shadows):
+        return note("setup", f".env says {', '.join(twice)} outside of the managed block too", "remove those lines")
+    if not now.get("REPRISE_IMAGE"):
+        return fault(
+            "setup", DotenvError("the image of this checkout's lock is not built", hint="scripts/setup --build")
+        )
+    return well("setup", f".env is current; {now['REPRISE_ENVIRONMENT']} is {now['REPRISE_IMAGE']}")
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 without a fault, else the first fault's code."""
+    return next((finding.code for finding in findings if finding.state is State.FAULT), 0)

@@ -1,0 +1,56 @@
+"""Image archives (OCI image layout in a tar): which digests an image has.
+
+Knows the layout: an index names manifests, a manifest names a config. Refuses to know an engine.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from trainer.base.document import json_value
+from trainer.base.errors import EngineError
+from trainer.environments.engine import Digests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_INDEXES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_LARGEST: Final = 4 << 20
+_AGAIN: Final = "build it again: scripts/reprise image build"
+"""Bytes of an index or a manifest: what registries accept."""
+
+
+def digests_of_archive(path: Path) -> Digests:
+    """The manifest and the config of the one image in an archive. Raises `EngineError` where there is none, or several."""
+    with tarfile.open(path) as archive:
+        index = _json(archive, "index.json", path)
+        manifests = index["manifests"]
+        if len(manifests) != 1:
+            raise EngineError(f"{path} holds {len(manifests)} images; expected one", hint=_AGAIN)
+        manifest = str(manifests[0]["digest"])
+        content = _json(archive, f"blobs/{manifest.replace(':', '/')}", path)
+    return Digests(manifest=manifest, config=str(content["config"]["digest"]))
+
+
+def config_in_stream(stream: IO[bytes], manifest: str) -> str | None:
+    """The config's digest, read from a saved image as it passes by, no further than needed; None where the manifest does not pass."""
+    wanted = f"blobs/{manifest.replace(':', '/')}"
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.name == wanted and member.size <= _LARGEST and (body := archive.extractfile(member)):
+                content = json_value(body.read(), where=wanted)
+                return None if content.get("mediaType") in _INDEXES else str(content["config"]["digest"])
+    return None
+
+
+def _json(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any]:
+    try:
+        body = archive.extractfile(name)
+    except KeyError as fault:
+        raise EngineError(f"{path} has no {name}: it is no OCI image archive", hint=_AGAIN) from fault
+    content: dict[str, Any] = json_value(body.read(_LARGEST), where=f"{name} of {path}") if body else {}
+    return content

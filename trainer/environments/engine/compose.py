@@ -1,0 +1,58 @@
+"""Running the services of compose.yaml, through `docker compose`.
+
+Knows the command line and how compose words its failures. Refuses to know what a service does.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from trainer.base.errors import EngineAbsentError, EngineError, PortTakenError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
+
+
+def require_no_colon(folder: Path) -> None:
+    """Raise `UsageError` for a folder that compose cannot be given: a colon separates mounts, and compose files."""
+    if ":" in str(folder):
+        said = f"{folder} has a colon, so that it cannot be mounted into a container"
+        raise UsageError(said, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
+
+
+def volume(source: Path, target: str) -> tuple[str, str]:
+    """The option of `docker compose run` that mounts a folder. Raises `UsageError`."""
+    require_no_colon(source)
+    return "--volume", f"{source}:{target}"
+
+
+def run(
+    service: str, words: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
+) -> str:
+    """Run a service once, without a terminal, and return what it printed. `environ` is the whole environment that compose sees."""
+    command = ["docker", "compose", "run", "--rm", "-T", *options, service, *words]
+    try:
+        done = subprocess.run(command, cwd=root, env=dict(environ), capture_output=True, text=True, check=False)
+    except FileNotFoundError as fault:
+        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+    if done.returncode:
+        raise worded(service, done.stderr)
+    return done.stdout
+
+
+def worded(service: str, told: str) -> EngineError | PortTakenError:
+    """What compose or the service said, as one sentence."""
+    if port := _PORT.search(told):
+        said = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs one"
+        return PortTakenError(said, hint=f"REPRISE_STORE_PORT={int(port[1]) + 10} scripts/setup")
+    lines = [
+        line.strip()
+        for line in told.splitlines()
+        if line.strip() and not line.lstrip().startswith(("Container ", "Network ", "Volume "))
+    ]
+    return EngineError(f"`docker compose run {service}` failed: {' / '.join(lines[-3:])}", hint="reprise doctor")

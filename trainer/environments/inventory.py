@@ -1,0 +1,223 @@
+"""What is really installed and loaded: Python distributions, system packages, shared libraries, import roots.
+
+Knows where a machine keeps that. Refuses to import anything but the standard library, so that an image's build can
+run this file as a plain script (`python inventory.py > inventory.json`) and a training process can call it: the two
+are then compared by `drift`.
+
+A distribution is named by its version and by the digest of its RECORD file, which itself names every installed file
+by digest: an altered installation that keeps RECORD is not seen. The whole takes milliseconds; hashing every file of
+the environment takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+FORMAT: Final = "reprise.inventory/1"
+DPKG: Final = Path("/var/lib/dpkg/status")
+MAPS: Final = Path("/proc/self/maps")
+_MAPPED: Final = re.compile(r" (/.*\.so[^/]*)$")
+_LOCKED: Final = re.compile(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', re.MULTILINE)
+
+
+class Installed(TypedDict):
+    """A distribution as it is installed."""
+
+    version: str
+    record: str | None
+
+
+class Found(TypedDict):
+    """An inventory: the fields of `trainer.runs.record.Inventory`, in plain values."""
+
+    python: str
+    distributions: dict[str, Installed]
+    system: dict[str, str]
+    libraries: dict[str, int]
+    roots: list[str]
+
+
+def installed(roots: Iterable[str] | None = None) -> Found:
+    """What is installed below the import roots and by the system's packages; nothing of this process."""
+    places = import_roots() if roots is None else list(roots)
+    return Found(
+        python=platform.python_version(), distributions=distributions(places), system=packages(), libraries={}, roots=[]
+    )
+
+
+def live() -> Found:
+    """What is installed, and what this process has mapped and may import."""
+    roots = import_roots()
+    return {**installed(roots), "libraries": libraries(), "roots": roots}
+
+
+def import_roots() -> list[str]:
+    """Where modules are imported from, in order."""
+    return list(dict.fromkeys(str(Path(root).absolute()) for root in sys.path))
+
+
+def distributions(roots: Iterable[str]) -> dict[str, Installed]:
+    """The distributions below `roots`; the first of a name wins, as it does when it is imported."""
+    found: dict[str, Installed] = {}
+    for root in roots:
+        for folder in sorted(_entries(root)):
+            stem, dot, kind = folder.rpartition(".")
+            if dot and kind in {"dist-info", "egg-info"} and "-" in stem:
+                name, version = stem.split("-")[:2]
+                found.setdefault(
+                    normalized(name), Installed(version=version, record=_digest(Path(root, folder, "RECORD")))
+                )
+    return dict(sorted(found.items()))
+
+
+def packages(status: Path = DPKG) -> dict[str, str]:
+    """The system packages that are installed, where dpkg keeps them; elsewhere none is known."""
+    try:
+        text = status.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for paragraph in text.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            found[fields["Package"]] = fields.get("Version", "")
+    return dict(sorted(found.items()))
+
+
+def libraries(maps: Path = MAPS) -> dict[str, int]:
+    """The shared libraries mapped into this process, with their size in bytes; none where the kernel does not tell."""
+    try:
+        lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    paths = {found[0] for line in lines if (found := _MAPPED.findall(line))}
+    return {path: size for path in sorted(paths) if (size := _size(path)) is not None}
+
+
+def locked(lock: str) -> dict[str, set[str]]:
+    """The versions that a `uv.lock` names for each distribution; several where variants differ."""
+    found: dict[str, set[str]] = {}
+    for name, version in _LOCKED.findall(lock):
+        found.setdefault(normalized(name), set()).add(version)
+    return found
+
+
+def normalized(name: str) -> str:
+    """One spelling for a distribution's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# --- comparing
+
+
+def drift(baked: Found | None, here: Found, *, lock: str | None = None) -> list[str]:
+    """How this process differs from what the image was built with, a line each; empty when it does not.
+
+    Without a baked inventory, what is installed is held against the lock; without either, that is the only line.
+    """
+    shadows = list(shadowed(here["roots"]))
+    if baked is not None:
+        return [*_against_image(baked, here), *shadows]
+    if lock is not None:
+        return [*_against_lock(locked(lock), here["distributions"]), *shadows]
+    return ["nothing to compare with: this process runs in no image of Reprise, and no lock was found", *shadows]
+
+
+def shadowed(roots: list[str]) -> Iterator[str]:
+    """Modules of the standard library or of installed distributions that an earlier import root hides."""
+    library = sysconfig.get_paths()["stdlib"]
+    first = next((place for place, root in enumerate(roots) if root == library), 0)
+    behind = set(sys.stdlib_module_names)
+    for root in roots[first:]:
+        if Path(root).name in {"site-packages", "dist-packages"}:
+            behind |= _modules(root)
+    for root in roots[:first]:
+        if not root.endswith(".zip"):
+            yield from (
+                f"module {name} comes from {root}, which hides the installed one"
+                for name in sorted(_modules(root) & behind)
+            )
+
+
+def _against_image(baked: Found, here: Found) -> Iterator[str]:
+    if baked["python"] != here["python"]:
+        yield f"Python: {here['python']} here, {baked['python']} in the image"
+    versions = {name: item["version"] for name, item in baked["distributions"].items()}
+    yield from _differences(
+        "distribution", versions, {name: item["version"] for name, item in here["distributions"].items()}
+    )
+    for name, item in baked["distributions"].items():
+        other = here["distributions"].get(name)
+        if other and other["version"] == item["version"] and other["record"] != item["record"]:
+            yield f"distribution {name} {item['version']}: its files are not those of the image"
+    yield from _differences("system package", baked["system"], here["system"])
+
+
+def _differences(kind: str, baked: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(baked.keys() & here.keys()):
+        if baked[name] != here[name]:
+            yield f"{kind} {name}: {here[name]} here, {baked[name]} in the image"
+    if extra := sorted(here.keys() - baked.keys()):
+        yield f"{kind}s here and not in the image: {', '.join(f'{name} {here[name]}' for name in extra)}"
+    if missing := sorted(baked.keys() - here.keys()):
+        yield f"{kind}s in the image and not here: {', '.join(f'{name} {baked[name]}' for name in missing)}"
+
+
+def _against_lock(lock: Mapping[str, set[str]], here: Mapping[str, Installed]) -> Iterator[str]:
+    for name, item in here.items():
+        if name in lock and item["version"] not in lock[name]:
+            yield f"distribution {name}: {item['version']} here, {' or '.join(sorted(lock[name]))} in the lock"
+    if extra := [f"{name} {item['version']}" for name, item in here.items() if name not in lock]:
+        yield f"distributions here and not in the lock: {', '.join(extra)}"
+
+
+# --- reading
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+
+
+def _modules(root: str) -> set[str]:
+    files = _entries(root)
+    plain = {name.removesuffix(".py") for name in files if name.endswith(".py")}
+    return plain | {name for name in files if "." not in name and Path(root, name, "__init__.py").is_file()}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError:
+        return None
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    # The script's own folder is an import root only because it is run as a script.
+    own = str(Path(__file__).parent.absolute())
+    json.dump(
+        {"format": FORMAT, **installed([root for root in import_roots() if root != own])},
+        sys.stdout,
+        sort_keys=True,
+        indent=1,
+    )

@@ -1,0 +1,406 @@
+"""Setting a checkout up for this machine: the values of the managed block of `.env`.
+
+Knows what compose and the containers must be told, and where each value comes from. Refuses to build, and to print.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import platform
+import secrets
+import shlex
+import socket
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.disk_errors import disk_fault
+from trainer.base.errors import (
+    EnvironmentNameError,
+    ImageMissingError,
+    MachineError,
+    NotWritableError,
+    PortTakenError,
+    StoreMissingError,
+    UsageError,
+)
+from trainer.base.git import repository_of_worktree
+from trainer.environments.build import BASE_LABEL, current, plan
+from trainer.environments.declaration import environment_names, load_environment, load_pin
+from trainer.environments.pin import check_inputs, hold
+from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from trainer.environments.build import Built
+    from trainer.environments.declaration import Pin
+    from trainer.environments.engine import Engine, LocalStore
+
+ROOTS_STAND_IN: Final = 1000
+"""The uid and gid of containers where the host's user is root: nothing runs as root in them."""
+LOCAL_STORE: Final = "s3://reprise"
+STORE_PORT: Final = 8333
+_BUILD: Final = "scripts/setup --build"
+_IDENTITY: Final = ("REPRISE_IMAGE", "REPRISE_IMAGE_CONFIG", "REPRISE_IMAGE_LAYERS", "REPRISE_BUILD_ID")
+_DEVELOPMENT: Final = ("REPRISE_DEV_IMAGE", "REPRISE_DEV_IMAGE_CONFIG", "REPRISE_DEV_IMAGE_LAYERS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What the user chose; None leaves what the block says, else the default."""
+
+    environment: str | None = None
+    store: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose files a container writes."""
+
+    uid: int
+    gid: int
+
+
+def owner(uid: int, gid: int) -> Owner:
+    """The user itself; for root the stand-in."""
+    return Owner(uid=ROOTS_STAND_IN, gid=ROOTS_STAND_IN) if uid == 0 else Owner(uid=uid, gid=gid)
+
+
+def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> dict[str, str]:
+    """What follows from the machine alone."""
+    return {
+        "COMPOSE_PROJECT_NAME": project_name(root),
+        "COMPOSE_FILE": compose_files(gpu=nvidia),
+        "REPRISE_UID": str(who.uid),
+        "REPRISE_GID": str(who.gid),
+        "REPRISE_CA_FILE": str(ca or ""),
+        "REPRISE_HOST": platform.node(),
+        "REPRISE_GIT_FOLDER": str(_mountable(repository_of_worktree(root)) or ""),
+    }
+
+
+def _mountable(folder: Path | None) -> Path | None:
+    """A folder, unless it cannot be mounted at its own path, or be written into `.env`."""
+    if folder is None or not folder.is_dir() or hides_image(folder) or set("'\n") & set(str(folder)):
+        return None
+    return folder
+
+
+def project_name(root: Path) -> str:
+    """The compose project of a checkout."""
+    return f"reprise-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
+
+
+def compose_files(*, gpu: bool) -> str:
+    """The files that compose reads: with the GPUs' reservation, where there are any for the environment."""
+    return "compose.yaml:compose.gpu.yaml" if gpu else "compose.yaml"
+
+
+def environment_name(choice: Choice, before: Mapping[str, str], *, nvidia: bool) -> str:
+    """The environment that training runs in: what was chosen, what stood there, what fits the machine."""
+    return choice.environment or before.get("REPRISE_ENVIRONMENT") or ("cuda" if nvidia else "cpu")
+
+
+def require_environment(values: Mapping[str, str], *, root: Path) -> None:
+    """Raise `EnvironmentNameError` if `.env` names an environment whose file was removed from the checkout."""
+    name, declared = values.get("REPRISE_ENVIRONMENT"), environment_names(root)
+    if name and name not in declared:
+        said = f".env names environment {name!r}, and this checkout has no environments/{name}.toml"
+        known = ", ".join(each for each in declared if each != "store")[:200]
+        other = "cpu" if "cpu" in declared else next(iter(declared), "NAME")
+        raise EnvironmentNameError(said, hint=f"scripts/setup --environment {other}; declared are: {known}")
+
+
+def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
+    """Whether the store is the local one: this checkout's, or another one's on this machine."""
+    address, endpoint = _store_and_endpoint(choice, before)
+    return address == LOCAL_STORE and (endpoint in {"", LOCAL_ENDPOINT} or _loopback_port(endpoint) is not None)
+
+
+def store_values(
+    choice: Choice, before: Mapping[str, str], *, port: int, joined: LocalStore | None = None
+) -> dict[str, str]:
+    """Where the store is, for host and containers: a folder, a bucket, `joined` of another checkout, or the checkout's own local store.
+
+    The local one's key is generated once. Raises `UsageError`.
+    """
+    address, endpoint = _store_and_endpoint(choice, before)
+    if (folder := folder_of(address)) is not None:
+        if choice.endpoint:
+            raise UsageError(f"--endpoint {choice.endpoint}: a folder has no endpoint", hint=f"--store {address} alone")
+        return {"REPRISE_STORE": str(folder), "REPRISE_STORE_FOLDER": str(folder), "COMPOSE_PROFILES": ""}
+    if not is_local(choice, before):
+        return _bucket_values(address, endpoint)
+    # The key has names of its own: a key of the shell's, AWS_ACCESS_KEY_ID, is another server's.
+    values = {
+        "REPRISE_STORE": LOCAL_STORE,
+        "REPRISE_STORE_ENDPOINT": LOCAL_ENDPOINT,
+        "REPRISE_STORE_PORT": str(joined.port if joined else port),
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{joined.port if joined else port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "REPRISE_STORE_TOKEN": "",
+    }
+    if joined:
+        return values | {
+            "REPRISE_STORE_KEY": joined.key,
+            "REPRISE_STORE_SECRET": joined.secret,
+            "REPRISE_STORE_NETWORK": joined.network,
+            "REPRISE_STORE_JOINED": "true",
+            "REPRISE_STORE_VOLUME": joined.volume,
+            "REPRISE_STORE_SHARED": "true",
+            "COMPOSE_PROFILES": "",
+        }
+    volume = before.get("REPRISE_STORE_VOLUME")
+    return (
+        values
+        | {
+            "REPRISE_STORE_KEY": before.get("REPRISE_STORE_KEY") or f"reprise{secrets.token_hex(6)}",
+            "REPRISE_STORE_SECRET": before.get("REPRISE_STORE_SECRET") or secrets.token_hex(20),
+            "COMPOSE_PROFILES": "store",
+        }
+        | ({"REPRISE_STORE_VOLUME": volume, "REPRISE_STORE_SHARED": "true"} if volume else {})
+    )
+
+
+def _store_and_endpoint(choice: Choice, before: Mapping[str, str]) -> tuple[str, str]:
+    address = choice.store or before.get("REPRISE_STORE") or LOCAL_STORE
+    stays = choice.store in {None, before.get("REPRISE_STORE")}
+    return address, choice.endpoint or (before.get("REPRISE_STORE_ENDPOINT", "") if stays else "")
+
+
+def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
+    if "?" in address:
+        raise UsageError(f"--store {address}: expected s3://BUCKET or s3://BUCKET/PREFIX", hint="--endpoint URL")
+    there = endpoint or AWS_ENDPOINT
+    if not there.startswith(("http://", "https://")):
+        raise UsageError(
+            f"--endpoint {there}: expected http://HOST or https://HOST", hint=f"--endpoint https://{there}"
+        )
+    if _loopback_port(there) is not None:
+        said = f"--endpoint {there} is this machine's own loopback, which containers do not reach"
+        raise UsageError(said, hint="give the address that the server has in the network")
+    return {
+        "REPRISE_STORE": address,
+        "REPRISE_STORE_ENDPOINT": there,
+        "AWS_ENDPOINT_URL_S3": there,
+        "COMPOSE_PROFILES": "",
+    }
+
+
+def _loopback_port(endpoint: str) -> int | None:
+    """The port of an endpoint on this machine's loopback; None for another endpoint."""
+    url = urlsplit(endpoint)
+    is_loopback = url.hostname == "localhost" or str(url.hostname).startswith("127.") or url.hostname == "::1"
+    return (url.port or 80) if is_loopback else None
+
+
+def store_to_join(
+    choice: Choice, before: Mapping[str, str], *, port: int, project: str, engine: Engine
+) -> LocalStore | None:
+    """The running local store of another checkout that this one is to use; None if it has, or is to have, its own.
+
+    It is the one that serves this checkout's volume, which no second server can; else the one on this checkout's port, or on the port that
+    --endpoint names. A checkout that has a local store of its own keeps it, unless --endpoint says otherwise. Raises `PortTakenError`,
+    `UsageError`.
+    """
+    asked, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
+    others = {store.port: store for store in engine.local_stores() if store.project != project}
+    serving = next((store for store in others.values() if store.volume == own), None)
+    if serving and asked in {None, serving.port}:
+        return serving
+    found = others.get(asked or port)
+    if asked is not None and found is None and asked != port:
+        raise UsageError(
+            f"no local store of Reprise runs on port {asked} of this machine",
+            hint=f"start it: docker compose up -d store, in its checkout; running are: {sorted(others) or 'none'}",
+        )
+    if found is None or asked is not None or not engine.has_volume(own):
+        return found
+    said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), and this checkout has its own ({own})"
+    free = _free_port(port)
+    raise PortTakenError(
+        said,
+        hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps its own; "
+        f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other one",
+    )
+
+
+def own_volume(before: Mapping[str, str], project: str) -> str:
+    """The volume with the data of this checkout's local store; it can be another checkout's, with which the store is shared."""
+    return before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
+
+
+def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
+    """Raise `UsageError`, `StoreMissingError`, `MachineError` for a folder that containers cannot use as a store."""
+    if folder.is_relative_to(root):
+        said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
+        raise UsageError(said, hint="a folder outside of it, such as /srv/reprise")
+    if hides_image(folder):
+        said = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
+        raise UsageError(said, hint="a folder of its own, such as /srv/reprise")
+    if ":" in str(folder):
+        raise UsageError(f"store folder {folder} has a colon, which mounts cannot have", hint="a path without a colon")
+    if not folder.is_dir():
+        said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
+        raise StoreMissingError(said, hint=f"mount the share, or make a new store: mkdir -p {shlex.quote(str(folder))}")
+    as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
+    environ = os.environ | {"LC_ALL": "C"}
+    tried = subprocess.run(  # type: ignore[call-overload]
+        ["sh", "-c", _TRY], cwd=folder, env=environ, capture_output=True, check=False, **as_user
+    )
+    if tried.returncode:
+        raise refusal(folder, who=who, said=tried.stderr.decode(errors="replace"))
+
+
+def hides_image(folder: Path) -> bool:
+    """Whether a folder, mounted at its own path, would hide one of the image."""
+    return str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES)
+
+
+def refusal(folder: Path, *, who: Owner, said: str) -> MachineError:
+    """Why containers cannot use a folder, of which a program `said` so: the disk, or the folder's owner."""
+    for number in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO):
+        if os.strerror(number) in said:
+            return disk_fault(OSError(number, os.strerror(number)), folder)
+    sentence = (
+        f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
+    )
+    place = shlex.quote(str(folder))
+    return NotWritableError(sentence, hint=f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}")
+
+
+# In the folder itself: containers are given it whoever may enter the folders above it.
+_TRY: Final = """
+for folder in ./ */ objects/sha256/; do
+    [ -d "$folder" ] || [ "$folder" = ./ ] || continue
+    ls "$folder" >/dev/null && file=$(mktemp "$folder.new-XXXXXX") && rm "$file" || exit 1
+done
+"""
+_OF_IMAGES: Final = {"/", "/home", "/home/reprise", "/opt", "/run", "/tmp", "/var", "/boot", "/root"}  # noqa: S108 - not used as one
+_HIDDEN_IN_IMAGES: Final = (
+    *("/bin", "/cache", "/dev", "/etc", "/lib", "/lib64", "/proc", "/project", "/sbin", "/sys", "/usr"),
+    *("/opt/reprise", "/opt/venv"),
+)
+
+
+def built_values(built: Built) -> dict[str, str]:
+    """The identity of an image that was built here."""
+    layers = ",".join(built.layers)
+    return dict(zip(_IDENTITY, (built.reference, built.config, layers, built.plan.build_id), strict=True))
+
+
+def pinned_values(pin: Pin) -> dict[str, str]:
+    """The identity of an image that is pinned."""
+    identity = dict(zip(_IDENTITY, (pin.reference, pin.config, ",".join(pin.layers), pin.build_id), strict=True))
+    return identity | {"REPRISE_PULL": "missing"}
+
+
+def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
+    """What compose runs, by digest: the environment's image, pinned or built here; the store's; the developers'.
+
+    What was not built yet is not named. Raises `ImageMissingError`, `PinError` where a pin cannot be obeyed.
+    """
+    values = _identity(environment, engine=engine, root=root)
+    if store := store_image(engine=engine, root=root):
+        values["REPRISE_STORE_IMAGE"] = store
+    if development := current(environment, stage="development", engine=engine, root=root):
+        own = zip(_DEVELOPMENT, (development.reference, development.config, ",".join(development.layers)), strict=True)
+        values.update(own)
+    return values
+
+
+def store_image(*, engine: Engine, root: Path) -> str | None:
+    """What the local store runs in: the image of this lock; until that is built the newest of an earlier one.
+
+    The server only keeps bytes: nothing of a run depends on it.
+    """
+    if built := current("store", stage="environment", engine=engine, root=root):
+        return built.reference
+    earlier = next(iter(engine.images("reprise.environment=store")), None)
+    return next(iter(earlier.references), earlier.id) if earlier else None
+
+
+def once_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
+    """What compose is told to run an environment once, whatever `.env` says: its image, pinned or built here, and its GPUs.
+
+    Raises `ImageMissingError`, `PinError` as `image_values` does.
+    """
+    gpu = engine.facts().nvidia and "cuda" in load_environment(environment, root=root).extras
+    values = _identity(environment, engine=engine, root=root)
+    return values | {"REPRISE_ENVIRONMENT": environment, "COMPOSE_FILE": compose_files(gpu=gpu)}
+
+
+def _identity(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
+    pinned = load_pin(environment, root=root)
+    if pinned is not None:
+        base = engine_base(pinned, engine=engine)
+        check_inputs(pinned, plan(environment, stage="environment", base=base, root=root).build_id)
+        return pinned_values(pinned)
+    built = current(environment, stage="environment", engine=engine, root=root)
+    return built_values(built) if built else {}
+
+
+def engine_base(pinned: Pin, *, engine: Engine) -> str:
+    """The base that a pinned image was built on, as it says itself; the pin is obeyed or this fails."""
+    hold(pinned, engine=engine)
+    image = engine.image(pinned.reference)
+    return image.labels.get(BASE_LABEL, "") if image else ""
+
+
+def prepare_folders(root: Path, who: Owner) -> None:
+    """Make the folders that containers mount; the engine would make them root's. Raises `NotWritableError`.
+
+    runs/ is given to the containers' user where the host's is root.
+    """
+    runs = root / "runs"
+    with disk_faults(runs):
+        for folder in (runs, root / ".venv", root / ".reprise"):
+            folder.mkdir(exist_ok=True)
+        if os.getuid() == 0 and runs.stat().st_uid != who.uid:
+            os.chown(runs, who.uid, who.gid)
+
+
+def check_port(port: int, *, again: str = "scripts/setup") -> None:
+    """Refuse a port that another program listens on; the hint is `again`, with a free one. Raises `PortTakenError`."""
+    if _is_free(port):
+        return
+    said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs one"
+    raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
+
+
+def _free_port(port: int) -> int | str:
+    return next((near for near in range(port + 10, min(port + 1000, 1 << 16), 10) if _is_free(near)), "PORT")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
+    """Refuse to start compose where the engine lacks an image that `.env` names, since compose could not say what to do.
+
+    A pinned image is pulled. The store's is asked for only where its server has still to be started. Raises `ImageMissingError`.
+    """
+    wanted = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
+    if values.get("COMPOSE_PROFILES") == "store" and not engine.serves(values.get("COMPOSE_PROJECT_NAME", ""), "store"):
+        wanted.append("REPRISE_STORE_IMAGE")
+    for name in wanted:
+        reference = values.get(name)
+        if not reference:
+            raise ImageMissingError(f"{name} is not in .env: that image was not built yet", hint=_BUILD)
+        if engine.image(reference) is None:
+            said = f"the image that .env names as {name} is not in the engine: {reference}"
+            raise ImageMissingError(said, hint=f"{_BUILD} brings it back")

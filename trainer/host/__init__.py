@@ -1,1 +1,0 @@
-"""Ports to the machine: each module touches one thing outside the process."""

@@ -1,0 +1,79 @@
+"""Smoke-testing an image: it starts, sees its device, trains ten steps twice and gets the same weights.
+
+Knows which run to make and how to read its record. Refuses to know how an image is run and how training works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import DeviceError, NotDeterministicError
+from trainer.runs.run import load_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+STEPS: Final = 10
+WORDS: Final = (
+    "--exp",
+    "digits",
+    "--max-steps",
+    str(STEPS),
+    "--publish",
+    "false",
+    "--tensorboard",
+    "false",
+    "--progress",
+    "false",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smoke:
+    """What was seen."""
+
+    image: str
+    known: str
+    device: str
+    torch: str
+    steps: int
+    weights: str
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> Smoke:
+    """Train twice by `run`, which leaves its runs in `runs`. Raises `DeviceError`, `NotDeterministicError`."""
+    for _ in range(2):
+        run(WORDS)
+    first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
+    _check_device(first, expects_gpu=expects_gpu)
+    if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
+        said = f"{STEPS} steps, twice, gave weights {first.outcome.weights} and {second.outcome.weights}"
+        raise NotDeterministicError(said, hint="docs/environments.md tells what the variables of an image are for")
+    image = first.circumstances.image
+    return Smoke(
+        image=image.reference or "unknown",
+        known=image.known,
+        device=_device(first),
+        torch=first.circumstances.inventory.distributions["torch"].version,
+        steps=first.outcome.steps or 0,
+        weights=first.outcome.weights,
+    )
+
+
+def _check_device(record: Record, *, expects_gpu: bool) -> None:
+    if expects_gpu and record.ingredients.device.accelerator != "cuda":
+        raise DeviceError("the image was given the GPUs of this machine and trained on the CPU", hint="reprise doctor")
+
+
+def _device(record: Record) -> str:
+    """The device by name: the GPU's where it trained on one, else the CPU's."""
+    host = record.circumstances.host
+    return host.gpus[0].name if record.ingredients.device.accelerator == "cuda" and host.gpus else host.cpu

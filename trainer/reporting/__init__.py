@@ -1,0 +1,1 @@
+"""Reporting: figures, curves and what a report shows of a run."""

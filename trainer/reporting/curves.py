@@ -1,0 +1,115 @@
+"""Curves: what a run logged while it went on, by step, read back from its files.
+
+Knows lines of JSON that have a `step`: metrics.jsonl, telemetry.jsonl, and of a trace what its optimizer was told. Refuses to fail for a
+line that cannot be read: a killed run's last one is often half a line, and a curve is for looking at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import UnsafePathError
+from trainer.comparison.trace_lines import numbers_of
+from trainer.comparison.verdict import number_of
+from trainer.reporting.drawing import Line
+from trainer.runs.files import open_run_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+TELEMETRY: Final = "telemetry.jsonl"
+LARGEST: Final = 256 << 20
+"""Bytes of a file that is read for its curves."""
+_MOST: Final = 200
+"""Curves of a file."""
+_NO_CURVE: Final = frozenset({"step", "epoch"})
+RATE: Final = "learning rate"
+NORM: Final = "gradient norm"
+
+Curves = dict[str, Line]
+
+
+def read_curves(path: Path) -> Curves:
+    """Read every number of a file of lines of JSON, by its name; none where there is no such file, or it is too large to look at."""
+    return _curves(
+        (row["step"], {name: value for name, value in row.items() if name not in _NO_CURVE}) for row in _rows(path)
+    )
+
+
+def read_telemetry(attempts: Iterable[Path]) -> Curves:
+    """Read the telemetry of a run's attempts, in their order: where a later one went over the same steps again, it counts."""
+    found: Curves = {}
+    for attempt in attempts:
+        for name, line in read_curves(attempt / TELEMETRY).items():
+            before = [point for point in _points(found.get(name)) if point[0] < line.x[0]]
+            found[name] = Line(name=name, x=[*(x for x, _ in before), *line.x], y=[*(y for _, y in before), *line.y])
+    return found
+
+
+def _points(line: Line | None) -> list[tuple[float, float]]:
+    return [] if line is None else list(zip(line.x, line.y, strict=True))
+
+
+def read_schedule(trace: Path) -> Curves:
+    """Read from a trace the learning rate of each group of parameters, and the norm of the gradients, at every step."""
+    rows = _rows(trace, marked='"loss"', header=True)
+    header = next(rows, {})
+    named = header.get("schedule") if isinstance(header.get("schedule"), list) else []
+    rates = {place: str(name).partition(".")[0] for place, name in enumerate(named or []) if str(name).endswith(".lr")}
+    return _curves((row["step"], dict(_told(row, rates))) for row in rows)
+
+
+def _told(row: dict[str, Any], rates: dict[int, str]) -> Iterator[tuple[str, Any]]:
+    values = row.get("schedule")
+    for place, group in rates.items():
+        if isinstance(values, list) and place < len(values):
+            yield RATE if len(rates) == 1 else f"{RATE}, group {group}", values[place]
+    try:
+        yield NORM, numbers_of(str(row["gradient"]))[0]
+    except (KeyError, ValueError, IndexError, struct.error):
+        return
+
+
+def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for step, values in rows:
+        for name, value in values.items():
+            number = number_of(value)
+            if number is not None and (name in found or len(found) < _MOST):
+                xs, ys = found.setdefault(name, ([], []))
+                xs.append(step)
+                ys.append(number)
+    return {name: Line(name=name, x=xs, y=ys) for name, (xs, ys) in found.items()}
+
+
+def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dict[str, Any]]:
+    """Each line that is an object with a step, and holds `marked`; with `header` the first line, whatever it holds."""
+    try:
+        with io.TextIOWrapper(open_run_file(path), encoding="utf-8", errors="replace") as file:
+            if os.fstat(file.fileno()).st_size > LARGEST:
+                return
+            for number, line in enumerate(file):
+                first = header and number == 0
+                if first or marked in line:
+                    row = _object(line)
+                    if first or _is_step(row.get("step")):
+                        yield row
+    except (OSError, UnsafePathError):
+        return
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53

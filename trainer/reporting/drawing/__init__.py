@@ -1,0 +1,86 @@
+"""Drawing: figures and curves as SVG, for a page or a file of their own. Needs nothing but Python.
+
+Knows shapes, scales and what keeps a plot readable on a phone, in the light and in the dark. Refuses to know runs and pages.
+
+    draw(figure)                                       # one of `trainer.runs.figure`
+    plot_lines([Line(name=.., x=.., y=..)], title=..)  # curves
+    as_file(svg)                                       # with its style, for a file that ends in .svg
+
+Every text in a drawing is escaped. A page puts `STYLE` into its own style once; its colours follow the page's, by `currentColor` and by
+the variables that `STYLE` sets.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from trainer.reporting.drawing.lines import Line, plot_lines, plot_points
+from trainer.reporting.drawing.markup import Markup, tag
+from trainer.reporting.drawing.tables import plot_bars, plot_matrix
+from trainer.runs.figure import Bars, Lines, Matrix, Points
+
+__all__ = ["STYLE", "Drawn", "Line", "as_file", "draw", "plot_lines", "plot_points"]
+
+Drawn: TypeAlias = Lines | Points | Matrix | Bars
+"""The figures that are drawn; pictures and texts are shown as they are."""
+
+
+def draw(figure: Drawn) -> Markup:
+    """Give a figure as SVG."""
+    if isinstance(figure, Matrix):
+        return plot_matrix(figure)
+    if isinstance(figure, Bars):
+        return plot_bars(figure)
+    if isinstance(figure, Points):
+        points = Line(name=figure.y_label, x=figure.x, y=figure.y)
+        return plot_points(
+            points,
+            title=figure.title,
+            x_label=figure.x_label,
+            y_label=figure.y_label,
+            diagonal=figure.diagonal,
+            of=figure.of,
+        )
+    return plot_lines(
+        [Line(name=series.name, x=series.x, y=series.y) for series in figure.series],
+        title=figure.title,
+        x_label=figure.x_label,
+        y_label=figure.y_label,
+        diagonal=figure.diagonal,
+    )
+
+
+def as_file(svg: Markup) -> str:
+    """Give a drawing with its style, as a file of its own."""
+    start, end = svg.split(">", 1)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{start}>{tag("style", Markup(STYLE))}{end}\n'
+
+
+STYLE: Final = """
+svg.plot { display: block; width: 100%; height: auto; color: inherit; font: 12px/1 system-ui, sans-serif; }
+svg.plot text { fill: currentColor; font-variant-numeric: tabular-nums; }
+svg.plot .tick { fill-opacity: .72; font-size: 11.5px; }
+svg.plot .label, svg.plot .note { fill-opacity: .72; }
+svg.plot .note { font-size: 11px; }
+svg.plot .grid { stroke: currentColor; stroke-opacity: .12; }
+svg.plot .axis { stroke: currentColor; stroke-opacity: .45; }
+svg.plot .diagonal { stroke: currentColor; stroke-opacity: .45; stroke-dasharray: 2 4; }
+svg.plot .frame { fill: currentColor; fill-opacity: .04; }
+svg.plot .line { fill: none; stroke: var(--c); stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
+svg.plot .dashed { stroke-dasharray: 5 4; }
+svg.plot .mark, svg.plot .bar { fill: var(--c); }
+svg.plot .bar { fill-opacity: .85; }
+svg.plot .over { fill-opacity: .55; }
+svg.plot .point { fill: var(--c); fill-opacity: .55; }
+svg.plot .cell { fill: var(--c0); }
+svg.plot .on { fill: var(--on); }
+svg.plot { --c0: #2463c9; --c1: #c2570c; --c2: #0d8170; --c3: #a8308f; --c4: #86700a; --c5: #7047c4; --c6: #bf2d3f; --c7: #4d6773;
+  --on: #fff; }
+@media (prefers-color-scheme: dark) {
+  svg.plot { --c0: #79aaff; --c1: #ff9f59; --c2: #4fd1b6; --c3: #ee8ade; --c4: #d9ba45; --c5: #b7a0ff; --c6: #ff858f; --c7: #a3b8c4;
+    --on: #10141a; }
+}
+svg.plot .c0 { --c: var(--c0); } svg.plot .c1 { --c: var(--c1); } svg.plot .c2 { --c: var(--c2); } svg.plot .c3 { --c: var(--c3); }
+svg.plot .c4 { --c: var(--c4); } svg.plot .c5 { --c: var(--c5); } svg.plot .c6 { --c: var(--c6); } svg.plot .c7 { --c: var(--c7); }
+"""
+"""Light and dark are the reader's choice; a page that decides itself sets the variables anew."""

@@ -1,0 +1,128 @@
+"""The frame of a plot: its area, axes, grid, labels and legend.
+
+Knows pixels, of a drawing that is as wide as a phone can show readably. Refuses to know what is drawn inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.reporting.drawing.markup import Markup, cut, joined, tag, width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from trainer.reporting.drawing.scales import Scale
+
+WIDTH: Final = 440.0
+HEIGHT: Final = 250.0
+LETTER: Final = 6.4
+"""About how wide a letter is at the size of a plot's text, 12."""
+COLOURS: Final = 8
+"""After so many, colours are used again, with dashes."""
+_TOP: Final = 12.0
+_RIGHT: Final = 14.0
+_BELOW: Final = 40.0
+_ROW: Final = 19.0
+_NAME: Final = 60
+"""Letters of a name in the legend."""
+_MOST: Final = 16
+"""Entries of a legend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Where the two axes are drawn."""
+
+    x: Scale
+    y: Scale
+    left: float
+    top: float = _TOP
+    right: float = WIDTH - _RIGHT
+    bottom: float = HEIGHT - _BELOW
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Give a point's pixels."""
+        across, up = self.x.at(x), self.y.at(y)
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def axes(self, x_label: str, y_label: str, *, names: Sequence[str] = ()) -> Iterator[Markup]:
+        """Draw grid and numbers; `names` stand below in place of the numbers of x, spread evenly."""
+        for value, text in self.y.ticks(5):
+            height = self.place(self.x.low, value)[1]
+            yield tag("line", class_="grid", x1=self.left, x2=self.right, y1=height, y2=height)
+            yield tag("text", text, class_="tick", x=self.left - 6, y=height + 4, text_anchor="end")
+        yield tag("line", class_="axis", x1=self.left, x2=self.right, y1=self.bottom, y2=self.bottom)
+        yield from self._named(names) if names else self._numbered()
+        middle = (self.left + self.right) / 2
+        yield tag("text", _said(x_label, self.x), class_="label", x=middle, y=self.bottom + 33, text_anchor="middle")
+        if y_label or self.y.log:
+            turned = f"translate(11 {(self.top + self.bottom) / 2:.0f}) rotate(-90)"
+            yield tag("text", _said(y_label, self.y), class_="label", transform=turned, text_anchor="middle")
+
+    def _numbered(self) -> Iterator[Markup]:
+        for value, text in self.x.ticks(6):
+            across = self.place(value, self.y.low)[0]
+            yield tag("line", class_="axis", x1=across, x2=across, y1=self.bottom, y2=self.bottom + 4)
+            yield tag("text", text, class_="tick", x=across, y=self.bottom + 17, text_anchor="middle")
+
+    def _named(self, names: Sequence[str]) -> Iterator[Markup]:
+        wide = (self.right - self.left) / len(names)
+        longest = max(3, min(12, max(map(width_of, names))))
+        every = max(1, round(longest * LETTER / wide + 0.49))
+        for number, name in enumerate(names):
+            if number % every == 0:
+                across = self.left + (number + 0.5) * wide
+                shown = cut(name, max(longest, int(every * wide / LETTER)))
+                yield tag("text", shown, class_="tick", x=across, y=self.bottom + 17, text_anchor="middle")
+
+
+def frame_for(x: Scale, y: Scale, *, y_label: str = "") -> Frame:
+    """Give a frame whose left margin has room for the numbers of y, and its label."""
+    longest = max((len(text) for _, text in y.ticks(5)), default=1)
+    return Frame(x=x, y=y, left=(30 if y_label or y.log else 10) + longest * LETTER)
+
+
+def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
+    """Draw which colour is whose, from `top` on; give where it ends. One line alone needs none."""
+    if len(names) < 2:  # noqa: PLR2004 - one
+        return [], top
+    parts: list[Markup] = []
+    across, row = 14.0, top + 12
+    shown = [cut(name, _NAME) for name in names[:_MOST]] + [f"and {len(names) - _MOST} more"] * (len(names) > _MOST)
+    for number, name in enumerate(shown):
+        wide = 24 + width_of(name) * LETTER + 14
+        if across > 14 and across + wide > WIDTH:  # noqa: PLR2004 - the margin
+            across, row = 14.0, row + _ROW
+        if number < _MOST:
+            parts.append(tag("line", class_=style_of(number), x1=across, x2=across + 18, y1=row - 4, y2=row - 4))
+        parts.append(tag("text", name, tag("title", names[number]) if number < _MOST else None, x=across + 24, y=row))
+        across += wide
+    return parts, row + 10
+
+
+def style_of(number: int) -> str:
+    """Give the classes of the line with this number: eight colours, then the same dashed."""
+    return f"line c{number % COLOURS}" + (" dashed" if number // COLOURS % 2 else "")
+
+
+def picture(parts: Iterable[object], *, title: str, said: str, height: float) -> Markup:
+    """Give the whole drawing, named and described for who does not see it."""
+    return tag(
+        "svg",
+        tag("desc", said),
+        joined(parts),
+        xmlns=_SVG,
+        class_="plot",
+        role="img",
+        aria_label=title,
+        viewBox=f"0 0 {WIDTH:.0f} {height:.0f}",
+    )
+
+
+def _said(label: str, scale: Scale) -> str:
+    return ", ".join(filter(None, (cut(label, _NAME), "logarithmic" * scale.log)))
+
+
+_SVG: Final = Markup("http://www.w3.org/2000/svg")

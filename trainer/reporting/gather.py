@@ -1,0 +1,169 @@
+"""Gathering what there is to show of a run: its record, what it logged, its figures, its code, what others found of it.
+
+Knows the files of a run's folder. Refuses to fail for one that is missing or damaged: what could not be read is a note. Everything it
+gives came from a record that may be a stranger's.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
+from trainer.base.plain_text import reading
+from trainer.base.safe_folder import run_root
+from trainer.comparison.certificate import FOLDER as CERTIFICATES
+from trainer.comparison.certificate import PAYLOAD_TYPE, read_statement
+from trainer.comparison.compare import Side, side
+from trainer.comparison.keep_retest import retests_here
+from trainer.comparison.signing import is_envelope, opened
+from trainer.comparison.trace import FILE as TRACE
+from trainer.reporting.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
+from trainer.runs.figure import FILE as FIGURES
+from trainer.runs.figure import Figures, Pictures
+from trainer.runs.files import open_run_file, read_run_file, read_run_json
+from trainer.runs.list import local_run
+from trainer.runs.record import Status
+from trainer.runs.run import is_alive
+from trainer.runs.source import ARCHIVE, thaw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.comparison.certificate import Statement
+    from trainer.comparison.retest import Retest
+    from trainer.reporting.curves import Curves
+    from trainer.runs.figure import Figure
+    from trainer.runs.record import Record
+
+METRICS: Final = "metrics.jsonl"
+_LARGEST: Final = 1 << 24
+"""Bytes of a document or a picture that is looked at."""
+_CODE: Final = 200_000
+"""Letters of an experiment's module that are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """A certificate beside a run: nobody has checked its signature."""
+
+    file: str
+    statement: Statement
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A run, and all there is to show of it."""
+
+    side: Side
+    earlier: tuple[Record, ...] = ()
+    """Of the attempts before, in order."""
+    died: bool = False
+    """Its record says `running`, and its process is gone."""
+    metrics: Curves = field(default_factory=dict)
+    schedule: Curves = field(default_factory=dict)
+    """Learning rate and gradient norm, at every step."""
+    telemetry: Curves = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """The files of the figures that are pictures, by name."""
+    code: tuple[str, str] | None = None
+    """The experiment's module: its path and its text."""
+    retests: tuple[Retest, ...] = ()
+    certificates: tuple[Certified, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def gather_run(folder: Path) -> Gathered:
+    """Gather what is in a run's folder. Raises what `side` raises where it has no record that can be read."""
+    found = side(folder)
+    if found.attempt is None or found.folder is None:
+        return Gathered(side=found)
+    attempt, notes = found.attempt, _undrawn(found.attempt)
+    figures = _figures(attempt / FIGURES, notes)
+    return Gathered(
+        side=found,
+        earlier=_earlier(found.folder, found.record),
+        died=found.record.outcome.status is Status.RUNNING and not is_alive(attempt),
+        metrics=read_curves(attempt / METRICS),
+        schedule=read_schedule(attempt / TRACE),
+        telemetry=read_telemetry(attempt.parent / str(number) for number in range(1, found.record.attempt + 1)),
+        figures=figures.figures,
+        pictures=dict(_pictures(attempt, figures)),
+        code=_code(found, notes),
+        retests=tuple(retests_here(found.folder)),
+        certificates=tuple(_certificates(found.folder, notes)),
+        notes=tuple(notes),
+    )
+
+
+def _undrawn(attempt: Path) -> list[str]:
+    notes: list[str] = []
+    for name in (METRICS, TRACE, TELEMETRY):
+        with _noted(notes, name), suppress(FileNotFoundError), open_run_file(attempt / name) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST:
+                notes.append(
+                    f"{name} has {size:,} bytes: its curves are not drawn, {LARGEST:,} are the most that are read"
+                )
+    return notes
+
+
+def _earlier(folder: Path, record: Record) -> tuple[Record, ...]:
+    known = local_run(folder.parent, folder.name)
+    return tuple(each for each in known.records if each.attempt < record.attempt)
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except RepriseError as fault:
+        notes.append(f"{what}: {fault.message}")
+    except OSError as fault:
+        notes.append(f"{what} cannot be read: {fault.strerror}")
+
+
+def _figures(path: Path, notes: list[str]) -> Figures:
+    with _noted(notes, FIGURES):
+        if path.exists():
+            return read_run_json(path, Figures, most=_LARGEST)
+    return Figures()
+
+
+def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
+    for name in {figure.file for figure in figures.figures if isinstance(figure, Pictures)}:
+        with suppress(DocumentError, UnsafePathError):
+            yield name, read_run_file(attempt / name, most=_LARGEST)
+
+
+def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
+    """The module of the experiment as it was run, where it is one of the package's."""
+    wanted, text = f"trainer/experiments/{found.record.ingredients.experiment}.py", None
+    if found.folder is None or not (found.folder / ARCHIVE).is_file():
+        return None
+    with _noted(notes, ARCHIVE):
+        bundle = thaw(found.folder / ARCHIVE)
+        if bundle.digest == found.record.ingredients.source:
+            text = next((file.data for file in bundle.files if file.path == wanted), None)
+        else:
+            notes.append(f"{ARCHIVE} is the source {bundle.digest}; the record names another: its code is not shown")
+    return None if text is None else (wanted, text.decode(errors="replace")[:_CODE])
+
+
+def _certificates(folder: Path, notes: list[str]) -> Iterator[Certified]:
+    names: list[str] = []
+    with suppress(FileNotFoundError), run_root(folder) as run, run.below(CERTIFICATES) as place:
+        names = [name for name in place.names() if name.endswith(".json")]
+    for path in (folder / CERTIFICATES / name for name in names):
+        with _noted(notes, f"{CERTIFICATES}/{path.name}"):
+            with reading(path), run_root(folder) as run:
+                text = run.read(f"{CERTIFICATES}/{path.name}", most=_LARGEST)
+            signed = is_envelope(text)
+            payload = opened(text, kind=PAYLOAD_TYPE, where=str(path))[0] if signed else text
+            statement = read_statement(payload, where=str(path))
+            if folder.name in statement.runs:
+                yield Certified(file=f"{CERTIFICATES}/{path.name}", statement=statement, signed=signed)

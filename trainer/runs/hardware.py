@@ -1,0 +1,175 @@
+"""The machine a run is on: processor, memory, system, and GPUs as the driver's own library tells them (NVML).
+
+Knows where Linux keeps these facts, and asks other systems for what Python can tell. Refuses to start CUDA: NVML
+opens no context. An absent library or driver is a fact (no GPU, no driver), never an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.digest import digest_of_document
+from trainer.runs.record import Gpu, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+try:
+    import pynvml
+except ImportError:  # not installed on a host: then nothing is known about GPUs there
+    pynvml = None
+
+_CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 128, 12: 128}
+"""By major compute capability; 6.0 and 8.0 have 64 (CUDA C++ Programming Guide, "Compute Capabilities")."""
+_LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
+    """Everything the record says about the machine; `root` is where its /proc, /sys and /dev are.
+
+    `name` is what the host is called, where this process cannot see it: the name of a container is made up.
+    """
+    cpu, flags = _processor(_text(root / "proc/cpuinfo"))
+    driver, cuda, gpus = _nvml()
+    return Host(
+        name=name or platform.node() or "unknown",
+        system=_system(),
+        kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cpu=cpu,
+        cpu_flags=digest_of_document(flags) if flags else None,
+        cores=usable_cores(),
+        memory=_memory(root),
+        gpus=gpus,
+        driver=driver,
+        cuda_driver=cuda,
+    )
+
+
+def gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
+    """What can be read off now: the memory of this process, and of the GPU with this UUID what NVML tells; what is not told is left out."""
+    pages = _text(root / "proc/self/statm").split()
+    memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}
+    handle = None if uuid is None else _opened(uuid)
+    return memory if handle is None else memory | dict(_read_off(pynvml, handle))
+
+
+@functools.cache
+def _opened(uuid: str) -> Any:
+    """The GPU, looked up once; NVML stays open for as long as the process lives."""
+    if pynvml is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return None
+
+
+def _read_off(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
+    """Each gauge by itself: a GPU that is shared, or old, tells some of them only."""
+    gauge: dict[str, Callable[[], float]] = {
+        "gpu_utilisation": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+        "gpu_memory_gib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / (1 << 30),
+        "gpu_temperature_celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        "gpu_power_watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+    for name, read in gauge.items():
+        with suppress(nvml.NVMLError):
+            yield name, float(read())
+
+
+def gpu_nodes(root: Path = Path("/")) -> list[str]:
+    """The GPU devices that this process can see as files: what a run on a CPU should not pass over in silence."""
+    with suppress(OSError):
+        return sorted(node.name for node in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", node.name))
+    return []
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor(cpuinfo: str) -> tuple[str, list[str]]:
+    fields = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", cpuinfo, re.MULTILINE))
+    model = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
+    return model.strip(), sorted((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def _memory(root: Path) -> int:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [int(text) for name in _LIMITS if (text := _text(root / name).strip()).isdigit()]
+    return min([whole, *limits])
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform(terse=True)
+
+
+def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
+    """Driver version, the CUDA version it supports, the GPUs; nothing where NVML is absent or fails."""
+    if pynvml is None:
+        return None, None, []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None, None, []
+    try:
+        return _devices(pynvml)
+    except pynvml.NVMLError:
+        return None, None, []
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _devices(nvml: Any) -> tuple[str, str, list[Gpu]]:
+    version = nvml.nvmlSystemGetCudaDriverVersion()
+    gpus = [_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(place)) for place in range(nvml.nvmlDeviceGetCount())]
+    return _plain(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}", gpus
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    cores = None
+    with suppress(nvml.NVMLError, AttributeError):
+        cores = nvml.nvmlDeviceGetNumGpuCores(handle)
+    return Gpu(
+        name=_plain(nvml.nvmlDeviceGetName(handle)),
+        uuid=_plain(nvml.nvmlDeviceGetUUID(handle)),
+        memory=nvml.nvmlDeviceGetMemoryInfo(handle).total,
+        multiprocessors=multiprocessors(cores, major, minor),
+        capability=f"{major}.{minor}",
+    )
+
+
+def multiprocessors(cores: int | None, major: int, minor: int) -> int | None:
+    """Streaming multiprocessors, from the CUDA cores that NVML counts; None for an architecture not known here.
+
+    >>> multiprocessors(16896, 9, 0)
+    132
+    """
+    each = 64 if (major, minor) in {(6, 0), (8, 0)} else _CORES_PER_MULTIPROCESSOR.get(major)
+    return cores // each if cores and each else None
+
+
+def _plain(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,151 @@
+"""Identify: what a run is made of and where it runs, gathered before its record is opened.
+
+Knows which of a run's facts determine it and which only happened around it. Refuses to know torch: what only the training process can
+say comes in as `Facts`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.base.digest import digest_of_file
+from trainer.base.document import json_value
+from trainer.base.errors import DocumentError, EnvironmentNameError
+from trainer.base.plain_text import read_bytes, read_text
+from trainer.environments import installed_files
+from trainer.environments.declaration import load_environment, requirements_of
+from trainer.environments.inventory import drift, live
+from trainer.runs.hardware import read_host
+from trainer.runs.image_claim import claim
+from trainer.runs.record import (
+    Circumstances,
+    DatasetIngredient,
+    Determinism,
+    Device,
+    Ingredients,
+    Inventory,
+    Timing,
+    is_run_id,
+)
+from trainer.settings.determinism import Level, capabilities, threads_at, variables
+from trainer.settings.fields import PURPOSE, RETEST, LaunchSettings, Role, roles, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from trainer.data.declaration import Dataset
+    from trainer.environments.inventory import Found
+    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.image_claim import Claim
+    from trainer.settings.origins import Resolved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identified:
+    """The two parts of a record that are known before anything is trained."""
+
+    ingredients: Ingredients
+    circumstances: Circumstances
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What identifying starts from."""
+
+    launch: Launch
+    frozen: Frozen
+    resolved: Resolved[Any]
+    datasets: tuple[Dataset, ...]
+
+
+def identify(
+    facts: Facts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
+) -> Identified:
+    """Gather ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
+    known = claim(environ, run=folder)
+    lock = source / "uv.lock"
+    here = live()
+    settings = facts.resolved.settings
+    ingredients = Ingredients(
+        experiment=facts.launch.experiment,
+        settings=_bearing(facts, Role.RESULT),
+        source=facts.frozen.digest,
+        lock=digest_of_file(lock) if lock.is_file() else None,
+        requirements=_requirements(known.image.environment, source=source),
+        layers=known.layers,
+        datasets={
+            dataset.name: DatasetIngredient(version=dataset.version, content=dataset.content)
+            for dataset in facts.datasets
+        },
+        determinism=_determinism(settings),
+        device=_device(settings, facts.launch.device),
+    )
+    circumstances = Circumstances(
+        command=facts.launch.command,
+        source=facts.frozen.source,
+        image=known.image,
+        host=read_host(name=environ.get("REPRISE_HOST")),
+        inventory=Inventory.model_validate(here),
+        drift=drifted(here, source=source, baked_inventory=baked_inventory),
+        retest_of=again if is_run_id(again := environ.get(RETEST, "")) else None,
+        purpose=made_for if re.fullmatch("[a-z]{1,20}", made_for := environ.get(PURPOSE, "")) else None,
+        origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
+        execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
+        manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
+        variables=_variables(settings),
+        timing=Timing(started=facts.launch.started),
+    )
+    return Identified(ingredients=ingredients, circumstances=circumstances, claim=known)
+
+
+def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
+    """How this process, and the files it runs from, differ from what was built and installed, a line each."""
+    lock = source / "uv.lock"
+    baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
+    text = read_text(lock) if lock.is_file() else None
+    files = installed_files.differences(here["roots"], source=str(source))
+    return [
+        *drift(baked, here, lock=text),
+        *files,
+        *installed_files.foreign_libraries(here["libraries"], here["roots"]),
+    ]
+
+
+def _requirements(environment: str | None, *, source: Path) -> str | None:
+    """What the source's lock gives to the image's environment; none without an image, and for one that the source does not declare."""
+    if environment is None:
+        return None
+    try:
+        return requirements_of(load_environment(environment, root=source), root=source)
+    except (DocumentError, EnvironmentNameError):
+        return None
+
+
+def _bearing(facts: Facts, role: Role) -> dict[str, Any]:
+    settings = facts.resolved.settings
+    return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
+
+
+def _determinism(settings: LaunchSettings) -> Determinism:
+    level: Level = settings.value_of("determinism")
+    threads = threads_at(level, settings.value_of("threads"))
+    return Determinism(level=level.value, threads=threads, capabilities=capabilities(level))
+
+
+def _variables(settings: LaunchSettings) -> dict[str, str]:
+    level: Level = settings.value_of("determinism")
+    return variables(level, threads=threads_at(level, settings.value_of("threads")))
+
+
+def _device(settings: LaunchSettings, found: Literal["cpu", "gpu"]) -> Device:
+    at_off = settings.value_of("determinism") is Level.OFF
+    return Device(
+        accelerator="cuda" if found == "gpu" else "cpu",
+        world_size=settings.value_of("devices"),
+        precision=settings.value_of("precision"),
+        workers=settings.value_of("workers") if at_off else None,
+    )

@@ -1,0 +1,41 @@
+"""Which files of a source tree this process imported: the code that can have had an effect, as far as imports tell.
+
+A file that code opens and reads is not seen, nor what another process imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.base.digest import digest_of_document, digest_of_file
+from trainer.runs.record import Imported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def read_imported(root: Path) -> Imported | None:
+    """The files below `root` that are imported now, by path and content; `None` if one of them cannot be read any more."""
+    paths = sorted(_paths(root))
+    try:
+        digests = {path: digest_of_file(root / path) for path in paths}
+    except OSError:
+        return None
+    return Imported(digest=digest_of_document(digests), files=paths)
+
+
+def _paths(root: Path) -> set[str]:
+    return {
+        file.relative_to(root).as_posix()
+        for file in _files(list(sys.modules.values()))
+        if file.is_relative_to(root) and not file.is_relative_to(sys.prefix)
+    }
+
+
+def _files(modules: Iterable[object]) -> Iterable[Path]:
+    for module in modules:
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str):
+            yield Path(file)

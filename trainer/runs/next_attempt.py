@@ -1,0 +1,135 @@
+"""Laying out an attempt that goes on where an earlier one stopped: its checkpoint, the best so far, its logs cut back to it.
+
+Knows which checkpoint is the last good one: each is held against its digest, and the newest whose every part is there is taken. Refuses to
+load one, to change anything of an earlier attempt, and to follow a pointer that leads out of it: that is no damage.
+
+The pointer is written last. An attempt that is killed before has none, so whoever goes on after it takes the same checkpoint again.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_open
+from trainer.base.document import parse_json
+from trainer.base.errors import AlteredError, DocumentError
+from trainer.base.safe_folder import Root, run_root
+from trainer.runs.checkpoint_pointer import BEST, FOLDER, LATEST, PREVIOUS, Saved
+from trainer.runs.run import ATTEMPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
+
+_BLOCK = 1 << 20
+_LARGEST = 1 << 20
+"""Bytes of a pointer."""
+_LOGS: Final = ("metrics.jsonl", "trace.jsonl")
+
+
+def begin_again(
+    attempt: Path,
+    *,
+    say: Callable[[str], None],
+    unfit: Mapping[str, str] = MappingProxyType({}),
+    passed: Collection[int] = (),
+) -> Saved | None:
+    """Lay out `attempt`, the newest of its run, to go on from the last good checkpoint; `None` if there is none.
+
+    `unfit` gives the reason for each checkpoint, by digest, that was laid out before and could not be restored; of attempts that are
+    `passed` nothing is used. What is passed over is said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError`
+    for what leads out of the run.
+    """
+    with disk_faults(attempt), run_root(attempt.parents[1]) as run:
+        with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
+            _clear(mine)
+        for number in range(int(attempt.name) - 1, 0, -1):
+            if number in passed or run.stat(f"{ATTEMPTS}/{number}") is None:
+                continue
+            with run.below(f"{ATTEMPTS}/{number}") as earlier:
+                for saved in _good(earlier, say, unfit):
+                    with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
+                        return _laid_out(earlier, mine, saved)
+    return None
+
+
+def _clear(attempt: Root) -> None:
+    """Remove what was laid out of a checkpoint that could not be restored."""
+    if attempt.stat(FOLDER) is not None:
+        attempt.remove_tree(FOLDER)
+    for name in _LOGS:
+        attempt.unlink(name, missing_ok=True)
+
+
+def _good(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str]) -> Iterator[Saved]:
+    """The checkpoints of an attempt that can be gone on from, the newest first."""
+    for name in (LATEST, PREVIOUS):
+        if earlier.stat(f"{FOLDER}/{name}") is None:
+            continue
+        try:
+            saved = _pointer(earlier, name)
+            fault = unfit.get(saved.sha256) or _fault(earlier, saved)
+        except (OSError, DocumentError) as damage:
+            fault = str(damage)
+        else:
+            if fault is None:
+                yield saved
+                continue
+        say(f"passed over: {fault}")
+
+
+def _pointer(earlier: Root, name: str) -> Saved:
+    where = str(earlier.path / FOLDER / name)
+    saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=where)
+    if fault := saved.strange():
+        raise AlteredError(f"{where} is no pointer that a training wrote: {fault}", hint="do not go on with this run")
+    return saved
+
+
+def _fault(earlier: Root, saved: Saved) -> str | None:
+    """Say what keeps a checkpoint from being gone on from."""
+    for part in (saved, saved.best) if saved.best else (saved,):
+        with earlier.open(f"{FOLDER}/{part.path}") as file:
+            found = digest_of_open(file)
+        if found != part.sha256:
+            return f"{earlier.path / FOLDER / part.path}: expected {part.sha256[:19]}, found {found[:19]}"
+    for log, size in saved.logs.items():
+        with earlier.open(log) as file:
+            if os.fstat(file.fileno()).st_size < size:
+                return f"{earlier.path / log} is shorter than when checkpoint {saved.path} was made"
+    return None
+
+
+def _laid_out(earlier: Root, attempt: Root, saved: Saved) -> Saved:
+    for log, size in saved.logs.items():
+        _copy(earlier, attempt, log, size)
+    with attempt.below(FOLDER, make=True) as folder:
+        for part in {part.path for part in (saved, saved.best) if part}:
+            _share(earlier, folder, part)
+        if saved.best:
+            folder.write_whole(BEST, saved.best.model_dump_json().encode() + b"\n")
+        folder.write_whole(LATEST, saved.to_json())
+    return saved
+
+
+def _copy(earlier: Root, attempt: Root, log: str, size: int | None = None) -> None:
+    """Copy the first `size` bytes of a file."""
+    with earlier.open(log) as given, attempt.create(log, make=True) as taken:
+        while block := given.read(_BLOCK if size is None else min(size, _BLOCK)):
+            taken.write(block)
+            size = None if size is None else size - len(block)
+        taken.flush()
+        os.fsync(taken.fileno())
+
+
+def _share(earlier: Root, folder: Root, name: str) -> None:
+    """Have the same checkpoint in the new attempt; a copy where the file system knows no second name."""
+    with suppress(OSError):
+        earlier.link(f"{FOLDER}/{name}", name, to=folder)
+        return
+    with earlier.below(FOLDER) as there:
+        _copy(there, folder, name)

@@ -1,0 +1,208 @@
+"""Pulling a run: its attempts by id from a store, verified, each there whole or not at all.
+
+Knows how attempts are found (probing 1, 2, ..., never by listing). Refuses to write what a seal has no right to ask
+for: a path that leaves the run's folder, more bytes than were agreed to, a source that is not the one the record
+names.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, RunNotFoundError
+from trainer.base.progress import SILENT, Progress
+from trainer.base.safe_folder import PARTIAL, Root, run_root
+from trainer.runs.files import attempt_root
+from trainer.runs.publish import source_of
+from trainer.runs.record import MOST_ATTEMPTS
+from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, published, record_of, recorded
+from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
+from trainer.runs.source import ARCHIVE, thaw
+from trainer.runs.verify import fault_of
+from trainer.stores.transfer import read_file, read_small
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.base.file_entry import File
+    from trainer.runs.record import Record
+    from trainer.runs.seal import Sealed
+    from trainer.stores.contract import Store
+
+EDITED: Final = "record.edited.json"
+"""Beside a record that was edited after its publication and then restored."""
+LARGEST = 100 << 30
+"""Bytes of a run that are pulled without being asked twice."""
+_AT_ONCE = 8
+
+
+def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
+    """The published attempts of a run, in order; one that was claimed and never sealed is passed over."""
+    for number in range(1, MOST_ATTEMPTS + 1):
+        key = sealed_key(run, number)
+        if store.size(key) is not None:
+            yield read_sealed(read_small(store, key), run=run, attempt=number, where=f"{key} in {store.label}")
+        elif store.size(claim_key(run, number)) is None:
+            return
+
+
+def pull_run(
+    run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
+) -> list[Record]:
+    """Bring the attempts of `run` that are in `store` below the folder `runs`; of those that are there, what was damaged.
+
+    Raises `RunNotFoundError`, `AlteredError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
+    """
+    found = list(sealed_attempts(store, run))
+    if not found:
+        raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists what is")
+    _check_size(run, found, largest)
+    _check_same(runs / run, found)
+    with disk_faults(runs / run), Root.at(runs, make=True) as root:
+        for sealed, record in found:
+            attempt = f"{run}/{ATTEMPTS}/{record.attempt}"
+            if root.stat(attempt) is None:
+                _pull(sealed, record, store, runs=root, progress=progress)
+            elif root.stat(f"{attempt}/{RECORD}") is not None:
+                with attempt_root(runs / attempt) as here:
+                    _restore_record(sealed, store, here, progress=progress)
+                    _restore_files(sealed, store, here, runs=root, progress=progress)
+    return [record for _, record in found]
+
+
+def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress: Progress) -> None:
+    with _aside(runs, record.run) as place:
+        with place.below(f"{ATTEMPTS}/{record.attempt}", make=True) as attempt:
+            _fetch_all(sealed, store, attempt, progress=progress)
+            if sealed.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
+                _source(sealed.source, record, store, place)
+            key = claim_key(record.run, record.attempt)
+            claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
+            attempt.write_whole(CLAIM, claim.to_json())
+            attempt.write_whole(PUBLISHED, Published.of(sealed, store=store.label).to_json())
+            attempt.write_whole(RECORD, sealed.record_text())
+        with suppress(FileExistsError):
+            runs.mkdir(record.run)
+        with run_root(runs.path / record.run) as run:
+            _appear(place, run, attempt=str(record.attempt))
+
+
+def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progress) -> None:
+    """Put the published record back if it was edited here; raise `AlteredError` if the store's seal is another one than was published."""
+    note, seal, run = published(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
+    if note is not None and note.sealed != seal:
+        said = f"the seal of {run} in {store.label} was changed after the run was published"
+        raise AlteredError(
+            f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
+            hint="the run here is the published one: keep it, and find out who can write to that store",
+        )
+    if here.read(RECORD) == sealed.record_text():
+        return
+    if note is None:
+        said = f"attempt {here.path.name} of run {run} here is not the one in {store.label}"
+        raise AlteredError(
+            said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
+        )
+    here.rename(RECORD, EDITED)
+    here.write_whole(RECORD, sealed.record_text())
+    progress.note(f"restored: {here.path / RECORD}; the edited record is kept as {EDITED}")
+
+
+def _restore_files(sealed: Sealed, store: Store, here: Root, *, runs: Root, progress: Progress) -> None:
+    """Put back, whole or not at all, each file of an attempt that is gone or is not what the seal says."""
+    bad = [file for file in sealed.files if fault_of(here, file)]
+    with _aside(runs, here.path.parents[1].name) as place:
+        for file in bad:
+            _fetched(store, file, place)
+            if above := file.path.rpartition("/")[0]:
+                here.below(above, make=True).close()
+            place.rename(file.path, file.path, to=here)
+            progress.note(f"put back: {here.path / file.path}")
+
+
+def _fetch_all(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
+    progress.begin(f"run {sealed.record['run']}", sum(file.size for file in sealed.files))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for size in pool.map(lambda file: _fetched(store, file, attempt), sealed.files):
+                progress.advance(size)
+    finally:
+        progress.end()
+
+
+def _fetched(store: Store, file: File, attempt: Root) -> int:
+    read_file(store, file, into=attempt)
+    return file.size
+
+
+def _source(file: File, record: Record, store: Store, place: Root) -> None:
+    """Fetch the bundle under our own name for it. It stays an archive: nothing of a source lies about before it is trusted."""
+    read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
+    bundle = thaw(place.path / ARCHIVE)
+    if bundle.digest != record.ingredients.source:
+        said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
+        raise AlteredError(said, hint="do not use it")
+
+
+@contextmanager
+def _aside(runs: Root, run: str) -> Iterator[Root]:
+    """A folder beside the run's, where a pull can fail without a trace."""
+    name = f".{run}.{token_hex(4)}{PARTIAL}"
+    runs.mkdir(name, mode=0o755)
+    try:
+        with runs.below(name) as place:
+            yield place
+    finally:
+        with suppress(OSError):
+            runs.remove_tree(name)
+
+
+def _appear(place: Root, run: Root, *, attempt: str) -> None:
+    """Rename what was fetched to where it belongs, the attempt last; what another process brought meanwhile is the same."""
+    run.below(ATTEMPTS, make=True).close()
+    if place.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
+        _renamed(place, run, ARCHIVE)
+    _renamed(place, run, f"{ATTEMPTS}/{attempt}")
+
+
+def _renamed(place: Root, run: Root, name: str) -> None:
+    try:
+        place.rename(name, name, to=run)
+    except OSError:
+        if run.stat(name) is None:
+            raise
+
+
+def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
+    """Hold all attempts, those that are here and those that come, to one identity and one source."""
+    identities = {record.identity for _, record in found}
+    identities |= set(_identities(folder))
+    if len(identities) > 1:
+        said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
+        raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
+    sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
+    if (here := source_of(folder)) is not None:
+        sources.add(here.sha256)
+    if len(sources) > 1:
+        said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
+        raise AlteredError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
+
+
+def _identities(folder: Path) -> Iterator[str]:
+    """The identities of the attempts here; a record that was edited is restored, and is no evidence."""
+    for number in recorded(folder):
+        with suppress(AlteredError):
+            yield record_of(folder, number).identity
+
+
+def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:
+    size = sum(sealed.size for sealed, _ in found)
+    if size > largest:
+        said = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
+        raise AlteredError(said, hint="if that is right, pull it with --at-most GIB")

@@ -1,0 +1,105 @@
+"""Copying a published run from one store into another: the same claims, files and seals, byte for byte.
+
+The seal comes last, as when a run is published. Stopped anywhere, the same call continues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.base.errors import AlteredError, RunError, RunNotFoundError
+from trainer.base.parallel import Stop, in_parallel, patiently
+from trainer.base.progress import SILENT
+from trainer.runs.seal import claim_key, read_claim, read_sealed, sealed_key
+from trainer.stores.contract import object_key
+from trainer.stores.transfer import copy_object, read_small
+
+if TYPE_CHECKING:
+    from trainer.base.file_entry import File
+    from trainer.base.progress import Progress
+    from trainer.runs.record import Record
+    from trainer.runs.seal import Sealed
+    from trainer.stores.contract import Store
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushedRun:
+    """The result of copying a run."""
+
+    run: str
+    records: tuple[Record, ...]
+    sent: int
+    """Bytes of files that the target did not have."""
+    is_new: bool
+    """Whether this call sealed an attempt in the target."""
+
+
+def push_run(run: str, *, source: Store, target: Store, progress: Progress = SILENT) -> PushedRun:
+    """Copy every attempt of `run` that is sealed in `source`. Raises `RunNotFoundError`, `RunError`, `StoreError` and its kinds."""
+    records: list[Record] = []
+    sent, is_new, number = 0, False, 1
+    while (claim := _claim(run, number, source)) is not None:
+        _bring_claim(claim, run, number, target)
+        key = sealed_key(run, number)
+        if source.size(key) is not None:
+            text = read_small(source, key)
+            sealed, record = read_sealed(text, run=run, attempt=number, where=f"{key} in {source.label}")
+            sent += _bring_files(sealed, run, source=source, target=target, progress=progress)
+            is_new |= _bring_seal(text, key, target)
+            records.append(record)
+        number += 1
+    if not records:
+        raise RunNotFoundError(f"run {run} is not in {source.label}", hint="`reprise runs ls` lists what is")
+    return PushedRun(run=run, records=tuple(records), sent=sent, is_new=is_new)
+
+
+def lacking(record: Record, target: Store) -> list[str]:
+    """The datasets of a run whose manifests are not in `target`, as NAME@VERSION."""
+    manifests = record.circumstances.manifests
+    return [
+        f"{name}@{used.version}"
+        for name, used in record.ingredients.datasets.items()
+        if name not in manifests or target.size(object_key(manifests[name])) is None
+    ]
+
+
+def _claim(run: str, number: int, source: Store) -> bytes | None:
+    key = claim_key(run, number)
+    return None if source.size(key) is None else read_small(source, key)
+
+
+def _bring_claim(claim: bytes, run: str, number: int, target: Store) -> None:
+    key = claim_key(run, number)
+    if target.create(key, claim):
+        return
+    if (there := read_small(target, key)) != claim:
+        theirs = read_claim(there, where=f"{key} in {target.label}")
+        said = f"attempt {number} of run {run} is already in {target.label}, made on {theirs.host}"
+        raise RunError(said, hint="it is another attempt of the same number: nothing was changed")
+
+
+def _bring_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:
+    files = [*sealed.files, *([sealed.source] if sealed.source else [])]
+
+    def one(file: File, stop: Stop) -> int:
+        stop.check()
+        sent = patiently(lambda: copy_object(file.sha256, source=source, target=target, size=file.size), stop)
+        progress.advance(file.size)
+        return sent
+
+    progress.begin(f"run {run}", sealed.size)
+    try:
+        return sum(in_parallel(one, files, threads=_AT_ONCE))
+    finally:
+        progress.end()
+
+
+def _bring_seal(text: bytes, key: str, target: Store) -> bool:
+    if target.create(key, text):
+        return True
+    if read_small(target, key) != text:
+        raise AlteredError(f"{key} is in {target.label} with other content", hint="nothing was changed there")
+    return False

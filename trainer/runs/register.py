@@ -1,0 +1,118 @@
+"""The register of the user's own attempts: `runs/.own-<uid>/`, a file for each attempt that this user's processes opened.
+
+Whether a run's code is the user's own cannot be read from the run's folder, which comes from a store or is written by the code that runs
+in it. The register lies beside the runs: a retest, and a run that somebody else made, are given their own folder alone. An entry counts if
+it belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import Digest, digest_of_bytes
+from trainer.base.document import Document, parse_json
+from trainer.base.errors import NotWritableError, RepriseError, RunError
+from trainer.base.safe_folder import Root
+from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded
+from trainer.runs.seal import read_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from trainer.runs.record import Record
+
+_FOLDER: Final = ".own-"
+_LARGEST: Final = 4096
+_ROOT: Final = 0
+
+
+class Entry(Document):
+    """An attempt that this user's process opened, or the source that a sweep of this user's froze."""
+
+    format: Literal["reprise.own/1"] = "reprise.own/1"
+    token: Digest
+    """Of the token in the claim."""
+    identity: Digest
+    source: Digest
+
+
+def entry_of(attempt: Path, record: Record) -> Entry:
+    """What the register has to say of an attempt. Raises `RepriseError` if it has no claim that can be read."""
+    if (text := claim_of(attempt)) is None:
+        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as made elsewhere")
+    claim = read_claim(text, where=str(attempt / CLAIM))
+    token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
+    return Entry(token=token, identity=claim.identity, source=record.ingredients.source)
+
+
+def register(name: str, entry: Entry, *, runs: Path) -> None:
+    """Enter it under this user's id. Raises `MachineError` if that is not possible: the attempt then counts as made elsewhere."""
+    user = os.getuid()
+    folder = runs / f"{_FOLDER}{user}"
+    with disk_faults(folder), _opened(folder, owners={user}, make=True) as place:
+        place.write_whole(f"{name}.json", entry.model_dump_json().encode() + b"\n")
+
+
+def register_attempt(attempt: Path) -> None:
+    """Enter an attempt. Raises `RepriseError`, `OSError` if it has no claim."""
+    run = attempt.parents[1]
+    register(_name(run, attempt.name), entry_of(attempt, load_record(attempt / RECORD)), runs=run.parent)
+
+
+def has_entry(name: str, entry: Entry, *, runs: Path, users: Collection[int]) -> bool:
+    """Whether one of these users, or root, entered exactly this."""
+    return any(_read(runs / f"{_FOLDER}{user}", name, owners={_ROOT, *users}) == entry for user in {_ROOT, *users})
+
+
+def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
+    """Whether an attempt was opened by a process of one of these users, on this machine, and is still that attempt."""
+    run = attempt.parents[1]
+    if run.resolve().parent != runs.resolve():
+        return False
+    try:
+        record = load_record(attempt / RECORD)
+        entry = entry_of(attempt, record)
+    except (RepriseError, OSError):
+        return False
+    name = _name(run, attempt.name)
+    is_placed = (record.run, str(record.attempt), record.identity) == (run.name, attempt.name, entry.identity)
+    return is_placed and has_entry(name, entry, runs=runs, users=users)
+
+
+def own_attempts(run: Path, *, runs: Path, users: Collection[int]) -> list[int]:
+    """The attempts of a run, of those that have a record, that are these users' own."""
+    return [each for each in recorded(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
+
+
+def _name(run: Path, attempt: str) -> str:
+    return f"{run.name}-{attempt}"
+
+
+@contextmanager
+def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[Root]:
+    """A folder that one of `owners` has, and no link to one. Raises `OSError`, `UnsafePathError`, `NotWritableError`."""
+    with Root.at(folder.parent) as runs:
+        if make:
+            with suppress(FileExistsError):
+                runs.mkdir(folder.name, mode=0o755)
+        with runs.below(folder.name) as place:
+            if (owner := os.fstat(place.fileno()).st_uid) not in owners:
+                said = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
+                raise NotWritableError(
+                    said, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
+                )
+            yield place
+
+
+def _read(folder: Path, name: str, *, owners: Collection[int]) -> Entry | None:
+    try:
+        with _opened(folder, owners=owners) as place, place.open(f"{name}.json") as file:
+            if os.fstat(file.fileno()).st_uid not in owners:
+                return None
+            return parse_json(file.read(_LARGEST), Entry, where=f"{folder}/{name}.json")
+    except (OSError, RepriseError):
+        return None

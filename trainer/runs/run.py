@@ -1,0 +1,358 @@
+"""One run on this machine: its folder, its attempt, its record from open to close.
+
+Knows how a run's folder is laid out and when its record is written: at open, at each change, at close, each time
+whole or not at all. Refuses to know what is trained, and to let ingredients change once the run is open.
+
+    runs/<id>/source.tar.gz, source/             what runs, frozen
+    runs/<id>/attempts/<n>/claim.json            whose attempt it is
+    runs/<id>/attempts/<n>/record.json           the record
+    runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
+    runs/<id>/attempts/<n>/published.json        once it is in the store
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_bytes, digest_of_open
+from trainer.base.document import parse_json, read_json_below
+from trainer.base.errors import AlteredError, DiskFullError, ResumeError, RunError, UnsafePathError
+from trainer.base.file_entry import File
+from trainer.base.paths import path_fault
+from trainer.base.plain_text import reading
+from trainer.base.redaction import REDACTOR
+from trainer.base.safe_folder import PARTIAL, Root, run_root
+from trainer.runs import files as run_files
+from trainer.runs.files import attempt_root
+from trainer.runs.record import (
+    Circumstances,
+    Ingredients,
+    Outcome,
+    Record,
+    Status,
+    identity_of,
+    new_run_id,
+    read_record,
+)
+from trainer.runs.seal import MOST_FILES, SMALL, Claim, Published, read_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ATTEMPTS: Final = run_files.ATTEMPTS
+RECORD: Final = "record.json"
+CLAIM: Final = "claim.json"
+PUBLISHED: Final = "published.json"
+_RESERVE: Final = ".reserve"
+_RESERVED: Final = 1 << 20
+"""Bytes kept back, so that a run that filled the disk can still write how it ended: three times a large record."""
+_NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, _RESERVE})
+
+
+def new_run(runs: Path) -> tuple[str, Path]:
+    """Make the folder of a new run below `runs`, and name it: the first thing that can fail.
+
+    Raises `NotWritableError` or `DiskFullError`.
+    """
+    with disk_faults(runs), Root.at(runs, make=True) as root:
+        while True:
+            name = new_run_id()
+            with suppress(FileExistsError):
+                root.mkdir(name)
+                return name, runs / name
+
+
+def abandon(folder: Path) -> None:
+    """Remove the folder of a run that failed before its record was open; one that has an attempt is kept."""
+    with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
+        with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as known:
+            if any(known.stat(f"{name}/{RECORD}") for name in known.names() if known.has_folder(name)):
+                return
+        runs.remove_tree(folder.name)
+
+
+def attempts(folder: Path) -> list[int]:
+    """The attempts of the run in `folder`, found by probing 1, 2, ... Raises `UnsafePathError` for one that is no folder."""
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return _attempts(run)
+    return []
+
+
+def _attempts(run: Root) -> list[int]:
+    found: list[int] = []
+    with suppress(FileNotFoundError, NotADirectoryError), run.below(ATTEMPTS) as known:
+        while True:
+            known.below(str(len(found) + 1)).close()
+            found.append(len(found) + 1)
+    return found
+
+
+def recorded(folder: Path) -> list[int]:
+    """The attempts that have a record: one that was killed as it began has none, and counts as an attempt nevertheless."""
+    with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
+        return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
+    return []
+
+
+def record_of(folder: Path, attempt: int | None = None) -> Record:
+    """The record of an attempt, by default the last that has one. Raises `DocumentError`, or `RunError` where there is none."""
+    known = recorded(folder)
+    path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
+    return load_record(path)
+
+
+def load_record(path: Path) -> Record:
+    """The record in a file: an attempt's own, or one that a person named.
+
+    Raises `DocumentError`, `UnsafePathError`, `RunError` if there is none, `AlteredError` if it was changed after its publication.
+    """
+    path = path.absolute()
+    is_in_run = path.parent.parent.name == ATTEMPTS
+    with reading(path), suppress(FileNotFoundError, NotADirectoryError):
+        with attempt_root(path.parent) if is_in_run else Root.at(path.parent) as folder:
+            text = folder.read(path.name)
+            _require_as_published(folder, path, text)
+        return read_record(text, where=str(path))
+    raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
+
+
+def published(attempt: Path) -> Published | None:
+    """Where the attempt in this folder was published; None if it was not, or the note is no file. Raises `DocumentError`."""
+    with reading(attempt / PUBLISHED), suppress(FileNotFoundError), attempt_root(attempt) as folder:
+        return _published(folder)
+    return None
+
+
+def _published(attempt: Root) -> Published | None:
+    return read_json_below(attempt, PUBLISHED, Published, most=SMALL) if attempt.has_file(PUBLISHED) else None
+
+
+def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
+    note = _published(attempt)
+    if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
+        return
+    said = f"{path} was changed after the run was published to {note.store}: published was {note.record[:19]}.., found {found[:19]}.."
+    raise AlteredError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenRun:
+    """A run that is under way: the folder to write into, and its record as it was last written."""
+
+    folder: Path
+    """The attempt's: `runs/<id>/attempts/<n>`."""
+    record: Record
+    lifeline: int | None = None
+    """An open file, locked while this process lives; only `is_alive` looks at it."""
+
+    def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
+        """Write the record anew with what has changed. Where that fails, the last good one stays."""
+        changed = {
+            "outcome": outcome or self.record.outcome,
+            "circumstances": circumstances or self.record.circumstances,
+        }
+        record = _redacted(self.record.model_copy(update=changed))
+        with disk_faults(self.folder / RECORD), attempt_root(self.folder) as folder:
+            folder.write_whole(RECORD, record.to_json())
+        self.record = record
+
+    def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
+        """Write how the run ended, with every file by digest.
+
+        A full disk does not stop it: space for this was kept back. Raises `RunError` if there are more files than a record can list.
+        """
+        if outcome.status is Status.RUNNING:
+            raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
+        files = files_of(self.folder)
+        whole = outcome.model_copy(update={"files": files[:MOST_FILES]})
+        with attempt_root(self.folder) as folder:
+            folder.unlink(_RESERVE, missing_ok=True)
+        try:
+            self.update(outcome=whole, circumstances=circumstances)
+        except DiskFullError as fault:
+            said = (
+                f"the record of run {self.record.run} could not be closed: {fault.message}; the last one written stands"
+            )
+            raise DiskFullError(said, hint=fault.hint) from fault
+        self.let_go()
+        if len(files) > MOST_FILES:
+            said = f"run {self.record.run} has {len(files):,} files; its record lists the first {MOST_FILES:,}"
+            raise RunError(said, hint="write fewer and larger files; the others are neither verified nor published")
+        return self.record
+
+    def withdraw(self) -> None:
+        """Remove the attempt, which turned out to be none before its first step; and the run, if it was its only one."""
+        self.let_go()
+        with suppress(OSError, UnsafePathError), run_root(self.folder.parents[1]) as run:
+            run.remove_tree(f"{ATTEMPTS}/{self.folder.name}")
+        abandon(self.folder.parents[1])
+
+    def let_go(self) -> None:
+        """Show that this process has nothing more to do with the run."""
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
+
+
+def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
+    """Claim the next attempt of the run in `folder` and write its record, status `running`.
+
+    Two at once get two attempts or one refusal, never one folder. Raises `RunError` where an earlier attempt had other
+    ingredients, `ResumeError` where somebody else begins the same attempt, `DiskFullError`, `NotWritableError`.
+    """
+    identity = identity_of(ingredients)
+    earlier = attempts(folder)
+    if (known := _identity(folder, earlier)) not in {None, identity}:
+        said = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
+        raise RunError(said, hint="start a new run")
+    number = len(earlier) + 1
+    place = folder / ATTEMPTS / str(number)
+    record = _redacted(
+        Record(
+            run=folder.name,
+            attempt=number,
+            identity=identity,
+            ingredients=ingredients,
+            circumstances=circumstances,
+            outcome=Outcome(status=Status.RUNNING),
+        )
+    )
+    mine = Claim(run=record.run, attempt=number, identity=identity, host=circumstances.host.name, token=token_hex(16))
+    with disk_faults(place), _claim(place) as attempt:
+        attempt.write_whole(CLAIM, mine.to_json())
+        opened = OpenRun(folder=place, record=record, lifeline=_lifeline(attempt))
+        try:
+            _reserve(attempt)
+            attempt.write_whole(RECORD, record.to_json())
+        except BaseException:
+            opened.let_go()
+            raise
+    return opened
+
+
+def _redacted(record: Record) -> Record:
+    """The record without values of secrets, in all that its identity does not depend on."""
+    changed: dict[str, Outcome | Circumstances] = {}
+    for name, part in (("circumstances", record.circumstances), ("outcome", record.outcome)):
+        text = part.model_dump_json()
+        if (clean := REDACTOR.redact(text)) != text:
+            changed[name] = parse_json(clean, type(part), where="the record")
+    return record.model_copy(update=changed) if changed else record
+
+
+def is_alive(attempt: Path) -> bool:
+    """Tell whether the process that opened this attempt still lives, for people to read: nothing that must be right asks.
+
+    Where the file system or another machine keeps the lock from being seen, an attempt counts as alive.
+    """
+    try:
+        with attempt_root(attempt) as folder:
+            handle = folder.handle(CLAIM, os.O_RDONLY)
+    except (OSError, UnsafePathError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def close_dead(attempt: Path, *, here: str) -> Record:
+    """Close the record of an attempt whose process was killed: `interrupted`, with the files that it left.
+
+    `here` is this host's name: whether a process of another host lives cannot be seen from this one. Raises `RunError`.
+    """
+    owner = _owner(attempt)
+    if owner not in {None, here}:
+        run = attempt.parent.parent.name
+        said = f"attempt {attempt.name} of run {run} was begun on host {owner}; this is {here}"
+        hint = (
+            f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise runs publish {run} --dead"
+        )
+        raise RunError(said, hint=hint)
+    if is_alive(attempt):
+        raise RunError(
+            f"run {attempt.parent.parent.name} is alive: its process holds its claim",
+            hint="stop it, or wait for its end",
+        )
+    opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
+    left = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
+    return opened.close(left)
+
+
+_KILLED: Final = "its process ended without closing the record"
+
+
+def _owner(attempt: Path) -> str | None:
+    """The host that claimed an attempt; None where it was killed before the claim was written."""
+    text = claim_of(attempt)
+    return None if text is None else read_claim(text, where=str(attempt / CLAIM)).host
+
+
+def claim_of(attempt: Path) -> bytes | None:
+    """The claim of an attempt as it was written; None if there is none. Raises `DocumentError`, `UnsafePathError`."""
+    with reading(attempt / CLAIM), suppress(FileNotFoundError), attempt_root(attempt) as folder:
+        return folder.read(CLAIM, most=SMALL)
+    return None
+
+
+def _identity(folder: Path, earlier: list[int]) -> str | None:
+    """The identity that the run's attempts share; one that was killed before its record was open says nothing."""
+    known = set(recorded(folder)).intersection(earlier)
+    return record_of(folder, min(known)).identity if known else None
+
+
+def files_of(attempt: Path) -> list[File]:
+    """The files of an attempt, by path; links and half-written files are not among them."""
+    with attempt_root(attempt) as folder:
+        return [_file(folder, path) for path in sorted(_results(folder))]
+
+
+def _results(attempt: Root) -> Iterator[str]:
+    for path, found in attempt.walk():
+        kept = path not in _NOT_RESULTS and not path.endswith(PARTIAL) and not path_fault(path)
+        if kept and stat.S_ISREG(found.st_mode):
+            yield path
+
+
+def _file(attempt: Root, path: str) -> File:
+    with attempt.open(path) as file:
+        return File(path=path, size=os.fstat(file.fileno()).st_size, sha256=digest_of_open(file))
+
+
+def _claim(place: Path) -> Root:
+    """Make the folder of an attempt, which is this process's then, and hold it."""
+    with run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as known:
+        try:
+            known.mkdir(place.name)
+        except FileExistsError as fault:
+            owner = _owner(place)
+            said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"
+            raise ResumeError(
+                f"{said} {f'on host {owner}' if owner else 'by somebody else'}", hint="wait for it to end"
+            ) from fault
+        return known.below(place.name)
+
+
+def _lifeline(attempt: Root) -> int | None:
+    """Hold a lock for as long as this process lives; the system lets it go, however it ends."""
+    handle = attempt.handle(CLAIM, os.O_RDONLY)
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def _reserve(attempt: Root) -> None:
+    """Keep space back; real bytes, since a sparse or a compressed file keeps none."""
+    with disk_faults(attempt.path / _RESERVE), attempt.create(_RESERVE) as file:
+        file.write(os.urandom(_RESERVED))

@@ -1,0 +1,322 @@
+"""The source of a run: what a checkout holds at one moment, named by its content, frozen into the run folder.
+
+Knows which files of a checkout are captured and how they are kept: as one archive and as the copy that the run starts
+from, both made from one read of each file, so that an edit meanwhile is in both or in neither. Refuses to know what
+the files mean.
+
+A bundle is named by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: not by the archive's
+bytes, which depend on a compressor's version, and not by a commit, which is an annotation.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import canonical, digest_of_bytes
+from trainer.base.document import read_json_below
+from trainer.base.errors import SourceError
+from trainer.base.git import listing, without_ignored
+from trainer.base.paths import path_fault, repository_parts
+from trainer.base.plain_text import read_text
+from trainer.base.safe_folder import run_root
+from trainer.base.secret_detection import secret_by_content, secret_by_name
+from trainer.base.walk import walk
+from trainer.runs.record import Source
+from trainer.runs.source_archive import (
+    LARGEST,
+    SourceBundle,
+    SourceFile,
+    archive,
+    bundle_digest,
+    size_text,
+    thaw,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from trainer.base.git import Listing
+
+ARCHIVE: Final = "source.tar.gz"
+COPY: Final = "source"
+ALLOWED: Final = ".reprise-no-secrets"
+"""In a checkout: the files that look like secrets and are none."""
+CAPTURED: Final = "captured.json"
+"""Beside an archive that was put into a run's folder before the run began: what its record says of that source."""
+BEGUN: Final = "REPRISE_BEGUN_RUN"
+"""Names the run whose folder, with the source in it, the command made that starts this training."""
+_WALKED: Final = (
+    "(git cannot list this folder: everything is captured but what .gitignore names, caches, virtual environments and build "
+    "outputs)"
+)
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+_BAKED_MARK: Final = Path("/opt/reprise/image.json")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+
+
+def freeze(
+    checkout: Path, into: Path, *, extra: Mapping[str, Path] | None = None, largest: int = LARGEST
+) -> SourceBundle:
+    """Capture `checkout` and keep it in the run folder `into`, as `source.tar.gz` and unpacked as `source/`.
+
+    The folder that holds `into` is never part of it. `extra` adds files from elsewhere, by their path in the bundle.
+    Raises `SourceError`, `DiskFullError`, `NotWritableError`.
+    """
+    bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
+    with disk_faults(into), run_root(into) as run:
+        run.write_whole(ARCHIVE, archive(bundle))
+        unpack(bundle, run, COPY)
+    return bundle
+
+
+def lay(bundle: SourceBundle, into: Path) -> None:
+    """Put a bundle into the folder of a run that has yet to begin: its launcher finds it there by `frozen_before`.
+
+    Raises `DiskFullError`, `NotWritableError`.
+    """
+    with disk_faults(into), run_root(into) as run:
+        run.write_whole(ARCHIVE, archive(bundle))
+        unpack(bundle, run, COPY)
+        run.write_whole(CAPTURED, canonical(bundle.source.model_dump(mode="json")))
+
+
+def frozen_before(into: Path) -> SourceBundle | None:
+    """The source that another command froze, unpacked in the run folder `into`; none where the folder has none.
+
+    Raises `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
+    """
+    with disk_faults(into), run_root(into) as run:
+        if run.stat(CAPTURED) is None:
+            return None
+        bundle = replace(thaw(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
+        run.remove_tree(COPY)
+        unpack(bundle, run, COPY)
+        run.unlink(CAPTURED)
+        return bundle
+
+
+def capture(
+    checkout: Path, *, extra: Mapping[str, Path] | None = None, runs: Path | None = None, largest: int = LARGEST
+) -> SourceBundle:
+    """Read `checkout` once. Raises `SourceError` where it is no folder, empty, or holds more than `largest` bytes."""
+    root = checkout.resolve()
+    if not root.is_dir():
+        raise SourceError(
+            f"{checkout} is not a folder; expected a checkout", hint="name the folder that holds pyproject.toml"
+        )
+    known = listing(root)
+    aside = () if runs is None else _inside(root, runs)
+    found = known.paths if known else without_ignored(root, walk(root))
+    listed = [path for path in found if not path.startswith(("runs/", *aside))]
+    captured = {*listed, *_through_links(root, listed)}
+    odd = repository_parts(captured)
+    paths = sorted(captured - odd)
+    _check_size(root, paths, largest)
+    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(odd)]
+    reader = _Reader(root=root, left=largest, left_out=left_out, allowed=_allowed(root))
+    files = [*reader.read(paths), *reader.add(extra or {})]
+    if not files:
+        raise SourceError(f"{checkout} holds no source", hint="run the command in a checkout of the project")
+    files.sort(key=lambda file: file.path)
+    source = Source(
+        how=_how(root),
+        commit=(known.commit if known else None) or "unknown",
+        dirty=known.dirty if known else None,
+        submodules=known.submodules if known else {},
+        files=len(files),
+        bytes=sum(len(file.data) for file in files),
+        left_out=reader.left_out,
+    )
+    return SourceBundle(digest=bundle_digest(files), source=source, files=tuple(files))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Reads files while the cap lasts, and keeps the list of what was left out."""
+
+    root: Path
+    left: int
+    left_out: list[str]
+    allowed: frozenset[str] = frozenset()
+    """The files that look like secrets and are none: a committed file lists them."""
+
+    def read(self, paths: Iterable[str]) -> Iterator[SourceFile]:
+        """The files among `paths` that belong in the bundle; one that is gone was deleted, which is no fault."""
+        for path in paths:
+            try:
+                yield self._file(path, self.root / path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except _RefusedError as reason:
+                self.left_out.append(f"{path if path.isprintable() else ascii(path)}: {reason}")
+
+    def add(self, extra: Mapping[str, Path]) -> Iterator[SourceFile]:
+        """Files from elsewhere, which somebody named: what cannot be captured is an error."""
+        for path, origin in extra.items():
+            try:
+                yield self._file(path, origin.resolve())
+            except OSError as fault:
+                raise SourceError(
+                    f"{origin} cannot be read: {fault.strerror}", hint="check the name and its permissions"
+                ) from fault
+            except _RefusedError as reason:
+                raise SourceError(
+                    f"{origin} cannot be captured: {reason}", hint="rename it, or take the secret out"
+                ) from reason
+
+    def _file(self, path: str, where: Path) -> SourceFile:
+        if path.endswith("/"):
+            raise _RefusedError("a repository of its own, no submodule: `git submodule add`, or remove its .git")
+        if fault := path_fault(path):
+            raise _RefusedError(fault)
+        target = self._followed(where) if where.is_symlink() else where
+        if where.is_symlink() and target.is_dir() and not where.parent.resolve().is_relative_to(target):
+            raise FileNotFoundError(path)  # its files are captured one by one
+        data, mode = self._bytes(target, path)
+        if data and path not in self.allowed and (reason := _secret(path, target, data)):
+            raise _RefusedError(f"{reason}; if it holds none, list it in {ALLOWED}")
+        if data.startswith(_LFS_POINTER):
+            self.left_out.append(f"{path}: a Git LFS pointer, whose content is not here: git lfs pull")
+        return SourceFile(path=path, executable=bool(mode & 0o100), sha256=digest_of_bytes(data), data=data)
+
+    def _followed(self, link: Path) -> Path:
+        """Where a link leads, once it is known to stay inside the checkout: the bundle itself has no links."""
+        there = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
+        try:
+            target = link.resolve(strict=True)
+        except (OSError, RuntimeError) as fault:
+            if not there.is_relative_to(self.root):  # whether it exists is not seen from a container
+                raise _RefusedError(_out_of_checkout(link, is_seen=False)) from fault
+            raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove it or correct it") from fault
+        if not target.is_relative_to(self.root):
+            raise _RefusedError(_out_of_checkout(link, is_seen=True))
+        return target
+
+    def _bytes(self, path: Path, name: str) -> tuple[bytes, int]:
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except PermissionError as fault:
+            raise _RefusedError("this user cannot read it") from fault
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                raise _RefusedError("a folder, or a link to one" if stat.S_ISDIR(mode) else "no regular file")
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(self.left + 1)
+        finally:
+            os.close(handle)
+        self.left -= len(data)
+        if self.left < 0:
+            raise _too_large("larger than what fits", [(len(data), name)])
+        return data, mode
+
+
+def _out_of_checkout(link: Path, *, is_seen: bool) -> str:
+    if not is_seen and _BAKED_MARK.exists() and link.readlink().is_absolute():
+        return f"a link to {_shown(link)}, which a container does not have: copy it here, or make it relative if it leads into the checkout"
+    return f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
+
+
+def _secret(path: str, target: Path, data: bytes) -> str | None:
+    return secret_by_name(path) or secret_by_name(target.name) or secret_by_content(data)
+
+
+def _allowed(root: Path) -> frozenset[str]:
+    """The paths in the file that lists what holds no secret, a line each; `#` begins a comment. Raises `DocumentError`."""
+    if not (root / ALLOWED).is_file():
+        return frozenset()
+    lines = (line.partition("#")[0].strip() for line in read_text(root / ALLOWED).splitlines())
+    return frozenset(line.removeprefix("./") for line in lines if line)
+
+
+def _shown(link: Path) -> str:
+    text = str(link.readlink())
+    return text if text.isprintable() else ascii(text)
+
+
+class _RefusedError(Exception):
+    """A file that is not followed."""
+
+
+def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
+    """The files of folders in the checkout once more, under the links that lead to those folders: the bundle has no links."""
+    for link in (path for path in paths if (root / path).is_symlink() and (root / path).is_dir()):
+        target = (root / link).resolve()
+        if not target.is_relative_to(root) or (root / link).parent.resolve().is_relative_to(target):
+            continue
+        folder = f"{target.relative_to(root).as_posix()}/"
+        yield from (f"{link}/{path.removeprefix(folder)}" for path in paths if path.startswith(folder))
+
+
+def _not_initialized(known: Listing) -> list[str]:
+    return [
+        f"{path}: a submodule without files here: git submodule update --init --recursive"
+        for path in known.not_initialized
+    ]
+
+
+def _repositories(paths: Iterable[str]) -> list[str]:
+    """A line for each repository of another version control in the checkout: its files are no source."""
+    shown = sorted({path.rpartition("/")[0].partition("/")[0] or path for path in paths})
+    return [f"{name if name.isprintable() else ascii(name)}: in it are files of a repository" for name in shown]
+
+
+def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
+    sizes = []
+    for path in paths:
+        try:
+            about = (root / path).lstat()
+        except OSError:
+            continue
+        if stat.S_ISREG(about.st_mode):
+            sizes.append((about.st_size, path))
+    total = sum(size for size, _ in sizes)
+    if total > largest:
+        raise _too_large(f"{size_text(total)}; expected at most {size_text(largest)}", sizes)
+
+
+def _too_large(found: str, sizes: list[tuple[int, str]]) -> SourceError:
+    named = ", ".join(f"{path} ({size_text(size)})" for size, path in sorted(sizes, reverse=True)[:3])
+    hint = "list them in .gitignore, or make them a dataset: `reprise data publish`"
+    return SourceError(f"the source of this checkout is {found}; the largest files are {named}", hint=hint)
+
+
+def _inside(root: Path, runs: Path) -> tuple[str, ...]:
+    aside = runs.resolve()
+    return (f"{aside.relative_to(root).as_posix()}/",) if aside != root and aside.is_relative_to(root) else ()
+
+
+def _how(root: Path) -> Literal["mounted", "baked"]:
+    """In an image, source that no mount brought is the image's own; elsewhere it is a checkout somebody can edit."""
+    if not _BAKED_MARK.exists():
+        return "mounted"
+    try:
+        points = [line.split(" ")[4] for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return "mounted"
+    return "mounted" if any(point != "/" and root.is_relative_to(point) for point in points) else "baked"
+
+
+__all__ = [
+    "ARCHIVE",
+    "BEGUN",
+    "CAPTURED",
+    "COPY",
+    "LARGEST",
+    "SourceBundle",
+    "SourceFile",
+    "archive",
+    "bundle_digest",
+    "capture",
+    "freeze",
+    "frozen_before",
+    "lay",
+    "thaw",
+    "unpack",
+]

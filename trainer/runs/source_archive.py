@@ -1,0 +1,136 @@
+"""A source bundle as one archive and as a folder, and an archive as the bundle that it was made from.
+
+Knows the archive's form, and what a stranger's archive may not hold. Refuses to know where files come from: `trainer.runs.source` does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_bytes, digest_of_document
+from trainer.base.errors import SourceError
+from trainer.base.paths import collision, path_fault, repository_parts
+from trainer.runs.files import open_run_file
+from trainer.runs.record import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from trainer.base.safe_folder import Root
+
+LARGEST: Final = 64 << 20
+"""Bytes in a bundle. Source is text: what is larger is data, and has a home of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file of a bundle."""
+
+    path: str
+    executable: bool
+    sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceBundle:
+    """A captured checkout: its name, what the record says about it, its files."""
+
+    digest: str
+    source: Source
+    files: tuple[SourceFile, ...]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What was not captured, a line each with the reason."""
+        return self.source.left_out
+
+
+def bundle_digest(files: Iterable[SourceFile]) -> str:
+    """Name a bundle by its files: paths, executable bits, contents; their order does not matter."""
+    return digest_of_document(sorted([file.path, file.executable, file.sha256] for file in files))
+
+
+def archive(bundle: SourceBundle) -> bytes:
+    """The bundle as a .tar.gz whose bytes depend on the bundle alone: sorted, without times, owners, names of users."""
+    whole = io.BytesIO()
+    with (
+        gzip.GzipFile(filename="", fileobj=whole, mode="wb", mtime=0, compresslevel=6) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for file in bundle.files:
+            entry = tarfile.TarInfo(file.path)
+            entry.size, entry.mode = len(file.data), _mode(file)
+            tar.addfile(entry, io.BytesIO(file.data))
+    return whole.getvalue()
+
+
+def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
+    """Write the bundle's files below the folder `name` in `into`, which must not exist yet."""
+    with disk_faults(into.path / name):
+        into.mkdir(name)
+        with into.below(name) as folder:
+            for file in bundle.files:
+                with folder.create(file.path, mode=_mode(file), make=True) as written:
+                    written.write(file.data)
+
+
+def thaw(path: Path) -> SourceBundle:
+    """Read an archive back as the bundle it was made from. Raises `SourceError` for one that `archive` did not make.
+
+    It may come from a stranger: links, devices, paths that leave the folder and bombs are refused before anything is written.
+    """
+    try:
+        with open_run_file(path) as file, gzip.open(file, "rb") as packed:
+            plain = packed.read(2 * LARGEST)
+            if packed.read(1):
+                raise SourceError(f"{path} unpacks to more than {size_text(2 * LARGEST)}", hint="do not use it")
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
+            files = [_entry(tar, entry) for entry in tar]
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as fault:
+        raise SourceError(f"{path} is no source bundle: {fault}", hint="it is damaged: pull the run again") from fault
+    if own := repository_parts(file.path for file in files):
+        said = f"{path} is no source bundle: {min(own)!a} is a part of a repository, whose settings can name programs to run"
+        raise SourceError(said, hint="do not use it")
+    if clash := collision(file.path for file in files):
+        raise SourceError(f"{path} is no source bundle: {clash} stands twice in it", hint="do not use it")
+    total = sum(len(file.data) for file in files)
+    return SourceBundle(
+        digest=bundle_digest(files),
+        source=Source(how="baked", files=len(files), bytes=total),
+        files=tuple(files),
+    )
+
+
+def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
+    fault = path_fault(entry.name) or _entry_fault(entry)
+    body = None if fault else tar.extractfile(entry)
+    if body is None:
+        raise SourceError(f"{entry.name!a} in a source bundle: {fault}", hint="do not use it")
+    data = body.read()
+    return SourceFile(path=entry.name, executable=bool(entry.mode & 0o100), sha256=digest_of_bytes(data), data=data)
+
+
+def _entry_fault(entry: tarfile.TarInfo) -> str | None:
+    """A sparse file claims a size that its bytes do not have: a kilobyte would become a terabyte in memory."""
+    if not entry.isreg():
+        return "it is no regular file"
+    if entry.issparse():
+        return "it is a sparse file"
+    return f"it is larger than {size_text(LARGEST)}" if entry.size > LARGEST else None
+
+
+def size_text(count: int) -> str:
+    """Write a size for a person."""
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+def _mode(file: SourceFile) -> int:
+    return 0o755 if file.executable else 0o644

@@ -1,0 +1,88 @@
+"""Whether an attempt's files are still what its record says: each held against its digest, the record against its seal.
+
+Knows what a closed attempt must hold. Refuses to mend: where a store has the good copies, `pull_run` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, BinaryIO
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, UnsafePathError
+from trainer.runs.files import attempt_root
+from trainer.runs.publish import seal_of
+from trainer.runs.run import CLAIM, RECORD, published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.base.file_entry import File
+    from trainer.base.safe_folder import Root
+    from trainer.runs.record import Record
+
+_BLOCK = 1 << 20
+
+
+def require_whole(attempt: Path, record: Record) -> int:
+    """Give how many files were looked at. Raises `AlteredError`, naming the first that is not what the record says."""
+    faults = list(damaged(attempt, record))
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise AlteredError(f"{faults[0]}{more}", hint=_remedy(attempt, record))
+    return len(record.outcome.files)
+
+
+def damaged(attempt: Path, record: Record) -> Iterator[str]:
+    """Say, a line each, what of an attempt's files is not what its record says."""
+    if not is_as_sealed(attempt, record):
+        yield f"{attempt / RECORD} is not the record that was published"
+    with attempt_root(attempt) as folder:
+        for file in record.outcome.files:
+            if (fault := fault_of(folder, file)) is not None:
+                yield fault
+
+
+def fault_of(attempt: Root, file: File) -> str | None:
+    """Say what is wrong with one file; `None` where its first bytes are those that were recorded: a log may have grown."""
+    path = attempt.path / file.path
+    try:
+        with attempt.open(file.path) as opened:
+            found = _digest_of_start(opened, file.size)
+    except FileNotFoundError:
+        return f"{path} is gone; the record lists it"
+    except UnsafePathError as fault:
+        return fault.message
+    return None if found == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {found[:19]}"
+
+
+def is_as_sealed(attempt: Path, record: Record) -> bool:
+    """Whether record and list of files are those that were published; true where nothing was."""
+    note = published(attempt)
+    if note is None:
+        return True
+    sealed = seal_of(attempt, record)
+    return digest_of_bytes(sealed.to_json()) == note.sealed or sealed.source is None
+
+
+def _remedy(attempt: Path, record: Record) -> str:
+    note = published(attempt)
+    if note is None:
+        return "it is in no store: put the file back from a copy, or train anew"
+    with attempt_root(attempt) as folder:
+        is_claimed = folder.stat(CLAIM) is not None
+    if not is_claimed:
+        hint = f"{note.store} has the good copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
+    else:
+        hint = f"{note.store} has the good copy: `reprise runs pull {record.run}` puts it back"
+    return hint
+
+
+def _digest_of_start(file: BinaryIO, size: int) -> str:
+    """The digest of a file's first `size` bytes."""
+    running = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, _BLOCK))):
+        running.update(block)
+        size -= len(block)
+    return f"sha256:{running.hexdigest()}"

@@ -1,0 +1,1 @@
+"""Settings: fields, sources, values and their texts, the ledger of who read what."""

@@ -1,0 +1,123 @@
+"""Forms of values: the one that all equal values have in memory, and the one that a document has."""
+
+from __future__ import annotations
+
+from cmath import isfinite
+from dataclasses import is_dataclass
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from trainer.base.digest import LARGEST_EXACT, canonical
+from trainer.settings.type_kinds import choices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_EXACTLY: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_PLAIN: Final = 100
+"""Digits of a decimal number that is written without an exponent."""
+
+
+def one_form(value: Any) -> Any:
+    """Give a value in the one form that all equal values have: sets and tables in order, no negative zero.
+
+    >>> one_form({"b": -0.0, "a": (1, -0.0)})
+    {'a': (1, 0.0), 'b': 0.0}
+    """
+    kind = type(value)
+    if kind is float:
+        return value + 0.0  # -0.0 + 0.0 is 0.0
+    if kind is complex:
+        return complex(value.real + 0.0, value.imag + 0.0)
+    if kind is Decimal:
+        return _shortest(value)
+    if kind is dict:
+        return {key: one_form(value[key]) for key in _ordered(value)}
+    if kind in {set, frozenset}:
+        return kind(_ordered([one_form(each) for each in value]))
+    return kind(one_form(each) for each in value) if kind in {list, tuple} else value
+
+
+def one_number(value: Any, kinds: list[Any]) -> Any:
+    """Give a number that two types of a union have as the whole number: a record does not distinguish 5 and 5.0.
+
+    >>> one_number(5.0, [int, float]), one_number(5.0, [float])
+    (5, 5.0)
+    """
+    if type(value) is not float or not value.is_integer():
+        return value
+    listed = [choice for kind in kinds for choice in choices(kind) or ()]
+    is_whole = int in kinds or any(type(choice) is int and choice == value for choice in listed)
+    return int(value) if is_whole else value
+
+
+def document_of(value: Any) -> Any:
+    """Write a value as a document holds it, sets in order."""
+    value = fields_of(value) or value
+    if isinstance(value, dict):
+        return {_key(key): document_of(each) for key, each in value.items()}
+    if isinstance(value, set | frozenset):
+        return [document_of(each) for each in _ordered(value)]
+    return [document_of(each) for each in value] if isinstance(value, list | tuple) else to_jsonable_python(value)
+
+
+def holds_set(value: Any) -> bool:
+    """Tell whether a set is anywhere in a value: its order is not that of a document."""
+    table = fields_of(value) or value
+    inner = table.values() if isinstance(table, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, set | frozenset) or any(holds_set(each) for each in inner)
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Give the values of a model or a dataclass as a document names them; none of anything else."""
+    if isinstance(value, BaseModel):
+        known = type(value).__pydantic_fields__
+        named = {info.serialization_alias or name: getattr(value, name) for name, info in known.items()}
+        return named | (value.model_extra or {})
+    return dict(vars(value)) if is_dataclass(value) and not isinstance(value, type) else {}
+
+
+def unrecordable(value: Any) -> tuple[str, str] | None:
+    """Say what in a value no record can hold, if there is such a thing, and what to do: a record's JSON is read by every language.
+
+    >>> unrecordable([1, 2**60])
+    ('a whole number beyond 9007199254740991', 'give a number from -9007199254740991 to 9007199254740991')
+    """
+    match value:
+        case int() if abs(value) > LARGEST_EXACT:
+            return f"a whole number beyond {LARGEST_EXACT}", f"give a number from -{LARGEST_EXACT} to {LARGEST_EXACT}"
+        case float() | complex() if not isfinite(value):
+            return "a number that is not finite", "give a finite number"
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    if isinstance(inner, list | tuple | set | frozenset):
+        return next(filter(None, map(unrecordable, inner)), None)
+    try:
+        to_jsonable_python(inner)
+    except ValueError:  # pydantic's, of a type that JSON has no form for, and of bytes that are no text
+        return f"a value of type {type(inner).__name__}", "declare it as text, a number, a list or a table"
+    return None
+
+
+def _shortest(value: Decimal) -> Decimal:
+    """A decimal number without zeros at its end: 1.10 is 1.1, and 100 stays 100; no digit of it is rounded."""
+    if not value.is_finite():
+        return value
+    short = value.normalize(_EXACTLY) if value else Decimal(0)
+    exponent = short.as_tuple().exponent
+    is_plain = isinstance(exponent, int) and exponent > 0 and short.adjusted() < _PLAIN
+    return short.quantize(Decimal(1), context=_EXACTLY) if is_plain else short
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    found = list(values)
+    if all(type(each) is int or type(each) is float for each in found) or all(type(each) is str for each in found):
+        return sorted(found)
+    return sorted(found, key=lambda each: canonical(document_of(each)))
+
+
+def _key(key: Any) -> str:
+    found = to_jsonable_python({key: None})
+    return str(next(iter(found)))

@@ -1,0 +1,103 @@
+"""Determinism: how far a rerun is equal bit for bit, and the environment variables that make it so.
+
+Knows each level's variables. Refuses to know torch: what is switched in code is in `trainer.training.determinism.exactness`.
+
+Libraries read these variables when they are loaded, so a launcher sets them and only then starts the process that loads torch.
+What was measured to change bits, and on which machines, is in docs/determinism.md.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+THREADS: Final = 2
+"""Threads where none are asked for: a fixed number, as the count changes a result's bits and machines differ in cores."""
+
+
+class Level(StrEnum):
+    """How far a rerun is equal bit for bit."""
+
+    OFF = "off"
+    """Not promised; fastest."""
+    MACHINE = "machine"
+    """On the same hardware, in the same image."""
+    PORTABLE = "portable"
+    """On any x86-64 CPU with AVX2 and FMA."""
+
+
+_THREADED: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_PATIENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait sleep instead of spinning: on cores that others share, spinning made steps three to ten times slower."""
+_MACHINE: Final = {
+    "PYTHONHASHSEED": "0",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "OMP_DYNAMIC": "FALSE",
+    "MKL_DYNAMIC": "FALSE",
+    "TORCHINDUCTOR_DETERMINISTIC": "1",
+    "TZ": "UTC",
+    "LC_ALL": "C.UTF-8",
+}
+_CAPS: Final = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+
+
+def threads_at(level: Level, asked: int | None) -> int:
+    """Say how many threads an operation gets. Raises `SettingError` where `portable` is asked for with more than one."""
+    if level is Level.PORTABLE and asked not in {None, 1}:
+        raise SettingError(
+            f"threads is {asked} at determinism portable; expected 1",
+            hint="leave threads out, or choose determinism machine",
+        )
+    return 1 if level is Level.PORTABLE else (asked or THREADS)
+
+
+def require_one_process(level: Level, devices: int) -> None:
+    """Raise `SettingError` where several devices are asked for at a level that promises bits: how they share sums is not held still."""
+    if level is not Level.OFF and devices > 1:
+        raise SettingError(
+            f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
+            hint="give --determinism off: the run is recorded as one that promises none",
+        )
+
+
+def variables(level: Level, *, threads: int) -> dict[str, str]:
+    """Name every variable that `level` sets.
+
+    >>> variables(Level.OFF, threads=4)["OMP_NUM_THREADS"]
+    '4'
+    """
+    common = {**dict.fromkeys(_THREADED, str(threads)), **_PATIENT}
+    return common if level is Level.OFF else common | _MACHINE | capabilities(level)
+
+
+def capabilities(level: Level) -> dict[str, str]:
+    """Name the variables that cap which instructions libraries may use.
+
+    >>> capabilities(Level.MACHINE)
+    {}
+    """
+    return dict(_CAPS) if level is Level.PORTABLE else {}
+
+
+def differing(expected: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """Say, a line each, which variables of this process are not as the level sets them.
+
+    >>> differing({"TZ": "UTC"}, {"TZ": "CET"})
+    ["TZ: expected 'UTC', found 'CET'"]
+    """
+    return [
+        f"{name}: expected {value!r}, found {environ.get(name)!r}"
+        for name, value in expected.items()
+        if environ.get(name) != value
+    ]

@@ -1,0 +1,293 @@
+"""How what is wrong with settings is told: which one, how it was given, what was found, what was expected, what to do.
+
+Knows the wording, of one fault and of several at once. Refuses to find any: `trainer.settings.origins` does.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from contextlib import suppress
+from datetime import date, time
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import ExperimentError, SettingError
+from trainer.base.suggestions import nearest
+from trainer.settings.conversions import INEXACT, REPEATED, REPEATED_KEY, TOO_FINE, UNKNOWN_KEY, UNQUOTED
+from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin, is_secret
+from trainer.settings.hints import assigned, how_to_type, option
+from trainer.settings.texts import read_text
+from trainer.settings.type_texts import example, expected
+from trainer.settings.values import is_flag
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+_BOUNDS: Final = {
+    "finite_number": "a finite number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "bytes_too_short": "at least {min_length} bytes",
+    "bytes_too_long": "at most {max_length} bytes",
+    "too_short": "at least {min_length} values",
+    "too_long": "at most {max_length} values",
+    "decimal_max_digits": "at most {max_digits} digits",
+    "decimal_max_places": "at most {decimal_places} digits after the point",
+    "decimal_whole_digits": "at most {whole_digits} digits before the point",
+    "date_past": "a date in the past",
+    "date_future": "a date in the future",
+    "datetime_past": "a date and time in the past",
+    "datetime_future": "a date and time in the future",
+    "timezone_naive": "a date and time without a time zone",
+    "timezone_aware": "a date and time with its time zone, as 2026-01-31T08:00:00Z",
+    "path_not_file": "the path of a file that exists",
+    "path_not_directory": "the path of a folder that exists",
+    "path_exists": "a path where nothing is yet",
+}
+"""What a value of the right type has to be besides."""
+_CHANGED: Final = {
+    REPEATED: ("each value once", "{} twice"),
+    REPEATED_KEY: ("each key once", "{} twice"),
+    UNKNOWN_KEY: ("", "the key {}"),
+    INEXACT: ("a number that 64 bits hold exactly", "{}"),
+    UNQUOTED: ("a decimal number, in quotes if it has more than 15 digits", "{}"),
+    TOO_FINE: ("at most 6 digits after the point of a second", "{}"),
+}
+"""What was expected, and what was found, if the type would change a value without a word; empty: the type says it."""
+_KEYS: Final = {
+    "extra_forbidden": "the key",
+    "unexpected_keyword_argument": "the key",
+    "missing": "no key",
+}
+VARIABLE: Final = f"{ENVIRONMENT_PREFIX}..."
+"""Stands in a text of how a setting is given for the variable's name."""
+_RAISED: Final = ("value_error", "assertion_error")
+_SHOWN: Final = 80
+"""Characters of a wrong value that a message shows."""
+
+
+def _given(where: str, name: str) -> str:
+    return "given " + where.replace(VARIABLE, f"{ENVIRONMENT_PREFIX}{name.upper()}")
+
+
+def all_of(faults: Sequence[SettingError]) -> SettingError:
+    """Make one failure of several, which names each with what to do about it."""
+    if len(faults) == 1:
+        return faults[0]
+    lines = [f"{fault.message}{f' ({fault.hint})' if fault.hint else ''}" for fault in faults]
+    whole = SettingError(f"{len(faults)} settings are wrong", hint="\n     ".join(lines))
+    whole.faults = tuple(faults)
+    return whole
+
+
+def each_of(fault: SettingError) -> tuple[SettingError, ...]:
+    """Give the failures that one was made of."""
+    return fault.faults or (fault,)
+
+
+def unknown(
+    name: str, fields: Mapping[str, FieldInfo], *, origin: Origin, where: str, text: object = None
+) -> SettingError:
+    """Word a name that no setting has, with the nearest ones, each as it would be typed."""
+    typed = option if origin is Origin.COMMAND_LINE else str
+    said = f"unknown setting {typed(name)}, {_given(where, name)}"
+    denied = name.removeprefix("no_")
+    if denied != name and denied in fields:
+        return SettingError(said, hint=_no_negation(denied, fields[denied], origin=origin, text=text))
+    if section := _section(name, text, fields):
+        return SettingError(said, hint=section)
+    near = [typed(other) for other in nearest(name, fields) or _abbreviated(name, fields)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`reprise train --exp NAME --help` lists every setting"
+    return SettingError(said, hint=hint)
+
+
+def _section(name: str, value: object, fields: Collection[str]) -> str | None:
+    """What to do with a table of a settings file that no setting is: one around settings, or the points of a sweep."""
+    if isinstance(value, dict) and (inner := next((key for key in value if key.replace("-", "_") in fields), None)):
+        return f"a settings file has no sections: write {inner} = ... without [{name}] above it"
+    is_points = name == "points" and isinstance(value, list)
+    return "`reprise sweep EXPERIMENT --points FILE` reads points" if is_points else None
+
+
+def _no_negation(name: str, info: FieldInfo, *, origin: Origin, text: object) -> str:
+    """What to type for `no_` before a setting that has no such form, or not with a value."""
+    if not is_flag(info):
+        return f"{name} is not true or false: {how_to_type(name, info, origin) or f'write {option(name)} VALUE'}"
+    if origin is Origin.COMMAND_LINE and text not in {None, "true"}:
+        return f"{option(f'no_{name}')} takes no value: write it alone, or {option(name)} false"
+    return f"write {assigned(name, info, 'false', origin)}"
+
+
+def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
+    """The settings that `name` has the initials of, as people write them.
+
+    >>> _abbreviated("lr", ["learning_rate", "seed"])
+    ['learning_rate']
+    """
+    return [field for field in fields if "".join(word[0] for word in field.split("_") if word) == name]
+
+
+def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> ExperimentError:
+    """Word a setting that an experiment declares by a value alone: misspelt, or without its type; `place` is file and line."""
+    kind = _type_of(value)
+    shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
+    if near := nearest(name, known, most=1):
+        said = f"{place}: there is no setting {name} to override, and one of your own has a type"
+        return ExperimentError(said, hint=f"did you mean {near[0]}? A new one would be `{shown}`")
+    return ExperimentError(f"{place}: setting {name} has no type", hint=f"give `{name}` a type, e.g. `{shown}`")
+
+
+def _type_of(value: str) -> str | None:
+    """The type of a plain value, as source; for others only its author knows.
+
+    >>> [_type_of(text) for text in ("0.1", "True", "'a'", "None", "f()")]
+    ['float', 'bool', 'str', None, None]
+    """
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    return None if found is None else type(found).__name__
+
+
+def unused(name: str, origin: str, *, hint: str) -> SettingError:
+    """Word a setting that would have no effect."""
+    return SettingError(f"setting {name} is given ({origin}), but nothing in this run uses it", hint=hint)
+
+
+def unmonitored() -> SettingError:
+    """Word a patience with nothing to look at."""
+    return SettingError(
+        "setting patience is given, but nothing is monitored",
+        hint="give --monitor val_loss too, or leave patience out",
+    )
+
+
+def without_value(name: str, info: FieldInfo) -> SettingError:
+    """Word an option that needs a value and stands alone."""
+    shown = example(info.annotation)
+    also = f", as {option(name)} {shlex.quote(shown)}" if shown else ""
+    return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{also}")
+
+
+def shown_secret(name: str, *, where: str) -> SettingError:
+    """Word a secret that was given where others can read it."""
+    return SettingError(
+        f"setting {name} is a secret, given {where}: the record keeps the command, and other users can read it",
+        hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
+    )
+
+
+def unrecorded(name: str, why: str, hint: str, *, where: str | None) -> SettingError:
+    """Word a value that no record can hold."""
+    given = _given(where, name) if where else "as the experiment has it"
+    return SettingError(f"setting {name}, {given}: found {why}, which a record cannot hold", hint=hint)
+
+
+def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
+    """Word a value that is read otherwise from its record: `again`; `None` if it is not read at all."""
+    meant = f"{_cut(repr(value))} ({type(value).__name__})"
+    if again is None:
+        said = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
+    else:
+        read = f"{_cut(repr(again))} ({type(again).__name__})"
+        said = f"setting {name}: a rerun would read {read} from the record, not {meant}"
+    hint = (
+        f"declare {name} with a type and validators that make the same value of what is recorded: {_written(recorded)}"
+    )
+    return SettingError(said, hint=hint)
+
+
+def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
+    """Word what a validator of the experiment says of all settings together."""
+    said = "; ".join(_raised(fault) for fault in faults)
+    return SettingError(f"the settings do not fit together: {said}", hint="the experiment's Settings class checks this")
+
+
+def misfit(
+    faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, where: str | None
+) -> SettingError:
+    """Word a value that a setting does not admit: `found` as it was given, `where` how; `None` for the experiment's own default."""
+    meaning = " ".join((info.description or "").split())
+    about = f"{name}: {meaning}" if meaning else None
+    if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and where is None:
+        way = how_to_type(name, info, Origin.COMMAND_LINE) or f"give {option(name)}"
+        hint = "; ".join(filter(None, (f"set it in the experiment, or {way}", about)))
+        return SettingError(f"setting {name} has no value", hint=hint)
+    expects, shown = _expectation(faults, info, found)
+    is_bound = faults[0]["type"] in _BOUNDS.keys() - {"finite_number"} | {UNQUOTED, TOO_FINE}
+    how = how_to_type(name, info, origin, found=None if is_bound else found)
+    return SettingError(
+        f"setting {name}, {_given(where, name) if where else 'as the experiment has it'}: "
+        f"expected {expects}, found {'a secret' if is_secret(info) else shown}",
+        hint="; ".join(filter(None, (how, about))) or None,
+    )
+
+
+def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, str]:
+    """What was expected and what was found: a change that the type would make, a bound, a validator's own words, else the type."""
+    for fault in faults:
+        if words := _CHANGED.get(fault["type"]):
+            return words[0] or expected(info.annotation), words[1].format(_written(fault["input"]))
+        if fault["type"] in _KEYS and isinstance(fault["loc"][-1], str):
+            return expected(info.annotation), f"{_KEYS[fault['type']]} {fault['loc'][-1]!r}"
+    for fault in faults:
+        if (template := _BOUNDS.get(fault["type"])) and fault.get("ctx", {}).get("field_type") != "Tuple":
+            inner = _place(fault, found)
+            wrong = _written(fault["input"] if inner else found)
+            return _counted(template, fault.get("ctx", {})), f"{wrong}{f' as {inner}' if inner else ''}"
+    for fault in faults:
+        if fault["type"] in _RAISED:
+            return f"{expected(info.annotation)} ({_raised(fault)})", _written(found)
+    deepest = max(faults, key=lambda fault: len(_place(fault, found)))
+    inner = _place(deepest, found)
+    return expected(info.annotation), _written(found) + (f" ({inner}: {_written(deepest['input'])})" if inner else "")
+
+
+def _counted(template: str, facts: Mapping[str, object]) -> str:
+    """A bound with its numbers, in the singular for one."""
+    text = template.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in facts.items()})
+    return re.sub(r"\b1 (value|character|byte|digit)s", r"1 \1", text)
+
+
+def _place(fault: ErrorDetails, found: object) -> str:
+    """Where in a list or a table the fault is, as a person counts; empty for the whole."""
+    inside, shown = read_text(found) if isinstance(found, str) else found, list[str]()
+    for part in fault["loc"][1:]:  # the names of a union's types are among them
+        if isinstance(inside, list | tuple) and isinstance(part, int) and part < len(inside):
+            inside, shown = inside[part], [*shown, f"value {part + 1}"]
+        elif isinstance(inside, dict) and part in inside:
+            inside, shown = inside[part], [*shown, str(part)]
+    return ", ".join(shown)
+
+
+def _written(value: object) -> str:
+    """A value as a user would write it, cut if it is long."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    with suppress(TypeError, ValueError):
+        if isinstance(value, list | dict):
+            return _cut(json.dumps(value, ensure_ascii=False, default=str))
+    return _cut(repr(value))
+
+
+def _raised(fault: ErrorDetails) -> str:
+    """The words of a validator that the experiment's author wrote."""
+    return _cut(str(fault.get("ctx", {}).get("error", fault["msg"])) if fault["type"] in _RAISED else "a wrong value")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,133 @@
+"""Hints: what to type for a setting: what was typed in the form that its type has, or an example."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.suggestions import nearest
+from trainer.settings.fields import ENVIRONMENT_PREFIX, Origin
+from trainer.settings.texts import read_text, takes_texts
+from trainer.settings.type_kinds import choices, is_table, members
+from trainer.settings.type_texts import example, is_compound
+from trainer.settings.values import MisfitError, is_flag, typed_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+
+_WHOLE: Final = 10**15
+_NOTHING: Final = object()
+_MEANT: Final = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false", "": "none"}
+"""What people write for values of which there is one form."""
+
+
+def option(name: str) -> str:
+    """Write a setting as it is given on the command line.
+
+    >>> option("learning_rate")
+    '--learning-rate'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = None) -> str | None:
+    """Say how a value is typed: what was found, in the form that the type has; else an example, if the form is not plain."""
+    may_be_none = type(None) in members(info.annotation)
+    if is_flag(info) and origin is Origin.COMMAND_LINE:
+        return f"write {option(name)} or {option(f'no_{name}')}{f' or {option(name)} none' if may_be_none else ''}"
+    if may_be_none and origin is Origin.FILE and found in ("", "none", "None", "null"):
+        return f"give {option(name)} none: TOML has no form for it"
+    if texts := _rewritten(info, found, origin):
+        return f"write {' or '.join(assigned(name, info, text, origin) for text in texts[:2])}"
+    shown = example(info.annotation)
+    is_plain = info.description and not is_compound(info.annotation)
+    if shown is None or is_plain or _value(info, shown) is _NOTHING:
+        return None
+    has_table = any(map(is_table, members(info.annotation))) and origin is Origin.COMMAND_LINE
+    also = f" or {option(name)} {shlex.quote(_as_toml(shown))}" if has_table else ""
+    return f"write, for example, {assigned(name, info, shown, origin)}{also}"
+
+
+def assigned(name: str, info: FieldInfo, text: str, origin: Origin) -> str:
+    """Write that a setting has the value of a text, as it is given by this origin."""
+    match origin:
+        case Origin.COMMAND_LINE:
+            return f"{option(name)}{'=' if text.startswith('--') else ' '}{shlex.quote(text)}"
+        case Origin.ENVIRONMENT:
+            return f"{ENVIRONMENT_PREFIX}{name.upper()}={shlex.quote(text)}"
+        case Origin.EXPERIMENT | Origin.DEFAULT:
+            return f"{name} = {typed_text(info, text)!r}"
+        case _:
+            return f"{name} = {_as_toml(json.dumps(typed_text(info, text), ensure_ascii=False))}"
+
+
+def _as_toml(text: str) -> str:
+    """Write a table of JSON as TOML has it."""
+    return re.sub(r'"([\w-]+)": ', r"\1 = ", text).replace('": ', '" = ')
+
+
+def _value(info: FieldInfo, text: str) -> Any:
+    with suppress(MisfitError):
+        return typed_text(info, text)
+    return _NOTHING
+
+
+def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
+    """The texts that have a value of the type and look like what was found."""
+    if found is None:
+        return []
+    text = found if isinstance(found, str) else json.dumps(found, default=str)
+    is_typed = origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+    forms = {form: _value(info, form) for form in _forms(text) if form != text or not is_typed}
+    near = nearest(text, _texts(info), most=1)
+    return near or [
+        form
+        for form, value in forms.items()
+        if value is not _NOTHING and (value is not None or is_typed) and _looks_like(info, text, form, value)
+    ]
+
+
+def _looks_like(info: FieldInfo, text: str, form: str, value: object) -> bool:
+    """Tell whether a text that any text can stand for means what was typed: one in quotes does."""
+    kinds = members(info.annotation)
+    if takes_texts(kinds):
+        return value is None
+    return str not in kinds or not isinstance(value, str) or (value == text and form == json.dumps(text))
+
+
+def _forms(text: str) -> Iterator[str]:
+    plain = text.strip().replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
+    yield from _numbers(plain)
+    yield from (plain, plain.lower(), plain.strip("'\""))
+    if plain.lower() in _MEANT:
+        yield _MEANT[plain.lower()]
+    yield from _brackets(plain)
+    yield json.dumps(text)
+
+
+def _texts(info: FieldInfo) -> list[str]:
+    return [choice for kind in members(info.annotation) for choice in choices(kind) or () if isinstance(choice, str)]
+
+
+def _numbers(text: str) -> Iterator[str]:
+    """The number that was written with a point, an exponent or zeros before it, or with more digits than it can have."""
+    with suppress(ValueError, OverflowError):
+        value = float(text)
+        if value.is_integer():
+            yield str(int(value)) if abs(value) < _WHOLE else repr(value)
+
+
+def _brackets(text: str) -> Iterator[str]:
+    """A list or a table that was written without its brackets or quotes, or with a value twice."""
+    inner = text[1:-1] if text[:1] + text[-1:] in {"()", "[]", "{}"} else text
+    yield f"[{inner}]"
+    if not {*inner} & {*"\"'[]{}"}:
+        yield json.dumps([each.strip() for each in inner.split(",")])
+    yield f"{{{inner}}}"
+    if isinstance(found := read_text(text), list):
+        yield json.dumps([*{repr(each): each for each in found}.values()], default=str)

@@ -1,0 +1,222 @@
+"""The ledger: for each setting its value, where it came from, who was bound to it and who read it.
+
+Knows how a function is bound to the settings of the run, and how a read is noticed. Refuses to know what any setting means.
+
+A function takes what it needs as parameters; `@configured` fills what its caller left out, by name, from the settings of the run,
+and notes it here. A setting that was given and that nothing is bound to would have no effect: that is an error before the first
+step. One that was bound and never read is listed at the end. What a loader worker or a forked process reads is seen too.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from trainer.base.errors import SettingError
+from trainer.base.suggestions import did_you_mean, nearest
+from trainer.settings.errors import all_of, unused
+from trainer.settings.fields import is_new, is_secret, written
+from trainer.settings.hints import option
+from trainer.settings.ledger_entry import LedgerEntry
+from trainer.settings.notes import Notes
+from trainer.settings.parameters import callers_of, fillable, loaded, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import CodeType
+
+    from trainer.settings.fields import Access, Origin
+    from trainer.settings.origins import Resolved
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+_BOUND, _READ = "bound", "read"
+
+
+class Ledger:
+    """Who was bound to the settings of one run and who read them. `root` is what places in the code are named from."""
+
+    def __init__(self, resolved: Resolved[Any], *, root: Path | None = None) -> None:
+        """Begin an empty ledger over these settings, and have every attribute access of theirs told to it."""
+        self._settings = resolved.settings
+        self._origins = resolved.origins
+        self._root = root
+        self._notes = Notes()
+        self._settings.observe(self._on_read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand over all but the settings' own class: a process that is started anew cannot always import an experiment."""
+        return {**self.__dict__, "_settings": _Values({name: self._settings.value_of(name) for name in self._origins})}
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is a setting of this name."""
+        return name in self._origins
+
+    def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:
+        """Give a setting's value to the parameter of a function, and note whom it went to and whether it is used there."""
+        place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
+        self._notes.add(_BOUND, name, place)
+        if read:
+            self._notes.add(_READ, name, place)
+        return self._settings.value_of(name)
+
+    def unbound(self) -> list[str]:
+        """Name the settings that were given and that nothing assembled so far was bound to or has read."""
+        used = self._used()
+        return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
+
+    def unread(self) -> list[str]:
+        """Name the settings that something was bound to and that nothing read, and those of the experiment's own that nothing used."""
+        read = self._notes.book(_READ)
+        return [*(name for name in self._notes.book(_BOUND) if name not in read), *self.idle()]
+
+    def idle(self) -> list[str]:
+        """Name the settings of the experiment's own that nothing was bound to or has read so far."""
+        used, kind = self._used(), type(self._settings)
+        return [name for name in self._origins if is_new(kind, name) and name not in used]
+
+    def require_bound(self) -> None:
+        """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""
+        if faults := [self.unused(name) for name in self.unbound()]:
+            raise all_of(faults)
+
+    def unused(self, name: str) -> SettingError:
+        """Word that a given setting has no effect, with what would use it."""
+        kinds = type(self._settings).__pydantic_fields__
+        choices = [
+            f"{option(other)} {taker}"
+            for taker in callers_of(name)
+            for other, info in kinds.items()
+            if taker in getattr(info.annotation, "__args__", ())
+        ]
+        used = self._used()
+        near = nearest(name, [other for other in self._origins if other in used], most=1)
+        also = f"did you mean {option(near[0])}? " if near else ""
+        told = f"it is used with {' or '.join(choices)}; otherwise leave it out" if choices else f"{also}leave it out"
+        return unused(name, str(self._origins[name]), hint=told)
+
+    def needed(self, name: str, *, by: str) -> SettingError:
+        """Word the failure of a function whose parameter neither its caller nor a setting gives."""
+        return SettingError(
+            f"{by} needs {name!r}: its caller left it out and no setting has that name",
+            hint=did_you_mean(name, self._origins),
+        )
+
+    def entries(self) -> dict[str, LedgerEntry]:
+        """Write the ledger as the record holds it, without secrets."""
+        kinds = type(self._settings).__pydantic_fields__
+        values, bound, read = written(self._settings), self._notes.book(_BOUND), self._notes.book(_READ)
+        return {
+            name: LedgerEntry(
+                value="(secret)" if is_secret(kinds[name]) else values[name],
+                origin=str(origin),
+                bound=bound.get(name, []),
+                read=read.get(name, []),
+            )
+            for name, origin in sorted(self._origins.items())
+        }
+
+    def origins(self) -> Mapping[str, Origin]:
+        """Say where each value came from."""
+        return self._origins
+
+    def _used(self) -> set[str]:
+        return {*self._notes.book(_BOUND), *self._notes.book(_READ)}
+
+    def _on_read(self, access: Access) -> None:
+        self._notes.add(_READ, access.name, f"{access.function} ({self._place(access.file, access.line)})")
+
+    def _place(self, file: str, line: int) -> str:
+        path = Path(file)
+        if self._root is not None and path.is_relative_to(self._root):
+            return f"{path.relative_to(self._root)}:{line}"
+        tail = file.rpartition("site-packages/")[2] if "site-packages/" in file else path.name
+        return f"{tail}:{line}"
+
+
+class _Values:
+    """Settings as another process is handed them: each is unpacked when it is asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._packed = {name: pickle.dumps(value) for name, value in values.items()}
+
+    def value_of(self, name: str) -> Any:
+        return pickle.loads(self._packed[name])  # noqa: S301 - this process's parent packed it
+
+
+_current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+@contextmanager
+def kept(ledger: Ledger) -> Iterator[Ledger]:
+    """Make `ledger` the one of the run that `@configured` fills from, until the block ends."""
+    token = _current.set(ledger)
+    try:
+        yield ledger
+    finally:
+        _current.reset(token)
+
+
+def current() -> Ledger | None:
+    """Give the ledger of the run, to hand it to a process."""
+    return _current.get()
+
+
+def adopt(ledger: Ledger | None) -> None:
+    """Make `ledger` the one that this process fills from as long as it lives: a process that was started anew knows of none."""
+    _current.set(ledger)
+
+
+@overload
+def configured(target: C) -> C: ...
+
+
+@overload
+def configured(target: Callable[..., R]) -> Callable[..., R]: ...
+
+
+def configured(target: Any) -> Any:
+    """Fill the parameters that a caller leaves out, by name, from the settings of the run.
+
+    A class keeps its identity: its constructor is what is filled. Outside of a run nothing is filled and the function is as it was.
+    Raises `SettingError` where a parameter without a default is neither given nor a setting.
+    """
+    if isinstance(target, type):
+        constructor = vars(target).get("__init__")
+        if constructor is not None:
+            target.__init__ = _filled(constructor, called=target.__qualname__)  # type: ignore[misc]
+        return target
+    return _filled(target, called=target.__qualname__)
+
+
+def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
+    """Call what is configured, and leave the other parameters to the ledger: a type checker cannot know that they are filled."""
+    return target(*args, **kwargs)
+
+
+def _filled(function: Callable[P, R], *, called: str) -> Callable[P, R]:
+    signature = inspect.signature(function)
+    wanted = fillable(signature)
+    code = inspect.unwrap(function).__code__
+    used = loaded(code)
+    register(function, called=called)
+
+    @functools.wraps(function)
+    def filling(*args: P.args, **kwargs: P.kwargs) -> R:
+        ledger = _current.get()
+        if ledger is not None:
+            for name in wanted.keys() - signature.bind_partial(*args, **kwargs).arguments.keys():
+                if name in ledger:
+                    kwargs[name] = ledger.bind(name, to=called, code=code, read=name in used)
+                elif wanted[name].default is inspect.Parameter.empty:
+                    raise ledger.needed(name, by=called)
+        return function(*args, **kwargs)
+
+    return filling

@@ -1,0 +1,16 @@
+"""An entry of the settings ledger, as a run's record holds it."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from trainer.base.document import Document
+
+
+class LedgerEntry(Document):
+    """One setting: its value's origin, who was bound to it, who read it."""
+
+    value: JsonValue
+    origin: str
+    bound: list[str] = []
+    read: list[str] = []

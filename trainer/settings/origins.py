@@ -1,0 +1,276 @@
+"""Origins: the words of a command line, a settings file and the environment, turned into settings with each value's origin.
+
+Reads each of them and reports what is wrong in one, by the setting's name. `trainer.settings.values` decides which value a text has.
+
+On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with `-` or `_`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from trainer.base.errors import SettingError, UsageError
+from trainer.base.redaction import REDACTOR
+from trainer.settings.canonical_forms import unrecordable
+from trainer.settings.declarations import complete
+from trainer.settings.errors import (
+    VARIABLE,
+    all_of,
+    disagreement,
+    misfit,
+    shown_secret,
+    unknown,
+    unrecorded,
+    without_value,
+)
+from trainer.settings.fields import (
+    RETEST,
+    LaunchSettings,
+    Origin,
+    Source,
+    author_of,
+    given,
+    is_secret,
+)
+from trainer.settings.hints import option
+from trainer.settings.replay import changed_by_record
+from trainer.settings.sources import of_environment, of_file, of_words
+from trainer.settings.values import (
+    MisfitError,
+    judged_by_itself,
+    typed_default,
+    typed_text,
+    typed_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=LaunchSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A command line taken apart: options in the order they were given; `None` for one that stood alone."""
+
+    options: dict[str, str | None]
+
+    def without(self, *names: str) -> Words:
+        """Leave out the options of the command itself, which are not settings."""
+        return Words(options={name: value for name, value in self.options.items() if name not in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved(Generic[S]):
+    """Frozen settings, and where each value came from."""
+
+    settings: S
+    origins: dict[str, Origin]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """Everything that settings can be given by, unread."""
+
+    words: Words
+    environ: Mapping[str, str]
+    file: Path | None = None
+    record: Mapping[str, Any] | None = None
+
+
+def take_apart(argv: Sequence[str]) -> Words:
+    """Take a command line apart without knowing any option. Raises `UsageError` for what is none, or is given twice.
+
+    >>> take_apart(["--learning-rate=1e-3", "--progress", "--seed", "-1"]).options
+    {'learning_rate': '1e-3', 'progress': None, 'seed': '-1'}
+    """
+    options: dict[str, str | None] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise _no_option(word, options)
+        name, equals, text = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in options:
+            raise UsageError(f"--{name.replace('_', '-')} is given twice", hint="give it once")
+        alone = not equals and (not words or words[0].startswith("--"))
+        options[name] = None if alone else (text if equals else words.pop(0))
+    return Words(options=options)
+
+
+def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
+    """Word what stands where an option was expected, `before` it other options."""
+    said = f"found {word!r} where an option was expected"
+    name = [*before][-1] if before else ""
+    if before.get(name) == "=":
+        return UsageError(said, hint=f"write {option(name)}={word}, without blanks around =")
+    return UsageError(said, hint=f"options are written --name value: --{word.lstrip('-')}")
+
+
+def asked(origins: Origins) -> dict[str, Any]:
+    """Give what was asked for, by name, without knowing any setting: of the command line and the environment that is text, or a flag.
+
+    >>> asked(Origins(words=take_apart(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
+    {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
+    """
+    told = of_file(origins.file) | of_environment(origins.environ)
+    for name, text in origins.words.options.items():
+        denied = text is None and name.startswith("no_")
+        told[name.removeprefix("no_") if denied else name] = (not denied) if text is None else text
+    return told
+
+
+def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
+    """Make frozen settings of everything given. Raises `SettingError` naming every one that is wrong, each with its origin.
+
+    `partly` passes over names that `settings` does not have: the launcher's view, which does not know the experiment's.
+    """
+    complete(settings)
+    read = [
+        _Read(Origin.COMMAND_LINE, of_words(settings, origins.words.options), "on the command line"),
+        _Read(Origin.RECORD, origins.record or {}, "by the record"),
+        _Read(Origin.ENVIRONMENT, of_environment(origins.environ), f"by the environment variable {VARIABLE}"),
+        _Read(Origin.FILE, of_file(origins.file), f"in {origins.file}"),
+    ]
+    _keep_out_of_texts(settings, read)
+    faults = [fault for each in read for fault in _refused(settings, each, partly=partly)]
+    sources, misfits = _sources(settings, read)
+    token = given.set(tuple(sources))
+    try:
+        made = settings()
+    except ValidationError as found:
+        raise all_of([*faults, *misfits.values(), *_misfits(found, settings, sources, known=misfits)]) from found
+    finally:
+        given.reset(token)
+    faults += [*misfits.values(), *_odd_defaults(made, sources, known=misfits), *_unrecorded(made, sources)]
+    if faults := faults or [*changed_by_record(made)]:
+        raise all_of(faults)
+    return Resolved(settings=made, origins=_origins(settings, sources, retest=RETEST in origins.environ))
+
+
+class _Read(NamedTuple):
+    """What one origin gives, by name; `None` for an option that stands alone. `where` says it in a message."""
+
+    origin: Origin
+    values: Mapping[str, Any]
+    where: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts, which have no type yet."""
+        return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
+
+
+def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) -> None:
+    """Have every secret that was given redacted wherever text leaves this process."""
+    fields = settings.__pydantic_fields__
+    for values in (each.values for each in read):
+        for name, value in values.items():
+            if name in fields and is_secret(fields[name]) and isinstance(value, str):
+                REDACTOR.add(name, value)
+
+
+def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> Iterator[SettingError]:
+    fields = settings.__pydantic_fields__
+    for name, value in read.values.items():
+        if name not in fields:
+            if not partly:
+                yield unknown(name, fields, origin=read.origin, where=read.where, text=value)
+        elif read.origin is Origin.COMMAND_LINE and value is None:
+            yield without_value(name, fields[name])
+        elif read.origin is Origin.COMMAND_LINE and is_secret(fields[name]):
+            yield shown_secret(name, where=read.where)
+
+
+def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
+    """The values that count, each with its type, and what is wrong with others; a value that a later origin replaces is left out."""
+    fields = settings.__pydantic_fields__
+    kept: list[dict[str, Any]] = [{} for _ in read]
+    faults: dict[str, SettingError] = {}
+    seen: set[str] = set()
+    for values, each in zip(kept, read, strict=True):
+        for name in [name for name in each.values if name in fields and name not in seen]:
+            seen.add(name)
+            if (value := each.values[name]) is None and each.origin is Origin.COMMAND_LINE:
+                continue
+            try:
+                values[name] = _typed(settings, name, value, textual=each.is_text)
+            except MisfitError as fault:
+                values[name] = value
+                faults[name] = misfit(
+                    fault.faults, fields[name], name=name, found=value, origin=each.origin, where=each.where
+                )
+    sources = [Source(settings, each.origin, values, where=each.where) for values, each in zip(kept, read, strict=True)]
+    for source in sources:
+        source.passed = {name: value for name, value in source.values.items() if name not in faults}
+    return sources, faults
+
+
+def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bool) -> Any:
+    info, judged = settings.__pydantic_fields__[name], judged_by_itself(settings, name)
+    if textual:
+        return typed_text(info, value, judges=not judged)
+    return value if judged else typed_value(info, value)
+
+
+def _misfits(
+    found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source], *, known: Collection[str]
+) -> list[SettingError]:
+    """Word what the class itself found wrong, once for each setting; `known` faults are worded already."""
+    faults: dict[str, list[ErrorDetails]] = {}
+    for fault in found.errors(include_url=False):
+        faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault)
+    return [
+        _misfit(name, each, settings, sources) if name in settings.__pydantic_fields__ else disagreement(each)
+        for name, each in faults.items()
+        if name not in known
+    ]
+
+
+def _misfit(
+    name: str, faults: Sequence[ErrorDetails], settings: type[LaunchSettings], sources: Sequence[Source]
+) -> SettingError:
+    source = next((source for source in sources if name in source.values), None)
+    return misfit(
+        faults,
+        settings.__pydantic_fields__[name],
+        name=name,
+        found=faults[0]["input"],
+        origin=source.origin if source else Origin.EXPERIMENT,
+        where=source.where if source else None,
+    )
+
+
+def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Collection[str]) -> Iterator[SettingError]:
+    """Word the defaults that Python takes for values of their type and that are none: `True` for a number, a text for one."""
+    kind = type(made)
+    for name, info in kind.__pydantic_fields__.items():
+        if name in known or judged_by_itself(kind, name) or any(name in source.values for source in sources):
+            continue
+        try:
+            typed_default(info)
+        except MisfitError as fault:
+            yield misfit(fault.faults, info, name=name, found=info.default, origin=Origin.EXPERIMENT, where=None)
+
+
+def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
+    """Word the values that no record can hold, which anybody must be able to read and give again."""
+    for name in type(made).__pydantic_fields__:
+        if why := unrecordable(made.value_of(name)):
+            where = next((source.where for source in sources if name in source.values), None)
+            yield unrecorded(name, *why, where=where)
+
+
+def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
+    """Where each value came from; in a retest a record is behind everything that is given."""
+    found = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
+    for source in reversed(list(sources)):
+        found |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)
+    return found

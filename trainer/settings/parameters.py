@@ -1,0 +1,143 @@
+"""Parameters of configured functions: which there are, of what type, and that one name has one type wherever it is taken.
+
+Knows where each is written, for a message names both places, and whether its function uses it. Refuses to compare
+types: `trainer.settings.type_agreement` does.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
+
+from trainer.base.errors import ExperimentError
+from trainer.settings.type_agreement import agree, resolved, worded
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+
+    from trainer.settings.fields import LaunchSettings
+
+_LOADS: Final = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF", "STORE_FAST_LOAD_FAST")
+_FILLABLE: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taker:
+    """A parameter of a configured function, which a setting of that name fills."""
+
+    name: str
+    called: str
+    function: Any
+    parameter: inspect.Parameter
+
+    @property
+    def kind(self) -> Any:
+        """Its type; `Any` where it says none, or in words that cannot be read here."""
+        written = self.parameter.annotation
+        return Any if written is inspect.Parameter.empty else resolved(written, self.function.__globals__)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the package's own code always gives it in its place: then no setting ever fills it."""
+        ours = str(self.function.__module__).startswith("trainer.training.")
+        return ours and self.parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+
+    def told(self, root: Path) -> str:
+        """Which type it takes, and where that is written."""
+        code = self.function.__code__
+        place = _place(Path(code.co_filename), code.co_firstlineno, root)
+        return f"{self.called} ({place}) takes it as {worded(self.parameter.annotation)}"
+
+
+_takers: Final[dict[str, dict[tuple[str, str], Taker]]] = {}
+"""Who takes a setting, whether or not it is part of this run: by parameter, then by module and function."""
+
+
+def fillable(signature: inspect.Signature) -> dict[str, inspect.Parameter]:
+    """The parameters that a setting can fill."""
+    return {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
+
+
+def takers_of(function: Any, *, called: str) -> list[Taker]:
+    """The parameters of a function."""
+    wanted, inner = fillable(inspect.signature(function)), inspect.unwrap(function)
+    return [Taker(name=name, called=called, function=inner, parameter=each) for name, each in wanted.items()]
+
+
+def loaded(code: CodeType) -> set[str]:
+    """The variables that a function's bytecode loads, inner functions included."""
+    names: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname.startswith(_LOADS):
+            found = instruction.argval
+            names.update(found if isinstance(found, tuple) else (found,))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= loaded(constant) & set(constant.co_freevars)
+    return names
+
+
+def register(function: Any, *, called: str) -> None:
+    """Know the parameters of a function that is configured."""
+    for taker in takers_of(function, called=called):
+        _takers.setdefault(taker.name, {})[function.__module__, called] = taker
+
+
+def callers_of(name: str) -> list[str]:
+    """Every configured function with a parameter of this name."""
+    return sorted({called for _, called in _takers.get(name, ())})
+
+
+def takers_in(modules: Container[str]) -> list[Taker]:
+    """Every parameter of configured functions of these modules."""
+    return [taker for each in _takers.values() for (module, _), taker in each.items() if module in modules]
+
+
+def require_agreement(settings: type[LaunchSettings], takers: Sequence[Taker], *, root: Path) -> None:
+    """Raise `ExperimentError` where one name stands for two types; all such names at once, each with both places."""
+    lines = [*_with_settings(settings, takers, root), *_among(settings, takers, root)]
+    if lines:
+        more = "" if len(lines) == 1 else f" (and {len(lines) - 1} more)"
+        hint = "\n     ".join([*lines[1:], "give both one type, or one of them another name: one name has one meaning"])
+        raise ExperimentError(f"{lines[0]}{more}", hint=hint)
+
+
+def _with_settings(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
+    fields = settings.__pydantic_fields__
+    for taker in takers:
+        info = None if taker.is_handed_over else fields.get(taker.name)
+        if info is not None and not agree(info.annotation, taker.kind):
+            place = _declared_at(settings, taker.name, root)
+            yield f"setting {taker.name} is declared {worded(info.annotation)} ({place}), and {taker.told(root)}"
+
+
+def _among(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
+    """Names that no setting has yet: only what must be given by name was meant to be one."""
+    first: dict[str, Taker] = {}
+    for taker in takers:
+        if taker.name in settings.__pydantic_fields__ or taker.parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        other = first.setdefault(taker.name, taker)
+        if not (agree(other.kind, taker.kind) or agree(taker.kind, other.kind)):
+            yield f"{taker.name} is one name for two types: {other.told(root)}, and {taker.told(root)}"
+
+
+def _declared_at(settings: type[LaunchSettings], name: str, root: Path) -> str:
+    """Where the class that declares a setting says its type."""
+    owner = next(kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {}))
+    try:
+        lines, begun = inspect.getsourcelines(owner)
+        file = Path(inspect.getfile(owner))
+    except (OSError, TypeError):
+        return owner.__qualname__
+    found = (at for at, line in enumerate(lines) if re.match(rf"\s+{name}\s*[:=]", line))
+    return _place(file, begun + next(found, 0), root)
+
+
+def _place(file: Path, line: int, root: Path) -> str:
+    return f"{file.relative_to(root) if file.is_relative_to(root) else file.name}:{line}"

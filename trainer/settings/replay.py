@@ -1,0 +1,66 @@
+"""Replay: whether settings that are read from their record are these settings again, on which every rerun depends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from trainer.settings.canonical_forms import document_of, fields_of
+from trainer.settings.errors import unrepeatable
+from trainer.settings.fields import written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.base.errors import SettingError
+    from trainer.settings.fields import LaunchSettings
+
+
+def changed_by_record(made: LaunchSettings) -> Iterator[SettingError]:
+    """Word each setting that another value is read for than was recorded, or none: by a validator or by a union's types."""
+    recorded, fields = written(made), type(made).__pydantic_fields__
+    values = {name: recorded.get(name, made.value_of(name)) for name in fields if not _is_unknown(made, name)}
+    again = object.__new__(type(made))
+    try:
+        BaseModel.__init__(again, **values)  # without the sources of settings
+    except ValidationError as fault:
+        for name in dict.fromkeys(str(each["loc"][0]) for each in fault.errors() if each["loc"]):
+            if name in recorded:
+                yield unrepeatable(name, made.value_of(name), recorded[name], None)
+        return
+    for name in values:
+        if not _is_same(made.value_of(name), again.value_of(name)):
+            yield unrepeatable(name, made.value_of(name), recorded[name], again.value_of(name))
+
+
+def _is_unknown(made: LaunchSettings, name: str) -> bool:
+    """Whether only running the experiment tells the value: it stands as a default that nothing judges."""
+    info = type(made).__pydantic_fields__[name]
+    return info.validate_default is False and made.value_of(name) is info.default
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal for the experiment's code, which distinguishes 1, 1.0 and True, a text and a path."""
+    if one is other:
+        return True
+    for kind in (bool, int, float, str, set | frozenset, list | tuple, Mapping):
+        if isinstance(one, kind) or isinstance(other, kind):
+            return isinstance(one, kind) and isinstance(other, kind) and _has_same_parts(one, other)
+    if type(one) is not type(other):
+        return False
+    fields, others = fields_of(one), fields_of(other)
+    return all(_is_same(fields[name], others[name]) for name in fields) if fields else _is_equal(one, other)
+
+
+def _has_same_parts(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return bool(one == other)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    return bool(one == other) or document_of(one) == document_of(other)

@@ -1,0 +1,121 @@
+"""Texts: what a text of the command line or of the environment can stand for, given the type of its setting.
+
+A text means what the same text means in a settings file if the setting's type admits that value; otherwise it is the text itself. A text
+that is written as another type of a union writes its values is no text: 5.0 is no value of `int | str`, and "5.0" in quotes is one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from contextlib import suppress
+from datetime import date, time
+from decimal import Decimal
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import SecretBytes, SecretStr
+
+from trainer.base.document import read_number
+from trainer.settings.type_kinds import choices, is_list, is_table, members
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+_NULLS: Final = frozenset({"none", "null"})
+_FLAGS: Final = {"true": True, "false": False}
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
+"""Numbers as Python writes some of them, and neither JSON nor TOML does: `.5`, `5.`, `+.5`."""
+_WRITTEN_NUMBER: Final = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
+_TEXTS: Final = (str, bytes, PurePath, SecretStr, SecretBytes, Decimal)
+"""Types that take a text as it is typed: quotes and digits are a part of it."""
+_NOTHING: Final = object()
+
+
+class RepeatedKeyError(ValueError):
+    """A table of JSON in which a key stands twice."""
+
+    def __init__(self, key: str) -> None:
+        """Keep the key."""
+        super().__init__(key)
+        self.key = key
+
+
+def candidates(info: FieldInfo, text: str) -> list[Any]:
+    """Give what a text can stand for, the first that fits counts; `none` is null unless it is one of the setting's own texts."""
+    kinds = members(info.annotation)
+    own = {choice for kind in kinds for choice in choices(kind) or () if isinstance(choice, str)}
+    null = [None] if text.lower() in _NULLS and type(None) in kinds and text not in own else []
+    read = [found] if (found := read_text(text)) is not _NOTHING else []
+    if takes_texts(kinds):
+        return [*null, text, *read]
+    is_other = text not in own and _form(text, found) in {form for kind in kinds for form in _forms(kind)}
+    return [*null, *read, *([] if is_other else [text])]
+
+
+def takes_texts(kinds: list[Any]) -> bool:
+    """Tell whether a text is taken as it is typed: by all of these types, `None` aside."""
+    return all(_takes_text(kind) for kind in kinds if kind is not type(None))
+
+
+def _takes_text(kind: Any) -> bool:
+    if (listed := choices(kind)) is not None:
+        return all(isinstance(choice, str) for choice in listed)
+    return isinstance(kind, type) and issubclass(kind, _TEXTS)
+
+
+def _form(text: str, read: Any) -> str | None:
+    """How a text is written: as a truth value, a number, a list or a table; `None` if only as a text."""
+    if read is not _NOTHING and not isinstance(read, RepeatedKeyError):
+        return _form_of(read)
+    return "number" if _WRITTEN_NUMBER.fullmatch(text) else {"[": "list", "{": "table"}.get(text.strip()[:1])
+
+
+def _form_of(value: Any) -> str | None:
+    kinds = ((bool, "flag"), (int | float, "number"), (list, "list"), (dict, "table"))
+    return next((form for kind, form in kinds if isinstance(value, kind)), None)
+
+
+def _forms(kind: Any) -> set[str | None]:
+    """The forms in which values of a type are written."""
+    if (listed := choices(kind)) is not None:
+        return {_form_of(choice) for choice in listed} - {None}
+    if is_list(kind) or is_table(kind):
+        return {"list" if is_list(kind) else "table"}
+    if isinstance(kind, type) and issubclass(kind, int | float | complex | Decimal):
+        return {"flag" if kind is bool else "number"}
+    return set()
+
+
+def read_text(text: str) -> Any:
+    """Give what a text means in a document: JSON, else TOML, else a number as Python writes it; `true` and `false` in any case.
+
+    A table with a key twice has no meaning there: it is the error that says so.
+    """
+    if text.lower() in _FLAGS:
+        return _FLAGS[text.lower()]
+    with suppress(ValueError, RecursionError):
+        try:
+            return json.loads(text, parse_float=read_number, object_pairs_hook=_once)
+        except RepeatedKeyError as repeated:
+            return repeated
+    if "\n" not in text and "\r" not in text:
+        with suppress(ValueError, RecursionError):
+            found = tomllib.loads(f"value = {text}", parse_float=read_number)
+            if found.keys() == {"value"} and not isinstance(found["value"], date | time):
+                return found["value"]
+    with suppress(ValueError):
+        if _NUMBER.fullmatch(text):
+            return read_number(text)
+    return _NOTHING
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of what JSON has between braces; it allows a key twice, which TOML does not."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RepeatedKeyError(key)
+        found[key] = value
+    return found

@@ -1,0 +1,239 @@
+"""Types of settings in a user's words: what is expected, and an example of how it is typed.
+
+No validator's own words reach a user. Each type that pydantic has for a value of a document has its words here; another type is called
+by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
+from types import NoneType
+from typing import Any, Final, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from pydantic import AnyUrl, SecretBytes, SecretStr
+
+from trainer.settings.type_kinds import choices, has_keys, is_list, is_table, keys_of, members
+
+_WORDS: Final[tuple[tuple[type, str, str, str], ...]] = (
+    (int, "a whole number", "whole numbers", "8"),
+    (float, "a number", "numbers", "0.5"),
+    (Decimal, "a decimal number", "decimal numbers", "0.5"),
+    (complex, "a complex number (1+2j)", "complex numbers", "1+2j"),
+    (str, "text", "texts", "a"),
+    (SecretStr, "text", "texts", "a"),
+    (bytes, "text", "texts", "a"),
+    (SecretBytes, "text", "texts", "a"),
+    (datetime, "a date and time (2026-01-31T08:00:00)", "dates with times", "2026-01-31T08:00:00"),
+    (date, "a date (2026-01-31)", "dates", "2026-01-31"),
+    (time, "a time (08:00:00)", "times", "08:00:00"),
+    (timedelta, "a duration (PT90S)", "durations", "PT90S"),
+    (PurePath, "a path", "paths", "folder/file"),
+    (UUID, "a UUID", "UUIDs", "12345678-1234-5678-1234-567812345678"),
+    (AnyUrl, "a URL", "URLs", "https://example.org"),
+)
+"""A type, one of it, many of it, an example of its text; the first that fits counts."""
+_PLAIN: Final[dict[Any, tuple[str, ...]]] = {
+    NoneType: ("none",),
+    bool: ("true", "false"),
+    Any: ("any value",),
+    object: ("any value",),
+}
+_MOST: Final = 12
+"""Choices that a message lists."""
+
+
+def expected(annotation: Any) -> str:
+    """Say what a value of this type is.
+
+    >>> expected(list[int]), expected(tuple[int, float]), expected(tuple[float, float])
+    ('a list of whole numbers', 'a list of a whole number and a number', 'a list of 2 numbers')
+    >>> expected(bool | int | None), expected(dict[str, bool]), expected(set[str])
+    ('true, false, a whole number or none', 'a table in which each value is true or false', 'a list of texts, each once')
+    """
+    return _joined(_alternatives(annotation))
+
+
+def example(annotation: Any) -> str | None:
+    """Give a text of this type as it is typed on a command line; `None` if only its author knows.
+
+    >>> example(list[int]), example(tuple[float, float]), example(dict[str, int]), example(int | None)
+    ('[8, 16]', '[0.5, 0.25]', '{"a": 8}', '8')
+    """
+    value = _example(annotation, 0)
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def is_compound(annotation: Any) -> bool:
+    """Tell whether a value of this type is written with brackets."""
+    return any(is_list(kind) or is_table(kind) for kind in members(annotation))
+
+
+def _alternatives(annotation: Any) -> list[str]:
+    """What a value may be, without any that another one contains: a whole number is a number."""
+    kinds = members(annotation)
+    found = [word for kind in kinds for word in _one(kind)]
+    spare = {_WORDS[0][1]} if float in kinds else set()
+    return [word for number, word in enumerate(found) if word not in found[:number] and word not in spare]
+
+
+def _one(kind: Any) -> list[str]:
+    if (listed := choices(kind)) is not None:
+        return [_shown(choice) for choice in listed]
+    if is_table(kind) or is_list(kind):
+        return [_table(kind) if is_table(kind) else _list(kind)]
+    if plain := _PLAIN.get(kind):
+        return list(plain)
+    found = _words(kind)
+    return [found[1] if found else f"a value of type {getattr(kind, '__name__', str(kind))}"]
+
+
+def _table(kind: Any) -> str:
+    inner = get_args(kind)
+    if has_keys(kind):
+        return f"a table with {_keys(kind)}" if keys_of(kind) else "an empty table"
+    if len(inner) != 2:  # noqa: PLR2004 - key and value
+        return "a table"
+    named = {*members(inner[0])} <= {str, Any}
+    return f"a table{_of(inner[1])}{'' if named else f' whose keys are {_many(inner[0]) or expected(inner[0])}'}"
+
+
+def _keys(kind: Any) -> str:
+    """The keys of a table, each with what its value is."""
+    shown = [
+        f"{key.name} ({_briefly(key.annotation)}{'' if key.is_required else '; may be left out'})"
+        for key in keys_of(kind)
+    ]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _briefly(annotation: Any) -> str:
+    """What is expected, without the keys of tables within: their types may hold each other."""
+    kinds = members(annotation)
+    if not any(map(_holds_keys, kinds)):
+        return expected(annotation)
+    return _joined([word for kind in kinds for word in ([_kind_alone(kind)] if _holds_keys(kind) else _one(kind))])
+
+
+def _holds_keys(kind: Any) -> bool:
+    return has_keys(kind) or any(_holds_keys(each) for inner in get_args(kind) for each in members(inner))
+
+
+def _kind_alone(kind: Any) -> str:
+    return "a table" if is_table(kind) else "a list" if is_list(kind) else _one(kind)[0]
+
+
+def _list(kind: Any) -> str:
+    if (values := _values(kind)) is not None:
+        return _fixed(values) if values else "an empty list"
+    inner = get_args(kind)
+    once = ", each once" if issubclass(get_origin(kind) or kind, set | frozenset) else ""
+    return f"a list{_of(inner[0]) if inner else ''}{once}"
+
+
+def _values(kind: Any) -> tuple[Any, ...] | None:
+    """The types of a list's values, if it has a certain number of them."""
+    if named := getattr(kind, "_fields", ()):
+        return tuple(get_type_hints(kind)[name] for name in named)
+    inner = get_args(kind)
+    is_fixed = kind == tuple[()] or (get_origin(kind) is tuple and inner[-1] is not ...)
+    return inner if is_fixed else None
+
+
+def _fixed(inner: tuple[Any, ...]) -> str:
+    """A list of as many values as a tuple has."""
+    if len({expected(each) for each in inner}) == 1:
+        many = _many(inner[0])
+        each = f"{len(inner)} {many}" if many else f"{len(inner)} values, each {expected(inner[0])}"
+        return f"a list of {each}" if len(inner) > 1 else f"a list of {expected(inner[0])}"
+    shown = [expected(each) for each in inner]
+    return f"a list of {', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _of(annotation: Any) -> str:
+    """What the values of a list or a table are."""
+    if members(annotation) == [Any]:
+        return ""
+    many = _many(annotation)
+    return f" of {many}" if many else f" in which each value is {expected(annotation)}"
+
+
+def _many(annotation: Any) -> str | None:
+    """The plural of a type; `None` if it has none, as a union."""
+    kinds = members(annotation)
+    if len(kinds) != 1 or choices(kinds[0]) is not None or kinds[0] is bool:
+        return None
+    if is_table(kinds[0]) or is_list(kinds[0]):
+        return _plural(_one(kinds[0])[0])
+    found = _words(kinds[0])
+    return found[2] if found else None
+
+
+def _plural(text: str) -> str | None:
+    """The plural of a list or a table: of one that is of others by its first word alone."""
+    for one, many in (("a list", "lists"), ("a table", "tables"), ("an empty list", "empty lists")):
+        if text.startswith(one):
+            return many + text.removeprefix(one)
+    return None
+
+
+def _joined(words: list[str]) -> str:
+    shown = words if len(words) <= _MOST else [*words[: _MOST - 1], f"one of {len(words) - _MOST + 1} others"]
+    return " or ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _shown(choice: object) -> str:
+    return str(choice).lower() if isinstance(choice, bool) else repr(choice)
+
+
+def _words(kind: Any) -> tuple[type, str, str, str] | None:
+    if not isinstance(kind, type) or get_origin(kind) is not None:
+        return None
+    return next((found for found in _WORDS if issubclass(kind, found[0])), None)
+
+
+def _example(annotation: Any, place: int) -> Any:
+    """A value of this type; `place` lets the items of a list differ."""
+    kind = next((each for each in members(annotation) if each is not NoneType), None)
+    if listed := choices(kind):
+        return listed[min(place, len(listed) - 1)]
+    if is_table(kind):
+        return _example_table(kind)
+    if not is_list(kind):
+        return _leaf(kind, place)
+    kinds = _values(kind)
+    several = [get_args(kind)[0] if get_args(kind) else int] * 2 if kinds is None else kinds
+    values = [_example(each, at) for at, each in enumerate(several)]
+    is_short = kinds is None and values[0] == values[1]
+    return None if None in values else values[:1] if is_short else values
+
+
+def _example_table(kind: Any) -> dict[str, Any] | None:
+    if has_keys(kind):
+        keys = keys_of(kind)
+        shown = [key for key in keys if key.is_required] or keys[:1]
+        values = {key.name: None if _holds_keys(key.annotation) else _example(key.annotation, 0) for key in shown}
+    else:
+        named, valued = get_args(kind) if len(get_args(kind)) == 2 else (str, int)  # noqa: PLR2004 - key and value
+        values = {str(_example(named, 0) or "a"): _example(valued, 0)}
+    return None if not values or None in values.values() else values
+
+
+def _leaf(kind: Any, place: int) -> Any:
+    if kind is bool:
+        return place % 2 == 0
+    if kind is Any:
+        return 8
+    found = _words(kind)
+    if found is None:
+        return None
+    if found[0] is int:
+        return 8 * (place + 1)
+    if found[0] in {float, Decimal}:
+        return 0.5 / (place + 1)
+    return "ab"[place % 2] if found[3] == "a" else found[3]

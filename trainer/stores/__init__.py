@@ -1,0 +1,27 @@
+"""Stores by address: `s3://bucket/prefix?endpoint=URL&profile=NAME`, `file:///path`, or a path.
+
+Knows which adapter an address asks for, and imports the one for S3 only then: boto3 costs 0.2 s that most commands need not spend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.stores.address import Access, folder_of, split_address
+from trainer.stores.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from trainer.stores.contract import Store
+
+
+def open_store(address: str, *, access: Access | None = None) -> Store:
+    """The store at `address`. Nothing is asked of it yet.
+
+    S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain.
+    """
+    if (folder := folder_of(address)) is not None:
+        return DirectoryStore(folder)
+    from trainer.stores.s3 import S3Store
+
+    name, asked = split_address(address)
+    return S3Store(name, access=asked or access or Access())

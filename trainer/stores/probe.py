@@ -1,0 +1,265 @@
+"""Probing a store that nobody knows: what may it be trusted with, and what does Reprise therefore do?
+
+Knows what correctness needs of a store, and how that is tried out with real objects below `probes/`. Refuses to believe a name or a
+release: every answer is an experiment. What was put there is removed again where the credentials allow it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Barrier, Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import AlteredError, StoreDeniedError, StoreError, StoreMissingError, StoreUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainer.stores.contract import Store
+    from trainer.stores.unchecked import Unchecked
+
+PREFIX: Final = "probes"
+_THREADS: Final = 8
+_ROUNDS: Final = 6
+_PART: Final = (32 << 20) + 1
+"""One byte more than a part of a large file has."""
+_HOPELESS: Final = (StoreUnreachableError, StoreDeniedError, StoreMissingError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """One question to the store, and its answer."""
+
+    about: str
+    found: str
+    holds: bool
+    needed: bool
+    """Whether what Reprise promises rests on it."""
+    therefore: str
+    """What Reprise does, seeing that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an experiment gave."""
+
+    found: str
+    holds: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Probe:
+    """One examination of a store, below a prefix of its own."""
+
+    store: Store
+    again: Store
+    """The same store, opened a second time: what one connection wrote, another must see."""
+    raw: Unchecked
+    place: str = field(default_factory=lambda: f"{PREFIX}/{secrets.token_hex(8)}")
+    _made: list[str] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
+
+    def all(self) -> Iterator[Probed]:
+        """Ask everything, one after the other. Raises what makes all further questions idle: no answer, no credentials, no bucket."""
+        self.store.size(f"{self.place}/nothing")
+        for about, needed, ask, holding, failing in _QUESTIONS:
+            try:
+                answer = ask(self)
+            except _HOPELESS:
+                raise
+            except StoreError as fault:
+                answer = Answer(found=fault.message, holds=False)
+            therefore = holding if answer.holds else failing
+            yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, therefore=therefore)
+
+    def tidy(self) -> tuple[int, str | None]:
+        """Remove what was made; the number that is left, and why."""
+        left = list(dict.fromkeys(self._made))
+        while left:
+            try:
+                self.raw.forget(left[-1])
+            except StoreError as fault:
+                return len(left), fault.message
+            left.pop()
+        return 0, None
+
+    def key(self, name: str) -> str:
+        """A key below the probe's prefix, noted for its removal."""
+        with self._lock:
+            self._made.append(f"{self.place}/{name}")
+        return f"{self.place}/{name}"
+
+    def create(self) -> Answer:
+        """Let several threads create one name at once, again and again; then try to replace it."""
+        for number in range(_ROUNDS):
+            key = self.key(f"create-{number}")
+            bodies = [f"{number}/{thread}".encode() * 100 for thread in range(_THREADS)]
+            won = self._race(key, bodies)
+            if len(won) != 1:
+                return Answer(found=f"{len(won)} of {_THREADS} at once were told that theirs was the one", holds=False)
+            if b"".join(self.again.read(key)) != won[0] or self.again.create(key, b"later"):
+                return Answer(found="a name that was taken could be given to another body", holds=False)
+            if b"".join(self.store.read(key)) != won[0]:
+                return Answer(found="a body was replaced though its writer was refused", holds=False)
+        return Answer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
+
+    def _race(self, key: str, bodies: list[bytes]) -> list[bytes]:
+        start = Barrier(len(bodies))
+
+        def one(body: bytes) -> bool:
+            start.wait()
+            return self.store.create(key, body)
+
+        with ThreadPoolExecutor(len(bodies)) as pool:
+            return [body for body, is_mine in zip(bodies, pool.map(one, bodies), strict=True) if is_mine]
+
+    def seen(self) -> Answer:
+        """Write, and look from elsewhere at once; names that were asked for in vain before, too."""
+        for number in range(_ROUNDS):
+            key, body = self.key(f"seen-{number}"), secrets.token_bytes(100)
+            if self.again.size(key) is not None:
+                return Answer(found="a name that nobody gave is there", holds=False)
+            self.store.write(key, body, sha256=digest_of_bytes(body))
+            if self.again.size(key) != len(body) or b"".join(self.again.read(key)) != body:
+                return Answer(found="what was written is not there yet for another connection", holds=False)
+        return Answer(found=f"{_ROUNDS} of {_ROUNDS} seen at once, after having been asked for in vain", holds=True)
+
+    def ranges(self) -> Answer:
+        """Ask for stretches, to the byte; and for more than there is."""
+        body = secrets.token_bytes(300_001)
+        key = self.key("ranges")
+        self.store.write(key, body, sha256=digest_of_bytes(body))
+        asked = ((0, 1), (1, 100), (65_535, 2), (300_000, 1), (0, 300_001), (150_000, None), (7, 0))
+        for start, length in asked:
+            stop = len(body) if length is None else start + length
+            if b"".join(self.store.read(key, start=start, length=length)) != body[start:stop]:
+                return Answer(found=f"bytes {start} to {stop} are others than those that were asked for", holds=False)
+        try:
+            b"".join(self.store.read(key, start=300_000, length=2))
+        except AlteredError:
+            return Answer(found=f"{len(asked)} stretches exact; more than there is, refused", holds=True)
+        return Answer(found="more than there is was answered", holds=False)
+
+    def checksum(self) -> Answer:
+        """Send bytes under the digest of others."""
+        key = self.key("checksum")
+        try:
+            self.raw.put(key, b"these bytes", claimed=digest_of_bytes(b"those bytes"))
+        except StoreError as fault:
+            if self.raw.get(key) is not None:
+                return Answer(found="bytes of another digest were refused, and stand there all the same", holds=False)
+            how = "altered bytes" if isinstance(fault, AlteredError) else "an error of another kind"
+            return Answer(found=f"bytes of another digest are refused, as {how}", holds=True)
+        return Answer(found="bytes of another digest were taken", holds=False)
+
+    def large(self) -> Answer:
+        """Write and read a body of more than 32 MiB."""
+        body = hashlib.sha256(self.place.encode()).digest() * (_PART // 32) + b"x"
+        key, began = self.key("large"), monotonic()
+        self.store.write(key, body, sha256=digest_of_bytes(body))
+        wrote, began = monotonic() - began, monotonic()
+        whole = digest_of_bytes(b"".join(self.again.read(key)))
+        took = monotonic() - began
+        inner = b"".join(self.again.read(key, start=_PART - 33, length=33))
+        if whole != digest_of_bytes(body) or inner != body[-33:] or self.again.size(key) != len(body):
+            return Answer(found="33.6 MB came back as other bytes", holds=False)
+        return Answer(
+            found=f"33.6 MB written at {_PART / wrote / 1e6:,.0f} MB/s, read at {_PART / took / 1e6:,.0f} MB/s",
+            holds=True,
+        )
+
+    def listing(self) -> Answer:
+        """Look whether a listing shows what was just written."""
+        made = {self.key(f"list/{number}") for number in range(_ROUNDS)}
+        for key in made:
+            self.store.create(key, b"listed")
+        missing = made - set(self.again.keys(f"{self.place}/list/"))
+        return Answer(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
+
+    def folding(self) -> Answer:
+        """Try which spellings the store takes for one."""
+        folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
+        return Answer(
+            found=f"taken for one: {', '.join(folded)}" if folded else "each spelling is a name of its own",
+            holds=not folded,
+        )
+
+    def _is_folded(self, one: str, other: str) -> bool:
+        first, second = self.key(one), self.key(other)
+        try:
+            self.raw.put(first, b"one", claimed=digest_of_bytes(b"one"))
+            return self.raw.get(first) != b"one" or self.raw.get(second) is not None
+        except _HOPELESS:
+            raise
+        except StoreError:
+            return True  # refused: not a name of its own either
+
+
+_SPELLINGS: Final = (
+    ("a//b and a/b", "fold1/a//b", "fold1/a/b"),
+    (r"a\b and a/b", "fold2/a\\b", "fold2/a/b"),
+    ("A and a", "fold3/A", "fold3/a"),
+    ("two spellings of an umlaut", "fold4/\u00e4", "fold4/a\u0308"),
+)
+_FATAL: Final = "do not use it: "
+_QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], ...]] = (
+    (
+        "create",
+        True,
+        Probe.create,
+        "versions, attempts and markers are decided by it, without a lock",
+        _FATAL + "two runs or two versions could have one name",
+    ),
+    (
+        "seen",
+        True,
+        Probe.seen,
+        "a marker is written last and believed alone",
+        _FATAL + "a version could be seen before its bytes are",
+    ),
+    (
+        "ranges",
+        True,
+        Probe.ranges,
+        "small files are read out of packs; each stretch is verified too",
+        _FATAL + "no file of a pack could be read",
+    ),
+    (
+        "checksum",
+        True,
+        Probe.checksum,
+        "every upload carries its sha256; what was altered on the way gets no name",
+        _FATAL + "a bit lost on the way would stand for ever under the digest of others, found by each reader",
+    ),
+    (
+        "large",
+        True,
+        Probe.large,
+        "files are cut into parts of 32 MiB; no multipart upload is needed",
+        _FATAL + "packs and parts could not be stored",
+    ),
+    (
+        "listing",
+        False,
+        Probe.listing,
+        "`runs ls --store` shows what is there; nothing that must be right asks for a listing",
+        "`runs ls --store` may miss something; nothing that must be right asks for a listing",
+    ),
+    (
+        "spelling",
+        False,
+        Probe.folding,
+        "keys are spelled in [a-z0-9._-] between single slashes all the same",
+        "nothing to do: keys are spelled in [a-z0-9._-] between single slashes, which no store folds",
+    ),
+)
+
+
+def is_trusted(probed: list[Probed]) -> bool:
+    """Whether everything holds that correctness needs."""
+    return all(each.holds for each in probed if each.needed)

@@ -1,0 +1,320 @@
+"""A store in a bucket, at AWS or any server that speaks S3.
+
+The only home of boto3; `s3_errors` translates what it raises. An `Access` names credentials and endpoint, else boto3's own chain finds
+them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
+
+Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is decided without a race, checksums are enforced, and `a//b` is
+folded into `a/b`, which is why keys are spelled as strictly as `checked` says.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from contextlib import closing
+from functools import partial
+from time import sleep
+from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
+
+import boto3
+import botocore.session
+from botocore import exceptions as boto
+from botocore.config import Config
+from botocore.credentials import Credentials, RefreshableCredentials
+
+from trainer.base.digest import digest_of_blocks
+from trainer.base.errors import AlteredError, ObjectMissingError, StoreDeniedError, StoreError
+from trainer.base.redaction import REDACTOR
+from trainer.stores import multipart
+from trainer.stores.contract import AGAIN, checked, not_kept, verify, whole
+from trainer.stores.s3_errors import RACING, TAKEN, code_of, no_bucket, refuse_redirect, require_object, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from trainer.stores.address import Access
+
+    Composite = Callable[[], str]
+
+# A store that is away must be known within 5 s: two tries of 2 s and at most 1 s between them.
+_PATIENCE: Final = Config(
+    connect_timeout=2,
+    read_timeout=20,  # also the longest that Ctrl-C waits for a server that says nothing
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=32,
+    request_checksum_calculation="when_required",  # ours is sent with every body, computed once
+    response_checksum_validation="when_required",  # who reads knows the digest and verifies it while streaming
+    user_agent_extra="reprise",
+)
+# A server of one's own rarely has a name for each bucket.
+_OWN_SERVER: Final = _PATIENCE.merge(Config(s3={"addressing_style": "path"}))
+
+_PAUSES: Final = (0.1, 0.5)
+"""Seconds before the second and the third try of a write that met another of the same name."""
+_BLOCK: Final = 128 << 10
+"""Bytes taken off a connection at a time. With 1 MiB each block is memory that the system has to give and to clear: a cold fetch of 1 GiB
+then takes 2.9 s of processors, so 2.1 s."""
+
+
+class _Ranged(TypedDict, total=False):
+    Range: str
+
+
+class _Conditional(TypedDict, total=False):
+    IfNoneMatch: str
+
+
+class _Request(TypedDict):
+    Bucket: str
+    Key: str
+    Body: bytes | BinaryIO
+    ChecksumSHA256: str
+
+
+_UNLESS_TAKEN: Final[_Conditional] = {"IfNoneMatch": "*"}
+
+
+class S3Store:
+    """A store below `s3://bucket/prefix`."""
+
+    def __init__(self, address: str, *, access: Access) -> None:
+        """Make the client; the network is first used by the first method called."""
+        self.address, self.access = address.rstrip("/"), access
+        self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._refuses = False
+        """Whether the server was seen to refuse a second body under a name."""
+        self._endpoint = access.shown or access.endpoint or ""
+        with self._translated(""):
+            self._client = self._connected()
+        self._endpoint = access.shown or self._client.meta.endpoint_url
+        self._client.meta.events.register_first("needs-retry.s3", partial(refuse_redirect, self.label))
+
+    @property
+    def label(self) -> str:
+        """The bucket and the endpoint of its server."""
+        return f"{self.address} at {self._endpoint}" if self._endpoint else self.address
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Stream a range of an object."""
+        if length == 0:
+            return
+        with self._translated(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **_range(start, length))
+            with closing(answer["Body"]) as body:
+                require_object(answer["ResponseMetadata"]["HTTPHeaders"], label=self.label)
+                if length is not None and answer.get("ContentLength") != length:
+                    raise _other_length(key, self.label, found=answer.get("ContentLength"), length=length)
+                yield from body.iter_chunks(_BLOCK)
+
+    def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
+        """Store a verified object, unless it is there; the server verifies it too. A large one comes in parts."""
+        size = len(body) if isinstance(body, bytes) else body.seek(0, io.SEEK_END)
+        keeps = partial(self._keeps, key, size=size, sha256=sha256)
+        if not isinstance(body, bytes) and size > multipart.PART_BYTES:
+            part = multipart.part_bytes(size)
+            if keeps(composite := partial(multipart.composite, body, part=part), otherwise=False):
+                return
+            target: multipart.Target = {"Bucket": self._bucket, "Key": self._name(key)}
+            with self._translated(key):
+                multipart.send_in_parts(self._client, target, body, sha256=sha256, part=part)
+            kept = keeps(composite, otherwise=True)
+        else:
+            if keeps(otherwise=False):
+                return
+            verify(body, key=f"{key} for {self.label}", sha256=sha256)
+            self._put(key, body, sha256=bytes.fromhex(sha256.removeprefix("sha256:")), replace=True)
+            kept = keeps(otherwise=True)
+        if not kept:
+            raise not_kept(key, self.label)
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Store `body` unless the name is taken. Raises `StoreError` for a server that lets a second body take a name."""
+        digest = hashlib.sha256(body).digest()
+        if self._is_taken(key) or not self._put(key, body, sha256=digest):
+            return False
+        if not self._keeps(key, size=len(body), sha256=f"sha256:{digest.hex()}", otherwise=True):
+            raise not_kept(key, self.label)
+        self._require_condition(key, body, sha256=digest)
+        return True
+
+    def size(self, key: str) -> int | None:
+        """The object's length."""
+        head = self._head(key)
+        return None if head is None else head["ContentLength"]
+
+    def holds(self, key: str, *, size: int, sha256: str) -> bool:
+        """Whether the object has this length and this digest; an object that came in parts, or has no checksum, is read."""
+        head = self._head(key)
+        return head is not None and self._has_digest(head, key, size=size, sha256=sha256)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The names that begin with `prefix`."""
+        with self._translated(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield entry["Key"].removeprefix(self._prefix)
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        try:
+            with self._translated(key):
+                head = self._client.head_object(Bucket=self._bucket, Key=self._name(key), ChecksumMode="ENABLED")
+                require_object(head["ResponseMetadata"]["HTTPHeaders"], label=self.label)
+                return head
+        except ObjectMissingError:
+            self._require_bucket()  # a HEAD does not say which of the two is missing
+            return None
+
+    def _has_digest(
+        self, head: HeadObjectOutputTypeDef, key: str, composite: Composite | None = None, *, size: int, sha256: str
+    ) -> bool:
+        if head["ContentLength"] != size:
+            return False
+        kept = head.get("ChecksumSHA256", "")
+        if kept and "-" not in kept:
+            return base64.b64decode(kept).hex() == sha256.removeprefix("sha256:")
+        if kept and composite and kept == composite():
+            return True
+        return digest_of_blocks(self.read(key)) == sha256
+
+    def _keeps(self, key: str, composite: Composite | None = None, *, size: int, sha256: str, otherwise: bool) -> bool:
+        """Whether the object is there with these bytes; `otherwise` for credentials that may write and not look."""
+        try:
+            head = self._head(key)
+            return head is not None and self._has_digest(head, key, composite, size=size, sha256=sha256)
+        except StoreDeniedError:
+            return otherwise
+
+    def _is_taken(self, key: str) -> bool:
+        try:
+            return self._head(key) is not None
+        except StoreDeniedError:
+            return False
+
+    def _require_condition(self, key: str, body: bytes, *, sha256: bytes) -> None:
+        """Store the same body once more, the first time that this client created an object: the server has to refuse it."""
+        if self._refuses:
+            return
+        with self._translated(key):
+            try:
+                self._client.put_object(**self._request(key, body, sha256=sha256), **_UNLESS_TAKEN)
+            except boto.ClientError as fault:
+                if code_of(fault) not in TAKEN | RACING:
+                    raise
+                self._refuses = True
+                return
+        said = f"{self.label} ignores If-None-Match: a second run or dataset version can replace the first"
+        raise StoreError(said, hint="use another store; `reprise doctor` reports what a store can be trusted with")
+
+    def _put(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool = False) -> bool:
+        with self._translated(key):
+            for pause in _PAUSES:
+                try:
+                    return self._put_once(key, body, sha256=sha256, replace=replace)
+                except boto.ClientError as fault:
+                    if code_of(fault) not in RACING:
+                        raise
+                sleep(pause)
+            return self._put_once(key, body, sha256=sha256, replace=replace)
+
+    def _put_once(self, key: str, body: bytes | BinaryIO, *, sha256: bytes, replace: bool) -> bool:
+        if not isinstance(body, bytes):
+            body.seek(0)
+        condition: _Conditional = {} if replace else _UNLESS_TAKEN
+        try:
+            self._client.put_object(**self._request(key, body, sha256=sha256), **condition)
+        except boto.ClientError as fault:
+            if code_of(fault) not in TAKEN:
+                raise
+            return self._was_ours(key, fault, sha256=sha256)
+        return True
+
+    def _request(self, key: str, body: bytes | BinaryIO, *, sha256: bytes) -> _Request:
+        checksum = base64.b64encode(sha256).decode()
+        return {"Bucket": self._bucket, "Key": self._name(key), "Body": body, "ChecksumSHA256": checksum}
+
+    def _was_ours(self, key: str, fault: boto.ClientError, *, sha256: bytes) -> bool:
+        """Whether the name is taken by the first try of this very call, whose answer was lost."""
+        if not fault.response["ResponseMetadata"].get("RetryAttempts"):
+            return False
+        return hashlib.sha256(b"".join(self.read(key))).digest() == sha256
+
+    def _connected(self) -> S3Client:
+        access = self.access
+        session = boto3.session.Session(
+            aws_access_key_id=access.key,
+            aws_secret_access_key=access.secret,
+            aws_session_token=access.token,
+            region_name=access.region,
+            botocore_session=_session(access.profile),
+        )
+        _keep_out_of_texts(session)
+        try:
+            client = _client(session, access, _PATIENCE)
+        except ValueError as fault:
+            hint = "correct AWS_ENDPOINT_URL_S3 in .env, or the endpoint in the address"
+            raise StoreError(f"store {self.label}: {fault}", hint=hint) from fault
+        return client if ".amazonaws.com" in client.meta.endpoint_url else _client(session, access, _OWN_SERVER)
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked(key)
+
+    def _require_bucket(self) -> None:
+        try:
+            with self._translated(""):
+                self._client.head_bucket(Bucket=self._bucket)
+        except ObjectMissingError as fault:
+            raise no_bucket(self._bucket, label=self.label) from fault
+
+    def _translated(self, key: str) -> AbstractContextManager[None]:
+        return translated(key, label=self.label, bucket=self._bucket)
+
+
+def _other_length(key: str, label: str, *, found: int | None, length: int) -> AlteredError:
+    if found is None or found < length:
+        return whole(key, label)
+    return AlteredError(f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN)
+
+
+def _keep_out_of_texts(session: boto3.session.Session) -> None:
+    """Have the store's keys redacted; those of a machine's role change, and are in no text that a user wrote."""
+    found = session.get_credentials()
+    if isinstance(found, Credentials) and not isinstance(found, RefreshableCredentials):
+        REDACTOR.add("the store's secret key", found.secret_key)
+        REDACTOR.add("the store's token", found.token)
+
+
+def _session(profile: str | None) -> botocore.session.Session | None:
+    """A session of a profile of ~/.aws, which then counts more than the environment's keys; None without one."""
+    return botocore.session.Session(profile=profile) if profile else None
+
+
+def _client(session: boto3.session.Session, access: Access, config: Config) -> S3Client:
+    """A client; the environment's endpoint is not that of a profile."""
+    endpoint = access.endpoint
+    if access.profile:
+        config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # the stubs lack it
+        endpoint = endpoint or _endpoint_of(access.profile)
+    return session.client("s3", config=config, endpoint_url=endpoint)
+
+
+def _endpoint_of(profile: str) -> str | None:
+    """The endpoint that a profile of ~/.aws/config names for S3."""
+    session = botocore.session.Session(profile=profile)
+    said = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(said.get("services", ""), {})
+    return (services.get("s3") or {}).get("endpoint_url") or said.get("endpoint_url")
+
+
+def _range(start: int, length: int | None) -> _Ranged:
+    if length is not None:
+        return {"Range": f"bytes={start}-{start + length - 1}"}
+    return {"Range": f"bytes={start}-"} if start else {}  # an empty object has no byte 0 to begin at

@@ -1,0 +1,181 @@
+"""Errors of S3 servers, and of what stands between: every exception of boto3 becomes a `StoreError` here, and goes no further."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from trainer.base.errors import (
+    AlteredError,
+    ObjectMissingError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreUnreachableError,
+)
+from trainer.stores.contract import AGAIN, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from botocore.awsrequest import AWSResponse
+
+TAKEN: Final = {"412", "PreconditionFailed"}
+RACING: Final = {"409", "ConditionalRequestConflict"}
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+_CLOCK: Final = {"RequestTimeTooSkewed"}
+_REFUSED: Final = {
+    "403",
+    "AccessDenied",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+_NOT_THE_BYTES: Final = {
+    "BadDigest",
+    "IncompleteBody",
+    "InvalidDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
+_NO_CREDENTIALS: Final = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.ProfileNotFound,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+)
+_CREDENTIALS_HINT: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in .env for containers; "
+    "on the host AWS_PROFILE, or s3://BUCKET?profile=NAME, is another way"
+)
+_TLS_HINT: Final = "where TLS is inspected, set AWS_CA_BUNDLE to the file with that authority's certificate"
+_LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docker compose up -d --wait store"
+_REACH_HINT: Final = "start that server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
+_FAILED_HINT: Final = "look at the server's log and its free space, then type the same command again"
+_DOCTOR_HINT: Final = "reprise doctor store ADDRESS tries out what the server can do"
+_PAGE_HINT: Final = "log in to the network if it asks for that, or correct AWS_ENDPOINT_URL_S3 in .env"
+
+
+@contextmanager
+def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
+    """Raise each exception of boto3 about `key` as one of ours; `label` names the store in messages."""
+    try:
+        yield
+    except boto.ClientError as fault:
+        raise _answered(key, fault, label=label, bucket=bucket) from fault
+    except _NO_CREDENTIALS as fault:
+        raise StoreDeniedError(f"no usable credentials for {label}: {_line(fault)}", hint=_CREDENTIALS_HINT) from fault
+    except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
+        raise AlteredError(f"{key} was cut short on the way from {label}", hint=AGAIN) from fault
+    except boto.SSLError as fault:
+        raise StoreUnreachableError(f"store {label}: TLS failed", hint=_TLS_HINT) from fault
+    except (boto.ConnectionError, boto.HTTPClientError) as fault:
+        hint = _LOCAL_HINT if re.search(r" at https?://(127\.|localhost|\[::1\])", label) else _REACH_HINT
+        raise StoreUnreachableError(f"store {label} does not answer", hint=hint) from fault
+    except ResponseParserError as fault:
+        raise _page(label) from fault
+    except boto.BotoCoreError as fault:
+        raise StoreError(f"store {label}: {_line(fault)}", hint="correct REPRISE_STORE or AWS_* in .env") from fault
+
+
+def no_bucket(bucket: str, *, label: str) -> StoreMissingError:
+    """The error for a store whose bucket does not exist."""
+    hint = "create it, or correct REPRISE_STORE in .env"
+    return StoreMissingError(f"bucket {bucket!r} does not exist: store {label}", hint=hint)
+
+
+def require_object(headers: Mapping[str, str], *, label: str) -> None:
+    """Raise `StoreUnreachableError` for an answer that is a web page of something in between: a server of S3 gives each answer a number."""
+    if headers.get("content-type", "").startswith("text/html") and not _REQUEST_NUMBERS & headers.keys():
+        raise _page(label)
+
+
+_REQUEST_NUMBERS: Final = frozenset({"x-amz-request-id", "x-guploader-uploadid"})
+
+
+def code_of(fault: boto.ClientError) -> str:
+    """The server's word for what is wrong."""
+    return str(fault.response.get("Error", {}).get("Code", ""))
+
+
+def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> StoreError:
+    code, meta = code_of(fault), fault.response["ResponseMetadata"]
+    status, headers = meta.get("HTTPStatusCode", 0), meta.get("HTTPHeaders", {})
+    if code == "NoSuchBucket":
+        return no_bucket(bucket, label=label)
+    if status == HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
+        return _page(label)
+    if made := _skewed(headers, label) if code in _CLOCK else _refusal(key, code, label):
+        return made
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return StoreUnreachableError(f"store {label} answers {status} ({code})", hint=_FAILED_HINT)
+    region = fault.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
+    hint = f"AWS_DEFAULT_REGION={region}, in .env for containers" if region else _DOCTOR_HINT
+    return StoreError(f"store {label}: {_line(fault)}", hint=hint)
+
+
+def _refusal(key: str, code: str, label: str) -> StoreError | None:
+    """The error for a word of S3's own; None for every other word."""
+    if code in {"404", "NoSuchKey"}:
+        return ObjectMissingError(f"{key} is not in {label}", hint="was it published to another store?")
+    if code in _REFUSED:
+        return StoreDeniedError(f"store {label} refuses these credentials ({code})", hint=_CREDENTIALS_HINT)
+    if code in {"416", "InvalidRange"}:
+        return whole(key, label)
+    if code in RACING:
+        return StoreError(f"{key} is being written to {label} by others, again and again", hint=AGAIN)
+    if code in _NOT_THE_BYTES:
+        return AlteredError(f"{key} was altered on the way to {label} ({code})", hint=AGAIN)
+    return None
+
+
+def _page(label: str) -> StoreUnreachableError:
+    said = f"store {label}: a web page answers in its place, as a captive portal or a proxy sends"
+    return StoreUnreachableError(said, hint=_PAGE_HINT)
+
+
+def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_: object) -> None:
+    """Raise `StoreUnreachableError` for a redirect that names no region: boto3 would ask again, and again."""
+    if response is None or (status := response[0].status_code) not in _REDIRECTS:
+        return
+    headers = {name.lower(): text for name, text in response[0].headers.items()}
+    if "x-amz-bucket-region" not in headers:
+        raise _redirected(headers, status, label)
+
+
+def _redirected(headers: Mapping[str, str], status: int, label: str) -> StoreUnreachableError:
+    """Another host is named without its path: a location may hold a signature."""
+    host = urlsplit(headers.get("location", "")).netloc or "another address"
+    said = (
+        f"store {label} answers {status}, a redirect to {host}: not followed, since credentials go to the store alone"
+    )
+    return StoreUnreachableError(said, hint="if that is the store, set AWS_ENDPOINT_URL_S3 in .env to it")
+
+
+def _skewed(headers: Mapping[str, str], label: str) -> StoreDeniedError:
+    said, hint = f"store {label} refuses this machine's clock", "set the clock: timedatectl set-ntp true"
+    try:
+        theirs = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError):
+        return StoreDeniedError(said, hint=hint)
+    minutes = round((datetime.now(UTC) - theirs).total_seconds() / 60)
+    side = "ahead of" if minutes > 0 else "behind"
+    return StoreDeniedError(f"{said}: it is {abs(minutes)} minutes {side} the store's", hint=hint)
+
+
+def _line(fault: Exception) -> str:
+    return textwrap.shorten(str(fault), 200, placeholder=" ..")

@@ -1,0 +1,248 @@
+"""A sweep on this machine's disk: begun, found again, held by one process at a time; and how each of its points stands.
+
+Knows the folder `runs/sweeps/<id>/`. How a point stands is read from its run's record, so that nothing has to be remembered of a process
+that was killed. Refuses to start anything.
+
+    sweep.json          what was frozen, and which runs the points have
+    source.tar.gz       the source, frozen; source/ is its copy, from which points start
+    settings.toml       the settings file, where one was given
+    logs/<n>.txt        what the processes of point n said; whoever writes there holds a lock on it for as long as it lives
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import canonical
+from trainer.base.document import read_json_below
+from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageError
+from trainer.base.plain_text import reading
+from trainer.base.safe_folder import Root, run_root
+from trainer.runs.names import LATEST
+from trainer.runs.record import Status, is_run_id
+from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded
+from trainer.runs.source import ARCHIVE, CAPTURED, COPY, archive, unpack
+from trainer.runs.source_copy import open_to_all
+from trainer.sweeps.document import FILE, FOLDER, Point, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from trainer.comparison.measure_noise import Wanted
+    from trainer.runs.record import Record
+    from trainer.runs.source import SourceBundle
+
+SETTINGS: Final = "settings.toml"
+LOGS: Final = "logs"
+_LOCK: Final = "lock"
+
+
+class Standing(StrEnum):
+    """How a point stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Its run ended before it was complete, and can be gone on with."""
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+_STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standing.FAILED}
+
+
+def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
+    """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
+    folder = runs / FOLDER / sweep.id
+    with disk_faults(folder), Root.at(runs) as root:
+        for path in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
+            with suppress(FileExistsError):
+                root.mkdir(path)
+                root.give(path)
+        with root.below(f"{FOLDER}/{sweep.id}") as place:
+            place.write_whole(ARCHIVE, archive(bundle))
+            unpack(bundle, place, COPY)
+            place.below(f"{COPY}/runs", make=True).close()  # where a container finds the runs
+            open_to_all(place, COPY)
+            if sweep.asked.file is not None:
+                place.write_whole(SETTINGS, sweep.asked.file.encode())
+    save(sweep, folder)
+    return folder
+
+
+def sweep_root(folder: Path) -> Root:
+    """Hold a sweep's folder, `runs/sweeps/<id>`. Raises `OSError`, `UnsafePathError`."""
+    folder = folder.absolute()
+    with run_root(folder.parent) as sweeps:
+        return sweeps.below(folder.name)
+
+
+def save(sweep: Sweep, folder: Path) -> None:
+    """Write the document, whole or not at all."""
+    with disk_faults(folder), sweep_root(folder) as place:
+        place.write_whole(FILE, sweep.to_json())
+        place.give(FILE)
+
+
+def load(folder: Path) -> Sweep:
+    """Read the document. Raises `DocumentError`."""
+    with reading(folder / FILE), sweep_root(folder) as place:
+        return read_json_below(place, FILE, Sweep)
+
+
+def sweep_ids(runs: Path) -> list[str]:
+    """The sweeps on this machine, in order; one whose document was never written is none."""
+    with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
+        return [name for name in sweeps.names() if is_run_id(name) and _is_sweep(sweeps, name)]
+    return []
+
+
+def _is_sweep(sweeps: Root, name: str) -> bool:
+    return sweeps.has_folder(name) and sweeps.stat(f"{name}/{FILE}") is not None
+
+
+def resolve_sweep(word: str, ids: Sequence[str]) -> str:
+    """The one that `word` means: an id, the beginning of one, `latest`. Raises `RunNotFoundError`, `UsageError`."""
+    if word == LATEST and ids:
+        return ids[-1]
+    found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
+    if len(found) > 1:
+        raise UsageError(
+            f"{word!r} is the beginning of {len(found)} sweeps: {', '.join(found[-3:])}", hint="type more of it"
+        )
+    if not found and not ids:
+        raise RunNotFoundError(
+            f"no sweep is called {word!r}", hint="there is none yet: `reprise sweep digits --seed 1..5`"
+        )
+    if not found:
+        raise RunNotFoundError(f"no sweep is called {word!r}", hint=f"the latest is {ids[-1]}")
+    return found[0]
+
+
+def begun_before(digest: str, *, runs: Path) -> Sweep | None:
+    """The latest sweep here of the same request; one that cannot be read is passed over."""
+    for name in reversed(sweep_ids(runs)):
+        with suppress(RepriseError):
+            found = load(runs / FOLDER / name)
+            if found.asked.digest == digest:
+                return found
+    return None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Be the only process that works at a sweep. Raises `RunError` where another one is; its end, however it comes, lets go."""
+    with disk_faults(folder), sweep_root(folder) as place:
+        handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
+    try:
+        if not _locked(handle):
+            said = f"another process is at sweep {folder.name}"
+            raise RunError(said, hint="wait for its end, or stop it: then this goes on")
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def log_of(folder: Path, number: int) -> Iterator[int]:
+    """A file to write into, of which every process that inherits it holds the lock."""
+    with disk_faults(folder), sweep_root(folder) as place:
+        handle = place.handle(_log(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
+    try:
+        _locked(handle)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_written(folder: Path, number: int) -> bool:
+    """Tell whether a process of this point lives, whoever started it."""
+    try:
+        with sweep_root(folder) as place:
+            handle = place.handle(_log(number), os.O_WRONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _log(number: int) -> str:
+    return f"{LOGS}/{number + 1}.txt"
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def record_at(point: Point, *, runs: Path) -> Record | None:
+    """The record of the run that counts."""
+    if point.run is None:
+        return None
+    with suppress(RepriseError):
+        return record_of(runs / point.run)
+    return None
+
+
+def unreadable(point: Point, *, runs: Path) -> str | None:
+    """Why the record of the run that counts cannot be read; `None` if it can, or there is none yet."""
+    try:
+        if point.run is not None and recorded(runs / point.run):
+            record_of(runs / point.run)
+    except (RepriseError, OSError) as fault:
+        return str(fault)
+    return None
+
+
+def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
+    """How a point stands, as its processes and its run's record say."""
+    run = sweep.points[number].run
+    if is_written(runs / FOLDER / sweep.id, number):
+        return Standing.RUNNING
+    if run is None:
+        return Standing.WAITING
+    if not (known := recorded(runs / run)):
+        return Standing.FAILED if sweep.points[number].code else Standing.WAITING
+    record = record_at(sweep.points[number], runs=runs)
+    status = record.outcome.status if record else Status.FAILED
+    if status is Status.RUNNING and is_alive(runs / run / ATTEMPTS / str(known[-1])):
+        return Standing.RUNNING
+    return _STANDINGS.get(status, Standing.STOPPED)
+
+
+def equal_run(
+    wanted: Wanted, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
+) -> str | None:
+    """The latest of the records that is what a point would become: same source, settings, image and kind of device."""
+    for record in records:
+        mine = record.ingredients
+        if (
+            record.outcome.status is Status.COMPLETED
+            and mine.layers == (None if layers is None else list(layers))
+            and mine.device.accelerator == accelerator
+            and wanted.is_met_by(record)
+        ):
+            return record.run
+    return None
+
+
+def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
+    """Give a new run the frozen source and the settings file, where its launcher finds them."""
+    with disk_faults(run), sweep_root(runs / FOLDER / sweep.id) as place, run_root(run) as new:
+        with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
+            shutil.copyfileobj(frozen, copy)
+        new.write_whole(CAPTURED, canonical(sweep.captured.model_dump(mode="json")))
+        if sweep.asked.file is not None:
+            new.write_whole(SETTINGS, sweep.asked.file.encode())

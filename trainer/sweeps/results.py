@@ -1,0 +1,158 @@
+"""What the runs of a sweep say together: a row for each setting but the seed, the spread over seeds, the best one, a figure.
+
+Knows which way a metric is better only where the experiment or the user says so, or its name does. Refuses to run anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainer.comparison.noise import SEED
+from trainer.comparison.spread import spread
+from trainer.comparison.verdict import number_of
+from trainer.reporting.drawing.scales import drawable
+from trainer.sweeps.folder import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trainer.runs.record import Record
+    from trainer.sweeps.document import Sweep
+
+Goal = Literal["lowest", "highest"]
+_HIGHER: Final = (
+    "accuracy",
+    "auc",
+    "auroc",
+    "f1",
+    "precision",
+    "recall",
+    "r2",
+    "score",
+    "correlation",
+    "map",
+    "bleu",
+    "iou",
+    "dice",
+)
+_FIRST: Final = ("val_loss", "val_error", "test_loss")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The points that differ in nothing but the seed."""
+
+    settings: dict[str, str]
+    """Of the axes, without the seed."""
+    numbers: list[int]
+    """Its points, from 0."""
+    values: dict[str, list[float]]
+    """For each metric the finite values of the runs that are finished."""
+    finished: int
+
+    def mean(self, metric: str) -> float | None:
+        """The mean over seeds; none where a finished run has no finite value: it would flatter what failed."""
+        found = self.values.get(metric, [])
+        return fmean(found) if found and len(found) == self.finished else None
+
+    def deviation(self, metric: str) -> float | None:
+        """The standard deviation over seeds, of two values or more."""
+        found = self.values.get(metric, [])
+        return spread(found).deviation if len(found) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The rows, the best first."""
+
+    axes: list[str]
+    seeds: int
+    """How many seeds there are; 0 where the seed is none of the axes."""
+    metrics: list[str]
+    """What they are sorted by first."""
+    goal: Goal
+    rows: list[Row]
+    standings: list[Standing]
+
+    @property
+    def metric(self) -> str | None:
+        """What they are sorted by."""
+        return self.metrics[0] if self.metrics else None
+
+    @property
+    def best(self) -> Row | None:
+        """The row that is best by that."""
+        first = self.rows[0] if self.rows else None
+        return first if first and self.metric and first.mean(self.metric) is not None else None
+
+
+def sum_up(
+    sweep: Sweep,
+    standings: Sequence[Standing],
+    records: Mapping[int, Record],
+    *,
+    by: str | None = None,
+    goal: Goal | None = None,
+) -> Results:
+    """Sum up the points that are finished, sorted `by` a metric that one of them has; otherwise by what the runs monitor."""
+    settings = [point.settings for point in sweep.points]
+    axes = _differing(settings, sweep.asked.axes)
+    shown = [name for name in axes if name != SEED]
+    groups: dict[tuple[str | None, ...], list[int]] = {}
+    for number, each in enumerate(settings):
+        groups.setdefault(tuple(each.get(name) for name in shown), []).append(number)
+    done = {number: record for number, record in records.items() if standings[number] is Standing.FINISHED}
+    names = sorted({name for record in done.values() for name in record.outcome.metrics})
+    first = by if by in names else _chosen(done, names)
+    better = goal or (_goal(done, first) if first else "lowest")
+    rows = [_row(dict(zip(shown, key, strict=True)), numbers, done) for key, numbers in groups.items()]
+    sign = 1.0 if better == "lowest" else -1.0
+
+    def place(row: Row) -> tuple[bool, float]:
+        value = row.mean(first) if first else None
+        return value is None, sign * (value or 0.0)
+
+    return Results(
+        axes=shown,
+        seeds=len({each.get(SEED) for each in settings}) if SEED in axes else 0,
+        metrics=([first] if first else []) + [name for name in names if name != first],
+        goal=better,
+        rows=sorted(rows, key=place),
+        standings=list(standings),
+    )
+
+
+def _differing(settings: Sequence[Mapping[str, str]], typed: Sequence[str]) -> list[str]:
+    """The settings that not every point has alike: those that were typed in that order, after those of a file."""
+    named = dict.fromkeys(name for each in settings for name in each)
+    names = [*(name for name in named if name not in typed), *(name for name in typed if name in named)]
+    return [name for name in names if len({each.get(name) for each in settings}) > 1]
+
+
+def _row(settings: Mapping[str, str | None], numbers: list[int], records: Mapping[int, Record]) -> Row:
+    done = [records[number] for number in numbers if number in records]
+    values: dict[str, list[float]] = {}
+    for record in done:
+        for name, text in record.outcome.metrics.items():
+            value = number_of(text)
+            if value is not None and drawable(value):
+                values.setdefault(name, []).append(value)
+    given = {name: "" if value is None else value for name, value in settings.items()}
+    return Row(settings=given, numbers=numbers, values=values, finished=len(done))
+
+
+def _chosen(records: Mapping[int, Record], names: Sequence[str]) -> str | None:
+    for record in records.values():
+        monitored = record.ingredients.settings.get("monitor")
+        if isinstance(monitored, str) and monitored in names:
+            return monitored
+    return next((name for name in _FIRST if name in names), names[0] if names else None)
+
+
+def _goal(records: Mapping[int, Record], metric: str) -> Goal:
+    for record in records.values():
+        if record.ingredients.settings.get("monitor") == metric:
+            return "highest" if record.ingredients.settings.get("monitor_goal") == "highest" else "lowest"
+    return "highest" if any(word in _HIGHER for word in metric.split("_")) else "lowest"

@@ -1,0 +1,147 @@
+"""Beginning an experiment: another one's page under a new name, with comments that say what to change.
+
+Knows the form of a page: its first line, its `Settings`, its net. Refuses to change what the page does, but for the dataset that was asked
+for: it trains as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import ExperimentError, NotWritableError
+from trainer.base.plain_text import read_python
+from trainer.base.suggestions import short
+from trainer.data.reader import Images
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.data.declaration import Dataset
+
+_SETTINGS: Final = """\
+# Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value
+# alone; one of your own has a type, a value and, in the line below, its meaning."""
+_DATASET: Final = "# One of `reprise data ls`; docs/tutorial.md publishes your own."
+_NET: Final = """\
+# A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's: docs/experiments.md says what of
+# it may be overridden here."""
+_LONGEST: Final = 63
+"""Characters of a name."""
+_CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
+"""A comment that names a file's encoding, in its first two lines: PEP 263."""
+_FORWARD: Final = "# Tried on two samples before the first step: what does not fit the task is said by name."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A page that was written, and what is still to be changed in it."""
+
+    file: Path
+    notes: tuple[str, ...]
+
+
+def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> Begun:
+    """Write `file` after the page `like`. Raises `ExperimentError` where there is such a file already."""
+    check_name(file.stem)
+    try:
+        text = begun(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
+    except (OSError, SyntaxError, ValueError) as fault:
+        reason = fault.msg if isinstance(fault, SyntaxError) else str(fault)
+        said = f"{like} is no Python file to begin from: {reason.partition(' for ')[0]}"
+        raise ExperimentError(said, hint="correct it, or name another one: --like digits") from fault
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as page:
+            page.write(text)
+    except FileExistsError as fault:
+        raise ExperimentError(f"{file} exists already", hint="choose another name, or change that one") from fault
+    except OSError as fault:
+        said = f"{file} cannot be written: {fault.strerror}"
+        raise NotWritableError(said, hint="type it in a checkout of your own: scripts/reprise new") from fault
+    return Begun(file=file, notes=tuple(_notes(text, file.name, dataset)))
+
+
+def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) -> str:
+    """Give the page's text under its new name; a comment that is there already is not written again."""
+    lines = text.splitlines()
+    for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
+        lines[at:end] = [line for line in new if not (line.lstrip().startswith("# ") and line in lines)]
+    lines[:2] = [line for line in lines[:2] if not _CODING.match(line)]  # the new page is UTF-8
+    return "\n".join(lines) + "\n"
+
+
+def check_name(name: str) -> None:
+    """Raise `ExperimentError` for a name that no Python module can have, or that is very long."""
+    if re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name) and not keyword.iskeyword(name) and len(name) <= _LONGEST:
+        return
+    near = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")[:_LONGEST].strip("_")
+    if keyword.iskeyword(near):
+        near = f"{near}_net"
+    if near and not near[0].isalpha():
+        near = f"net_{near}"[:_LONGEST]
+    said = f"{short(name)!r} cannot be an experiment's name: expected 1 to {_LONGEST} of a-z, 0-9 and _, a letter first"
+    raise ExperimentError(said, hint=f"for example {near or 'my_idea'}")
+
+
+_Edit = tuple[int, int, list[str]]
+"""Lines `[at:end]` become others."""
+
+
+def _edits(page: ast.Module, name: str, like: str, dataset: Dataset | None) -> list[_Edit]:
+    said = f'"""{name.replace("_", " ").capitalize()}: say in a sentence what is learned from what. Begun as a copy of {like}."""'
+    first = page.body[0] if page.body and ast.get_docstring(page) is not None else None
+    found = [(0, 0, [said]) if first is None else (first.lineno - 1, first.end_lineno or 1, [said])]
+    for node in page.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Settings":
+            found += [_above(node, _SETTINGS), *_of_dataset(node, dataset)]
+        elif isinstance(node, ast.ClassDef):
+            found.append(_above(node, _NET))
+            found += [_above(part, _FORWARD) for part in node.body if getattr(part, "name", "") == "forward"]
+    return found
+
+
+def _above(node: ast.stmt, comment: str) -> _Edit:
+    marks = [mark.lineno for mark in getattr(node, "decorator_list", ())]
+    at = min([node.lineno, *marks]) - 1
+    return at, at, [f"{' ' * node.col_offset}{line}" for line in comment.splitlines()]
+
+
+def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
+    """Comment the dataset's line, and put another dataset's name and number of classes where they are said."""
+    values = {} if dataset is None else {"dataset": repr(dataset.name).replace("'", '"'), "classes": _classes(dataset)}
+    found: list[_Edit] = []
+    for line in settings.body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=name)]) if name == "dataset" or values.get(name):
+                indent = " " * line.col_offset
+                comment = [f"{indent}{_DATASET}"] if name == "dataset" else []
+                value = values.get(name) or ast.unparse(line.value).replace("'", '"')
+                found.append((line.lineno - 1, line.end_lineno or line.lineno, [*comment, f"{indent}{name} = {value}"]))
+            case ast.Expr(value=ast.Constant(value=str())) if line is settings.body[0] and dataset is not None:
+                told = f'{" " * line.col_offset}"""What this experiment can be given."""'
+                found.append((line.lineno - 1, line.end_lineno or line.lineno, [told]))
+    return found
+
+
+def _classes(dataset: Dataset) -> str | None:
+    """How many classes a dataset says that it has."""
+    if isinstance(dataset.reader, Images) and len(dataset.reader.classes) > 1:
+        return str(len(dataset.reader.classes))
+    counts = [field.classes for field in dataset.twin.values() if field.classes]
+    return str(counts[0]) if len(counts) == 1 else None
+
+
+def _notes(text: str, file: str, dataset: Dataset | None) -> list[str]:
+    """What only a person can change: where numbers of the page may not be the dataset's."""
+    found = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
+    found |= {"def forward": "what the net is given, and what it gives"}
+    return [
+        f"{file}:{number}: {told}"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for words, told in found.items()
+        if line.strip().startswith(words)
+    ]
