@@ -36,6 +36,7 @@ KNOWN: Final = {
     "trainer/comparison/certificate.py": "the hint of an error, which spells it",
     "trainer/data/cache/version.py": "the hint of an error, which spells it",
     "trainer/data/declaration.py": "the first lines of a file that is committed",
+    "trainer/stores/s3_errors.py": "the hint of an error, which spells it",
     "trainer/runs/image_claim.py": "the hint of an error, which spells it",
     "trainer/runs/names.py": "the hint of an error, which spells it",
     "trainer/settings/errors.py": "the hint of an error, which spells it",
