@@ -21,7 +21,7 @@ from trainer.stores import open_store
 def publish(store: str, folder: str, declared: str) -> None:
     """Publish a folder; keep what git would."""
     published = publish_dataset(
-        Draft(name="bench", licence="none", source="made"),
+        Draft(name="bench", license="none", source="made"),
         source=SourceFolder(root=Path(folder)),
         store=open_store(store),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base import parallel
-from trainer.base.errors import AlteredError, ObjectMissingError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreUnreachableError
 from trainer.base.parallel import Stop, in_parallel, patiently
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def failing(*faults: Exception) -> tuple[list[int], Callable[[], str]]:
 
 @pytest.mark.parametrize(
     ("faults", "tries"),
-    [((), 1), ((AlteredError("a"),), 2), ((StoreUnreachableError("a"), AlteredError("b")), 3)],
+    [((), 1), ((DigestMismatchError("a"),), 2), ((StoreUnreachableError("a"), DigestMismatchError("b")), 3)],
 )
 def test_what_may_pass_is_tried_three_times(
     faults: tuple[Exception, ...], tries: int, monkeypatch: pytest.MonkeyPatch

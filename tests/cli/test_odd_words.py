@@ -74,4 +74,4 @@ def test_an_empty_folder_word_is_not_the_current_folder(checkout: Path, capsys: 
     assert cli.main(["data", "publish", "small", ""]) == 2
     assert "found an empty word" in capsys.readouterr().err
     assert not list((checkout / "datasets").iterdir())
-    assert cli.main(["same", "", ""]) == 2
+    assert cli.main(["compare", "", ""]) == 2

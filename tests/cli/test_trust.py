@@ -9,7 +9,7 @@ import pytest
 from tests.records import record as a_record
 from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import ForeignCodeError, UsageError
+from trainer.base.errors import UntrustedCodeError, UsageError
 from trainer.cli import trust
 from trainer.cli.trust import Word, grants, has_own_image, page, require_trust
 from trainer.runs.record import Image, Knowledge, Source
@@ -50,7 +50,7 @@ def test_any_other_is_shown_and_not_run_without_a_terminal_and_without_trust(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished(runs)
-    with pytest.raises(ForeignCodeError, match="made elsewhere, and it is not trusted") as caught:
+    with pytest.raises(UntrustedCodeError, match="made elsewhere, and it is not trusted") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     assert str(caught.value.hint).endswith("then: reprise reproduce RUN --trust")
     assert "code.py  6 bytes" in capsys.readouterr().err
@@ -62,7 +62,7 @@ def test_where_it_would_reach_everything_trust_is_not_enough(runs: Path) -> None
     """The way to a container of its own is named; giving it everything takes a word of its own."""
     run = finished(runs)
     folder = run.folder.parents[1]
-    with pytest.raises(ForeignCodeError, match="would reach the network, the keys and the files") as caught:
+    with pytest.raises(UntrustedCodeError, match="would reach the network, the keys and the files") as caught:
         require_trust(run.record, folder, Word(trusted=True, command="reprise reproduce RUN"), is_isolated=False)
     assert "scripts/reprise reproduce RUN --trust" in str(caught.value.hint)
     granted = Word(trusted=True, granted=grants("machine"), command="reprise reproduce RUN")
@@ -76,7 +76,7 @@ def test_code_that_is_all_the_checkouts_is_the_users_own(runs: Path, monkeypatch
     monkeypatch.setattr(trust, "CHECKOUT", runs.parent / "checkout")
     assert require_trust(run.record, folder, WORD, is_isolated=False)
     assert require_trust(run.record, folder, WORD, is_isolated=True, in_its_image=False)
-    with pytest.raises(ForeignCodeError):
+    with pytest.raises(UntrustedCodeError):
         require_trust(run.record, folder, WORD, is_isolated=True)
 
 

@@ -14,7 +14,7 @@ from tests.cli.test_trust import bundle
 from tests.records import record as a_record
 from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, ForeignCodeError, SourceError
+from trainer.base.errors import DigestMismatchError, SourceError, UntrustedCodeError
 from trainer.cli import trust
 from trainer.cli.trust import (
     ISOLATION,
@@ -78,7 +78,7 @@ def test_a_yes_at_a_terminal_runs_it(run: OpenRun, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("text", ["", "\n", "n\n", "no\n", "yep\n", "ye\n"])
 def test_everything_else_does_not(run: OpenRun, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     answered(monkeypatch, text)
-    with pytest.raises(ForeignCodeError, match="made elsewhere; it was not run") as caught:
+    with pytest.raises(UntrustedCodeError, match="made elsewhere; it was not run") as caught:
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
     archive = run.folder.parents[1] / ARCHIVE
     assert caught.value.hint == f"read it (tar -xzf {archive} -C DIR), then: reprise reproduce RUN --trust"
@@ -89,7 +89,7 @@ def test_half_a_terminal_is_none(run: OpenRun, monkeypatch: pytest.MonkeyPatch, 
     """As `yes | reprise ...`, and `reprise ... 2> file`."""
     answered(monkeypatch, "y\n")
     monkeypatch.setattr(sys, stream, io.StringIO("y\n"))
-    with pytest.raises(ForeignCodeError, match="it is not trusted"):
+    with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_trust(run.record, run.folder.parents[1], WORD, is_isolated=True)
 
 
@@ -97,7 +97,7 @@ def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, mo
     shown, folder = answered(monkeypatch, ""), run.folder.parents[1]
     assert not require_trust(run.record, folder, TRUSTED, is_isolated=True)
     assert "[y/N]" not in shown.getvalue()
-    with pytest.raises(ForeignCodeError, match="it was not run"):
+    with pytest.raises(UntrustedCodeError, match="it was not run"):
         require_trust(run.record, folder, Word(granted=grants("machine"), command="x"), is_isolated=False)
     assert "Run it (all that this user can reach" in shown.getvalue()
 
@@ -105,7 +105,7 @@ def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, mo
 def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> None:
     folder = run.folder.parents[1]
     other = run.record.ingredients.model_copy(update={"source": digest_of_bytes(b"other")})
-    with pytest.raises(AlteredError, match="the record names"):
+    with pytest.raises(DigestMismatchError, match="the record names"):
         require_trust(run.record.model_copy(update={"ingredients": other}), folder, TRUSTED, is_isolated=True)
     (folder / ARCHIVE).unlink()
     with pytest.raises(SourceError, match="is gone"):
@@ -152,7 +152,7 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_checkpoints_from_elsewhere_need_trust_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ForeignCodeError, match="it is not trusted"):
+    with pytest.raises(UntrustedCodeError, match="it is not trusted"):
         require_checkpoint_trust(a_record(), WORD)
     require_checkpoint_trust(a_record(), TRUSTED)
     assert capsys.readouterr().err.count("numbers that this machine did not make") == 2
@@ -192,7 +192,7 @@ def test_a_sweep_is_the_users_own_as_it_was_entered(run: OpenRun) -> None:
         points=[Point(settings={"seed": "0"})],
     )
     folder = run.folder.parents[1]
-    with pytest.raises(ForeignCodeError, match="was made elsewhere") as caught:
+    with pytest.raises(UntrustedCodeError, match="was made elsewhere") as caught:
         require_own_sweep(sweep, folder)
     assert "--again" in str(caught.value.hint)
     register_sweep(sweep)

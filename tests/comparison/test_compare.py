@@ -10,7 +10,7 @@ import pytest
 
 from tests.comparison.compared import floats, made, save_trace, save_weights
 from trainer.base.digest import canonical
-from trainer.base.errors import AlteredError, DocumentError, RunError, RunNotFoundError
+from trainer.base.errors import DigestMismatchError, DocumentError, RunError, RunNotFoundError
 from trainer.comparison.compare import Comparison, Places, Side, compare, side, stronger
 from trainer.comparison.verdict import Rung
 from trainer.comparison.weights import TENSORS, WEIGHTS
@@ -125,12 +125,12 @@ def test_weights_other_than_the_record_names_are_refused(runs: Path) -> None:
     assert b.attempt is not None
     assert c.attempt is not None
     save_weights(b.attempt, {"w": floats(1.0, 3.0)})
-    with pytest.raises(AlteredError, match=r"tensors\.json is of the weights"):
+    with pytest.raises(DigestMismatchError, match=r"tensors\.json is of the weights"):
         compared(a, b, runs)
     body = bytearray((c.attempt / WEIGHTS).read_bytes())
     body[-1] ^= 1
     (c.attempt / WEIGHTS).write_bytes(body)
-    with pytest.raises(AlteredError, match="tensor 'w' is sha256"):
+    with pytest.raises(DigestMismatchError, match="tensor 'w' is sha256"):
         compared(a, c, runs)
 
 
@@ -153,7 +153,7 @@ def test_another_source_than_the_record_names_is_refused(runs: Path) -> None:
     assert a.folder is not None
     assert b.folder is not None
     shutil.copy(a.folder / ARCHIVE, b.folder / ARCHIVE)
-    with pytest.raises(AlteredError, match="its record names"):
+    with pytest.raises(DigestMismatchError, match="its record names"):
         compared(a, b, runs)
 
 

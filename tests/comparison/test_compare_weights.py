@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.comparison.compared import Values, floats, save_weights
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.comparison.compare_weights import WeightsCompared, compare_weights
 from trainer.comparison.ulp import FORMATS, Apart
 from trainer.comparison.weights import WEIGHTS
@@ -81,5 +81,5 @@ def test_a_tensor_under_another_name_is_refused(tmp_path: Path) -> None:
     digest = save_weights(tmp_path / "c", {"w": floats(1.0)})
     path = tmp_path / "c" / WEIGHTS
     path.write_bytes(path.read_bytes().replace(b'"w"', b'"v"'))
-    with pytest.raises(AlteredError, match="tensor 'v' is there"):
+    with pytest.raises(DigestMismatchError, match="tensor 'v' is there"):
         compare_weights(tmp_path / "a", tmp_path / "c", named=(digest, digest))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.comparison.test_retest import AGAIN, RUN, a_retest
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.comparison.keep_retest import keep_retest, publish_retest, push_retests, retests_here, retests_in_store
 from trainer.comparison.retest import retest_key
 from trainer.stores.contract import object_key
@@ -37,7 +37,7 @@ def test_a_retest_is_published_once() -> None:
         publish_retest(a_retest(), store, evidence=EVIDENCE)
     assert retests_in_store(RUN, store) == [a_retest()]
     assert store.size(object_key(digest_of_bytes(EVIDENCE))) == len(EVIDENCE)
-    with pytest.raises(AlteredError, match="with other content"):
+    with pytest.raises(DigestMismatchError, match="with other content"):
         publish_retest(a_retest(verdict="different"), store, evidence=EVIDENCE)
 
 

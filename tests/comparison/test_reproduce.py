@@ -13,7 +13,7 @@ from tests.environments.engine.memory import MemoryEngine
 from tests.records import circumstances, ingredients
 from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, RunError
+from trainer.base.errors import DigestMismatchError, RunError
 from trainer.comparison.reproduce import Place, Prepared, left, prepared, run_confined
 from trainer.environments.engine import Confined, ImageFacts
 from trainer.runs.image_claim import SEEN
@@ -151,6 +151,6 @@ def test_what_hostile_code_leaves_is_refused(bench: Bench, inside: Callable[[Pre
     """A run's folder holds files, those of its record, and is about itself."""
     with bench.ready() as ready:
         bench.go(ready, inside)
-        with pytest.raises(AlteredError):
+        with pytest.raises(DigestMismatchError):
             left(ready)
         (ready.folder / ATTEMPTS / "1" / "record.json").unlink()

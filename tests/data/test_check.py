@@ -43,7 +43,7 @@ FILES = {
     "half.csv": b"file,class\ncats/1.png,old\n",
 }
 ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy", "label": "y.npy"}}
-SAID = {"licence": "CC0-1.0", "source": "made here"}
+SAID = {"license": "CC0-1.0", "source": "made here"}
 
 
 def check(folder: Path, **said: Any) -> Checked:
@@ -143,10 +143,10 @@ def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
 def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
     """Once, and the dataset is published all the same."""
     told = {"splits": {"train": [0, 8], "val": [8, 9], "test": [9, 10]}}
-    notes = check(tmp_path, licence="unknown", **told).notes
+    notes = check(tmp_path, license="unknown", **told).notes
     assert len(notes) == 1
-    assert notes[0].endswith("say it with --licence TEXT")
-    assert "no licence and no source" in check(tmp_path, licence="unknown", source="unknown").notes[0]
+    assert notes[0].endswith("say it with --license TEXT")
+    assert "no license and no source" in check(tmp_path, license="unknown", source="unknown").notes[0]
     assert check(tmp_path, **told).notes == ()
     (looks_like,) = check(tmp_path).notes
     assert looks_like.startswith("small: 3 pictures, 3 .png, in 2 folders (cats, dogs): it looks like an image folder")

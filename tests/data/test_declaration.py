@@ -27,7 +27,7 @@ DATASET = Dataset(
     content=digest_of_bytes(b"c"),
     files=2,
     bytes=10,
-    licence='"odd" \\ licence [\n    1,\n    2,\n]',
+    license='"odd" \\ license [\n    1,\n    2,\n]',
     splits={"train": (0, 8), "test": (8, 10)},
     reader=Arrays(kind="arrays", fields={"image": "images.npy"}),
 )

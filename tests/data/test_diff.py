@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from tests.data.conftest import Published, fill
 from tests.data.manifests import manifest_of
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.data.declaration import Dataset, Draft
 from trainer.data.diff import Change, diff_datasets
 from trainer.data.manifest_lines import Entry, Listing
@@ -79,5 +79,5 @@ def test_an_altered_manifest_is_noticed(published: Published) -> None:
     raw = store._objects[key]
     store._objects[key] = raw.replace(b'"a.txt",5', b'"a.txt",6')
     other = published.dataset.model_copy(update={"content": digest_of_bytes(b"")})
-    with pytest.raises(AlteredError, match="manifest of small@1 has been altered"):
+    with pytest.raises(DigestMismatchError, match="manifest of small@1 has been altered"):
         list(diff_datasets(published.dataset, other, store=store))

@@ -15,7 +15,7 @@ from tests.stores import fakes
 from trainer.base import parallel
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import (
-    AlteredError,
+    DigestMismatchError,
     DiskFullError,
     ManifestError,
     ObjectMissingError,
@@ -88,7 +88,7 @@ def test_a_fault_that_happens_once_is_survived(published: Published, fault: Any)
 def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(published: Published, fault: Any) -> None:
     """No unverified byte gets a name, no temporary file stays, and the next fetch succeeds."""
     store = fakes.FaultyStore(published.store, fault, times=99)
-    with pytest.raises((AlteredError, StoreUnreachableError)):
+    with pytest.raises((DigestMismatchError, StoreUnreachableError)):
         fetch(published, store)
     assert published.cache.find(published.dataset) is None
     assert not leftovers(published.cache)
@@ -111,7 +111,7 @@ def test_an_endless_manifest_is_refused(published: Published) -> None:
 def test_an_altered_manifest_is_refused(published: Published) -> None:
     """The manifest is held against the digest that git has."""
     store = fakes.FaultyStore(published.store, fakes.flipped, times=99, after=0)
-    with pytest.raises(AlteredError, match="manifest of small@1"):
+    with pytest.raises(DigestMismatchError, match="manifest of small@1"):
         fetch(published, store)
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_i
     fetch(published)
     (pack,) = objects(published.cache)
     damage(pack, at=7)
-    with pytest.raises(AlteredError, match=r"small@1 is damaged in the cache: images/0001\.png") as caught:
+    with pytest.raises(DigestMismatchError, match=r"small@1 is damaged in the cache: images/0001\.png") as caught:
         fetch(published).read("images/0001.png")
     assert "type the same command again" in str(caught.value.hint)
     assert (

@@ -11,7 +11,7 @@ import pytest
 from tests.data.conftest import Published, contents, damage, fill, leftovers, objects
 from tests.stores import fakes
 from trainer.base import parallel
-from trainer.base.errors import AlteredError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, StoreUnreachableError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
@@ -118,7 +118,7 @@ def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> Non
 def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
     """No name appears, and what was left over is replaced by the next fetch."""
     store = fakes.FaultyStore(large.store, fakes.flipped, times=99)
-    with pytest.raises(AlteredError):
+    with pytest.raises(DigestMismatchError):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
     assert len(objects(large.cache)) <= 1, "the small file's pack at most"
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
@@ -129,7 +129,7 @@ def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
 def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large: Published) -> None:
     """The third part is other bytes for good; once it is right again, the same command fetches that part alone."""
     changed = WithoutThirdPart(large.store, fakes.flipped)
-    with pytest.raises(AlteredError, match=r"expected .* found"):
+    with pytest.raises(DigestMismatchError, match=r"expected .* found"):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
     store = fakes.FaultyStore(large.store, iter, times=0)
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
@@ -145,9 +145,9 @@ def test_k06_a_damaged_part_in_the_cache_is_found_when_it_is_used_and_fetched_ag
     cached.require("big", 2 * PACK_BYTES)
     assert not large.cache.is_suspect(large.dataset)
     for start, stop in ((PACK_BYTES - 1, PACK_BYTES + 1), (PACK_BYTES, PACK_BYTES + 1), (0, None)):
-        with pytest.raises(AlteredError, match=r"large@1 is damaged in the cache: big"):
+        with pytest.raises(DigestMismatchError, match=r"large@1 is damaged in the cache: big"):
             cached.require("big", start, stop)
-    with pytest.raises(AlteredError):
+    with pytest.raises(DigestMismatchError):
         cached.read("big")
     assert large.cache.is_suspect(large.dataset)
     again = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.data.conftest import FILES
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.fetch import fetch_dataset
 from trainer.data.lend import lend_dataset
@@ -31,5 +31,5 @@ def test_what_was_lent_is_fetched_from_there(published: Published, tmp_path: Pat
 def test_a_manifest_that_is_damaged_is_not_lent(published: Published, tmp_path: Path) -> None:
     """Nothing is handed on that is not what its digest says."""
     found = fetch_dataset(published.dataset, cache=published.cache, open_store=lambda: published.store)
-    with pytest.raises(AlteredError, match="is damaged in the cache"):
+    with pytest.raises(DigestMismatchError, match="is damaged in the cache"):
         lend_dataset(found, b"{}", into=tmp_path / "lent")

@@ -15,7 +15,7 @@ from trainer.data.reader import Images
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PATHS = ["LICENCE", "a/x/1.png", "a/x/2.JPG", "a/y/1.jpeg", "b/3.png"]
+PATHS = ["LICENSE", "a/x/1.png", "a/x/2.JPG", "a/y/1.jpeg", "b/3.png"]
 TABLE = b"file,class\na/x/1.png,new\na/x/2.JPG,old\na/y/1.jpeg,new\nb/3.png,old\n"
 DIVIDED = {"train": {"prefix": "train/"}, "val": {"prefix": "val/"}, "test": {"prefix": "test/"}}
 

@@ -167,7 +167,7 @@ def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Publ
 
 def test_a_declared_version_that_is_another_in_the_store_is_refused(published: Published) -> None:
     """A version is never replaced."""
-    other = published.dataset.model_copy(update={"licence": "other"})
+    other = published.dataset.model_copy(update={"license": "other"})
     with pytest.raises(DatasetError, match="is another one"):
         publish_declared(other, source=published.source, store=published.store)
 

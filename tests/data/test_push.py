@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.conftest import contents, fill
 from tests.runs.test_publish import FailingStore
-from trainer.base.errors import AlteredError, DatasetError, ObjectMissingError, StoreUnreachableError
+from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissingError, StoreUnreachableError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
@@ -102,7 +102,7 @@ def test_a_damaged_object_in_the_source_is_not_copied(published: Published) -> N
     for key, body in everything(published.store).items():
         is_pack = key.startswith("objects/") and key != object_key(published.dataset.manifest)
         source.create(key, bytes(len(body)) if is_pack else body)
-    with pytest.raises(AlteredError, match="memory:"):
+    with pytest.raises(DigestMismatchError, match="memory:"):
         push_dataset(published.dataset, source=source, target=target)
     assert everything(target) == {}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.data.conftest import FILES, Published, contents, damage, objects
-from trainer.base.errors import AlteredError, DatasetError
+from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.data.fetch import fetch_dataset
 from trainer.data.verify import verify_dataset
 
@@ -30,7 +30,7 @@ def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
     """The files that have it are named, and the next fetch replaces it."""
     fetch(published)
     damage(objects(published.cache)[0], at=100)
-    with pytest.raises(AlteredError, match=r"images/0001\.png' and 1 more") as caught:
+    with pytest.raises(DigestMismatchError, match=r"images/0001\.png' and 1 more") as caught:
         verify_dataset(published.dataset, cache=published.cache)
     assert caught.value.hint == "replace what is wrong: reprise data fetch small"
     assert published.cache.find(published.dataset) is None

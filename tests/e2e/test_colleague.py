@@ -70,7 +70,7 @@ def reproduced(house: House, run: str) -> None:
     assert again.code == 0, again.text
     retest = json.loads(again.out)["retest"]
     assert retest["verdict"] == "identical"
-    same = house.type("scripts/reprise", "same", run, retest["retest"]["run"])
+    same = house.type("scripts/reprise", "compare", run, retest["retest"]["run"])
     assert (same.code, same.out.startswith("identical")) == (0, True), same.text
 
 

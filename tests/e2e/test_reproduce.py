@@ -286,7 +286,7 @@ def test_what_was_installed_into_a_container_is_named_and_not_repeated(house: Ho
     refused = reproduce(house, trained.run)
     assert refused.code == 84
     assert "extra 1.0" in refused.err
-    assert reproduce(house, trained.run, "--despite-drift").code == 0
+    assert reproduce(house, trained.run, "--allow-drift").code == 0
     inside = drifted(house, f"reproduce {run}")
     assert inside.code == 87, inside.text
     assert "extra 1.0" in inside.text

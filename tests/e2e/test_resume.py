@@ -22,13 +22,13 @@ def stopped(house: House) -> str:
 
 
 def test_stopped_by_docker_and_resumed_is_identical_to_a_run_left_alone(house: House) -> None:
-    """Exit 143, `preempted`; resumed as attempt 2; `same` says so, typed on the host and typed in a container."""
+    """Exit 143, `preempted`; resumed as attempt 2; `compare` says so, typed on the host and typed in a container."""
     run = stopped(house)
     assert house.record(run)["outcome"]["status"] == "preempted"
     resumed, twin = house.train("--resume", run), house.train(*WORDS)
     assert resumed.code == 0, resumed.text
     assert house.record(run)["attempt"] == 2
-    for said in (house.type("scripts/reprise", "same", run, twin.run), house.train("same", run, twin.run)):
+    for said in (house.type("scripts/reprise", "compare", run, twin.run), house.train("same", run, twin.run)):
         assert said.code == 0, said.text
         assert said.out.startswith("identical:")
     again = house.train("--resume", run)

@@ -64,7 +64,7 @@ def test_a_missing_system_library_is_named_with_the_place_to_add_it(tmp_path: Pa
     assert "name the Debian package that has libGL.so.1 in `packages` of environments/cpu.toml" in done.stderr
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit('no licence')", "raise KeyError()", "import absent_module"])
+@pytest.mark.parametrize("code", ["raise SystemExit('no license')", "raise KeyError()", "import absent_module"])
 def test_whatever_an_import_raises_fails_the_build(tmp_path: Path, code: str) -> None:
     install(tmp_path, "server", code)
     assert imported(tmp_path, "store").returncode == 1

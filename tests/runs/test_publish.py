@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from tests.runs.runs import begun, finished
-from trainer.base.errors import AlteredError, RunError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, RunError, StoreUnreachableError
 from trainer.runs.publish import publish_run
 from trainer.runs.run import published
 from trainer.runs.seal import claim_key, sealed_key
@@ -137,6 +137,6 @@ def test_a_file_that_is_not_what_the_record_says_stops_it_by_name(tmp_path: Path
     run, store = finished(tmp_path / "runs"), MemoryStore()
     path = run.folder / "metrics.jsonl"
     path.write_text("other") if harm == "change" else path.unlink()
-    with pytest.raises(AlteredError, match=r"metrics\.jsonl"):
+    with pytest.raises(DigestMismatchError, match=r"metrics\.jsonl"):
         publish_run(run.folder.parents[1], store)
     assert store.size(seal(run.record)) is None

@@ -12,7 +12,7 @@ import pytest
 from tests.runs.runs import begun, finished
 from tests.runs.test_pull_again import Telling
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, RunError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.runs import publish as publishing
 from trainer.runs.publish import publish_run, source_of
 from trainer.runs.record import Outcome, Status
@@ -84,7 +84,7 @@ def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
     publish_run(home(run), store := MemoryStore())
     assert b"".join(store.read(object_key(digest_of_bytes(before)))) == before
     path.write_bytes(b"?" + before[1:] + b"more")
-    with pytest.raises(AlteredError, match=r"metrics\.jsonl is no longer the file that the record lists"):
+    with pytest.raises(DigestMismatchError, match=r"metrics\.jsonl is no longer the file that the record lists"):
         publish_run(home(run), MemoryStore())
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
     path = run.folder / "metrics.jsonl"
     assert path.stat().st_size == 11
     path.write_bytes(path.read_bytes() + b"more")
-    with nullcontext() if is_cut else pytest.raises(AlteredError, match="no longer the file"):
+    with nullcontext() if is_cut else pytest.raises(DigestMismatchError, match="no longer the file"):
         publish_run(home(run), MemoryStore())
 
 
@@ -124,12 +124,12 @@ def test_which_side_changed_is_said(run: OpenRun, tmp_path: Path) -> None:
     publish_run(home(run), store)
     shutil.copytree(home(run), aside := tmp_path / "aside" / home(run).name)
     (home(run) / ARCHIVE).unlink()
-    with pytest.raises(AlteredError, match="the run here was changed after it was published") as caught:
+    with pytest.raises(DigestMismatchError, match="the run here was changed after it was published") as caught:
         publish_run(home(run), store)
     assert f"`reprise runs pull {run.record.run}` restores" in str(caught.value.hint)
     (aside / ARCHIVE).unlink()
     (aside / "attempts/1/published.json").unlink()
-    with pytest.raises(AlteredError, match="no note of a publication is here") as caught:
+    with pytest.raises(DigestMismatchError, match="no note of a publication is here") as caught:
         publish_run(aside, store)
     assert "one of the two was changed" in str(caught.value.hint)
 
@@ -138,4 +138,4 @@ def test_a_run_that_is_under_way_or_was_killed_says_what_to_type(tmp_path: Path)
     run = begun(tmp_path / "runs")
     with pytest.raises(RunError, match="still running") as caught:
         publish_run(home(run), MemoryStore())
-    assert f"`reprise runs publish {run.record.run} --dead`" in str(caught.value.hint)
+    assert f"`reprise runs publish {run.record.run} --abandoned`" in str(caught.value.hint)

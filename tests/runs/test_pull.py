@@ -12,7 +12,7 @@ import pytest
 from tests.records import ingredients
 from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, DocumentError, RepriseError, RunNotFoundError, SourceError
+from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunNotFoundError, SourceError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status, identity_of
@@ -82,7 +82,7 @@ def test_attempts_of_one_run_have_one_identity(run: OpenRun, tmp_path: Path, *, 
     second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
     store.create(claim_key(name, 2), b"{}")
     store.create(sealed_key(name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
-    with pytest.raises(AlteredError, match="2 identities"):
+    with pytest.raises(DigestMismatchError, match="2 identities"):
         pull_run(name, store, runs=tmp_path / "there")
     assert (contents(tmp_path / "there") if (tmp_path / "there").exists() else {}) == before
 
@@ -94,7 +94,7 @@ def test_a_source_that_is_here_and_not_the_seals_is_refused(run: OpenRun, tmp_pa
     home = tmp_path / "there" / run.record.run
     home.mkdir(parents=True)
     (home / ARCHIVE).write_bytes(b"other")
-    with pytest.raises(AlteredError, match="2 source bundles"):
+    with pytest.raises(DigestMismatchError, match="2 source bundles"):
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert contents(home) == {ARCHIVE: b"other"}
 
@@ -187,7 +187,7 @@ def test_a_seal_without_end_is_not_read_to_its_end(run: OpenRun, tmp_path: Path)
     for text, said in [(b" " * (33 << 20), "larger than"), (b"[" * 1_000_000, "too many nested brackets")]:
         store = MemoryStore()
         store.create(sealed_key(run.record.run, 1), text)
-        with pytest.raises((AlteredError, DocumentError), match=said):
+        with pytest.raises((DigestMismatchError, DocumentError), match=said):
             pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
@@ -250,7 +250,7 @@ def test_an_object_altered_in_the_store_is_noticed(run: OpenRun, tmp_path: Path)
     victim = object_key(digest_of_bytes(b"weights" * 100))
     for name in honest.keys(""):
         store.create(name, b"x" * 700 if name == victim else b"".join(honest.read(name)))
-    with pytest.raises(AlteredError, match=r"last\.ckpt"):
+    with pytest.raises(DigestMismatchError, match=r"last\.ckpt"):
         pull_run(run.record.run, store, runs=tmp_path / "there")
 
 
@@ -258,6 +258,6 @@ def test_more_than_was_agreed_to_is_not_pulled(run: OpenRun, tmp_path: Path) -> 
     """The size is known before the first byte."""
     store = MemoryStore()
     publish_run(run.folder.parents[1], store)
-    with pytest.raises(AlteredError, match="at most") as fault:
+    with pytest.raises(DigestMismatchError, match="at most") as fault:
         pull_run(run.record.run, store, runs=tmp_path / "there", largest=100)
-    assert "--at-most" in str(fault.value.hint)
+    assert "--max-bytes" in str(fault.value.hint)

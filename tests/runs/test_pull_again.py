@@ -12,7 +12,7 @@ from tests.records import ingredients
 from tests.runs.runs import finished
 from tests.runs.test_pull import altered, contents, packed, run
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
 from trainer.runs.record import Outcome, Status, identity_of
@@ -67,7 +67,9 @@ def test_k06_a_good_bundle_of_other_code_is_refused(run: OpenRun, tmp_path: Path
 
     store = altered(run, change)
     store.create(object_key(digest_of_bytes(text)), text)
-    with pytest.raises(AlteredError, match=r"the source bundle of run .* is sha256:.*; its record names sha256:"):
+    with pytest.raises(
+        DigestMismatchError, match=r"the source bundle of run .* is sha256:.*; its record names sha256:"
+    ):
         pull_run(run.record.run, store, runs=tmp_path / "there")
     assert list((tmp_path / "there").iterdir()) == []
 
@@ -87,7 +89,7 @@ def test_what_was_agreed_to_is_pulled_to_the_byte(run: OpenRun, tmp_path: Path) 
     publish_run(run.folder.parents[1], store)
     sealed = json.loads(b"".join(store.read(sealed_key(name, 1))))
     size = sum(file["size"] for file in [*sealed["files"], sealed["source"]])
-    with pytest.raises(AlteredError, match="at most"):
+    with pytest.raises(DigestMismatchError, match="at most"):
         pull_run(name, store, runs=tmp_path / "there", largest=size - 1)
     assert pull_run(name, store, runs=tmp_path / "there", largest=size)
 
@@ -112,7 +114,7 @@ def test_another_attempt_under_the_name_of_one_that_is_here_is_no_reason_to_chan
     (run.folder / "published.json").unlink()
     path = run.folder / "record.json"
     path.write_bytes(mine := path.read_bytes().replace(b'"steps":10', b'"steps":11'))
-    with pytest.raises(AlteredError, match=r"attempt 1 of run .* here is not the one in memory"):
+    with pytest.raises(DigestMismatchError, match=r"attempt 1 of run .* here is not the one in memory"):
         pull_run(run.record.run, store, runs=run.folder.parents[2])
     assert path.read_bytes() == mine
 
@@ -132,7 +134,7 @@ def test_an_attempt_of_other_ingredients_does_not_join_a_run_that_is_here_alone(
     second = run.record.model_copy(update={"attempt": 2, "ingredients": other, "identity": identity_of(other)})
     store.create(claim_key(home.name, 1), b"{}")
     store.create(sealed_key(home.name, 2), Sealed(record=json.loads(second.to_json()), files=[]).to_json())
-    with pytest.raises(AlteredError, match="2 identities"):
+    with pytest.raises(DigestMismatchError, match="2 identities"):
         pull_run(home.name, store, runs=home.parent)
     assert contents(home) == before
 

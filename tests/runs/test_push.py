@@ -11,7 +11,7 @@ from tests.data.test_push import everything
 from tests.runs.runs import finished
 from tests.runs.test_publish import FailingStore
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, RunError, RunNotFoundError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, RunError, RunNotFoundError, StoreUnreachableError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.push import lacking, push_run
@@ -78,7 +78,7 @@ def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(record: Record,
 def test_another_seal_in_the_target_is_refused(record: Record, source: MemoryStore) -> None:
     target = MemoryStore()
     target.create(sealed_key(record.run, 1), b"another")
-    with pytest.raises(AlteredError, match="with other content"):
+    with pytest.raises(DigestMismatchError, match="with other content"):
         push_run(record.run, source=source, target=target)
 
 

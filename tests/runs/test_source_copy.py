@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, SourceError
+from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.runs.record import Source
 from trainer.runs.source import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
 from trainer.runs.source_copy import lay_out, verified
@@ -57,7 +57,7 @@ def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
 def test_another_bundle_than_the_recorded_one_is_refused(frozen: tuple[Path, SourceBundle]) -> None:
     """By digest, whatever the file is called."""
     path, _ = frozen
-    with pytest.raises(AlteredError, match="the record names"):
+    with pytest.raises(DigestMismatchError, match="the record names"):
         verified(path, digest=digest_of_bytes(b"other"))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.runs.runs import finished
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
@@ -30,7 +30,7 @@ def test_a_damaged_file_is_named_and_pulled_anew(tmp_path: Path) -> None:
     good = weights.read_bytes()
     for harm in (b"W" + good[1:], None):
         weights.unlink() if harm is None else weights.write_bytes(harm)
-        with pytest.raises(AlteredError, match=r"last\.ckpt is") as fault:
+        with pytest.raises(DigestMismatchError, match=r"last\.ckpt is") as fault:
             require_whole(run.folder, run.record)
         assert f"memory: has the good copy: `reprise runs pull {run.record.run}`" in str(fault.value.hint)
         pull_run(run.record.run, store, runs=tmp_path / "runs")
@@ -41,7 +41,7 @@ def test_where_no_store_has_it_that_is_said(tmp_path: Path) -> None:
     """There is nothing to pull."""
     run = finished(tmp_path / "runs")
     (run.folder / "metrics.jsonl").write_text("")
-    with pytest.raises(AlteredError) as fault:
+    with pytest.raises(DigestMismatchError) as fault:
         require_whole(run.folder, run.record)
     assert "in no store" in str(fault.value.hint)
 
@@ -52,7 +52,9 @@ def test_a_record_that_was_edited_after_it_was_published_is_named(tmp_path: Path
     publish_run(run.folder.parents[1], MemoryStore())
     path = run.folder / "record.json"
     path.write_bytes(path.read_bytes().replace(b"test_accuracy", b"test_accuracies"))
-    with pytest.raises(AlteredError, match=f"{path} was changed after the run was published to memory:") as caught:
+    with pytest.raises(
+        DigestMismatchError, match=f"{path} was changed after the run was published to memory:"
+    ) as caught:
         record_of(run.folder.parents[1])
     assert f"runs pull {run.record.run}" in str(caught.value.hint)
 

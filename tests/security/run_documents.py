@@ -61,7 +61,7 @@ def record(folder: Path) -> Kind:
     names = (good.record.run, bad.record.run)
     verbs = (
         *(("runs", "ls", "--local"), ("runs", "ls", "--local", "--json"), ("runs", "show", names[1], "--store", "")),
-        *(("same", *names), ("same", *names, "--json"), ("runs", "show", names[1], "--json", "--store", "")),
+        *(("compare", *names), ("compare", *names, "--json"), ("runs", "show", names[1], "--json", "--store", "")),
         *(("report", *names, "--no-samples", "-o", "-"), ("report", names[1], "--no-samples", "-o", "-")),
         *(("runs", "publish", names[1]), ("runs", "show", "latest", "--store", "")),
     )
@@ -84,7 +84,7 @@ def seal(folder: Path) -> Kind:
     path, turn = folder / "store" / "runs" / run / ATTEMPTS / "1" / "sealed.json", count()
     path.chmod(0o644)
     verbs = (
-        *(("runs", "ls"), ("runs", "show", run), ("same", good.record.run, run), ("runs", "pull", run)),
+        *(("runs", "ls"), ("runs", "show", run), ("compare", good.record.run, run), ("runs", "pull", run)),
         *(("runs", "ls", "--json"), ("runs", "show", run, "--json")),
     )
 
@@ -110,7 +110,7 @@ def claim_of_another(folder: Path) -> Kind:
         path = (here, there)[next(turn) % 2]
         path.write_bytes(body)
         try:
-            command("runs", "publish", run, "--dead")
+            command("runs", "publish", run, "--abandoned")
         finally:
             path.write_bytes(good)
 
@@ -239,7 +239,7 @@ def metrics(folder: Path) -> Kind:
         if next(turn) % 2:
             command("report", *names, "--no-samples", "-o", "-")
         else:
-            command("same", *names)
+            command("compare", *names)
 
     return Kind([path.read_bytes() * 3], read)
 

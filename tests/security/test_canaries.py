@@ -191,8 +191,8 @@ def test_no_canary_leaves_its_place(host: Checkout) -> None:
     say(82, *train, "--breaks")
     runs = sorted(path.name for path in (host.root / "runs").glob("[0-9]*"))
     say(0, "runs", "publish", runs[1])
-    for words in (("report", *runs, "--no-samples"), ("runs", "show", runs[1]), ("same", *runs)):
-        say(30 if words[0] == "same" else 0, *words)
+    for words in (("report", *runs, "--no-samples"), ("runs", "show", runs[1]), ("compare", *runs)):
+        say(30 if words[0] == "compare" else 0, *words)
     say(0, "sweep", "leak.py", "--points", "points.toml", "--max-epochs", "1")
     values = {place: canary(place) for place in (*ENVIRONMENT, FROM_FILE, *SOURCES, *BESIDE.values())}
     assert len(set(values.values())) >= 30
@@ -203,7 +203,7 @@ def test_no_canary_leaves_its_place(host: Checkout) -> None:
     assert any("tfevents" in name for name, _ in texts)
 
 
-@pytest.mark.parametrize("key", ["source", "licence"])
+@pytest.mark.parametrize("key", ["source", "license"])
 def test_a_password_in_the_description_of_a_dataset_is_not_published(
     typed_data: Callable[..., tuple[int, str, str]], tmp_path: Path, key: str
 ) -> None:

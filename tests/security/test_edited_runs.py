@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.runs.runs import finished
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
@@ -42,10 +42,10 @@ def edit(text: bytes) -> bytes:
 
 
 def test_an_edited_record_is_not_shown(run: OpenRun, tmp_path: Path) -> None:
-    """D12a: `show`, `ls`, `same` and `report` read the record through one function."""
+    """D12a: `show`, `ls`, `compare` and `report` read the record through one function."""
     path = run.folder / RECORD
     path.write_bytes(edit(path.read_bytes()))
-    with pytest.raises(AlteredError, match="changed after the run was published"):
+    with pytest.raises(DigestMismatchError, match="changed after the run was published"):
         load_record(path)
     listed = local_run(tmp_path / "runs", run.record.run)
     assert listed.record is None
@@ -71,7 +71,7 @@ def test_an_edited_seal_is_blamed_on_the_store(run: OpenRun, store: MemoryStore,
         lambda: publish_run(run.folder.parents[1], store),
         lambda: pull_run(run.record.run, store, runs=tmp_path / "runs"),
     ):
-        with pytest.raises(AlteredError, match="in memory: was changed after the run was published") as caught:
+        with pytest.raises(DigestMismatchError, match="in memory: was changed after the run was published") as caught:
             action()
         assert "the run here is the published one" in str(caught.value.hint)
     assert (run.folder / RECORD).read_bytes() == before

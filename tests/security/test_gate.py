@@ -15,7 +15,7 @@ GATED: Final = {"train", "reproduce", "why", "sweep"}
 STARTED_BY_THESE: Final = {"_process", "_points"}
 """What a gated verb starts."""
 UNGATED: Final = {
-    "new", "runs", "report", "same", "noise", "certify", "verify", "check", "bench", "baseline", "data", "image", "setup", "doctor",
+    "new", "runs", "report", "compare", "noise", "certify", "verify", "check", "bench", "baseline", "data", "image", "setup", "doctor",
     "doctor store", "_baseline", "_bench", "_check", "_fetch", "_foresee", "_inspect", "_observe",
 }  # fmt: skip
 """Verbs that run the checkout's own code, or `train`, or nothing."""
@@ -92,6 +92,6 @@ def test_processes_of_another_source_are_started_in_known_places() -> None:
         "trainer.cli.train",
         "trainer.cli.trainings",
         "trainer.cli.runner.here",
-        "trainer.cli.same.apart",
+        "trainer.cli.compare.apart",
         "trainer.cli.sweep.places",
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, UnsafePathError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
 from trainer.runs.next_attempt import begin_again
 
@@ -62,7 +62,7 @@ def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, l
     precious.write_text("years of work")
     point(run, logs={log.format(absolute=precious): 3})
     before = everything(run.parents[1])
-    with pytest.raises(AlteredError, match=r"latest\.json is no pointer that a training wrote: log "):
+    with pytest.raises(DigestMismatchError, match=r"latest\.json is no pointer that a training wrote: log "):
         go_on(run)
     assert everything(run.parents[1]) == before
 
@@ -70,7 +70,7 @@ def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, l
 @pytest.mark.parametrize("log", ["record.json", "claim.json", "checkpoints/latest.json", "checkpoints/a.ckpt"])
 def test_a_log_that_is_another_file_of_the_attempt_raises(run: Path, log: str) -> None:
     point(run, logs={log: 3})
-    with pytest.raises(AlteredError, match="the name of another file"):
+    with pytest.raises(DigestMismatchError, match="the name of another file"):
         go_on(run)
     assert (run / "attempts/2/record.json").read_text() == "mine"
 
@@ -85,7 +85,7 @@ def test_a_pointer_with_a_log_of_less_than_no_bytes_is_passed_over(run: Path) ->
 @pytest.mark.parametrize("path", ["../../../../home/thesis.txt", "/etc/passwd", "checkpoints/a.ckpt"])
 def test_a_checkpoint_outside_of_its_folder_raises(run: Path, home: Path, path: str) -> None:
     point(run, path=path, sha256=digest_of_bytes((home / "thesis.txt").read_bytes()))
-    with pytest.raises(AlteredError, match="checkpoint "):
+    with pytest.raises(DigestMismatchError, match="checkpoint "):
         go_on(run)
     assert not (run / "attempts/2/checkpoints").exists()
 

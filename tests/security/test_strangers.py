@@ -100,14 +100,14 @@ def test_r1_it_gets_everything_by_a_word_of_its_own_and_is_not_the_users_own_the
     shutil.rmtree(runs / theirs)
 
 
-@pytest.mark.parametrize("words", [("reproduce",), ("reproduce", "--trust", "--here"), ("why",)])
+@pytest.mark.parametrize("words", [("reproduce",), ("reproduce", "--trust", "--no-container"), ("why",)])
 def test_the_other_verbs_ask_too(
     checkout: Checkout, theirs: str, run: Path, stolen: Path, words: tuple[str, ...]
 ) -> None:
     """`reproduce` and `why`; in this user's own process trust is not enough."""
     verb, *rest = words
     subjects = [theirs, run.name] if verb == "why" else [theirs]
-    here = [] if "--here" in rest else ["--here"]
+    here = [] if "--no-container" in rest else ["--no-container"]
     path = checkout.root / "runs" / theirs
     if not path.exists():
         assert say(checkout, "runs", "pull", theirs).returncode == 0

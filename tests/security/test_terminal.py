@@ -67,7 +67,7 @@ def test_a_record_is_shown_with_every_escape_written_out(
     runs: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None]
 ) -> None:
     good, bad = finished(runs).record.run, bad_run(runs, change)
-    verbs = (["runs", "show", bad], ["runs", "ls"], ["same", good, bad])
+    verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad])
     told = "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
     assert "]0;PWNED" in told
     printed(capsys, "report", bad, good, "--no-samples", "-o", "-")
@@ -79,7 +79,7 @@ def test_a_seal_is_shown_with_every_escape_written_out(
 ) -> None:
     bad = bad_seal(store, runs, change)
     good = finished(runs).record.run
-    verbs = (["runs", "show", bad], ["runs", "ls"], ["same", good, bad], ["runs", "pull", bad])
+    verbs = (["runs", "show", bad], ["runs", "ls"], ["compare", good, bad], ["runs", "pull", bad])
     assert "]0;PWNED" in "".join(printed(capsys, *words, *more) for words in verbs for more in ([], ["--json"]))
 
 
@@ -123,10 +123,10 @@ def test_a_declaration_is_shown_written_out(
         typed("publish", "pics", "folder")
     document = tmp_path / "store" / "datasets" / "pics" / "1.json"
     document.chmod(0o644)
-    document.write_text(json.dumps(json.loads(document.read_bytes()) | {"licence": EVIL, "source": EVIL}))
+    document.write_text(json.dumps(json.loads(document.read_bytes()) | {"license": EVIL, "source": EVIL}))
     declared = tmp_path / "datasets" / "pics.toml"
     escaped = json.dumps(EVIL)
-    text = re.sub('(licence|source) = "unknown"', lambda found: f"{found[1]} = {escaped}", declared.read_text())
+    text = re.sub('(license|source) = "unknown"', lambda found: f"{found[1]} = {escaped}", declared.read_text())
     declared.write_text(text)
     for words in (["show", "pics@1"], ["show", "pics"], ["ls"], ["show", "pics", "--json"], ["ls", "--json"]):
         assert "\\u001b]0;PWNED" in printed(capsys, "data", *words)

@@ -169,7 +169,7 @@ def test_a_link_in_a_run_of_the_containers_user_takes_nothing_of_root_along(
     link = trained[ROOT] / "retests"
     link.symlink_to(home)
     os.chown(link, ATTACKER, ATTACKER, follow_symlinks=False)
-    said = team.type(ROOT, "reproduce", trained[ROOT].name, "--here")
+    said = team.type(ROOT, "reproduce", trained[ROOT].name, "--no-container")
     link.unlink()
     assert "retests is a symbolic link" in said.stderr, said.stderr
 

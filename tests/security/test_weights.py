@@ -82,5 +82,5 @@ def test_a_record_that_is_odd_is_shown_or_rejected(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("REPRISE_STORE", raising=False)
     good, bad = made(tmp_path / "runs").record.run, bad_run(tmp_path / "runs", ODD[case])
     assert main(["runs", "ls"]) == 0
-    for words in (["runs", "show", bad], ["same", good, bad], ["report", bad, "--no-samples", "-o", "-"]):
+    for words in (["runs", "show", bad], ["compare", good, bad], ["report", bad, "--no-samples", "-o", "-"]):
         assert main(words) in {0, 20, 30, 40, 80}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
-from trainer.base.errors import AlteredError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, StoreUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def flipped(body: Iterator[bytes]) -> Iterator[bytes]:
 def cut(body: Iterator[bytes]) -> Iterator[bytes]:
     """The body ends early, and the transport notices."""
     yield next(body)[:-1]
-    raise AlteredError("cut short")
+    raise DigestMismatchError("cut short")
 
 
 def silently_cut(body: Iterator[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, ObjectMissingError, StoreError
+from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreError
 from trainer.stores.contract import BLOCK, object_key
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def test_a_range_is_exactly_what_was_asked_for(store: Store, start: int, length:
 def test_a_range_beyond_the_end_is_refused(store: Store, start: int, length: int) -> None:
     """A store never gives fewer bytes than were asked for."""
     store.write(KEY, BODY, sha256=digest_of_bytes(BODY))
-    with pytest.raises(AlteredError):
+    with pytest.raises(DigestMismatchError):
         read(store, KEY, start=start, length=length)
 
 
 def test_bytes_that_are_not_what_they_are_named_are_refused(store: Store) -> None:
     """A wrong digest stores nothing."""
-    with pytest.raises(AlteredError, match="altered"):
+    with pytest.raises(DigestMismatchError, match="altered"):
         store.write(KEY, BODY[:-1], sha256=digest_of_bytes(BODY))
     assert store.size(KEY) is None
     assert list(store.keys("")) == []

@@ -12,7 +12,7 @@ from tests.data.conftest import FILES, fill, leftovers, objects
 from tests.stores import proxy
 from tests.stores.proxy import Plan, spoiling
 from trainer.base import parallel
-from trainer.base.errors import AlteredError, RepriseError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, RepriseError, StoreUnreachableError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
@@ -80,12 +80,12 @@ SURVIVED = [
     (proxy.endless, 1),
 ]
 TOO_MUCH = [
-    (proxy.cut_short, AlteredError),
-    (proxy.flipped, AlteredError),
+    (proxy.cut_short, DigestMismatchError),
+    (proxy.flipped, DigestMismatchError),
     (proxy.busy, StoreUnreachableError),
-    (proxy.reset, (AlteredError, StoreUnreachableError)),
+    (proxy.reset, (DigestMismatchError, StoreUnreachableError)),
     (proxy.stalled, StoreUnreachableError),
-    (proxy.replaced, AlteredError),
+    (proxy.replaced, DigestMismatchError),
     (proxy.endless, RepriseError),
 ]
 

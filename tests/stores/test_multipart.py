@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from tests.stores import server
-from trainer.base.errors import AlteredError, StoreError
+from trainer.base.errors import DigestMismatchError, StoreError
 from trainer.stores import multipart, open_store
 from trainer.stores.multipart import MOST_PARTS, PART_BYTES, part_bytes
 
@@ -53,7 +53,7 @@ def test_a_large_body_is_an_object_like_any_other(store: Store) -> None:
 @pytest.mark.s3
 def test_a_body_of_another_digest_gets_no_name(store: Store) -> None:
     """Its parts are given up."""
-    with pytest.raises(AlteredError, match="has been altered"):
+    with pytest.raises(DigestMismatchError, match="has been altered"):
         store.write("a/large", io.BytesIO(BODY[:-1] + b"\0\0"), sha256=DIGEST)
     assert store.size("a/large") is None
     assert uploads(store) == 0

@@ -19,7 +19,7 @@ import pytest
 from tests.data.conftest import FILES, fill
 from tests.stores.server import free_ports
 from trainer.base.errors import (
-    AlteredError,
+    DigestMismatchError,
     RepriseError,
     StoreDeniedError,
     StoreError,
@@ -106,7 +106,7 @@ def test_altered_and_shortened_objects_name_the_store(s3_address: str, s3_enviro
     store = open_store(s3_address)
     store.create(object_key(small.manifest), b"another")
     for call in (lambda: read_manifest(store, small), lambda: list(store.read(object_key(small.manifest), length=99))):
-        with pytest.raises(AlteredError, match=f"{s3_address} at {s3_environment}"):
+        with pytest.raises(DigestMismatchError, match=f"{s3_address} at {s3_environment}"):
             call()
 
 
@@ -201,8 +201,8 @@ HEAD = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (HEAD % (b"206 Partial Content", 10) + b"12345", AlteredError),
-        (HEAD % (b"200 OK", 20) + b"12345678901234567890", AlteredError),
+        (HEAD % (b"206 Partial Content", 10) + b"12345", DigestMismatchError),
+        (HEAD % (b"200 OK", 20) + b"12345678901234567890", DigestMismatchError),
         (HEAD % (b"503 Slow Down", 0), StoreUnreachableError),
         (HEAD % (b"500 Internal Server Error", 0), StoreUnreachableError),
         (HEAD % (b"403 Forbidden", 0), StoreDeniedError),

@@ -17,7 +17,7 @@ import pytest
 
 from tests.data.conftest import FILES, contents, fill, leftovers
 from tests.stores.server import BUCKET, serving
-from trainer.base.errors import AlteredError, DiskFullError, ObjectMissingError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, DiskFullError, ObjectMissingError, StoreUnreachableError
 from trainer.data.cache import folder as cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
@@ -61,7 +61,7 @@ def test_an_object_damaged_at_rest_is_noticed(dataset: Dataset, s3_address: str,
     body = bytearray(b"".join(store.read(pack)))
     body[100] ^= 1
     boto3.client("s3").put_object(Bucket=BUCKET, Key=f"{prefix}/{pack}", Body=bytes(body))
-    with pytest.raises(AlteredError, match="small@1: a pack has been altered"):
+    with pytest.raises(DigestMismatchError, match="small@1: a pack has been altered"):
         fetch(dataset, s3_address, tmp_path / "cache")
     assert Cache(root=tmp_path / "cache").find(dataset) is None
 

@@ -53,7 +53,7 @@ def test_points_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> Non
             for rate, seed, loss in (("1e-4", "1", 2.0), ("1e-4", "2", 4.0), ("3e-4", "1", 1.0), ("3e-4", "2", 1.5))
         ],
     )
-    assert (found.axes, found.seeds, found.metric, found.goal) == (["learning_rate"], 2, "val_loss", "lowest")
+    assert (found.axes, found.seeds, found.metric, found.mode) == (["learning_rate"], 2, "val_loss", "min")
     assert [row.settings["learning_rate"] for row in found.rows] == ["3e-4", "1e-4"]
     best = found.best
     assert best is not None
@@ -66,8 +66,8 @@ def test_what_the_runs_monitor_is_what_counts(tmp_path: Path) -> None:
     points = [
         ({"width": width}, {"val_accuracy": value, "val_loss": value}) for width, value in (("8", 0.1), ("16", 0.9))
     ]
-    found = summed(tmp_path, points, monitor="val_accuracy", monitor_goal="highest")
-    assert (found.metric, found.goal, found.rows[0].settings) == ("val_accuracy", "highest", {"width": "16"})
+    found = summed(tmp_path, points, monitor="val_accuracy", monitor_mode="max")
+    assert (found.metric, found.mode, found.rows[0].settings) == ("val_accuracy", "max", {"width": "16"})
     assert summed(tmp_path, points).metric == "val_loss"
 
 

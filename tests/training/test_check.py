@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.base.errors import UnsoundError
+from trainer.base.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from tests.training.conftest import Checkout
@@ -28,7 +28,7 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
     before = set((checkout.root / "runs").iterdir())
     done = typed(checkout, "dots.py", "--breaks", "--json")
     told = json.loads(done.stdout)
-    assert (done.returncode, told["passed"], told["failed"]) == (UnsoundError.code, False, ["forward"])
+    assert (done.returncode, told["passed"], told["failed"]) == (CheckFailedError.code, False, ["forward"])
     assert told["data"] == "dots@1, cpu"
     assert "dots.py" in next(each["look"] for each in told["findings"] if each["check"] == "forward")
     assert set((checkout.root / "runs").iterdir()) == before

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, DatasetError, ExperimentFailedError, RepriseError
+from trainer.base.errors import DatasetError, DigestMismatchError, ExperimentFailedError, RepriseError
 from trainer.data.declaration import Dataset
 from trainer.settings.fields import LaunchSettings as RunSettings
 from trainer.settings.ledger import Ledger, configured, kept, made
@@ -141,7 +141,7 @@ def raised(data: RunData) -> RepriseError | None:
 @pytest.mark.parametrize(
     ("fault", "kind", "line"),
     [
-        (AlteredError("x.npy is damaged", hint="type it again"), AlteredError, "x.npy is damaged"),
+        (DigestMismatchError("x.npy is damaged", hint="type it again"), DigestMismatchError, "x.npy is damaged"),
         (KeyError("x"), ExperimentFailedError, "the experiment raised KeyError: 'x'"),
     ],
 )

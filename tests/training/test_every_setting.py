@@ -85,7 +85,7 @@ def goes_on(with_it: Seen, without: Seen) -> bool:
     return without.fault.startswith(NotFiniteError.__name__) and not with_it.fault.startswith(NotFiniteError.__name__)
 
 
-SGD, DROPS, BEST = ("--optimizer", "sgd"), ("--schedule", "drops", "--drop-every", "2"), ("--monitor", "val_loss")
+SGD, STEP, BEST = ("--optimizer", "sgd"), ("--schedule", "step", "--step-size", "2"), ("--monitor", "val_loss")
 LONG = ("--max-epochs", "4", "--learning-rate", "0.05")
 
 IN_A_FIT: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[[Seen, Seen], bool]]]] = {
@@ -106,13 +106,13 @@ IN_A_FIT: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[
     "schedule": ("digits", (), ("--schedule", "one_cycle"), weights),
     "warmup_steps": ("digits", (), ("--warmup-steps", "3"), weights),
     "final_rate": ("digits", ("--schedule", "linear"), ("--final-rate", "0.9"), weights),
-    "drop_every": ("digits", DROPS[:2], ("--drop-every", "1"), weights),
-    "drop_factor": ("digits", DROPS, ("--drop-factor", "0.9"), weights),
+    "step_size": ("digits", STEP[:2], ("--step-size", "1"), weights),
+    "gamma": ("digits", STEP, ("--gamma", "0.9"), weights),
     "ema_decay": ("digits", (), ("--ema-decay", "0.5"), weights),
     "clip_norm": ("digits", SGD, ("--clip-norm", "0.001"), weights),
     "precision": ("digits", (), ("--precision", "64-true"), weights),
-    "monitor": ("digits", (*LONG, "--monitor=none"), ("--monitor=val_loss", "--monitor-goal=highest"), weights),
-    "monitor_goal": ("digits", (*LONG, *BEST), ("--monitor-goal", "highest"), weights),
+    "monitor": ("digits", (*LONG, "--monitor=none"), ("--monitor=val_loss", "--monitor-mode=max"), weights),
+    "monitor_mode": ("digits", (*LONG, *BEST), ("--monitor-mode", "max"), weights),
     "patience": ("digits", (*LONG, *BEST, "--min-delta", "100"), ("--patience", "1"), steps),
     "min_delta": ("digits", (*LONG, *BEST, "--patience", "1"), ("--min-delta", "100"), steps),
     "terminate_on_nan": ("digits", ("--learning-rate", "1e38"), ("--no-terminate-on-nan",), goes_on),

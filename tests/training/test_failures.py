@@ -109,9 +109,9 @@ CASES = {
     # hooks and methods
     "hook": (*method("def on_train_start(self): raise ValueError('mine')"), ExperimentFailedError, "ValueError: mine"),
     "parted": (
-        *method("def parted(self, batch): return batch['x']"),
+        *method("def split_batch(self, batch): return batch['x']"),
         ExperimentError,
-        "Net.parted gives a Tensor; expected two tensors",
+        "Net.split_batch gives a Tensor; expected two tensors",
     ),
     "optimizer": (*method("def configure_optimizers(self): return 3"), ExperimentFailedError, "while training Net"),
     # exceptions

@@ -1,4 +1,4 @@
-"""A record run again in the environment that is there: `reprise reproduce RUN --here`, by the real command."""
+"""A record run again in the environment that is there: `reprise reproduce RUN --no-container`, by the real command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.trains]
 def reproduce(checkout: Checkout, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Type the command in the checkout; nobody sits at the terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "trainer", "reproduce", *words, "--here"],
+        [sys.executable, "-m", "trainer", "reproduce", *words, "--no-container"],
         cwd=checkout.root,
         env=checkout.environ | more,
         stdin=subprocess.DEVNULL,

@@ -76,7 +76,7 @@ def test_where_something_might_take_it_the_ledger_is_the_judge(before: str, afte
         ("--seed", "3"),
         ("--max-epochs", "1", "--max-steps", "3", "--accumulate", "2", "--clip-norm", "1", "--precision", "64-true"),
         ("--warmup-steps", "3", "--schedule", "cosine", "--weight-decay", "0.1", "--batch-size", "4"),
-        ("--monitor", "val_loss", "--monitor-goal", "lowest"),
+        ("--monitor", "val_loss", "--monitor-mode", "min"),
         ("--no-progress", "--workers", "2", "--threads", "1", "--determinism", "off"),
     ],
 )

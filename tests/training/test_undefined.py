@@ -70,7 +70,7 @@ def test_epochs_without_the_monitored_metric_neither_end_a_run_nor_are_the_best(
     targets[24:32] = 3
     small = Small(place=tmp_path, code=REGRESSOR, y=targets)
     trained = small.train(
-        monkeypatch, "--max-epochs", "4", "--monitor", "val_r2", "--monitor-goal", "highest", "--patience", "1"
+        monkeypatch, "--max-epochs", "4", "--monitor", "val_r2", "--monitor-mode", "max", "--patience", "1"
     )
     assert trained.steps == 12
     assert small.said[-1] == (

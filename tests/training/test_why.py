@@ -55,7 +55,7 @@ def spoken(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
 def explained(checkout: Checkout, a: str, b: str) -> dict[str, Any]:
     """What `why` says of two runs; the runs it makes are gone afterwards."""
     before = {path.name for path in (checkout.root / "runs").iterdir()}
-    done = spoken(checkout, "why", a, b, "--here", "--json")
+    done = spoken(checkout, "why", a, b, "--no-container", "--json")
     assert {path.name for path in (checkout.root / "runs").iterdir()} == before
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

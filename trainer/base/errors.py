@@ -155,7 +155,7 @@ class ObjectMissingError(StoreError):
     code = 54
 
 
-class AlteredError(StoreError):
+class DigestMismatchError(StoreError):
     """Bytes that are not the bytes their digest names."""
 
     code = 55
@@ -273,7 +273,7 @@ class IrreproducibleError(RunError):
     code = 84
 
 
-class ForeignCodeError(RunError):
+class UntrustedCodeError(RunError):
     """Somebody else's code, which nobody agreed to run."""
 
     code = 85
@@ -285,7 +285,7 @@ class ResumeError(RunError):
     code = 88
 
 
-class OtherImageError(RunError):
+class ImageMismatchError(RunError):
     """A process in another image than the one that a record names."""
 
     code = 86
@@ -297,7 +297,7 @@ class DriftError(RunError):
     code = 87
 
 
-class UnsoundError(RunError):
+class CheckFailedError(RunError):
     """An experiment that `reprise check` finds something wrong with."""
 
     code = 89

@@ -8,7 +8,7 @@ from __future__ import annotations
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from trainer.base.errors import AlteredError, StoreError, StoreUnreachableError
+from trainer.base.errors import DigestMismatchError, StoreError, StoreUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 THREADS: Final = 8
 _LOOK_UP_S: Final = 0.2
-PASSING: Final = (AlteredError, StoreUnreachableError)
+PASSING: Final = (DigestMismatchError, StoreUnreachableError)
 """Failures that may be gone at the next try."""
 PAUSES_S: Final = (0.5, 2.0)
 """Before the second and the third try of a piece: what a connection that broke or a busy server usually needs."""

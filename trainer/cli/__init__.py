@@ -52,8 +52,8 @@ COMMANDS: Final = {
         module="trainer.cli.reproduce",
         summary="run a record again, and say whether the result is the same",
     ),
-    "same": Command(
-        module="trainer.cli.same",
+    "compare": Command(
+        module="trainer.cli.compare",
         summary="compare two runs: identical, within tolerance, within noise, different",
     ),
     "why": Command(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, DocumentError, StoreMissingError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, DocumentError, StoreMissingError, UnsafePathError
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
@@ -60,7 +60,7 @@ def _manifest(cache: Cache, dataset: Dataset) -> bytes:
             with suppress(OSError, DocumentError, UnsafePathError):
                 if digest_of_bytes(text := place.read(name, most=_LARGEST)) == dataset.manifest:
                     return text
-    raise AlteredError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
+    raise DigestMismatchError(f"the manifest of {dataset.title} is damaged in the cache", hint="reprise data verify")
 
 
 def _store() -> Store:

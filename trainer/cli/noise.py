@@ -123,7 +123,7 @@ def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:
     sizes = [f"of {gain:g}"] if gain else [f"of {size:g} deviations" for size in _SIZES]
     yield from columns([("metric", *sizes), *(_needed(name, values, gain) for name, values in noise.metrics.items())])
     yield ""
-    yield spelled(f"kept in {path}, where `reprise same` finds it")
+    yield spelled(f"kept in {path}, where `reprise compare` finds it")
 
 
 def _row(name: str, values: Sequence[float], noise: Noise) -> tuple[str, ...]:

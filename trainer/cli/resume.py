@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import ForeignCodeError, ResumeError, RunNotFoundError, UsageError
+from trainer.base.errors import ResumeError, RunNotFoundError, UntrustedCodeError, UsageError
 from trainer.base.safe_folder import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
@@ -101,7 +101,7 @@ def found(words: Words) -> Path:
 def admitted(folder: Path, words: Words) -> Admitted:
     """Say how a run may be resumed; show and ask if its code or its checkpoints are not the user's own.
 
-    Raises `ForeignCodeError`, `UsageError`.
+    Raises `UntrustedCodeError`, `UsageError`.
     """
     known, own = recorded(folder), own_attempts_of(folder)
     word = Word(
@@ -118,7 +118,7 @@ def admitted(folder: Path, words: Words) -> Admitted:
         return Admitted(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
     if any(_has_pickle(folder, number) for number in known):
         said = f"the checkpoints of run {folder.name} are pickles of an older version, which are not read if they were made elsewhere"
-        raise ForeignCodeError(said, hint="start a new run")
+        raise UntrustedCodeError(said, hint="start a new run")
     with run_root(folder) as run:
         is_begun = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in known)
     if is_begun:
@@ -147,7 +147,7 @@ def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
 
 
 def again(words: Words, admission: Admitted) -> Again:
-    """Make ready to go on with a run that was admitted. Raises `ResumeError`, `AlteredError`, `UsageError`."""
+    """Make ready to go on with a run that was admitted. Raises `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
     allowed = kinds(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)

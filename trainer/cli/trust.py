@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_bytes, is_digest
-from trainer.base.errors import ForeignCodeError, SourceError, UsageError
+from trainer.base.errors import SourceError, UntrustedCodeError, UsageError
 from trainer.base.suggestions import counted, did_you_mean
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, runs_folder, users
@@ -81,10 +81,10 @@ def own_attempts_of(run: Path) -> list[int]:
 
 
 def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool, in_its_image: bool = True) -> bool:
-    """Give whether the code of a record is the user's own; if it is not, show it and ask.
+    """Return whether the code of a record is the user's own; if it is not, show the record and ask.
 
-    `is_isolated` says that it would run with nothing but its own run's folder, `in_its_image` that it would run in the image that the
-    record names. Raises `ForeignCodeError` if it may not be run, `AlteredError` and `SourceError` if it is not what the record names.
+    `is_isolated`: the code would reach its own run's folder only. `in_its_image`: it would run in the recorded image. Raises
+    `UntrustedCodeError` if the user does not allow it, `DigestMismatchError` and `SourceError` if it is not the recorded source.
     """
     if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
         return True
@@ -94,7 +94,7 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
         return True
     if not is_isolated and "machine" not in word.granted:
         said = f"run {record.run} was made elsewhere, and its code would reach the network, the keys and the files that are here"
-        raise ForeignCodeError(
+        raise UntrustedCodeError(
             said,
             hint=f"type on the host: {on_host(word.command)} --trust; or give it all of that here: --trust --grant machine",
         )
@@ -104,13 +104,13 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
 
 
 def require_own_sweep(sweep: Sweep, folder: Path) -> None:
-    """Raise `ForeignCodeError` unless this user began a sweep on this machine, `AlteredError` if its source is not what was frozen.
+    """Raise `UntrustedCodeError` unless this user began the sweep on this machine, `DigestMismatchError` if its source changed.
 
     Its points have the network and the keys, and its document says which image they run in: no word of the user's is asked for.
     """
     if not is_own_sweep(sweep):
         said = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
-        raise ForeignCodeError(said, hint="begin your own with the same command and --again")
+        raise UntrustedCodeError(said, hint="begin your own with the same command and --again")
     require_source(folder, sweep.source)
 
 
@@ -129,7 +129,7 @@ def _entry(sweep: Sweep) -> Entry:
 
 
 def require_checkpoint_trust(record: Record, word: Word) -> None:
-    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raises `ForeignCodeError`."""
+    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raises `UntrustedCodeError`."""
     lines = [
         f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
         "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
@@ -149,10 +149,10 @@ def _ask(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
         return
     hint = f"read it (tar -xzf {runs_folder() / record.run / ARCHIVE} -C DIR), then: {word.command} --trust"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ForeignCodeError(f"run {record.run} was made elsewhere, and it is not trusted", hint=hint)
+        raise UntrustedCodeError(f"run {record.run} was made elsewhere, and it is not trusted", hint=hint)
     print(f"Run it ({reaches})? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise ForeignCodeError(f"run {record.run} was made elsewhere; it was not run", hint=hint)
+        raise UntrustedCodeError(f"run {record.run} was made elsewhere; it was not run", hint=hint)
 
 
 def on_host(command: str) -> str:

@@ -109,7 +109,7 @@ def side(path: Path) -> Side:
 def compare(a: Side, b: Side, *, places: Places) -> Comparison:
     """Compare two runs.
 
-    Raises `DocumentError`, `SourceError`, `AlteredError` where a file is not what it claims to be, `RunError` where it cannot be read.
+    Raises `DocumentError`, `SourceError`, `DigestMismatchError` if a file does not match its digest, `RunError` if it cannot be read.
     """
     noise = measured_noise(places.runs / FOLDER, (a.record, b.record))
     verdict = judge(a.record, b.record, noise=noise)

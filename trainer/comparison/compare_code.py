@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.base.suggestions import counted
 from trainer.runs.source import ARCHIVE, thaw
 
@@ -35,7 +35,7 @@ def code_diff(
     """Compare the bundles in two run folders, whose records name them `named`: a unified diff, its lines without line ends.
 
     The first lines name the files, those that a run imported apart from others if both records tell; then the value says too whether
-    one that was imported differs. Raises `SourceError` for what is no bundle, `AlteredError` for another than was named.
+    one that was imported differs. Raises `SourceError` for what is no bundle, `DigestMismatchError` for another than was named.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
@@ -71,7 +71,9 @@ def _files(folder: Path, digest: str) -> dict[str, SourceFile]:
     bundle = thaw(folder / ARCHIVE)
     if bundle.digest != digest:
         said = f"{folder / ARCHIVE} is the source {bundle.digest}; its record names {digest}"
-        raise AlteredError(said, hint="do not use it; if the run is in the store, remove it here and pull it again")
+        raise DigestMismatchError(
+            said, hint="do not use it; if the run is in the store, remove it here and pull it again"
+        )
     return {file.path: file for file in bundle.files}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import AlteredError, DocumentError
+from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.comparison.ulp import Apart, apart
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_header, read_tensors
 from trainer.runs.files import open_run_file
@@ -56,7 +56,7 @@ class WeightsCompared:
 def compare_weights(a: Path, b: Path, *, named: tuple[str | None, str | None]) -> WeightsCompared:
     """Compare the weights in two attempts' folders, whose records name them `named`.
 
-    Raises `DocumentError` for a file that is none of its format, `AlteredError` for one that is not what was named.
+    Raises `DocumentError` for a file that is none of its format, `DigestMismatchError` for one that is not what was named.
     """
     one, other = (_table(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     numbers = (a / WEIGHTS).is_file() and (b / WEIGHTS).is_file()
@@ -81,7 +81,9 @@ def _table(folder: Path, named: str | None) -> Tensors:
     table = read_tensors(folder / TENSORS)
     if table.digest != named:
         said = f"{folder / TENSORS} is of the weights {table.digest}; the record names {named}"
-        raise AlteredError(said, hint="do not use it; if the run is in the store, remove it here and pull it again")
+        raise DigestMismatchError(
+            said, hint="do not use it; if the run is in the store, remove it here and pull it again"
+        )
     return table
 
 
@@ -89,7 +91,7 @@ def _verified(path: Path, table: Tensors) -> dict[str, Tensor]:
     """Where the tensors are, once every byte of them was held against the table."""
     header = read_header(path)
     if strangers := header.keys() ^ table.weights.keys():
-        raise AlteredError(
+        raise DigestMismatchError(
             f"{path}: tensor {min(strangers)!a} is there or in {TENSORS}, not in both", hint="do not use it"
         )
     with open_run_file(path) as file:
@@ -99,7 +101,7 @@ def _verified(path: Path, table: Tensors) -> dict[str, Tensor]:
                 running.update(block)
             said = table.weights[name].sha256
             if f"sha256:{running.hexdigest()}" != said:
-                raise AlteredError(
+                raise DigestMismatchError(
                     f"{path}: tensor {name!a} is sha256:{running.hexdigest()}; {TENSORS} says {said}",
                     hint="do not use it",
                 )

@@ -157,7 +157,7 @@ def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
     more = f" (and {len(lines) - 1} more: reprise runs show {record.run})" if len(lines) > 1 else ""
     fault = DriftError(
         f"what ran was not what its image was built with: {lines[0]}{more}",
-        hint="run it again in a new container and take that run, or accept it: --despite-drift",
+        hint="run it again in a new container and take that run, or accept it: --allow-drift",
     )
     if exact:
         raise fault

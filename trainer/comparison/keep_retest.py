@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import AlteredError, RepriseError
+from trainer.base.errors import DigestMismatchError, RepriseError
 from trainer.base.safe_folder import run_root
 from trainer.comparison.retest import FOLDER, read_retest, retest_key, retest_of_key
 from trainer.runs.record import is_run_id
@@ -42,7 +42,7 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
     key = retest_key(retest)
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
-        raise AlteredError(f"{key} is in {store.label} with other content", hint="it was made up by somebody")
+        raise DigestMismatchError(f"{key} is in {store.label} with other content", hint="it was made up by somebody")
 
 
 def push_retests(run: str, *, source: Store, target: Store) -> None:

@@ -143,7 +143,7 @@ def noise_of(records: Mapping[int, Record]) -> Noise:
 
 
 def keep_noise(noise: Noise, *, runs: Path) -> Path:
-    """Write it where `same` looks: one file for each experiment, settings, environment and class of device, the last one measured."""
+    """Write it where `compare` looks: one file for each experiment, settings, environment and class of device, the last one measured."""
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
     name = f"{stem}-{about[7:19]}.json"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import is_digest
-from trainer.base.errors import AlteredError, RunError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import Rerun
 from trainer.comparison.rerun import rerun as words_of
@@ -192,21 +192,21 @@ def seen(container: str, image: ImageFacts, *, engine: Engine) -> Seen:
 def left(ready: Prepared) -> Record:
     """The record of the run that came of it, once what it left is known to be what it says, and files only.
 
-    Raises `RunError` where it left none, `AlteredError`, `DocumentError`.
+    Raises `RunError` where it left none, `DigestMismatchError`, `DocumentError`.
     """
     with run_root(ready.folder) as folder:
         for path, found in folder.walk():
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
                 said = f"the retest left {ready.folder / path}, which is no file and no folder"
-                raise AlteredError(said, hint="do not use it")
+                raise DigestMismatchError(said, hint="do not use it")
     if not attempts(ready.folder):
         raise RunError("the retest ended before its record was open", hint="the lines above say why")
     record = record_of(ready.folder)
     if record.run != ready.run:
-        raise AlteredError(f"the retest calls itself {record.run}; it is {ready.run}", hint="do not use it")
+        raise DigestMismatchError(f"the retest calls itself {record.run}; it is {ready.run}", hint="do not use it")
     place = ready.folder / "attempts" / str(record.attempt)
     if _without_log(record.outcome.files) != _without_log(files_of(place)):
-        raise AlteredError(f"{place} holds other files than its record lists", hint="do not use it")
+        raise DigestMismatchError(f"{place} holds other files than its record lists", hint="do not use it")
     return record
 
 

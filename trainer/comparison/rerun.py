@@ -110,7 +110,9 @@ def image_name(record: Record) -> ImageName:
         said = (
             f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
         )
-        raise IrreproducibleError(said, hint=f"reprise reproduce {record.run} --here, which says what is not equal")
+        raise IrreproducibleError(
+            said, hint=f"reprise reproduce {record.run} --no-container, which says what is not equal"
+        )
     return ImageName(
         manifest=image.manifest, config=image.config, reference=_reference(record, image), layers=list(layers)
     )

@@ -220,7 +220,7 @@ def _chosen(dataset: Described, layout: Layout) -> dict[str, Sequence[int]]:
 
 
 def _unsaid(draft: Draft) -> list[str]:
-    missing = [word for word in ("licence", "source") if getattr(draft, word) == UNKNOWN]
+    missing = [word for word in ("license", "source") if getattr(draft, word) == UNKNOWN]
     flags = " ".join(f"--{word} TEXT" for word in missing)
     said = " and ".join(f"no {word}" for word in missing)
     return (

@@ -53,7 +53,7 @@ class Described(Document):
     """What a person says about a dataset."""
 
     name: Name
-    licence: str = "unknown"
+    license: str = "unknown"
     source: str = "unknown"
     splits: dict[str, Split] = {}
     reader: Reader = Files()
@@ -159,5 +159,5 @@ def declared(dataset: Dataset) -> str:
 _FIRST: Final = ("name", "version", "manifest", "content", "files", "bytes")
 _HEAD: Final = """\
 # Written by `reprise data publish`: the manifest's digest names every byte.
-# To change licence, source, splits or reader, edit them here and publish again: the version goes up.
+# To change license, source, splits or reader, edit them here and publish again: the version goes up.
 """

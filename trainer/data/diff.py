@@ -43,7 +43,7 @@ class _File:
 
 
 def diff_datasets(before: Dataset, after: Dataset, *, store: Store) -> Iterator[Change]:
-    """Each file that differs, in the order of paths. Raises `AlteredError` at the end where a manifest is not the one that is named."""
+    """Yield each file that differs, sorted by path. Raises `DigestMismatchError` at the end if a manifest does not match."""
     if before.content == after.content:
         return
     old, new = _files(before, store), _files(after, store)

@@ -20,7 +20,7 @@ class Files(Protocol):
         """The file's bytes without a copy, not verified yet."""
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once a process. Raises `AlteredError` where they are not those that were published."""
+        """Verify the bytes from `start` to `stop`, once in a process. Raises `DigestMismatchError` if they are not the published ones."""
 
     def read(self, path: str, /) -> memoryview:
         """The file's bytes, verified."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.base.safe_folder import Root
 from trainer.stores.contract import object_key
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 
 def lend_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None:
-    """Write the objects of `dataset` into the store in the folder `into`. Raises `AlteredError`, `DiskFullError`.
+    """Write the objects of `dataset` into the store in the folder `into`. Raises `DigestMismatchError`, `DiskFullError`.
 
     Of a pack that holds other datasets' files too, the other ranges are left empty: nobody asks for them.
     """
     if digest_of_bytes(manifest) != dataset.dataset.manifest:
-        raise AlteredError(f"the manifest of {dataset.dataset.title} is damaged in the cache", hint="fetch it again")
+        raise DigestMismatchError(
+            f"the manifest of {dataset.dataset.title} is damaged in the cache", hint="fetch it again"
+        )
     with disk_faults(into), Root.at(into, make=True) as store:
         with store.create(object_key(dataset.dataset.manifest), make=True) as file:
             file.write(manifest)

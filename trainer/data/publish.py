@@ -12,7 +12,7 @@ from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import canonical, digest_of_bytes
-from trainer.base.errors import AlteredError, DatasetError, ObjectMissingError, StoreDeniedError
+from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissingError, StoreDeniedError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.secret_detection import secret_by_content
@@ -113,7 +113,7 @@ class _Upload:
         pack = Pack(sha256=piece.sha256, size=piece.length)
         try:
             return pack, self._stored(pack, lambda: self.source.read(piece), stop)
-        except AlteredError:
+        except DigestMismatchError:
             self._read(piece)  # says so where the file is not what it was
             raise
 
@@ -242,7 +242,7 @@ def publish_declared(
 
 def _require_no_secret(described: Described) -> None:
     """Raise `DatasetError` for a password or a key in what is said of a dataset: everyone who can read the store reads that."""
-    for key in ("source", "licence"):
+    for key in ("source", "license"):
         if reason := secret_by_content(getattr(described, key).encode()):
             said = f"the {key} of dataset {described.name} is published with it, and {reason}"
             raise DatasetError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trainer.base.digest import digest_of_bytes, digest_of_open
-from trainer.base.errors import AlteredError, DatasetError
+from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.parallel import Stop, in_parallel
 from trainer.base.progress import SILENT
 from trainer.data.fetch_plan import LargeFile, WholePack
@@ -24,11 +24,11 @@ _FILES: Final = 256
 
 
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
-    """The number of files verified. Raises `AlteredError`, naming the first damaged one, and `DatasetError` if it is not cached."""
+    """The number of files verified. Raises `DigestMismatchError`, naming the first damaged one, and `DatasetError` if it is not cached."""
     cached = cache.find(dataset)
     if cached is None and cache.is_suspect(dataset):
         said = f"{dataset.title} is damaged in the cache {cache.root}, as was seen before"
-        raise AlteredError(said, hint=f"replace what is wrong: reprise data fetch {dataset.name}")
+        raise DigestMismatchError(said, hint=f"replace what is wrong: reprise data fetch {dataset.name}")
     if cached is None:
         raise DatasetError(
             f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
@@ -41,7 +41,7 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
             stop.check()
             try:
                 cached.require(path)
-            except AlteredError:
+            except DigestMismatchError:
                 damaged.append(path)
             progress.advance(cached.entry(path).size)
         return damaged
@@ -52,7 +52,7 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
         progress.end()
     if damaged := [path for paths in found for path in paths]:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        raise AlteredError(
+        raise DigestMismatchError(
             f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}",
             hint=f"replace what is wrong: reprise data fetch {dataset.name}",
         )

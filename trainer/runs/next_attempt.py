@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_open
 from trainer.base.document import parse_json
-from trainer.base.errors import AlteredError, DocumentError
+from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, LATEST, PREVIOUS, Saved
 from trainer.runs.run import ATTEMPTS
@@ -38,11 +38,11 @@ def begin_again(
     unfit: Mapping[str, str] = MappingProxyType({}),
     passed: Collection[int] = (),
 ) -> Saved | None:
-    """Lay out `attempt`, the newest of its run, to go on from the last good checkpoint; `None` if there is none.
+    """Prepare `attempt`, the newest of its run, to resume from the last good checkpoint; return `None` if there is none.
 
-    `unfit` gives the reason for each checkpoint, by digest, that was laid out before and could not be restored; of attempts that are
-    `passed` nothing is used. What is passed over is said. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError` or `AlteredError`
-    for what leads out of the run.
+    `unfit` maps the digest of each checkpoint that could not be restored to the reason; attempts in `passed` are not used. Each
+    skipped checkpoint is reported. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError`,
+    `DigestMismatchError` for files outside the run.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
         with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
@@ -86,7 +86,9 @@ def _pointer(earlier: Root, name: str) -> Saved:
     where = str(earlier.path / FOLDER / name)
     saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=where)
     if fault := saved.strange():
-        raise AlteredError(f"{where} is no pointer that a training wrote: {fault}", hint="do not go on with this run")
+        raise DigestMismatchError(
+            f"{where} is no pointer that a training wrote: {fault}", hint="do not go on with this run"
+        )
     return saved
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes, digest_of_open
 from trainer.base.document import json_value, typed
-from trainer.base.errors import AlteredError, MachineError, RunError
+from trainer.base.errors import DigestMismatchError, MachineError, RunError
 from trainer.base.file_entry import File
 from trainer.base.plain_text import reading
 from trainer.base.progress import SILENT, Progress
@@ -53,7 +53,7 @@ _LOG: Final = 64 << 20
 def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> list[Published]:
     """Bring every attempt of the run in `folder` into `store`; those that are there already cost a look.
 
-    Raises `RunError`, `AlteredError`, `StoreError` and its kinds; what was brought before that stays, and is not brought again.
+    Raises `RunError`, `DigestMismatchError`, `StoreError` and its kinds; what was brought before that stays, and is not brought again.
     """
     known = recorded(folder)
     for number in set(attempts(folder)[: max(known, default=0)]) - set(known):
@@ -67,7 +67,9 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     record = load_record(place / RECORD)
     if record.outcome.status is Status.RUNNING:
         said = f"run {record.run} is still running, or its process was killed; only a run that is over is published"
-        raise RunError(said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --dead`")
+        raise RunError(
+            said, hint=f"wait for its end; if it was killed: `reprise runs publish {record.run} --abandoned`"
+        )
     _claim(place, record, store)
     sealed = seal_of(place, record)
     _bring_all(sealed, place, folder, store, progress=progress)
@@ -141,9 +143,11 @@ def _bring(folder: Root, file: File, store: Store) -> int:
         with folder.open(file.path) as body:
             store.write(object_key(file.sha256), _as_recorded(body, file), sha256=file.sha256)
     except FileNotFoundError as fault:
-        raise AlteredError(f"{path} is gone; the record lists it", hint="put it back, and publish again") from fault
-    except AlteredError as fault:
-        raise AlteredError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
+        raise DigestMismatchError(
+            f"{path} is gone; the record lists it", hint="put it back, and publish again"
+        ) from fault
+    except DigestMismatchError as fault:
+        raise DigestMismatchError(f"{path} is no longer the file that the record lists", hint="put it back") from fault
     return file.size
 
 
@@ -161,7 +165,7 @@ def _seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Publishe
 
 
 def require_seal(there: bytes, sealed: Sealed, note: Published | None, *, where: str) -> None:
-    """Raise `AlteredError` unless the seal in a store is that of the local attempt; the note of its publication says which side changed."""
+    """Raise `DigestMismatchError` if the seal in a store differs from the local attempt; the publication note tells which side changed."""
     here, found = digest_of_bytes(sealed.to_json()), digest_of_bytes(there)
     if here == found:
         return
@@ -176,4 +180,4 @@ def require_seal(there: bytes, sealed: Sealed, note: Published | None, *, where:
     else:
         said = f"{where} is {found[:19]}..; the run here is {here[:19]}.., and no note of a publication is here"
         hint = "one of the two was changed: pull the run into another folder (REPRISE_RUNS) and compare"
-    raise AlteredError(said, hint=hint)
+    raise DigestMismatchError(said, hint=hint)

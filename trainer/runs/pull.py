@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, RunNotFoundError
+from trainer.base.errors import DigestMismatchError, RunNotFoundError
 from trainer.base.progress import SILENT, Progress
 from trainer.base.safe_folder import PARTIAL, Root, run_root
 from trainer.runs.files import attempt_root
@@ -57,7 +57,7 @@ def pull_run(
 ) -> list[Record]:
     """Bring the attempts of `run` that are in `store` below the folder `runs`; of those that are there, what was damaged.
 
-    Raises `RunNotFoundError`, `AlteredError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
+    Raises `RunNotFoundError`, `DigestMismatchError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
     """
     found = list(sealed_attempts(store, run))
     if not found:
@@ -94,11 +94,11 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress:
 
 
 def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progress) -> None:
-    """Put the published record back if it was edited here; raise `AlteredError` if the store's seal is another one than was published."""
+    """Restore the published record if it was edited here; raise `DigestMismatchError` if the store's seal changed since publication."""
     note, seal, run = published(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
     if note is not None and note.sealed != seal:
         said = f"the seal of {run} in {store.label} was changed after the run was published"
-        raise AlteredError(
+        raise DigestMismatchError(
             f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
             hint="the run here is the published one: keep it, and find out who can write to that store",
         )
@@ -106,7 +106,7 @@ def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progr
         return
     if note is None:
         said = f"attempt {here.path.name} of run {run} here is not the one in {store.label}"
-        raise AlteredError(
+        raise DigestMismatchError(
             said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
         )
     here.rename(RECORD, EDITED)
@@ -147,7 +147,7 @@ def _source(file: File, record: Record, store: Store, place: Root) -> None:
     bundle = thaw(place.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
         said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
-        raise AlteredError(said, hint="do not use it")
+        raise DigestMismatchError(said, hint="do not use it")
 
 
 @contextmanager
@@ -185,19 +185,19 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
     identities |= set(_identities(folder))
     if len(identities) > 1:
         said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
-        raise AlteredError(said, hint="attempts of one run have the same ingredients: somebody made one up")
+        raise DigestMismatchError(said, hint="attempts of one run have the same ingredients: somebody made one up")
     sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
     if (here := source_of(folder)) is not None:
         sources.add(here.sha256)
     if len(sources) > 1:
         said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
-        raise AlteredError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
+        raise DigestMismatchError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
 
 
 def _identities(folder: Path) -> Iterator[str]:
     """The identities of the attempts here; a record that was edited is restored, and is no evidence."""
     for number in recorded(folder):
-        with suppress(AlteredError):
+        with suppress(DigestMismatchError):
             yield record_of(folder, number).identity
 
 
@@ -205,4 +205,4 @@ def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> N
     size = sum(sealed.size for sealed, _ in found)
     if size > largest:
         said = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
-        raise AlteredError(said, hint="if that is right, pull it with --at-most GIB")
+        raise DigestMismatchError(said, hint=f"if that is right, pull it with --max-bytes {size}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import AlteredError, RunError, RunNotFoundError
+from trainer.base.errors import DigestMismatchError, RunError, RunNotFoundError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.runs.seal import claim_key, read_claim, read_sealed, sealed_key
@@ -101,5 +101,5 @@ def _bring_seal(text: bytes, key: str, target: Store) -> bool:
     if target.create(key, text):
         return True
     if read_small(target, key) != text:
-        raise AlteredError(f"{key} is in {target.label} with other content", hint="nothing was changed there")
+        raise DigestMismatchError(f"{key} is in {target.label} with other content", hint="nothing was changed there")
     return False

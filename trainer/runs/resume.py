@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import AlteredError, DocumentError, ResumeError, UnsafePathError, UsageError
+from trainer.base.errors import DigestMismatchError, DocumentError, ResumeError, UnsafePathError, UsageError
 from trainer.base.safe_folder import PARTIAL, run_root
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.attempts import settings_now, worded
@@ -101,7 +101,7 @@ def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
 
 
 def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
-    """Raise `AlteredError` unless the frozen source in a run's or a sweep's folder is the one of this digest.
+    """Raise `DigestMismatchError` unless the frozen source in a run's or a sweep's folder is the one of this digest.
 
     It is unpacked if it is not: of a run that was pulled, the archive alone is there. `anew` unpacks it in any case: code that is not the
     user's own may have added files to what was there.
@@ -118,7 +118,7 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
         for file in bundle.files:
             if not _holds(run, f"{COPY}/{file.path}", file.data):
                 said = f"{folder / COPY / file.path} is not as it was frozen"
-                raise AlteredError(said, hint=f"remove {folder / COPY}: it is unpacked again")
+                raise DigestMismatchError(said, hint=f"remove {folder / COPY}: it is unpacked again")
 
 
 def _holds(folder: Root, path: str, data: bytes) -> bool:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes, digest_of_open
 from trainer.base.document import parse_json, read_json_below
-from trainer.base.errors import AlteredError, DiskFullError, ResumeError, RunError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, DiskFullError, ResumeError, RunError, UnsafePathError
 from trainer.base.file_entry import File
 from trainer.base.paths import path_fault
 from trainer.base.plain_text import reading
@@ -112,7 +112,7 @@ def record_of(folder: Path, attempt: int | None = None) -> Record:
 def load_record(path: Path) -> Record:
     """The record in a file: an attempt's own, or one that a person named.
 
-    Raises `DocumentError`, `UnsafePathError`, `RunError` if there is none, `AlteredError` if it was changed after its publication.
+    Raises `DocumentError`, `UnsafePathError`, `RunError` if there is none, `DigestMismatchError` if it was changed after its publication.
     """
     path = path.absolute()
     is_in_run = path.parent.parent.name == ATTEMPTS
@@ -140,7 +140,7 @@ def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
     if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
         return
     said = f"{path} was changed after the run was published to {note.store}: published was {note.record[:19]}.., found {found[:19]}.."
-    raise AlteredError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
+    raise DigestMismatchError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -276,9 +276,7 @@ def close_dead(attempt: Path, *, here: str) -> Record:
     if owner not in {None, here}:
         run = attempt.parent.parent.name
         said = f"attempt {attempt.name} of run {run} was begun on host {owner}; this is {here}"
-        hint = (
-            f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise runs publish {run} --dead"
-        )
+        hint = f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise runs publish {run} --abandoned"
         raise RunError(said, hint=hint)
     if is_alive(attempt):
         raise RunError(

@@ -14,7 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import AlteredError, SourceError
+from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.base.paths import repository_parts
 from trainer.base.safe_folder import run_root
 from trainer.runs.source import thaw, unpack
@@ -31,13 +31,13 @@ _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 
 def verified(archive: Path, *, digest: str) -> SourceBundle:
-    """The bundle in `archive`. Raises `AlteredError` where it is not the one of that digest, `SourceError` where it is none."""
+    """The bundle in `archive`. Raises `DigestMismatchError` where it is not the one of that digest, `SourceError` where it is none."""
     if not archive.exists():
         raise SourceError(f"{archive} is gone: the run's source is not here", hint="pull the run again")
     bundle = thaw(archive)
     if bundle.digest != digest:
         said = f"{archive} is {bundle.digest}; the record names {digest}"
-        raise AlteredError(said, hint="it was altered: remove the run's folder and pull it again")
+        raise DigestMismatchError(said, hint="it was altered: remove the run's folder and pull it again")
     return bundle
 
 

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, UnsafePathError
+from trainer.base.errors import DigestMismatchError, UnsafePathError
 from trainer.runs.files import attempt_root
 from trainer.runs.publish import seal_of
 from trainer.runs.run import CLAIM, RECORD, published
@@ -26,11 +26,11 @@ _BLOCK = 1 << 20
 
 
 def require_whole(attempt: Path, record: Record) -> int:
-    """Give how many files were looked at. Raises `AlteredError`, naming the first that is not what the record says."""
+    """Give how many files were looked at. Raises `DigestMismatchError`, naming the first that is not what the record says."""
     faults = list(damaged(attempt, record))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise AlteredError(f"{faults[0]}{more}", hint=_remedy(attempt, record))
+        raise DigestMismatchError(f"{faults[0]}{more}", hint=_remedy(attempt, record))
     return len(record.outcome.files)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "train": ("exp", "settings", "help", "json", "resume", "allow", "trust", "grant"),
-    "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "goal"),
+    "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "mode"),
     "check": ("help", "json", "settings", "dummy", "bits", "steps"),
     "bench": ("help", "json", "settings", "dummy", "steps", "warmup", "seconds", "against", "profile"),
     "noise": ("help", "json", "settings", "seeds", "gain"),

@@ -14,7 +14,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from trainer.base.errors import AlteredError, StoreError
+from trainer.base.errors import DigestMismatchError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +40,12 @@ class Store(Protocol):
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream `length` bytes from `start` (to the end without a length), in blocks of any size.
 
-        Yields exactly the bytes that were asked for or raises: `ObjectMissingError`, `AlteredError` for a body cut short or longer than
-        it claims, `StoreUnreachableError` for a connection that broke. What the bytes *say* is verified by who knows their digest.
+        Yields exactly the requested bytes or raises `ObjectMissingError`, `DigestMismatchError` for a body of another length than
+        announced, `StoreUnreachableError` for a broken connection. The caller verifies the content by its digest.
         """
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Make `key` hold `body` (from its beginning), which must have this digest (`sha256:<hex>`); `AlteredError` if it has not.
+        """Make `key` hold `body` (from its beginning), which must have this digest (`sha256:<hex>`); `DigestMismatchError` if it has not.
 
         An object with these bytes is left as it is, an object with other bytes is replaced. Raises `StoreError` if the store acknowledges
         the body and does not keep it.
@@ -88,9 +88,9 @@ def checked(key: str) -> str:
     )
 
 
-def whole(what: str, store: str) -> AlteredError:
+def whole(what: str, store: str) -> DigestMismatchError:
     """The error for an object that ends before the bytes that were asked for; `store` is the store's label."""
-    return AlteredError(f"{what} in {store} is cut short: fewer bytes than were asked for", hint=AGAIN)
+    return DigestMismatchError(f"{what} in {store} is cut short: fewer bytes than were asked for", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
@@ -115,10 +115,12 @@ def not_kept(key: str, store: str) -> StoreError:
     )
 
 
-def altered(what: str, *, expected: str, found: str, store: str | None = None) -> AlteredError:
+def altered(what: str, *, expected: str, found: str, store: str | None = None) -> DigestMismatchError:
     """The error for bytes that are not the ones that were named; `store` is the label of the store that they came from."""
     where = f" in {store} or on the way" if store else ""
-    return AlteredError(f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN)
+    return DigestMismatchError(
+        f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN
+    )
 
 
 def blocks(body: bytes | BinaryIO) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
 
 
 def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: str, part: int) -> None:
-    """Make `body` (from its beginning), which must have this digest, an object: whole or not at all. Raises `AlteredError`."""
+    """Make `body` (from its beginning), which must have this digest, an object: whole or not at all. Raises `DigestMismatchError`."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
         parts = list(_sent(client, target, body, upload=upload, sha256=sha256, part=part))

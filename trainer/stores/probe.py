@@ -15,7 +15,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import AlteredError, StoreDeniedError, StoreError, StoreMissingError, StoreUnreachableError
+from trainer.base.errors import (
+    DigestMismatchError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreUnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +147,7 @@ class Probe:
                 return Answer(found=f"bytes {start} to {stop} are others than those that were asked for", holds=False)
         try:
             b"".join(self.store.read(key, start=300_000, length=2))
-        except AlteredError:
+        except DigestMismatchError:
             return Answer(found=f"{len(asked)} stretches exact; more than there is, refused", holds=True)
         return Answer(found="more than there is was answered", holds=False)
 
@@ -153,7 +159,7 @@ class Probe:
         except StoreError as fault:
             if self.raw.get(key) is not None:
                 return Answer(found="bytes of another digest were refused, and stand there all the same", holds=False)
-            how = "altered bytes" if isinstance(fault, AlteredError) else "an error of another kind"
+            how = "altered bytes" if isinstance(fault, DigestMismatchError) else "an error of another kind"
             return Answer(found=f"bytes of another digest are refused, as {how}", holds=True)
         return Answer(found="bytes of another digest were taken", holds=False)
 

@@ -24,7 +24,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from trainer.base.digest import digest_of_blocks
-from trainer.base.errors import AlteredError, ObjectMissingError, StoreDeniedError, StoreError
+from trainer.base.errors import DigestMismatchError, ObjectMissingError, StoreDeniedError, StoreError
 from trainer.base.redaction import REDACTOR
 from trainer.stores import multipart
 from trainer.stores.contract import AGAIN, checked, not_kept, verify, whole
@@ -278,10 +278,12 @@ class S3Store:
         return translated(key, label=self.label, bucket=self._bucket)
 
 
-def _other_length(key: str, label: str, *, found: int | None, length: int) -> AlteredError:
+def _other_length(key: str, label: str, *, found: int | None, length: int) -> DigestMismatchError:
     if found is None or found < length:
         return whole(key, label)
-    return AlteredError(f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN)
+    return DigestMismatchError(
+        f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN
+    )
 
 
 def _keep_out_of_texts(session: boto3.session.Session) -> None:

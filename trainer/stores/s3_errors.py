@@ -15,7 +15,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from trainer.base.errors import (
-    AlteredError,
+    DigestMismatchError,
     ObjectMissingError,
     StoreDeniedError,
     StoreError,
@@ -80,7 +80,7 @@ def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
     except _NO_CREDENTIALS as fault:
         raise StoreDeniedError(f"no usable credentials for {label}: {_line(fault)}", hint=_CREDENTIALS_HINT) from fault
     except (boto.IncompleteReadError, boto.ResponseStreamingError) as fault:
-        raise AlteredError(f"{key} was cut short on the way from {label}", hint=AGAIN) from fault
+        raise DigestMismatchError(f"{key} was cut short on the way from {label}", hint=AGAIN) from fault
     except boto.SSLError as fault:
         raise StoreUnreachableError(f"store {label}: TLS failed", hint=_TLS_HINT) from fault
     except (boto.ConnectionError, boto.HTTPClientError) as fault:
@@ -139,7 +139,7 @@ def _refusal(key: str, code: str, label: str) -> StoreError | None:
     if code in RACING:
         return StoreError(f"{key} is being written to {label} by others, again and again", hint=AGAIN)
     if code in _NOT_THE_BYTES:
-        return AlteredError(f"{key} was altered on the way to {label} ({code})", hint=AGAIN)
+        return DigestMismatchError(f"{key} was altered on the way to {label} ({code})", hint=AGAIN)
     return None
 
 

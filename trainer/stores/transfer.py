@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.base.plain_text import LARGEST
 from trainer.base.spool import spool
 from trainer.stores.contract import altered, object_key
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
-    """The bytes of a document. Raises `AlteredError` where it is larger than such a document can be."""
+    """The bytes of a document. Raises `DigestMismatchError` where it is larger than such a document can be."""
     text = bytearray()
     for block in store.read(key):
         text += block
         if len(text) > largest:
-            raise AlteredError(
+            raise DigestMismatchError(
                 f"{key} in {store.label} is larger than {largest} bytes, which no such document is",
                 hint="do not use it",
             )
@@ -34,7 +34,7 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
 
 
 def copy_object(digest: str, *, source: Store, target: Store, size: int | None = None) -> int:
-    """Copy an object unless `target` has it; return the bytes sent. Raises `AlteredError` for bytes that are not the digest's."""
+    """Copy an object unless `target` has it; return the bytes sent. Raises `DigestMismatchError` for bytes that are not the digest's."""
     key = object_key(digest)
     if (there := target.size(key)) is not None and target.holds(
         key, size=there if size is None else size, sha256=digest
@@ -52,7 +52,7 @@ def copy_object(digest: str, *, source: Store, target: Store, size: int | None =
 
 
 def read_file(store: Store, file: File, *, into: Root) -> None:
-    """Write a new file below the folder `into`. Raises `AlteredError` where its bytes are not those of its digest."""
+    """Write a new file below the folder `into`. Raises `DigestMismatchError` where its bytes are not those of its digest."""
     path = into.path / file.path
     running, length = hashlib.sha256(), 0
     with disk_faults(path):
@@ -63,7 +63,7 @@ def read_file(store: Store, file: File, *, into: Root) -> None:
             length += len(block)
             written.write(block)
     if f"sha256:{running.hexdigest()}" != file.sha256 or length != file.size:
-        raise AlteredError(
+        raise DigestMismatchError(
             f"{file.path} from {store.label} is not what the seal says: {length} bytes of {file.size}",
             hint="do not use it",
         )

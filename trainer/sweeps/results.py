@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
     from trainer.sweeps.document import Sweep
 
-Goal = Literal["lowest", "highest"]
+Mode = Literal["min", "max"]
 _HIGHER: Final = (
     "accuracy",
     "auc",
@@ -72,7 +72,7 @@ class Results:
     """How many seeds there are; 0 where the seed is none of the axes."""
     metrics: list[str]
     """What they are sorted by first."""
-    goal: Goal
+    mode: Mode
     rows: list[Row]
     standings: list[Standing]
 
@@ -94,7 +94,7 @@ def sum_up(
     records: Mapping[int, Record],
     *,
     by: str | None = None,
-    goal: Goal | None = None,
+    mode: Mode | None = None,
 ) -> Results:
     """Sum up the points that are finished, sorted `by` a metric that one of them has; otherwise by what the runs monitor."""
     settings = [point.settings for point in sweep.points]
@@ -106,9 +106,9 @@ def sum_up(
     done = {number: record for number, record in records.items() if standings[number] is Standing.FINISHED}
     names = sorted({name for record in done.values() for name in record.outcome.metrics})
     first = by if by in names else _chosen(done, names)
-    better = goal or (_goal(done, first) if first else "lowest")
+    better = mode or (_mode(done, first) if first else "min")
     rows = [_row(dict(zip(shown, key, strict=True)), numbers, done) for key, numbers in groups.items()]
-    sign = 1.0 if better == "lowest" else -1.0
+    sign = 1.0 if better == "min" else -1.0
 
     def place(row: Row) -> tuple[bool, float]:
         value = row.mean(first) if first else None
@@ -118,7 +118,7 @@ def sum_up(
         axes=shown,
         seeds=len({each.get(SEED) for each in settings}) if SEED in axes else 0,
         metrics=([first] if first else []) + [name for name in names if name != first],
-        goal=better,
+        mode=better,
         rows=sorted(rows, key=place),
         standings=list(standings),
     )
@@ -151,8 +151,8 @@ def _chosen(records: Mapping[int, Record], names: Sequence[str]) -> str | None:
     return next((name for name in _FIRST if name in names), names[0] if names else None)
 
 
-def _goal(records: Mapping[int, Record], metric: str) -> Goal:
+def _mode(records: Mapping[int, Record], metric: str) -> Mode:
     for record in records.values():
         if record.ingredients.settings.get("monitor") == metric:
-            return "highest" if record.ingredients.settings.get("monitor_goal") == "highest" else "lowest"
-    return "highest" if any(word in _HIGHER for word in metric.split("_")) else "lowest"
+            return "max" if record.ingredients.settings.get("monitor_mode") == "max" else "min"
+    return "max" if any(word in _HIGHER for word in metric.split("_")) else "min"

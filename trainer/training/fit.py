@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 
-from trainer.base.errors import AlteredError, CheckpointError, DeviceError, DocumentError, RepriseError
+from trainer.base.errors import CheckpointError, DeviceError, DigestMismatchError, DocumentError, RepriseError
 from trainer.comparison.trace import FILE as TRACE
 from trainer.runs.checkpoint_pointer import BEST, FOLDER, Checkpoint, Saved
 from trainer.runs.record import EvaluatedWeights, Record
@@ -53,7 +53,16 @@ if TYPE_CHECKING:
     from trainer.training.resuming.stop import Stop
     from trainer.training.tasks.task import Task
 
-_UNFIT: Final = (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, DocumentError, AlteredError)
+_UNFIT: Final = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    DocumentError,
+    DigestMismatchError,
+)
 """What restoring a checkpoint raises that is not of this net, or not of this form."""
 _LONGEST: Final = 300
 _OTHER: Final = "remove the file, and the one before it is used; or start a new run"

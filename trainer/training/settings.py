@@ -43,16 +43,16 @@ class TrainingSettings(LaunchSettings):
     """How much of the squared gradients' average the Adams and `rmsprop` carry on."""
     epsilon: PositiveFloat = 1e-8
     """What is added to a root before it divides: all optimizers but `sgd`."""
-    schedule: Literal["constant", "cosine", "linear", "drops", "one_cycle"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "step", "one_cycle"] = "constant"
     """How the learning rate goes on after the warm-up; `one_cycle` has a warm-up of its own."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises to its full size."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """What part of the learning rate `cosine` and `linear` end at."""
-    drop_every: PositiveInt = 1000
-    """Steps between two drops of the schedule `drops`."""
-    drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """What part of the learning rate each of the `drops` leaves."""
+    step_size: PositiveInt = 1000
+    """Steps between two drops of the schedule `step`."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """What part of the learning rate each of the `step` leaves."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Validate, test and keep an exponential moving average of the weights, of which each step leaves this part, as 0.999."""
     clip_norm: PositiveFloat | None = None
@@ -61,7 +61,7 @@ class TrainingSettings(LaunchSettings):
     """The number format of weights and of products."""
     monitor: str | None = None
     """A validation metric, as `val_loss`: the weights that were best by it are kept and tested, instead of the last."""
-    monitor_goal: Literal["lowest", "highest"] = "lowest"
+    monitor_mode: Literal["min", "max"] = "min"
     """Which value of `monitor` is the best."""
     patience: PositiveInt | None = None
     """End the training when `monitor` has not become better for so many epochs."""

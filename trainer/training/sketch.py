@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
 STEPS: Final = frozenset(
-    {"samples", "setup", "training_step", "validation_step", "test_step", "parted", "_parted", "used_fields"}
+    {"samples", "setup", "training_step", "validation_step", "test_step", "split_batch", "used_fields"}
 )
 """The methods of `Task` by which the fields of a sample are made and read."""
 _PACKAGE: Final = "trainer.training."

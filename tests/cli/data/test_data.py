@@ -48,14 +48,14 @@ def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, tmp_path: Path) -> None:
     """The declaration is written once; what was said about the dataset stays when nothing new is said."""
-    words = ("--licence", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
+    words = ("--license", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
     code, out, _ = reprise("publish", "small", str(tmp_path / "source"), *words)
     told = "6 files, 28.2 kB; 17.9 kB uploaded; 10.2 kB are twice in it, or were in the store"
     assert (code, out) == (0, f"small@1: published; {told}\n")
     text = (tmp_path / "datasets/small.toml").read_text()
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
     assert (tmp_path / "datasets/small.toml").read_text() == text
-    assert 'licence = "CC0-1.0"' in text
+    assert 'license = "CC0-1.0"' in text
     assert "test = [4, 6]" in text
 
 
@@ -221,8 +221,8 @@ def test_readers_and_splits_are_declared_as_typed(
     for path in (tmp_path / "source/images").iterdir():
         # the smallest picture, as PGM; with --white of more than 8 bits
         path.write_bytes(b"P5 1 1 4095 \x08\x00" if "--white" in words else b"P5 1 1 255 \x80")
-    code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--licence", "CC0-1.0", *words)
-    assert (code, "--source TEXT" in err, "--licence" in err) == (0, True, False)
+    code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--license", "CC0-1.0", *words)
+    assert (code, "--source TEXT" in err, "--license" in err) == (0, True, False)
     assert expected in (tmp_path / "datasets/small.toml").read_text()
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
 
@@ -298,7 +298,7 @@ def test_a_path_outside_the_folder_is_an_error_with_the_path_to_type(
     assert (code, line.format(source=source) in err) == (2, True), err
 
 
-@pytest.mark.parametrize("option", ["--licence", "--source", "--classes", "--split"])
+@pytest.mark.parametrize("option", ["--license", "--source", "--classes", "--split"])
 def test_a_word_that_is_not_utf_8_is_an_error(reprise: Type, tmp_path: Path, option: str) -> None:
     word = b"caf\xe9,a=0:3".decode(errors="surrogateescape")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"), "--images", ".", option, word)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Type = Callable[..., tuple[int, str, str]]
 
-SAID = ("--licence", "x", "--source", "y", "--images", ".")
+SAID = ("--license", "x", "--source", "y", "--images", ".")
 FOLDERS = ("--split", "train=train/", "--split", "val=val/", "--split", "test=test/")
 PARTS = ("--split", "train=0%:50%", "--split", "val=50%:75%", "--split", "test=75%:100%")
 

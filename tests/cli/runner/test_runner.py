@@ -9,7 +9,7 @@ import pytest
 
 from tests.comparison.test_rerun import MANIFEST, a_record
 from trainer.base.digest import digest_of_bytes
-from trainer.base.errors import DriftError, OtherImageError
+from trainer.base.errors import DriftError, ImageMismatchError
 from trainer.cli.runner import check_drift, check_image, is_recorded
 from trainer.runs.record import Image, Knowledge
 
@@ -62,7 +62,7 @@ def test_a_digest_that_was_typed_is_enough_where_the_image_agrees(record: Record
 
 def test_another_image_is_refused_with_the_line_to_type(record: Record) -> None:
     """It names the image by digest."""
-    with pytest.raises(OtherImageError) as caught:
+    with pytest.raises(ImageMismatchError) as caught:
         check_image(record)
     assert f"REPRISE_IMAGE={REFERENCE} docker compose run --rm train reproduce {record.run}" in str(caught.value.hint)
 

@@ -171,12 +171,12 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
     run = begun(runs)
     monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
     with pytest.raises(RunError, match="alive"):
-        main(["publish", run.record.run, "--dead"])
+        main(["publish", run.record.run, "--abandoned"])
     run.let_go()
     assert [(row["status"], row["died"]) for row in listed(capsys)] == [("running", True)]
     with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run])
-    assert main(["publish", run.record.run, "--dead"]) == 0
+    assert main(["publish", run.record.run, "--abandoned"]) == 0
     assert [row["status"] for row in listed(capsys)] == ["interrupted"]
 
 
@@ -187,7 +187,7 @@ def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: py
     run.let_go()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
     with pytest.raises(RunError, match="was begun on host h; this is elsewhere") as fault:
-        main(["publish", run.record.run, "--dead"])
+        main(["publish", run.record.run, "--abandoned"])
     assert "REPRISE_HOST=h" in str(fault.value.hint)
     assert run.record == record_of(runs / run.record.run)
 

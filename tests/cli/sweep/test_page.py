@@ -38,7 +38,7 @@ def results(rows: list[Row], axes: list[str], *, seeds: int = 0) -> Results:
     """Finished points, all but the last."""
     count = sum(len(row.numbers) for row in rows)
     stands = [Standing.FINISHED] * (count - 1) + [Standing.FAILED]
-    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], goal="lowest", rows=rows, standings=stands)
+    return Results(axes=axes, seeds=seeds, metrics=["val_loss"], mode="min", rows=rows, standings=stands)
 
 
 def row(numbers: list[int], values: list[float], **settings: str) -> Row:
@@ -85,7 +85,7 @@ def test_the_plot_is_along_the_first_axis_of_numbers(tmp_path: Path) -> None:
 
 def test_nothing_finished_has_no_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And no table."""
-    none = Results(axes=["lr"], seeds=0, metrics=[], goal="lowest", rows=[], standings=[Standing.WAITING])
+    none = Results(axes=["lr"], seeds=0, metrics=[], mode="min", rows=[], standings=[Standing.WAITING])
     shown(tmp_path, none)
     assert capsys.readouterr().out == f"sweep {RUN} of digits: 1 waiting\n"
     assert not (tmp_path / PLOT).exists()

@@ -53,7 +53,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["digits", "--exp", "faces", "--seed", "1..3"], UsageError, "named twice"),
         (["digitz", "--seed", "1..3"], ExperimentError, "digitz"),
         (["digits", "--seed", "1..3", "--jobs", "0"], UsageError, "1 or more"),
-        (["digits", "--seed", "1..3", "--goal", "best"], UsageError, "invalid choice"),
+        (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "invalid choice"),
         (["digits", "--seed", "3..1"], UsageError, "holds nothing"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
         (["--continue", "latest", "--seed", "1..3"], UsageError, "has its points already"),

@@ -27,11 +27,11 @@ def cache_of(root: Path) -> Cache:
 
 
 def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path) -> None:
-    """The twin and the licence change nothing."""
+    """The twin and the license change nothing."""
     cache = cache_of(tmp_path)
     assert kept_inspection(DATASET, cache).read() is None
     assert kept_inspection(DATASET, cache).write(SEEN)
-    assert kept_inspection(DATASET.model_copy(update={"licence": "CC0"}), cache).read() == SEEN
+    assert kept_inspection(DATASET.model_copy(update={"license": "CC0"}), cache).read() == SEEN
     assert kept_inspection(DATASET.model_copy(update={"splits": {"train": (0, 3)}}), cache).read() is None
 
 

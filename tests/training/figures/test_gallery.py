@@ -107,7 +107,7 @@ def end_test(net: Task, folder: Path, wanted: torch.Tensor) -> list[str]:
     said: list[str] = []
     net.setup("test")
     given = torch.linspace(0, 1, len(wanted) * 16).reshape(-1, 1, 4, 4)
-    net.note(given, net(given), wanted)
+    net.record_outputs(given, net(given), wanted)
     gallery = Gallery(folder, said.append, dataset=DATASET, samples=Dots())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)
@@ -143,7 +143,7 @@ def test_a_sequence_model_shows_each_place_and_what_it_writes(tmp_path: Path) ->
     net = Text()
     net.setup("test")
     wanted = torch.tensor([[65, 66, 10], [10, NOT_WANTED, NOT_WANTED]])
-    net.note(wanted, net(wanted), wanted)
+    net.record_outputs(wanted, net(wanted), wanted)
     gallery = Gallery(tmp_path, print, dataset=DATASET, samples=Dots())
     machine: Any = SimpleNamespace(is_global_zero=True)
     gallery.on_test_end(machine, net)

@@ -57,7 +57,7 @@ def test_every_optimizer_goes_down(name: str) -> None:
         ("linear", (), [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         ("linear", ("--final-rate", "0.5"), [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55]),
         ("cosine", ("--warmup-steps", "2"), [0.5, 1.0, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]),
-        ("drops", ("--drop-every", "4", "--drop-factor", "0.5"), [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ("step", ("--step-size", "4", "--gamma", "0.5"), [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
         ("one_cycle", (), [0.04, 0.52, 1.0, 0.95, 0.811, 0.611, 0.389, 0.188, 0.05, 0.0]),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_schedule_goes_as_its_name_says(schedule: str, words: tuple[str, ...],
             "warmup_steps",
             "--schedule constant or --schedule cosine",
         ),
-        (("--schedule", "cosine", "--drop-every", "5"), "drop_every", "it is used with --schedule drops"),
+        (("--schedule", "cosine", "--step-size", "5"), "step_size", "it is used with --schedule step"),
     ],
 )
 def test_a_setting_that_the_chosen_one_does_not_take_is_refused(words: tuple[str, ...], name: str, hint: str) -> None:
@@ -107,4 +107,4 @@ def test_nesterov_needs_momentum() -> None:
 
 def test_schedules_are_all_tried() -> None:
     """None is added without a test of its rates."""
-    assert set(SCHEDULES) == {"constant", "linear", "cosine", "drops", "one_cycle"}
+    assert set(SCHEDULES) == {"constant", "linear", "cosine", "step", "one_cycle"}

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.readers.test_readers import KINDS, folder
 from trainer.base.document import typed
-from trainer.base.errors import AlteredError
+from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
@@ -88,7 +88,7 @@ def test_a_byte_that_changed_in_the_cache_is_met_before_it_is_used(
         path.write_bytes(body)
     cached = Cache(root=tmp_path).find(dataset)
     assert cached is not None
-    with pytest.raises(AlteredError, match=r"small@1 is damaged in the cache: \w\.npy"):
+    with pytest.raises(DigestMismatchError, match=r"small@1 is damaged in the cache: \w\.npy"):
         list(RunData(dataset, open_samples(dataset, cached), batch_size=2, seed=1, workers=workers).train_dataloader())
     again = fetch_dataset(dataset, cache=Cache(root=tmp_path), open_store=lambda: store)
     data = RunData(dataset, open_samples(dataset, again), batch_size=2, seed=1, workers=workers)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from trainer.base.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.runs.checkpoint_pointer import Stage
 from trainer.training.resuming.checkpoint_file import FORMAT, read_checkpoint, write_checkpoint
 from trainer.training.resuming.checkpoint_tree import NATIVE
@@ -222,6 +222,6 @@ def test_an_older_checkpoint_is_read_if_it_holds_plain_values_alone(
     torch.save({"weights": BASE, "stage": Stage.EPOCH, "milestones": Counter([1])}, tmp_path / "a.ckpt")
     assert read_checkpoint(tmp_path / "a.ckpt")["stage"] is Stage.EPOCH
     torch.save({"weights": Harm()}, tmp_path / "b.ckpt")
-    with pytest.raises(AlteredError, match="does not hold plain values alone"):
+    with pytest.raises(DigestMismatchError, match="does not hold plain values alone"):
         read_checkpoint(tmp_path / "b.ckpt")
     assert not (tmp_path / "harm.txt").exists()

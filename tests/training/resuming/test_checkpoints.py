@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 import torch
 
-from trainer.base.errors import AlteredError, DiskFullError, NotWritableError
+from trainer.base.errors import DigestMismatchError, DiskFullError, NotWritableError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
 from trainer.training.disk import WholeCheckpointIO, write_whole
 from trainer.training.resuming.checkpoints import read_saved, served
@@ -61,7 +61,7 @@ def test_the_best_is_served_where_there_is_one(tmp_path: Path) -> None:
 def test_an_altered_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     """Its digest is compared before anything in it can run."""
     (tmp_path / "a.ckpt").write_bytes(b"other")
-    with pytest.raises(AlteredError, match=r"a\.ckpt"):
+    with pytest.raises(DigestMismatchError, match=r"a\.ckpt"):
         read_saved(tmp_path, Checkpoint(path="a.ckpt", sha256=DIGEST, step=1))
 
 

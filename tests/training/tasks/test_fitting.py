@@ -83,7 +83,7 @@ def fit(folder: Path, *, every: int | None = None, monitor: str | None = None, *
     rows = Picked(Numbers(), seed=0, said={}, dataset="numbers")
     order = ShuffledBatches(range(12), batch_size=2, seed=0, share=Share())
     loader: DataLoader[Any] = DataLoader(rows, batch_sampler=order, collate_fn=lambda batch: batch)
-    checkpoints = Checkpoints(folder, dict, run="run", checkpoint_every=every, monitor=monitor, monitor_goal="lowest")
+    checkpoints = Checkpoints(folder, dict, run="run", checkpoint_every=every, monitor=monitor, monitor_mode="min")
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     machine = L.Trainer(
         **quiet,  # type: ignore[arg-type]

@@ -19,12 +19,12 @@ from trainer.base.errors import DocumentError, ExperimentError, NotWritableError
 from trainer.base.git import changed_paths, since
 from trainer.base.suggestions import counted, listed
 from trainer.cli.arguments import Arguments
+from trainer.cli.compare.apart import told
 from trainer.cli.experiments import FOLDER as EXPERIMENTS
 from trainer.cli.experiments import experiment_names, find_experiment
 from trainer.cli.in_image import require_image, run_in_image
 from trainer.cli.machine import check_lock
 from trainer.cli.places import CHECKOUT
-from trainer.cli.same.apart import told
 from trainer.cli.train import understood
 from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels

@@ -11,14 +11,14 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import UnsoundError, UsageError
+from trainer.base.errors import CheckFailedError, UsageError
 from trainer.cli.arguments import Arguments
 from trainer.cli.check.bits import look
+from trainer.cli.compare.apart import told
 from trainer.cli.experiments import experiment_names
 from trainer.cli.in_image import run_in_image
 from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT
-from trainer.cli.same.apart import told
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
 from trainer.runs.image_claim import claim
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     found = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
     if words.json:
         print(json.dumps(found if words.experiment == ALL else found[0]))
-    return 0 if all(each["passed"] for each in found) else UnsoundError.code
+    return 0 if all(each["passed"] for each in found) else CheckFailedError.code
 
 
 def _parser() -> Arguments:

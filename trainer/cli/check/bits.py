@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
-from trainer.cli.same.apart import told
+from trainer.cli.compare.apart import told
 from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.observation import Kind, Sight, blamed, parted, worded
 from trainer.comparison.verdict import Rung

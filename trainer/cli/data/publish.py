@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _OF_READER: Final = {**dict.fromkeys(OF_IMAGES, "images"), **dict.fromkeys(("window", "stride"), "text")}
 """Options, and the option without which each has no effect."""
-_SAID: Final = ("licence", "source", "splits", "reader", "sample", "allow_nan", "twin")
+_SAID: Final = ("license", "source", "splits", "reader", "sample", "allow_nan", "twin")
 
 
 def describe(publish: Verb) -> None:
@@ -47,7 +47,7 @@ def describe(publish: Verb) -> None:
     publish.add_argument("name", metavar="NAME")
     publish.add_argument("folder", metavar="DIR", type=_folder)
     add = publish.add_argument
-    add("--licence", metavar="TEXT", help="the licence; what was declared stays where nothing is given, here and below")
+    add("--license", metavar="TEXT", help="the license; what was declared stays where nothing is given, here and below")
     add("--source", metavar="TEXT", help="where the data is from")
     add(
         "--split",
@@ -185,7 +185,7 @@ def publish_samples(words: Namespace, places: Places) -> int:
 
 def _draft(words: Namespace, before: Dataset | None) -> Draft:
     said: dict[str, Any] = {} if before is None else before.model_dump(include=set(_SAID))
-    said |= {key: getattr(words, key) for key in ("licence", "source") if getattr(words, key)}
+    said |= {key: getattr(words, key) for key in ("license", "source") if getattr(words, key)}
     if words.split:
         said["splits"] = _once(words.split, partial(parse_split, seed=words.split_seed or 0))
     if words.split_seed is not None and not any(word.endswith("%") for word in words.split or ()):

@@ -57,7 +57,7 @@ def ls(words: Namespace, places: Places) -> int:
 
 def _print_table(rows: list[tuple[Dataset, dict[str, Any]]]) -> None:
     both = any("cached_for_containers" in found for _, found in rows)
-    table = [("NAME", "VERSION", "FILES", "SIZE", "CACHED", *(("IN CONTAINERS",) if both else ()), "LICENCE")]
+    table = [("NAME", "VERSION", "FILES", "SIZE", "CACHED", *(("IN CONTAINERS",) if both else ()), "LICENSE")]
     for dataset, found in rows:
         cached = ("yes" if each else "no" for each in found.values())
         table.append(
@@ -67,7 +67,7 @@ def _print_table(rows: list[tuple[Dataset, dict[str, Any]]]) -> None:
                 f"{dataset.files:,}",
                 readable(dataset.bytes),
                 *cached,
-                dataset.licence,
+                dataset.license,
             )
         )
     print("\n".join(columns(table)))
@@ -102,7 +102,7 @@ def show(words: Namespace, places: Places) -> int:
         return 0
     reader = dataset.reader.model_dump(exclude_defaults=True, exclude={"classes"})
     print(f"{dataset.title}: {counted(dataset.files, 'file')}, {readable(dataset.bytes)}")
-    print(f"  licence   {dataset.licence}\n  source    {dataset.source}")
+    print(f"  license   {dataset.license}\n  source    {dataset.source}")
     for name, split in dataset.splits.items():
         exact = f"{counted(counts[name], 'sample')}: " if name in counts and not isinstance(split, tuple) else ""
         print(f"  {name:<9} {exact}{worded(split)}")

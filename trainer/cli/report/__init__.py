@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import AlteredError, DocumentError, RepriseError, RunError, UsageError
+from trainer.base.errors import DigestMismatchError, DocumentError, RepriseError, RunError, UsageError
 from trainer.base.safe_folder import Root
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, runs_folder, store_address, store_at
@@ -82,7 +82,7 @@ def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
         try:
             folder = original(word).folder
             found[folder] = gather_run(folder)
-        except (DocumentError, AlteredError, RunError) as fault:
+        except (DocumentError, DigestMismatchError, RunError) as fault:
             faults[word] = fault
     if not found:
         raise next(iter(faults.values()))

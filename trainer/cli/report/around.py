@@ -67,7 +67,7 @@ def data(shown: Sequence[Shown], declared: Mapping[str, Dataset], pictures: Mapp
 def _declared(dataset: Dataset) -> Iterator[tuple[str, object]]:
     yield "files", f"{dataset.files:,}, {readable(dataset.bytes)}"
     yield "splits", ", ".join(dataset.splits) or None
-    yield "licence", dataset.licence or None
+    yield "license", dataset.license or None
     yield "source", dataset.source or None
 
 

@@ -144,8 +144,8 @@ def tested_weights(one: Shown) -> str:
     if tested is None:
         return ""
     values = one.values
-    monitor, goal = values.get("monitor"), values.get("monitor_goal")
-    why = f"{goal} {monitor}" if monitor else "the last"
+    monitor, mode = values.get("monitor"), values.get("monitor_mode")
+    why = f"{mode} {monitor}" if monitor else "the last"
     average = ", averaged" if values.get("ema_decay") else ""
     return f"epoch {tested.epoch}, step {tested.step:,} ({why}{average})"
 

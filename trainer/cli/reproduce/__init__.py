@@ -1,7 +1,7 @@
 """`reprise reproduce RUN`: run a record again, from its own source, in its own image, and say whether the result is the same.
 
 Knows the order: is it still possible, whose code is it, fetch, run, compare, keep. Refuses to run in any image but the recorded one,
-unless `--here` says that the difference is accepted; what is therefore not equal is said and kept.
+unless `--no-container` says that the difference is accepted; what is therefore not equal is said and kept.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, RunError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.compare.page import headline, page
 from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
 from trainer.cli.runner import runner
 from trainer.cli.runner.on_host import wake_store
-from trainer.cli.same.page import headline, page
 from trainer.cli.spelling import spelled
 from trainer.cli.trust import Word, grants, require_trust, trust_options
 from trainer.comparison.compare import Places, compare
@@ -70,11 +70,11 @@ def main(argv: list[str]) -> int:
         require_outcome(found.record)
     say(f"reprise: run {found.record.run} again")
     granted = grants(words.grant)
-    there = runner(found.record, here=words.here, granted=granted)
+    there = runner(found.record, here=words.no_container, granted=granted)
     word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {found.record.run}")
     # before anything of the record is asked for, at a registry of its choosing too
     own = require_trust(found.record, found.folder, word, is_isolated=there.is_isolated)
-    bundle = _possible(found, there, exact=not (words.here or words.despite_drift))
+    bundle = _possible(found, there, exact=not (words.no_container or words.allow_drift))
     unequal = there.not_equal(found.record)
     for line in unequal:
         say(f"not equal: {line}")
@@ -98,11 +98,11 @@ def _parser() -> Arguments:
     parser.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder; here or in the store")
     trust_options(parser)
     parser.add_argument(
-        "--here", action="store_true", help="run it in this environment, and say what is therefore not equal"
+        "--no-container", action="store_true", help="run it in this environment, and say what is therefore not equal"
     )
     parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
     parser.add_argument(
-        "--despite-drift", action="store_true", help="even if what ran was not what its image was built with"
+        "--allow-drift", action="store_true", help="even if what ran was not what its image was built with"
     )
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
@@ -160,7 +160,7 @@ def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
     if not recorded(ready.folder):
         return kind(f"stopped by {by}: nothing is left of the retest", hint="the same command begins again")
     run, said = ready.run, record_of(ready.folder).outcome.status
-    hint = f"`reprise train --resume {run}` brings it to its end, then `reprise same {ready.original.run} {run}`; or remove that folder"
+    hint = f"`reprise train --resume {run}` brings it to its end, then `reprise compare {ready.original.run} {run}`; or remove that folder"
     return kind(f"stopped by {by}: the retest, run {run}, is {said} and kept in {ready.folder}", hint=hint)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from trainer.base.errors import DriftError, OtherImageError
+from trainer.base.errors import DriftError, ImageMismatchError
 from trainer.comparison.rerun import image_name
 from trainer.runs.image_claim import BAKED, claim
 from trainer.runs.record import Knowledge
@@ -58,7 +58,7 @@ class Runner(Protocol):
 
 
 def runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
-    """What runs this record, with what the user granted. Raises `OtherImageError` in a container of another image, with what to type."""
+    """What runs this record, with what the user granted. Raises `ImageMismatchError` in a container of another image, with what to type."""
     if here or BAKED.exists():
         from trainer.cli.runner.here import Here, drift_here
 
@@ -93,7 +93,7 @@ def check_image(record: Record) -> None:
     wanted = name.reference or name.manifest or name.config
     said = f"run {record.run} ran in {wanted}; this is {shown}"
     line = f"REPRISE_IMAGE={wanted} docker compose run --rm train reproduce {record.run}"
-    raise OtherImageError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
+    raise ImageMismatchError(said, hint=f"type on the host: scripts/reprise reproduce {record.run}; or: {line}")
 
 
 def check_drift(lines: list[str]) -> None:
@@ -101,4 +101,4 @@ def check_drift(lines: list[str]) -> None:
     if lines:
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         said = f"this process is not what its image was built with: {lines[0]}{more}"
-        raise DriftError(said, hint="start a new container, or --here, which says what is not equal")
+        raise DriftError(said, hint="start a new container, or --no-container, which says what is not equal")

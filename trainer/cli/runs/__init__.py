@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.document import read_json_below
 from trainer.base.errors import (
-    AlteredError,
+    DigestMismatchError,
     DocumentError,
     RepriseError,
     RunError,
@@ -83,11 +83,13 @@ def _parser() -> Arguments:
     show.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder")
     pull = verbs.add_parser("pull", help="bring runs from the store to this machine, verified")
     pull.add_argument("run", nargs="+", help="an id, the beginning of one, or `latest`")
-    pull.add_argument("--at-most", type=float, metavar="GIB", help=f"size to accept (default {LARGEST >> 30})")
+    pull.add_argument("--max-bytes", type=int, metavar="N", help=f"largest size to pull, in bytes (default {LARGEST})")
     publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
     publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
     publish.add_argument("--all", action="store_true", help="every run that is over and not in the store")
-    publish.add_argument("--dead", action="store_true", help="close a run whose process was killed, as interrupted")
+    publish.add_argument(
+        "--abandoned", action="store_true", help="close a run whose process was killed, as interrupted"
+    )
     push = verbs.add_parser("push", help="copy runs from one store into another, as they are: --store ADDRESS")
     describe_push(push)
     for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
@@ -221,7 +223,7 @@ def _newest(here: Collection[str], address: str | None) -> str:
 
 def _pull(words: Namespace) -> int:
     store, runs = _store(words.store), runs_folder()
-    largest = LARGEST if words.at_most is None else int(words.at_most * (1 << 30))
+    largest = LARGEST if words.max_bytes is None else words.max_bytes
     done: list[dict[str, Any]] = []
     for word in words.run:
         run = whole_id(word) or resolve_run(word, remote_ids(store))
@@ -256,8 +258,8 @@ def _publish(words: Namespace) -> int:
     faults: list[RepriseError] = []
     for run in chosen:
         try:
-            done.append(_published(run, store, dead=words.dead, quiet=words.json))
-        except (RunError, DocumentError, AlteredError) as fault:
+            done.append(_published(run, store, dead=words.abandoned, quiet=words.json))
+        except (RunError, DocumentError, DigestMismatchError) as fault:
             faults.append(fault)
             if len(chosen) > 1:
                 print(f"not published: {fault.message}", file=sys.stderr)

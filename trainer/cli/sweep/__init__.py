@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     records = {
         number: found for number, point in enumerate(sweep.points) if (found := record_at(point, runs=runs_folder()))
     }
-    results = sum_up(sweep, stands, records, by=words.sort, goal=words.goal)
+    results = sum_up(sweep, stands, records, by=words.sort, mode=words.mode)
     show(sweep, folder, results, unreadable=_unreadable(sweep), as_json=words.json, by=words.sort)
     if fault is not None:
         raise fault
@@ -82,9 +82,9 @@ def _parser() -> Arguments:
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
-        "                     [--again] [--sort METRIC] [--goal GOAL] [--json]\n"
+        "                     [--again] [--sort METRIC] [--mode MODE] [--json]\n"
         "       %(prog)s --continue SWEEP [--jobs N]\n"
-        "       %(prog)s --show SWEEP [--sort METRIC] [--goal GOAL] [--json]"
+        "       %(prog)s --show SWEEP [--sort METRIC] [--mode MODE] [--json]"
     )
     parser.add_argument(
         "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
@@ -105,7 +105,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--sort", metavar="METRIC", help="the metric to sort by (default: what the runs monitor, else val_loss)"
     )
-    parser.add_argument("--goal", choices=("lowest", "highest"), help="which value of that metric is the best")
+    parser.add_argument("--mode", choices=("min", "max"), help="which value of that metric is the best")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 

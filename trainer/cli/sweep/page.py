@@ -59,7 +59,7 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
         yield from columns([head, *(_cells(row, sweep, results) for row in results.rows)])
         spread = ", mean and deviation over seeds" if results.seeds else ""
         yield ""
-        yield f"* best: {results.goal} {results.metric}{spread}"
+        yield f"* best: {results.mode} {results.metric}{spread}"
     for number, stand in enumerate(results.standings):
         if stand in {Standing.FAILED, Standing.STOPPED}:
             yield f"{stand}: point {number + 1}, {sweep.points[number]} ({folder / 'logs' / f'{number + 1}.txt'})"
@@ -113,7 +113,7 @@ def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) ->
         "source": sweep.source,
         "folder": str(folder),
         "sorted_by": results.metric,
-        "goal": results.goal,
+        "mode": results.mode,
         "points": points,
         "rows": rows,
         "plot": None if plot is None else str(plot),

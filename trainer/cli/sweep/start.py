@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import OtherImageError
+from trainer.base.errors import ImageMismatchError
 from trainer.cli.machine import check_lock, device_for, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT
 from trainer.cli.sweep.places import IMAGE, VISIBLE, Containers, Place, Processes
@@ -44,16 +44,16 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 
 
 def place_for(sweep: Sweep, folder: Path) -> Place:
-    """Who starts the points. Raises `OtherImageError` where that could only be in another image than the sweep's."""
+    """Who starts the points. Raises `ImageMismatchError` where that could only be in another image than the sweep's."""
     if _is_here():
         if claim(os.environ).layers != sweep.layers:
-            raise OtherImageError(
+            raise ImageMismatchError(
                 f"sweep {sweep.id} began in another image than this one",
                 hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
             )
         return Processes(sweep, folder)
     if not sweep.image:
-        raise OtherImageError(
+        raise ImageMismatchError(
             f"sweep {sweep.id} began inside of a container or an environment with torch",
             hint=f"go on there: docker compose run --rm train sweep --continue {sweep.id}",
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def resume_isolated(words: Words, admission: Admitted) -> int:
-    """Run the next attempt in the recorded image, and end as it ends. Raises `ResumeError`, `AlteredError`, `EngineError` and its kinds."""
+    """Run the next attempt in the recorded image; return its exit status. Raises `ResumeError`, `DigestMismatchError`, `EngineError`."""
     folder, granted = admission.folder, admission.word.granted
     require_set_up(CHECKOUT)
     require_left(folder)

@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     words = _parser().parse_args(argv)
     granted = grants(words.grant)
     given = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
-    a, b = (_side(word, given, here=words.here) for word in (words.a, words.b))
+    a, b = (_side(word, given, here=words.no_container) for word in (words.a, words.b))
     parting = _parting(a, b)
     if parting is None:
         print(
@@ -71,15 +71,15 @@ def main(argv: list[str]) -> int:
         )
         return Rung.IDENTICAL.code
     through = max(parting.step, words.steps or 0)
-    images = not (words.here or BAKED.exists())
+    images = not (words.no_container or BAKED.exists())
     found = [*swaps(a.made, b.made, images=images)]
     rest = [*unswappable(a.made, b.made, images=images)]
     if not found:
         raise RunError(
             "nothing that differs between A and B can be swapped",
-            hint="; ".join(rest) or "reprise same A B says what differs around them",
+            hint="; ".join(rest) or "reprise compare A B says what differs around them",
         )
-    probes = Probes(a=a, b=b, through=through, here=words.here, granted=granted, notes=[])
+    probes = Probes(a=a, b=b, through=through, here=words.no_container, granted=granted, notes=[])
     say(
         f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
     )
@@ -101,7 +101,9 @@ def _parser() -> Arguments:
     parser.add_argument("b", metavar="B", help="the other")
     parser.add_argument("--steps", type=int, metavar="N", help="look at N steps, if they part earlier")
     trust_options(parser)
-    parser.add_argument("--here", action="store_true", help="run in this environment, whatever the recorded one was")
+    parser.add_argument(
+        "--no-container", action="store_true", help="run in this environment, whatever the recorded one was"
+    )
     parser.add_argument("--json", action="store_true", help="for scripts")
     return parser
 

@@ -38,7 +38,7 @@ _RIVALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 
 
 def tree(cached: CachedDataset, entries: Sequence[Entry], place: Root) -> Path:
-    """The folder of a dataset's files in `place`, verified. Raises `AlteredError`, `DiskFullError`, `NotWritableError`."""
+    """The folder of a dataset's files in `place`, verified. Raises `DigestMismatchError`, `DiskFullError`, `NotWritableError`."""
     with disk_faults(place.path / FILES):
         while True:
             try:

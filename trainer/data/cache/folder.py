@@ -28,7 +28,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import Digest, canonical
 from trainer.base.document import Count, Document, parse_json
 from trainer.base.errors import (
-    AlteredError,
+    DigestMismatchError,
     DiskFullError,
     DocumentError,
     MachineError,
@@ -180,7 +180,9 @@ class Cache:
             write_beside(place, COMPLETE, _text(held))
             _removed(place, (own(SUSPECT), own(WANTED), WANTED))
             if (cached := self._opened(dataset, held, lease, place)) is None:
-                raise AlteredError(f"{dataset.title} was altered in {place.path} while it was fetched", hint=AGAIN)
+                raise DigestMismatchError(
+                    f"{dataset.title} was altered in {place.path} while it was fetched", hint=AGAIN
+                )
             return cached
 
     def suspect(self, dataset: Dataset) -> bool:

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.errors import AlteredError, DatasetError
+from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.suggestions import did_you_mean
 from trainer.data.cache.file_tree import tree
 from trainer.data.manifest_lines import Paths
@@ -78,7 +78,7 @@ class CachedDataset:
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once a process: of a small file all of it, of a large one each part that is touched.
 
-        Raises `AlteredError`, after which the next start verifies all of the dataset and fetches what is wrong.
+        Raises `DigestMismatchError`, after which the next start verifies all of the dataset and fetches what is wrong.
         """
         number = self._number(path)
         if not self._verified[number]:
@@ -176,14 +176,14 @@ class CachedDataset:
     def _verified(self) -> bytearray:
         return bytearray(len(self._listing))
 
-    def _damaged(self, entry: Entry) -> AlteredError:
+    def _damaged(self, entry: Entry) -> DigestMismatchError:
         can_be_mended = self._cache.suspect(self.dataset)
         hint = AGAIN if can_be_mended else NOT_OURS.format(root=self._cache.root, name=self.dataset.name)
-        return AlteredError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=hint)
+        return DigestMismatchError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=hint)
 
 
 def _opened(cache: Cache, dataset: Dataset) -> CachedDataset:
     found = cache.find(dataset)
     if found is None:
-        raise AlteredError(f"{dataset.title} is not complete in the cache {cache.root} any more", hint=AGAIN)
+        raise DigestMismatchError(f"{dataset.title} is not complete in the cache {cache.root} any more", hint=AGAIN)
     return found

@@ -24,11 +24,12 @@ class EndEarly(EarlyStopping):
     """Looks at the validation of each epoch."""
 
     def __init__(
-        self, say: Callable[[str], None], *, monitor: str, monitor_goal: str, patience: int, min_delta: float
+        self, say: Callable[[str], None], *, monitor: str, monitor_mode: str, patience: int, min_delta: float
     ) -> None:
         """Wait `patience` epochs for a `monitor` that is better by more than `min_delta`."""
-        mode = "min" if monitor_goal == "lowest" else "max"
-        super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=True)
+        super().__init__(
+            monitor, min_delta=min_delta, patience=patience, mode=monitor_mode, check_on_train_epoch_end=True
+        )
         self.say = say
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

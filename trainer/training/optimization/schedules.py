@@ -50,10 +50,10 @@ def linear(over: Optimizer, steps: int, *, warmup_steps: int, final_rate: float)
 
 
 @configured
-def drops(over: Optimizer, steps: int, *, warmup_steps: int, drop_every: int, drop_factor: float) -> LRScheduler:
-    """Times `drop_factor` every `drop_every` steps."""
+def step(over: Optimizer, steps: int, *, warmup_steps: int, step_size: int, gamma: float) -> LRScheduler:
+    """Times `gamma` every `step_size` steps."""
     del steps
-    return _after_warmup(over, warmup_steps, lambda step: drop_factor ** (step // drop_every))
+    return _after_warmup(over, warmup_steps, lambda step: gamma ** (step // step_size))
 
 
 @configured
@@ -75,6 +75,6 @@ _SCHEDULES: Final[dict[str, Callable[..., LRScheduler]]] = {
     "constant": constant,
     "cosine": cosine,
     "linear": linear,
-    "drops": drops,
+    "step": step,
     "one_cycle": one_cycle,
 }

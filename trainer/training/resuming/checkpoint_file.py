@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 
-from trainer.base.errors import AlteredError, DocumentError, ExperimentFailedError
+from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.comparison.weights import LARGEST_HEADER, read_parts
 from trainer.runs.checkpoint_pointer import Stage, is_pickle
 from trainer.runs.files import open_run_file
@@ -84,7 +84,7 @@ def _read_pickle(file: BinaryIO, path: Path) -> dict[str, Any]:
     except Exception as fault:  # a damaged pickle raises nearly anything: KeyError, UnicodeDecodeError, OSError
         why = (str(fault).splitlines() or [type(fault).__name__])[0]
         said = f"{path} is a pickle that is damaged, or does not hold plain values alone: {why}"
-        raise AlteredError(said, hint="use another checkpoint, or start a new run") from fault
+        raise DigestMismatchError(said, hint="use another checkpoint, or start a new run") from fault
     return loaded
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from trainer.base.errors import AlteredError, DocumentError
+from trainer.base.errors import DigestMismatchError, DocumentError
 from trainer.runs.checkpoint_pointer import Stage
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ _PLACE: Final = {
 
 
 def require_whole(checkpoint: Mapping[str, Any], *, run: str) -> None:
-    """Raise `DocumentError` unless a checkpoint has everything that a run is resumed with, `AlteredError` if it is another run's."""
+    """Raise `DocumentError` unless a checkpoint has everything that a run is resumed with, `DigestMismatchError` if it is another run's."""
     _require_types(checkpoint, _SCHEMA, where="the checkpoint")
     _require_types(checkpoint["reprise"], _PLACE, where="the checkpoint, reprise")
     if checkpoint["reprise"]["run"] != run:
-        raise AlteredError(f"the checkpoint is not one of run {run}", hint="pull the run again")
+        raise DigestMismatchError(f"the checkpoint is not one of run {run}", hint="pull the run again")
 
 
 def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, where: str) -> None:
@@ -54,7 +54,7 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
 
 
 def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:
-    """Raise `DocumentError`, `AlteredError` unless a checkpoint of the run has weights of this net's names and shapes."""
+    """Raise `DocumentError`, `DigestMismatchError` unless a checkpoint of the run has weights of this net's names and shapes."""
     require_whole(checkpoint, run=run)
     theirs, ours = (
         {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from trainer.base.digest import digest_of_file, digest_of_open
 from trainer.base.document import read_json_below
-from trainer.base.errors import AlteredError, SettingError
+from trainer.base.errors import DigestMismatchError, SettingError
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
 from trainer.runs.files import folder_of
@@ -47,13 +47,13 @@ class Checkpoints(Callback):
         run: str,
         checkpoint_every: int | None,
         monitor: str | None,
-        monitor_goal: str,
+        monitor_mode: str,
     ) -> None:
         """Keep the checkpoints of `run` in `folder`; `logs` tells how many bytes each log has once it is written out."""
         self.folder, self.logs, self.run = folder, logs, run
         self.every = checkpoint_every
         self.monitor = monitor
-        self.sign = 1.0 if monitor_goal == "lowest" else -1.0
+        self.sign = 1.0 if monitor_mode == "min" else -1.0
         self.best_value = float("inf")
         self.last: Saved | None = None
         self.saved: tuple[int, bool] = (0, False)
@@ -79,7 +79,7 @@ class Checkpoints(Callback):
         self.last, self.saved = saved, (saved.step, saved.stage is Stage.VALIDATION)
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Read the checkpoint to resume from. Raises `DocumentError`, and `AlteredError` if it is another run's."""
+        """Read the checkpoint to resume from. Raises `DocumentError`, and `DigestMismatchError` if it is another run's."""
         self.restoring = True
         checkpoint = read_checkpoint(path)
         require_whole(checkpoint, run=self.run)
@@ -148,7 +148,7 @@ class Checkpoints(Callback):
         self.save_if_due(trainer, Stage.END)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take back what was added. Raises `AlteredError`, `DocumentError` if the best checkpoint could not be served at the end."""
+        """Take back what was added. Raises `DigestMismatchError`, `DocumentError` if the best checkpoint could not be served at the end."""
         del trainer
         best = self.last.best if self.last else None
         if self.last is not None and best is not None and best.path != self.last.path:
@@ -232,11 +232,13 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
-    """Read a checkpoint of this run. Raises `AlteredError` where its bytes are not those that were written, `DocumentError`."""
+    """Read a checkpoint of this run. Raises `DigestMismatchError` where its bytes are not those that were written, `DocumentError`."""
     with folder_of(folder / LATEST) as held, held.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:
-            raise AlteredError(f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again")
+            raise DigestMismatchError(
+                f"checkpoint {saved.path}: expected {saved.sha256}, found {found}", hint="train again"
+            )
         return read_open_checkpoint(file, folder / saved.path)
 
 

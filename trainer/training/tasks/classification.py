@@ -85,7 +85,7 @@ class Classifier(Task):
         del wanted
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
-    def make_kept(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, Rows]:
         """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""
         kept = {"worst": Rows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
         if len(self._named) <= _TABLED:
@@ -94,7 +94,7 @@ class Classifier(Task):
             kept["curves"] = Rows("scores", "label")
         return kept
 
-    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+    def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep of a batch what its figures need."""
         if wanted.ndim > 1:
             return

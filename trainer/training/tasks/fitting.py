@@ -190,7 +190,7 @@ def try_out(net: Task, batch: Batch) -> Tensor:
     net.check_output(predicted, wanted)
     with torch.no_grad():
         metrics: Any = net.measured["val"]
-        require_numbers(metrics, *net.judged(predicted.detach(), wanted))
+        require_numbers(metrics, *net.metric_inputs(predicted.detach(), wanted))
     return predicted
 
 

@@ -74,11 +74,11 @@ class Regressor(Task):
             raise ExperimentError(said, hint="publish the targets as y[:, 0], or have forward keep the last dimension")
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 
-    def make_kept(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, Rows]:
         """Keep what was predicted and what is true."""
         return {"numbers": Rows("predicted", "true")}
 
-    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+    def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep of a batch what its figures need."""
         del given
         self.kept["numbers"].update(predicted=predicted.float().flatten(), true=wanted.float().flatten())  # type: ignore[operator]

@@ -66,7 +66,7 @@ class SequenceModel(Task):
         self._context = longest()
         return text_field()
 
-    def parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Give bytes, and for each the one that comes next: int64 `[batch, time]`, twice."""
         text = batch[self._used[0]]
         if "next" in batch:
@@ -106,7 +106,7 @@ class SequenceModel(Task):
         del wanted
         return odd_probabilities(self, predicted, dim=-1) if self.loss is next_byte_loss else None
 
-    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give scores and bytes place by place: `[places, 256]` and `[places]`."""
         return predicted.flatten(0, 1), wanted.flatten()
 
@@ -114,14 +114,14 @@ class SequenceModel(Task):
         """Count the bytes that are wanted."""
         return (wanted != NOT_WANTED).sum()
 
-    def make_kept(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, Rows]:
         """Keep what each batch's bytes cost at each place."""
         return {"places": Rows("bits", "count")}
 
-    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+    def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep sums over the batch, of every place up to `context`."""
         del given
-        bits = costs(*self.judged(predicted, wanted)).reshape(wanted.shape) / math.log(2)
+        bits = costs(*self.metric_inputs(predicted, wanted)).reshape(wanted.shape) / math.log(2)
         missing = self._context - wanted.shape[1]
         count = (wanted != NOT_WANTED).double()
         sums = {"bits": bits.sum(dim=0), "count": count.sum(dim=0)}

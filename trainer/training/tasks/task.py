@@ -75,7 +75,7 @@ class Task(L.LightningModule):
     class_names: Sequence[str] = ()
     """The names of the classes, by number, where the dataset's reader knows them."""
     kept: nn.ModuleDict
-    """What `note` keeps of the test for `figures`."""
+    """What `record_outputs` keeps of the test for `figures`."""
     pictures: dict[str, bytes]
     """PNG files, by name, that go with `figures`."""
 
@@ -85,7 +85,7 @@ class Task(L.LightningModule):
 
     @abstractmethod
     def make_metrics(self) -> MetricCollection:
-        """Make the metrics of what `judged` gives."""
+        """Make the metrics of what `metric_inputs` gives."""
 
     def samples(self, declared: Dataset, files: Files) -> Samples:
         """Say how a sample is read: as the dataset declares. An experiment with a reader of its own returns that."""
@@ -95,7 +95,7 @@ class Task(L.LightningModule):
         """Name the fields of a sample that are used: those of the settings `input_field` and `target_field`."""
         return fields()
 
-    def parted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Give of a batch what the net is given, and what it shall predict."""
         given, wanted = self._used
         return batch[given], batch[wanted]
@@ -124,7 +124,7 @@ class Task(L.LightningModule):
         del seen
         return {}
 
-    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give what the metrics are given."""
         return predicted, wanted
 
@@ -132,11 +132,11 @@ class Task(L.LightningModule):
         """Say over how many things the loss is a mean, so that the loss of a whole split is one too."""
         return len(wanted)
 
-    def make_kept(self) -> dict[str, Rows]:
-        """Make what `note` fills."""
+    def make_output_buffers(self) -> dict[str, Rows]:
+        """Make what `record_outputs` fills."""
         return {}
 
-    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+    def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep of a batch of the test what `figures` needs."""
 
     def figures(self) -> list[Figure]:
@@ -160,7 +160,7 @@ class Task(L.LightningModule):
             self.losses = nn.ModuleDict({split: MeanLoss() for split in SPLITS})
             self.blank = nn.ModuleDict({split: SumMetric(nan_strategy="disable") for split in SPLITS})
             self.learned = MeanLoss()
-            self.kept = nn.ModuleDict(self.make_kept())
+            self.kept = nn.ModuleDict(self.make_output_buffers())
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -183,7 +183,7 @@ class Task(L.LightningModule):
     def test_step(self, batch: Batch, index: int) -> None:
         """Measure a batch of the test split, and keep what figures need of it."""
         del index
-        self.note(*self._measure(batch, "test"))
+        self.record_outputs(*self._measure(batch, "test"))
 
     def on_validation_epoch_start(self) -> None:
         """Begin with nothing: a validation that was broken off is made anew."""
@@ -228,7 +228,7 @@ class Task(L.LightningModule):
         loss = self._loss(predicted, wanted)
         self.losses[split].update(loss, self.counted(wanted))  # type: ignore[operator]
         with noting(f"the metrics of {split}", predicted, wanted):
-            self.measured[split].update(*self.judged(predicted, wanted))  # type: ignore[operator]
+            self.measured[split].update(*self.metric_inputs(predicted, wanted))  # type: ignore[operator]
         if isinstance(predicted, Tensor) and predicted.is_floating_point():
             self.blank[split].update(loss.detach().isnan() & predicted.detach().isnan().any())  # type: ignore[operator]
         return given, predicted, wanted
@@ -263,10 +263,10 @@ class Task(L.LightningModule):
         for name in self._used:
             if name not in batch:
                 raise DatasetError(f"the dataset has no field {name!r}", hint=did_you_mean(name, batch))
-        pair: Any = self.parted(batch)
+        pair: Any = self.split_batch(batch)
         if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - given and wanted
             raise ExperimentError(
-                f"{type(self).__name__}.parted gives a {type(pair).__name__}; expected two tensors, the net's input and its target",
+                f"{type(self).__name__}.split_batch gives a {type(pair).__name__}; expected two tensors, the net's input and its target",
                 hint="return batch[INPUT], batch[TARGET]",
             )
         return pair[0], pair[1]

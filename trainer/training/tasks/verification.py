@@ -82,7 +82,7 @@ class Verifier(Task):
         """Raise `ExperimentError` where there is not an embedding for each sample."""
         require_float(self, predicted, (len(wanted), None), is_="an embedding of each sample")
 
-    def judged(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Give of each pair how near it is, from 0 to 1, and whether it is the same class: `[pairs]`, twice."""
         return nearness(predicted), same(wanted)
 
@@ -90,11 +90,11 @@ class Verifier(Task):
         """Count the pairs."""
         return len(wanted) // 2
 
-    def make_kept(self) -> dict[str, Rows]:
+    def make_output_buffers(self) -> dict[str, Rows]:
         """Keep how near each pair is, and the pairs with the largest loss."""
         return {"pairs": Rows("near", "same"), "worst": Rows("loss", "given", "same", by="loss", most=_WORST)}
 
-    def note(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
+    def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
         """Keep of a batch what its figures need."""
         near, equal = nearness(predicted.float()), same(wanted)
         self.kept["pairs"].update(near=near, same=equal)  # type: ignore[operator]

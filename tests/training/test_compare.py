@@ -1,4 +1,4 @@
-"""`reprise same` on runs that the real training made: each difference is named with its cause's candidate and its first step."""
+"""`reprise compare` on runs that the real training made: each difference is named with its cause's candidate and its first step."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def first(mine: Checkout) -> Path:
 
 def compared(mine: Checkout, a: Path, b: Path) -> tuple[int, dict[str, Any], str]:
     """Give the exit code, the document and the page."""
-    command = [sys.executable, "-m", "trainer", "same", str(a), str(b)]
+    command = [sys.executable, "-m", "trainer", "compare", str(a), str(b)]
     page = subprocess.run(command, env=mine.environ, capture_output=True, text=True, check=False)
     document = subprocess.run([*command, "--json"], env=mine.environ, capture_output=True, text=True, check=False)
     assert (page.returncode, page.stderr) == (document.returncode, document.stderr)

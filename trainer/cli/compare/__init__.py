@@ -1,4 +1,4 @@
-"""`reprise same`: compare two runs, and say how sure it is that they are the same. Needs neither torch nor an engine.
+"""`reprise compare`: compare two runs, and say how sure it is that they are the same. Needs neither torch nor an engine.
 
 Knows words, output and exit codes. A run is named by its id, the beginning of one, `latest`, or its folder; one that is in the store only
 is compared by its record.
@@ -14,10 +14,10 @@ from trainer.base.digest import canonical
 from trainer.base.errors import RepriseError, RunError, RunNotFoundError, UsageError
 from trainer.base.suggestions import did_you_mean
 from trainer.cli.arguments import Arguments
+from trainer.cli.compare.page import headline, page
 from trainer.cli.latest import named
 from trainer.cli.output import one_line, underlying
 from trainer.cli.places import cache_folder, is_folder, runs_folder, store_address, store_at, typed_folder
-from trainer.cli.same.page import headline, page
 from trainer.comparison.compare import Places, Side, compare, side
 from trainer.comparison.verdict import Rung
 from trainer.runs.list import local_ids, remote_ids, remote_run
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "reprise same",
+        "reprise compare",
         "Compare two runs. Exit codes: 0 identical, 10 within tolerance, 11 within noise, 20 different, 30 not comparable.",
     )
     parser.add_argument("a", metavar="A", help="a run: an id, the beginning of one, `latest`, or a folder")

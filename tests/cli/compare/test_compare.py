@@ -1,4 +1,4 @@
-"""`reprise same`, as it is typed."""
+"""`reprise compare`, as it is typed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.comparison.compared import floats, made
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunNotFoundError, UsageError
 from trainer.cli import main as command
-from trainer.cli.same import main
+from trainer.cli.compare import main
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Imported
 from trainer.stores import open_store
@@ -125,7 +125,7 @@ def test_control_characters_of_a_stranger_are_written_out(runs: Path, capsys: py
     made(runs)
     b = made(runs, code=f"# {evil}\n", loss=0.1, settings={evil: evil, "seed": 0}, weights={evil: floats(1.0)})
     a = made(runs, settings={"seed": 1})
-    assert command(["same", a.record.run, b.record.run]) == 20
+    assert command(["compare", a.record.run, b.record.run]) == 20
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "u001b[2J" in out
@@ -145,5 +145,7 @@ def test_long_lists_are_cut_and_said_to_be(runs: Path, capsys: pytest.CaptureFix
 
 def test_it_needs_neither_torch_nor_an_engine_nor_numpy() -> None:
     """It answers on any laptop."""
-    code = "import sys, trainer.cli.same; print(sorted({'torch', 'numpy', 'docker', 'lightning'} & sys.modules.keys()))"
+    code = (
+        "import sys, trainer.cli.compare; print(sorted({'torch', 'numpy', 'docker', 'lightning'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
