@@ -1,7 +1,4 @@
-"""A command that needs torch, typed on a host that has none: the same words in the environment's image.
-
-Knows compose's service. Refuses to know the command.
-"""
+"""Running a command that needs torch in the environment's image, on a host without torch."""
 
 from __future__ import annotations
 
@@ -12,10 +9,11 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import DotenvError, EngineAbsentError
+from trainer.base.errors import DotenvError
 from trainer.cli.checkout import compose_values, engine
 from trainer.cli.places import CHECKOUT, hand_in_store
 from trainer.environments.dotenv import read_block
+from trainer.environments.engine.compose import require_docker, run_command
 from trainer.environments.setup import require_environment, require_images
 from trainer.settings.fields import ENVIRONMENT_PREFIX
 from trainer.settings.sources import of_environment
@@ -36,18 +34,16 @@ def require_image(command: str) -> None:
 
 
 def run_in_image(words: Sequence[str]) -> int:
-    """Run `reprise` with these words in a container, and end as it ends. Raises what `require_image` does."""
+    """Run `reprise` with these words in a container and return its exit status. Raises what `require_image` does."""
     require_image(words[0])
-    command = ["docker", "compose", "run", "--rm", *settings_handed_in(os.environ), "train", *words]
+    command = run_command(words, options=settings_handed_in(os.environ))
     print("reprise:", shlex.join(command), file=sys.stderr)
-    try:
+    with require_docker():
         return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
-    except FileNotFoundError as fault:
-        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
 
 
 def settings_handed_in(environ: Mapping[str, str]) -> list[str]:
-    """The settings of the environment as options of `docker compose run`, which hands on only what is named to it: names, no values.
+    """Return options that make `docker compose run` pass the settings of the environment: names, not values.
 
     >>> settings_handed_in({"REPRISE_SETTING_SEED": "1", "REPRISE_STORE": "s3://b"})
     ['--env=REPRISE_SETTING_SEED']

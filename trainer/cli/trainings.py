@@ -25,6 +25,7 @@ from trainer.base.safe_folder import run_root
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.start import frozen_image
 from trainer.cli.train import brought_by, require_captured, with_option
+from trainer.launch.container import kill_container
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
@@ -116,7 +117,7 @@ class Training:
     def kill(self) -> None:
         """SIGKILL, to the process or to all of its container."""
         if (self.folder / SEEN).exists():  # somebody outside of it watches a container
-            subprocess.run(["docker", "kill", f"reprise-{self.folder.name}"], capture_output=True, check=False)
+            kill_container(self.folder.name)
         else:
             self.process.kill()
         self.wait()

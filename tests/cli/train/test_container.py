@@ -53,7 +53,7 @@ def left(folder: Path) -> Seen:
 
 def test_an_engine_that_fails_spoils_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is said, and the run in the container is told not to wait."""
-    witness(Running(9), FailingEngine(), "reprise-run", folder=tmp_path)
+    witness(Running(9), FailingEngine(), "run", folder=tmp_path)
     assert "the engine broke" in str(left(tmp_path).fault)
     assert "the engine broke" in capsys.readouterr().err
 
@@ -63,16 +63,14 @@ def test_an_image_of_somebody_elses_is_looked_at_once(tmp_path: Path) -> None:
     digest = digest_of_bytes(b"an image")
     image = ImageFacts(id=digest, tags=(), references=(), layers=(), size=1, created="2026")
     running = Running(9)
-    witness(
-        running, MemoryEngine(held={digest: image}, containers={"reprise-run": digest}), "reprise-run", folder=tmp_path
-    )
+    witness(running, MemoryEngine(held={digest: image}, containers={"reprise-run": digest}), "run", folder=tmp_path)
     assert running.left == 8
     assert left(tmp_path).build_id is None
 
 
 def test_a_container_that_never_comes_ends_the_watch(tmp_path: Path) -> None:
     """When compose is over; nothing is written."""
-    witness(Running(3), MemoryEngine(), "reprise-run", folder=tmp_path)
+    witness(Running(3), MemoryEngine(), "run", folder=tmp_path)
     assert not (tmp_path / SEEN).exists()
 
 
@@ -80,7 +78,7 @@ def test_a_container_that_never_comes_ends_the_watch(tmp_path: Path) -> None:
 def test_a_folder_that_the_container_removed_is_no_fault(tmp_path: Path, *, gone: bool) -> None:
     """A run that failed at once took its folder with it."""
     folder = tmp_path / "gone" if gone else tmp_path
-    witness(Running(2), FailingEngine(), "reprise-run", folder=folder)
+    witness(Running(2), FailingEngine(), "run", folder=folder)
     assert (folder / SEEN).exists() is not gone
 
 
@@ -111,7 +109,7 @@ def test_a_digest_that_was_mangled_by_hand_is_named(dotenv: Path) -> None:
     """With what was found in its place."""
     write_block(dotenv, {"REPRISE_BUILD_ID": digest_of_bytes(b"")})
     dotenv.write_text(dotenv.read_text().replace("REPRISE_BUILD_ID=sha256:", "REPRISE_BUILD_ID=sha"))
-    with pytest.raises(DotenvError, match="edited by hand; REPRISE_BUILD_ID is no digest: 'sha"):
+    with pytest.raises(DotenvError, match="edited by hand; REPRISE_BUILD_ID is not a digest: 'sha"):
         require_current(dotenv)
 
 

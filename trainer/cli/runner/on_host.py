@@ -14,7 +14,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainer.base.errors import DotenvError, EngineAbsentError, EngineError, ImageMissingError, StoreMissingError
+from trainer.base.errors import DotenvError, EngineError, ImageMissingError, StoreMissingError
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.trust import isolation
@@ -24,9 +24,10 @@ from trainer.comparison.reproduce import RUNS, Granted, Place, Prepared, give, r
 from trainer.comparison.rerun import image_name
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import Mount
-from trainer.environments.engine.compose import volume
+from trainer.environments.engine.compose import require_docker, run_command, volume
 from trainer.environments.hash_image import hashed
 from trainer.environments.setup import owner
+from trainer.launch.container import kill_container
 from trainer.runs.hardware import read_host
 from trainer.runs.record import Knowledge
 from trainer.stores.address import LOCAL_ENDPOINT
@@ -143,7 +144,7 @@ class OnHost:
 
     def kill(self, ready: Prepared) -> None:
         """SIGKILL to all of its container."""
-        subprocess.run(["docker", "kill", f"reprise-{ready.run}"], capture_output=True, check=False)
+        kill_container(ready.run)
 
     def _user(self) -> tuple[int, int]:
         who = owner(os.getuid(), os.getgid())
@@ -153,11 +154,9 @@ class OnHost:
         return self._compose("--look", *_documents([dataset]), options=("--no-deps",)) == 0
 
     def _compose(self, *words: str, options: tuple[str, ...]) -> int:
-        command = ["docker", "compose", "run", "--rm", "-T", *options, "train", "_fetch", *words]
-        try:
+        command = run_command(["_fetch", *words], options=("-T", *options))
+        with require_docker():
             done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-        except FileNotFoundError as fault:
-            raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
         return done.returncode
 
 

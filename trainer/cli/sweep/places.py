@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import EngineAbsentError, ImageMissingError, RepriseError, RunError
-from trainer.environments.engine.compose import require_no_colon
+from trainer.base.errors import ImageMissingError, RepriseError, RunError
+from trainer.environments.engine.compose import require_docker, require_no_colon, run_command
+from trainer.launch.container import container_name, remove_container, signal_container
 from trainer.launch.watch import see, see_nothing
 from trainer.runs.image_claim import WATCHED
 from trainer.runs.source import COPY
@@ -95,22 +95,22 @@ class Containers:
         told = {**self._sweep.asked.environment, WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
         options = [f"--env={name}={value}" for name, value in told.items()]
         options += [f"--env={name}" for name in secrets(os.environ, self._sweep)]
-        return self._compose([f"--name=reprise-{run.name}", *options, "train", "train", *words], log=log)
+        return self._compose(["train", *words], options=[f"--name={container_name(run.name)}", *options], log=log)
 
     def ask(self, log: int) -> bytes:
         """In a container of its own."""
-        words = ["train", "_points", f"{_RUNS}/{FOLDER}/{self._sweep.id}"]
-        return _answered(self._compose(["--no-deps", *words], log=log, out=subprocess.PIPE))
+        words = ["_points", f"{_RUNS}/{FOLDER}/{self._sweep.id}"]
+        return _answered(self._compose(words, options=["--no-deps"], log=log, out=subprocess.PIPE))
 
-    def _compose(self, words: Sequence[str], *, log: int, out: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        command = ["docker", "compose", "--project-directory", str(self._checkout), "run", "--rm", "-T", *words]
-        given = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
-        try:
+    def _compose(
+        self, words: Sequence[str], *, options: Sequence[str], log: int, out: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        command = run_command(words, options=("-T", *options), project=self._checkout)
+        variables = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
+        with require_docker():
             return subprocess.Popen(
-                command, env=given, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
+                command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
             )
-        except FileNotFoundError as fault:
-            raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
 
     def settings(self, run: Path) -> str:
         """Below the mounted runs."""
@@ -119,19 +119,16 @@ class Containers:
     def watch(self, run: Path) -> bool:
         """Ask the engine."""
         try:
-            return see(self._engine, f"reprise-{run.name}", folder=run) is not None
+            return see(self._engine, container_name(run.name), folder=run) is not None
         except RepriseError as fault:
-            see_nothing(f"reprise-{run.name}", folder=run, fault=fault.message)
+            see_nothing(container_name(run.name), folder=run, fault=fault.message)
             return True
 
     def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
         """To the container; where there is none yet, compose gives up starting it."""
-        words = ["docker", "kill", f"--signal={signal.Signals(number).name}", f"reprise-{run}"]
-        done = subprocess.run(words, capture_output=True, check=False, start_new_session=True)
-        if done.returncode and process is not None:
-            process.terminate()
+        if not signal_container(run, number, process) and process is not None:
             process.wait()
-            subprocess.run(["docker", "rm", "--force", f"reprise-{run}"], capture_output=True, check=False)
+            remove_container(run)
 
 
 class Processes:

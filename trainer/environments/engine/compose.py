@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import EngineAbsentError, EngineError, PortTakenError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
@@ -31,15 +32,30 @@ def volume(source: Path, target: str) -> tuple[str, str]:
     return "--volume", f"{source}:{target}"
 
 
+def run_command(
+    words: Sequence[str], *, service: str = "train", options: Sequence[str] = (), project: Path | None = None
+) -> list[str]:
+    """Return the command that runs a service once, in a new container that is removed at its end."""
+    directory = () if project is None else ("--project-directory", str(project))
+    return ["docker", "compose", *directory, "run", "--rm", *options, service, *words]
+
+
+@contextmanager
+def require_docker() -> Iterator[None]:
+    """Raise `EngineAbsentError` if the command that the block starts is not installed."""
+    try:
+        yield
+    except FileNotFoundError as fault:
+        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+
+
 def run(
     service: str, words: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
     """Run a service once, without a terminal, and return what it printed. `environ` is the whole environment that compose sees."""
-    command = ["docker", "compose", "run", "--rm", "-T", *options, service, *words]
-    try:
+    command = run_command(words, service=service, options=("-T", *options))
+    with require_docker():
         done = subprocess.run(command, cwd=root, env=dict(environ), capture_output=True, text=True, check=False)
-    except FileNotFoundError as fault:
-        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
     if done.returncode:
         raise worded(service, done.stderr)
     return done.stdout
