@@ -19,7 +19,10 @@ WATCHED: Final = ("trainer/training/disk.py", "trainer/runs/next_attempt.py", "t
 """Files whose every call of a built-in function is a place: before the file is opened, written, synced, renamed, removed."""
 BELOW: Final = ("trainer/base/safe_folder.py", "trainer/base/no_follow.py")
 """What these call: a change of the disk there is a place too. Logs are written by the clock, so their changes are none."""
-CHANGES: Final = {"open", "mkdir", "rename", "link", "unlink", "fsync", "fchmod"}
+CHANGES: Final = {"mkdir", "rename", "link", "unlink", "fsync", "fchmod"}
+"""Calls that change the disk. Opening is none: most opened folders are only entered, and what an opened file gets is written next."""
+WRITES: Final = "trainer/training/resuming/checkpoint_file.py"
+"""Writes the bytes of a checkpoint: before each write is a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +73,10 @@ class Places:
         if event != "c_call":
             return
         name = frame.f_code.co_filename
-        if name.endswith(WATCHED) or (
-            name.endswith(BELOW) and called.__name__ in CHANGES and _called_by_watched(frame)
+        if (
+            name.endswith(WATCHED)
+            or (name.endswith(BELOW) and called.__name__ in CHANGES and _called_by_watched(frame))
+            or (name.endswith(WRITES) and called.__name__ == "write")
         ):
             self.tick(f"{name.rsplit('/', 1)[1]}:{frame.f_lineno} {called.__name__}")
 
