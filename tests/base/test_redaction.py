@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.base.redaction import SHORTEST, Redactor, is_secret_name
@@ -32,7 +32,6 @@ FORMS: dict[str, Callable[[str], str]] = {
 }
 
 
-@settings(deadline=None)
 @given(SECRETS)
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_of_a_value_passes(form: str, value: str) -> None:
@@ -42,7 +41,6 @@ def test_no_form_of_a_value_passes(form: str, value: str) -> None:
     assert "[redacted: TOKEN]" in redactor.redact(text)
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=60),
     st.binary(max_size=7),

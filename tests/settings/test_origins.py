@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as some
 from pydantic import PositiveFloat, SecretStr
 
@@ -159,7 +158,6 @@ def test_the_launcher_passes_over_what_it_does_not_know() -> None:
     assert resolve(LaunchSettings, Origins(words=words, environ={}), partly=True).settings.threads == 2
 
 
-@limits(deadline=None)
 @given(some.floats(min_value=1e-300, max_value=1e300))
 def test_a_number_survives_the_command_line(number: float) -> None:
     """Law: what Python writes of a float is read as the same float, to the bit."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as some
 from pydantic import BaseModel, Field, PositiveInt, SecretStr, field_validator, model_validator
 from typing_extensions import TypedDict
@@ -438,7 +437,6 @@ def test_validators_of_the_experiment_are_run_once_and_speak_for_themselves() ->
         checked("--low=50")
 
 
-@limits(deadline=None)
 @given(some.integers(-(2**53) + 1, 2**53 - 1) | some.text(some.characters(exclude_categories=["Cs", "Cc"])))
 def test_a_number_or_a_text_in_quotes_survives_the_command_line(found: int | str) -> None:
     assert value("either", json.dumps(found) if isinstance(found, str) else str(found)) == found

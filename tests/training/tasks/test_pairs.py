@@ -52,7 +52,7 @@ def paired(labels: Sequence[int], train: int, *, tells: bool = True) -> Pairs:
     return Pairs(Labelled(labels, tells=tells), dataset)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=40), st.data())
 def test_no_pair_crosses_a_split_and_each_is_of_two_samples(labels: list[int], data: st.DataObject) -> None:
     """Whatever classes a split has; a sample that is alone in its split goes with itself."""

@@ -12,7 +12,7 @@ from trainer.training.tasks.rows import Rows
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
 def test_the_largest_are_kept_however_rows_come(values: list[int], batch: int) -> None:
     """The first of equal ones, in the order in which they came."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -30,7 +30,6 @@ def flipped(tensor: Tensor, place: int) -> Tensor:
 
 
 @pytest.mark.parametrize("prints", ALGORITHMS)
-@settings(deadline=None)
 @given(st.integers(0, 2999), st.sampled_from(KINDS))
 def test_one_bit_of_one_element_is_seen(
     prints: Callable[[list[Tensor]], list[int]], place: int, kind: torch.dtype
