@@ -1,4 +1,4 @@
-"""Checks made in the process of the tests, on dummy twins."""
+"""Checks made in the process of the tests, on synthetic datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every experiment, trained small on its dataset's dummy twin, still comes to what `tests/baselines/` says.
+"""Every experiment, trained small on synthetic data of its dataset, still comes to what `tests/baselines/` says.
 
 If not, the message tells with which code and where the baseline was written. `reprise baseline refresh` shows what
 moves, and writes it with a reason.

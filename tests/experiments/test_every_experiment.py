@@ -1,4 +1,4 @@
-"""Every experiment of `trainer/experiments/` passes `reprise check` on its dataset's dummy twin; one that is added is tested for free."""
+"""Every experiment of `trainer/experiments/` passes `reprise check` on synthetic data of its dataset; a new experiment is tested too."""
 
 from __future__ import annotations
 

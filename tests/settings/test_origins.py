@@ -97,7 +97,7 @@ def test_every_way_of_writing_a_value(argv: list[str], name: str, value: object)
         ),
         (["--learning-rate", "-1"], SettingError, "expected more than 0, found '-1'", "step size"),
         (["--limit", "1.5"], SettingError, "expected a whole number or none, found '1.5'", "limit"),
-        (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "equal"),
+        (["--determinism", "much"], SettingError, "expected 'off', 'machine' or 'portable', found 'much'", "identical"),
         (["--limit"], SettingError, "--limit has no value", "--limit VALUE"),
         (["--limit", "1", "--limit", "2"], UsageError, "--limit is given twice", "once"),
         (["limit", "1"], UsageError, "found 'limit' where an option was expected", "--limit"),

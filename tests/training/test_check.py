@@ -36,9 +36,9 @@ def test_a_failed_check_has_an_exit_code_and_is_named(checkout: Checkout) -> Non
 
 def test_a_twin_that_is_not_declared_is_refused(checkout: Checkout) -> None:
     """In one line, with what to write."""
-    done = typed(checkout, "dots.py", "--dummy")
+    done = typed(checkout, "dots.py", "--synthetic")
     assert done.returncode == 80
-    assert "so it has no dummy twin" in done.stderr
+    assert "so it has no synthetic data" in done.stderr
     assert "[twin.image]" in done.stderr
     assert "Traceback" not in done.stderr
 

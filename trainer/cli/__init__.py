@@ -39,18 +39,18 @@ BAKED: Final = Path("/opt/reprise/image.json")
 COMMANDS: Final = {
     "train": Command(
         module="trainer.cli.train",
-        summary="train an experiment, and leave a record",
+        summary="train an experiment and record the run",
         where="image",
     ),
-    "new": Command(module="trainer.cli.new", summary="begin an experiment as a copy of another"),
+    "new": Command(module="trainer.cli.new", summary="create an experiment from a copy of another"),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull, publish and push runs"),
     "report": Command(
         module="trainer.cli.report",
-        summary="write one page of HTML about a run, or several side by side",
+        summary="write an HTML page about one run, or several side by side",
     ),
     "reproduce": Command(
         module="trainer.cli.reproduce",
-        summary="run a record again, and say whether the result is the same",
+        summary="rerun a record and report whether the result matches",
     ),
     "compare": Command(
         module="trainer.cli.compare",
@@ -58,39 +58,39 @@ COMMANDS: Final = {
     ),
     "why": Command(
         module="trainer.cli.why",
-        summary="find which ingredient makes two runs part, by swapping one at a time",
+        summary="find the ingredient that makes two runs diverge, by swapping one at a time",
     ),
     "noise": Command(
         module="trainer.cli.noise",
-        summary="measure how far results are apart when only the seed differs",
+        summary="measure how much results vary when only the seed differs",
         where="image",
     ),
     "certify": Command(
         module="trainer.cli.certify",
-        summary="test that a training comes out the same again, and state it, signed",
+        summary="test that a training is reproducible, and write a certificate",
         where="image",
     ),
     "verify": Command(
         module="trainer.cli.verify",
-        summary="check a certificate",
+        summary="verify a certificate",
     ),
     "sweep": Command(
         module="trainer.cli.sweep",
-        summary="train at every point of a grid, of one frozen source in one image",
+        summary="train at every point of a grid, from one frozen source in one image",
     ),
     "check": Command(
         module="trainer.cli.check",
-        summary="check an experiment in a minute, before its hours begin",
+        summary="find faults of an experiment in a minute, before hours of training",
         where="image",
     ),
     "bench": Command(
         module="trainer.cli.bench",
-        summary="time an experiment's steps, part by part",
+        summary="time the steps of an experiment",
         where="image",
     ),
     "baseline": Command(
         module="trainer.cli.baseline",
-        summary="hold experiments, trained small, against what they came to before",
+        summary="train experiments at small scale and report regressions",
     ),
     "data": Command(
         module="trainer.cli.data",
@@ -108,12 +108,12 @@ COMMANDS: Final = {
     ),
     "doctor": Command(
         module="trainer.cli.doctor",
-        summary="say what was found on this machine, and what to do about it",
+        summary="check this machine and print how to fix what is missing",
         where="host",
     ),
     "doctor store": Command(
         module="trainer.cli.doctor.store",
-        summary="try out what a store may be trusted with",
+        summary="test what a store supports",
     ),
 }
 HIDDEN: Final = {
@@ -250,10 +250,10 @@ def _overview() -> str:
         [
             "usage: reprise COMMAND [ARGUMENTS]",
             "",
-            "Train, and leave a record from which the run can be made again.",
+            "Train experiments, and record everything that is needed to reproduce each run.",
             "",
             *lines,
             "",
-            "`reprise COMMAND --help` tells more. A first argument that begins with `--` means `train`.",
+            "`reprise COMMAND --help` describes a command. `reprise --exp NAME` is short for `reprise train --exp NAME`.",
         ]
     )

@@ -43,19 +43,19 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise image", "Images: environments, built from the lock.")
+    parser = Arguments("reprise image", "Build, pin, restore, list, show and smoke-test images.")
     verbs = parser.commands(dest="verb")
     for name, summary in {
-        "build": "build an environment's image, unless its inputs are built already",
-        "pin": "commit that an environment is this image in a registry",
-        "unpin": "take the pin back",
-        "restore": "fetch the pinned image",
-        "show": "digests, layers and size of an environment's image",
-        "smoke": "start the image and train ten steps in it, twice: the weights must be equal",
+        "build": "build an environment's image, unless an image of the same inputs exists",
+        "pin": "push an image and write a pin to commit: the environment is this image",
+        "unpin": "remove a pin",
+        "restore": "pull the pinned image",
+        "show": "show digests, layers and size of an environment's image",
+        "smoke": "train ten steps twice in the image and compare the weights",
     }.items():
         verb = verbs.add_parser(name, help=summary)
         verb.add_argument("name", metavar="ENVIRONMENT", help="a file of environments/, without .toml")
-        verb.add_argument("--json", action="store_true", help="print a document")
+        verb.add_argument("--json", action="store_true", help="print JSON")
         if name in {"build", "show"}:
             verb.add_argument(
                 "--stage", choices=STAGES, default="environment", help="how much of docker/Dockerfile (%(default)s)"
@@ -65,8 +65,8 @@ def _parser() -> Arguments:
         if name == "pin":
             verb.add_argument("repository", help="where the image is, such as registry.example/team/cpu")
             verb.add_argument("--push", action="store_true", help="upload it there first")
-    verbs.add_parser("ls", help="every environment, and what is built and pinned of it").add_argument(
-        "--json", action="store_true", help="print a document"
+    verbs.add_parser("ls", help="list environments with their images and pins").add_argument(
+        "--json", action="store_true", help="print JSON"
     )
     return parser
 

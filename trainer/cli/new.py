@@ -34,12 +34,14 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise new", "Begin an experiment as a copy of another: it trains without an edit.")
-    parser.add_argument("name", metavar="NAME", help="what it is called: a Python module's name")
-    parser.add_argument("--like", metavar="EXPERIMENT", default="digits", help="the one to begin as; otherwise digits")
-    parser.add_argument("--dataset", metavar="NAME", help="the dataset that it learns from; otherwise the other's")
-    parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"where to write it; otherwise {FOLDER}")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser = Arguments("reprise new", "Create an experiment from a copy of another. The copy trains without an edit.")
+    parser.add_argument("name", metavar="NAME", help="name of the experiment: a Python module name")
+    parser.add_argument("--like", metavar="EXPERIMENT", default="digits", help="experiment to copy (default: digits)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="dataset to train on (default: the dataset of the copied experiment)"
+    )
+    parser.add_argument("--into", metavar="FOLDER", type=Path, help=f"folder to write to (default: {FOLDER})")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

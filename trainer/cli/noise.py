@@ -57,14 +57,14 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "reprise noise", "Measure how far results are apart when only the seed differs. Further options are settings."
+        "reprise noise", "Measure how much results vary when only the seed differs. Other options are settings."
     )
-    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
+    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
     parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help=f"train with seeds 0 to N-1 (default 5, at least {FEWEST})"
+        "--seeds", type=int, default=5, metavar="N", help=f"train with seeds 0 to N-1 (default: 5; at least {FEWEST})"
     )
-    parser.add_argument("--gain", type=float, metavar="G", help="count the seeds that showing a gain of G needs")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--gain", type=float, metavar="G", help="compute how many seeds are needed to show a gain of G")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

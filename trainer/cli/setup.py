@@ -46,20 +46,24 @@ def main(argv: list[str]) -> int:
         "reprise setup", "Write the managed block of .env: user, images, store, CA bundle, compose files."
     )
     parser.add_argument(
-        "--environment", metavar="NAME", help="what `train` runs in (cuda where the NVIDIA runtime is found, else cpu)"
+        "--environment", metavar="NAME", help="environment of `train` (default: cuda with the NVIDIA runtime, else cpu)"
     )
     parser.add_argument(
         "--store",
         metavar="ADDRESS",
-        help="a store of your own, s3://BUCKET[/PREFIX] or a folder; the local one is then off; otherwise REPRISE_STORE",
+        help="store to use instead of the local store: s3://BUCKET[/PREFIX] or a folder (default: REPRISE_STORE)",
     )
     parser.add_argument(
-        "--endpoint", metavar="URL", help="that store's server; http://127.0.0.1:PORT: another checkout's local store"
+        "--endpoint",
+        metavar="URL",
+        help="server of the store; http://127.0.0.1:PORT for the local store of another checkout",
     )
-    parser.add_argument("--build", action="store_true", help="build the images that are missing")
-    parser.add_argument("--development", action="store_true", help="with --build: what an editor opens, too")
+    parser.add_argument("--build", action="store_true", help="build missing images")
+    parser.add_argument(
+        "--development", action="store_true", help="with --build: also build the image of the dev container"
+    )
     parser.add_argument("--verbose", action="store_true", help="print every value of the block")
-    parser.add_argument("--json", action="store_true", help="print the values as a document")
+    parser.add_argument("--json", action="store_true", help="print the values as JSON")
     asked = parser.parse_args(argv)
 
     docker = engine()

@@ -66,12 +66,12 @@ def grants(text: str | None) -> frozenset[str]:
 def trust_options(parser: ArgumentParser) -> None:
     """Add the options by which a user answers before being asked."""
     parser.add_argument(
-        "--trust", "--yes", action="store_true", help="run code that was made elsewhere, and do not ask"
+        "--trust", "--yes", action="store_true", help="run code from another machine or user without asking"
     )
     parser.add_argument(
         "--grant",
         metavar="NAMES",
-        help=f"give such code more than its run's folder: {', '.join(GRANTS)}, with commas between",
+        help=f"resources for such code besides its run's folder, separated by commas: {', '.join(GRANTS)}",
     )
 
 

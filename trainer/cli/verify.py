@@ -48,10 +48,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise verify", "Check a certificate: signature, digests, and the records at hand.")
-    parser.add_argument("certificate", type=Path, help="a file that `reprise certify` wrote")
-    parser.add_argument("--key", type=Path, metavar="PUBLIC", help="the Ed25519 public key (PEM) of whom you believe")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser = Arguments("reprise verify", "Verify a certificate: signature, digests and available records.")
+    parser.add_argument("certificate", type=Path, help="file written by `reprise certify`")
+    parser.add_argument("--key", type=Path, metavar="PUBLIC", help="Ed25519 public key of the expected signer (PEM)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

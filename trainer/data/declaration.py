@@ -62,7 +62,7 @@ class Described(Document):
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
     """Fields that may hold NaN and infinities: in any other, publication rejects them."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
-    """What the fields of its dummy twin are. It is no part of a published version: it can be said, and mended, afterwards."""
+    """What the fields of its synthetic dataset are. It is no part of a published version: it can be said, and mended, afterwards."""
 
 
 class Draft(Described):

@@ -66,7 +66,7 @@ class Typed(Document):
 
 
 class Drawn(Typed):
-    """What a field of the dummy twin is: its values are drawn; real ones are held against it by `reprise check`."""
+    """What a field of the synthetic dataset is: its values are drawn; real ones are held against it by `reprise check`."""
 
     classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
     """The values are whole numbers from 0 on, below this."""

@@ -177,15 +177,15 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
     )
 
     determinism: Annotated[Level, Role.LAUNCH] = Level.MACHINE
-    """How far a rerun is equal bit for bit: `off`, `machine` (same hardware and image), `portable` (any x86-64 CPU; slower)."""
+    """Where a rerun gives identical bits: `off` (nowhere), `machine` (same hardware and image), `portable` (any x86-64 CPU; slower)."""
     threads: Annotated[PositiveInt | None, Role.LAUNCH] = None
-    """CPU threads of one operation. Unset: 2, and 1 at determinism `portable`. It changes the bits of a result."""
+    """CPU threads of one operation. Default: 2, or 1 at determinism `portable`. Changes the bits of a result."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.LAUNCH] = "auto"
-    """What to train on. `auto`: the GPU where there is one, and an error where there is one that this image cannot use."""
+    """Device to train on. `auto`: a GPU if the machine has one; an error if this image cannot use it."""
     devices: Annotated[PositiveInt, Role.LAUNCH] = 1
-    """How many devices, one process each, share the batch."""
+    """Number of devices, each with its own process; they share the batch."""
     environment: Annotated[str | None, Role.LAUNCH] = None
-    """The environment to run in. Unset: the one this image is, and on the host the one that .env names."""
+    """Environment to run in. Default: the environment of this image, or the environment in .env on the host."""
 
     _reader: Callable[[Access], None] | None = PrivateAttr(default=None)
     _earlier: dict[Access, None] = PrivateAttr(default_factory=dict)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "train": ("exp", "settings", "help", "json", "resume", "allow", "trust", "grant"),
     "sweep": ("exp", "settings", "help", "json", "points", "jobs", "continue", "again", "show", "sort", "mode"),
-    "check": ("help", "json", "settings", "dummy", "bits", "steps"),
-    "bench": ("help", "json", "settings", "dummy", "steps", "warmup", "seconds", "against", "profile"),
+    "check": ("help", "json", "settings", "synthetic", "bits", "steps"),
+    "bench": ("help", "json", "settings", "synthetic", "steps", "warmup", "seconds", "against", "profile"),
     "noise": ("help", "json", "settings", "seeds", "gain"),
     "certify": ("help", "json", "settings", "steps", "kill_after", "key"),
 }

@@ -1,4 +1,4 @@
-"""An experiment at small scale: a minute's training of many epochs on the dataset's dummy twin, with several seeds, or with nudges.
+"""An experiment at small scale: a minute's training of many epochs on synthetic data of the dataset, with several seeds, or with nudges.
 
 Knows how small. Refuses to judge what it comes to: `trainer.comparison.baseline` does.
 """

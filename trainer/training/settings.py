@@ -1,7 +1,4 @@
-"""The settings that every training has, and each kind of task: what it learns from, how it steps, what it shows.
-
-Knows each setting's type, bounds and default. Refuses to know torch: the launcher's side may read this.
-"""
+"""Settings of every training and of each kind of task. Imports no torch: the launcher reads them."""
 
 from __future__ import annotations
 
@@ -13,77 +10,77 @@ from trainer.settings.fields import LaunchSettings, Role
 
 
 class TrainingSettings(LaunchSettings):
-    """What every experiment can be given."""
+    """Settings of every experiment."""
 
     dataset: str
-    """The dataset's name: a file of `datasets/`."""
+    """Name of the dataset: a file of `datasets/`."""
     seed: NonNegativeInt = 0
-    """Where all randomness begins: the initial weights, the order of the data, dropout."""
+    """Seed of all randomness: initial weights, order of the data, dropout."""
     max_epochs: PositiveInt = 10
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
-    """Optimizer steps after which to end, if earlier than `max_epochs`."""
+    """Maximum number of optimizer steps, if reached before `max_epochs`."""
     batch_size: PositiveInt = 32
-    """Samples in a step, all devices together."""
+    """Samples in a batch, summed over all devices."""
     accumulate: PositiveInt = 1
-    """Batches whose gradients are summed up before the optimizer steps."""
+    """Batches whose gradients are accumulated for an optimizer step."""
     optimizer: Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] = "adamw"
-    """What turns gradients into steps."""
+    """Optimizer."""
     learning_rate: PositiveFloat = 1e-3
-    """The optimizer's step size, after the warm-up."""
+    """Learning rate after the warm-up."""
     weight_decay: NonNegativeFloat = 0.0
-    """How strongly weights are pulled to zero."""
+    """Weight decay."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """What part of the last step `sgd` carries on."""
+    """Momentum of `sgd`."""
     nesterov: bool = False
-    """Have `sgd` look ahead along its momentum."""
+    """Use Nesterov momentum in `sgd`."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """How much of the gradients' average the Adams carry on."""
+    """Decay of the first moment in the Adam optimizers."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """How much of the squared gradients' average the Adams and `rmsprop` carry on."""
+    """Decay of the second moment in the Adam optimizers and `rmsprop`."""
     epsilon: PositiveFloat = 1e-8
-    """What is added to a root before it divides: all optimizers but `sgd`."""
+    """Term added to the denominator for numerical stability, in all optimizers but `sgd`."""
     schedule: Literal["constant", "cosine", "linear", "step", "one_cycle"] = "constant"
-    """How the learning rate goes on after the warm-up; `one_cycle` has a warm-up of its own."""
+    """Schedule of the learning rate after the warm-up; `one_cycle` has its own warm-up."""
     warmup_steps: NonNegativeInt = 0
-    """Steps over which the learning rate rises to its full size."""
+    """Steps of linear warm-up to the learning rate."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """What part of the learning rate `cosine` and `linear` end at."""
+    """Final value of `cosine` and `linear`, as a fraction of the learning rate."""
     step_size: PositiveInt = 1000
-    """Steps between two drops of the schedule `step`."""
+    """Steps between two decays of the schedule `step`."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """What part of the learning rate each of the `step` leaves."""
+    """Factor of each decay of the schedule `step`."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Validate, test and keep an exponential moving average of the weights, of which each step leaves this part, as 0.999."""
+    """Decay of an exponential moving average of the weights, for example 0.999. The average is validated, tested and saved."""
     clip_norm: PositiveFloat | None = None
-    """The largest gradient norm that is not scaled down."""
+    """Maximum gradient norm; larger gradients are scaled down."""
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """The number format of weights and of products."""
+    """Floating-point precision."""
     monitor: str | None = None
-    """A validation metric, as `val_loss`: the weights that were best by it are kept and tested, instead of the last."""
+    """Validation metric, for example `val_loss`, that selects the best weights, which are then kept and tested instead of the last."""
     monitor_mode: Literal["min", "max"] = "min"
-    """Which value of `monitor` is the best."""
+    """Whether the lowest or the highest value of `monitor` is the best."""
     patience: PositiveInt | None = None
-    """End the training when `monitor` has not become better for so many epochs."""
+    """Stop the training after this many epochs without an improvement of `monitor`."""
     min_delta: NonNegativeFloat = 0.0
-    """By how much `monitor` must be better for `patience` to start counting again."""
+    """Smallest change of `monitor` that counts as an improvement for `patience`."""
 
     terminate_on_nan: Annotated[bool, Role.EXECUTION] = True
-    """End the run, as failed, at the step whose training loss is no finite number; a test loss that is none fails the run in any case."""
+    """Fail the run at the first step whose training loss is not finite. A test loss that is not finite always fails the run."""
     workers: Annotated[NonNegativeInt, Role.EXECUTION] = 0
-    """Processes that read data ahead; 0 reads it in the training process."""
+    """Worker processes that load data; 0 loads data in the training process."""
     checkpoint_every: Annotated[PositiveInt | None, Role.EXECUTION] = None
-    """Steps between checkpoints, besides one after each epoch."""
+    """Steps between checkpoints, in addition to one after each epoch."""
     log_every: Annotated[PositiveInt, Role.EXECUTION] = 10
-    """Steps between two lines of the training loss in metrics.jsonl."""
+    """Steps between two values of the training loss in metrics.jsonl."""
     progress: Annotated[bool, Role.EXECUTION] = True
-    """Show progress: a bar on a terminal, a line an epoch elsewhere."""
+    """Show progress: a bar on a terminal, otherwise one line for each epoch."""
     tensorboard: Annotated[bool, Role.EXECUTION] = True
-    """Write the metrics for TensorBoard too."""
+    """Also write the metrics for TensorBoard."""
     trace: Annotated[Literal["on", "full", "off"], Role.EXECUTION] = "on"
-    """Write a fingerprint of every weight at each step, by which two runs are compared; `full`: of every gradient too."""
+    """Write a fingerprint of every weight at each step, to find where two runs diverge; `full`: also of every gradient."""
     wandb: Annotated[Literal["off", "offline", "online"], Role.EXECUTION] = "off"
-    """Write the metrics for Weights & Biases too; `offline` keeps them in the run folder."""
+    """Also write the metrics for Weights & Biases; `offline` keeps them in the run folder."""
     wandb_project: Annotated[str, Role.EXECUTION] = "reprise"
     """The Weights & Biases project."""
     publish: Annotated[bool, Role.EXECUTION] = True
@@ -91,42 +88,42 @@ class TrainingSettings(LaunchSettings):
 
 
 class ClassificationSettings(TrainingSettings):
-    """What a classification can be given."""
+    """Settings of a classification."""
 
     classes: Annotated[int, Field(ge=2)]
-    """How many classes there are; labels are 0 and up."""
+    """Number of classes; labels are 0 to `classes` - 1."""
     input_field: str = "image"
-    """The dataset's field that the net is given."""
+    """Field of the dataset that is the net's input."""
     target_field: str = "label"
-    """The dataset's field that holds the class."""
+    """Field of the dataset that holds the class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """What part of the target's weight is spread over all classes."""
+    """Label smoothing: fraction of the target probability spread over all classes."""
 
 
 class RegressionSettings(TrainingSettings):
-    """What a regression can be given."""
+    """Settings of a regression."""
 
     input_field: str = "features"
-    """The dataset's field that the net is given."""
+    """Field of the dataset that is the net's input."""
     target_field: str = "target"
-    """The dataset's field that holds the number."""
+    """Field of the dataset that holds the number."""
 
 
 class VerificationSettings(TrainingSettings):
-    """What a verification can be given: whether two samples are of one class."""
+    """Settings of a verification: whether two samples have the same class."""
 
     input_field: str = "image"
-    """The dataset's field that the net is given."""
+    """Field of the dataset that is the net's input."""
     target_field: str = "label"
-    """The dataset's field that holds the class."""
+    """Field of the dataset that holds the class."""
     margin: PositiveFloat = 1.0
-    """How far pairs of two classes are pushed apart: a squared distance."""
+    """Margin between pairs of different classes, as a squared distance."""
 
 
 class SequenceSettings(TrainingSettings):
-    """What a sequence model can be given: a text's next byte, from those before."""
+    """Settings of a sequence model that predicts the next byte of a text."""
 
     input_field: str = "text"
-    """The dataset's field that holds the text: windows, or lines."""
+    """Field of the dataset that holds the text: windows or lines."""
     context: PositiveInt = 128
-    """Bytes that the net sees at most; longer lines are cut."""
+    """Maximum number of bytes in the input; longer lines are cut."""

@@ -66,21 +66,23 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise baseline", "Hold experiments, trained small, against what they came to before.")
+    parser = Arguments("reprise baseline", "Train experiments at small scale and report regressions.")
     verbs = parser.commands(dest="verb")
-    check = verbs.add_parser("check", help="train with one seed, and say whether it is as it was")
+    check = verbs.add_parser("check", help="train with one seed and compare the result with the baseline")
     check.set_defaults(run=_check)
-    refresh = verbs.add_parser("refresh", help="train with several seeds, show what moves, ask, write it")
+    refresh = verbs.add_parser(
+        "refresh", help="train with several seeds, show the changes, ask, and write the baseline"
+    )
     refresh.add_argument("--why", required=True, metavar="TEXT", help="why it moves; it is kept in the file")
     refresh.add_argument("--yes", action="store_true", help="write it without asking")
     refresh.set_defaults(run=_refresh)
-    measure = verbs.add_parser("measure", help="train with several seeds, and print what they came to, as JSON")
+    measure = verbs.add_parser("measure", help="train with several seeds and print the results as JSON")
     measure.set_defaults(run=_measure)
     for verb in (check, refresh, measure):
         verb.add_argument("experiment", help=f"a name of trainer/experiments/, or {ALL}")
     for verb in (refresh, measure):
-        verb.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default 5)")
-    check.add_argument("--json", action="store_true", help="for scripts")
+        verb.add_argument("--seeds", type=int, default=5, metavar="N", help="train with seeds 0 to N-1 (default: 5)")
+    check.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     check_lock(known, CHECKOUT)
     check_environment(known, asked.settings)
     path = _profile(asked.place.name) if words.profile else None
-    how = {"dummy": words.dummy, "profile": str(path or "")}
+    how = {"synthetic": words.synthetic, "profile": str(path or "")}
     how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
     bench, *dearest = told(["_bench", json.dumps(how), *train], asked)
     found = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
@@ -62,25 +62,29 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise bench", "Time an experiment's steps. Further options are settings.")
-    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
-    parser.add_argument("--dummy", action="store_true", help="use the dataset's dummy twin: no data, no store")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps that are timed (default 200)")
-    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="steps before those (default 20)")
+    parser = Arguments("reprise bench", "Time the steps of an experiment. Other options are settings.")
+    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
+    parser.add_argument(
+        "--synthetic", action="store_true", help="use synthetic data of the dataset's shape: needs no data and no store"
+    )
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="time N steps (default: 200)")
+    parser.add_argument(
+        "--warmup", type=int, default=20, metavar="N", help="run N steps before the timed steps (default: 20)"
+    )
     parser.add_argument(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="after S seconds half as many steps are enough (default 60)",
+        help="time half as many steps if they take longer than S seconds (default: 60)",
     )
     parser.add_argument(
-        "--against", metavar="RUN|FILE", help="as ratios to what --json wrote, or to a run's throughput"
+        "--against", metavar="RUN|FILE", help="print ratios to the output of --json, or to the throughput of a run"
     )
     parser.add_argument(
-        "--profile", action="store_true", help="profile a few steps: a trace, and the ten dearest operations"
+        "--profile", action="store_true", help="profile a few steps: write a trace and print the ten slowest operations"
     )
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.training.bench import Course
 
 BATCHES = 8
-"""Batches of an epoch of the dummy twin."""
+"""Batches of an epoch of the synthetic dataset."""
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +50,7 @@ def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Cours
     resolved = resolved_for(experiment, [*words])
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
-    dataset, data, said = chosen(declared, dummy=bool(how["dummy"]), rows=rows)
+    dataset, data, said = chosen(declared, synthetic=bool(how["synthetic"]), rows=rows)
     return Course(
         experiment=experiment,
         resolved=resolved,

@@ -75,20 +75,20 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise certify", "Test a property of a training, and state it. Further options are settings.")
-    parser.add_argument(
-        "property", choices=["rerun", "resume"], help="rerun: twice from nothing; resume: killed and resumed"
+    parser = Arguments(
+        "reprise certify", "Test a property of a training and write a certificate. Other options are settings."
     )
-    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file")
-    parser.add_argument("--steps", type=int, metavar="N", help="end after N steps (setting max_steps)")
+    parser.add_argument("property", choices=["rerun", "resume"], help="rerun: train twice; resume: kill and resume")
+    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
+    parser.add_argument("--steps", type=int, metavar="N", help="train N steps (setting max_steps)")
     parser.add_argument(
         "--kill-after",
         type=int,
         metavar="N",
-        help="resume: kill it after step N (default 8, or half of all steps if that is less)",
+        help="resume: kill after step N (default: 8, or half of the steps if fewer)",
     )
-    parser.add_argument("--key", type=Path, metavar="FILE", help="sign it with this Ed25519 key (PEM)")
-    parser.add_argument("--json", action="store_true", help="the statement, for scripts")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="Ed25519 private key to sign with (PEM)")
+    parser.add_argument("--json", action="store_true", help="print the certificate as JSON")
     return parser
 
 

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     steps = words.steps or (3 if words.bits else STEPS)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more", hint="--steps 3")
-    if words.bits and (words.dummy or words.experiment == ALL):
+    if words.bits and (words.synthetic or words.experiment == ALL):
         raise UsageError("--bits looks at one experiment, with its real data", hint="reprise check --bits EXPERIMENT")
     names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
     lists = [["--exp", name, *settings] for name in names]
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         check_environment(known, asked.settings)
     if words.bits:
         return look(everything[0][0], steps=steps, as_json=words.json)
-    how = [str(steps), "dummy" if words.dummy else "data"]
+    how = [str(steps), "synthetic" if words.synthetic else "data"]
     found = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
     if words.json:
         print(json.dumps(found if words.experiment == ALL else found[0]))
@@ -64,15 +64,17 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise check",
-        "Check an experiment before hours of training. Further options are settings, as of `reprise train`.",
+        "Check an experiment before hours of training. Other options are settings, as for `reprise train`.",
     )
-    parser.add_argument("experiment", help="a name of trainer/experiments/, or a Python file; `all` for all of them")
-    parser.add_argument("--dummy", action="store_true", help="use the dataset's dummy twin: no data, no store")
-    parser.add_argument("--bits", action="store_true", help="look at every bit of every module's output and gradient")
+    parser.add_argument("experiment", help="name in trainer/experiments/, a Python file, or `all`")
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"steps on one batch, at most (default {STEPS}; of --bits 3)"
+        "--synthetic", action="store_true", help="use synthetic data of the dataset's shape: needs no data and no store"
     )
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--bits", action="store_true", help="compare every module's outputs and gradients bit by bit")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help=f"train at most N steps on one batch (default: {STEPS}; with --bits: 3)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

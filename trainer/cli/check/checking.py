@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Make at most `argv[0]` steps, with `argv[1]`, `dummy` or `data`; print a line of JSON for each check, and nothing else."""
+    """Make at most `argv[0]` steps, with `argv[1]`, `synthetic` or `data`; print a line of JSON for each check, and nothing else."""
     steps, how, *words = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
-        for line in _told(words, steps=int(steps), dummy=how == "dummy", folder=Path(folder)):
+        for line in _told(words, steps=int(steps), synthetic=how == "synthetic", folder=Path(folder)):
             print(json.dumps(line), file=out, flush=True)
     return 0
 
 
-def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterator[dict[str, Any]]:
+def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
     from trainer.training.checks import LARGEST_BATCH, Subject, checked
 
     launch = launched(os.environ)
@@ -46,7 +46,7 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
     resolved = resolved_for(experiment, words)
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
-    dataset, data, said = chosen(declared, dummy=dummy, rows=rows)
+    dataset, data, said = chosen(declared, synthetic=synthetic, rows=rows)
     yield {"data": f"{said}, {launch.device}"}
     subject = Subject(
         experiment=experiment,
@@ -65,12 +65,12 @@ def _told(words: list[str], *, steps: int, dummy: bool, folder: Path) -> Iterato
         yield finding.model_dump(mode="json")
 
 
-def chosen(declared: Dataset, *, dummy: bool, rows: int) -> tuple[Dataset, Files, str]:
+def chosen(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
     """The data: the twin where it is asked for, or where the cache lacks the dataset and there is no store; else the dataset."""
     from trainer.training.readers.twin import twin_of
 
-    if not dummy and (store_address() or Cache(root=cache_folder()).has(declared)):
+    if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
         return declared, fetched(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
     dataset, files = twin_of(declared, rows=rows)
-    why = "" if dummy else ": it is not in the cache, and no store is configured"
-    return dataset, files, f"the dummy twin of {declared.title}{why}"
+    why = "" if synthetic else ": it is not in the cache, and no store is configured"
+    return dataset, files, f"synthetic data of {declared.title}{why}"

@@ -50,17 +50,21 @@ def _parser() -> Arguments:
         "reprise compare",
         "Compare two runs. Exit codes: 0 identical, 10 within tolerance, 11 within noise, 20 different, 30 not comparable.",
     )
-    parser.add_argument("a", metavar="A", help="a run: an id, the beginning of one, `latest`, or a folder")
-    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("a", metavar="A", help="run: ID, start of an ID, `latest`, or folder")
+    parser.add_argument("b", metavar="B", help="second run")
     parser.add_argument(
-        "--at-least", metavar="RUNG", help=f"exit 0 if the verdict is at least this, else 1: {', '.join(_RUNGS)}"
+        "--at-least",
+        metavar="RUNG",
+        help=f"exit with 0 if the verdict is at least RUNG, else with 1: {', '.join(_RUNGS)}",
     )
     parser.add_argument(
-        "-n", "--most", type=int, default=12, metavar="N", help="lines to show of each long list (default 12)"
+        "-n", "--most", type=int, default=12, metavar="N", help="show at most N lines of each list (default: 12)"
     )
-    parser.add_argument("--all", action="store_true", help="show all of them")
-    parser.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--all", action="store_true", help="show all lines")
+    parser.add_argument(
+        "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

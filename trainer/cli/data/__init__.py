@@ -105,7 +105,9 @@ def _parser() -> Arguments:
     samples.add_argument("names", metavar="NAME", nargs="*")
     samples.set_defaults(verb=publish_samples)
     for each in verbs.choices.values():
-        each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
+        each.add_argument(
+            "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
+        )
         each.add_argument(
             "--cache", metavar="DIR", help="the cache's folder; otherwise REPRISE_CACHE, else ~/.cache/reprise"
         )

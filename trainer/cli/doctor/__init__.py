@@ -41,9 +41,9 @@ _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 def main(argv: list[str]) -> int:
     """Look at everything, print all of it, and exit with the first fault's code."""
-    parser = Arguments("reprise doctor", "Say what was found on this machine, and what to do about each thing missing.")
-    parser.add_argument("run", nargs="?", help="a run: whether it can be run again here; without one, this machine")
-    parser.add_argument("--json", action="store_true", help="print a document")
+    parser = Arguments("reprise doctor", "Check this machine and print how to fix what is missing.")
+    parser.add_argument("run", nargs="?", help="check whether this run can be reproduced here, instead of the machine")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
     if asked.run:
         return doctor_run(asked.run, as_json=asked.json)

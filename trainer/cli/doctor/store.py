@@ -24,13 +24,12 @@ def main(argv: list[str]) -> int:
     """Probe, print a table, remove what was written; 0 only where everything that correctness needs holds."""
     parser = Arguments(
         "reprise doctor store",
-        "Try out what a store does, with real objects below probes/, and say what it may be trusted with. "
-        "Writes about 34 MB, and removes it where the credentials allow that.",
+        "Test what a store supports, with objects below probes/. Writes about 34 MB and removes them if the credentials allow it.",
     )
     parser.add_argument(
-        "address", metavar="ADDRESS", nargs="?", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE"
+        "address", metavar="ADDRESS", nargs="?", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
     )
-    parser.add_argument("--json", action="store_true", help="print a document")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     words = parser.parse_args(argv)
     address = words.address or store_address()
     if not address:

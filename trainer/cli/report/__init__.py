@@ -61,16 +61,12 @@ def _parser() -> Arguments:
         "Write one self-contained page of HTML about a run, or about several side by side: result, sameness, curves, figures,"
         " settings, code, data, environment, machine.",
     )
+    parser.add_argument("run", nargs="+", metavar="RUN", help="run: ID, start of an ID, `latest`, or folder")
+    parser.add_argument("-o", "--output", metavar="FILE", help="output file (default: runs/report-ID.html; -: stdout)")
     parser.add_argument(
-        "run", nargs="+", metavar="RUN", help="an id, the beginning of one, `latest`, or a run's folder"
+        "--no-samples", action="store_true", help="do not draw samples of the datasets (drawing may start a container)"
     )
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write it (default runs/report-ID.html; - for stdout)"
-    )
-    parser.add_argument(
-        "--no-samples", action="store_true", help="do not draw samples of the datasets, which may start a container"
-    )
-    parser.add_argument("--json", action="store_true", help="for scripts: the file's name and size")
+    parser.add_argument("--json", action="store_true", help="print the file's name and size as JSON")
     return parser
 
 

@@ -94,17 +94,19 @@ def _stop(*_: object) -> None:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise reproduce", "Run a record again and say whether the result is the same.")
-    parser.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder; here or in the store")
+    parser = Arguments("reprise reproduce", "Rerun a record and report whether the result matches.")
+    parser.add_argument("run", help="run on this machine or in the store: ID, start of an ID, `latest`, or folder")
     trust_options(parser)
     parser.add_argument(
-        "--no-container", action="store_true", help="run it in this environment, and say what is therefore not equal"
+        "--no-container",
+        action="store_true",
+        help="run in this environment instead of a container of the recorded image, and list the differences",
     )
     parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
     parser.add_argument(
-        "--allow-drift", action="store_true", help="even if what ran was not what its image was built with"
+        "--allow-drift", action="store_true", help="accept a recorded environment that had drifted from its image"
     )
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

@@ -69,34 +69,36 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise runs", "Runs: here, in the store, or both.")
+    parser = Arguments("reprise runs", "List, show, pull, publish and push runs.")
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list runs, latest first")
-    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="at most N of them (default 20; 0 for all)")
-    ls.add_argument("--local", action="store_true", help="do not ask the store")
+    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default: 20; 0: all)")
+    ls.add_argument("--local", action="store_true", help="list the runs of this machine only")
     ls.add_argument(
-        "--sweep", metavar="SWEEP", help="only the runs of a sweep: its id, the beginning of one, or `latest`"
+        "--sweep", metavar="SWEEP", help="list the runs of a sweep only: its ID, the start of an ID, or `latest`"
     )
     show = verbs.add_parser(
-        "show", help="one run: result, ingredients, image, drift, settings with origins and readers"
+        "show", help="show a run: result, ingredients, image, drift, settings with origins and readers"
     )
-    show.add_argument("run", help="an id, the beginning of one, `latest`, or a run's folder")
-    pull = verbs.add_parser("pull", help="bring runs from the store to this machine, verified")
-    pull.add_argument("run", nargs="+", help="an id, the beginning of one, or `latest`")
+    show.add_argument("run", help="run: ID, start of an ID, `latest`, or folder")
+    pull = verbs.add_parser("pull", help="download runs from the store and verify them")
+    pull.add_argument("run", nargs="+", help="run: ID, start of an ID, or `latest`")
     pull.add_argument("--max-bytes", type=int, metavar="N", help=f"largest size to pull, in bytes (default {LARGEST})")
-    publish = verbs.add_parser("publish", help="bring runs from this machine into the store")
-    publish.add_argument("run", nargs="*", help="an id, the beginning of one, or `latest`")
-    publish.add_argument("--all", action="store_true", help="every run that is over and not in the store")
+    publish = verbs.add_parser("publish", help="upload runs to the store")
+    publish.add_argument("run", nargs="*", help="run: ID, start of an ID, or `latest`")
+    publish.add_argument("--all", action="store_true", help="publish every finished run that is not in the store")
     publish.add_argument(
-        "--abandoned", action="store_true", help="close a run whose process was killed, as interrupted"
+        "--abandoned", action="store_true", help="mark a run whose process was killed as interrupted, and publish it"
     )
-    push = verbs.add_parser("push", help="copy runs from one store into another, as they are: --store ADDRESS")
+    push = verbs.add_parser("push", help="copy runs from one store to another: --store ADDRESS")
     describe_push(push)
     for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
         each.set_defaults(verb=verb)
-        each.add_argument("--store", metavar="ADDRESS", help="s3://BUCKET/PREFIX or a path; otherwise REPRISE_STORE")
-        each.add_argument("--json", action="store_true", help="for scripts")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, which is what `show --json` prints")
+        each.add_argument(
+            "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
+        )
+        each.add_argument("--json", action="store_true", help="print JSON")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the output of `show --json`")
     schema.set_defaults(verb=_schema, store=None)
     return parser
 

@@ -30,13 +30,9 @@ if TYPE_CHECKING:
 
 def describe(push: Verb) -> None:
     """Declare the options of `push`."""
-    push.add_argument(
-        "run", nargs="+", help="an id, the beginning of one, or `latest`; in the store or on this machine"
-    )
-    push.add_argument(
-        "--from", dest="source", metavar="ADDRESS", help="the store that has them; otherwise REPRISE_STORE"
-    )
-    push.add_argument("--with-data", action="store_true", help="push the datasets that they learned from, too")
+    push.add_argument("run", nargs="+", help="run in the store or on this machine: ID, start of an ID, or `latest`")
+    push.add_argument("--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)")
+    push.add_argument("--with-data", action="store_true", help="also copy the runs' datasets")
 
 
 def push(words: Namespace) -> int:

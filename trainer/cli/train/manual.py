@@ -31,18 +31,18 @@ _USAGE: Final = """usage: reprise train --exp EXPERIMENT [--settings FILE.toml] 
                      [--SETTING VALUE ...]
        reprise train --resume RUN [--allow KINDS] [--trust]
                      [--grant NAMES] [--json]"""
-_TITLE: Final = "Train an experiment and leave a record from which it can be rerun."
+_TITLE: Final = "Train an experiment and record everything that is needed to reproduce the run."
 _OPTIONS: Final = {
-    "--exp NAME|PATH": "the experiment: one of the names below, or any Python file",
-    "--settings FILE": "a TOML file of values: name = value, one a line",
+    "--exp NAME|PATH": "experiment: a name from the list below, or a Python file",
+    "--settings FILE": "TOML file with settings: one `name = value` per line",
     "--json": "print the result as one line of JSON",
     "--resume RUN": "resume a stopped or killed run from its last good checkpoint, with its own source and settings",
-    "--allow KINDS": "with --resume: what may differ from before, of settings,image,dataset,determinism,device; it is recorded",
-    "--help": "with --exp: list every setting of that experiment; with --resume: list what can be changed",
+    "--allow KINDS": "with --resume: accept and record changes of settings, image, dataset, determinism, device (comma-separated)",
+    "--help": "with --exp: list all settings of the experiment; with --resume: list what can be changed",
 }
 _ORIGINS: Final = (
     "A setting's value comes from its default, the experiment, the settings file, the environment (REPRISE_SETTING_NAME) or the command "
-    "line (--name value, --name=value, --flag, --no-flag); the last of these that gives one wins. A list is written '[8, 16]', a table "
+    "line (--name value, --name=value, --flag, --no-flag); the last of these wins. A list is written '[8, 16]', a table "
     "'{a = 8}'; docs/settings.md has a table of all types."
 )
 _RESUME: Final = """usage: reprise train --resume RUN [--SETTING VALUE ...]
@@ -51,25 +51,25 @@ _RESUME_TITLE: Final = (
     "Resume a stopped or killed run from its last good checkpoint, with its own frozen source and settings."
 )
 _RESUME_OPTIONS: Final = {
-    "--resume RUN": "an id, the beginning of one, `latest`, or a run's folder; one that is only in the store is pulled",
+    "--resume RUN": "run: ID, start of an ID, `latest`, or folder; one that is only in the store is pulled",
     "--json": "print the result as one line of JSON",
-    "--trust": "run code, and use checkpoints, that were made elsewhere, and do not ask",
-    "--grant NAMES": "give such code more than its own run's folder: network, store, machine, with commas between",
+    "--trust": "run code and load checkpoints from another machine or user without asking",
+    "--grant NAMES": "resources for such code besides its run's folder, comma-separated: network, store, machine",
     "--allow KINDS": (
-        "what may differ from before, with commas between; it is recorded, and the result is no longer that of the run's ingredients alone:"
+        "accept and record these changes, comma-separated; the result then depends on more than the run's ingredients:"
     ),
 }
 _KINDS: Final = {
     "settings": "settings that change the result, given as --name value: `reprise train --exp EXPERIMENT --help` lists them",
-    "determinism": "its level and threads",
-    "device": "another kind of device, another precision",
-    "image": "another image or lock than the run's",
-    "dataset": "another dataset, or version of it",
+    "determinism": "determinism level and threads",
+    "device": "kind of device, precision",
+    "image": "image or lock",
+    "dataset": "dataset or its version",
 }
 _HEADINGS: Final = {
     Role.LAUNCH: "Launch settings (read before anything is imported; an experiment cannot set them)",
     Role.RESULT: "Settings that change the result",
-    Role.EXECUTION: "Settings that change only how the run is executed and shown",
+    Role.EXECUTION: "Settings that change only how the run is executed and displayed",
 }
 _BOUNDS: Final = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "{} or less"}
 _MOST: Final = 120
@@ -93,7 +93,7 @@ def resume_help() -> str:
             *_table(_KINDS, indent=20),
             "",
             *_wrapped(
-                "Settings that change only how the run is executed can be changed; each of the others stays as it was:"
+                "Settings that change only how the run is executed can be given again; all others keep their recorded values:"
             ),
             *(line for name in free for line in _shown(name, fields[name], with_default=False)),
         ]

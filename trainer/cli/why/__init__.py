@@ -93,18 +93,21 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "reprise why", "Find which ingredient makes two runs part, by short runs that swap one at a time."
+        "reprise why",
+        "Find the ingredient that makes two runs diverge, by short runs that swap one ingredient at a time.",
     )
     parser.add_argument(
-        "a", metavar="A", help="a run: an id, the beginning of one, `latest`, or a folder; here or in the store"
+        "a", metavar="A", help="run on this machine or in the store: ID, start of an ID, `latest`, or folder"
     )
-    parser.add_argument("b", metavar="B", help="the other")
-    parser.add_argument("--steps", type=int, metavar="N", help="look at N steps, if they part earlier")
+    parser.add_argument("b", metavar="B", help="second run")
+    parser.add_argument("--steps", type=int, metavar="N", help="run N steps, if the runs diverge within them")
     trust_options(parser)
     parser.add_argument(
-        "--no-container", action="store_true", help="run in this environment, whatever the recorded one was"
+        "--no-container",
+        action="store_true",
+        help="run in this environment instead of a container of the recorded image",
     )
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

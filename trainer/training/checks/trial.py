@@ -72,7 +72,7 @@ class Subject:
     steps: int = 100
     """Steps of the one short fit, at most."""
     made_up: bool = False
-    """Whether the data is a dummy twin's."""
+    """Whether the data is a synthetic dataset's."""
     inspection: Kept | None = None
     """Where the inspection of real data is kept."""
     say: Callable[[str], None] = lambda _: None
@@ -124,7 +124,7 @@ class Trial:
 
     @cached_property
     def inspection(self) -> Inspection | None:
-        """Inspect real data, or take what was kept; None for a dummy twin's. Raises `DatasetError`."""
+        """Inspect real data, or take what was kept; None for a synthetic dataset's. Raises `DatasetError`."""
         if self.subject.made_up:
             return None
         inspector = Inspector(data=self.whole, kept=self.subject.inspection, say=self.subject.say)

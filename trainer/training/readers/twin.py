@@ -1,4 +1,4 @@
-"""The dummy twin: files like a dataset's, made from its declaration alone, so that its own reader gives samples of the same kind.
+"""The synthetic dataset: files like a dataset's, made from its declaration alone, so that its own reader gives samples of the same kind.
 
 Knows how each reader's files are written. Refuses to know any real value: what is not declared is drawn between plain bounds.
 
@@ -71,7 +71,8 @@ class Made:
         """A file's bytes. Raises `DatasetError` where none was made."""
         if path not in self._files:
             raise DatasetError(
-                f"the dummy twin has no file {path!r}: only what the reader reads is made", hint="check with real data"
+                f"the synthetic dataset has no file {path!r}: only what the reader reads is made",
+                hint="check with real data",
             )
         return memoryview(self._files[path])
 
@@ -146,7 +147,7 @@ class _Files:
         said = self.declared.twin.get(field) or self.declared.sample.get(field)
         if said is None:
             raise DatasetError(
-                f"{self.declared.name} does not declare what its field {field!r} is, so it has no dummy twin",
+                f"{self.declared.name} does not declare what its field {field!r} is, so it has no synthetic data",
                 hint=f"add [twin.{field}] with dtype, shape and classes or range to datasets/{self.declared.name}.toml",
             )
         return said if isinstance(said, Drawn) else Drawn(**said.model_dump())
