@@ -20,12 +20,12 @@ from trainer.runs.record import (
     Knowledge,
     Outcome,
     Record,
-    Source,
     Status,
     Timing,
     identity_of,
     new_run_id,
 )
+from trainer.source.description import Source
 
 
 def ingredients(**other: Any) -> Ingredients:

@@ -13,7 +13,7 @@ from trainer.cli.noise import main
 from trainer.cli.places import CHECKOUT
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, open_run
-from trainer.runs.source import capture
+from trainer.source.capture import capture
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,10 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import UntrustedCodeError, UsageError
 from trainer.cli import trust
 from trainer.cli.trust import Word, grants, has_own_image, page, require_trust
-from trainer.runs.record import Image, Knowledge, Source
+from trainer.runs.record import Image, Knowledge
 from trainer.runs.register import register_attempt
-from trainer.runs.source import SourceBundle, SourceFile, bundle_digest
+from trainer.source.capture import SourceBundle, SourceFile, bundle_digest
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,9 +31,9 @@ from trainer.cli.trust import (
     require_trust,
     trust_options,
 )
-from trainer.runs.record import Source
 from trainer.runs.register import register_attempt
-from trainer.runs.source import ARCHIVE
+from trainer.source.capture import ARCHIVE
+from trainer.source.description import Source
 from trainer.sweeps.document import Asked, Point, Sweep
 
 if TYPE_CHECKING:

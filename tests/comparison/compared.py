@@ -15,7 +15,7 @@ from trainer.comparison.ulp import FORMATS
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_tensors
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import new_run, open_run
-from trainer.runs.source import freeze
+from trainer.source.capture import freeze
 
 if TYPE_CHECKING:
     from pathlib import Path

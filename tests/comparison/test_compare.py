@@ -16,7 +16,7 @@ from trainer.comparison.verdict import Rung
 from trainer.comparison.weights import TENSORS, WEIGHTS
 from trainer.runs.differences import Kind
 from trainer.runs.run import RECORD
-from trainer.runs.source import ARCHIVE
+from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import SourceError
 from trainer.comparison.compare_code import LARGEST, code_diff
 from trainer.runs.record import Imported
-from trainer.runs.source import ARCHIVE, freeze
+from trainer.source.capture import ARCHIVE, freeze
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,10 @@ from trainer.comparison.examine_run import Machine, dataset_of, examine_run, req
 from trainer.data.declaration import Dataset, declared
 from trainer.environments.doctor import State
 from trainer.environments.engine import ImageFacts
-from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Source, Status
+from trainer.runs.record import DatasetIngredient, Device, Gpu, Image, Knowledge, Outcome, Record, Status
 from trainer.runs.run import new_run, open_run
-from trainer.runs.source import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
+from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, bundle_digest, freeze
+from trainer.source.description import Source
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

@@ -19,8 +19,8 @@ from trainer.environments.engine import Confined, ImageFacts
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import ATTEMPTS, open_run
-from trainer.runs.source import ARCHIVE, capture
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE, capture
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from trainer.base.errors import RunError
 from trainer.comparison.attribution import NONE, Swap
 from trainer.comparison.swap import Made, hybrid, swaps, unswappable
 from trainer.runs.record import DatasetIngredient, Determinism, Device, identity_of
-from trainer.runs.source import ARCHIVE
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import house_at
-from trainer.runs.source import capture
+from trainer.source.capture import capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable

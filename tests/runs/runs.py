@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.records import circumstances, ingredients
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import OpenRun, new_run, open_run
-from trainer.runs.source import freeze
+from trainer.source.capture import freeze
 
 if TYPE_CHECKING:
     from pathlib import Path

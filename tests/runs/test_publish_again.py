@@ -18,7 +18,7 @@ from trainer.runs.publish import publish_run, source_of
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import open_run
 from trainer.runs.seal import claim_key, sealed_key
-from trainer.runs.source import ARCHIVE
+from trainer.source.capture import ARCHIVE
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

@@ -18,7 +18,7 @@ from trainer.runs.pull import EDITED, pull_run
 from trainer.runs.record import Outcome, Status, identity_of
 from trainer.runs.run import open_run
 from trainer.runs.seal import Sealed, claim_key, sealed_key
-from trainer.runs.source import ARCHIVE, COPY, archive, capture
+from trainer.source.capture import ARCHIVE, COPY, archive, capture
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

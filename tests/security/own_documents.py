@@ -20,9 +20,9 @@ from trainer.environments.declaration import load_environment, load_pin, read_lo
 from trainer.environments.dotenv import outside, read_block
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
 from trainer.runs.image_claim import BAKED, claim
-from trainer.runs.record import Source
 from trainer.runs.run import record_of
 from trainer.settings.origins import Origins, resolve, take_apart
+from trainer.source.description import Source
 from trainer.sweeps.document import Asked, Point, Sweep, read_points
 from trainer.training.settings import TrainingSettings
 from trainer.training.timing import Told

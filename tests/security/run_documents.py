@@ -31,7 +31,7 @@ from trainer.runs.next_attempt import begin_again
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Knowledge
 from trainer.runs.run import ATTEMPTS
-from trainer.runs.source_archive import thaw
+from trainer.source.archive import thaw
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

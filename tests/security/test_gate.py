@@ -33,8 +33,8 @@ CALLERS: Final = {
         "trainer.cli.train.isolated",
     },
     ("trainer.comparison.reproduce", "run_confined"): {"trainer.cli.runner.on_host"},
-    ("trainer.runs.source_copy", "lay_out"): {"trainer.comparison.reproduce"},
-    ("trainer.runs.source", "unpack"): {"trainer.runs.resume", "trainer.sweeps.folder", "trainer.runs.source_copy"},
+    ("trainer.source.copy", "lay_out"): {"trainer.comparison.reproduce"},
+    ("trainer.source.capture", "unpack"): {"trainer.runs.resume", "trainer.sweeps.folder", "trainer.source.copy"},
     ("trainer.runs.resume", "require_source"): {
         "trainer.cli.resume",
         "trainer.cli.train.isolated",

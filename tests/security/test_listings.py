@@ -15,8 +15,8 @@ from tests.security.hostile import at, bad_run, bad_seal
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import main
 from trainer.cli.latest import named
-from trainer.runs.record import Source
 from trainer.runs.register import register_attempt
+from trainer.source.description import Source
 from trainer.sweeps.document import Asked, Point, Sweep
 from trainer.sweeps.folder import save
 

@@ -15,7 +15,7 @@ from trainer.base.errors import SourceError
 from trainer.base.paths import repository_parts
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.source import ARCHIVE, capture, thaw
+from trainer.source.capture import ARCHIVE, capture, thaw
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ ALLOWED: Final = {
     "trainer.cli.runner.here": "the folder of runs itself",
     "trainer.environments.engine.docker": "what is known of images, in the checkout",
     "trainer.base.atomic_file": "a path that is the user's word",
-    "trainer.runs.source": "the checkout, to read",
+    "trainer.source.capture": "the checkout, to read",
     "trainer.base.plain_text": "a path that is the user's word, to read",
     "trainer.stores.directory": "a store",
     "trainer.data.source_folder": "a folder that is to be published, to read",

@@ -8,7 +8,7 @@ from tests.runs.runs import finished
 from trainer.runs.list import Where, list_runs
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.source import COPY
+from trainer.source.capture import COPY
 from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trainer.base.errors import RunError
 from trainer.comparison.measure_noise import Wanted
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
-from trainer.runs.source import capture, frozen_before
+from trainer.source.capture import capture, frozen_before
 from trainer.sweeps.document import FOLDER, Asked, Point, Sweep
 from trainer.sweeps.folder import (
     Standing,

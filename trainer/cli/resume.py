@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ResumeError, RunNotFoundError, UntrustedCodeError, UsageError
+from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
 from trainer.cli.experiments import BROUGHT
 from trainer.cli.output import one_line
@@ -25,14 +26,13 @@ from trainer.comparison.measure_noise import means
 from trainer.comparison.rerun import going_on
 from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
-from trainer.runs.files import attempt_root
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
 from trainer.runs.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
 from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded
-from trainer.runs.source import COPY
 from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
 from trainer.settings.hints import option
+from trainer.source.capture import COPY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, MutableMapping

@@ -29,8 +29,8 @@ from trainer.launch.container import kill_container
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
-from trainer.runs.source import BEGUN, COPY, capture, lay
 from trainer.settings.fields import PURPOSE
+from trainer.source.capture import BEGUN, COPY, capture, lay
 from trainer.sweeps.folder import SETTINGS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from trainer.cli.train import Asked
     from trainer.runs.record import Record
-    from trainer.runs.source import SourceBundle
+    from trainer.source.capture import SourceBundle
 
 _TOLD: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
 """The line by which a training names its run once its record is open."""

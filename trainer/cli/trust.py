@@ -22,8 +22,8 @@ from trainer.runs.image_claim import BAKED
 from trainer.runs.register import Entry, has_entry, is_own, own_attempts, register
 from trainer.runs.resume import require_source
 from trainer.runs.run import ATTEMPTS
-from trainer.runs.source import ARCHIVE, capture
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE, capture
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.runs.record import Record
-    from trainer.runs.source import SourceBundle, SourceFile
+    from trainer.source.capture import SourceBundle, SourceFile
     from trainer.sweeps.document import Sweep
 
 GRANTS: Final = {

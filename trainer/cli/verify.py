@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import CertificateError
 from trainer.base.plain_text import read_bytes
+from trainer.base.run_files import read_run_file
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import runs_folder
 from trainer.comparison.certificate import FOLDER, PAYLOAD_TYPE, check_record, check_verdict, read_statement
 from trainer.comparison.signing import is_envelope, opened, verified
-from trainer.runs.files import read_run_file
 from trainer.runs.record import is_run_id
 from trainer.runs.run import load_record
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trainer import __version__
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import RunError
+from trainer.base.run_files import read_run_file
 from trainer.base.safe_folder import run_root
 from trainer.comparison.certificate import FOLDER, WHAT, Lost, Statement, Tested, subject_of
 from trainer.comparison.retest import device_class
@@ -20,7 +21,6 @@ from trainer.comparison.trace import FILE as TRACE
 from trainer.comparison.trace import LARGEST, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.runs.differences import SOURCE, candidates
-from trainer.runs.files import read_run_file
 from trainer.runs.run import RECORD
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from trainer.comparison.verdict import Rung, Verdict, judge
 from trainer.comparison.weights import TENSORS
 from trainer.runs.differences import UNIMPORTED, Kind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded
-from trainer.runs.source import ARCHIVE
+from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DigestMismatchError
 from trainer.base.suggestions import counted
-from trainer.runs.source import ARCHIVE, thaw
+from trainer.source.capture import ARCHIVE, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.runs.record import Imported
-    from trainer.runs.source import SourceFile
+    from trainer.source.capture import SourceFile
 
 LARGEST: Final = 1 << 20
 """Bytes of a file that is compared line by line."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.document import json_value
 from trainer.base.errors import DocumentError
+from trainer.base.run_files import open_run_file
 from trainer.comparison.trace import FILE, Stream, compared, read_trace
 from trainer.comparison.trace import first_difference as first_in_traces
 from trainer.comparison.verdict import number_of
-from trainer.runs.files import open_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from math import prod
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DigestMismatchError, DocumentError
+from trainer.base.run_files import open_run_file
 from trainer.comparison.ulp import Apart, apart
 from trainer.comparison.weights import TENSORS, WEIGHTS, read_header, read_tensors
-from trainer.runs.files import open_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,9 +29,9 @@ from trainer.data.declaration import Dataset
 from trainer.environments.doctor import Finding, fault, looked, note, well
 from trainer.runs.record import Status, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
-from trainer.runs.source import ARCHIVE
-from trainer.runs.source_copy import verified
 from trainer.runs.verify import require_whole
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import verified
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from trainer.environments.engine import Engine
     from trainer.runs.record import Circumstances, Host, Record
-    from trainer.runs.source import SourceBundle
+    from trainer.source.capture import SourceBundle
     from trainer.stores.contract import Store
 
 _SPARE = 1 << 30

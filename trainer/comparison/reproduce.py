@@ -23,8 +23,8 @@ from trainer.environments.engine import Confined, Mount
 from trainer.launch.watch import BUILD_ID
 from trainer.runs.image_claim import WATCHED, Seen, write_seen
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
-from trainer.runs.source_copy import lay_out
 from trainer.settings.fields import CONFINED, RETEST
+from trainer.source.copy import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.base.file_entry import File
     from trainer.environments.engine import Engine, ImageFacts
     from trainer.runs.record import Record
-    from trainer.runs.source import SourceBundle
+    from trainer.source.capture import SourceBundle
 
 PROJECT: Final = "/project"
 """Where every image expects the source."""

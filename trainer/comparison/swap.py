@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from trainer.base.errors import RunError
 from trainer.comparison.attribution import Swap
 from trainer.comparison.rerun import rerun
-from trainer.runs.record import Source, identity_of
-from trainer.runs.source import SourceBundle, bundle_digest
+from trainer.runs.record import identity_of
+from trainer.source.capture import SourceBundle, bundle_digest
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from trainer.comparison.attribution import Swaps
     from trainer.runs.record import Record
-    from trainer.runs.source import SourceFile
+    from trainer.source.capture import SourceFile
 
 LOCK: Final = "uv.lock"
 _LAUNCH: Final = ("determinism", "threads")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError
+from trainer.base.run_files import read_run_file
 from trainer.comparison.trace_lines import WIDTH, Evaluation, Header, Line, Step, bits_of, numbers_of
-from trainer.runs.files import read_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,8 +19,8 @@ from pydantic import Field, RootModel
 from trainer.base.digest import Digest, digest_of_document
 from trainer.base.document import Count, Document, json_value, typed
 from trainer.base.errors import DocumentError
+from trainer.base.run_files import open_run_file, read_run_json
 from trainer.comparison.ulp import FORMATS
-from trainer.runs.files import open_run_file, read_run_json
 
 if TYPE_CHECKING:
     from pathlib import Path

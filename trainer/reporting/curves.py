@@ -13,10 +13,10 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import UnsafePathError
+from trainer.base.run_files import open_run_file
 from trainer.comparison.trace_lines import numbers_of
 from trainer.comparison.verdict import number_of
 from trainer.reporting.drawing import Line
-from trainer.runs.files import open_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.base.plain_text import reading
+from trainer.base.run_files import open_run_file, read_run_file, read_run_json
 from trainer.base.safe_folder import run_root
 from trainer.comparison.certificate import FOLDER as CERTIFICATES
 from trainer.comparison.certificate import PAYLOAD_TYPE, read_statement
@@ -23,11 +24,10 @@ from trainer.comparison.trace import FILE as TRACE
 from trainer.reporting.curves import LARGEST, TELEMETRY, read_curves, read_schedule, read_telemetry
 from trainer.runs.figure import FILE as FIGURES
 from trainer.runs.figure import Figures, Pictures
-from trainer.runs.files import open_run_file, read_run_file, read_run_json
 from trainer.runs.list import local_run
 from trainer.runs.record import Status
 from trainer.runs.run import is_alive
-from trainer.runs.source import ARCHIVE, thaw
+from trainer.source.capture import ARCHIVE, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

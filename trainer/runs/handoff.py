@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainer.base.digest import Digest
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import UsageError
-from trainer.runs.record import Source
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

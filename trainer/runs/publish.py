@@ -19,8 +19,8 @@ from trainer.base.errors import DigestMismatchError, MachineError, RunError
 from trainer.base.file_entry import File
 from trainer.base.plain_text import reading
 from trainer.base.progress import SILENT, Progress
+from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import run_root
-from trainer.runs.files import attempt_root
 from trainer.runs.record import Record, Status
 from trainer.runs.run import (
     ATTEMPTS,
@@ -35,7 +35,7 @@ from trainer.runs.run import (
     recorded,
 )
 from trainer.runs.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
-from trainer.runs.source import ARCHIVE
+from trainer.source.capture import ARCHIVE
 from trainer.stores.contract import object_key
 from trainer.stores.transfer import read_small
 

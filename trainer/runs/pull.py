@@ -16,14 +16,14 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunNotFoundError
 from trainer.base.progress import SILENT, Progress
+from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
-from trainer.runs.files import attempt_root
 from trainer.runs.publish import source_of
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, published, record_of, recorded
 from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
-from trainer.runs.source import ARCHIVE, thaw
 from trainer.runs.verify import fault_of
+from trainer.source.capture import ARCHIVE, thaw
 from trainer.stores.transfer import read_file, read_small
 
 if TYPE_CHECKING:

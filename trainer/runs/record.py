@@ -22,6 +22,7 @@ from trainer.base.document import Count, Document, OneLine, Seconds, json_value,
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
 from trainer.settings.ledger_entry import LedgerEntry
+from trainer.source.description import Source
 
 FORMAT: Final = "reprise.run/1"
 RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
@@ -99,21 +100,6 @@ class Ingredients(Document):
 
 
 # --- circumstances
-
-
-class Source(Document):
-    """Where the source came from."""
-
-    how: Literal["mounted", "baked"]
-    commit: OneLine = "unknown"
-    dirty: bool | None = None
-    """Whether files differed from the commit; `None` where git cannot tell."""
-    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
-    """The commit of each git submodule, by its path. Its files are part of the source like all others."""
-    files: Count = 0
-    bytes: Count = 0
-    left_out: list[str] = []
-    """Files that were not captured, each with the reason."""
 
 
 class Image(Document):

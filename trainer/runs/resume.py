@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, DocumentError, ResumeError, UnsafePathError, UsageError
+from trainer.base.run_files import folder_of
 from trainer.base.safe_folder import PARTIAL, run_root
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.attempts import settings_now, worded
 from trainer.runs.differences import Kind, candidates
-from trainer.runs.files import folder_of
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.runs.run import (
@@ -31,10 +31,10 @@ from trainer.runs.run import (
     recorded,
 )
 from trainer.runs.seal import read_claim
-from trainer.runs.source import ARCHIVE, COPY, unpack
-from trainer.runs.source_copy import verified
 from trainer.settings.fields import Origin
 from trainer.settings.origins import take_apart
+from trainer.source.capture import ARCHIVE, COPY, unpack
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

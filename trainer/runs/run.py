@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
+from trainer.base import run_files
 from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes, digest_of_open
 from trainer.base.document import parse_json, read_json_below
@@ -28,9 +29,8 @@ from trainer.base.file_entry import File
 from trainer.base.paths import path_fault
 from trainer.base.plain_text import reading
 from trainer.base.redaction import REDACTOR
+from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
-from trainer.runs import files as run_files
-from trainer.runs.files import attempt_root
 from trainer.runs.record import (
     Circumstances,
     Ingredients,

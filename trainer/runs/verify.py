@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, UnsafePathError
-from trainer.runs.files import attempt_root
+from trainer.base.run_files import attempt_root
 from trainer.runs.publish import seal_of
 from trainer.runs.run import CLAIM, RECORD, published
 

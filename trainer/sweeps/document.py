@@ -18,9 +18,10 @@ from trainer.base.digest import Digest, canonical, digest_of_document
 from trainer.base.document import Document, parse_toml
 from trainer.base.errors import DocumentError, UsageError
 from trainer.base.plain_text import read_text
+from trainer.base.run_files import SWEEPS
 from trainer.base.suggestions import listed
-from trainer.runs.files import SWEEPS
-from trainer.runs.record import RUN_ID, Source
+from trainer.runs.record import RUN_ID
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

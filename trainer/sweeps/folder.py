@@ -27,8 +27,8 @@ from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
 from trainer.runs.record import Status, is_run_id
 from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded
-from trainer.runs.source import ARCHIVE, CAPTURED, COPY, archive, unpack
-from trainer.runs.source_copy import open_to_all
+from trainer.source.capture import ARCHIVE, CAPTURED, COPY, archive, unpack
+from trainer.source.copy import open_to_all
 from trainer.sweeps.document import FILE, FOLDER, Point, Sweep
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from trainer.comparison.measure_noise import Wanted
     from trainer.runs.record import Record
-    from trainer.runs.source import SourceBundle
+    from trainer.source.capture import SourceBundle
 
 SETTINGS: Final = "settings.toml"
 LOGS: Final = "logs"

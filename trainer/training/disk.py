@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from trainer.base.disk_errors import disk_fault
-from trainer.runs.files import folder_of
+from trainer.base.run_files import folder_of
 from trainer.training.resuming.checkpoint_file import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from trainer.base.errors import ExperimentFailedError
 from trainer.cli.process import opening
 from trainer.cli.process.opening import imported
 from trainer.runs.handoff import Frozen, Launch
-from trainer.runs.record import Source
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trainer.cli.sweep.page import PLOT, show
-from trainer.runs.record import Source
+from trainer.source.description import Source
 from trainer.sweeps.document import Asked, Point, Sweep
 from trainer.sweeps.folder import Standing
 from trainer.sweeps.results import Results, Row

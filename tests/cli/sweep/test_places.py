@@ -16,7 +16,7 @@ from trainer.cli.sweep.places import Containers, Processes
 from trainer.cli.sweep.start import slots_for
 from trainer.environments.engine import ImageFacts
 from trainer.runs.record import new_run_id
-from trainer.runs.source import capture
+from trainer.source.capture import capture
 from trainer.sweeps.document import Asked, Point, Sweep
 from trainer.sweeps.folder import begin
 

@@ -15,7 +15,7 @@ from trainer.base.errors import InterruptedRunError
 from trainer.cli.sweep.work import Work
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import open_run
-from trainer.runs.source import capture
+from trainer.source.capture import capture
 from trainer.sweeps.document import Asked, Point, Sweep
 from trainer.sweeps.folder import Standing, begin, load, standing
 

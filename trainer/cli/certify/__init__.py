@@ -13,6 +13,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DocumentError, RunError, UsageError
+from trainer.base.run_files import read_run_file, read_run_json
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
 from trainer.cli.places import cache_folder, runs_folder
@@ -26,7 +27,6 @@ from trainer.comparison.compare import Places, compare, side
 from trainer.comparison.signing import sign, signing_key
 from trainer.comparison.trace import FILE, LARGEST, read_trace
 from trainer.runs.checkpoint_pointer import Saved
-from trainer.runs.files import read_run_file, read_run_json
 from trainer.runs.record import Status
 from trainer.runs.run import ATTEMPTS, RECORD, load_record
 from trainer.settings.origins import Origins, asked, take_apart

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.redaction import REDACTOR
+from trainer.base.run_files import attempt_root
 from trainer.cli.output import escaping
-from trainer.runs.files import attempt_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

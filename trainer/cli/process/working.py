@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from trainer.base.errors import CheckpointError, SettingError, StoreMissingError
+from trainer.base.run_files import read_run_json
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
@@ -22,7 +23,6 @@ from trainer.data.cache.inspections import kept_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
-from trainer.runs.files import read_run_json
 from trainer.runs.hardware import gauges
 from trainer.runs.next_attempt import begin_again
 from trainer.settings.ledger import Ledger

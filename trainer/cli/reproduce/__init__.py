@@ -37,8 +37,8 @@ from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
 from trainer.runs.register import register_attempt
 from trainer.runs.run import ATTEMPTS, record_of, recorded
-from trainer.runs.source import ARCHIVE
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from trainer.comparison.compare import Comparison
     from trainer.comparison.reproduce import Prepared
     from trainer.runs.record import Knowledge, Record
-    from trainer.runs.source import SourceBundle
+    from trainer.source.capture import SourceBundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ from trainer.comparison.measure_noise import Wanted
 from trainer.runs.list import local_ids
 from trainer.runs.record import new_run_id
 from trainer.runs.run import record_of
-from trainer.runs.source import capture
 from trainer.settings.origins import Origins, asked, take_apart
+from trainer.source.capture import capture
 from trainer.sweeps.document import FOLDER, Point, Sweep
 from trainer.sweeps.folder import SETTINGS, Standing, begin, begun_before, equal_run, save, standing
 

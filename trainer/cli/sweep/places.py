@@ -20,8 +20,8 @@ from trainer.environments.engine.compose import require_docker, require_no_colon
 from trainer.launch.container import container_name, remove_container, signal_container
 from trainer.launch.watch import see, see_nothing
 from trainer.runs.image_claim import WATCHED
-from trainer.runs.source import COPY
 from trainer.settings.fields import ENVIRONMENT_PREFIX
+from trainer.source.capture import COPY
 from trainer.sweeps.document import FOLDER
 from trainer.sweeps.folder import SETTINGS, sweep_root
 

@@ -16,8 +16,8 @@ from trainer.comparison.examine_run import looked_up
 from trainer.comparison.reproduce import prepared
 from trainer.data.declaration import Dataset
 from trainer.runs.resume import require_left, require_resumable, require_source, set_aside_what_was_seen
-from trainer.runs.source import ARCHIVE
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Admitted

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DocumentError, RepriseError, RunError, UnsafePathError, UsageError
+from trainer.base.run_files import read_run_file
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
@@ -30,11 +31,10 @@ from trainer.comparison.swap import Made, hybrid, swaps, unswappable
 from trainer.comparison.trace import FILE, LARGEST, Trace, first_difference, read_trace
 from trainer.comparison.verdict import Rung
 from trainer.data.declaration import Dataset
-from trainer.runs.files import read_run_file
 from trainer.runs.image_claim import BAKED
 from trainer.runs.run import ATTEMPTS
-from trainer.runs.source import ARCHIVE
-from trainer.runs.source_copy import verified
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import verified
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from trainer.runs.files import folder_of
+from trainer.base.run_files import folder_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import Callback
 from trainer.base.digest import digest_of_file, digest_of_open
 from trainer.base.document import read_json_below
 from trainer.base.errors import DigestMismatchError, SettingError
+from trainer.base.run_files import folder_of
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
-from trainer.runs.files import folder_of
 from trainer.settings.ledger import configured
 from trainer.training.disk import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages

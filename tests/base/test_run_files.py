@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UnsafePathError
-from trainer.runs.files import folder_of
+from trainer.base.run_files import folder_of
 from trainer.training.logs.log_file import LogFile
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, SourceError
-from trainer.runs.record import Source
-from trainer.runs.source import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
-from trainer.runs.source_copy import lay_out, verified
+from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
+from trainer.source.copy import lay_out, verified
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

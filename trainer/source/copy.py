@@ -17,14 +17,14 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.base.paths import repository_parts
 from trainer.base.safe_folder import run_root
-from trainer.runs.source import thaw, unpack
+from trainer.source.capture import thaw, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from trainer.base.safe_folder import Root
-    from trainer.runs.source import SourceBundle, SourceFile
+    from trainer.source.capture import SourceBundle, SourceFile
 
 _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 """The name of no bytes: a listing needs names only, and git reads no file that may be a stranger's."""

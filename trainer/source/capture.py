@@ -26,8 +26,7 @@ from trainer.base.plain_text import read_text
 from trainer.base.safe_folder import run_root
 from trainer.base.secret_detection import secret_by_content, secret_by_name
 from trainer.base.walk import walk
-from trainer.runs.record import Source
-from trainer.runs.source_archive import (
+from trainer.source.archive import (
     LARGEST,
     SourceBundle,
     SourceFile,
@@ -37,6 +36,7 @@ from trainer.runs.source_archive import (
     thaw,
     unpack,
 )
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

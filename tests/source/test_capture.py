@@ -14,8 +14,8 @@ import pytest
 from trainer.base.digest import digest_of_file
 from trainer.base.errors import SourceError
 from trainer.base.git import repository_of_worktree
-from trainer.runs.source import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
-from trainer.runs.source_copy import lay_out
+from trainer.source.capture import ARCHIVE, COPY, SourceBundle, archive, capture, freeze
+from trainer.source.copy import lay_out
 
 ROOT = Path(__file__).parents[2]
 SECRET = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"

@@ -14,8 +14,8 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, SourceError
 from trainer.base.safe_folder import Root
-from trainer.runs.record import Source
-from trainer.runs.source_archive import SourceBundle, SourceFile, archive, bundle_digest, thaw, unpack
+from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, thaw, unpack
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """A source bundle as one archive and as a folder, and an archive as the bundle that it was made from.
 
-Knows the archive's form, and what a stranger's archive may not hold. Refuses to know where files come from: `trainer.runs.source` does.
+Knows the archive's form, and what a stranger's archive may not hold. Refuses to know where files come from: `trainer.source.capture` does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.digest import digest_of_bytes, digest_of_document
 from trainer.base.errors import SourceError
 from trainer.base.paths import collision, path_fault, repository_parts
-from trainer.runs.files import open_run_file
-from trainer.runs.record import Source
+from trainer.base.run_files import open_run_file
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,24 @@
+"""Where the source of a run came from, as its record holds it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.base.document import Count, Document, OneLine
+
+
+class Source(Document):
+    """Where the source came from."""
+
+    how: Literal["mounted", "baked"]
+    commit: OneLine = "unknown"
+    dirty: bool | None = None
+    """Whether files differed from the commit; `None` where git cannot tell."""
+    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
+    """The commit of each git submodule, by its path. Its files are part of the source like all others."""
+    files: Count = 0
+    bytes: Count = 0
+    left_out: list[str] = []
+    """Files that were not captured, each with the reason."""
