@@ -28,11 +28,13 @@ class Watching(MemoryEngine):
         super().__init__()
         self.index = ""
         self.wheels: list[str] = []
+        self.seen: set[str] = set()
 
     def build(self, request: BuildRequest) -> Digests:
         """Look, then build."""
         self.index = request.secrets["index"].read_text()
         self.wheels = sorted(path.name for path in Path(request.contexts["wheels"]).iterdir())
+        self.seen = {path.relative_to(request.root).as_posix() for path in request.root.rglob("*") if path.is_file()}
         return super().build(request)
 
 
@@ -91,6 +93,23 @@ def test_the_code_stage_follows_the_code(tmp_path: Path) -> None:
     after = plan("cpu", stage="code", base=BASE, root=root)
     assert before.tag != after.tag
     assert before.build_id == after.build_id
+
+
+def test_the_code_image_bakes_no_file_that_git_ignores_and_none_with_a_secret(tmp_path: Path) -> None:
+    """Nor has such a file a say in the image's name. Of other files, a build sees what .dockerignore lets in."""
+    root, engine = checkout(tmp_path), Watching()
+    (root / ".gitignore").write_text("build/\nmine.py\n")
+    (root / "trainer/new.py").write_text("x = 1\n")
+    before = plan("cpu", stage="code", base=BASE, root=root)
+    for name in ("trainer/mine.py", "trainer/build/a.py", "datasets/build/a.toml", "trainer/.env", "notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x = 1\n")
+    (root / "trainer/key.py").write_text("API_" + "KEY = 'q7Jw0fM1zXk29TbLr8sVnE4cYh'\n")
+    wanted = plan("cpu", stage="code", base=BASE, root=root)
+    build(wanted, engine=engine, machine=MACHINE, root=root)
+    assert wanted == before
+    assert engine.seen >= {"trainer/new.py", "uv.lock", "docker/describe", "environments/cpu.toml"}
+    assert not engine.seen & {"trainer/mine.py", "trainer/build/a.py", "trainer/key.py", "trainer/.env", "notes.txt"}
 
 
 def test_the_image_is_told_what_it_is(tmp_path: Path) -> None:

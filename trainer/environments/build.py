@@ -9,16 +9,17 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote
 
-from trainer.base.digest import canonical, digest_of_document
+from trainer.base.digest import canonical, digest_of_document, digest_of_file
 from trainer.base.errors import ImageBuildError
-from trainer.environments.declaration import image_json, inputs_of, load_environment, read_lock, source_digest
+from trainer.environments.declaration import image_json, inputs_of, load_environment, read_lock
 from trainer.environments.engine import BuildRequest
 from trainer.environments.lock_file import any_torch_build, misplaced
+from trainer.source.capture import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,14 +35,12 @@ REPOSITORY: Final = "localhost/reprise"
 EPOCH: Final = 1767225600
 """2026-01-01T00:00:00Z: the time of every file in every image."""
 BASE_LABEL: Final = "org.opencontainers.image.base.name"
-_BAKED: Final = (
-    ".dockerignore",
-    "trainer/**/*.py",
-    "datasets/*.toml",
-    "environments/*.toml",
-    "pyproject.toml",
-    "uv.lock",
+_BAKED: Final = re.compile(
+    r"\.dockerignore|pyproject\.toml|uv\.lock|trainer/(.*/)?[^/]+\.py|(datasets|environments)/[^/]+\.toml"
 )
+"""What the code image bakes, of the files that a run would keep as its source."""
+_SCRIPTS: Final = re.compile(r"docker/(install-[^/]+|describe)")
+"""What runs in a build."""
 _PLACE: Final = "# variables\n"
 
 
@@ -112,7 +111,9 @@ def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: 
     begun = time.monotonic()
     check_torch(wanted.inputs.environment, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
-        engine.build(_request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh))
+        request = _request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh)
+        seen = _seen(root, Path(folder) / "checkout") if wanted.stage == "code" else root
+        engine.build(replace(request, root=seen))
     if (image := engine.image(wanted.tag)) is None:
         raise ImageBuildError(f"the engine built {wanted.tag} and does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
@@ -192,7 +193,20 @@ def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
 
 def _beside(stage: Stage, root: Path) -> str:
     """What a stage adds to the environment: the package's files; for development the tools of the lock, and the lock itself."""
-    return source_digest(root, _BAKED if stage == "code" else ("uv.lock",))
+    if stage == "development":
+        return digest_of_document({"uv.lock": digest_of_file(root / "uv.lock")})
+    return digest_of_document({file.path: file.sha256 for file in capture(root).files if _BAKED.fullmatch(file.path)})
+
+
+def _seen(root: Path, folder: Path) -> Path:
+    """A copy of what a build of the code image may see: no file that git ignores, and none that looks like a secret."""
+    for file in capture(root).files:
+        if _BAKED.fullmatch(file.path) or _SCRIPTS.fullmatch(file.path):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.data)
+            shutil.copymode(root / file.path, target)
+    return folder
 
 
 def _built(wanted: Plan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> Built:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from trainer.base.digest import Digest, digest_of_bytes, digest_of_document, digest_of_file
+from trainer.base.digest import Digest, digest_of_document, digest_of_file
 from trainer.base.document import Document, read_toml, typed
 from trainer.base.errors import DocumentError, EnvironmentNameError
 from trainer.base.plain_text import read_text
@@ -175,19 +175,6 @@ def read_lock(root: Path) -> str:
         hint = "take it from git (git checkout uv.lock), then run scripts/lock"
         raise DocumentError(f"{path} is no lock of uv: {fault}", hint=hint) from fault
     return text
-
-
-def source_digest(root: Path, patterns: tuple[str, ...]) -> str:
-    """Name the files of a checkout that match, by path and content: what the code image bakes."""
-    files = sorted(
-        {
-            path
-            for pattern in patterns
-            for path in root.glob(pattern)
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-    )
-    return digest_of_document({path.relative_to(root).as_posix(): digest_of_bytes(path.read_bytes()) for path in files})
 
 
 def image_json(inputs: Inputs) -> Mapping[str, object]:
