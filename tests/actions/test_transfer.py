@@ -1,0 +1,70 @@
+"""Reading from a store that is not trusted: up to a cap, and what its digest says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.actions.transfer import copy_object, read_file, read_small
+from trainer.beneath import Root
+from trainer.digest import digest_of_bytes
+from trainer.errors import AlteredError
+from trainer.file_entry import File
+from trainer.store.contract import object_key
+from trainer.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = b"12345"
+DIGEST = digest_of_bytes(BODY)
+
+
+@pytest.fixture
+def source() -> MemoryStore:
+    """A store with one object."""
+    store = MemoryStore()
+    store.write(object_key(DIGEST), BODY, sha256=DIGEST)
+    return store
+
+
+def test_a_document_of_just_the_largest_size_is_read(source: MemoryStore) -> None:
+    assert read_small(source, object_key(DIGEST), largest=5) == BODY
+    with pytest.raises(AlteredError, match="is larger than 4 bytes"):
+        read_small(source, object_key(DIGEST), largest=4)
+
+
+@pytest.mark.parametrize("size", [None, 5])
+def test_an_object_is_sent_once_and_again_if_the_target_holds_another(source: MemoryStore, size: int | None) -> None:
+    target, key = MemoryStore(), object_key(DIGEST)
+    assert [copy_object(DIGEST, source=source, target=target, size=size) for _ in range(2)] == [5, 0]
+    damaged = MemoryStore()
+    damaged.create(key, b"12x45")
+    assert copy_object(DIGEST, source=source, target=damaged, size=size) == 5
+    assert b"".join(damaged.read(key)) == BODY
+
+
+def test_an_object_that_is_altered_is_not_sent_on() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    source.create(object_key(DIGEST), b"12x45")
+    with pytest.raises(AlteredError):
+        copy_object(DIGEST, source=source, target=target)
+    assert list(target.keys("")) == []
+
+
+@pytest.mark.parametrize(("said", "size"), [(b"12x45", 5), (BODY + b"6", 6), (b"1234", 4)])
+def test_a_file_that_is_not_what_its_entry_says_raises(tmp_path: Path, said: bytes, size: int) -> None:
+    store = MemoryStore()
+    store.create(object_key(DIGEST), said)
+    with Root.at(tmp_path) as into, pytest.raises(AlteredError, match=f"{size} bytes of {size}"):
+        read_file(store, File(path="in/file", size=size, sha256=DIGEST), into=into)
+
+
+def test_a_file_is_written_new_with_the_folders_above_it(source: MemoryStore, tmp_path: Path) -> None:
+    file = File(path="in/deep/file", size=5, sha256=DIGEST)
+    with Root.at(tmp_path) as into:
+        read_file(source, file, into=into)
+        assert into.read(file.path) == BODY
+        with pytest.raises(AlteredError, match="4 bytes of 4"):
+            read_file(source, File(path="short", size=4, sha256=DIGEST), into=into)

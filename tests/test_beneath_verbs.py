@@ -1,0 +1,110 @@
+"""What each verb below a root does with what is not there, with modes and with owners."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.test_beneath import OTHER, names, needs_root, root
+from trainer.beneath import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["root"]
+
+
+def test_a_root_folder_is_made_with_those_above_it_if_asked(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Root.at(tmp_path / "a/b")
+    assert names(tmp_path) == []
+    for _ in range(2):
+        Root.at(tmp_path / "a/b", make=True).close()
+    assert names(tmp_path / "a") == ["b"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [lambda root: root.below("new"), lambda root: root.read("new/file"), lambda root: root.create("new/file")],
+    ids=["below", "read", "create"],
+)
+def test_a_folder_is_not_made_unasked(root: Root, verb: Callable[[Root], object]) -> None:
+    with pytest.raises(FileNotFoundError):
+        verb(root)
+    assert names(root.path) == ["in"]
+
+
+def test_a_new_file_is_made_with_the_folders_above_it_if_asked(root: Root) -> None:
+    for path in ("top", "a/b/file", "a/b/second"):
+        root.create(path, make=True).close()
+    assert (names(root.path), names(root.path / "a/b")) == (["a", "in", "top"], ["file", "second"])
+
+
+def test_what_has_a_name_is_a_file_or_a_folder_or_neither(root: Root) -> None:
+    root.create("file").close()
+    for name in ("file", "in", "nothing"):
+        (root.path / f"to-{name}").symlink_to(name)
+    paths = ("file", "in", "nothing", "to-file", "to-in", "to-nothing", "nothing/x")
+    assert [path for path in paths if root.has_file(path)] == ["file"]
+    assert [path for path in paths if root.has_folder(path)] == ["in"]
+    assert [path for path in paths if (found := root.stat(path)) and stat.S_ISLNK(found.st_mode)] == [*paths[3:6]]
+
+
+def test_a_name_that_is_not_there_is_a_fault_unless_it_may_be_missing(root: Root) -> None:
+    root.unlink("nothing", missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        root.unlink("nothing")
+    root.remove_tree("nothing")
+
+
+def test_a_folder_that_vanishes_during_a_walk_is_passed_over(root: Root) -> None:
+    root.create("in/file").close()
+    walk = root.walk()
+    assert next(walk)[0] == "in"
+    root.remove_tree("in")
+    assert list(walk) == []
+
+
+def test_a_root_that_was_let_go_has_no_descriptor_and_is_let_go_again(root: Root) -> None:
+    with root.below("in") as inner:
+        inner.close()
+        assert inner.fileno() == -1
+        inner.close()
+
+
+def test_modes_without_a_word_are_those_of_a_file_that_others_read(root: Root) -> None:
+    before = os.umask(0)
+    try:
+        root.append("appended").close()
+        root.write_whole("written", b"")
+        with root.whole("whole"):
+            pass
+    finally:
+        os.umask(before)
+    modes = {path: oct(stat.S_IMODE((root.path / path).stat().st_mode)) for path in names(root.path) if path != "in"}
+    assert modes == {"appended": "0o666", "whole": "0o644", "written": "0o644"}
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda root: root.rename("in/file", "file"),
+        lambda root: root.rename("mine", "in/mine"),
+        lambda root: root.link("mine", "in/mine", to=root),
+        lambda root: root.rmdir("in/folder"),
+    ],
+    ids=["rename from", "rename to", "link to", "rmdir"],
+)
+def test_names_in_a_folder_of_a_user_who_is_not_trusted_stay(root: Root, verb: Callable[[Root], object]) -> None:
+    for name in ("mine", "in/file"):
+        root.create(name).close()
+    root.mkdir("in/folder")
+    os.chown(root.path / "in", OTHER, OTHER)
+    with pytest.raises(PermissionError, match=f"it belongs to uid {OTHER}; expected uid 0"):
+        verb(root)
+    assert (names(root.path), names(root.path / "in")) == (["in", "mine"], ["file", "folder"])
