@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.test_beneath import OTHER, names, needs_root, root
-from trainer.beneath import Root
+from trainer.beneath import Root, run_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ["root"]
 
@@ -71,9 +71,23 @@ def test_a_folder_that_vanishes_during_a_walk_is_passed_over(root: Root) -> None
 
 def test_a_root_that_was_let_go_has_no_descriptor_and_is_let_go_again(root: Root) -> None:
     with root.below("in") as inner:
-        inner.close()
-        assert inner.fileno() == -1
-        inner.close()
+        assert inner.fileno() > 2
+    assert inner.fileno() == -1
+    inner.close()
+
+
+def test_a_run_is_held_by_a_relative_path(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.path / "in")
+    for path in (Path(), Path("../in")):
+        with run_root(path) as run:
+            run.create("file").close()
+            run.unlink("file")
+
+
+def test_a_file_gets_the_mode_that_it_is_given(root: Root) -> None:
+    root.create("file").close()
+    root.chmod("file", 0o640)
+    assert stat.S_IMODE((root.path / "file").stat().st_mode) == 0o640
 
 
 def test_modes_without_a_word_are_those_of_a_file_that_others_read(root: Root) -> None:
