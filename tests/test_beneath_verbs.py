@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.test_beneath import OTHER, names, needs_root, root
-from trainer.beneath import Root, run_root
+from trainer.beneath import PARTIAL, Root, run_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +122,22 @@ def test_names_in_a_folder_of_a_user_who_is_not_trusted_stay(root: Root, verb: C
     with pytest.raises(PermissionError, match=f"it belongs to uid {OTHER}; expected uid 0"):
         verb(root)
     assert (names(root.path), names(root.path / "in")) == (["in", "mine"], ["file", "folder"])
+
+
+def test_names_are_changed_added_and_removed(root: Root) -> None:
+    root.write_whole("file", b"x")
+    root.rename("file", "in/moved")
+    with root.below("in") as inner:
+        inner.rename("moved", "back", to=root)
+        root.link("back", "second", to=inner)
+        assert (names(root.path), inner.names(), inner.read("second")) == (["back", "in"], ["second"], b"x")
+        inner.unlink("second")
+    root.rmdir("in")
+    assert names(root.path) == ["back"]
+
+
+def test_a_file_that_is_half_written_is_for_this_user_alone(root: Root) -> None:
+    with root.whole("file", mode=0o644) as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
+        assert [name for name in names(root.path) if name.endswith(PARTIAL)]
+        assert not root.has_file("file")
