@@ -141,3 +141,23 @@ def test_a_file_that_is_half_written_is_for_this_user_alone(root: Root) -> None:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
         assert [name for name in names(root.path) if name.endswith(PARTIAL)]
         assert not root.has_file("file")
+
+
+def test_a_walk_leaves_no_folder_open(root: Root) -> None:
+    root.below("in/deep", make=True).close()
+    before = len(names(Path("/proc/self/fd")))
+    assert [path for path, _ in root.walk()] == ["in", "in/deep"]
+    assert len(names(Path("/proc/self/fd"))) == before
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "verb",
+    [lambda root: root.append("log").close(), lambda root: os.close(root.handle("log", os.O_RDWR))],
+    ids=["append", "write in place"],
+)
+def test_a_file_of_a_user_who_is_not_trusted_is_not_written_to(root: Root, verb: Callable[[Root], object]) -> None:
+    root.create("log").close()
+    os.chown(root.path / "log", OTHER, OTHER)
+    with pytest.raises(PermissionError, match=f"it belongs to uid {OTHER}; expected uid 0"):
+        verb(root)
