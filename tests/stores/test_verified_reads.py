@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.actions.transfer import copy_object, read_file, read_small
-from trainer.beneath import Root
-from trainer.digest import digest_of_bytes
-from trainer.errors import AlteredError
-from trainer.file_entry import File
-from trainer.store.contract import object_key
-from trainer.store.memory import MemoryStore
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DigestMismatchError
+from trainer.base.file_entry import File
+from trainer.base.safe_folder import Root
+from trainer.stores.contract import object_key
+from trainer.stores.memory import MemoryStore
+from trainer.stores.transfer import copy_object, read_file, read_small
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def source() -> MemoryStore:
 
 def test_a_document_of_just_the_largest_size_is_read(source: MemoryStore) -> None:
     assert read_small(source, object_key(DIGEST), largest=5) == BODY
-    with pytest.raises(AlteredError, match="is larger than 4 bytes"):
+    with pytest.raises(DigestMismatchError, match="is larger than 4 bytes"):
         read_small(source, object_key(DIGEST), largest=4)
 
 
@@ -49,7 +49,7 @@ def test_an_object_that_is_altered_is_not_sent_on() -> None:
     source, target = MemoryStore(), MemoryStore()
     source.create(object_key(DIGEST), b"12x45")
     source.label = "the source"
-    with pytest.raises(AlteredError, match="the source"):
+    with pytest.raises(DigestMismatchError, match="the source"):
         copy_object(DIGEST, source=source, target=target)
     assert list(target.keys("")) == []
 
@@ -58,7 +58,7 @@ def test_an_object_that_is_altered_is_not_sent_on() -> None:
 def test_a_file_that_is_not_what_its_entry_says_raises(tmp_path: Path, said: bytes, size: int) -> None:
     store = MemoryStore()
     store.create(object_key(DIGEST), said)
-    with Root.at(tmp_path) as into, pytest.raises(AlteredError, match=f"{size} bytes of {size}"):
+    with Root.at(tmp_path) as into, pytest.raises(DigestMismatchError, match=f"{size} bytes of {size}"):
         read_file(store, File(path="in/file", size=size, sha256=DIGEST), into=into)
 
 
@@ -67,5 +67,5 @@ def test_a_file_is_written_new_with_the_folders_above_it(source: MemoryStore, tm
     with Root.at(tmp_path) as into:
         read_file(source, file, into=into)
         assert (into.read(file.path), (tmp_path / file.path).stat().st_mode & 0o133) == (BODY, 0)
-        with pytest.raises(AlteredError, match="4 bytes of 4"):
+        with pytest.raises(DigestMismatchError, match="4 bytes of 4"):
             read_file(source, File(path="short", size=4, sha256=DIGEST), into=into)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_beneath import OTHER, names, needs_root, root
-from trainer.beneath import PARTIAL, Root, run_root
+from tests.base.test_safe_folder import OTHER, names, needs_root, root
+from trainer.base.safe_folder import PARTIAL, Root, run_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
