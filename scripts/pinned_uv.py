@@ -110,7 +110,7 @@ def made(home: Path, requirement: str) -> None:
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoUvError(
-            f"pip could not install {requirement.split(maxsplit=1)[0]}: {last_line(done)}; see docs/mirror.md"
+            f"pip could not install {requirement.split(maxsplit=1)[0]}: {last_line(done)}; see docs/how-to/mirror.md"
         )
 
 

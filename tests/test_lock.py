@@ -154,7 +154,7 @@ def test_no_other_file_names_a_registry() -> None:
 
 # --- packages that link torch
 
-PAGE: Final = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+PAGE: Final = (ROOT / "docs" / "how-to" / "environments.md").read_text(encoding="utf-8")
 VISION: Final = "torchvision-0.28.0-cp311-cp311-manylinux_2_28_x86_64"
 CPU_TORCH: Final = (
     '{ name = "torch", version = "2.13.0+cpu", source = { registry = "' + lock.torch_index()[1] + '" }, '

@@ -43,14 +43,14 @@ class Mirror(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def requirements() -> str:
-    """The lines of the lock for a few small packages, as docs/mirror.md writes them."""
+    """The lines of the lock for a few small packages, as docs/how-to/mirror.md writes them."""
     export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate", *PART]
     return subprocess.run([ROOT / "scripts" / "uv", *export], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of those wheels, filled as docs/mirror.md says."""
+    """A folder of those wheels, filled as docs/how-to/mirror.md says."""
     folder = tmp_path_factory.mktemp("wheelhouse")
     subprocess.run([ROOT / "scripts" / "wheelhouse", folder, *PART], check=True, capture_output=True)
     return folder

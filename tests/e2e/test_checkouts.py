@@ -116,6 +116,6 @@ def test_a_checkout_with_crlf_is_repaired_as_the_page_says(second: House) -> Non
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     said = second.type("sh", "-c", "scripts/engine status")
     assert said.code == 127, said.text
-    assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/machines.md").read_text()
+    assert "git rm -rq --cached . && git reset -q --hard" in (second.root / "docs/how-to/machines.md").read_text()
     assert second.type("sh", "-c", "git rm -rq --cached . && git reset -q --hard").code == 0
     assert second.type("sh", "-c", "scripts/engine status").code == 0

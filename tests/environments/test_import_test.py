@@ -54,7 +54,7 @@ def test_a_package_that_links_torch_is_imported_although_no_extra_lists_it(tmp_p
     done = imported(tmp_path, "cpu", "store")
     assert done.returncode == 1
     assert "import test: vision 1: `import vision`: RuntimeError: operator vision::nms does not exist\n" in done.stderr
-    assert "  -> it was built for another torch than 1: docs/environments.md, Add a dependency" in done.stderr
+    assert "  -> it was built for another torch than 1: docs/how-to/environments.md, Add a dependency" in done.stderr
 
 
 def test_a_missing_system_library_is_named_with_the_place_to_add_it(tmp_path: Path) -> None:

@@ -484,7 +484,7 @@ def test_names_in_a_file_may_have_dashes(tmp_path: Path) -> None:
 
 ROWS = [
     [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|\n"))]
-    for line in (Path(__file__).parents[2] / "docs/settings.md").read_text(encoding="utf-8").splitlines()
+    for line in (Path(__file__).parents[2] / "docs/how-to/settings.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| `.*\| `--x", line)
 ]
 TYPES = {"Sequence": Sequence, "Literal": Literal, "Kernel": Kernel, "date": date, "Path": Path, "Decimal": Decimal}

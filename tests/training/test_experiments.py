@@ -78,7 +78,9 @@ def test_what_an_experiment_lacks_is_said(tmp_path: Path, text: str, kind: type[
         load_experiment("mine", file, root=ROOT)
 
 
-@pytest.mark.parametrize(("beside", "said"), [(True, "as `from FOLDER import nope`"), (False, "docs/environments.md")])
+@pytest.mark.parametrize(
+    ("beside", "said"), [(True, "as `from FOLDER import nope`"), (False, "docs/how-to/environments.md")]
+)
 def test_what_cannot_be_imported_is_told_with_where_imports_begin(tmp_path: Path, said: str, *, beside: bool) -> None:
     """A module that lies beside the experiment is the checkout's; a package is the environment's."""
     (tmp_path / "mine.py").write_text("import nope")

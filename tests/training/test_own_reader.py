@@ -1,4 +1,4 @@
-"""An experiment that brings a reader of its own, in a few lines: the one that docs/datasets.md shows."""
+"""An experiment that brings a reader of its own, in a few lines: the one that docs/how-to/datasets.md shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
 
-DOCUMENT: Final = Path(__file__).parents[2] / "docs/datasets.md"
+DOCUMENT: Final = Path(__file__).parents[2] / "docs/how-to/datasets.md"
 
 
 def test_the_documents_experiment_trains_and_no_worker_changes_a_bit(checkout: Checkout, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ _SAID: Final = {
     Knowledge.ASSERTED: "asserted: .env says so",
     Knowledge.UNKNOWN: "unknown",
 }
-"""How the image is known, in a few words; docs/record.md has more of them. Why it is unknown is told in a line of its own."""
+"""How the image is known, in a few words; docs/reference/record.md has more of them. Why it is unknown is told in a line of its own."""
 
 
 def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:

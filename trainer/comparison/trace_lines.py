@@ -1,6 +1,6 @@
 """The lines of a trace: a header, a line a step, a line an evaluation, and how numbers and fingerprints are written in them.
 
-Knows the format `reprise.trace/1`, which docs/formats/trace.md tells to people. Refuses to know torch, and how a fingerprint is computed:
+Knows the format `reprise.trace/1` (docs/reference/formats/trace.md). Refuses to know torch, and how a fingerprint is computed:
 `trainer.training.tracing.trace` writes what `trainer.comparison.trace` reads.
 
 A trace holds no times and no names of machines: two equal runs write equal bytes, however often one was stopped and resumed.

@@ -1,4 +1,4 @@
-"""The manifest (`reprise.manifest/1`): a dataset's files, and where their bytes lie in packs. docs/formats/manifest.md is its document.
+"""The manifest (`reprise.manifest/1`): a dataset's files, and where their bytes lie in packs. Format: docs/reference/formats/manifest.md.
 
 Knows the format. Refuses to touch a disk or a store.
 

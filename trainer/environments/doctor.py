@@ -81,7 +81,8 @@ def engine(facts: EngineFacts) -> Finding:
         return fault(
             "engine",
             EngineError(
-                f"{said}; expected release {OLDEST_ENGINE} or newer", hint="docs/machines.md tells how to get one"
+                f"{said}; expected release {OLDEST_ENGINE} or newer",
+                hint="docs/how-to/machines.md tells how to get one",
             ),
         )
     if not facts.keeps_manifests:

@@ -82,7 +82,7 @@ def hint(found: Distribution, said: str, environment: str) -> str:
     if library := _LIBRARY.search(said):
         return f"name the Debian package that has {library[1]} in `packages` of environments/{environment}.toml"
     if found.name != "torch" and (links_torch(found) or normalized(found.name).startswith("torch")):
-        return f"it was built for another torch than {distribution('torch').version}: docs/environments.md, Add a dependency"
+        return f"it was built for another torch than {distribution('torch').version}: docs/how-to/environments.md, Add a dependency"
     return f"try another version in pyproject.toml, or remove it from the extras of environments/{environment}.toml"
 
 

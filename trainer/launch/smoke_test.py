@@ -56,7 +56,9 @@ def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bo
     _check_device(first, expects_gpu=expects_gpu)
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
         said = f"{STEPS} steps, twice, gave weights {first.outcome.weights} and {second.outcome.weights}"
-        raise NotDeterministicError(said, hint="docs/environments.md tells what the variables of an image are for")
+        raise NotDeterministicError(
+            said, hint="docs/how-to/environments.md tells what the variables of an image are for"
+        )
     image = first.circumstances.image
     return Smoke(
         image=image.reference or "unknown",

@@ -4,7 +4,7 @@ Knows the format `reprise.run/1` and what a run's identity is. Refuses to know h
 
 *Ingredients* determine a run and never change once it is open; *circumstances* happened around it; the *outcome* is what it gave.
 The identity is the digest of the format and the ingredients and of nothing else: not where a value came from, not a commit's name,
-not how an image is known. docs/record.md tells the format to people, docs/record.schema.json to programs.
+not how an image is known. docs/reference/record.md tells the format to people, docs/record.schema.json to programs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Knows each level's variables. Refuses to know torch: what is switched in code is in `trainer.training.determinism.exactness`.
 
 Libraries read these variables when they are loaded, so a launcher sets them and only then starts the process that loads torch.
-What was measured to change bits, and on which machines, is in docs/determinism.md.
+What was measured to change bits, and on which machines, is in docs/explanation/determinism.md.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
             f"experiment {name} has {found}; expected exactly one net that derives from a task, as Classifier",
             hint="keep one in the module"
             if nets
-            else "write `class Net(Classifier)`; docs/experiments.md names the tasks",
+            else "write `class Net(Classifier)`; docs/how-to/experiments.md names the tasks",
         )
     made = vars(nets[0]).get("__init__")
     own = [] if made is None or hasattr(made, "__wrapped__") else takers_of(made, called=nets[0].__qualname__)

@@ -122,7 +122,7 @@ def _known(fault: BaseException) -> RepriseError | None:
             return ExperimentFailedError(
                 "torch.compile needs a C++ compiler, and this environment has none",
                 hint='leave torch.compile out, or give it backend="aot_eager", which compiles nothing; '
-                "docs/environments.md: how a package, as g++, gets into an environment",
+                "docs/how-to/environments.md: how a package, as g++, gets into an environment",
             )
     return None
 
@@ -222,4 +222,4 @@ def _how_to_import(name: str, file: Path) -> str:
         return (
             f"{name} lies beside the experiment; imports begin at the checkout's root, as `from FOLDER import {name}`"
         )
-    return "neither the environment nor the run's source has it: docs/environments.md says how a package gets in"
+    return "neither the environment nor the run's source has it: docs/how-to/environments.md says how a package gets in"

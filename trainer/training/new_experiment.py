@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 _SETTINGS: Final = """\
 # Each setting is an option too, as `--learning-rate 1e-4`; `train --exp NAME --help` lists all. Any can be overridden here by a value
 # alone; one of your own has a type, a value and, in the line below, its meaning."""
-_DATASET: Final = "# One of `reprise data ls`; docs/tutorial.md publishes your own."
+_DATASET: Final = "# One of `reprise data ls`; docs/tutorial/your-own-data.md publishes your own."
 _NET: Final = """\
-# A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's: docs/experiments.md says what of
-# it may be overridden here."""
+# A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
+# docs/how-to/experiments.md says what of it may be overridden here."""
 _LONGEST: Final = 63
 """Characters of a name."""
 _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")

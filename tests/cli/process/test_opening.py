@@ -54,4 +54,4 @@ def test_a_link_in_the_checkout_itself_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_package_that_nothing_has_is_one_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "docs/environments.md" in (hint(tmp_path, monkeypatch, None) or "")
+    assert "docs/how-to/environments.md" in (hint(tmp_path, monkeypatch, None) or "")

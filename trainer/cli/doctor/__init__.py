@@ -160,7 +160,7 @@ def _network() -> Finding:
         return doctor.note(
             "network",
             f"no package index answers ({reason[0].strip()}); {told}",
-            "docs/mirror.md: a mirror or a folder of wheels",
+            "docs/how-to/mirror.md: a mirror or a folder of wheels",
         )
     return doctor.well("network", f"the package index answers; {told}")
 

@@ -43,7 +43,7 @@ _OPTIONS: Final = {
 _ORIGINS: Final = (
     "A setting's value comes from its default, the experiment, the settings file, the environment (REPRISE_SETTING_NAME) or the command "
     "line (--name value, --name=value, --flag, --no-flag); the last of these wins. A list is written '[8, 16]', a table "
-    "'{a = 8}'; docs/settings.md has a table of all types."
+    "'{a = 8}'; docs/how-to/settings.md has a table of all types."
 )
 _RESUME: Final = """usage: reprise train --resume RUN [--SETTING VALUE ...]
                      [--allow KINDS] [--trust] [--grant NAMES] [--json]"""

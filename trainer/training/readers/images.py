@@ -3,8 +3,8 @@
     image   float32 from 0 to 1, or uint8 from 0 to 255; [channels, height, width], 1, 3 or 4 channels as `mode` says
     label   int64 []; the number of its class
 
-What each pixel mode becomes: docs/datasets.md. Decoding and resizing give equal bits with the same release of Pillow, which the run's
-lock names.
+What each pixel mode becomes: docs/how-to/datasets.md. Decoding and resizing give equal bits with the same release of Pillow, which the
+run's lock names.
 """
 
 from __future__ import annotations

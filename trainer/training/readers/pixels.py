@@ -1,6 +1,6 @@
 """Decoding one picture into `[channels, height, width]`, for every pixel mode that Pillow opens.
 
-Each step is exact or documented in docs/datasets.md; a picture whose values have no certain meaning is an error that names its file.
+Each step is exact or documented in docs/how-to/datasets.md; a picture whose values have no certain meaning is an error that names its file.
 Pillow reduces colors of 16 bits to 8, ignores the full scale that some files state, and drops channels that it has no mode for. The
 true values are read here (`trainer.training.readers.wide`), or the picture is rejected.
 """

@@ -1,4 +1,4 @@
-"""A checkpoint's file: one safetensors file, whose metadata hold everything that is no tensor. Format: docs/formats/checkpoint.md.
+"""A checkpoint's file: one safetensors file, whose metadata hold all that is no tensor. Format: docs/reference/formats/checkpoint.md.
 
 Reading one runs no code of the file: there is no pickle in it. Checkpoints of versions before 1.0 are pickles; torch's restricted
 unpickler reads them, which constructs tensors and the few types that Reprise's own checkpoints have.

@@ -1,6 +1,6 @@
 """A checkpoint's values as a JSON tree with the tensors beside it, and back. Reading a tree constructs values and runs no code.
 
-Each object of the tree has one key, which names what its value is: docs/formats/checkpoint.md lists them.
+Each object of the tree has one key, which names what its value is: docs/reference/formats/checkpoint.md lists them.
 """
 
 from __future__ import annotations

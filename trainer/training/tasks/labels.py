@@ -81,7 +81,7 @@ def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | 
 
 
 _LEAVE_OUT: Final = (
-    "leave those places out of loss and metrics (docs/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
+    "leave those places out of loss and metrics (docs/how-to/experiments.md, Labels to ignore); of masks of 0 and 255 publish "
     "masks // 255; or set classes to 256"
 )
 

@@ -1,0 +1,53 @@
+"""The pages of the documentation: their links, the index, and the pages that code and messages name."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+SOURCES: Final = [*PAGES, "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+LINK: Final = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+
+
+def prose(page: str) -> str:
+    """A page without its blocks and spans of code."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "code", re.sub(r"^    .*$", "", text, flags=re.MULTILINE))
+
+
+@cache
+def anchors(page: str) -> frozenset[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ +(.*)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)
+
+
+@pytest.mark.parametrize("page", SOURCES)
+def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    for target, anchor in LINK.findall(prose(page)):
+        if "://" in target:
+            continue
+        path = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.relative_to(ROOT).as_posix()), f"{target}#{anchor}"
+
+
+def test_the_index_links_to_every_page() -> None:
+    linked = {f"docs/{target}" for target, _ in LINK.findall(prose("docs/index.md"))}
+    assert set(PAGES) - {"docs/index.md"} <= linked
+
+
+def test_every_page_that_code_names_exists() -> None:
+    files = [path for folder in ("trainer", "scripts", "environments", "docker") for path in (ROOT / folder).rglob("*")]
+    texts = [
+        path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file() and path.suffix != ".pyc"
+    ]
+    named = {name for text in texts for name in re.findall(r"docs/[a-z/-]+\.(?:md|json)", text)}
+    assert named
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
