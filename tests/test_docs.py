@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import reference
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
@@ -51,3 +52,9 @@ def test_every_page_that_code_names_exists() -> None:
     named = {name for text in texts for name in re.findall(r"docs/[a-z/-]+\.(?:md|json)", text)}
     assert named
     assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_a_generated_page_is_what_the_code_generates(name: str) -> None:
+    """`.venv/bin/python scripts/reference.py` writes it."""
+    assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == reference.PAGES[name]()

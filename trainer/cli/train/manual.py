@@ -137,6 +137,16 @@ def kind_of(info: FieldInfo) -> str:
     return ", ".join([expected(info.annotation).replace("'", ""), *bounds])
 
 
+def default_of(info: FieldInfo) -> str:
+    """Return a field's default as a user would type it."""
+    if info.default is PydanticUndefined:
+        return "required" if info.default_factory is None else "default computed"
+    if info.default is None or is_secret(info):
+        return "default none"
+    value = document_of(info.default)
+    return f"default {value if isinstance(value, str) and value else json.dumps(value, default=str)}"
+
+
 def _usage() -> str:
     return "\n".join([_USAGE, "", *_wrapped(_TITLE), "", *_table(_OPTIONS), "", *_wrapped(_ORIGINS)])
 
@@ -169,21 +179,11 @@ def _is_new(settings: type[LaunchSettings], name: str) -> bool:
 def _shown(name: str, info: FieldInfo, *, with_default: bool = True) -> list[str]:
     """The lines of a setting: its option with type and default, and its meaning."""
     words = f"{option(name)}, {option(f'no_{name}')}" if is_flag(info) else option(name)
-    about = f"{kind_of(info)}{f'; {_default(info)}' if with_default else ''}"
+    about = f"{kind_of(info)}{f'; {default_of(info)}' if with_default else ''}"
     head = textwrap.wrap(
         f"{words}  ({about})", len(_wrapped("x " * _MOST)[0]), initial_indent="  ", subsequent_indent=" " * 6
     )
     return [*head, *_wrapped(" ".join((info.description or "").split()), indent=6)]
-
-
-def _default(info: FieldInfo) -> str:
-    """The default as it would be typed."""
-    if info.default is PydanticUndefined:
-        return "required" if info.default_factory is None else "default computed"
-    if info.default is None or is_secret(info):
-        return "default none"
-    value = document_of(info.default)
-    return f"default {value if isinstance(value, str) and value else json.dumps(value, default=str)}"
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
