@@ -12,7 +12,7 @@ from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissing
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
-from trainer.data.publish import newest_version, publish_dataset, read_version, versions
+from trainer.data.publish import list_versions, newest_version, publish_dataset, read_version
 from trainer.data.push import push_dataset
 from trainer.data.source_folder import SourceFolder
 from trainer.stores.contract import object_key
@@ -68,7 +68,7 @@ def test_a_store_with_a_later_version_alone_goes_on_from_it(published: Published
     second = read_version(source, "small", 2)
     assert second is not None
     push_dataset(second, source=source, target=target)
-    assert (versions(target, "small"), newest_version(target, "small")) == ([2], second)
+    assert (list_versions(target, "small"), newest_version(target, "small")) == ([2], second)
     fill(published.source.root, {"third.txt": b"third"})
     assert publish_dataset(Draft(name="small"), source=published.source, store=target).dataset.version == 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import DatasetError
-from trainer.data.splits import Below, Layout, Listed, Percent, Split, select, worded
+from trainer.data.splits import Below, Layout, Listed, Percent, Split, describe_split, select
 
 FOLDERS = Layout(count=4, files=("test/a", "train/a", "train/b", "val/a"))
 STACKED = Layout(count=7, files=("a", "b"), ends=(3, 7))
@@ -77,7 +77,7 @@ def test_a_place_is_file_and_row() -> None:
     assert (FOLDERS.place(2), list(STACKED.span(1))) == ((2, 0), [3, 4, 5, 6])
 
 
-def test_every_split_can_be_worded() -> None:
+def test_every_split_has_a_description() -> None:
     """For people."""
-    assert worded((0, 8)) == "8 samples, rows 0 to 7"
-    assert worded(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"
+    assert describe_split((0, 8)) == "8 samples, rows 0 to 7"
+    assert describe_split(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"

@@ -310,11 +310,11 @@ def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Datas
 
 def newest_version(store: Store, name: str) -> Dataset | None:
     """The highest version of `name` in the store; None when there is none."""
-    found = versions(store, name)
+    found = list_versions(store, name)
     return read_version(store, name, found[-1]) if found else None
 
 
-def versions(store: Store, name: str) -> list[int]:
+def list_versions(store: Store, name: str) -> list[int]:
     """The versions of `name` in the store: those that it lists, for some may have been pushed without the earlier ones, and the next.
 
     The listing is a help and no evidence: credentials that may not list find 1, 2, ... by asking.

@@ -118,7 +118,7 @@ class Layout:
             yield from map(str, range(self.count))
 
 
-def worded(split: Split) -> str:
+def describe_split(split: Split) -> str:
     """Say what a split is, for people."""
     match split:
         case Below(prefix=prefix):

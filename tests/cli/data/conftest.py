@@ -1,4 +1,4 @@
-"""`reprise data` typed in a checkout of its own."""
+"""`reprise data` in a temporary checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Type a command in a checkout with an empty store, whose folder is the current one; exit code, stdout, stderr."""
+    """Run a command in a checkout with an empty store, as the current folder; return exit code, stdout and stderr."""
     for module in (data, places):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))

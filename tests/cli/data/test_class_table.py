@@ -1,4 +1,4 @@
-"""The table of classes lines up on a terminal, whatever alphabet their names are of."""
+"""The table of classes is aligned for every alphabet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def test_columns_line_up_beside_wide_letters() -> None:
     assert len({cell_len(line) for line in lines}) == 1
 
 
-def test_what_a_terminal_would_obey_is_written_out() -> None:
+def test_terminal_control_sequences_are_escaped() -> None:
     (_, line) = class_table([ClassCount(number=0, name="a\x1b[2J", samples=1, splits={"train": 1})])
     assert r"a\u001b[2J" in line

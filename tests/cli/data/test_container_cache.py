@@ -1,4 +1,4 @@
-"""The cache of containers, seen from the host through what `docker` says."""
+"""The containers' cache, found through a fake `docker` command."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError
-from trainer.cli.data.container_cache import Hidden, container_cache
-from trainer.cli.data.places import Places
-from trainer.cli.data.verify import verify
+from trainer.cli.data.container_cache import UnreadableCache, container_cache
+from trainer.cli.data.context import DataContext
+from trainer.cli.data.verify import verify_cached
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, declaration, declared
 from trainer.environments.dotenv import write_block
@@ -26,41 +26,37 @@ pytestmark = pytest.mark.skipif(BAKED.exists(), reason="needs a host: in an imag
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that is set up, and a place for a `docker` of ours."""
+    """A checkout that is set up, with a folder on PATH for a fake `docker`."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     return tmp_path
 
 
-def docker(checkout: Path, script: str) -> None:
-    """Let `docker` do this."""
+def write_docker(checkout: Path, script: str) -> None:
     (checkout / "bin/docker").write_text(f"#!/bin/sh\n{script}\n")
     (checkout / "bin/docker").chmod(0o755)
 
 
-def test_a_volume_that_can_be_looked_into_is_a_cache(checkout: Path) -> None:
-    """By the name that compose gives it."""
-    docker(checkout, f'[ "$5" = mine_cache ] && echo {checkout}')
+def test_a_readable_volume_is_a_cache(checkout: Path) -> None:
+    write_docker(checkout, f'[ "$5" = mine_cache ] && echo {checkout}')
     assert container_cache(checkout) == Cache(root=checkout)
 
 
 @pytest.mark.parametrize(
-    ("script", "why"),
+    ("script", "reason"),
     [
-        ("echo /nowhere/at/all", "which this user cannot look into from the host"),
-        ("echo cannot connect >&2; exit 1", "and the engine cannot be asked for it"),
+        ("echo /nowhere/at/all", "this user cannot read it from the host"),
+        ("echo cannot connect >&2; exit 1", "Docker reports an error"),
     ],
 )
-def test_one_that_cannot_be_looked_into_is_said_so(checkout: Path, script: str, why: str) -> None:
-    """With the reason."""
-    docker(checkout, script)
-    assert container_cache(checkout) == Hidden(why=why)
+def test_an_unreadable_volume_is_reported_with_the_reason(checkout: Path, script: str, reason: str) -> None:
+    write_docker(checkout, script)
+    assert container_cache(checkout) == UnreadableCache(reason=reason)
 
 
-def test_no_volume_is_nothing(checkout: Path) -> None:
-    """No container has run yet; or there is nothing set up."""
-    docker(checkout, "echo Error: no such volume >&2; exit 1")
+def test_without_a_volume_or_setup_there_is_no_container_cache(checkout: Path) -> None:
+    write_docker(checkout, "echo Error: no such volume >&2; exit 1")
     assert container_cache(checkout) is None
     assert container_cache(checkout / "bin") is None
 
@@ -68,22 +64,26 @@ def test_no_volume_is_nothing(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("is_set_up", "store", "hint"),
     [
-        (True, "", "a training fetches it; now, for containers: docker compose run --rm train data fetch small; for "),
+        (
+            True,
+            "",
+            "training fetches it; to fetch it now, for containers: docker compose run --rm train data fetch small; for ",
+        ),
         (False, "/s", "for commands on this host: reprise data fetch small; scripts/train --exp EXPERIMENT sets"),
-        (False, "", "scripts/train --exp EXPERIMENT sets this checkout up and fetches what it trains on"),
+        (False, "", "scripts/train --exp EXPERIMENT sets up this checkout and fetches the datasets of the experiment"),
     ],
 )
-def test_a_dataset_in_no_cache_is_said_with_what_fetches_it_where(
+def test_a_dataset_in_no_cache_is_an_error_with_the_command_that_fetches_it(
     checkout: Path, store: str, hint: str, *, is_set_up: bool
 ) -> None:
-    docker(checkout, "echo Error: no such volume >&2; exit 1")
+    write_docker(checkout, "echo Error: no such volume >&2; exit 1")
     digest = digest_of_bytes(b"")
     small = Dataset(name="small", version=1, manifest=digest, content=digest, files=1, bytes=1)
     (checkout / "datasets").mkdir()
     declaration("small", root=checkout).write_text(declared(small))
     if not is_set_up:
         (checkout / ".env").unlink()
-    places = Places(root=checkout, store=store, cache=Cache(root=checkout / "cache"))
+    context = DataContext(root=checkout, store=store, cache=Cache(root=checkout / "cache"))
     with pytest.raises(DatasetError, match="small@1 is not in the cache") as fault:
-        verify(Namespace(name="small", cache=None, json=False), places)
+        verify_cached(Namespace(name="small", cache=None, json=False), context)
     assert (fault.value.hint or "").startswith(hint)

@@ -1,4 +1,4 @@
-"""`reprise data` as it is typed: a checkout, a directory store, a cache, and the lines that come out."""
+"""`reprise data` with a checkout, a directory store and a cache: output and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.data.conftest import FILES, contents, damage, fill, leftovers, object
 from tests.stores.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
-from trainer.cli.data import places as data_places
+from trainer.cli.data import context as data_context
 from trainer.cli.data import verify as data_verify
 from trainer.data.cache.folder import Cache
 from trainer.environments.dotenv import write_block
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Type a command in a checkout with an empty store; its exit code, results and the rest."""
+    """Run a command in a checkout with an empty store; return exit code, stdout and stderr."""
     for module in (data, places):  # neither this checkout's datasets nor its .env
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
@@ -46,12 +46,11 @@ def reprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return typed
 
 
-def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, tmp_path: Path) -> None:
-    """The declaration is written once; what was said about the dataset stays when nothing new is said."""
+def test_publish_declares_the_dataset_and_publishing_again_changes_nothing(reprise: Type, tmp_path: Path) -> None:
     words = ("--license", "CC0-1.0", "--split", "train=0:4", "--split", "test=4:6")
     code, out, _ = reprise("publish", "small", str(tmp_path / "source"), *words)
-    told = "6 files, 28.2 kB; 17.9 kB uploaded; 10.2 kB are twice in it, or were in the store"
-    assert (code, out) == (0, f"small@1: published; {told}\n")
+    sizes = "6 files, 28.2 kB; 17.9 kB uploaded; 10.2 kB not uploaded (duplicates, or already in the store)"
+    assert (code, out) == (0, f"small@1: published; {sizes}\n")
     text = (tmp_path / "datasets/small.toml").read_text()
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@1: already published")
     assert (tmp_path / "datasets/small.toml").read_text() == text
@@ -60,7 +59,6 @@ def test_publish_declares_the_dataset_and_twice_changes_nothing(reprise: Type, t
 
 
 def test_fetch_prints_the_folder_and_nothing_else_on_stdout(reprise: Type, tmp_path: Path) -> None:
-    """A script can use what comes out; progress is on stderr."""
     reprise("publish", "small", str(tmp_path / "source"))
     code, out, err = reprise("fetch", "small", "--folder")
     assert code == 0
@@ -71,7 +69,6 @@ def test_fetch_prints_the_folder_and_nothing_else_on_stdout(reprise: Type, tmp_p
 
 
 def test_a_version_is_fetched_by_its_number(reprise: Type, tmp_path: Path) -> None:
-    """An earlier version is what it was, whatever is declared now."""
     reprise("publish", "small", str(tmp_path / "source"))
     (tmp_path / "source/a.txt").write_bytes(b"second")
     assert reprise("publish", "small", str(tmp_path / "source"))[1].startswith("small@2: published")
@@ -80,8 +77,7 @@ def test_a_version_is_fetched_by_its_number(reprise: Type, tmp_path: Path) -> No
     assert (tmp_path / second / "a.txt").read_bytes() == b"second"
 
 
-def test_ls_and_show_tell_what_is_declared(reprise: Type, tmp_path: Path) -> None:
-    """Counts, sizes, splits, and whether it is cached."""
+def test_ls_and_show_print_the_declaration(reprise: Type, tmp_path: Path) -> None:
     reprise("publish", "small", str(tmp_path / "source"), "--split", "train=0:4")
     assert reprise("ls")[1].splitlines()[1].split()[:5] == ["small", "1", "6", "28.2", "kB"]
     assert "4 samples, rows 0 to 3" in reprise("show", "small")[1]
@@ -90,8 +86,7 @@ def test_ls_and_show_tell_what_is_declared(reprise: Type, tmp_path: Path) -> Non
     assert json.loads(reprise("ls", "--json")[1])[0]["name"] == "small"
 
 
-def test_verify_finds_damage_and_says_what_to_type(reprise: Type, tmp_path: Path) -> None:
-    """Exit code 55, the file's name, and the command that replaces it."""
+def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, tmp_path: Path) -> None:
     reprise("publish", "small", str(tmp_path / "source"))
     reprise("fetch", "small")
     assert reprise("verify", "small")[:2] == (0, "small@1: 6 files, 28.2 kB, all as published\n")
@@ -112,17 +107,16 @@ def test_verify_finds_damage_and_says_what_to_type(reprise: Type, tmp_path: Path
         (("fetch", "small", "--store", "ftp://x"), 2, "unknown kind 'ftp'"),
         (("verify", "small"), 44, "is not in the cache"),
         (("publish", "small", "/nowhere"), 44, "is not a folder"),
-        (("publish", "small", ".", "--split", "train=5:1"), 2, "rows begin at 5 and end before 1"),
+        (("publish", "small", ".", "--split", "train=5:1"), 2, "found rows from 5 to before 1"),
         (("publish", "small", ".", "--split", "train"), 2, "--split expected NAME=SAMPLES"),
         (("publish", "No Good", "."), 44, "cannot be a dataset's name"),
         (("publish-samples", "digitz"), 44, "digitz"),
         (("fecth",), 2, "did you mean fetch?"),
     ],
 )
-def test_what_is_typed_wrongly_gets_a_line_and_a_code(
+def test_an_invalid_command_is_an_error_with_the_documented_exit_code(
     reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, line: str
 ) -> None:
-    """No traceback, the documented exit code, and what to do."""
     pytest.importorskip("skimage", reason="publish-samples needs the extra `samples`")
     reprise("publish", "small", str(tmp_path / "source"))
     found, out, err = reprise(*words)
@@ -131,18 +125,18 @@ def test_what_is_typed_wrongly_gets_a_line_and_a_code(
     assert "Traceback" not in err
 
 
-def test_no_store_is_said_so(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing names a store, the variable is named."""
+def test_without_a_store_the_error_names_the_variable(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("REPRISE_STORE")
     code, _, err = reprise("publish", "small", str(tmp_path / "source"))
     assert (code, "REPRISE_STORE" in err) == (2, True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
+def test_a_stopped_fetch_exits_with_its_code_and_resumes_later(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    """Ctrl-C and SIGTERM: one line, the documented code, no temporary file, and the same command ends well."""
 
     def stopping(body: Iterator[bytes]) -> Iterator[bytes]:
         os.kill(os.getpid(), number)
@@ -153,7 +147,7 @@ def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
 
     reprise("publish", "small", str(tmp_path / "source"))
     with monkeypatch.context() as patched:
-        patched.setattr(data_places, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
+        patched.setattr(data_context, "store_at", lambda address: FaultyStore(open_store(address), stopping, times=1))
         found, out, err = reprise("fetch", "small")
     assert (found, out) == (code, "")
     assert "stopped by" in err
@@ -161,8 +155,7 @@ def test_a_fetch_that_is_stopped_says_so_and_goes_on_later(
     assert reprise("fetch", "small")[0] == 0
 
 
-def test_diff_tells_what_changed_without_fetching(reprise: Type, tmp_path: Path) -> None:
-    """Each file once, the sums, and nothing in the cache."""
+def test_diff_lists_changes_without_fetching(reprise: Type, tmp_path: Path) -> None:
     source = tmp_path / "source"
     reprise("publish", "small", str(source))
     (source / "a.txt").write_bytes(b"other")
@@ -178,15 +171,16 @@ def test_diff_tells_what_changed_without_fetching(reprise: Type, tmp_path: Path)
         ["added", "new.txt", "3", "B"],
     ]
     assert out.splitlines()[-1] == "small@1 -> small@2: 1 added (3 B), 1 removed (0 B), 1 changed (5 B)"
-    told = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
-    assert told["files"] == {"added": 1, "removed": 1, "changed": 1}
-    assert [change["path"] for change in told["changes"]] == ["a.txt", "empty", "new.txt"]
+    result = json.loads(reprise("diff", "small@1", "small@2", "--json")[1])
+    assert result["files"] == {"added": 1, "removed": 1, "changed": 1}
+    assert [change["path"] for change in result["changes"]] == ["a.txt", "empty", "new.txt"]
     assert reprise("diff", "small@2", "small")[1] == "small@2 -> small@2: the same files\n"
     assert not (tmp_path / "cache").exists()
 
 
-def test_show_tells_which_versions_there_are(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the store; where that is away, everything else is told all the same."""
+def test_show_lists_the_versions_unless_the_store_is_away(
+    reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reprise("publish", "small", str(tmp_path / "source"))
     (tmp_path / "source/new").write_bytes(b"new")
     reprise("publish", "small", str(tmp_path / "source"))
@@ -212,10 +206,9 @@ def test_show_tells_which_versions_there_are(reprise: Type, tmp_path: Path, monk
         (("--sample", "bytes=uint8[any]"), '"any"'),
     ],
 )
-def test_readers_and_splits_are_declared_as_typed(
+def test_options_of_readers_and_splits_are_written_to_the_declaration(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
 ) -> None:
-    """What is typed stands in the file, which reads back as it was."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list").write_text("images/0001.png\nimages/0002.png\n")
     for path in (tmp_path / "source/images").iterdir():
@@ -255,17 +248,16 @@ def test_readers_and_splits_are_declared_as_typed(
             2,
             "--size: expected HEIGHTxWIDTH in pixels, found '99",
         ),
-        (("small", "--split", "train=0:6", "--split-seed", "4"), 2, "--split-seed has no effect without a part in %"),
+        (("small", "--split", "train=0:6", "--split-seed", "4"), 2, "--split-seed has no effect without a range in %"),
         (("small", "--split", "train=0%:9%", "--split-seed=-1"), 2, "expected a whole number from 0 on, found '-1'"),
         (("small", "--size", "8x8"), 2, "--size has no effect without --images"),
         (("small", "--text", "a.txt", "--window", "2", "--white", "255"), 2, "--white has no effect without --images"),
         (("small", "--sample", "x=float31"), 40, "float31"),
     ],
 )
-def test_what_is_said_about_a_folder_is_checked(
+def test_options_that_do_not_fit_the_folder_are_an_error_before_any_upload(
     reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, line: str
 ) -> None:
-    """Before anything is uploaded; no expression for machines is shown."""
     found, out, err = reprise("publish", words[0], str(tmp_path / "source"), *words[1:])
     assert (found, out) == (code, "")
     assert line in err
@@ -276,21 +268,21 @@ def test_what_is_said_about_a_folder_is_checked(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--images", "{source}"), "expected a path inside {source} (an absolute path)\n  -> type --images .\n"),
-        (("--images", "{source}/images"), "  -> type --images images\n"),
+        (("--images", "{source}"), "expected a path inside {source} (an absolute path)\n  -> use --images .\n"),
+        (("--images", "{source}/images"), "  -> use --images images\n"),
         (("--images", "images/../images"), "(a part is '..')\n"),
         (("--images", ".."), "--images ..: expected a path inside {source} (a part is '..')\n  -> copy it into"),
-        (("--images", ".", "--labels", "{source}/a.txt"), "  -> type --labels a.txt\n"),
-        (("--array", "x={source}/a.npy"), "  -> type --array x=a.npy\n"),
-        (("--lines", "{source}/a.txt"), "  -> type --lines a.txt\n"),
+        (("--images", ".", "--labels", "{source}/a.txt"), "  -> use --labels a.txt\n"),
+        (("--array", "x={source}/a.npy"), "  -> use --array x=a.npy\n"),
+        (("--lines", "{source}/a.txt"), "  -> use --lines a.txt\n"),
         (
             ("--lines", "/elsewhere/a.txt"),
-            "  -> copy it into {source}; a version holds every file that its reader needs\n",
+            "  -> copy it into {source}: a version contains every file that its reader needs\n",
         ),
-        (("--column", "x=y", "--table", "{source}/t.parquet"), "  -> type --table t.parquet\n"),
+        (("--column", "x=y", "--table", "{source}/t.parquet"), "  -> use --table t.parquet\n"),
     ],
 )
-def test_a_path_outside_the_folder_is_an_error_with_the_path_to_type(
+def test_a_path_outside_the_folder_is_an_error_with_the_path_to_use(
     reprise: Type, tmp_path: Path, words: tuple[str, ...], line: str
 ) -> None:
     source = str(tmp_path / "source")
@@ -311,7 +303,7 @@ def test_a_path_may_begin_with_a_dot_and_a_slash(reprise: Type, tmp_path: Path) 
 
 
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> list[list[str]]:
-    """Set the checkout up, with a `docker` that knows compose's volume at this path; give what it was called with."""
+    """Set the checkout up with a fake `docker` whose volume has this path; return the commands run in the image."""
     write_block(tmp_path / ".env", {"COMPOSE_PROJECT_NAME": "mine"})
     fill(tmp_path / "bin", {"docker": f'#!/bin/sh\n[ "$1" = volume ] && echo {volume}\n'.encode()})
     (tmp_path / "bin/docker").chmod(0o755)
@@ -327,22 +319,19 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> 
 
 
 @pytest.mark.parametrize("volume", ["{tmp}/volume", "/nowhere/at/all"])
-def test_what_containers_alone_have_is_verified_in_a_container(
+def test_a_dataset_cached_only_for_containers_is_verified_in_a_container(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
 ) -> None:
-    """Right after the first success: the training fetched into compose's volume, which a user may not look into."""
     reprise("publish", "small", str(tmp_path / "source"))
     reprise("fetch", "small", "--cache", str(tmp_path / "volume"))
     typed = containers(tmp_path, monkeypatch, volume.format(tmp=tmp_path))
     code, _, err = reprise("verify", "small", "--json")
     assert (code, typed) == (0, [["data", "verify", "small", "--json"]])
-    assert f"small@1 is not in {tmp_path / 'cache'}; verifying the cache of containers" in err
-    assert reprise("verify", "small", "--cache", str(tmp_path / "none"))[0] == 44, (
-        "a cache that is named is meant alone"
-    )
+    assert f"small@1 is not in {tmp_path / 'cache'}; verifying the containers' cache" in err
+    assert reprise("verify", "small", "--cache", str(tmp_path / "none"))[0] == 44, "--cache selects one cache"
 
 
-def test_of_two_caches_the_one_that_was_verified_is_named(
+def test_verify_names_the_verified_cache_if_there_are_two(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reprise("publish", "small", str(tmp_path / "source"))
@@ -351,30 +340,29 @@ def test_of_two_caches_the_one_that_was_verified_is_named(
     assert containers(tmp_path, monkeypatch, str(tmp_path / "volume")) == []
     code, out, err = reprise("verify", "small")
     assert (code, out) == (0, "small@1: 6 files, 28.2 kB, all as published\n")
-    assert err.endswith("containers have a cache of their own: docker compose run --rm train data verify small\n")
+    assert err.endswith("containers use a separate cache: docker compose run --rm train data verify small\n")
     assert "in containers yes" in reprise("show", "small")[1]
     assert json.loads(reprise("show", "small", "--json")[1])["cached_for_containers"]
     assert "docker compose run --rm train data gc" in reprise("gc")[2]
 
 
-def test_what_no_cache_has_is_not_verified(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_in_no_cache_is_not_verified(reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reprise("publish", "small", str(tmp_path / "source"))
     typed = containers(tmp_path, monkeypatch, str(tmp_path / "volume"))
     (tmp_path / "volume").mkdir()
     assert (reprise("verify", "small")[0], typed) == (44, [])
 
 
-def test_what_was_found_damaged_is_not_said_to_be_absent(reprise: Type, tmp_path: Path) -> None:
+def test_a_damaged_dataset_is_not_reported_as_absent(reprise: Type, tmp_path: Path) -> None:
     reprise("publish", "small", str(tmp_path / "source"))
     reprise("fetch", "small")
     damage(objects(Cache(root=tmp_path / "cache"))[0])
-    for said in ("is damaged in the cache", "as was seen before"):
+    for message in ("is damaged in the cache", "as was seen before"):
         code, _, err = reprise("verify", "small")
-        assert (code, said in err) == (55, True), err
+        assert (code, message in err) == (55, True), err
 
 
-def test_push_moves_a_version_to_another_store_as_it_is(reprise: Type, tmp_path: Path) -> None:
-    """The same version, manifest and content; the second time nothing is sent."""
+def test_push_copies_a_version_unchanged_and_only_once(reprise: Type, tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     reprise("publish", "small", str(tmp_path / "source"))
     code, out, _ = reprise("push", "small@1", "--store", str(tmp_path / "bucket"))
@@ -387,7 +375,7 @@ def test_push_moves_a_version_to_another_store_as_it_is(reprise: Type, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("small",), 2, "--store is missing"),
         (("small", "--store", "STORE"), 2, "both stores are"),
@@ -396,12 +384,11 @@ def test_push_moves_a_version_to_another_store_as_it_is(reprise: Type, tmp_path:
         (("small", "--store", "ABSENT"), 53, "does not exist"),
     ],
 )
-def test_what_cannot_be_pushed_is_said(
-    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, said: str
+def test_an_invalid_push_is_an_error(
+    reprise: Type, tmp_path: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    """In one line, with the store's name."""
     (tmp_path / "bucket").mkdir()
-    places = {"STORE": "store", "BUCKET": "bucket", "ABSENT": "absent"}
+    folders = {"STORE": "store", "BUCKET": "bucket", "ABSENT": "absent"}
     reprise("publish", "small", str(tmp_path / "source"))
-    found, _, err = reprise("push", *(str(tmp_path / places[word]) if word in places else word for word in words))
-    assert (found, said in err) == (code, True), err
+    found, _, err = reprise("push", *(str(tmp_path / folders[word]) if word in folders else word for word in words))
+    assert (found, message in err) == (code, True), err

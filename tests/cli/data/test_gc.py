@@ -1,4 +1,4 @@
-"""`reprise data gc` as it is typed: it tells before it removes."""
+"""`reprise data gc` lists data before it removes data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["reprise"]
 
 
-def test_what_is_not_declared_goes_when_it_is_told_to(
+def test_undeclared_versions_are_removed_with_apply(
     reprise: Type,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A dry run first; then with --apply; what is declared stays."""
     monkeypatch.setattr(collect_cache, "YOUNG_S", -1.0)
     reprise("publish", "small", str(tmp_path / "source"))
     reprise("fetch", "small")

@@ -1,4 +1,4 @@
-"""Publication reads every sample first: what cannot be read, and NaN nobody consented to, is rejected by name, split and count."""
+"""`publish` reads every sample first and rejects unreadable samples and undeclared NaN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.environments.engine.memory import MemoryEngine
 from trainer import cli
 from trainer.base.errors import DatasetError
 from trainer.cli import data, places
-from trainer.cli.data.inspect import InspectionRequest, NotRead, run_inspection
+from trainer.cli.data.inspect import InspectionRequest, SamplesNotReadError, run_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.inspection import Inspection, SplitValues
 from trainer.environments.engine import ImageFacts
@@ -28,7 +28,7 @@ SPLITS = ("--split", "train=0:6", "--split", "val=6:8", "--split", "test=8:10")
 
 @pytest.fixture
 def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Publish the folder `source` in a checkout with an empty store; its exit code, results and the rest."""
+    """Publish the folder `source` in a checkout with an empty store; return exit code, stdout and stderr."""
     for module in (data, places):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     monkeypatch.setenv("REPRISE_STORE", str(tmp_path / "store"))
@@ -43,7 +43,7 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def arrays(source: Path, **changed: Any) -> None:
-    """Ten samples, of which some values are others."""
+    """Write ten samples of zeros, with some values replaced."""
     values = np.zeros((10, 3), dtype=np.float32)
     for place, value in changed.get("x", {}).items():
         values[place] = value
@@ -55,7 +55,6 @@ ARRAYS = ("--array", "x=x.npy", "--array", "y=y.npy", *SPLITS)
 
 
 def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(publish: Type, tmp_path: Path) -> None:
-    """Both kinds; nothing is uploaded."""
     arrays(tmp_path / "source", x={(7, 1): np.nan, (7, 2): np.nan, (9, 0): np.inf})
     code, _, err = publish(*ARRAYS)
     assert code == DatasetError.code
@@ -68,7 +67,6 @@ def test_values_that_are_not_finite_are_rejected_by_field_split_count_and_row(pu
 def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(
     publish: Type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The consent stays when the dataset is published again."""
     arrays(tmp_path / "source", x={(7, 1): np.nan})
     assert publish(*ARRAYS, "--allow-nan", "x")[0] == 0
     assert 'allow_nan = [\n    "x",\n]' in (tmp_path / "datasets/d.toml").read_text()
@@ -79,15 +77,13 @@ def test_missing_values_are_published_on_purpose_and_the_declaration_says_so(
     assert load_dataset("d", root=tmp_path).allow_nan == ("x",)
 
 
-def test_consent_for_a_field_that_does_not_exist_is_rejected(publish: Type, tmp_path: Path) -> None:
-    """With the nearest name."""
+def test_allow_nan_of_an_unknown_field_is_rejected_with_the_nearest_name(publish: Type, tmp_path: Path) -> None:
     arrays(tmp_path / "source")
     code, _, err = publish(*ARRAYS, "--allow-nan", "xx")
     assert (code, "--allow-nan xx: samples have no such field" in err, "did you mean x?" in err) == (44, True, True)
 
 
-def test_what_was_inspected_and_has_not_changed_is_not_read_again(publish: Type, tmp_path: Path) -> None:
-    """Another split is."""
+def test_unchanged_samples_are_not_inspected_again(publish: Type, tmp_path: Path) -> None:
     arrays(tmp_path / "source")
     assert "10 samples inspected" in publish(*ARRAYS)[2]
     assert "inspected" not in publish(*ARRAYS)[2]
@@ -95,7 +91,7 @@ def test_what_was_inspected_and_has_not_changed_is_not_read_again(publish: Type,
 
 
 def pictures(source: Path, *, odd: bytes | None = None, size: tuple[int, int] = (4, 4)) -> None:
-    """Four pictures of two classes in each split; one of test is other bytes, or of another size."""
+    """Write four pictures of two classes for each split; one in test has other bytes, or another size."""
     from PIL import Image
 
     for split in ("train", "val", "test"):
@@ -115,7 +111,6 @@ IMAGES = ("--images", ".", "--split", "train=train/", "--split", "test=test/")
 def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
     publish: Type, tmp_path: Path, odd: bytes
 ) -> None:
-    """Whichever split it is in."""
     pictures(tmp_path / "source", odd=odd)
     code, _, err = publish(*IMAGES)
     assert code == 44
@@ -124,7 +119,6 @@ def test_a_picture_that_cannot_be_decoded_is_rejected_by_name_and_split(
 
 
 def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Path) -> None:
-    """The line stays short."""
     pictures(tmp_path / "source")
     for path in (tmp_path / "source/train").rglob("*.png"):
         path.write_bytes(b"")
@@ -133,7 +127,6 @@ def test_many_faults_are_counted_and_three_are_named(publish: Type, tmp_path: Pa
 
 
 def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: Type, tmp_path: Path) -> None:
-    """Both sizes are named, and the file; `any` in the declared shape is consent."""
     pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES)
     said = "'image' is [3, 4, 4] in 7 and [3, 4, 5] in 1 (test/b/3.png of split test)"
@@ -142,14 +135,13 @@ def test_pictures_of_several_sizes_are_rejected_unless_they_may_differ(publish: 
 
 
 def test_a_picture_of_another_size_than_declared_is_rejected(publish: Type, tmp_path: Path) -> None:
-    """By its name and both sizes."""
     pictures(tmp_path / "source", size=(5, 4))
     code, _, err = publish(*IMAGES, "--size", "4x4")
     assert (code, "test/b/3.png has 4x5 pixels; expected 4x4, the declared size" in err) == (44, True)
 
 
 def table(source: Path, **columns: Any) -> None:
-    """A Parquet file of these columns."""
+    """Write a Parquet file with these columns."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table(columns), source / "t.parquet", row_group_size=4)
 
@@ -175,7 +167,6 @@ def table(source: Path, **columns: Any) -> None:
 def test_a_column_that_does_not_fit_its_type_is_rejected_by_row_with_the_fix_that_fits(
     publish: Type, tmp_path: Path, values: list[Any], kind: str, said: str, hint: str
 ) -> None:
-    """Nothing is rounded, wrapped around or made infinite silently."""
     table(tmp_path / "source", a=values)
     column = f"x=a:{kind}" if kind else "x=a"
     code, _, err = publish("--column", column, "--split", "train=0:6")
@@ -183,7 +174,6 @@ def test_a_column_that_does_not_fit_its_type_is_rejected_by_row_with_the_fix_tha
 
 
 def test_a_column_that_exists_twice_is_rejected_by_name(publish: Type, tmp_path: Path) -> None:
-    """Only if a sample needs it."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     twice = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0]), pa.array([3.0])], names=["a", "a", "b"])
     pq.write_table(twice, tmp_path / "source/t.parquet")
@@ -192,56 +182,51 @@ def test_a_column_that_exists_twice_is_rejected_by_name(publish: Type, tmp_path:
     assert publish("--column", "x=b")[0] == 0
 
 
-def test_an_empty_folder_is_said_to_be_empty(publish: Type) -> None:
-    """Not that a split lacks samples."""
+def test_an_empty_folder_is_reported_as_empty(publish: Type) -> None:
     code, _, err = publish("--images", ".", "--split", "train=train/")
     assert (code, "source has no files" in err) == (44, True)
 
 
 class Answering(MemoryEngine):
-    """An engine whose containers say one line."""
+    """An engine whose containers print one line."""
 
     line: str = ""
     code: int = 0
 
     def confine(self, container: Any, *, say: Callable[[str], None]) -> int:
-        """Say it."""
+        """Print the line."""
         self.confined.append(container)
         say(self.line)
         return self.code
 
 
 def request_of(folder: Path) -> InspectionRequest:
-    """A request to inspect a folder."""
     image = ImageFacts(id="sha256:" + 64 * "0", tags=(), references=(), layers=(), size=1, created="")
     return InspectionRequest(root=folder, file=folder / "request.json", image=image)
 
 
 def test_a_container_reads_the_folder_and_cannot_write_it(tmp_path: Path) -> None:
-    """It has the folder, the request and the package, and no network, as every confined container."""
     engine = Answering()
-    engine.line = '{"seen": ' + Inspection(splits={"train": SplitValues(samples=3)}).model_dump_json() + "}"
+    engine.line = '{"inspection": ' + Inspection(splits={"train": SplitValues(samples=3)}).model_dump_json() + "}"
     assert run_inspection(request_of(tmp_path), engine).splits["train"].samples == 3
     (container,) = engine.confined
     assert [mount.writable for mount in container.mounts] == [False, False, False]
     assert container.words == ("_inspect", "/data", "/run/reprise/request.json")
 
 
-def test_what_a_container_rejects_is_rejected_here(tmp_path: Path) -> None:
-    """With its own sentence and hint; any other end is a reason why samples were not read."""
+def test_an_error_in_the_container_becomes_the_error_of_the_command(tmp_path: Path) -> None:
     engine = Answering()
-    engine.line = '{"said": "x.npy is not a plain array", "hint": "numpy.save"}'
+    engine.line = '{"error": "x.npy is not a plain array", "hint": "numpy.save"}'
     with pytest.raises(DatasetError, match="is not a plain array"):
         run_inspection(request_of(tmp_path), engine)
     for engine.line, engine.code in (("Killed", 137), ("?", 0)):
-        with pytest.raises(NotRead):
+        with pytest.raises(SamplesNotReadError):
             run_inspection(request_of(tmp_path), engine)
 
 
 def test_without_torch_and_image_a_note_says_that_samples_were_not_read(
     publish: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publication is made; the first run reads them."""
     from trainer.cli.data import inspect
 
     arrays(tmp_path / "source", x={(7, 1): np.nan})

@@ -1,4 +1,4 @@
-"""`reprise data show` of what is cached: exact counts, and a picture."""
+"""`reprise data show` of a cached dataset: exact counts, and a picture."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("checkout")
-def test_splits_are_counted_where_the_files_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """To the sample, though a part is declared by percent."""
+def test_samples_of_cached_splits_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "show", "small"]) == 0
     out = capsys.readouterr().out
     assert "  train     30 samples: about 80 % of the samples, by their names (seed 0)\n" in out
@@ -43,7 +42,6 @@ def test_splits_are_counted_where_the_files_are(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.torch
 def test_a_picture_of_samples_is_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """To the file that was named; another ending is refused."""
     assert cli.main(["data", "show", "small", "--samples", str(checkout / "s.png")]) == 0
     assert capsys.readouterr().out == f"{checkout / 's.png'}\n"
     assert (checkout / "s.png").read_bytes().startswith(b"\x89PNG")

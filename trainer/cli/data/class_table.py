@@ -1,4 +1,4 @@
-"""The table of a dataset's classes: number, name, samples in each split."""
+"""The table of a dataset's classes: number, name and samples in each split."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from trainer.data.check_pictures import ClassCount
 
 _MOST: Final = 40
-"""Classes that are shown; `--json` lists all."""
+"""Classes in the table, at most; `--json` lists all."""
 _NAME: Final = 1
-"""The column of the names, the only one of words."""
+"""The column of names, the only column that is aligned left."""
 
 
 def class_table(classes: Sequence[ClassCount]) -> list[str]:
-    """The lines of the table; none if there are no classes."""
+    """Return the lines of the table; none if there are no classes."""
     if not classes:
         return []
     splits = [*classes[0].splits]

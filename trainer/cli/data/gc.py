@@ -1,7 +1,4 @@
-"""`reprise data gc`: what of the cache no declared dataset and no running process needs.
-
-Knows how it is asked for and told. What goes, and what never, is `trainer.data.cache.collect`'s to know.
-"""
+"""`reprise data gc`: list or remove cached data that no declared dataset and no running process needs."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from dataclasses import asdict
 from time import time
 from typing import TYPE_CHECKING
 
-from trainer.cli.data.container_cache import container_cache
-from trainer.cli.data.verify import IN_IMAGE
+from trainer.base.suggestions import counted
+from trainer.cli.data.container_cache import IN_IMAGE, container_cache
 from trainer.cli.progress import readable
 from trainer.data.cache.collect import collect_cache
 from trainer.data.declaration import readable_datasets
@@ -21,46 +18,36 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.arguments import Arguments
-    from trainer.cli.data.places import Places
+    from trainer.cli.data.context import DataContext
 
 
-def describe(parser: Arguments) -> None:
-    """Say what can be given."""
-    parser.add_argument("--apply", action="store_true", help="remove it; without this, only say what would go")
+def add_gc_options(parser: Arguments) -> None:
+    """Declare the options of `gc`."""
+    parser.add_argument("--apply", action="store_true", help="remove the data; without this option, nothing is removed")
     parser.set_defaults(verb=collect)
 
 
-def collect(words: Namespace, places: Places) -> int:
-    """Remove, or say what would go: all but what this checkout declares and what processes hold, on this machine or another."""
-    declared, faults = readable_datasets(root=places.root)
+def collect(args: Namespace, context: DataContext) -> int:
+    """Remove, or list, all but what this checkout declares and what processes on any machine hold."""
+    declared, faults = readable_datasets(root=context.root)
     for name, fault in faults.items():
         print(f"reprise: all versions of dataset {name} are kept: {fault}", file=sys.stderr)
-    found = collect_cache(places.cache, declared, unread=faults, now=time(), dry_run=not words.apply)
-    if words.json:
-        print(json.dumps({**asdict(found), "applied": words.apply}))
+    collected = collect_cache(context.cache, declared, unread=faults, now=time(), dry_run=not args.apply)
+    if args.json:
+        print(json.dumps({**asdict(collected), "applied": args.apply}))
         return 0
-    theirs = None if words.cache else container_cache(places.root)
-    for version in found.versions:
+    for version in collected.versions:
         print(version)
-    verb = "removed" if words.apply else "would go"
-    count = f"{_many(len(found.versions), 'version')}, {_many(found.objects, 'object')}, {readable(found.bytes)}"
-    print(f"{count} {verb} from {places.cache.root}")
-    if theirs is not None:
-        typed = f"{IN_IMAGE} data gc{' --apply' if words.apply else ''}"
-        print(f"containers have a cache of their own: {typed}", file=sys.stderr)
-    if found.of_others:
-        print(f"{found.of_others} belong to other users: they can type the same command")
-    if not words.apply and (found.versions or found.objects):
+    action = "removed" if args.apply else "would be removed"
+    versions, objects = counted(len(collected.versions), "version"), counted(collected.objects, "object")
+    print(f"{versions}, {objects}, {readable(collected.bytes)} {action} from {context.cache.root}")
+    if not args.cache and container_cache(context.root) is not None:
+        command = f"{IN_IMAGE} data gc{' --apply' if args.apply else ''}"
+        print(f"containers use a separate cache: {command}", file=sys.stderr)
+    if collected.of_others:
+        print(f"{collected.of_others} belong to other users, who can run the same command")
+    if not args.apply and (collected.versions or collected.objects):
         print(
-            f"kept is what {places.root / 'datasets'} declares and what runs hold ({found.leases}); to remove the rest: --apply"
+            f"kept: what {context.root / 'datasets'} declares and what runs hold ({collected.leases}); --apply removes the rest"
         )
     return 0
-
-
-def _many(count: int, name: str) -> str:
-    """Count things.
-
-    >>> _many(1, "version"), _many(2, "version"), _many(0, "object")
-    ('1 version', '2 versions', '0 objects')
-    """
-    return f"{count} {name}{'' if count == 1 else 's'}"

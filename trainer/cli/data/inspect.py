@@ -1,6 +1,7 @@
-"""Inspecting a folder's samples before it is published: here if torch is, else in a container of the environment's image.
+"""Inspect a folder's samples before it is published: in this process if torch is installed, else in a container.
 
-The container has no network and reads the folder alone. If there is neither, a note says that samples were not read: the first run does.
+The container runs the environment's image without network and can only read the folder. If neither is possible, a note reports that samples
+were not read; the first run reads them.
 """
 
 from __future__ import annotations
@@ -36,55 +37,57 @@ if TYPE_CHECKING:
 
 _DATA: Final = "/data"
 _REQUEST: Final = "/run/reprise/request.json"
-_LATER: Final = "the first run reads them, before its first step"
 
 
 def main(argv: list[str]) -> int:
-    """Inspect the folder `argv[0]` as the request in the file `argv[1]` says; print the inspection as one line of JSON."""
+    """Inspect the folder `argv[0]` for the request in the file `argv[1]`; print the answer as one line of JSON."""
     folder, request = Path(argv[0]), json.loads(Path(argv[1]).read_text(encoding="utf-8"))
     draft = typed(request["draft"], Draft, where="the request")
     needed = draft.reader.needed or request["paths"]
-    if hidden := next((path for path in needed if not os.access(folder / path, os.R_OK)), None):
-        raise NotWritableError(f"{hidden} cannot be read by uid {os.getuid()}", hint="change its mode")
+    if unreadable := next((path for path in needed if not os.access(folder / path, os.R_OK)), None):
+        raise NotWritableError(f"{unreadable} is not readable by uid {os.getuid()}", hint=f"chmod +r {unreadable}")
     try:
-        answer = _Answer(seen=_inspected(draft, folder, request["paths"]))
+        answer = _Answer(inspection=_inspect_folder(draft, folder, request["paths"]))
     except DatasetError as fault:
-        answer = _Answer(said=fault.message, hint=fault.hint)
+        answer = _Answer(error=fault.message, hint=fault.hint)
     print(answer.model_dump_json())
     return 0
 
 
 class _Answer(Document):
-    """What a container answers: an inspection, or why the folder has none."""
+    """The output of a container: an inspection or an error."""
 
-    seen: Inspection | None = None
-    said: str = ""
+    inspection: Inspection | None = None
+    error: str = ""
     hint: str | None = None
 
 
-def inspector(root: Path, note: Callable[[str], None]) -> Callable[[Described, Sequence[str]], bool]:
-    """Give what inspects a draft with the files of the folder `root`, if it can, and raises `DatasetError` for what is not published."""
+def make_inspector(root: Path, note: Callable[[str], None]) -> Callable[[Described, Sequence[str]], bool]:
+    """Return a function that inspects files of the folder `root`.
+
+    It returns whether it read the samples. It raises `DatasetError` for samples that must not be published.
+    """
     return partial(_inspect, root, note)
 
 
 def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
     if not isinstance(draft.reader, Arrays | Images | Table):
-        return True  # bytes, whatever they are
-    began = monotonic()
+        return True  # any bytes are valid samples
+    start = monotonic()
     try:
-        seen = _inspected(draft, root, paths) if find_spec("torch") else _in_container(draft, root, paths)
-    except (EngineError, DotenvError, NotRead) as fault:
-        note(f"{draft.name}: samples were not read ({fault}); {_LATER}")
+        inspection = _inspect_folder(draft, root, paths) if find_spec("torch") else _in_container(draft, root, paths)
+    except (EngineError, DotenvError, SamplesNotReadError) as fault:
+        note(f"{draft.name}: samples were not read ({fault}); the first run reads them, before its first step")
         return False
-    require_publishable(seen, draft)
-    for line in describe_overflows(seen, draft):
+    require_publishable(inspection, draft)
+    for line in describe_overflows(inspection, draft):
         note(line)
-    count = sum(values.samples for values in seen.splits.values())
-    note(f"{draft.name}: {count:,} samples inspected ({monotonic() - began:.1f} s)")
+    count = sum(values.samples for values in inspection.splits.values())
+    note(f"{draft.name}: {count:,} samples inspected ({monotonic() - start:.1f} s)")
     return True
 
 
-def _inspected(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
+def _inspect_folder(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
     from trainer.data.splits import select
     from trainer.training.readers import open_samples
     from trainer.training.readers.folder import Folder
@@ -97,36 +100,36 @@ def _inspected(draft: Described, root: Path, paths: Sequence[str]) -> Inspection
     return inspect_samples(samples, splits or {"": range(len(samples))})
 
 
-class NotRead(Exception):  # noqa: N818 - it becomes a note
-    """Why samples were not read."""
+class SamplesNotReadError(Exception):
+    """Samples could not be read; the message becomes a note."""
 
 
 def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
     if BAKED.exists():
-        raise NotRead("this image has no torch")
+        raise SamplesNotReadError("this image has no torch")
     if not DOTENV.is_file():
-        raise NotRead("this checkout is not set up for an image: scripts/setup --build")
-    if linked := next((path for path in paths if (root / path).is_symlink()), None):
-        raise NotRead(f"{linked} is a link, which a container cannot follow")
+        raise SamplesNotReadError("this checkout is not set up for an image: scripts/setup --build")
+    if link := next((path for path in paths if (root / path).is_symlink()), None):
+        raise SamplesNotReadError(f"{link} is a symbolic link, which a container cannot follow")
     with closing(engine()) as docker, tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as request:
         values = compose_values()
         require_images({**values, "COMPOSE_PROFILES": ""}, engine=docker)
         image = docker.image(values["REPRISE_IMAGE"]) if values.get("REPRISE_IMAGE") else None
         if image is None:
-            raise NotRead("the environment's image is not on this machine: scripts/setup --build")
-        json.dump({"draft": draft.model_dump(mode="json"), "paths": _needed(draft, paths)}, request)
+            raise SamplesNotReadError("the environment's image is not on this machine: scripts/setup --build")
+        json.dump({"draft": draft.model_dump(mode="json"), "paths": _required_paths(draft, paths)}, request)
         request.flush()
         Path(request.name).chmod(0o644)
         return run_inspection(InspectionRequest(root=root.resolve(), file=Path(request.name), image=image), docker)
 
 
-def _needed(draft: Described, paths: Sequence[str]) -> list[str]:
+def _required_paths(draft: Described, paths: Sequence[str]) -> list[str]:
     return list(paths) if isinstance(draft.reader, Images) else list(draft.reader.needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionRequest:
-    """What a container is to inspect."""
+    """A folder, the file that describes its samples, and the image that inspects it."""
 
     root: Path
     file: Path
@@ -134,7 +137,7 @@ class InspectionRequest:
 
 
 def run_inspection(request: InspectionRequest, docker: Engine) -> Inspection:
-    """Inspect in a container; whoever owns the folder reads it."""
+    """Inspect a folder in a container, as this user, or as the owner of the folder if this user is root."""
     owner = request.root.stat()
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (owner.st_uid, owner.st_gid)
     lines: list[str] = []
@@ -151,15 +154,15 @@ def run_inspection(request: InspectionRequest, docker: Engine) -> Inspection:
         user=f"{uid}:{gid}",
     )
     if code := docker.confine(container, say=lines.append):
-        raise NotRead(f"its container ended with exit code {code}: {' '.join(lines[-2:])[:200]}")
-    return _answered(lines[-1] if lines else "")
+        raise SamplesNotReadError(f"the container exited with code {code}: {' '.join(lines[-2:])[:200]}")
+    return _parse_answer(lines[-1] if lines else "")
 
 
-def _answered(line: str) -> Inspection:
+def _parse_answer(line: str) -> Inspection:
     try:
         answer = parse_json(line, _Answer, where="the inspection", whole=LARGEST_WHOLE)
     except DocumentError as fault:
-        raise NotRead(f"its container answered {line[:100]!r}") from fault
-    if answer.seen is None:
-        raise DatasetError(answer.said, hint=answer.hint)
-    return answer.seen
+        raise SamplesNotReadError(f"the container printed {line[:100]!r}") from fault
+    if answer.inspection is None:
+        raise DatasetError(answer.error, hint=answer.hint)
+    return answer.inspection

@@ -1,4 +1,4 @@
-"""`reprise data push`: a version of a dataset, copied from one store into another."""
+"""`reprise data push`: copy versions of datasets from one store to another."""
 
 from __future__ import annotations
 
@@ -16,53 +16,51 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from trainer.cli.arguments import Verb
-    from trainer.cli.data.places import Places
+    from trainer.cli.data.context import DataContext
     from trainer.data.declaration import Dataset
     from trainer.stores.contract import Store
 
 
-def describe(push: Verb) -> None:
+def add_push_options(parser: Verb) -> None:
     """Declare the options of `push`."""
-    push.add_argument("name", metavar="NAME[@VERSION]", nargs="+")
-    push.add_argument("--from", dest="source", metavar="ADDRESS", help="the store that has it; otherwise REPRISE_STORE")
-    push.set_defaults(verb=push_versions)
+    parser.add_argument("name", metavar="NAME[@VERSION]", nargs="+")
+    parser.add_argument(
+        "--from", dest="source", metavar="ADDRESS", help="the store to copy from (default REPRISE_STORE)"
+    )
+    parser.set_defaults(verb=push_versions)
 
 
-def push_versions(words: Namespace, places: Places) -> int:
-    """Copy each version that was named."""
-    source, target = two_stores(words.source, words.store, command="reprise data push NAME@VERSION")
-    done = []
-    for word in words.name:
-        dataset = _named(word, source, places)
+def push_versions(args: Namespace, context: DataContext) -> int:
+    """Copy each named version."""
+    source, target = two_stores(args.source, args.store, command="reprise data push NAME@VERSION")
+    results = []
+    for word in args.name:
+        dataset = _find_version(word, source, context)
         pushed = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing"))
         facts = {"dataset": dataset.title, "manifest": dataset.manifest, "content": dataset.content}
-        done.append({**facts, "store": target.address, "is_new": pushed.is_new, "sent": pushed.sent})
-        if not words.json:
-            what = (
-                f"pushed, {readable(pushed.sent)} sent"
-                if pushed.is_new or pushed.sent
-                else "already there, nothing sent"
-            )
-            print(f"{dataset.title}: {what}; in {target.label}")
-    if words.json:
-        print(json.dumps(done))
+        results.append({**facts, "store": target.address, "is_new": pushed.is_new, "sent": pushed.sent})
+        if not args.json:
+            is_changed = pushed.is_new or pushed.sent
+            state = f"pushed, {readable(pushed.sent)} sent" if is_changed else "already there, nothing sent"
+            print(f"{dataset.title}: {state}; in {target.label}")
+    if args.json:
+        print(json.dumps(results))
     return 0
 
 
-def _named(word: str, source: Store, places: Places) -> Dataset:
-    """The version that `NAME` declares, or that the source store calls `NAME@VERSION`."""
+def _find_version(word: str, source: Store, context: DataContext) -> Dataset:
+    """Return the version that the checkout declares as `NAME`, or the source store's `NAME@VERSION`."""
     name, at, version = word.partition("@")
     if not at:
-        return load_dataset(name, root=places.root)
+        return load_dataset(name, root=context.root)
     if not version.isdecimal():
-        raise UsageError(f"{word!r}: expected NAME or NAME@VERSION with a number", hint="such as digits@1")
-    if declaration(name, root=places.root).is_file():
-        declared = load_dataset(name, root=places.root)
+        raise UsageError(f"{word!r}: expected NAME or NAME@VERSION with a number", hint="for example digits@1")
+    if declaration(name, root=context.root).is_file():
+        declared = load_dataset(name, root=context.root)
         if declared.version == int(version):
             return declared
-    found = read_version(source, name, int(version))
-    if found is None:
-        raise DatasetError(
-            f"{word} is not in {source.label}", hint="`reprise data show NAME` lists the versions; --from ADDRESS"
-        )
-    return found
+    stored = read_version(source, name, int(version))
+    if stored is None:
+        hint = f"reprise data show {name} lists the versions; --from ADDRESS selects another store"
+        raise DatasetError(f"{word} is not in {source.label}", hint=hint)
+    return stored

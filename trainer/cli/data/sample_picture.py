@@ -1,6 +1,6 @@
-"""`reprise data show NAME --samples FILE.png`: a picture of samples, drawn where torch and Pillow are.
+"""`reprise data show NAME --samples FILE.png`: draw a picture of samples.
 
-On a host without them the same words are run in the environment's image, which prints the picture, and it is written here.
+If torch or Pillow is not installed, the command runs in the environment's image, which writes the picture to stdout.
 """
 
 from __future__ import annotations
@@ -21,58 +21,57 @@ from trainer.runs.image_claim import BAKED
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from trainer.cli.data.places import Places
+    from trainer.cli.data.context import DataContext
     from trainer.data.declaration import Dataset
 
 
-def draw_samples(words: Namespace, dataset: Dataset, places: Places) -> int:
-    """Write the picture to the file that was named, or to stdout where that is `-`."""
-    if words.samples != "-" and not words.samples.endswith(".png"):
-        raise UsageError(f"--samples {words.samples}: expected a file that ends in .png", hint="or - for stdout")
-    if not (folder := Path(words.samples).parent).is_dir():
-        raise UsageError(f"--samples {words.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
-    code, picture = picture_of_samples(dataset, places, named=words.name, typed=_typed(words))
-    return code or _kept(words, picture)
+def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int:
+    """Write the picture to the file of `--samples`, or to stdout if that is `-`."""
+    if args.samples != "-" and not args.samples.endswith(".png"):
+        raise UsageError(f"--samples {args.samples}: expected a file that ends in .png", hint="use - for stdout")
+    if not (folder := Path(args.samples).parent).is_dir():
+        raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
+    command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
+    code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
+    return code or _write_picture(args.samples, picture)
 
 
-def picture_of_samples(dataset: Dataset, places: Places, *, named: str, typed: str) -> tuple[int, bytes]:
-    """Draw samples here, or in the image; give the exit code of that and a PNG. `typed` draws them by hand. Raises `MachineError`."""
+def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, command: str) -> tuple[int, bytes]:
+    """Draw samples in this process, or in the environment's image.
+
+    Return an exit code and a PNG. `command` is the hint of the `MachineError` that is raised if neither is possible.
+    """
     if find_spec("torch") and find_spec("PIL"):
         from trainer.training.figures.picture import picture_of
 
-        cached = fetch_dataset(dataset, cache=places.cache, open_store=places.open, progress=transfer_progress())
+        cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
         return 0, picture_of(dataset, cached)
     if BAKED.exists():
-        raise MachineError("samples are drawn with torch and Pillow, which this image does not have", hint=typed)
-    return _in_image(named, places, typed=typed)
+        raise MachineError("drawing samples needs torch and Pillow, which this image does not have", hint=command)
+    return _in_image(name, context, command=command)
 
 
-def _in_image(named: str, places: Places, *, typed: str) -> tuple[int, bytes]:
-    if not (places.root / ".env").is_file():
+def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, bytes]:
+    if not (context.root / ".env").is_file():
         raise MachineError(
-            "samples are drawn with torch and Pillow, or in the environment's image; this checkout is not set up for one",
-            hint=f"scripts/setup, then {typed}",
+            "drawing samples needs torch and Pillow, or the environment's image; this checkout is not set up for an image",
+            hint=f"scripts/setup, then {command}",
         )
-    words = ("data", "show", named, "--samples", "-")
-    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", *words]
+    words = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", "data", "show", name, "--samples", "-"]
     wake_store()
-    print("reprise:", " ".join(command), file=sys.stderr)
+    print("reprise:", " ".join(words), file=sys.stderr)
     try:
-        done = subprocess.run(command, cwd=places.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+        done = subprocess.run(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
     return done.returncode, done.stdout
 
 
-def _kept(words: Namespace, picture: bytes) -> int:
-    if words.samples == "-":
+def _write_picture(file: str, picture: bytes) -> int:
+    if file == "-":
         sys.stdout.buffer.write(picture)
         sys.stdout.buffer.flush()
         return 0
-    write_whole(Path(words.samples), picture)
-    print(words.samples)
+    write_whole(Path(file), picture)
+    print(file)
     return 0
-
-
-def _typed(words: Namespace) -> str:
-    return f"docker compose run --rm -T train data show {words.name} --samples - > {words.samples}"

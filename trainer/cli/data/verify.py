@@ -1,6 +1,7 @@
-"""`reprise data verify NAME`: hash what is cached, in this user's cache; if only the containers' cache can have it, there.
+"""`reprise data verify NAME`: hash the files of a cached dataset again.
 
-A host has two caches: its own (REPRISE_CACHE), which commands on the host use, and compose's volume, which trainings in containers use.
+A host has two caches: commands on the host use REPRISE_CACHE, training in containers uses Compose's volume. The containers' cache is
+verified if only it has the dataset.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted
-from trainer.cli.data.container_cache import Hidden, container_cache
+from trainer.cli.data.container_cache import IN_IMAGE, UnreadableCache, container_cache
 from trainer.cli.in_image import run_in_image
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.verify import verify_dataset
@@ -20,44 +21,42 @@ from trainer.runs.image_claim import BAKED
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from trainer.cli.data.places import Places
+    from trainer.cli.data.context import DataContext
     from trainer.data.declaration import Dataset
 
-IN_IMAGE = "docker compose run --rm train"
 
-
-def verify(words: Namespace, places: Places) -> int:
-    """Verify the host's copy; without one, verify the containers' copy, in a container. Raises `DatasetError` if there is none."""
-    dataset = places.dataset(words.name)
-    theirs = None if words.cache else cached_for_containers(dataset, places)
-    here = places.cache.has(dataset) or places.cache.is_suspect(dataset)
-    if theirs and not here:
-        print(f"{dataset.title} is not in {places.cache.root}; verifying the cache of containers", file=sys.stderr)
-        return run_in_image(["data", "verify", words.name, *(["--json"] if words.json else [])])
-    if not here and not words.cache and not BAKED.exists():
-        raise _in_no_cache(dataset, places)
-    verified = verify_dataset(dataset, cache=places.cache, progress=transfer_progress("verifying"))
+def verify_cached(args: Namespace, context: DataContext) -> int:
+    """Verify the host's copy, or else the containers' copy in a container. Raises `DatasetError` if there is no copy."""
+    dataset = context.dataset(args.name)
+    may_be_in_containers = not args.cache and _may_be_cached_for_containers(dataset, context)
+    is_on_host = context.cache.has(dataset) or context.cache.is_suspect(dataset)
+    if may_be_in_containers and not is_on_host:
+        print(f"{dataset.title} is not in {context.cache.root}; verifying the containers' cache", file=sys.stderr)
+        return run_in_image(["data", "verify", args.name, *(["--json"] if args.json else [])])
+    if not is_on_host and not args.cache and not BAKED.exists():
+        raise _not_cached(dataset, context)
+    verified = verify_dataset(dataset, cache=context.cache, progress=transfer_progress("verifying"))
     result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
-    whole = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
-    print(json.dumps(result | {"cache": str(places.cache.root)}) if words.json else whole)
-    if theirs:
-        print(f"this was {places.cache.root}; containers have a cache of their own: {IN_IMAGE} data verify {words.name}",
+    line = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
+    print(json.dumps(result | {"cache": str(context.cache.root)}) if args.json else line)
+    if may_be_in_containers:
+        print(f"verified {context.cache.root}; containers use a separate cache: {IN_IMAGE} data verify {args.name}",
               file=sys.stderr)  # fmt: skip
     return 0
 
 
-def _in_no_cache(dataset: Dataset, places: Places) -> DatasetError:
-    """What to type on a host depends on which cache is meant, and on whether containers can be started."""
-    said, name = f"{dataset.title} is not in the cache {places.cache.root}", dataset.name
-    here = f"for commands on this host: reprise data fetch {name}"
-    if not (places.root / ".env").exists():
-        trains = "scripts/train --exp EXPERIMENT sets this checkout up and fetches what it trains on"
-        return DatasetError(said, hint=f"{here}; {trains}" if places.store else trains)
-    hint = f"a training fetches it; now, for containers: {IN_IMAGE} data fetch {name}; {here}"
-    return DatasetError(f"{said}, nor in that of containers", hint=hint)
+def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
+    message, name = f"{dataset.title} is not in the cache {context.cache.root}", dataset.name
+    on_host = f"for commands on this host: reprise data fetch {name}"
+    if not (context.root / ".env").exists():
+        train = "scripts/train --exp EXPERIMENT sets up this checkout and fetches the datasets of the experiment"
+        return DatasetError(message, hint=f"{on_host}; {train}" if context.store else train)
+    hint = f"training fetches it; to fetch it now, for containers: {IN_IMAGE} data fetch {name}; {on_host}"
+    return DatasetError(f"{message}, nor in the containers' cache", hint=hint)
 
 
-def cached_for_containers(dataset: Dataset, places: Places) -> bool:
-    """Whether the cache that containers use has a dataset, or cannot be looked into from here."""
-    theirs = container_cache(places.root)
-    return isinstance(theirs, Hidden) or (theirs is not None and (theirs.has(dataset) or theirs.is_suspect(dataset)))
+def _may_be_cached_for_containers(dataset: Dataset, context: DataContext) -> bool:
+    cache = container_cache(context.root)
+    if cache is None:
+        return False
+    return isinstance(cache, UnreadableCache) or cache.has(dataset) or cache.is_suspect(dataset)

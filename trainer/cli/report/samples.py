@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DocumentError, RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
-from trainer.cli.data.places import Places
+from trainer.cli.data.context import DataContext
 from trainer.cli.data.sample_picture import picture_of_samples
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.report.plots import is_of_data
@@ -72,10 +72,10 @@ def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
         return cache.read(f"{_KEPT}/{kept}")
     if not draw:
         return "they were not asked for"
-    places = Places(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
+    context = DataContext(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
     typed = spelled(f"reprise data show {name} --samples {name}.png")
     try:
-        code, picture = picture_of_samples(dataset, places, named=dataset.title, typed=typed)
+        code, picture = picture_of_samples(dataset, context, name=dataset.title, command=typed)
     except RepriseError as fault:
         return f"{fault.message} ({fault.hint})"
     if code:

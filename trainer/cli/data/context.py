@@ -1,4 +1,4 @@
-"""What all verbs of `reprise data` share: where datasets are declared, stored and cached, and how one is named."""
+"""The checkout, store and cache that every `reprise data` command works with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 _DIGITS = 9
-"""Of a version's number."""
+"""Digits of a version number, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class DataContext:
     """Where datasets are declared, stored and cached."""
 
     root: Path
@@ -30,16 +30,16 @@ class Places:
     cache: Cache
 
     def open(self) -> Store:
-        """The store; a missing address is said as such."""
+        """Open the store. Raises `UsageError` if no address is configured."""
         if not self.store:
             raise UsageError(
-                "no store is named",
+                "no store is configured",
                 hint="give --store ADDRESS, or set REPRISE_STORE (scripts/setup writes it into .env)",
             )
         return store_at(self.store)
 
     def dataset(self, word: str) -> Dataset:
-        """The dataset `NAME` as git declares it, or `NAME@VERSION` as the store names it."""
+        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as the store names it."""
         name, at, version = word.partition("@")
         dataset = load_dataset(name, root=self.root)
         if not at or version == str(dataset.version):
@@ -49,7 +49,7 @@ class Places:
                 f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
             )
         store = self.open()
-        found = read_version(store, name, int(version))
-        if found is None:
+        stored = read_version(store, name, int(version))
+        if stored is None:
             raise DatasetError(f"{word} is not in store {store.label}", hint=f"{name} is declared as {dataset.title}")
-        return found
+        return stored
