@@ -14,7 +14,7 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.base.errors import StoreMissingError
-from trainer.cli.fetch import lend
+from trainer.cli.fetch import export_datasets
 from trainer.cli.places import CHECKOUT, cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.process.session import BAKED_INVENTORY
 from trainer.comparison.examine_run import Machine
@@ -80,7 +80,7 @@ class Here:
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch in this process."""
-        lend(datasets, into=ready.store)
+        export_datasets(datasets, into=ready.store)
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
         """Run it with this Python, told nothing but what a run needs."""
