@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from trainer.base.digest import canonical, digest_of_bytes
 from trainer.base.errors import DocumentError
 from trainer.base.file_entry import File
-from trainer.runs.record import Ingredients, identity_of, read_record
-from trainer.runs.record_schema import record_schema
+from trainer.runs.record import Ingredients, identity_of, read_record, record_schema
 from trainer.runs.seal import Published, Sealed, identity_as_written, read_claim, read_sealed
 
 GOLDEN = Path(__file__).parents[1] / "golden"

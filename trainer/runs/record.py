@@ -1,14 +1,13 @@
-"""The record: one document that says what a run was made of, what happened around it, and what came out.
+"""The record of a run, format `reprise.run/1`.
 
-Knows the format `reprise.run/1` and what a run's identity is. Refuses to know how any value is found out or where it is kept.
-
-*Ingredients* determine a run and never change once it is open; *circumstances* happened around it; the *outcome* is what it gave.
-The identity is the digest of the format and the ingredients and of nothing else: not where a value came from, not a commit's name,
-not how an image is known. docs/reference/record.md tells the format to people, docs/record.schema.json to programs.
+*Ingredients* determine the result and never change once the run is open. *Circumstances* describe how and where the run was executed.
+The *outcome* is its result. The identity is the digest of the format and the ingredients only. docs/record.md describes the format,
+docs/record.schema.json is its JSON Schema.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from datetime import UTC, datetime
@@ -27,12 +26,12 @@ from trainer.source.description import Source
 FORMAT: Final = "reprise.run/1"
 RUN_ID: Final = re.compile(r"[0-9]{8}t[0-9]{6}-[a-z2-7]{6}")
 MOST_ATTEMPTS: Final = 9_999
-"""Of a run: they are looked for one by one."""
+"""The most attempts of a run: stores are searched for them one by one."""
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Status(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -42,43 +41,43 @@ class Status(StrEnum):
 
 
 class Knowledge(StrEnum):
-    """How the image's identity is known: the record never says more."""
+    """How well the image's identity is known."""
 
     VERIFIED = "verified"
     """A launcher on the host inspected the started container, and the baked build id agrees."""
     ASSERTED = "asserted"
-    """It was handed in, and the baked build id agrees."""
+    """The launcher passed the identity, and the baked build id agrees."""
     UNKNOWN = "unknown"
-    """Nothing was handed in, or it does not agree."""
+    """No identity was passed, or it does not agree with the baked build id."""
 
 
 # --- ingredients
 
 
 class DatasetIngredient(Document):
-    """A dataset by what it contains: repacking or republishing the same files changes nothing here."""
+    """A dataset, identified by its contents: repacking or republishing the same files does not change it."""
 
     version: Count
     content: Digest
 
 
 class Determinism(Document):
-    """What holds the bits still."""
+    """The settings that make results repeatable."""
 
     level: Literal["off", "machine", "portable"]
     threads: Annotated[Count, Field(ge=1)]
     capabilities: dict[str, str] = {}
-    """Variables that cap which instructions libraries may use, where the level sets them."""
+    """Variables set by the level that limit the CPU instructions libraries may use."""
 
 
 class Device(Document):
-    """The kind of device and how the work is spread."""
+    """The kind of device and how work is distributed."""
 
     accelerator: Literal["cpu", "cuda"]
     world_size: Annotated[Count, Field(ge=1)]
     precision: str
     workers: Count | None = None
-    """Loader workers: an ingredient at determinism `off` only; elsewhere they do not bear on the result."""
+    """Workers of the data loader: an ingredient at determinism `off` only, since at other levels they do not affect the result."""
 
 
 class Ingredients(Document):
@@ -86,14 +85,14 @@ class Ingredients(Document):
 
     experiment: OneLine
     settings: dict[str, JsonValue]
-    """The values of the settings that bear on the result."""
+    """The values of the settings that affect the result."""
     source: Digest
     lock: Digest | None
-    """The whole lock; `None`: no lock was there to name."""
+    """The digest of the whole lock; `None` if there was no lock."""
     requirements: Digest | None = Field(default=None, exclude_if=lambda digest: digest is None)
-    """What the lock gives to the environment of the image; `None`: not known, or the record is older than this field."""
+    """The digest of the packages that the lock gives to the image's environment; `None` if unknown or in a record older than this field."""
     layers: list[Digest] | None
-    """The diff IDs of the environment's layers; `None`: not known."""
+    """The diff IDs of the environment's layers; `None` if unknown."""
     datasets: dict[str, DatasetIngredient]
     determinism: Determinism
     device: Device
@@ -102,8 +101,23 @@ class Ingredients(Document):
 # --- circumstances
 
 
+class Source(Document):
+    """The origin of the source."""
+
+    how: Literal["mounted", "baked"]
+    commit: OneLine = "unknown"
+    dirty: bool | None = None
+    """Whether files differed from the commit; `None` if git cannot determine it."""
+    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
+    """The commit of each git submodule, by path. Files of submodules are part of the source."""
+    files: Count = 0
+    bytes: Count = 0
+    left_out: list[str] = []
+    """Files that were not captured, each with its reason."""
+
+
 class Image(Document):
-    """The image, and how much of this is known."""
+    """The image, and how well its identity is known."""
 
     known: Knowledge
     environment: str | None = None
@@ -111,11 +125,11 @@ class Image(Document):
     manifest: Digest | None = None
     config: Digest | None = None
     build_id: Digest | None = None
-    """The build id baked in the image that runs."""
+    """The build id baked into the running image."""
     handed_build_id: Digest | None = None
-    """The build id handed in; differs from `build_id` where the image is not the one that was said."""
+    """The build id that the launcher passed; differs from `build_id` if another image runs."""
     reason: str | None = None
-    """Why it is not known better."""
+    """Why the identity is not verified."""
 
 
 class Distribution(Document):
@@ -123,11 +137,11 @@ class Distribution(Document):
 
     version: str
     record: Digest | None = None
-    """The digest of its RECORD file, which names every file by digest."""
+    """The digest of the RECORD file, which lists the digest of every file."""
 
 
 class Inventory(Document):
-    """What is really installed and loaded in a live process."""
+    """The software installed and loaded in the running process."""
 
     python: str
     distributions: dict[str, Distribution] = {}
@@ -136,11 +150,11 @@ class Inventory(Document):
     libraries: dict[str, Count] = {}
     """Shared libraries mapped into the process, with their size in bytes."""
     roots: list[str] = []
-    """Where modules are imported from, in order."""
+    """The folders that modules are imported from, in order."""
 
 
 class Gpu(Document):
-    """One GPU, by NVML."""
+    """A GPU, as NVML reports it."""
 
     name: OneLine
     uuid: OneLine
@@ -148,7 +162,7 @@ class Gpu(Document):
     """Bytes."""
     multiprocessors: Count | None = None
     capability: str | None = None
-    """Compute capability, as `9.0`."""
+    """Compute capability, for example `9.0`."""
 
 
 class Host(Document):
@@ -160,7 +174,7 @@ class Host(Document):
     cpu: OneLine
     cpu_flags: Digest | None = None
     cores: Count
-    """Cores this process may use."""
+    """Cores that the process may use."""
     memory: Count
     """Bytes."""
     gpus: list[Gpu] = []
@@ -172,12 +186,12 @@ class Imported(Document):
     """The files of the source that the process had imported when the attempt was closed."""
 
     digest: Digest
-    """Of their paths and contents: equal if and only if two runs imported equal code."""
+    """The digest of their paths and contents: equal if and only if two runs imported equal code."""
     files: list[str]
 
 
 class Timing(Document):
-    """When, by the wall clock; how long, by a monotonic one, in seconds."""
+    """Start by the wall clock, and durations in seconds by a monotonic clock."""
 
     started: AwareDatetime
     seconds: Seconds | None = None
@@ -186,7 +200,7 @@ class Timing(Document):
 
 
 class Circumstances(Document):
-    """What happened around a run and must not bear on its result."""
+    """How and where a run was executed, which must not affect the result."""
 
     command: list[str]
     source: Source
@@ -194,27 +208,27 @@ class Circumstances(Document):
     host: Host
     inventory: Inventory
     drift: list[str] = []
-    """How the live process differs from the image's baked inventory and the lock, and its files from what was installed, a line each."""
+    """Differences of the process from the image's baked inventory and the lock, and of its files from what was installed, one per line."""
     drift_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
-    """The same once more when the attempt was closed; `None`: it was not looked at."""
+    """Differences of the same kind when the attempt was closed; `None` if not checked."""
     determinism_at_end: list[str] | None = Field(default=None, exclude_if=lambda lines: lines is None)
-    """How torch's switches, threads and the level's variables left the level during the training, a line each; `None`: not looked at."""
+    """Torch's switches, threads and variables that left the determinism level during training, one per line; `None` if not checked."""
     imported: Imported | None = Field(default=None, exclude_if=lambda code: code is None)
-    """The part of the source that ran, as far as imports tell; `None`: not looked at. The whole source is the evidence."""
+    """The files of the source that were imported; `None` if not checked. The evidence is the whole source."""
     retest_of: str | None = Field(default=None, pattern=rf"^{RUN_ID.pattern}$", exclude_if=lambda run: run is None)
-    """The run that this one repeats, where `reprise reproduce` made it."""
+    """The run that this run repeats, if `reprise reproduce` started it."""
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
-    """The command that made this run for itself, as `certify` or `noise`; absent: the run is a user's own, or a retest."""
+    """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
-    """What a resumed attempt has otherwise than the ingredients say, a line each: it was allowed by name, and the result is not theirs."""
+    """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name; the ingredients give another result."""
     origins: dict[str, str]
-    """Where each setting's value came from."""
+    """The origin of each setting's value."""
     execution: dict[str, JsonValue] = {}
-    """The values of the settings that do not bear on the result."""
+    """The values of the settings that do not affect the result."""
     manifests: dict[str, Digest] = {}
-    """The manifest by which each dataset was fetched."""
+    """The digest of the manifest that each dataset was fetched with."""
     variables: dict[str, str] = {}
-    """Environment variables that libraries read and that this level of determinism set."""
+    """Environment variables read by libraries that the determinism level set."""
     timing: Timing
 
 
@@ -222,12 +236,12 @@ class Circumstances(Document):
 
 
 class EvaluatedWeights(Document):
-    """The weights that the test measured: those of the last checkpoint, or of the best by `monitor`."""
+    """The weights that the test evaluated: of the last checkpoint, or of the best by `monitor`."""
 
     epoch: Count
-    """Epochs that had begun, the first being 1; 0 before any."""
+    """Epochs that had begun: 1 during the first epoch, 0 before it."""
     step: Count
-    """Optimizer steps that had been made."""
+    """Optimizer steps taken until then."""
 
 
 class Outcome(Document):
@@ -235,30 +249,30 @@ class Outcome(Document):
 
     status: Status
     reason: str | None = None
-    """Why, where the run did not complete."""
+    """Why the run did not complete."""
     metrics: dict[str, JsonValue] = {}
     """Result metrics at full precision; non-finite values as strings."""
     undefined: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
-    """Why a result metric is NaN, by its name: no net has that metric on these samples, or this net gave NaN."""
+    """Why a result metric is NaN, by metric: it is undefined on these samples, or the net returned NaN."""
     telemetry: dict[str, JsonValue] = {}
-    """Throughput and the like: measured, not a result."""
+    """Measurements that are not results, such as throughput."""
     steps: Count | None = None
     """Optimizer steps taken."""
     evaluated: EvaluatedWeights | None = Field(default=None, exclude_if=lambda found: found is None)
-    """Which weights the test measured; `None`: there was no test, or an earlier version recorded none."""
+    """The weights that the test evaluated; `None` if there was no test or an earlier version did not record it."""
     ledger: dict[str, LedgerEntry] = {}
     unread: list[str] = []
-    """Settings that were bound and never read, and those of the experiment's own that nothing used."""
+    """Settings that were bound and never read, and settings of the experiment that were never used."""
     tolerances: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = Field(default={}, exclude_if=lambda found: not found)
-    """The largest difference of a result metric that the experiment declares to be none."""
+    """The largest difference of each result metric that the experiment declares to be equal."""
     weights: Digest | None = None
-    """The digest of `tensors.json`'s weights: equal exactly where the final weights are, bit for bit."""
+    """The digest of the weights in `tensors.json`: equal if and only if the final weights are bit-identical."""
     files: list[File] = []
     certificates: list[str] = []
 
 
 class Record(Document):
-    """The whole document."""
+    """The record of one attempt of a run."""
 
     format: Literal["reprise.run/1"] = FORMAT
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
@@ -270,16 +284,16 @@ class Record(Document):
 
     @property
     def promise(self) -> str:
-        """The level of determinism that the run kept: `off` if it was seen to leave the one that was asked for."""
+        """The determinism level that the run kept: `off` if it left the requested level."""
         return "off" if self.circumstances.determinism_at_end else self.ingredients.determinism.level
 
     def to_json(self) -> bytes:
-        """Write the record; `read_record` gives back an equal one."""
+        """Return the canonical JSON; `read_record` reads it as an equal record."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
 
 def identity_of(ingredients: Ingredients) -> str:
-    """The digest by which two runs are the same run."""
+    """Return the identity: the digest of the format and the ingredients."""
     return digest_of_document({"format": FORMAT, "ingredients": ingredients.model_dump(mode="json")})
 
 
@@ -288,21 +302,27 @@ class _Versioned(BaseModel):
 
 
 def read_record(text: str | bytes, *, where: str) -> Record:
-    """Read a record of any version released so far. Raises `DocumentError`, naming `where` and the fault."""
+    """Parse a record written by any released version. Raise `DocumentError`, which names `where` and the fault."""
     return typed_record(json_value(text, where=where), where=where)
 
 
 def typed_record(content: object, *, where: str) -> Record:
-    """Make a document of any version released so far a record. Raises `DocumentError`."""
+    """Validate a parsed record written by any released version. Raise `DocumentError`."""
     written = typed(content, _Versioned, where=where).format
     if written != FORMAT:
-        said = f"{where} is written in the format {written!r}; this version of Reprise reads {FORMAT!r}"
-        raise DocumentError(said, hint="use the version of Reprise that wrote it, or a newer one")
+        message = f"{where} has the format {written!r}; this version of Reprise reads {FORMAT!r}"
+        raise DocumentError(message, hint="use the version of Reprise that wrote it, or a newer one")
     return typed(content, Record, where=where)
 
 
+def record_schema() -> str:
+    """Return the JSON Schema of a record, as committed in docs/record.schema.json."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"A run's record, {FORMAT}"}
+    return json.dumps(Record.model_json_schema() | head, indent=1, sort_keys=True) + "\n"
+
+
 def new_run_id(now: datetime | None = None) -> str:
-    """A new id: UTC time to the second and six random characters.
+    """Return a new run id: UTC time to the second and six random characters.
 
     >>> new_run_id(datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))[:16]
     '20260301t120005-'
@@ -312,5 +332,5 @@ def new_run_id(now: datetime | None = None) -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Tell whether `text` has the form of a run id."""
+    """Return whether `text` has the form of a run id."""
     return RUN_ID.fullmatch(text) is not None

@@ -41,8 +41,7 @@ from trainer.runs.list import Where, list_runs, local_ids, local_run, remote_ids
 from trainer.runs.names import LATEST, resolve_run, whole_id
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import LARGEST, pull_run
-from trainer.runs.record import Status
-from trainer.runs.record_schema import record_schema
+from trainer.runs.record import Status, record_schema
 from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded
 from trainer.runs.verify import require_whole
 from trainer.sweeps.document import FOLDER as SWEEPS
