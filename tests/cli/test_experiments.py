@@ -70,9 +70,9 @@ def test_a_container_says_of_a_link_out_of_the_checkout_that_it_does_not_see_the
     monkeypatch.setattr(experiments, "BAKED", tmp_path)
     link(checkout / "out.py", "../elsewhere/theirs.py")
     link(checkout / "in.py", "gone.py")
-    with pytest.raises(ExperimentError, match="which is not in this container: it sees the checkout alone") as fault:
+    with pytest.raises(ExperimentError, match="which is not in this container: only the checkout is mounted") as fault:
         find_experiment("out.py", checkout=checkout, here=checkout)
-    assert fault.value.hint == "scripts/train --exp out.py brings the file along; or copy it"
+    assert fault.value.hint == "scripts/train --exp out.py copies the file; or copy it yourself"
     with pytest.raises(ExperimentError, match=r"in\.py is a link to gone\.py, which does not exist"):
         find_experiment("in.py", checkout=checkout, here=checkout)
 

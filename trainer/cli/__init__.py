@@ -1,7 +1,6 @@
-"""The edge: the command `reprise`, and the one place that turns a failure into a line and an exit code.
+"""The command `reprise`: dispatches to the commands and turns exceptions into messages and exit codes.
 
-Knows which commands there are and where each may run. Refuses to know what any of them does: a command's module is imported only
-when it is asked for, so that `reprise --help` costs no more than Python's own start.
+A command's module is imported only when the command is called, so that `reprise --help` stays fast.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command: the module whose `main` it is, one line about it, and where it runs."""
+    """A command of `reprise`, implemented by the function `main` of a module."""
 
     module: str
     summary: str
-    where: str = "anywhere"
+    location: str = "anywhere"
+    """`host`: needs the Docker engine. `image`: needs torch; on a host without torch it starts a container of the image."""
     runs_code: bool = False
-    """Whether an experiment's own code prints in this process: then its streams stay as they are."""
-    """`host`: needs the engine, which no container is given. `image`: needs torch; called on the host, it starts itself in the image."""
+    """Whether the experiment's code prints in this process; its output is not escaped."""
 
 
 BAKED: Final = Path("/opt/reprise/image.json")
-"""What an image says about itself; there exactly where a process runs in one of ours."""
+"""The image's own metadata; exists only in containers of Reprise's images."""
 
 COMMANDS: Final = {
     "train": Command(
         module="trainer.cli.train",
         summary="train an experiment and record the run",
-        where="image",
+        location="image",
     ),
-    "new": Command(module="trainer.cli.new", summary="create an experiment from a copy of another"),
+    "new": Command(module="trainer.cli.new", summary="create an experiment as a copy of another experiment"),
     "runs": Command(module="trainer.cli.runs", summary="list, show, pull, publish and push runs"),
     "report": Command(
         module="trainer.cli.report",
-        summary="write an HTML page about one run, or several side by side",
+        summary="write an HTML report of a run, or of several runs side by side",
     ),
     "reproduce": Command(
         module="trainer.cli.reproduce",
-        summary="rerun a record and report whether the result matches",
+        summary="rerun a recorded run and compare the results",
     ),
     "compare": Command(
         module="trainer.cli.compare",
@@ -58,17 +57,17 @@ COMMANDS: Final = {
     ),
     "why": Command(
         module="trainer.cli.why",
-        summary="find the ingredient that makes two runs diverge, by swapping one at a time",
+        summary="find the ingredients that make two runs differ, by swapping one at a time",
     ),
     "noise": Command(
         module="trainer.cli.noise",
-        summary="measure how much results vary when only the seed differs",
-        where="image",
+        summary="measure how much results vary with the seed",
+        location="image",
     ),
     "certify": Command(
         module="trainer.cli.certify",
-        summary="test that a training is reproducible, and write a certificate",
-        where="image",
+        summary="test that a training is deterministic and sign a certificate",
+        location="image",
     ),
     "verify": Command(
         module="trainer.cli.verify",
@@ -76,21 +75,21 @@ COMMANDS: Final = {
     ),
     "sweep": Command(
         module="trainer.cli.sweep",
-        summary="train at every point of a grid, from one frozen source in one image",
+        summary="train at every point of a grid, with one frozen source in one image",
     ),
     "check": Command(
         module="trainer.cli.check",
-        summary="find faults of an experiment in a minute, before hours of training",
-        where="image",
+        summary="find an experiment's mistakes in a minute, before hours of training",
+        location="image",
     ),
     "bench": Command(
         module="trainer.cli.bench",
-        summary="time the steps of an experiment",
-        where="image",
+        summary="measure the time of an experiment's training steps",
+        location="image",
     ),
     "baseline": Command(
         module="trainer.cli.baseline",
-        summary="train experiments at small scale and report regressions",
+        summary="compare short trainings of experiments with their recorded baselines",
     ),
     "data": Command(
         module="trainer.cli.data",
@@ -99,88 +98,88 @@ COMMANDS: Final = {
     "image": Command(
         module="trainer.cli.image",
         summary="build, pin, restore, list, show and smoke-test images",
-        where="host",
+        location="host",
     ),
     "setup": Command(
         module="trainer.cli.setup",
-        summary="write the managed block of .env",
-        where="host",
+        summary="set up this checkout: write the managed block of .env",
+        location="host",
     ),
     "doctor": Command(
         module="trainer.cli.doctor",
-        summary="check this machine and print how to fix what is missing",
-        where="host",
+        summary="check this machine and show how to fix each problem",
+        location="host",
     ),
     "doctor store": Command(
         module="trainer.cli.doctor.store",
-        summary="test what a store supports",
+        summary="test that a store provides what Reprise needs",
     ),
 }
 HIDDEN: Final = {
     "_baseline": Command(
         module="trainer.cli.baseline.baselining",
-        summary="train small, for baseline",
-        where="image",
+        summary="run the short trainings of baseline",
+        location="image",
         runs_code=True,
     ),
     "_bench": Command(
         module="trainer.cli.bench.benching",
-        summary="time steps, for bench",
-        where="image",
+        summary="time the steps of bench",
+        location="image",
         runs_code=True,
     ),
     "_check": Command(
         module="trainer.cli.check.checking",
-        summary="check an experiment, for check",
-        where="image",
+        summary="run the checks of check",
+        location="image",
         runs_code=True,
     ),
     "_fetch": Command(
         module="trainer.cli.fetch",
-        summary="bring datasets into the cache for a run without network",
+        summary="fetch datasets into the cache for a run without network",
     ),
     "_foresee": Command(
         module="trainer.cli.train.foreseen",
-        summary="refuse words of train that are certainly wrong, before anything is built",
-        where="host",
+        summary="reject wrong arguments of train before an image is built",
+        location="host",
     ),
     "_inspect": Command(
         module="trainer.cli.data.inspect",
-        summary="inspect the samples of a folder, for data publish",
-        where="image",
+        summary="inspect the samples of a folder for data publish",
+        location="image",
     ),
     "_observe": Command(
         module="trainer.cli.check.observing",
-        summary="observe a few steps, for check --bits",
-        where="image",
+        summary="observe the steps of check --bits",
+        location="image",
         runs_code=True,
     ),
     "_points": Command(
         module="trainer.cli.sweep.points",
-        summary="resolve the settings of every point, for sweep",
-        where="image",
+        summary="resolve the settings of the points of sweep",
+        location="image",
         runs_code=True,
     ),
     "_process": Command(
         module="trainer.cli.process",
-        summary="the training process itself",
-        where="image",
+        summary="run the training process",
+        location="image",
         runs_code=True,
     ),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code; every failure becomes one line and its hint on stderr."""
+    """Run a command and return its exit code; an exception becomes a message with a hint on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     hidden = HIDDEN.get(words[0]) if words else None
     with guarded_streams(escapes=not (hidden and hidden.runs_code)):
-        return _reported(words)
+        return _run_reporting_errors(words)
 
 
-def _reported(words: list[str]) -> int:
+def _run_reporting_errors(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -189,7 +188,7 @@ def _reported(words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as fault:  # noqa: BLE001 - the edge: nothing may reach the user as a traceback
+    except Exception as fault:  # noqa: BLE001 - no exception may reach the user as a traceback
         from trainer.cli.failure import report
 
         return report(
@@ -212,14 +211,14 @@ def _dispatch(words: list[str]) -> int:
     command = (COMMANDS | HIDDEN).get(name)
     if command is None:
         raise _unknown(words[0])
-    if command.where == "host" and BAKED.exists():
+    if command.location == "host" and BAKED.exists():
         from trainer.base.errors import UsageError
 
         raise UsageError(
-            f"`reprise {words[0]}` runs on the host: no engine is reachable in here",
-            hint=f"type `scripts/reprise {' '.join(words)}` there",
+            f"`reprise {words[0]}` runs on the host: a container has no access to the Docker engine",
+            hint=f"type on the host: scripts/reprise {' '.join(words)}",
         )
-    if command.where == "anywhere":
+    if command.location == "anywhere":
         from trainer.cli.places import adopt_dotenv
 
         adopt_dotenv()
@@ -230,17 +229,17 @@ def _dispatch(words: list[str]) -> int:
 def _unknown(word: str) -> RepriseError:
     from trainer.base.errors import UsageError
     from trainer.base.suggestions import did_you_mean, nearest
-    from trainer.cli.experiments import meant
+    from trainer.cli.experiments import nearest_experiment
     from trainer.cli.places import CHECKOUT
 
     if word.startswith("-"):
-        said = f"found {word!r} where a command or an option that begins with `--` was expected"
         return UsageError(
-            said, hint="options of compose stand before the service: docker compose run -e NAME=VALUE --rm train ..."
+            f"found {word!r}; expected a command or an option that begins with `--`",
+            hint="options of compose precede the service: docker compose run -e NAME=VALUE --rm train ...",
         )
-    experiment = None if nearest(word, COMMANDS) else meant(word, checkout=CHECKOUT)
-    trains = f"an experiment is trained by `reprise train --exp {experiment}`"
-    return UsageError(f"unknown command {word!r}", hint=trains if experiment else did_you_mean(word, COMMANDS))
+    experiment = None if nearest(word, COMMANDS) else nearest_experiment(word, checkout=CHECKOUT)
+    hint = f"to train an experiment: reprise train --exp {experiment}" if experiment else did_you_mean(word, COMMANDS)
+    return UsageError(f"unknown command {word!r}", hint=hint)
 
 
 def _overview() -> str:
@@ -250,10 +249,10 @@ def _overview() -> str:
         [
             "usage: reprise COMMAND [ARGUMENTS]",
             "",
-            "Train experiments, and record everything that is needed to reproduce each run.",
+            "Train models in pinned environments and record each run so that it can be reproduced.",
             "",
             *lines,
             "",
-            "`reprise COMMAND --help` describes a command. `reprise --exp NAME` is short for `reprise train --exp NAME`.",
+            "`reprise COMMAND --help` shows a command's options. A first argument that begins with `--` means `train`.",
         ]
     )

@@ -1,12 +1,12 @@
-"""The streams that commands print to: secrets are removed and what a terminal would obey is escaped, at the one place that prints.
+"""Printing of results, and the streams that remove secrets and escape control characters.
 
-Whatever a record, a declaration, a store, a key or a name holds, it reaches a terminal as visible characters. An escape has the form that
-JSON has, so that JSON stays JSON. In a process in which an experiment's own code prints, secrets are removed and nothing is escaped; our
-own lines go through `escaping`.
+Texts of records, declarations and stores reach a terminal as visible characters. Escapes have the form of JSON's, so that JSON stays
+valid. In a process in which an experiment's code prints, the streams remove secrets only, and Reprise's lines go through `escaping`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _OBEYED: Final = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for the ends of lines and tabs
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of a line
-    r"\u2028\u2029\ud800-\udfff"  # line ends of other kinds; halves of a pair
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except newline and tab
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # changes of the text direction
+    r"\u2028\u2029\ud800-\udfff"  # other line separators; surrogates
 )
 _ANYWHERE: Final = re.compile(f"[{_OBEYED}]")
 _WITHIN_A_LINE: Final = re.compile(f"[\n\t{_OBEYED}]")
 
 
+def print_result(document: object, lines: str | Iterable[str], *, as_json: bool, indent: int | None = None) -> None:
+    """Print a command's result on stdout: the document as JSON, or the lines."""
+    text = lines if isinstance(lines, str) else "\n".join(lines)
+    print(json.dumps(document, indent=indent) if as_json else text, flush=True)
+
+
 def shown(text: str) -> str:
-    r"""The text as it is printed, of any number of lines: all that is printed passes through here, once.
+    r"""Return a text of any number of lines with control characters escaped.
 
     >>> shown("a\x1b[2J\u202eb\n")
     'a\\u001b[2J\\u202eb\n'
@@ -37,7 +43,7 @@ def shown(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The text in a line or a cell, which it cannot leave.
+    r"""Return the text on one line: control characters, newlines and tabs escaped.
 
     >>> one_line("a\nb")
     'a\\u000ab'
@@ -50,35 +56,35 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class Output:
-    """A stream of text, to which text is written without secrets and, if it `escapes`, as it is `shown`; all else is the stream's own."""
+    """A text stream that removes secrets and, if it `escapes`, escapes control characters; other attributes are the stream's."""
 
     def __init__(self, stream: TextIO, *, escapes: bool) -> None:
-        """Write to this one."""
+        """Wrap a stream."""
         self.stream, self.escapes = stream, escapes
 
     def write(self, text: str) -> int:
-        """Write a text; as many characters are reported as were given."""
+        """Write a text and return its length before redaction."""
         clean = REDACTOR.redact(text)
         self.stream.write(shown(clean) if self.escapes else clean)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """What the stream says of itself: its descriptor, whether it is a terminal."""
+        """Return an attribute of the wrapped stream."""
         return getattr(self.stream, name)
 
 
 def escaping(stream: TextIO) -> TextIO:
-    """The stream as one that escapes."""
+    """Return the stream with control characters escaped."""
     return _guarded(stream, escapes=True)
 
 
 def underlying(stream: TextIO) -> TextIO:
-    """The stream for what is meant to be obeyed: colors, bars. Whoever writes there has escaped all else."""
+    """Return the stream without escaping, for colors and progress bars; the caller escapes texts."""
     return _guarded(stream, escapes=False)
 
 
@@ -89,7 +95,7 @@ def _guarded(stream: TextIO, *, escapes: bool) -> TextIO:
 
 @contextmanager
 def guarded_streams(*, escapes: bool) -> Iterator[None]:
-    """Have all that is printed in the block redacted, and escaped if it `escapes`; the environment's secrets are known from here on."""
+    """Redact, and if it `escapes` escape, what the block prints; register the environment's secrets."""
     REDACTOR.add_environment(os.environ)
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_guarded(stream, escapes=escapes) for stream in before)

@@ -1,8 +1,7 @@
-"""How a command of ours is spelled where it is read: the one place that knows what can be typed there.
+"""Rewrites `reprise COMMAND` in a text to the command that the reader can type.
 
-Knows three places: a host, a container whose launcher stands on the host, a container that compose alone was told to start. Every
-text that names a command says `reprise runs ls`, and passes through here before it is printed; one that says `scripts/reprise` means the
-host wherever it is read, and is left alone.
+The spelling depends on the process: on a host, in a container that a launcher on the host started, or in a container that was started by
+`docker compose`. A text that says `scripts/reprise` means the host and is not changed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _COMMAND: Final = re.compile(rf"(?<![\w/.-])reprise ({_NAMES})(?![\w-])")
 
 
 def spelled(text: str, *, by_compose: bool | None = None) -> str:
-    """Spell each command in `text` as it is typed here; `by_compose` answers what is otherwise looked up.
+    """Return the text with each command as the reader types it; `by_compose` overrides `is_composed`.
 
     >>> spelled("`reprise doctor` says why; scripts/reprise runs ls", by_compose=False)
     '`scripts/reprise doctor` says why; scripts/reprise runs ls'
@@ -38,24 +37,21 @@ def spelled(text: str, *, by_compose: bool | None = None) -> str:
 
 
 def is_composed() -> bool:
-    """Whether this is a container that somebody started by compose's own command: only then is that the way to the next one.
+    """Return whether the user started this container with `docker compose`.
 
-    In a development container the checkout can be written, and its scripts run. A training runs from a copy in its run's folder, which
-    can be written everywhere: what counts is where images expect the checkout.
+    In a development container the checkout is writable, and its scripts work. A training runs from a copy in its run folder, which is
+    always writable; so the folder at which images mount the checkout is examined.
     """
-    return BAKED.exists() and WATCHED not in os.environ and not os.access(_checkout(), os.W_OK)
-
-
-def _checkout() -> Path:
-    return _PROJECT if _PROJECT.is_dir() else CHECKOUT
+    checkout = _PROJECT if _PROJECT.is_dir() else CHECKOUT
+    return BAKED.exists() and WATCHED not in os.environ and not os.access(checkout, os.W_OK)
 
 
 def is_set_up() -> bool:
-    """Whether this checkout can start a container, or needs none; where it cannot, only one command does what is missing."""
+    """Return whether this checkout can train: in this process, or in a container that it can start."""
     return BAKED.exists() or (CHECKOUT / ".env").exists() or find_spec("torch") is not None
 
 
 def _spelled(command: str, *, inside: bool) -> str:
-    if inside and COMMANDS[command].where != "host":
+    if inside and COMMANDS[command].location != "host":
         return COMPOSE if command == "train" else f"{COMPOSE} {command}"
     return DOOR if command == "train" and not is_set_up() else f"{HOST} {command}"

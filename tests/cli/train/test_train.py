@@ -17,7 +17,7 @@ from trainer.base.errors import (
     SettingError,
     UsageError,
 )
-from trainer.cli.experiments import bring, experiment_names, find_experiment
+from trainer.cli.experiments import copy_into_run, experiment_names, find_experiment
 from trainer.cli.train import from_checkout, main, understood
 from trainer.settings.origins import take_apart
 
@@ -146,7 +146,7 @@ def test_an_experiment_in_place_of_a_command_is_understood(capsys: pytest.Captur
     assert (cli.main(["digits"]), cli.main(["run"]), cli.main(["-e", "A=1"])) == (2, 2, 2)
     said = capsys.readouterr().err
     assert "docker compose run -e NAME=VALUE --rm train" in said
-    assert "train --exp digits`" in said
+    assert "train --exp digits\n" in said
     assert "did you mean runs" in said
 
 
@@ -155,7 +155,7 @@ def test_a_file_from_outside_is_brought_into_the_folder_that_the_container_sees(
     mine, run = tmp_path / "idea.py", tmp_path / "run"
     mine.write_text("x = 1\n")
     run.mkdir()
-    word = bring(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
+    word = copy_into_run(find_experiment(str(mine), checkout=ROOT, here=ROOT), run)
     place = find_experiment(word, checkout=ROOT, here=ROOT, brought=run)
     assert (word, place.file.as_posix()) == ("experiment/idea.py", "experiment/idea.py")
     assert place.outside is not None

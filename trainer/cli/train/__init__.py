@@ -20,7 +20,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentError, UsageError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import listed
-from trainer.cli.experiments import BROUGHT, Place, experiment_names, find_experiment, meant
+from trainer.cli.experiments import BROUGHT, ExperimentFile, experiment_names, find_experiment, nearest_experiment
 from trainer.cli.machine import check_environment, check_lock, device_for, first_line, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_address
 from trainer.cli.spelling import is_composed, spelled
@@ -48,7 +48,7 @@ class Asked:
     """A command line, understood as far as the launcher must."""
 
     argv: list[str]
-    place: Place
+    place: ExperimentFile
     settings: LaunchSettings
     file: Path | None
     helps: bool
@@ -180,13 +180,13 @@ def taken_apart(argv: list[str]) -> Words:
     try:
         return take_apart(["--help" if word == "-h" else word for word in argv])
     except UsageError as fault:
-        near = next((found for word in argv if (found := meant(word, checkout=CHECKOUT))), None)
+        near = next((found for word in argv if (found := nearest_experiment(word, checkout=CHECKOUT))), None)
         if near is None or any(word.partition("=")[0] == "--exp" for word in argv):
             raise
         raise UsageError(fault.message, hint=f"did you mean --exp {near}?") from fault
 
 
-def _found(name: str, *, root: Path, brought: Path | None) -> Place:
+def _found(name: str, *, root: Path, brought: Path | None) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
@@ -234,12 +234,12 @@ def from_checkout(asked: Asked) -> list[str]:
     return with_option(argv, "settings", file.relative_to(CHECKOUT).as_posix())
 
 
-def brought_by(place: Place) -> dict[str, Path]:
+def brought_by(place: ExperimentFile) -> dict[str, Path]:
     """The file that an experiment from outside of the checkout adds to the source, by its path there."""
     return {} if place.outside is None else {place.file.as_posix(): place.outside}
 
 
-def require_captured(place: Place, bundle: SourceBundle) -> None:
+def require_captured(place: ExperimentFile, bundle: SourceBundle) -> None:
     """Raise `ExperimentError` if the experiment is not in the source that would run."""
     path = place.file.as_posix()
     if any(file.path == path for file in bundle.files):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trainer.base.digest import is_digest
 from trainer.base.errors import DotenvError, RepriseError
 from trainer.cli.checkout import check_store_port, compose_values, engine
-from trainer.cli.experiments import bring
+from trainer.cli.experiments import copy_into_run
 from trainer.cli.in_image import settings_handed_in
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import TYPED, hand_in_store, runs_folder
@@ -32,7 +32,7 @@ from trainer.runs.run import abandon, new_run
 from trainer.settings.fields import PURPOSE
 
 if TYPE_CHECKING:
-    from trainer.cli.experiments import Place
+    from trainer.cli.experiments import ExperimentFile
     from trainer.environments.engine import Engine
 
 
@@ -51,11 +51,11 @@ class Process(Protocol):
         ...
 
 
-def train_in_container(argv: list[str], place: Place, *, checkout: Path, begun: str | None = None) -> int:
+def train_in_container(argv: list[str], place: ExperimentFile, *, checkout: Path, begun: str | None = None) -> int:
     """Train in a container and return its exit status; `begun` is a run whose folder exists already."""
     require_set_up(checkout)
     run, folder = (begun, runs_folder() / begun) if begun else new_run(runs_folder())
-    bring(place, folder)
+    copy_into_run(place, folder)
     hand_over(folder, checkout=checkout)
     try:
         return _watched(argv, run, folder, checkout=checkout)

@@ -21,12 +21,12 @@ from trainer.training.takers import parameter, untaken
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.cli.experiments import Place
+    from trainer.cli.experiments import ExperimentFile
     from trainer.settings.origins import Origins
     from trainer.training.settings import TrainingSettings
 
 
-def refuse_early(place: Place, origins: Origins, *, checkout: Path) -> None:
+def refuse_early(place: ExperimentFile, origins: Origins, *, checkout: Path) -> None:
     """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
     file = place.outside or checkout / place.file
     try:
