@@ -101,21 +101,6 @@ class Ingredients(Document):
 # --- circumstances
 
 
-class Source(Document):
-    """The origin of the source."""
-
-    how: Literal["mounted", "baked"]
-    commit: OneLine = "unknown"
-    dirty: bool | None = None
-    """Whether files differed from the commit; `None` if git cannot determine it."""
-    submodules: dict[str, str] = Field(default={}, exclude_if=lambda commits: not commits)
-    """The commit of each git submodule, by path. Files of submodules are part of the source."""
-    files: Count = 0
-    bytes: Count = 0
-    left_out: list[str] = []
-    """Files that were not captured, each with its reason."""
-
-
 class Image(Document):
     """The image, and how well its identity is known."""
 
@@ -220,7 +205,8 @@ class Circumstances(Document):
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
-    """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name; the ingredients give another result."""
+    """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name.
+    The result no longer follows from the ingredients."""
     origins: dict[str, str]
     """The origin of each setting's value."""
     execution: dict[str, JsonValue] = {}
