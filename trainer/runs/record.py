@@ -1,7 +1,8 @@
 """The record of a run, format `reprise.run/1`.
 
 *Ingredients* determine the result and never change once the run is open. *Circumstances* describe how and where the run was executed.
-The *outcome* is its result. The identity is the digest of the format and the ingredients only. docs/reference/record.md describes the format,
+The *outcome* is its result. The identity is the digest of the format and the ingredients only. docs/reference/record.md describes the
+format,
 docs/record.schema.json is its JSON Schema.
 """
 
