@@ -43,8 +43,8 @@ CALLERS: Final = {
     ("trainer.cli.resume", "again"): {"trainer.cli.train"},
     ("trainer.cli.train.container", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.train.isolated", "resume_isolated"): {"trainer.cli.train"},
-    ("trainer.cli.sweep.work", "Work"): {"trainer.cli.sweep"},
-    ("trainer.cli.sweep.start", "place_for"): {"trainer.cli.sweep", "trainer.cli.sweep.begin"},
+    ("trainer.cli.sweep.scheduler", "Work"): {"trainer.cli.sweep"},
+    ("trainer.cli.sweep.resources", "place_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
 }
 """Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
 GATES: Final = {
@@ -93,5 +93,5 @@ def test_processes_of_another_source_are_started_in_known_places() -> None:
         "trainer.cli.trainings",
         "trainer.cli.runner.here",
         "trainer.cli.compare.apart",
-        "trainer.cli.sweep.places",
+        "trainer.cli.sweep.launchers",
     }

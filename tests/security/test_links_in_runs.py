@@ -15,7 +15,7 @@ from tests.runs.runs import finished
 from tests.security.outside import state
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.cli.ownership import hand_over
-from trainer.cli.sweep.running import Running
+from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.keep_retest import keep_retest, retests_here
 from trainer.environments.dotenv import write_block
 from trainer.runs.image_claim import Seen, claim, write_seen
@@ -165,7 +165,7 @@ def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Pa
     """A container replaces the log of its point while root's sweep passes on what it says."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
-    point = Running(number=0, run="r", log=log, process=None, slot=None)
+    point = RunningPoint(number=0, run="r", log=log, process=None, slot=None)
     log.write_text("a line\n")
     assert list(point.lines()) == ["a line"]
     log.unlink()

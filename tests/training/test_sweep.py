@@ -60,7 +60,7 @@ def test_a_killed_sweep_goes_on_as_it_began(checkout: Checkout) -> None:
     finally:
         experiment.write_text(text)
     assert done.returncode == 0, done.stderr
-    assert "1 of 2 points to do" in done.stderr
+    assert "1 of 2 points to train" in done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     first, second = (checkout.root / "runs" / point["run"] for point in told["points"])
     assert (attempts(first), attempts(second)) == ([1], [1, 2])
@@ -70,7 +70,7 @@ def test_a_killed_sweep_goes_on_as_it_began(checkout: Checkout) -> None:
     again = typed(checkout, *GRID, "--json")
     assert (again.returncode, json.loads(again.stdout)["points"]) == (0, told["points"])
     other = typed(checkout, *GRID[:2], "0.02,0.01", *GRID[3:], "--json")
-    assert other.stderr.count("is here already") == 2
+    assert other.stderr.count("exists already") == 2
     assert [point["run"] for point in json.loads(other.stdout)["points"]] == [second.name, first.name]
 
 

@@ -155,7 +155,7 @@ HIDDEN: Final = {
         runs_code=True,
     ),
     "_points": Command(
-        module="trainer.cli.sweep.points",
+        module="trainer.cli.sweep.check_points",
         summary="resolve the settings of the points of sweep",
         location="image",
         runs_code=True,

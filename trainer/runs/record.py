@@ -2,8 +2,7 @@
 
 *Ingredients* determine the result and never change once the run is open. *Circumstances* describe how and where the run was executed.
 The *outcome* is its result. The identity is the digest of the format and the ingredients only. docs/reference/record.md describes the
-format,
-docs/record.schema.json is its JSON Schema.
+format; docs/record.schema.json is its JSON Schema.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "values": [1.0, 2.0],
     }
     assert [point["status"] for point in told["points"]] == ["finished", "failed"]
-    assert "no run measured val_los: sorted by val_loss; did you mean val_loss?" in err
+    assert "no run has the metric val_los: sorted by val_loss; did you mean val_loss?" in err
 
 
 def test_the_plot_is_along_the_first_axis_of_numbers(tmp_path: Path) -> None:

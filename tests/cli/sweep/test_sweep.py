@@ -8,7 +8,7 @@ import pytest
 
 from trainer.base.errors import ExperimentError, RunNotFoundError, SettingError, UsageError
 from trainer.cli.sweep import main
-from trainer.cli.sweep.asked import told
+from trainer.cli.sweep.request import parse_request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["digits", "--seed", "1..3", "--mode", "best"], UsageError, "invalid choice"),
         (["digits", "--seed", "3..1"], UsageError, "holds nothing"),
         (["digits", "--learning-rat", "1,1"], SettingError, "unknown setting --learning-rat"),
-        (["--continue", "latest", "--seed", "1..3"], UsageError, "has its points already"),
+        (["--continue", "latest", "--seed", "1..3"], UsageError, "takes no experiment, points or settings"),
         (["--continue", "latest"], RunNotFoundError, "no sweep is called 'latest'"),
         (["--show", "2026"], RunNotFoundError, "no sweep is called '2026'"),
     ],
@@ -103,12 +103,12 @@ def test_points_of_a_file_are_crossed_with_the_grid(tmp_path: Path, monkeypatch:
     file = tmp_path / "points.toml"
     file.write_text("[[points]]\nlearning_rate = 1e-4\n[[points]]\noptimizer = 'sgd'\nmomentum = 0.5\n")
     monkeypatch.setenv("REPRISE_SETTING_MAX_EPOCHS", "3")
-    found = told("digits", ["--seed", "1..2", "--no-publish", "--batch-size", "16"], points=str(file)).asked
+    found = parse_request("digits", ["--seed", "1..2", "--no-publish", "--batch-size", "16"], points=str(file)).asked
     assert found.words == ["--batch-size=16", "--no-publish"]
     assert [point.get("optimizer") for point in found.points] == [None, None, "sgd", "sgd"]
     assert (found.axes, found.environment) == (["seed"], {"REPRISE_SETTING_MAX_EPOCHS": "3"})
     with pytest.raises(UsageError, match="optimizer is given for every point"):
-        told("digits", ["--optimizer", "sgd"], points=str(file))
+        parse_request("digits", ["--optimizer", "sgd"], points=str(file))
 
 
 @pytest.mark.parametrize(
@@ -127,16 +127,16 @@ def test_an_experiment_is_imported_first_if_its_text_makes_a_given_settings_type
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.toml").write_text("kernel = 'small'\n")
     (tmp_path / "mine.py").write_text(OWN)
-    assert told("mine.py", rest, points=None).is_checked is is_checked
+    assert parse_request("mine.py", rest, points=None).is_checked is is_checked
 
 
 def test_a_value_that_its_type_would_change_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
     with pytest.raises(SettingError, match=r"expected 1 or 2, found '2\.0' \[point depth=2\.0\]"):
-        told("mine.py", ["--depth", "1,2.0"], points=None)
+        parse_request("mine.py", ["--depth", "1,2.0"], points=None)
     with pytest.raises(SettingError, match=r"expected a date .*, found '5' \[point day=5\]"):
-        told("mine.py", ["--day", "2026-01-31,5"], points=None)
+        parse_request("mine.py", ["--day", "2026-01-31,5"], points=None)
 
 
 def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,12 +151,12 @@ def test_a_sweep_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "    def __init__(self, *, token): ...\n"
     )
     monkeypatch.setenv("REPRISE_SETTING_TOKEN", "hush")
-    found = told(str(experiment), ["--seed", "1..2"], points=None)
+    found = parse_request(str(experiment), ["--seed", "1..2"], points=None)
     assert (found.asked.secrets, found.asked.environment) == (["REPRISE_SETTING_TOKEN"], {})
     assert "hush" not in found.asked.model_dump_json()
     (tmp_path / "settings.toml").write_text('token = "hush"\n')
     with pytest.raises(SettingError, match="token is a secret") as caught:
-        told(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
+        parse_request(str(experiment), ["--seed", "1..2", "--settings", str(tmp_path / "settings.toml")], points=None)
     assert "REPRISE_SETTING_TOKEN" in str(caught.value.hint)
 
 
@@ -188,7 +188,7 @@ def experiment(folder: Path, *lines: str) -> str:
 )
 def test_one_value_in_two_ways_is_one_point(runs: Path, words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        told("digits", words, points=None)
+        parse_request("digits", words, points=None)
     assert not (runs / "sweeps").exists()
 
 
@@ -196,30 +196,30 @@ def test_lists_and_tables_are_compared_by_value(tmp_path: Path) -> None:
     name = experiment(tmp_path, "u: list[float] = []", "kind: dict[str, int] = {}")
     for words in (["--u", "[8,16],[8, 16.0]"], ["--kind", '{"a":1,"b":2},{"b": 2, "a": 1}']):
         with pytest.raises(UsageError, match="points 1 and 2 are one"):
-            told(name, words, points=None)
+            parse_request(name, words, points=None)
 
 
 def test_a_point_that_gives_a_default_is_the_point_that_does_not(tmp_path: Path) -> None:
     (tmp_path / "points.toml").write_text("[[points]]\nseed = 0\n[[points]]\nbatch_size = 32\n")
     with pytest.raises(UsageError, match=r"points 1 and 2 are one: seed 0 and \(not given\), batch_size"):
-        told("digits", [], points=str(tmp_path / "points.toml"))
+        parse_request("digits", [], points=str(tmp_path / "points.toml"))
 
 
 def test_a_text_in_a_file_of_points_stays_a_text(tmp_path: Path) -> None:
     name = experiment(tmp_path, "u: int | str = 1", "name: str = 'a'", "kind: Literal[1, '1'] = 1")
     lines = ["u = 5", "u = '5'", "name = 'none'", "name = '\"q\"'", "kind = '1'", "learning_rate = 1e-4", "u = 'x,y'"]
     (tmp_path / "points.toml").write_text("".join(f"[[points]]\n{line}\n" for line in lines))
-    points = told(name, [], points=str(tmp_path / "points.toml")).asked.points
+    points = parse_request(name, [], points=str(tmp_path / "points.toml")).asked.points
     assert [next(iter(point.values())) for point in points] == ["5", '"5"', "none", '"q"', '"1"', "0.0001", "x,y"]
 
 
 def test_a_sweep_keeps_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes("batch-size = 16\r\n".encode("utf-16"))
-    found = told("digits", ["--seed", "1,2", "--settings", str(tmp_path / "s.toml")], points=None).asked
+    found = parse_request("digits", ["--seed", "1,2", "--settings", str(tmp_path / "s.toml")], points=None).asked
     assert found.file == "batch-size = 16\n"
 
 
 def test_another_dataset_is_an_axis() -> None:
     with pytest.raises(SettingError, match="input_field is 'image', which is what this experiment asks for"):
-        told("digits", ["--dataset", "digits,diabetes"], points=None)
-    assert told("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]
+        parse_request("digits", ["--dataset", "digits,diabetes"], points=None)
+    assert parse_request("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]

@@ -1,7 +1,6 @@
-"""`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, all of one source in one image.
+"""`reprise sweep EXP --learning-rate 1e-4,3e-4 --seed 1..5`: train at every point of a grid, from one source in one image.
 
-Knows words, and the order: everything is checked, then frozen, then done. What is here already, of this sweep or of any other run, is not
-done again. Refuses to go on with a sweep in another image or from another source than it began with.
+All points are checked before the source is frozen and the first training starts. Points whose run exists already are not trained again.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.shared_options import report_shared_options
-from trainer.cli.sweep.asked import told
-from trainer.cli.sweep.begin import begun, say
+from trainer.cli.sweep.create import find_or_create, say
 from trainer.cli.sweep.page import show
-from trainer.cli.sweep.start import gpus_for, place_for, slots_for
-from trainer.cli.sweep.work import Work
+from trainer.cli.sweep.request import parse_request
+from trainer.cli.sweep.resources import gpus_for, launcher_for, slots_for
+from trainer.cli.sweep.scheduler import Scheduler
 from trainer.cli.trust import require_own_sweep
 from trainer.sweeps.document import FOLDER, Sweep
 from trainer.sweeps.folder import (
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Check, freeze, train, sum up."""
+    """Run the command."""
     experiment = argv[0] if argv and not argv[0].startswith("-") else None
     words, rest = _parser().parse_known_args(argv if experiment is None else argv[1:])
     if experiment:
@@ -48,15 +47,21 @@ def main(argv: list[str]) -> int:
     known = words.go_on or words.show
     if known and (rest or experiment or words.points or words.again):
         hint = f"reprise sweep --{'continue' if words.go_on else 'show'} {known}"
-        raise UsageError("a sweep that there is has its points already", hint=hint)
-    sweep = _named(known) if known else begun(told(experiment, rest, points=words.points), again=words.again)
+        raise UsageError(
+            f"--{'continue' if words.go_on else 'show'} takes no experiment, points or settings", hint=hint
+        )
+    sweep = (
+        _named(known)
+        if known
+        else find_or_create(parse_request(experiment, rest, points=words.points), again=words.again)
+    )
     folder = runs_folder() / FOLDER / sweep.id
     fault = None
     if not words.show:
         try:
             require_own_sweep(sweep, folder)
             with held(folder):
-                sweep = _done(load(folder), folder, jobs=words.jobs)
+                sweep = _train(load(folder), folder, jobs=words.jobs)
         except RepriseError as stopped:
             sweep, fault = load(folder), stopped
     stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
@@ -76,9 +81,9 @@ def main(argv: list[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(
         "reprise sweep",
-        "Train at every point of a grid, all of one source in one image. Further options are those of `reprise train`: settings, and "
-        "--settings FILE. One value (--batch-size 64) is for every point; several with commas (--learning-rate 1e-4,3e-4), or a range of "
-        "whole numbers (--seed 1..5), are an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
+        "Train at every point of a grid, from one source in one image. Other options are those of `reprise train`: settings and "
+        "--settings FILE. One value (--batch-size 64) applies to every point; several values (--learning-rate 1e-4,3e-4) or a range of "
+        "whole numbers (--seed 1..5) are an axis of the grid. `reprise train --exp EXPERIMENT --help` lists the settings.",
     )
     parser.usage = (
         "%(prog)s EXPERIMENT --SETTING VALUES ... [--points FILE] [--jobs N]\n"
@@ -87,33 +92,35 @@ def _parser() -> Arguments:
         "       %(prog)s --show SWEEP [--sort METRIC] [--mode MODE] [--json]"
     )
     parser.add_argument(
-        "--points", metavar="FILE", help="a TOML file with a [[points]] table for each point, crossed with the grid"
+        "--points", metavar="FILE", help="TOML file with a [[points]] table for each point, combined with the grid"
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="how many points to run at once (default 1; with GPUs, one on each)"
+        "--jobs", type=int, metavar="N", help="points to run at the same time (default: 1; with GPUs: one for each GPU)"
     )
     parser.add_argument(
         "--continue",
         dest="go_on",
         metavar="SWEEP",
-        help="continue a sweep: its id, the beginning of one, or `latest`",
+        help="continue a sweep: ID, start of an ID, or `latest`",
     )
     parser.add_argument(
-        "--again", action="store_true", help="begin a new sweep of all points, from the current source and image"
+        "--again", action="store_true", help="start a new sweep of all points from the current source and image"
     )
-    parser.add_argument("--show", metavar="SWEEP", help="only show a sweep's results so far")
+    parser.add_argument("--show", metavar="SWEEP", help="only print the results of a sweep")
     parser.add_argument(
-        "--sort", metavar="METRIC", help="the metric to sort by (default: what the runs monitor, else val_loss)"
+        "--sort", metavar="METRIC", help="metric to sort by (default: the monitored metric, else val_loss)"
     )
-    parser.add_argument("--mode", choices=("min", "max"), help="which value of that metric is the best")
+    parser.add_argument(
+        "--mode", choices=("min", "max"), help="whether the lowest or the highest value of the metric is the best"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
 
 def _unreadable(sweep: Sweep) -> dict[int, str]:
-    """Why the record of a point cannot be read, by its number from 0; a line says so of each."""
-    told = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
-    faults = {number: fault for number, fault in told.items() if fault is not None}
+    """Return, by point number from 0, why its record cannot be read; print a line for each."""
+    reasons = {number: unreadable(point, runs=runs_folder()) for number, point in enumerate(sweep.points)}
+    faults = {number: fault for number, fault in reasons.items() if fault is not None}
     for number, fault in faults.items():
         print(f"reprise: run {sweep.points[number].run} of point {number + 1} cannot be read: {fault}", file=sys.stderr)
     return faults
@@ -123,11 +130,11 @@ def _named(word: str) -> Sweep:
     return load(runs_folder() / FOLDER / resolve_sweep(word, sweep_ids(runs_folder())))
 
 
-def _done(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
+def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
     stands = [standing(sweep, number, runs=runs_folder()) for number in range(len(sweep.points))]
     if all(stand is Standing.FINISHED for stand in stands):
         return sweep
-    place, slots = place_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
+    launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
     done = sum(stand is Standing.FINISHED for stand in stands)
-    say(f"{len(stands) - done} of {counted(len(stands), 'point')} to do, {len(slots)} at once")
-    return Work(sweep=sweep, folder=folder, checkout=CHECKOUT, place=place, slots=slots).do()
+    say(f"{len(stands) - done} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
+    return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()

@@ -1,7 +1,4 @@
-"""How the results of a sweep are shown: a table, a plot, and both as JSON.
-
-Knows columns and a drawing. Refuses to sum up: `trainer.sweeps.results` does.
-"""
+"""Output of a sweep's results: a table, a plot, and JSON."""
 
 from __future__ import annotations
 
@@ -26,19 +23,19 @@ if TYPE_CHECKING:
 
 PLOT: Final = "plot.svg"
 _SHOWN: Final = 4
-"""Metrics with a column of their own."""
+"""Number of metrics with a column."""
 _DECADE: Final = 10.0
 
 
 def show(
     sweep: Sweep, folder: Path, results: Results, *, unreadable: Mapping[int, str] = {}, as_json: bool, by: str | None
 ) -> None:
-    """Print what there is; `unreadable` says why the record of a point cannot be read."""
+    """Print the results; `unreadable` maps points to the reason why their record cannot be read."""
     plot = _plotted(sweep, folder, results)
     if by is not None and results.metrics and results.metric != by:
         near = nearest(by, results.metrics, most=1)
         also = f"; did you mean {near[0]}?" if near else ""
-        print(f"reprise: no run measured {by}: sorted by {results.metric}{also}", file=sys.stderr)
+        print(f"reprise: no run has the metric {by}: sorted by {results.metric}{also}", file=sys.stderr)
     if as_json:
         found = document(sweep, folder, results, plot)
         for number, fault in unreadable.items():
@@ -49,7 +46,7 @@ def show(
 
 
 def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Iterator[str]:
-    """Lines for a person."""
+    """Yield the lines of the table."""
     count = Counter(results.standings)
     stands = ", ".join(f"{count[stand]} {stand}" for stand in Standing if count[stand])
     yield f"sweep {sweep.id} of {sweep.asked.experiment}: {stands}"
@@ -70,14 +67,14 @@ def page(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> Ite
 def _cells(row: Row, sweep: Sweep, results: Results) -> tuple[str, ...]:
     runs = [sweep.points[number].run or "" for number in row.numbers]
     stands = {results.standings[number] for number in row.numbers}
-    told = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
+    shown = runs[0] if len(runs) == 1 and runs[0] else f"{len([run for run in runs if run])} runs"
     also = "" if stands == {Standing.FINISHED} else f" ({', '.join(sorted(stands - {Standing.FINISHED}))})"
     return (
         "*" if row is results.best else "",
         *(row.settings[name] for name in results.axes),
         *([str(row.finished)] if results.seeds else []),
         *(_figure(row, name) for name in results.metrics[:_SHOWN]),
-        f"{told}{also}",
+        f"{shown}{also}",
     )
 
 
@@ -89,7 +86,7 @@ def _figure(row: Row, metric: str) -> str:
 
 
 def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) -> dict[str, Any]:
-    """The same, and everything that has no room in a table, for scripts."""
+    """Return all results as a JSON document."""
     points = [
         {"settings": point.settings, "run": point.run, "status": str(stand), "code": point.code}
         for point, stand in zip(sweep.points, results.standings, strict=True)
@@ -121,7 +118,7 @@ def document(sweep: Sweep, folder: Path, results: Results, plot: Path | None) ->
 
 
 def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
-    """Draw the metric that rows are sorted by; a plot of nothing is none."""
+    """Draw the metric that rows are sorted by; return None if no row has it."""
     metric = results.metric
     rows = [row for row in results.rows if metric and row.mean(metric) is not None]
     if metric is None or not rows:
@@ -130,8 +127,8 @@ def _plotted(sweep: Sweep, folder: Path, results: Results) -> Path | None:
     title = f"{metric} of {sweep.asked.experiment}" + (", mean over seeds" if results.seeds else "")
     path = folder / PLOT
     svg = _bars(rows, metric, title) if axis is None else _lines(rows, metric, title, axis=axis)
-    with disk_faults(path), sweep_root(folder) as place:
-        place.write_whole(PLOT, as_file(svg).encode())
+    with disk_faults(path), sweep_root(folder) as root:
+        root.write_whole(PLOT, as_file(svg).encode())
     return path
 
 
@@ -148,13 +145,13 @@ def _number(text: str) -> float | None:
 
 
 def _lines(rows: list[Row], metric: str, title: str, *, axis: str) -> Any:
-    """A line for each setting of the other axes, along the first numeric one; over decades by its logarithm."""
+    """Draw a line for each combination of the other axes, along the first numeric axis; log-scaled if it spans decades."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         rest = " ".join(f"{name}={text}" for name, text in row.settings.items() if name != axis)
         series.setdefault(rest or metric, []).append((float(row.settings[axis]), row.mean(metric) or 0.0))
-    places = [x for points in series.values() for x, _ in points]
-    decades = min(places) > 0 and max(places) >= _DECADE * min(places)
+    positions = [x for points in series.values() for x, _ in points]
+    decades = min(positions) > 0 and max(positions) >= _DECADE * min(positions)
     lines = [
         Line(name=name, x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
         for name, points in series.items()

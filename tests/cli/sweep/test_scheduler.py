@@ -12,7 +12,7 @@ import pytest
 
 from tests.records import circumstances, ingredients
 from trainer.base.errors import InterruptedRunError
-from trainer.cli.sweep.work import Work
+from trainer.cli.sweep.scheduler import Scheduler
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import open_run
 from trainer.source.capture import capture
@@ -44,7 +44,7 @@ class Pretending:
         program = _WAITS if self.waits else f"import sys; sys.exit({code})"
         return subprocess.Popen([sys.executable, "-c", program], stderr=log, start_new_session=True)
 
-    def ask(self, log: int) -> bytes:
+    def check_points(self, log: int) -> bytes:
         """Nothing is wrong."""
         del log
         return b"[]"
@@ -53,19 +53,19 @@ class Pretending:
         """Not asked for here."""
         return str(run)
 
-    def watch(self, run: Path) -> bool:
+    def record_image(self, run: Path) -> bool:
         """Nothing to see."""
         del run
         return True
 
-    def hand_on(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
+    def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
         """To the process."""
         del run
         assert process
         process.send_signal(number)
 
 
-def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Work:
+def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Scheduler:
     """A sweep over those seeds, about to be done."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "code.py").write_text("x = 1\n")
@@ -81,13 +81,13 @@ def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Work:
         points=[Point(settings=each) for each in points],
     )
     folder = begin(sweep, bundle, runs=tmp_path / "runs")
-    return Work(sweep=sweep, folder=folder, checkout=tmp_path / "project", place=place, slots=slots)
+    return Scheduler(sweep=sweep, folder=folder, checkout=tmp_path / "project", launcher=place, slots=slots)
 
 
 def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each ends as it ends; the document says which run and how; a run without a record leaves no folder."""
     busy = work(tmp_path, Pretending({"1": 0, "2": 82, "3": 0}), [None])
-    done = busy.do()
+    done = busy.run()
     assert load(busy.folder) == done
     assert [standing(done, number, runs=busy.runs) for number in range(3)] == [
         Standing.FINISHED,
@@ -98,17 +98,17 @@ def test_a_point_that_fails_stops_no_other(tmp_path: Path, capsys: pytest.Captur
     assert not (busy.runs / str(done.points[1].run)).exists()
     said = capsys.readouterr().err
     assert "[2/3] seed=2: failed after" in said
-    assert "no run came of it (exit code 82)" in said
+    assert "it left no run (exit code 82)" in said
 
 
 def test_what_is_finished_is_not_started_again(tmp_path: Path) -> None:
     """What failed is, as a new run."""
     place = Pretending({"1": 0, "2": 82})
     busy = work(tmp_path, place, [None])
-    busy.sweep = busy.do()
+    busy.sweep = busy.run()
     first = busy.sweep.points[1].run
     place.codes["2"] = 0
-    done = busy.do()
+    done = busy.run()
     assert [words for words, _ in place.started] == ["--seed=1", "--seed=2", "--seed=2"]
     assert len(done.points[1].runs) == 1
     assert done.points[1].run != first
@@ -117,7 +117,7 @@ def test_what_is_finished_is_not_started_again(tmp_path: Path) -> None:
 def test_points_share_out_the_gpus(tmp_path: Path) -> None:
     """One on each; the next goes where a place gets free."""
     place = Pretending({"1": 0, "2": 0, "3": 0})
-    work(tmp_path, place, ["0", "1"]).do()
+    work(tmp_path, place, ["0", "1"]).run()
     assert [gpus for _, gpus in place.started[:2]] == ["0", "1"]
     assert place.started[2][1] in {"0", "1"}
 
@@ -126,9 +126,9 @@ def test_ctrl_c_stops_what_runs_and_starts_nothing_more(tmp_path: Path, capsys: 
     """And says how to go on."""
     place = Pretending({"1": 0, "2": 0}, waits=True)
     busy = work(tmp_path, place, [None])
-    busy.place = _Interrupting(place)
+    busy.launcher = _Interrupting(place)
     with pytest.raises(InterruptedRunError, match="0 of 2 points finished") as caught:
-        busy.do()
+        busy.run()
     assert f"reprise sweep --continue {busy.sweep.id}" in str(caught.value.hint)
     assert len(place.started) == 1
     assert "epoch 1/9" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""What a sweep starts with: the image that is frozen, who starts its points, and how many of them at once.
+"""Resources of a sweep: the frozen image, the launcher of its points, and the GPUs and slots that they use.
 
-Knows the two ways: on a host without torch containers, elsewhere processes. Refuses to go on in another image than the sweep's.
+On a host without torch, points run in containers; otherwise as processes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import ImageMismatchError
 from trainer.cli.machine import check_lock, device_for, torch_version, visible_gpus
 from trainer.cli.places import CHECKOUT
-from trainer.cli.sweep.places import IMAGE, VISIBLE, Containers, Place, Processes
+from trainer.cli.sweep.launchers import IMAGE, VISIBLE, ContainerLauncher, PointLauncher, ProcessLauncher
 from trainer.runs.hardware import gpu_nodes
 from trainer.runs.image_claim import BAKED, claim
 from trainer.settings.determinism import Level
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
-    """What containers are to be told of today's image, and its layers. Raises what `train` raises where none can be started."""
-    if _is_here():
+    """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
+    if _runs_in_this_process():
         known = claim(os.environ)
         check_lock(known, CHECKOUT)
         return {}, known.layers
@@ -43,19 +43,19 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
     return {name: values[name] for name in IMAGE if values.get(name)}, layers or None
 
 
-def place_for(sweep: Sweep, folder: Path) -> Place:
-    """Who starts the points. Raises `ImageMismatchError` where that could only be in another image than the sweep's."""
-    if _is_here():
+def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
+    """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
+    if _runs_in_this_process():
         if claim(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
-                f"sweep {sweep.id} began in another image than this one",
+                f"sweep {sweep.id} was started in another image than this one",
                 hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",
             )
-        return Processes(sweep, folder)
+        return ProcessLauncher(sweep, folder)
     if not sweep.image:
         raise ImageMismatchError(
-            f"sweep {sweep.id} began inside of a container or an environment with torch",
-            hint=f"go on there: docker compose run --rm train sweep --continue {sweep.id}",
+            f"sweep {sweep.id} was started inside a container or an environment with torch",
+            hint=f"continue it there: docker compose run --rm train sweep --continue {sweep.id}",
         )
     from trainer.cli.checkout import engine
     from trainer.cli.runner.on_host import wake_store
@@ -63,16 +63,16 @@ def place_for(sweep: Sweep, folder: Path) -> Place:
 
     require_set_up(CHECKOUT)
     wake_store()
-    return Containers(sweep, folder, checkout=CHECKOUT, engine=engine())
+    return ContainerLauncher(sweep, folder, checkout=CHECKOUT, engine=engine())
 
 
 def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
-    """The GPUs that points may have, an entry for each point at once; none where they train on the CPU."""
+    """Return the GPUs for each point that may run at the same time; an empty list if points train on the CPU."""
     words = take_apart([*sweep.asked.words, *sweep.points[0].words()])
     file = folder / SETTINGS if sweep.asked.file is not None else None
     origins = Origins(words=words.without("json"), environ=sweep.asked.environment, file=file)
     settings = resolve(LaunchSettings, origins, partly=True).settings
-    if _is_here():
+    if _runs_in_this_process():
         found = visible_gpus()
         if device_for(settings.accelerator, gpus=found, torch=torch_version(), level=settings.determinism) == "cpu":
             return []
@@ -83,11 +83,11 @@ def gpus_for(sweep: Sweep, folder: Path) -> list[str]:
             return []
     named = os.environ.get(VISIBLE, "").split(",") if os.environ.get(VISIBLE) else [str(n) for n in range(len(found))]
     each = settings.devices
-    return [",".join(named[place : place + each]) for place in range(0, len(named) - each + 1, each)]
+    return [",".join(named[first : first + each]) for first in range(0, len(named) - each + 1, each)]
 
 
 def slots_for(gpus: Sequence[str], *, jobs: int | None) -> list[str | None]:
-    """A place for each point that may run at once; more of them than GPUs share these.
+    """Return the GPUs of each slot; if there are more slots than GPUs, slots share them.
 
     >>> slots_for([], jobs=None), slots_for(["0", "1"], jobs=None), slots_for(["0"], jobs=2)
     ([None], ['0', '1'], ['0', '0'])
@@ -95,5 +95,5 @@ def slots_for(gpus: Sequence[str], *, jobs: int | None) -> list[str | None]:
     return list(islice(cycle(gpus or [None]), jobs or len(gpus) or 1))
 
 
-def _is_here() -> bool:
+def _runs_in_this_process() -> bool:
     return BAKED.exists() or find_spec("torch") is not None

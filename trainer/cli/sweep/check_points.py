@@ -1,6 +1,6 @@
-"""`reprise _points FOLDER`: resolve the settings of every point of a sweep, in the image and from the source that it froze.
+"""`reprise _points FOLDER`, a hidden command: checks the settings of every point of a sweep in its frozen image and source.
 
-Knows that an experiment whose text does not make certain which settings it has must be imported to be asked. Refuses to train.
+It imports the experiment, which is needed if its source text does not determine its settings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Print what is wrong with each point, as JSON: its number, a message, a hint."""
+    """Print the faults of all points as JSON: point number, message, hint."""
     with result_stream() as out:
         print(json.dumps(_found(Path(argv[0]))), file=out, flush=True)
     return 0
@@ -58,7 +58,7 @@ def _found(folder: Path) -> list[list[Any]]:
 def _faults(
     settings: type[TrainingSettings], sweep: Sweep, point: Point, folder: Path, meant: list[object]
 ) -> Iterator[RepriseError]:
-    """What is wrong with a point; what it means is added to `meant`."""
+    """Yield the faults of a point; append its settings to `meant`."""
     file = None if sweep.asked.file is None else folder / SETTINGS
     words = take_apart([*sweep.asked.words, *point.words()])
     try:

@@ -1,7 +1,4 @@
-"""Beginning a sweep: the one of this request that there is, or a new one, frozen, with the runs that are here already.
-
-Knows when the same command means the same sweep. Refuses to guess where the source or the image has changed since.
-"""
+"""Creating a sweep, or finding the earlier sweep of the same request. Finished runs that equal a point are used again."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePath
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.places import CHECKOUT, runs_folder
-from trainer.cli.sweep.asked import refuse
-from trainer.cli.sweep.start import frozen_image, gpus_for, place_for
+from trainer.cli.sweep.request import raise_faults
+from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
 from trainer.cli.trust import is_own_sweep, register_sweep
 from trainer.comparison.measure_noise import Wanted
 from trainer.runs.list import local_ids
@@ -31,17 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.cli.sweep.asked import Told
+    from trainer.cli.sweep.request import SweepRequest
     from trainer.runs.record import Record
     from trainer.training.sketch import Sketch
 
 
-def begun(asked_for: Told, *, again: bool) -> Sweep:
-    """The sweep of this request that there is, or a new one."""
-    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=asked_for.extra, runs=runs_folder())
-    earlier = None if again else begun_before(asked_for.asked.digest, runs=runs_folder())
+def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
+    """Return the earlier sweep of this request, or a new one."""
+    (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=request.extra, runs=runs_folder())
+    earlier = None if again else begun_before(request.asked.digest, runs=runs_folder())
     if earlier is not None and not is_own_sweep(earlier):
-        say(f"sweep {earlier.id} of the same request was made elsewhere, or by an older version: a new one begins")
+        say(f"sweep {earlier.id} of the same request is from another user, machine or version: starting a new sweep")
         earlier = None
     if earlier is not None:
         changed = [
@@ -49,7 +46,7 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
             *(["the image"] if (earlier.image, earlier.layers) != (image, layers) else []),
         ]
         if not changed:
-            say(f"sweep {earlier.id} was begun by the same command: going on")
+            say(f"sweep {earlier.id} was started by the same command: continuing it")
             return earlier
         _require_finished(earlier, changed)
     for line in bundle.left_out:
@@ -57,52 +54,54 @@ def begun(asked_for: Told, *, again: bool) -> Sweep:
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
-        asked=asked_for.asked,
+        asked=request.asked,
         source=bundle.digest,
         captured=bundle.source,
         image=image,
         layers=layers,
-        points=[Point(settings=settings) for settings in asked_for.asked.points],
+        points=[Point(settings=settings) for settings in request.asked.points],
     )
     folder = runs_folder() / FOLDER / sweep.id
     try:
         begin(sweep, bundle, runs=runs_folder())
         register_sweep(sweep)
-        if not asked_for.is_checked:
-            _require_right(sweep, folder)
+        if not request.is_checked:
+            _check_points(sweep, folder)
         if not again:
-            sweep = _with_equal_runs(sweep, folder, asked_for.sketch)
+            sweep = _with_equal_runs(sweep, folder, request.sketch)
             save(sweep, folder)
-    except BaseException:  # refused, or not written: then there was no sweep
+    except BaseException:  # rejected or not written: leave no sweep
         with suppress(OSError, UnsafePathError), run_root(folder.parent) as sweeps:
             sweeps.remove_tree(folder.name)
         raise
     about = f"{counted(len(sweep.points), 'point')} of {sweep.asked.experiment}"
-    say(f"sweep {sweep.id}: {about}; source and image are frozen, in {folder}")
+    say(f"sweep {sweep.id}: {about}; source and image are frozen in {folder}")
     return sweep
 
 
-def _require_right(sweep: Sweep, folder: Path) -> None:
-    """Have the experiment itself say what is wrong with each point, where its text does not."""
-    say("this experiment is imported first, to check every point")
+def _check_points(sweep: Sweep, folder: Path) -> None:
+    """Import the experiment and raise the errors of all points, if its text does not determine its settings."""
+    say("importing the experiment to check every point")
     found: dict[tuple[str, str | None], tuple[RepriseError, list[int]]] = {}
-    for number, message, hint in json.loads(place_for(sweep, folder).ask(sys.stderr.fileno()).splitlines()[-1]):
+    for number, message, hint in json.loads(
+        launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1]
+    ):
         found.setdefault((message, hint), (SettingError(message, hint=hint), []))[1].append(number)
-    refuse(list(found.values()), sweep.asked.points)
+    raise_faults(list(found.values()), sweep.asked.points)
 
 
 def _require_finished(earlier: Sweep, changed: list[str]) -> None:
-    """Refuse to guess whether an unfinished sweep is meant, or one of the source of now."""
+    """Raise `RunError` if the earlier sweep is unfinished: the user must choose between it and a new one."""
     stands = [standing(earlier, number, runs=runs_folder()) for number in range(len(earlier.points))]
     left = sum(stand is not Standing.FINISHED for stand in stands)
     if left:
-        said = f"sweep {earlier.id} of the same points has {left} of {len(stands)} to do; since then {' and '.join(changed)} changed"
-        hint = f"`reprise sweep --continue {earlier.id}` goes on as it began; --again begins anew with what is here now"
+        said = f"sweep {earlier.id} of the same points has {left} of {len(stands)} points left; since then {' and '.join(changed)} changed"
+        hint = f"`reprise sweep --continue {earlier.id}` continues it unchanged; --again starts a new sweep"
         raise RunError(said, hint=hint)
 
 
 def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep:
-    """The sweep with the runs that are here already and are what a point would become."""
+    """Return the sweep with finished local runs in place of points that would give the same run."""
     records = list(_records())
     file = folder / SETTINGS if sweep.asked.file is not None else None
     accelerator = "cuda" if gpus_for(sweep, folder) else "cpu"
@@ -113,18 +112,18 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
         wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
         run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
-            say(f"point {number + 1}, {point}: run {run} is here already")
+            say(f"point {number + 1}, {point}: run {run} exists already")
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
     return sweep
 
 
 def _records() -> Iterator[Record]:
-    """The records of all runs here, the latest first."""
+    """Yield the records of all local runs, newest first."""
     for name in reversed(local_ids(runs_folder())):
         with suppress(RepriseError):
             yield record_of(runs_folder() / name)
 
 
 def say(line: str) -> None:
-    """Tell a person, beside the results."""
+    """Print a line to stderr."""
     print(f"reprise: {line}", file=sys.stderr, flush=True)

@@ -1,13 +1,14 @@
-"""Working at a sweep: points are started as places get free, watched, and their ends written down.
+"""The scheduler of a sweep: starts points as slots become free, watches them, and writes down how each ended.
 
-Knows the order, and what a signal means: nothing more is started, and what runs is asked to stop. Refuses to know what starts a point
-(`trainer.cli.sweep.places`) and to remember anything that the document and the runs' records do not say.
+After a signal it starts no more points and forwards the signal to the running ones. All state is in the sweep's document and in the
+records of its runs.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
@@ -15,50 +16,82 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.ownership import hand_over
-from trainer.cli.sweep.running import Running
 from trainer.runs.resume import set_aside_what_was_seen
 from trainer.runs.run import abandon, new_run, recorded
-from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing
+from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing, sweep_root
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from trainer.cli.sweep.places import Place
+    from trainer.cli.sweep.launchers import PointLauncher
     from trainer.sweeps.document import Point, Sweep
 
+_COMPOSE: Final = (" Container ", " Network ", " Volume ", "time=")
+"""Prefixes of lines that compose itself writes."""
 _POLL: Final = 0.1
+"""Seconds between two looks at the running points."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
-    """A sweep, and what is being done about it."""
+class RunningPoint:
+    """A point whose training runs."""
+
+    number: int
+    run: str
+    log: Path
+    process: subprocess.Popen[bytes] | None
+    """None if an earlier process of the sweep started it."""
+    slot: int | None
+    resumes: bool = False
+    is_image_recorded: bool = False
+    read: int = 0
+    """Bytes of its log that were printed."""
+    began: float = field(default_factory=monotonic)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the complete lines that were added to its log since the last call."""
+        with suppress(OSError), sweep_root(self.log.parents[1]) as sweep, sweep.open(f"{LOGS}/{self.log.name}") as log:
+            log.seek(self.read)
+            whole = log.read().rpartition(b"\n")
+            self.read += len(whole[0]) + len(whole[1])
+            for line in whole[0].decode(errors="replace").splitlines():
+                if line.strip() and not line.startswith(_COMPOSE):
+                    yield line.rstrip()
+
+
+@dataclass(slots=True, kw_only=True)
+class Scheduler:
+    """Trains the points of a sweep that are not finished."""
 
     sweep: Sweep
     folder: Path
     checkout: Path
-    place: Place
+    launcher: PointLauncher
     slots: list[str | None]
-    """A place for each point that may run at once, with the GPUs that it has there."""
-    running: list[Running] = field(default_factory=list)
-    anew: set[int] = field(default_factory=set)
-    """Points whose run could not be gone on with."""
+    """One entry for each point that may run at the same time: its GPUs."""
+    running: list[RunningPoint] = field(default_factory=list)
+    restarted: set[int] = field(default_factory=set)
+    """Points whose run could not be resumed."""
     signals: list[int] = field(default_factory=list)
-    told: int = 0
+    forwarded: int = 0
+    """Signals that were forwarded to the running points."""
 
     @property
     def runs(self) -> Path:
-        """The folder of all runs."""
+        """Return the folder of all runs."""
         return self.folder.parents[1]
 
-    def do(self) -> Sweep:
-        """Bring every point to its end. Raises `StoppedError` where a signal came before."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    def run(self) -> Sweep:
+        """Train every unfinished point. Raises `StoppedError` after a signal."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            todo = self._adopted()
+            todo = self._adopt_running()
             while self.running or (todo and not self.signals):
                 while todo and not self.signals and (slot := self._free()) is not None:
                     self._start(todo.pop(0), slot)
-                self._hand_on()
+                self._forward_signals()
                 sleep(_POLL)
                 for ended in [each for each in self.running if self._is_over(each)]:
                     self.running.remove(ended)
@@ -70,8 +103,8 @@ class Work:
             raise self._stopped()
         return self.sweep
 
-    def _adopted(self) -> list[int]:
-        """What is still to be done; a point that somebody started before and that still runs is waited for."""
+    def _adopt_running(self) -> list[int]:
+        """Return the points to start, and wait for points that an earlier process started."""
         stands = [standing(self.sweep, number, runs=self.runs) for number in range(len(self.sweep.points))]
         for number, stand in enumerate(stands):
             run = self.sweep.points[number].run
@@ -79,11 +112,17 @@ class Work:
                 size = (self.folder / LOGS / f"{number + 1}.txt").stat().st_size if self._log(number).exists() else 0
                 slot = next(iter(set(range(len(self.slots))) - {each.slot for each in self.running}), None)
                 self.running.append(
-                    Running(
-                        number=number, run=run, log=self._log(number), process=None, slot=slot, seen=True, read=size
+                    RunningPoint(
+                        number=number,
+                        run=run,
+                        log=self._log(number),
+                        process=None,
+                        slot=slot,
+                        is_image_recorded=True,
+                        read=size,
                     )
                 )
-                self._say(number, f"run {run} goes on from before: waiting for it")
+                self._say(number, f"run {run} is still running: waiting for it")
         return [number for number, stand in enumerate(stands) if stand not in {Standing.FINISHED, Standing.RUNNING}]
 
     def _log(self, number: int) -> Path:
@@ -95,56 +134,56 @@ class Work:
 
     def _start(self, number: int, slot: int) -> None:
         point = self.sweep.points[number]
-        goes_on = point.run is not None and number not in self.anew and bool(recorded(self.runs / point.run))
-        words = self._going_on(point) if goes_on else self._begun(number, point)
+        resumes = point.run is not None and number not in self.restarted and bool(recorded(self.runs / point.run))
+        words = self._resume_words(point) if resumes else self._start_words(number, point)
         run = self.sweep.points[number].run
-        assert run is not None  # noqa: S101 - one of the two named it
+        assert run is not None  # noqa: S101 - both functions set it
         hand_over(self.runs / run, checkout=self.checkout)
         begins = self._log(number).stat().st_size if self._log(number).exists() else 0
         with log_of(self.folder, number) as log:
-            process = self.place.start(words, self.runs / run, log=log, gpus=self.slots[slot])
+            process = self.launcher.start(words, self.runs / run, log=log, gpus=self.slots[slot])
         self.running.append(
-            Running(
-                number=number, run=run, log=self._log(number), process=process, slot=slot, resumes=goes_on, read=begins
+            RunningPoint(
+                number=number, run=run, log=self._log(number), process=process, slot=slot, resumes=resumes, read=begins
             )
         )
 
-    def _begun(self, number: int, point: Point) -> list[str]:
-        """Name a new run for a point, before anything of it is started."""
+    def _start_words(self, number: int, point: Point) -> list[str]:
+        """Create a new run for a point; return the arguments of its training."""
         if point.run is not None and not recorded(self.runs / point.run):
             abandon(self.runs / point.run)
         kept = [run for run in point.runs if recorded(self.runs / run)]
         run, folder = new_run(self.runs)
         prepare(self.sweep, folder, runs=self.runs)
         self._keep(number, point.model_copy(update={"runs": [*kept, run], "code": None}))
-        self.anew.discard(number)
+        self.restarted.discard(number)
         self._say(number, f"run {run}")
-        file = [] if self.sweep.asked.file is None else [f"--settings={self.place.settings(folder)}"]
+        file = [] if self.sweep.asked.file is None else [f"--settings={self.launcher.settings(folder)}"]
         return [f"--exp={self.sweep.asked.experiment}", *file, *self.sweep.asked.words, *point.words()]
 
-    def _going_on(self, point: Point) -> list[str]:
-        assert point.run is not None  # noqa: S101 - asked before
+    def _resume_words(self, point: Point) -> list[str]:
+        assert point.run is not None  # noqa: S101 - checked by the caller
         set_aside_what_was_seen(self.runs / point.run)
-        self._say(self.sweep.points.index(point), f"going on with run {point.run}")
+        self._say(self.sweep.points.index(point), f"resuming run {point.run}")
         return [f"--resume={point.run}"]
 
-    def _is_over(self, each: Running) -> bool:
+    def _is_over(self, each: RunningPoint) -> bool:
         for line in each.lines():
             self._tell(each.number, f"  {line}")
         if each.process is None:
             return not is_written(self.folder, each.number) and self._stands(each.number) is not Standing.RUNNING
-        if not each.seen and (self.runs / each.run).is_dir():
-            each.seen = self.place.watch(self.runs / each.run)
+        if not each.is_image_recorded and (self.runs / each.run).is_dir():
+            each.is_image_recorded = self.launcher.record_image(self.runs / each.run)
         return each.process.poll() is not None
 
-    def _close(self, each: Running) -> list[int]:
-        """Write down how a point ended; give it back where it has to be begun anew."""
+    def _close(self, each: RunningPoint) -> list[int]:
+        """Write down how a point ended; return it if it must be restarted."""
         for line in each.lines():
             self._tell(each.number, f"  {line}")
         code = None if each.process is None else each.process.returncode
         if each.resumes and code == ResumeError.code:
-            self.anew.add(each.number)
-            self._say(each.number, f"run {each.run} cannot be gone on with: beginning anew")
+            self.restarted.add(each.number)
+            self._say(each.number, f"run {each.run} cannot be resumed: starting a new run")
             return [each.number]
         abandon(self.runs / each.run)
         self._keep(each.number, self.sweep.points[each.number].model_copy(update={"code": code}))
@@ -153,10 +192,10 @@ class Work:
         )
         return []
 
-    def _result(self, each: Running) -> str:
+    def _result(self, each: RunningPoint) -> str:
         record = record_at(self.sweep.points[each.number], runs=self.runs)
         if record is None:
-            return f": no run came of it (exit code {each.process.returncode if each.process else '?'})"
+            return f": it left no run (exit code {each.process.returncode if each.process else '?'})"
         shown = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
         code = each.process.returncode if each.process else 0
         if code or not shown:
@@ -170,21 +209,21 @@ class Work:
         self.sweep = self.sweep.with_point(number, point)
         save(self.sweep, self.folder)
 
-    def _note(self, number: int, _: object) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
         self.signals.append(number)
 
-    def _hand_on(self) -> None:
-        for number in self.signals[self.told :]:
-            self.told += 1
+    def _forward_signals(self) -> None:
+        for number in self.signals[self.forwarded :]:
+            self.forwarded += 1
             for each in self.running:
-                self.place.hand_on(number, each.run, each.process)
+                self.launcher.send_signal(number, each.run, each.process)
 
     def _stopped(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError
         by = "Ctrl-C" if kind is InterruptedRunError else "SIGTERM"
         done = sum(self._stands(number) is Standing.FINISHED for number in range(len(self.sweep.points)))
         said = f"stopped by {by}: {done} of {counted(len(self.sweep.points), 'point')} finished"
-        return kind(said, hint=f"the same command goes on, or `reprise sweep --continue {self.sweep.id}`")
+        return kind(said, hint=f"the same command continues, or `reprise sweep --continue {self.sweep.id}`")
 
     def _say(self, number: int, line: str) -> None:
         self._tell(number, f"{self.sweep.points[number]}: {line}")

@@ -12,8 +12,8 @@ import pytest
 from tests.environments.engine.memory import MemoryEngine
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ImageMissingError
-from trainer.cli.sweep.places import Containers, Processes
-from trainer.cli.sweep.start import slots_for
+from trainer.cli.sweep.launchers import ContainerLauncher, ProcessLauncher
+from trainer.cli.sweep.resources import slots_for
 from trainer.environments.engine import ImageFacts
 from trainer.runs.record import new_run_id
 from trainer.source.capture import capture
@@ -69,7 +69,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "told"
 
 
-def begun(place: Containers | Processes, run: Path, log: Path, *, gpus: str | None = None) -> str:
+def begun(place: ContainerLauncher | ProcessLauncher, run: Path, log: Path, *, gpus: str | None = None) -> str:
     """Start a point and wait for its end; give what it wrote into its log."""
     run.mkdir()
     with log.open("wb") as file:
@@ -87,7 +87,7 @@ def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_pat
     """The image, the compose files, the source in place of the checkout; a secret by its name alone."""
     sweep, folder = started(tmp_path)
     engine = MemoryEngine(held={IMAGE: facts()})
-    place = Containers(sweep, folder, checkout=tmp_path / "project", engine=engine)
+    place = ContainerLauncher(sweep, folder, checkout=tmp_path / "project", engine=engine)
     run = tmp_path / "runs" / new_run_id()
     begun(place, run, tmp_path / "log", gpus="1")
     words = told.with_suffix(".words").read_text().splitlines()
@@ -106,8 +106,8 @@ def test_a_container_is_told_what_was_frozen_whatever_the_shell_says_now(tmp_pat
 def test_a_sweep_whose_image_is_gone_says_so(tmp_path: Path) -> None:
     """Before a point is started in another one."""
     sweep, folder = started(tmp_path)
-    with pytest.raises(ImageMissingError, match=f"the image that sweep {sweep.id} began in is not in the engine"):
-        Containers(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
+    with pytest.raises(ImageMissingError, match=f"the image of sweep {sweep.id} is not in the engine"):
+        ContainerLauncher(sweep, folder, checkout=tmp_path / "project", engine=MemoryEngine())
 
 
 def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
     del told
     sweep, folder = started(tmp_path)
     (tmp_path / "project" / "trainer" / "__main__.py").write_text("raise SystemExit(1)\n")
-    said = begun(Processes(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
+    said = begun(ProcessLauncher(sweep, folder), tmp_path / "runs" / new_run_id(), tmp_path / "log", gpus="0,1")
     assert '["train", "--exp=digits"]' in said
     assert f'"PYTHONPATH": "{folder / "source"}"' in said
     assert '"CUDA_VISIBLE_DEVICES": "0,1"' in said
@@ -127,14 +127,14 @@ def test_a_process_runs_in_the_frozen_source(tmp_path: Path, told: Path) -> None
 def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> None:
     """One of an earlier sweep is left to itself."""
     sweep, folder = started(tmp_path)
-    place = Processes(sweep, folder)
+    place = ProcessLauncher(sweep, folder)
     (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "run").mkdir()
     with (tmp_path / "log").open("wb") as log:
         process = place.start([], tmp_path / "run", log=log.fileno(), gpus=None)
-    place.hand_on(signal.SIGKILL, "run", None)
+    place.send_signal(signal.SIGKILL, "run", None)
     assert process.poll() is None
-    place.hand_on(signal.SIGKILL, "run", process)
+    place.send_signal(signal.SIGKILL, "run", process)
     assert process.wait() == -signal.SIGKILL
 
 
