@@ -1,8 +1,7 @@
-"""Trainings that a command starts: `train`, as it would be typed, in a process of its own.
+"""Trainings that another command starts: each runs `reprise train` in a process.
 
-Knows how such a run is named, watched and killed, and how several start from one source. On a host without torch `train` starts a
-container, in an image or an environment with torch it is a process: whoever starts one here need not know which. Refuses to know why it is
-started.
+On a host without torch, `train` starts a container; otherwise it trains in the process itself. Several trainings can start from one
+frozen source.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
     from trainer.source.capture import SourceBundle
 
-_TOLD: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
-"""The line by which a training names its run once its record is open."""
+_RUN_LINE: Final = re.compile(rf"run ({RUN_ID.pattern}): ")
+"""The line with which a training prints its run ID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What all trainings of a command start from: source and settings file as they were when the command began."""
+    """The source and the settings file that all trainings of a command start from."""
 
     words: list[str]
     source: SourceBundle
     settings: str | None
 
     def lay(self, folder: Path) -> list[str]:
-        """Put it into the folder of a new run; give the words of `train` that find it there."""
+        """Write both into the folder of a new run; return the arguments of `train` that use them."""
         lay(self.source, folder)
         if self.settings is None:
             return self.words
@@ -63,7 +62,7 @@ class Recipe:
 
 
 def freeze(asked: Asked) -> Recipe:
-    """Read the source and the settings file of a command line once. Raises `SourceError`, `ExperimentError`."""
+    """Capture the source and read the settings file. Raises `SourceError`, `ExperimentError`."""
     source = capture(CHECKOUT, extra=brought_by(asked.place), runs=runs_folder())
     require_captured(asked.place, source)
     text = None if asked.file is None else read_text(asked.file)
@@ -72,41 +71,41 @@ def freeze(asked: Asked) -> Recipe:
 
 @contextmanager
 def frozen_checkout(asked: Asked) -> Iterator[tuple[Path, list[str]]]:
-    """A copy of the source for processes that are no runs, and the words that are read in it; both are gone afterwards."""
-    with TemporaryDirectory(prefix="reprise-source-") as made:
-        folder = Path(made).resolve()
+    """Copy the source into a temporary folder for a process that is no run; yield the folder and the arguments."""
+    with TemporaryDirectory(prefix="reprise-source-") as temporary:
+        folder = Path(temporary).resolve()
         words = freeze(asked).lay(folder)
         yield folder / COPY, words
 
 
 def freeze_image() -> None:
-    """Have all trainings run in the image of now, whatever is written into `.env` later; compose asks the environment first."""
+    """Run all trainings in the current image, also if `.env` changes: compose prefers environment variables."""
     os.environ.update(frozen_image()[0])
 
 
 @dataclass(slots=True, kw_only=True)
 class Training:
-    """A training that was started; what it says is passed on, indented."""
+    """A started training, whose output is printed indented."""
 
     process: subprocess.Popen[str]
     begun: Path | None = None
-    """The folder that was made for its run."""
+    """The folder that was created for its run."""
     run: str | None = None
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     named: Event = field(default_factory=Event)
-    """Set once the run has a name, or never will."""
+    """Set when the run ID is known, or when the output ended."""
     listener: Thread | None = None
 
     @property
     def folder(self) -> Path:
-        """The run's. Raises `RunError` where its record was never open."""
+        """Return the run's folder. Raises `RunError` if the training ended before it opened a record."""
         self.named.wait()
         if self.run is None:
-            raise RunError("the training ended before its record was open", hint="the lines above say why")
+            raise RunError("the training ended before it opened a record", hint="the lines above say why")
         return runs_folder() / self.run
 
     def wait(self) -> int:
-        """Its exit code, once it is over."""
+        """Wait for its end; return the exit code."""
         code = self.process.wait()
         if self.listener is not None:
             self.listener.join()
@@ -115,27 +114,27 @@ class Training:
         return code
 
     def kill(self) -> None:
-        """SIGKILL, to the process or to all of its container."""
-        if (self.folder / SEEN).exists():  # somebody outside of it watches a container
+        """Send SIGKILL to the process, or to its container."""
+        if (self.folder / SEEN).exists():  # it runs in a container
             kill_container(self.folder.name)
         else:
             self.process.kill()
         self.wait()
 
     def listen(self) -> None:
-        """Pass on what it says, and take its name from it."""
+        """Print its output and read the run ID from it."""
         assert self.process.stderr is not None  # noqa: S101 - it was started with a pipe
         for line in self.process.stderr:
-            self.said.append(line.rstrip("\n"))
+            self.lines.append(line.rstrip("\n"))
             print(f"  {line.rstrip()}", file=sys.stderr, flush=True)
-            if self.run is None and (found := _TOLD.match(line)):
+            if self.run is None and (found := _RUN_LINE.match(line)):
                 self.run = found[1]
                 self.named.set()
         self.named.set()
 
 
 def start(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Training:
-    """Start `train` with these words after those of the recipe; its record says for which command, so that `latest` passes it over."""
+    """Start `train` with the recipe's arguments and these; the record names `purpose`, so `latest` ignores the run."""
     begun, laid = (None, []) if recipe is None else _begun(recipe)
     try:
         training = Training(process=_process([*laid, *words], purpose, begun), begun=begun)
@@ -161,7 +160,7 @@ def _process(words: Sequence[str], purpose: str, begun: Path | None) -> subproce
 
 
 def _begun(recipe: Recipe) -> tuple[Path, list[str]]:
-    """The folder of a new run with what it starts from, and the words that find it there."""
+    """Create the folder of a new run with the recipe; return the folder and the arguments."""
     folder = new_run(runs_folder())[1]
     try:
         return folder, recipe.lay(folder)
@@ -171,12 +170,12 @@ def _begun(recipe: Recipe) -> tuple[Path, list[str]]:
 
 
 def completed(words: Sequence[str], *, purpose: str, recipe: Recipe | None = None) -> Record:
-    """Train with these words, and give the record. Raises `RunError` if it does not complete."""
+    """Train and return the record. Raises `RunError` if the training fails."""
     training = start(words, purpose=purpose, recipe=recipe)
     try:
         code = training.wait()
     except BaseException:
-        training.wait()  # Ctrl-C reached it too: it closes its record
+        training.wait()  # Ctrl-C reached the training too: it closes its record
         raise
     if code:
         what = f"run {training.run}" if training.run else "the training"

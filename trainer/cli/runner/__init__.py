@@ -1,7 +1,4 @@
-"""Where a record is run again: a container of its own image, started from the host, or the process that is there.
-
-Knows what both are asked. Refuses to choose an image: a record's own, or, where the user accepts it, the one that is there.
-"""
+"""Runners of a recorded run: a container of the recorded image, started from the host, or a process of this environment."""
 
 from __future__ import annotations
 
@@ -24,41 +21,41 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """What runs a record again."""
+    """Reruns a recorded run."""
 
     how: Literal["container", "here"]
     is_isolated: bool
-    """Whether the recorded code can reach nothing but its own run's folder, and what the user granted by name."""
+    """Whether the recorded code can use only its run's folder and what the user granted."""
     isolation: str
-    """What the recorded code can reach, in a few words."""
+    """What the recorded code can use, for messages."""
 
     def machine(self) -> Machine:
-        """What is here."""
+        """Return the engine, the store, the cache and the hardware of this machine."""
         ...
 
     def not_equal(self, record: Record) -> list[str]:
-        """What is not as it was when the record was made, a line each."""
+        """Return the differences between this environment and the recorded one, one per line."""
         ...
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
-        """How many installed files have the digest that their distribution says, and a line for each that has others."""
+        """Return how many installed files match the digests of their distributions, and a line for each that does not."""
         ...
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
-        """Fetch datasets, by our code, and lay them out for the run."""
+        """Fetch datasets with the current code, and provide them to the rerun."""
         ...
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
-        """Run it; return its exit status, and how its image is known."""
+        """Run it; return its exit status and how its image is known."""
         ...
 
     def kill(self, ready: Prepared) -> None:
-        """End it at once, from another thread than the one that runs it."""
+        """Kill it, from another thread."""
         ...
 
 
 def runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset()) -> Runner:
-    """What runs this record, with what the user granted. Raises `ImageMismatchError` in a container of another image, with what to type."""
+    """Return the runner of a record, with the user's grants. Raises `ImageMismatchError` in a container of another image."""
     if here or BAKED.exists():
         from trainer.cli.runner.here import Here, drift_here
 
@@ -72,9 +69,9 @@ def runner(record: Record, *, here: bool, granted: frozenset[str] = frozenset())
 
 
 def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAKED) -> bool:
-    """Whether this process runs in the recorded image, as far as that was handed in and the image itself agrees.
+    """Return whether this process runs in the recorded image, according to the environment variables and the image itself.
 
-    A person who types REPRISE_IMAGE hands in that digest alone: the build id baked in the image must then be the recorded one.
+    If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded one.
     """
     name, mine = image_name(record), claim(environ, baked=baked)
     if mine.image.known is not Knowledge.UNKNOWN:
@@ -85,11 +82,11 @@ def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAK
 
 
 def check_image(record: Record) -> None:
-    """Refuse to go on in a container that is not of the recorded image."""
+    """Raise `ImageMismatchError` in a container of another image than the recorded one."""
     if is_recorded(record, os.environ):
         return
     name = image_name(record)
-    shown = os.environ.get("REPRISE_IMAGE") or "an image that nobody named"
+    shown = os.environ.get("REPRISE_IMAGE") or "an unnamed image"
     wanted = name.reference or name.manifest or name.config
     said = f"run {record.run} ran in {wanted}; this is {shown}"
     line = f"REPRISE_IMAGE={wanted} docker compose run --rm train reproduce {record.run}"
@@ -97,8 +94,8 @@ def check_image(record: Record) -> None:
 
 
 def check_drift(lines: list[str]) -> None:
-    """Refuse a process that is not what its image was built with. Raises `DriftError`, naming what was found first."""
+    """Raise `DriftError` with the first line if this process has drifted from its image."""
     if lines:
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        said = f"this process is not what its image was built with: {lines[0]}{more}"
-        raise DriftError(said, hint="start a new container, or --no-container, which says what is not equal")
+        said = f"this environment has drifted from its image: {lines[0]}{more}"
+        raise DriftError(said, hint="start a new container, or use --no-container, which lists the differences")

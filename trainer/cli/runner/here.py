@@ -1,7 +1,6 @@
-"""Running a record again in the environment of this process: an image that is there, or a machine's own Python.
+"""Rerunning a record as a process of this environment: a running container, or the machine's own Python.
 
-Knows what of it is not the recorded one, and says so. Refuses to call it isolated: the recorded code is this user's process here, with
-this machine's network; of credentials it is given none.
+The rerun is not isolated: the recorded code runs as this user with this machine's network. It gets no credentials.
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ _IMAGE: Final = (
 
 
 class Here:
-    """This process's own environment."""
+    """Reruns in the environment of this process."""
 
     how: Literal["container", "here"] = "here"
     is_isolated = False
     isolation = "this user's own process: it can reach this machine's network and this user's files"
 
     def __init__(self, *, recorded: bool = False) -> None:
-        """Run in this process's environment; `recorded` says that it is the recorded image."""
+        """`recorded` states that this environment is the recorded image."""
         self._recorded = recorded
         self._process: subprocess.Popen[bytes] | None = None
 
     def machine(self) -> Machine:
-        """What is here."""
+        """Return the store, the cache and the hardware of this machine."""
         runs = runs_folder()
         runs.mkdir(parents=True, exist_ok=True)
         return Machine(
@@ -70,23 +69,21 @@ class Here:
         )
 
     def not_equal(self, record: Record) -> list[str]:
-        """What of image and packages is not the recorded one, and how this process is not what it was built with."""
+        """Return differences of image and packages from the record, and the drift of this process."""
         return [*_differences(record), *drift_here()]
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
-        """Hash every file that is installed here."""
+        """Hash every installed file of this environment."""
         del record
         return installed_files.altered(import_roots())
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
-        """Fetch in this process."""
+        """Fetch datasets in this process."""
         export_datasets(datasets, into=ready.store)
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
-        """Run it with this Python, told nothing but what a run needs."""
-        see_nothing(
-            "here", folder=ready.folder, fault="no engine was asked: the run goes on in the process that is there"
-        )
+        """Run it with this Python; its environment variables are only those that a run needs."""
+        see_nothing("here", folder=ready.folder, fault="the run is a process of this environment, without an engine")
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
         self._process = subprocess.Popen(
             words,
@@ -97,25 +94,25 @@ class Here:
         )
         try:
             return self._process.wait(), claim(os.environ).image.known
-        except BaseException:  # it closes its record
+        except BaseException:  # the process closes its record
             self._process.terminate()
             self._process.wait()
             raise
 
     def kill(self, ready: Prepared) -> None:
-        """SIGKILL to the process that was started last."""
+        """Send SIGKILL to the process that was started last."""
         del ready
         if self._process is not None:
             self._process.kill()
 
 
 def drift_here() -> list[str]:
-    """How this process is not what its image was built with, a line each."""
+    """Return the drift of this process from its image, one line each."""
     return drifted(live(), source=CHECKOUT, baked_inventory=BAKED_INVENTORY)
 
 
 def _variables(ready: Prepared, environ: Mapping[str, str], *, recorded: bool) -> dict[str, str]:
-    """What the process is told: of the image, where it is the recorded one, what the record says of it."""
+    """Return the environment variables of the rerun, with the recorded identity of the image if it is the recorded image."""
     kept = {name: environ[name] for name in (*_KEPT, *_IMAGE) if name in environ}
     return (
         kept
@@ -146,18 +143,19 @@ def _identity(record: Record) -> dict[str, str]:
 
 
 def _differences(record: Record) -> Iterator[str]:
-    mine, around = claim(os.environ), record.circumstances
+    mine, recorded = claim(os.environ), record.circumstances
     if record.ingredients.layers is None:
-        yield f"image: the record does not say which it was; this is {mine.image.reference or 'none that is known'}"
+        yield f"image: the record names no image; this is {mine.image.reference or 'an unknown image'}"
     elif mine.layers != record.ingredients.layers:
-        yield f"image: recorded was {around.image.reference or around.image.config}; this is {mine.image.reference or 'none that is known'}"
-    if platform.python_version() != around.inventory.python:
-        yield f"Python: recorded was {around.inventory.python}; this is {platform.python_version()}"
-    recorded = {name: item.version for name, item in around.inventory.distributions.items()}
-    found = {name: item["version"] for name, item in distributions(import_roots()).items()}
-    for name in sorted(recorded.keys() | found.keys()):
-        if recorded.get(name) != found.get(name):
-            yield f"distribution {name}: recorded was {recorded.get(name, 'none')}; here is {found.get(name, 'none')}"
+        before, now = recorded.image.reference or recorded.image.config, mine.image.reference or "an unknown image"
+        yield f"image: recorded was {before}; this is {now}"
+    if platform.python_version() != recorded.inventory.python:
+        yield f"Python: recorded was {recorded.inventory.python}; this is {platform.python_version()}"
+    versions = {name: item.version for name, item in recorded.inventory.distributions.items()}
+    installed = {name: item["version"] for name, item in distributions(import_roots()).items()}
+    for name in sorted(versions.keys() | installed.keys()):
+        if versions.get(name) != installed.get(name):
+            yield f"distribution {name}: recorded was {versions.get(name, 'none')}; here is {installed.get(name, 'none')}"
 
 
 def _store() -> Store:

@@ -1,7 +1,6 @@
-"""Running a record again from the host: in a container of its image, without network and credentials.
+"""Rerunning a record from the host: in a container of the recorded image, without network and credentials.
 
-Knows which of this machine's folders and volumes a container is given. Refuses to start without a checkout that is set up: the user,
-the cache's volume and the store are what `.env` says.
+The container's user, the cache volume and the store come from `.env`, so the checkout must be set up.
 """
 
 from __future__ import annotations
@@ -48,17 +47,17 @@ _KEYS: Final = {
     "AWS_SESSION_TOKEN": "REPRISE_STORE_TOKEN",
     "AWS_DEFAULT_REGION": "",
 }
-"""What a container of compose is given for the store, and the name under which `.env` has the local store's own."""
+"""Variables of the store in containers, and the names of the local store's own in `.env`."""
 
 
 class OnHost:
-    """A container on this machine."""
+    """Reruns in a container on this machine."""
 
     how: Literal["container", "here"] = "container"
     is_isolated = True
 
     def __init__(self, granted: frozenset[str] = frozenset()) -> None:
-        """Read what `.env` says. Raises `DotenvError` where the checkout is not set up."""
+        """Read `.env`. Raises `DotenvError` if the checkout is not set up."""
         self._names = granted
         self.isolation = isolation(granted)
         self._values: Mapping[str, str] = read_block(DOTENV).values if DOTENV.is_file() else {}
@@ -68,7 +67,7 @@ class OnHost:
         self._engine = engine()
 
     def machine(self) -> Machine:
-        """What is here."""
+        """Return the engine, the store, the cache and the hardware of this machine."""
         runs = runs_folder()
         return Machine(
             engine=self._engine,
@@ -79,18 +78,18 @@ class OnHost:
         )
 
     def not_equal(self, record: Record) -> list[str]:
-        """Nothing that an image can hold: the image is the recorded one."""
+        """Return an empty list: the image is the recorded one."""
         del record
         return []
 
     def altered(self, record: Record) -> tuple[int, list[str]]:
-        """Hash every installed file of the recorded image, by our own script in a container of it."""
+        """Hash every installed file of the recorded image, with the current script in a container of the image."""
         image = obtain_image(image_name(record), engine=self._engine)
         uid, gid = self._user()
         return hashed(image, user=f"{uid}:{gid}", engine=self._engine)
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
-        """Fetch in a container of our own image, which has the network and the key of the store."""
+        """Fetch datasets in a container of the current image, which has the network and the store's credentials."""
         uid, gid = self._user()
         give(ready, uid=uid, gid=gid)
         lent = volume(ready.store, _LENT)
@@ -98,7 +97,7 @@ class OnHost:
             raise EngineError("the datasets could not be fetched", hint=f"the lines above say why (exit code {code})")
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
-        """Run it in the recorded image, by digest."""
+        """Run it in the recorded image, by its digest."""
         image = self._image(ready)
         uid, gid = self._user()
         inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
@@ -116,7 +115,7 @@ class OnHost:
         return code, Knowledge.VERIFIED
 
     def _image(self, ready: Prepared) -> ImageFacts:
-        """The recorded image; a resumed run whose record names none gets this checkout's, and must be allowed it."""
+        """Return the recorded image; for a resumed run without one, the image of this checkout, which the user must allow."""
         if not ready.resumes or ready.original.ingredients.layers is not None:
             return obtain_image(image_name(ready.original), engine=self._engine)
         reference = compose_values().get("REPRISE_IMAGE", "")
@@ -125,7 +124,7 @@ class OnHost:
         raise ImageMissingError(f"the image {reference} is not on this machine", hint="scripts/setup --build")
 
     def _granted(self) -> Granted:
-        """What the user granted by name, as a container is given it."""
+        """Return the user's grants as network, variables and mounts of a container."""
         values, names = compose_values(), self._names
         if not names & {"network", "store"}:
             return Granted()
@@ -143,7 +142,7 @@ class OnHost:
         )
 
     def kill(self, ready: Prepared) -> None:
-        """SIGKILL to all of its container."""
+        """Send SIGKILL to every process of its container."""
         kill_container(ready.run)
 
     def _user(self) -> tuple[int, int]:
@@ -161,7 +160,7 @@ class OnHost:
 
 
 def wake_store() -> None:
-    """Start the local store if it is the one to use and does not run; one that does not start is a finding."""
+    """Start the local store if it is configured and does not run."""
     hand_in_store(DOTENV)
     values = compose_values()
     if values.get("COMPOSE_PROFILES") != "store":
@@ -173,7 +172,7 @@ def wake_store() -> None:
 
 
 def _store_key(name: str, values: Mapping[str, str]) -> str:
-    """The value that compose.yaml gives a container for the store: the local store's own key, else the shell's, else a line of `.env`."""
+    """Return a credential as compose.yaml passes it: of the local store, else of the shell, else of `.env`."""
     own = values.get(_KEYS[name], "")
     if own or (name == "AWS_SESSION_TOKEN" and _KEYS[name] in values):  # a key without a token has none of another key
         return own
