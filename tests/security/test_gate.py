@@ -1,4 +1,4 @@
-"""Every verb that could run code that is not in the user's checkout goes through one gate: docs/security.md, Code of strangers."""
+"""Every verb that could run code that is not in the user's checkout goes through one gate: docs/security.md, Code from other users."""
 
 from __future__ import annotations
 
