@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from functools import cache
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Final
 
 import pytest
 import reference
+
+from trainer.cli import COMMANDS, main
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
@@ -58,3 +62,38 @@ def test_every_page_that_code_names_exists() -> None:
 def test_a_generated_page_is_what_the_code_generates(name: str) -> None:
     """`.venv/bin/python scripts/reference.py` writes it."""
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == reference.PAGES[name]()
+
+
+COMMAND: Final = re.compile(
+    r"(?:scripts/reprise|(?<![\w/])reprise|docker compose run --rm train|scripts/train) ([^`\n#]+)"
+)
+VERBS: Final = {
+    "runs": ("ls", "show", "pull", "push", "publish"),
+    "data": ("ls", "show", "diff", "fetch", "verify", "gc", "publish", "push"),
+    "image": ("build", "ls", "show", "pin", "unpin", "restore", "smoke"),
+    "certify": ("rerun", "resume"),
+    "baseline": ("check", "refresh"),
+}
+OWN: Final = {"--yes", "--channels", "--sizes", "--setting"}
+"""An option of scripts/train, settings of the experiment digits and of examples, and a placeholder."""
+
+
+@cache
+def options(*words: str) -> frozenset[str]:
+    """The options in the help of a command."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", printed.getvalue()))
+
+
+@pytest.mark.parametrize("page", SOURCES)
+def test_every_option_of_a_command_is_one_that_it_has(page: str) -> None:
+    settings = frozenset(re.findall(r"--[a-z][a-z0-9-]*", reference.settings())) | OWN
+    for text in COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
+        first, second, *_ = [*re.findall(r"[a-z-]+", text), "", ""]
+        if text.startswith("-") or first not in COMMANDS:
+            first, second = "train", ""
+        words = (first, second) if second in VERBS.get(first, ()) else (first,)
+        known = options(*words) | settings
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) <= known, text
