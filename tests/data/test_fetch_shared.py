@@ -141,7 +141,7 @@ def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, data
     damage(theirs)
     said = as_user(HONEST, lambda: fetched(shared, dataset))()
     assert said["error"].startswith("small@1 is damaged in the cache: ")
-    assert said["hint"] == "type the same command again: it verifies all of the dataset and fetches what is wrong"
+    assert said["hint"] == "run the same command again: it verifies the dataset and fetches damaged files again"
     again = as_user(HONEST, lambda: fetched(shared, dataset))()
     assert again["right"]
     assert again["bytes"] < dataset.bytes

@@ -13,7 +13,7 @@ from tests.security.mutation import mutated_json
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import data as data_command
 from trainer.cli import places as command_places
-from trainer.data.cache.lease import leases
+from trainer.data.cache.lease import active_leases
 from trainer.data.declaration import load_dataset
 from trainer.data.label_table import parse_labels
 from trainer.data.manifest import parse_manifest
@@ -138,7 +138,7 @@ def cache(folder: Path) -> Kind:
 
     def read(body: bytes) -> None:
         (folder / "cache" / "leases" / "a.json").write_bytes(body)
-        [*leases(folder / "cache", now=2e9)]
+        [*active_leases(folder / "cache", now=2e9)]
 
     return Kind([json.dumps(good).encode()], read, mutated_json)
 

@@ -14,7 +14,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.document import read_json, read_toml
 from trainer.comparison.baseline import Baseline
 from trainer.comparison.noise import Noise, measured_noise
-from trainer.data.cache.folder import Held
+from trainer.data.cache.folder import VersionObjects
 from trainer.data.inspection import Inspection, SplitValues, read_inspection, require_readable
 from trainer.environments.declaration import load_environment, load_pin, read_lock
 from trainer.environments.dotenv import outside, read_block
@@ -84,7 +84,7 @@ def documents(folder: Path) -> Kind:
         ),
         "held": (
             {"manifest": digest, "content": digest, "files": 1, "bytes": 1, "objects": {"a": 1}},
-            lambda path: read_json(path, Held),
+            lambda path: read_json(path, VersionObjects),
         ),
         "bench": ({"bench": {}}, lambda path: read_json(path, Told)),
         "image": (

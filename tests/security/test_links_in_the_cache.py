@@ -12,8 +12,8 @@ from tests.data.conftest import FILES, Published, contents
 from trainer.base.errors import UnsafePathError
 from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import kept_inspection
-from trainer.data.cache.objects import own
+from trainer.data.cache.inspections import cached_inspection
+from trainer.data.cache.objects import own_name
 from trainer.data.fetch import fetch_dataset
 from trainer.data.verify import verify_dataset
 
@@ -147,7 +147,7 @@ def test_a_marker_that_names_an_object_outside_of_the_cache_is_not_believed(publ
 def test_a_folder_of_files_that_is_a_link_is_left_alone(published: Published, home: Path, target: str) -> None:
     (version(published) / "files").symlink_to(home / target)
     folder = fetch(published).folder()
-    assert (folder.name, contents(folder)) == (own("files"), FILES)
+    assert (folder.name, contents(folder)) == (own_name("files"), FILES)
 
 
 @pytest.mark.parametrize("name", [".files.{uid}-zz", "suspect.u{uid}", "inspected-0.json"])
@@ -179,14 +179,14 @@ def test_a_lease_that_is_no_file_is_none(published: Published, home: Path, kind:
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_an_inspection_that_is_no_file_is_made_again(published: Published, home: Path, kind: str) -> None:
     fetch(published)
-    kept = kept_inspection(published.dataset, published.cache)
+    kept = cached_inspection(published.dataset, published.cache)
     plant(kept.path, kind, home)
     assert kept.read() is None
 
 
 def test_who_met_a_wrong_byte_writes_through_no_link(published: Published, home: Path) -> None:
     fetch(published)
-    (version(published) / own("suspect")).symlink_to(home / "new")
-    assert published.cache.suspect(published.dataset)
+    (version(published) / own_name("suspect")).symlink_to(home / "new")
+    assert published.cache.mark_suspect(published.dataset)
     assert published.cache.is_suspect(published.dataset)
     assert not (home / "new").exists()

@@ -121,7 +121,7 @@ class Scene:
 
     def suspect(self) -> None:
         """As who met a wrong byte."""
-        self.cache.suspect(self.dataset)
+        self.cache.mark_suspect(self.dataset)
 
     def collect(self) -> None:
         """Remove what is not declared: everything."""

@@ -16,7 +16,7 @@ from trainer.cli.arguments import Arguments
 from trainer.cli.places import cache_folder, store_at
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
-from trainer.data.cache.objects import own
+from trainer.data.cache.objects import own_name
 from trainer.data.declaration import parse_dataset
 from trainer.data.export import export_dataset
 from trainer.data.fetch import fetch_dataset
@@ -58,7 +58,7 @@ def export_datasets(datasets: Iterable[Dataset], *, into: Path) -> None:
 
 def _manifest(cache: Cache, dataset: Dataset) -> bytes:
     with cache.version(dataset) as folder:
-        for name in (own(MANIFEST), MANIFEST):
+        for name in (own_name(MANIFEST), MANIFEST):
             with suppress(OSError, DocumentError, UnsafePathError):
                 if digest_of_bytes(text := folder.read(name, most=_LARGEST)) == dataset.manifest:
                     return text

@@ -1,1 +1,1 @@
-"""Datasets: what one is, how its files are listed, packed, read and split; values and pure functions."""
+"""Datasets: declaration, manifest, packing, splits, publishing and fetching."""

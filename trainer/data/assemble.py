@@ -1,9 +1,7 @@
-"""Putting a large file together from its parts, several at once, and hashing it whole while they come.
+"""Assemble a large file from parts that are downloaded in parallel.
 
-Knows how far the file is. Refuses to believe what an interrupted fetch or an older version left before it was hashed.
-
-The file's own digest decides. Each part is hashed on its own only where the whole is wrong, to learn which part to fetch again: so every
-byte is hashed once.
+The file is hashed as a whole during the download, so every byte is hashed once. Single parts are hashed only if the digest of the file
+is wrong, to find the parts to download again.
 """
 
 from __future__ import annotations
@@ -27,17 +25,17 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """A large file on its way."""
+    """A large file that is being downloaded."""
 
     def __init__(self, *, title: str, entry: Entry, store: Store, incoming: Incoming, progress: Progress) -> None:
-        """Begin with no part."""
+        """Start without any part."""
         self._title, self._entry, self._store, self._incoming, self._progress = title, entry, store, incoming, progress
         self._starts = [sum(each.length for each in entry.segments[:part]) for part in range(len(entry.segments))]
         self._done = [False] * len(entry.segments)
-        self._marking, self._hashing, self._hashed, self._running = Lock(), Lock(), 0, hashlib.sha256()
+        self._done_lock, self._hash_lock, self._hashed, self._running = Lock(), Lock(), 0, hashlib.sha256()
 
     def salvage(self, file: BinaryIO) -> None:
-        """Take over the parts that are right in `file`, at the same places; each is verified, for who knows what wrote it."""
+        """Copy the parts of `file`, from an interrupted download, whose digests are right."""
         for part, segment in enumerate(self._entry.segments):
             if self._done[part] or not segment.is_whole:
                 continue
@@ -45,26 +43,26 @@ class Assembly:
             data = file.read(segment.length)
             if len(data) == segment.length and f"sha256:{hashlib.sha256(data).hexdigest()}" == segment.pack.sha256:
                 self._incoming.write(self._starts[part], data)
-                self._arrived(part)
+                self._mark_done(part)
 
     def missing(self) -> Iterable[int]:
-        """The parts that are not there yet."""
+        """Return the numbers of the parts that are not downloaded yet."""
         return [part for part, done in enumerate(self._done) if not done]
 
     def fetch(self, part: int, stop: Stop) -> bool:
-        """Fetch a part, again if its connection breaks; tell whether it was the last."""
+        """Download a part, with retries if the connection breaks; return whether it was the last missing part."""
         patiently(lambda: self._stream(part, stop), stop)
-        return self._arrived(part)
+        return self._mark_done(part)
 
     def settle(self, stop: Stop) -> None:
-        """Name the file, if its bytes are the right ones. What is wrong is fetched again, twice at most."""
+        """Verify the file and give it its name. Wrong parts are downloaded again, twice at most."""
         for _ in PAUSES_S:
-            if self._found() == self._entry.sha256:
+            if self._digest() == self._entry.sha256:
                 break
-            for part in self._wrong():
+            for part in self._reset_wrong_parts():
                 self._progress.advance(-self._entry.segments[part].length)
                 self.fetch(part, stop)
-        if (found := self._found()) != self._entry.sha256:
+        if (found := self._digest()) != self._entry.sha256:
             raise altered(
                 f"{self._title}: {self._entry.path}", expected=self._entry.sha256, found=found, store=self._store.label
             )
@@ -83,35 +81,34 @@ class Assembly:
             raise whole("a part", self._store.label)
         self._incoming.flush()
 
-    def _arrived(self, part: int) -> bool:
+    def _mark_done(self, part: int) -> bool:
         self._progress.advance(self._entry.segments[part].length)
-        with self._marking:
+        with self._done_lock:
             self._done[part] = True
             is_last = all(self._done)
-        if self._hashing.acquire(
-            blocking=False
-        ):  # else the thread that hashes now, or the last one, will hash this too
+        # If another thread is hashing, that thread or the last one also hashes this part.
+        if self._hash_lock.acquire(blocking=False):
             try:
-                self._catch_up()
+                self._hash_done_parts()
             finally:
-                self._hashing.release()
+                self._hash_lock.release()
         return is_last
 
-    def _catch_up(self) -> None:
-        """Hash what has come without a gap."""
+    def _hash_done_parts(self) -> None:
+        """Hash the downloaded parts up to the first missing part."""
         while self._hashed < len(self._done) and self._done[self._hashed]:
             part = self._hashed
             for block in self._incoming.read(self._starts[part], self._entry.segments[part].length):
                 self._running.update(block)
             self._hashed += 1
 
-    def _found(self) -> str:
-        with self._hashing:
-            self._catch_up()
+    def _digest(self) -> str:
+        with self._hash_lock:
+            self._hash_done_parts()
             return f"sha256:{self._running.hexdigest()}"
 
-    def _wrong(self) -> list[int]:
-        """The parts whose bytes are not theirs, to be fetched again; all of them where parts have no digest of their own."""
+    def _reset_wrong_parts(self) -> list[int]:
+        """Mark wrong parts as missing and return them; without digests for parts, these are all parts."""
         wrong = [part for part, segment in enumerate(self._entry.segments) if not self._is_right(part, segment)]
         for part in wrong:
             self._done[part] = False

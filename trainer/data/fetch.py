@@ -1,8 +1,6 @@
-"""Fetching a dataset into the cache: packs and parts, several at once, each verified before it has a name.
+"""Fetch a dataset into the cache: packs and parts in parallel, each verified before it gets its name.
 
-Knows what to ask a store for. Refuses to know which store, which disk, and who is watching.
-
-With the dataset in the cache no store is opened. A fetch that was killed goes on with the objects it had; several at once are correct.
+A cached dataset is used without opening a store. An interrupted fetch resumes with the objects that it has; concurrent fetches are correct.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
 from trainer.data.assemble import Assembly
-from trainer.data.cache.folder import Held
-from trainer.data.fetch_plan import LargeFile, SparsePack, WholePack, needs_of
+from trainer.data.cache.folder import VersionObjects
+from trainer.data.fetch_plan import LargeFile, SparsePack, WholePack, plan_fetch
 from trainer.data.manifest import parse_manifest
 from trainer.data.verify import is_right
 from trainer.stores.contract import altered, object_key, whole
@@ -42,16 +40,16 @@ if TYPE_CHECKING:
 def fetch_dataset(
     dataset: Dataset, *, cache: Cache, open_store: Callable[[], Store], progress: Progress = SILENT
 ) -> CachedDataset:
-    """The dataset in the cache, with a lease of it; fetched if the cache has not all of it.
+    """Return the cached dataset with a lease, after fetching what the cache lacks.
 
-    Raises `StoreError` and its kinds, `ManifestError`, `DiskFullError`, `NotWritableError`. After each, the same call again goes on.
+    Raises `StoreError`, `ManifestError`, `DiskFullError`, `NotWritableError`. The same call resumes after any of them.
     """
     if cached := cache.find(dataset):
         return cached
     wait = f"another process is fetching {dataset.title}; waiting for it"
-    lease = cache.lease(dataset)  # what a fetch has brought so far is not collected either
+    lease = cache.lease(dataset)  # also keeps `data gc` from removing objects of an incomplete fetch
     try:
-        with cache.turn(dataset, waiting=lambda: progress.note(wait)):
+        with cache.fetch_lock(dataset, waiting=lambda: progress.note(wait)):
             if cached := cache.find(dataset):
                 return cached
             fetch = _Fetch(store=open_store(), cache=cache, dataset=dataset, lease=lease, progress=progress)
@@ -71,15 +69,15 @@ class _Fetch:
     progress: Progress
 
     def all(self) -> CachedDataset:
-        """Fetch what is missing, and let the dataset be complete."""
+        """Fetch missing objects, and mark the dataset as complete."""
         listing = read_manifest(self.store, self.dataset, folder=self.cache.root)
-        needs = needs_of(listing)
-        held = _held(self.dataset, needs)
-        self.cache.begin(self.dataset, held, listing.raw)
-        here = in_parallel(self._is_here, needs)
-        missing = [need for need, present in zip(needs, here, strict=True) if not present]
+        needs = plan_fetch(listing)
+        objects = _version_objects(self.dataset, needs)
+        self.cache.begin(self.dataset, objects, listing.raw)
+        is_cached = in_parallel(self._is_cached, needs)
+        missing = [need for need, cached in zip(needs, is_cached, strict=True) if not cached]
         total = sum(need.bytes for need in missing)
-        self.cache.require(self.dataset, total)
+        self.cache.require_space(self.dataset, total)
         self.progress.begin(self.dataset.title, total)
         try:
             with ExitStack() as opened:
@@ -88,10 +86,10 @@ class _Fetch:
             self.progress.end()
         for need in needs:
             self.cache.objects.clear(need.name)
-        return self.cache.finish(self.dataset, held, self.lease)
+        return self.cache.finish(self.dataset, objects, self.lease)
 
-    def _is_here(self, need: Need, stop: Stop) -> bool:
-        """Whether an object is there; for who met a wrong byte, also whether it is right."""
+    def _is_cached(self, need: Need, stop: Stop) -> bool:
+        """Return whether the cache has an object; in a suspect dataset, also whether its bytes are right."""
         stop.check()
         file = self.cache.objects.open(need.name, need.size)
         if file is None:
@@ -139,7 +137,7 @@ class _Fetch:
             incoming.settle(need.size)
 
     def _run(self, run: tuple[Entry, ...], incoming: Incoming, stop: Stop) -> None:
-        """Fetch files that lie side by side, in one request."""
+        """Fetch adjacent files in one request."""
         first = run[0].segments[0]
         length = sum(entry.size for entry in run)
         body = b"".join(self.store.read(object_key(first.pack.sha256), start=first.offset, length=length))
@@ -156,7 +154,7 @@ class _Fetch:
 
     @contextmanager
     def incoming(self, need: Need) -> Iterator[Incoming]:
-        """A new object of the cache. Nothing temporary stays but the parts of a large file: the next fetch takes those that are right."""
+        """Start a new object of the cache. On failure only the parts of a large file are kept, for the next fetch."""
         incoming, keep = self.cache.objects.incoming(need.name), False
         try:
             yield incoming
@@ -170,13 +168,13 @@ class _Fetch:
 
 
 class _Large:
-    """The work on one large file, in pieces that may be done at once."""
+    """The work on one large file, in pieces that may run in parallel."""
 
     def __init__(self, *, fetch: _Fetch, need: LargeFile, opened: ExitStack) -> None:
         self._fetch, self._need, self._opened = fetch, need, opened
 
     def pieces(self) -> Iterator[Callable[[Stop], None]]:
-        """Begin with what an interrupted fetch left, then a piece of work for each part that is missing."""
+        """Reuse the parts of an interrupted fetch, then yield a piece of work for each missing part."""
         self._incoming = self._opened.enter_context(self._fetch.incoming(self._need))
         self._assembly = Assembly(
             title=self._fetch.dataset.title,
@@ -199,42 +197,43 @@ class _Large:
 
 
 def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> Listing:
-    """The dataset's manifest, verified by its digest and against its declaration; it lies in a file without a name, in `folder`."""
+    """Return the manifest, verified by its digest and compared with the declaration; it is mapped from an unnamed file in `folder`."""
     try:
         with spool(folder) as file:
-            found = _copied(store, dataset, into=file)
+            found = _copy_manifest(store, dataset, into=file)
             raw = mapped(file)
     except ObjectMissingError as fault:
-        hint = "publish it there: reprise data publish; where it is a sample dataset: docker compose run --rm samples"
+        hint = "publish it: reprise data publish; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
     if found != dataset.manifest:
         raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)
     listing = parse_manifest(raw)
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):
-        sentence = f"{dataset.title}: its manifest holds {head['files']} files of content {head['content'][:19]}.."
+        expected = f"{dataset.files} files of content {dataset.content[:19]}.."
+        found = f"{head['files']} of {head['content'][:19]}.."
         raise ManifestError(
-            f"{sentence}; declared are {dataset.files} of {dataset.content[:19]}..", hint="publish the dataset again"
+            f"manifest of {dataset.title}: expected {expected}, found {found}", hint="publish the dataset again"
         )
     return listing
 
 
-def _copied(store: Store, dataset: Dataset, *, into: BinaryIO) -> str:
-    """Copy what the store has for a manifest; its digest."""
-    # No manifest of such a dataset is longer: a body without end must not fill the disk.
+def _copy_manifest(store: Store, dataset: Dataset, *, into: BinaryIO) -> str:
+    """Copy a manifest from the store and return its digest."""
+    # A valid manifest is not longer; an endless body must not fill the disk.
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     running, size = hashlib.sha256(), 0
     for block in store.read(object_key(dataset.manifest)):
         running.update(block)
         size += into.write(block)
         if size > most:
-            sentence = f"manifest of {dataset.title} is longer than {most} bytes in {store.label}"
-            raise ManifestError(sentence, hint="publish the dataset again")
+            message = f"manifest of {dataset.title} is longer than {most} bytes in {store.label}"
+            raise ManifestError(message, hint="publish the dataset again")
     return f"sha256:{running.hexdigest()}"
 
 
-def _held(dataset: Dataset, needs: tuple[Need, ...]) -> Held:
-    return Held(
+def _version_objects(dataset: Dataset, needs: tuple[Need, ...]) -> VersionObjects:
+    return VersionObjects(
         manifest=dataset.manifest,
         content=dataset.content,
         files=dataset.files,

@@ -1,7 +1,4 @@
-"""What a dataset needs of its packs: which whole ones, which ranges of others, which files put together from parts.
-
-Knows when a pack is worth having whole. Refuses to know what is there already, and to hold a value for each file.
-"""
+"""The objects that a dataset needs: whole packs, ranges of packs, and large files assembled from parts."""
 
 from __future__ import annotations
 
@@ -15,58 +12,58 @@ if TYPE_CHECKING:
 
     from trainer.data.manifest_lines import Entry, Listing, Pack
 
-WORTH: Final = 2
-"""A pack of which at least one byte in so many is needed is taken whole: one request, shared with other versions."""
+_WHOLE_SHARE: Final = 2
+"""A pack is fetched whole if at least one in so many bytes is needed: this takes one request, and other versions can use it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholePack:
-    """A pack, whole."""
+    """A whole pack."""
 
     pack: Pack
 
     @property
     def name(self) -> str:
-        """Its digest's digits."""
+        """The hexadecimal digits of the pack's digest."""
         return self.pack.sha256.removeprefix("sha256:")
 
     @property
     def size(self) -> int:
-        """As an object of the cache."""
+        """Bytes of the object in the cache."""
         return self.pack.size
 
     @property
     def bytes(self) -> int:
-        """What is fetched."""
+        """Bytes to fetch."""
         return self.pack.size
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparsePack:
-    """A pack of which less than half is needed, as after many versions: only those ranges, at their places."""
+    """The needed ranges of a pack, at their offsets, if less than half of the pack is needed."""
 
     pack: Pack
     entries: tuple[Entry, ...]
-    """The files that lie in it, by offset; each content once."""
+    """Files in the pack, by offset; each content once."""
 
     @cached_property
     def name(self) -> str:
-        """The pack's digits and which ranges these are."""
+        """The digits of the pack's digest, and a digest of the ranges."""
         ranges = ",".join(f"{entry.segments[0].offset}+{entry.size}" for entry in self.entries)
         return f"{self.pack.sha256.removeprefix('sha256:')}-{hashlib.sha256(ranges.encode()).hexdigest()[:16]}"
 
     @property
     def size(self) -> int:
-        """As an object of the cache, with its holes."""
+        """Bytes of the object in the cache, including holes."""
         return self.pack.size
 
     @property
     def bytes(self) -> int:
-        """What is fetched."""
+        """Bytes to fetch."""
         return sum(entry.size for entry in self.entries)
 
     def runs(self) -> Iterator[tuple[Entry, ...]]:
-        """Files that lie side by side: one request each."""
+        """Yield runs of adjacent files; each run takes one request."""
         run: list[Entry] = []
         for entry in self.entries:
             if run and run[-1].segments[0].offset + run[-1].size != entry.segments[0].offset:
@@ -84,25 +81,25 @@ class LargeFile:
 
     @property
     def name(self) -> str:
-        """Its own digest's digits."""
+        """The hexadecimal digits of the file's digest."""
         return self.entry.sha256.removeprefix("sha256:")
 
     @property
     def size(self) -> int:
-        """As an object of the cache."""
+        """Bytes of the object in the cache."""
         return self.entry.size
 
     @property
     def bytes(self) -> int:
-        """What is fetched."""
+        """Bytes to fetch."""
         return self.entry.size
 
 
 Need = WholePack | SparsePack | LargeFile
 
 
-def needs_of(listing: Listing) -> tuple[Need, ...]:
-    """Everything that has to be in a cache before the listing's files are."""
+def plan_fetch(listing: Listing) -> tuple[Need, ...]:
+    """Return the objects that a cache needs for the files of a listing."""
     used = [0] * len(listing.packs)
     large: dict[str, Entry] = {}
     for number, row in enumerate(listing.rows()):
@@ -113,7 +110,7 @@ def needs_of(listing: Listing) -> tuple[Need, ...]:
         elif segments:
             pack, _, length = segments[1:-1].split(b",")
             used[int(pack)] += int(length)
-    sparse = {number for number, some in enumerate(used) if 0 < some * WORTH < listing.packs[number].size}
+    sparse = {number for number, some in enumerate(used) if 0 < some * _WHOLE_SHARE < listing.packs[number].size}
     return (
         *(LargeFile(entry=entry) for entry in large.values()),
         *(WholePack(pack=listing.packs[number]) for number, some in enumerate(used) if some and number not in sparse),
@@ -124,10 +121,10 @@ def needs_of(listing: Listing) -> tuple[Need, ...]:
 def _sparse(listing: Listing, wanted: set[int]) -> Iterator[SparsePack]:
     if not wanted:
         return
-    found: dict[int, dict[int, Entry]] = {number: {} for number in sorted(wanted)}
+    entries_of: dict[int, dict[int, Entry]] = {number: {} for number in sorted(wanted)}
     for number, row in enumerate(listing.rows()):
         if row[4] and b"],[" not in row[4] and (pack := int(row[4][1:].split(b",")[0])) in wanted:
             entry = listing[number]
-            found[pack].setdefault(entry.segments[0].offset, entry)
-    for pack, entries in found.items():
+            entries_of[pack].setdefault(entry.segments[0].offset, entry)
+    for pack, entries in entries_of.items():
         yield SparsePack(pack=listing.packs[pack], entries=tuple(entries[offset] for offset in sorted(entries)))

@@ -15,7 +15,7 @@ import pytest
 from tests.data.conftest import FILES, Published, objects
 from trainer.data.cache import lease
 from trainer.data.cache.collect import YOUNG_S, Collected, collect_cache
-from trainer.data.cache.lease import LONGEST_S, locked_folder
+from trainer.data.cache.lease import LONGEST_S, lock_version
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
 from trainer.data.publish import publish_dataset
@@ -126,7 +126,7 @@ def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Publis
     """It locks the version's folder; for root, which runs the tests, no folder is closed, so the lock is taken here."""
     fetch(published)
     cache = published.cache
-    held = locked_folder(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
+    held = lock_version(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
     assert held is not None
     found = collect(published, dry_run=dry_run)
     assert (found.versions, found.objects, found.leases) == ((), 0, 1)
@@ -156,8 +156,8 @@ def test_to_look_for_what_is_absent_makes_no_cache(published: Published) -> None
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.data.cache.lease import take
-lease = take(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
+from trainer.data.cache.lease import take_lease
+lease = take_lease(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -187,7 +187,7 @@ def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
     published: Published, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that everybody gets says nothing; age does."""
-    monkeypatch.setattr(lease, "_locked", lambda _: True)
+    monkeypatch.setattr(lease, "_lock", lambda _: True)
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
     assert collect(published).versions == ()

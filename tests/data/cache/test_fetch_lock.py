@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.safe_folder import Root
-from trainer.data.cache.fetch_lock import turn
+from trainer.data.cache.fetch_lock import fetch_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def test_the_first_does_not_wait(folder: Root) -> None:
     """A free lock is had at once, and again afterwards."""
     waited: list[str] = []
     for _ in range(2):
-        with turn(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
+        with fetch_lock(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
             pass
     assert waited == []
 
@@ -41,10 +41,10 @@ def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
     asked, got = Event(), Event()
 
     def second() -> None:
-        with turn(folder, "lock", is_done=never, waiting=asked.set):
+        with fetch_lock(folder, "lock", is_done=never, waiting=asked.set):
             got.set()
 
-    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+    with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         thread = Thread(target=second)
         thread.start()
         assert asked.wait(10)
@@ -56,8 +56,8 @@ def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
 def test_nobody_waits_for_what_is_there(folder: Root) -> None:
     """When the dataset has appeared, the lock does not matter."""
     with (
-        turn(folder, "lock", is_done=never, waiting=lambda: None),
-        turn(folder, "lock", is_done=lambda: True, waiting=lambda: None),
+        fetch_lock(folder, "lock", is_done=never, waiting=lambda: None),
+        fetch_lock(folder, "lock", is_done=lambda: True, waiting=lambda: None),
     ):
         pass
 
@@ -65,8 +65,8 @@ def test_nobody_waits_for_what_is_there(folder: Root) -> None:
 def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> None:
     """A stuck process, or a dead machine's lock on a share, does not stop the others."""
     with (
-        turn(folder, "lock", is_done=never, waiting=lambda: None),
-        turn(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
+        fetch_lock(folder, "lock", is_done=never, waiting=lambda: None),
+        fetch_lock(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
     ):
         pass
 
@@ -74,13 +74,13 @@ def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> 
 def test_where_no_lock_can_be_made_it_goes_on_without(folder: Root) -> None:
     """A folder that cannot hold a lock is no reason not to fetch."""
     folder.path.rmdir()
-    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+    with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         pass
 
 
 def test_the_holder_shows_signs_of_life(folder: Root) -> None:
     """While it works, a counter in the lock's file goes on, whatever the work is."""
-    with turn(folder, "lock", is_done=never, waiting=lambda: None):
+    with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         first = _next_beat(folder, b"")
         assert _next_beat(folder, first) != first
 

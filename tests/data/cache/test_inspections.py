@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import kept_inspection
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import Dataset
 from trainer.data.inspection import Inspection, SplitValues
 
@@ -29,15 +29,15 @@ def cache_of(root: Path) -> Cache:
 def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path) -> None:
     """The twin and the license change nothing."""
     cache = cache_of(tmp_path)
-    assert kept_inspection(DATASET, cache).read() is None
-    assert kept_inspection(DATASET, cache).write(SEEN)
-    assert kept_inspection(DATASET.model_copy(update={"license": "CC0"}), cache).read() == SEEN
-    assert kept_inspection(DATASET.model_copy(update={"splits": {"train": (0, 3)}}), cache).read() is None
+    assert cached_inspection(DATASET, cache).read() is None
+    assert cached_inspection(DATASET, cache).write(SEEN)
+    assert cached_inspection(DATASET.model_copy(update={"license": "CC0"}), cache).read() == SEEN
+    assert cached_inspection(DATASET.model_copy(update={"splits": {"train": (0, 3)}}), cache).read() is None
 
 
 def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
     """And replaced."""
-    kept = kept_inspection(DATASET, cache_of(tmp_path))
+    kept = cached_inspection(DATASET, cache_of(tmp_path))
     kept.path.write_text('{"format": "reprise.inspection/0"}')
     assert kept.read() is None
     assert kept.write(SEEN)
@@ -49,5 +49,5 @@ def test_a_cache_that_takes_nothing_keeps_none(tmp_path: Path) -> None:
     cache = Cache(root=tmp_path)
     cache.place(DATASET).parent.mkdir(parents=True)
     cache.place(DATASET).touch()
-    kept = kept_inspection(DATASET, cache)
+    kept = cached_inspection(DATASET, cache)
     assert (kept.write(SEEN), kept.read()) == (False, None)

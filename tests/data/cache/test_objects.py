@@ -6,7 +6,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from trainer.data.cache.objects import shared
+from trainer.data.cache.objects import make_shared_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_folder_in_which_somebody_writes_is_not_replaced(tmp_path: Path) -> No
     """Each of many makes the folders and begins to write at once: none finds that its folder has gone."""
 
     def write(number: int) -> None:
-        with shared(tmp_path / "cache", f"objects/{number // 8}") as folder:
+        with make_shared_folder(tmp_path / "cache", f"objects/{number // 8}") as folder:
             (folder.path / str(number)).touch()
 
     with ThreadPoolExecutor(8) as threads:
@@ -29,6 +29,6 @@ def test_what_one_left_half_made_is_taken_over(tmp_path: Path) -> None:
     """It died before its folder had its mode and its name."""
     (tmp_path / ".new-objects").mkdir(mode=0o700)
     tmp_path.chmod(0o777)
-    shared(tmp_path, "objects").close()
+    make_shared_folder(tmp_path, "objects").close()
     assert stat.S_IMODE((tmp_path / "objects").stat().st_mode) == 0o777
     assert [path.name for path in tmp_path.iterdir()] == ["objects"]

@@ -18,7 +18,7 @@ from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
 from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import kept_inspection
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import launched
 
@@ -58,7 +58,7 @@ def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Ite
         folder=folder,
         steps=steps,
         made_up=dataset is not declared,
-        inspection=kept_inspection(declared, Cache(root=cache_folder())),
+        inspection=cached_inspection(declared, Cache(root=cache_folder())),
         say=lambda line: print(line, file=escaping(sys.stderr)),
     )
     for finding in checked(subject):

@@ -19,7 +19,7 @@ from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import kept_inspection
+from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
@@ -65,7 +65,7 @@ def work(session: Session) -> Trained:
         started=session.launch.monotonic,
         record=session.opened.record,
         gauges=gauges,
-        inspection=kept_inspection(session.dataset, Cache(root=cache_folder())),
+        inspection=cached_inspection(session.dataset, Cache(root=cache_folder())),
     )
     if not session.launch.resumes:
         with session.stage("train"):

@@ -1,11 +1,10 @@
-"""Collecting the cache: what no declared dataset and no running process needs goes.
+"""Remove cached data that no declared dataset and no running process needs.
 
-Knows what is needed: the versions that are declared, the versions that somebody holds a lease of, complete or still being fetched. What a
-version needs is what its marker says. Refuses to take what is younger than an hour, and what belongs to another user.
+A version is needed if it is declared or leased, complete or not. Its marker names the objects that it needs. Objects younger than an hour
+and files of other users are kept.
 
-First the versions that are not needed lose their place, by one rename each; then the leases are read again, and a version that somebody
-took meanwhile gets its place back; only then go the objects. Whoever slips through between finds an object missing before using it, and
-the next start fetches it again.
+Unneeded versions are first renamed. Then leases are read again, and a version that was leased in the meantime gets its name back. Only then
+objects are removed. A process that leases a version between these steps finds an object missing before it reads it, and fetches it again.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError, UnsafePathError
 from trainer.base.safe_folder import Root
-from trainer.data.cache.folder import COMPLETE, VERSIONS, WANTED, Held
-from trainer.data.cache.lease import is_locked, leases
+from trainer.data.cache.folder import COMPLETE, VERSIONS, WANTED, VersionObjects
+from trainer.data.cache.lease import active_leases, is_locked
 from trainer.data.cache.objects import FOLDER as OBJECTS
 
 if TYPE_CHECKING:
@@ -33,22 +32,22 @@ _GONE: Final = ".gone-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What went, or would go."""
+    """What was removed, or what a dry run would remove."""
 
     versions: tuple[str, ...]
-    """As `name/content`, shortened."""
+    """`name/content`, with a shortened digest."""
     objects: int
     bytes: int
     of_others: int
     """Versions and objects that are not needed and belong to other users."""
     leases: int
-    """Leases that hold."""
+    """Active leases."""
 
 
 def collect_cache(
     cache: Cache, declared: Iterable[Dataset], *, unread: Iterable[str] = (), now: float, dry_run: bool
 ) -> Collected:
-    """Remove what is not needed; only count it in a dry run. Of datasets whose declaration is `unread`, every version is needed."""
+    """Remove what is not needed, or only count it in a dry run. All versions of datasets named in `unread` are kept."""
     if not cache.root.exists():
         return Collected(versions=(), objects=0, bytes=0, of_others=0, leases=0)
     wanted = {dataset.content.removeprefix("sha256:") for dataset in declared}
@@ -56,54 +55,55 @@ def collect_cache(
     with Root.at(cache.root) as root:
         wanted |= {content for _, name, content in (place.split("/") for place in _places(root)) if name in names}
         unneeded = [place for place in _places(root) if not _is_needed(root, place, wanted, now)]
-        gone = unneeded if dry_run else [moved for place in unneeded if (moved := _withdrawn(root, place))]
-        refused = len(unneeded) - len(gone)
-        for moved in [] if dry_run else [*gone]:
+        removed = unneeded if dry_run else [moved for place in unneeded if (moved := _set_aside(root, place))]
+        of_others = len(unneeded) - len(removed)
+        for moved in [] if dry_run else [*removed]:
             place = moved.replace(_GONE, "")
             if (_is_needed(root, place, wanted, now) or is_locked(root, moved)) and root.stat(place) is None:
                 root.rename(moved, place)
-                gone.remove(moved)
-        swept = list(_unmarked(root, but=set(gone), now=now))
-        taken = [size for path, size in swept if dry_run or _unlinked(root, path)]
-        for moved in [] if dry_run else gone:
+                removed.remove(moved)
+        objects = list(_unneeded_objects(root, but=set(removed), now=now))
+        sizes = [size for path, size in objects if dry_run or _unlink(root, path)]
+        for moved in [] if dry_run else removed:
             with suppress(OSError):
                 root.remove_tree(moved)
         return Collected(
-            versions=tuple(_shown(place) for place in gone),
-            objects=len(taken),
-            bytes=sum(taken),
-            of_others=refused + len(swept) - len(taken),
-            leases=sum(1 for _ in leases(cache.root, now=now)) + sum(is_locked(root, place) for place in _places(root)),
+            versions=tuple(_short_name(place) for place in removed),
+            objects=len(sizes),
+            bytes=sum(sizes),
+            of_others=of_others + len(objects) - len(sizes),
+            leases=sum(1 for _ in active_leases(cache.root, now=now))
+            + sum(is_locked(root, place) for place in _places(root)),
         )
 
 
 def _places(root: Root) -> list[str]:
-    """The versions that are here, complete or not; what an interrupted collection withdrew too. A link to a folder is none."""
+    """Return the folders of all versions, including incomplete ones and those that an interrupted collection renamed; no links."""
     return [place for name in _folders(root, VERSIONS) for place in _folders(root, name)]
 
 
 def _folders(root: Root, above: str) -> list[str]:
-    """The paths of the folders in a folder; none if it is not there, or this user may not list it."""
+    """Return the paths of the folders in a folder; none if the folder is missing or not readable."""
     with suppress(FileNotFoundError, PermissionError), root.below(above) as folder:
         return [f"{above}/{name}" for name in folder.names() if folder.has_folder(name)]
     return []
 
 
-def _shown(place: str) -> str:
+def _short_name(place: str) -> str:
     _, name, content = place.split("/")
     return f"{name}/{content.removeprefix(_GONE)[:12]}"
 
 
 def _is_needed(root: Root, place: str, wanted: set[str], now: float) -> bool:
-    held = list(leases(root.path, now=now))
+    leases = list(active_leases(root.path, now=now))
     _, name, content = place.split("/")
-    if None in held or content in wanted or is_locked(root, place):
+    if None in leases or content in wanted or is_locked(root, place):
         return True
-    return any(lease and (lease.name, lease.content.removeprefix("sha256:")) == (name, content) for lease in held)
+    return any(lease and (lease.name, lease.content.removeprefix("sha256:")) == (name, content) for lease in leases)
 
 
-def _withdrawn(root: Root, place: str) -> str | None:
-    """Take a version's place away, by one rename; None where it is another user's."""
+def _set_aside(root: Root, place: str) -> str | None:
+    """Rename a version's folder and return the new path; `None` if the folder belongs to another user."""
     above, _, content = place.rpartition("/")
     if content.startswith(_GONE):
         return place
@@ -114,28 +114,30 @@ def _withdrawn(root: Root, place: str) -> str | None:
     return moved
 
 
-def _unmarked(root: Root, *, but: set[str], now: float) -> Iterator[tuple[str, int]]:
-    """The objects that no version needs but those that go, and what was fetched and never named, with their bytes; none of them young."""
-    marked = {name for place in _places(root) if place not in but for name in _objects(root, place)}
+def _unneeded_objects(root: Root, *, but: set[str], now: float) -> Iterator[tuple[str, int]]:
+    """Yield path and size of old objects and temporary files that no version needs, except the versions in `but`."""
+    needed = {name for place in _places(root) if place not in but for name in _objects(root, place)}
     for above in _folders(root, OBJECTS):
         with root.below(above) as shelf:
             for each in shelf.names():
                 name = above.removeprefix(f"{OBJECTS}/") + each.lstrip(".").partition(".")[0]
-                found = shelf.stat(each)
-                if found is not None and name not in marked and now - found.st_ctime > YOUNG_S:
-                    yield f"{above}/{each}", found.st_blocks * 512
+                info = shelf.stat(each)
+                if info is not None and name not in needed and now - info.st_ctime > YOUNG_S:
+                    yield f"{above}/{each}", info.st_blocks * 512
 
 
 def _objects(root: Root, place: str) -> Iterator[str]:
-    """The objects that a version's markers name."""
+    """Yield the names of the objects in a version's markers."""
     with suppress(FileNotFoundError, PermissionError), root.below(place) as version:
         for marker in version.names():
             if marker.startswith((COMPLETE, WANTED)):
                 with suppress(OSError, DocumentError, UnsafePathError):
-                    yield from parse_json(version.read(marker), Held, where=str(version.path / marker)).objects
+                    yield from parse_json(
+                        version.read(marker), VersionObjects, where=str(version.path / marker)
+                    ).objects
 
 
-def _unlinked(root: Root, path: str) -> bool:
+def _unlink(root: Root, path: str) -> bool:
     try:
         root.unlink(path)
     except (OSError, UnsafePathError):

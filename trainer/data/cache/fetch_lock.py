@@ -1,7 +1,7 @@
-"""Taking turns: of several processes that need the same dataset, one fetches and the others wait.
+"""A lock that lets one of several processes fetch a dataset while the others wait.
 
-A courtesy that saves bandwidth. Nothing that is right depends on it: a lock that cannot be had or that lies, or a holder that does not get
-on, costs a second download and nothing else. The holder writes a counter into the lock's file, so that those who wait can see it work.
+The lock only saves bandwidth: without it, or if its holder hangs, a dataset is downloaded twice, which is correct. The holder writes a
+counter into the lock's file, so that waiting processes can see its progress.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 STALE_S: Final = 15.0
-"""A holder that has written nothing for so long is taken for dead."""
+"""Seconds without a new count after which the holder counts as dead."""
 BEAT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 
 
 @contextmanager
-def turn(
+def fetch_lock(
     folder: Root, name: str, *, is_done: Callable[[], bool], waiting: Callable[[], None], stale_s: float = STALE_S
 ) -> Iterator[None]:
-    """Wait until it is this process's turn at the lock `name`, or it is no longer needed, or the holder seems dead.
+    """Wait until this process has the lock `name`, the fetch is done, or the holder seems dead.
 
-    Raises `UnsafePathError` if what has that name is no file.
+    Raises `UnsafePathError` if `name` is not a regular file.
     """
-    handle = _opened(folder, name)
+    handle = _open(folder, name)
     if handle is None:
         yield
         return
     try:
-        if not _taken(handle):
+        if not _lock(handle):
             waiting()
             _wait(handle, is_done, stale_s)
-        with _beating(handle):
+        with _heartbeat(handle):
             yield
     finally:
-        os.close(handle)  # and with it the lock
+        os.close(handle)  # releases the lock
 
 
 @contextmanager
-def _beating(handle: int) -> Iterator[None]:
-    """Write a sign of life every second, from a thread: to hash or to flush a large file may take minutes."""
+def _heartbeat(handle: int) -> Iterator[None]:
+    """Write a count every second from a thread, because hashing or flushing a large file may take minutes."""
     over = Event()
-    thread = Thread(target=_beat, args=(handle, over), daemon=True)
+    thread = Thread(target=_write_counts, args=(handle, over), daemon=True)
     thread.start()
     try:
         yield
@@ -60,7 +60,7 @@ def _beating(handle: int) -> Iterator[None]:
         thread.join()
 
 
-def _beat(handle: int, over: Event) -> None:
+def _write_counts(handle: int, over: Event) -> None:
     for number in count():
         with suppress(OSError):
             os.pwrite(handle, b"%d %d" % (os.getpid(), number), 0)
@@ -70,14 +70,14 @@ def _beat(handle: int, over: Event) -> None:
 
 def _wait(handle: int, is_done: Callable[[], bool], stale_s: float) -> None:
     seen, since = b"", monotonic()
-    while not is_done() and not _taken(handle) and monotonic() - since < stale_s:
+    while not is_done() and not _lock(handle) and monotonic() - since < stale_s:
         sleep(_LOOK_S)
         if (beat := os.pread(handle, 64, 0)) != seen:
             seen, since = beat, monotonic()
 
 
-def _taken(handle: int) -> bool:
-    """Whether the lock is ours; where there are no locks, it is."""
+def _lock(handle: int) -> bool:
+    """Try to lock; return whether this process has the lock, or the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -87,8 +87,11 @@ def _taken(handle: int) -> bool:
     return True
 
 
-def _opened(folder: Root, name: str) -> int | None:
-    """The lock's file, made for everybody. Opened before it is made: in a sticky folder O_CREAT on another's file is refused."""
+def _open(folder: Root, name: str) -> int | None:
+    """Open or create the lock's file for all users.
+
+    The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.
+    """
     with suppress(OSError):
         return folder.handle(name, os.O_RDWR)
     with suppress(OSError):
@@ -100,6 +103,6 @@ def _opened(folder: Root, name: str) -> int | None:
         return folder.handle(name, os.O_RDWR)
     with suppress(
         OSError
-    ):  # another user made it at this moment, and not for everybody yet: it can be locked, without a sign of life
+    ):  # another user has just created it and not changed its mode yet: lock it without a heartbeat
         return folder.handle(name, os.O_RDONLY)
     return None

@@ -1,16 +1,14 @@
 """The dataset cache: a folder that several users, containers and machines share.
 
-Knows which datasets are complete, and how one becomes so. Refuses to know where bytes come from.
+    objects/…                                 bytes of datasets: trainer/data/cache/objects.py
+    versions/<name>/<content>/manifest.jsonl  the published manifest
+    versions/<name>/<content>/complete.json   the objects of the version; written last
+    versions/<name>/<content>/wanted.json     the same, during a fetch
+    versions/<name>/<content>/suspect.u1000   user 1000 read a wrong byte: the next start of this user verifies the whole version
+    versions/<name>/<content>/fetch.lock      a lock that saves bandwidth: trainer/data/cache/fetch_lock.py
 
-    objects/…                                what datasets are made of: trainer/data/cache/objects.py
-    versions/<name>/<content>/manifest.jsonl  as it was published
-    versions/<name>/<content>/complete.json   written last: which objects hold it
-    versions/<name>/<content>/wanted.json     the same, of a fetch that has not ended
-    versions/<name>/<content>/suspect.u1000   user 1000 met a wrong byte: at the next start all of it is verified for this user
-    versions/<name>/<content>/fetch.lock      whose turn it is; a courtesy that saves bandwidth, on which nothing that is right depends
-
-Folders are as open as the cache's own: made with mode 1777, as /tmp is, it lets every user add and none remove what is another's.
-Nothing is ever taken from modes, times or listings.
+Folders get the mode of the cache's own folder: with mode 1777, as /tmp, each user can add files and only remove their own. Whether a
+version is complete never depends on modes, times or listings.
 """
 
 from __future__ import annotations
@@ -37,10 +35,10 @@ from trainer.base.errors import (
     UnsafePathError,
 )
 from trainer.base.safe_folder import PARTIAL, Root
-from trainer.data.cache.fetch_lock import turn
-from trainer.data.cache.lease import Lease, take
-from trainer.data.cache.objects import Objects, own, shared
-from trainer.data.cache.version import AGAIN, CachedDataset
+from trainer.data.cache.fetch_lock import fetch_lock
+from trainer.data.cache.lease import Lease, take_lease
+from trainer.data.cache.objects import Objects, make_shared_folder, own_name
+from trainer.data.cache.version import RETRY, CachedDataset
 from trainer.data.manifest_lines import Listing, digest_of_raw
 
 if TYPE_CHECKING:
@@ -57,13 +55,13 @@ LOCK: Final = "fetch.lock"
 SUSPECT: Final = "suspect"
 _RIVALS: Final = 32
 _SPARE: Final = 16 << 20
-"""What a file system needs beyond the bytes themselves, roughly."""
+"""Bytes that a file system needs beyond the files themselves, approximately."""
 
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}(-[0-9a-f]+)?$")]
 
 
-class Held(Document):
-    """What stands in `complete.json` and `wanted.json`: which objects a dataset's version is made of."""
+class VersionObjects(Document):
+    """`complete.json` and `wanted.json`: the objects of a dataset version."""
 
     format: Literal["reprise.cached/2"] = "reprise.cached/2"
     manifest: Digest
@@ -73,87 +71,89 @@ class Held(Document):
     objects: dict[ObjectName, Count]
     """Names and sizes of the objects."""
     sparse: dict[Digest, ObjectName] = {}
-    """Of which packs only ranges are here, and under which name."""
+    """Names of the objects that contain only ranges of a pack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """The cache below `root`, which is made when something is put into it."""
+    """The cache in the folder `root`, which is created on the first write."""
 
     root: Path
 
     @property
     def objects(self) -> Objects:
-        """What datasets are made of."""
+        """The objects of all versions."""
         return Objects(root=self.root)
 
     def place(self, dataset: Dataset) -> Path:
-        """Where the dataset is, or would be."""
+        """Return the folder of a dataset, whether it exists or not."""
         return self.root / _version(dataset)
 
     def version(self, dataset: Dataset) -> Root:
-        """Hold the folder where the dataset is. Raises `FileNotFoundError` and its kin."""
+        """Open the folder of a dataset. Raises `OSError`."""
         with Root.at(self.root) as root:
             return root.below(_version(dataset))
 
     def has(self, dataset: Dataset) -> bool:
-        """Whether all of the dataset is here and this user met no wrong byte in it.
+        """Return whether the dataset is complete and this user read no wrong byte in it.
 
-        Looks at the marker, the manifest's digest and the sizes of a few objects: no walk, whatever the number of files.
+        Reads the marker, the manifest's digest and the sizes of the objects, but not single files.
         """
-        return self._found(dataset, None) is not None
+        return self._complete(dataset, None) is not None
 
     def find(self, dataset: Dataset) -> CachedDataset | None:
-        """The dataset with a lease of it, if `has` is true of it; None otherwise.
+        """Return the dataset with a lease, or `None` if `has` is false.
 
-        Cached bytes are reached through this value alone, so whoever reads them keeps `data gc` from removing them.
+        The lease keeps `data gc` from removing the bytes while the value exists.
         """
-        if not self._is_begun(dataset):
+        if not self._has_folder(dataset):
             return None
-        lease = self.lease(dataset)  # before anything is looked at: what is found then is not collected
-        found = None
+        lease = self.lease(dataset)  # first, so that objects found below are not collected
+        cached = None
         try:
-            found = self._found(dataset, lease)
+            cached = self._complete(dataset, lease)
         finally:
-            if found is None and lease is not None:
+            if cached is None and lease is not None:
                 lease.end()
-        return found
+        return cached
 
-    def _is_begun(self, dataset: Dataset) -> bool:
+    def _has_folder(self, dataset: Dataset) -> bool:
         try:
             self.version(dataset).close()
         except OSError:
             return False
         return True
 
-    def _found(self, dataset: Dataset, lease: Lease | None) -> CachedDataset | None:
+    def _complete(self, dataset: Dataset, lease: Lease | None) -> CachedDataset | None:
         try:
             place = self.version(dataset)
         except OSError:
             return None
         with place:
-            if place.stat(own(SUSPECT)) is not None:
+            if place.stat(own_name(SUSPECT)) is not None:
                 return None
-            for held in filter(None, (_read_held(place, marker) for marker in (own(COMPLETE), COMPLETE))):
-                if cached := self._opened(dataset, held, lease, place):
+            for objects in filter(None, (_read_marker(place, marker) for marker in (own_name(COMPLETE), COMPLETE))):
+                if cached := self._open(dataset, objects, lease, place):
                     return cached
         return None
 
-    def _opened(self, dataset: Dataset, held: Held, lease: Lease | None, place: Root) -> CachedDataset | None:
-        if (held.content, held.files, held.bytes) != (dataset.content, dataset.files, dataset.bytes):
+    def _open(
+        self, dataset: Dataset, objects: VersionObjects, lease: Lease | None, place: Root
+    ) -> CachedDataset | None:
+        if (objects.content, objects.files, objects.bytes) != (dataset.content, dataset.files, dataset.bytes):
             return None
-        if not self.objects.has(held.objects):
+        if not self.objects.has(objects.objects):
             return None
-        listing = _listing(dataset, held, place)
+        listing = _listing(dataset, objects, place)
         if listing is None:
             return None
-        found = CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=held.sparse)
-        found.lease = lease
-        return found
+        cached = CachedDataset(cache=self, dataset=dataset, listing=listing, sparse=objects.sparse)
+        cached.lease = lease
+        return cached
 
     def lease(self, dataset: Dataset) -> Lease | None:
-        """Keep the dataset from being collected as long as this process has the lease."""
-        return take(
+        """Take a lease that keeps `data gc` from removing the dataset; `None` if the cache allows none."""
+        return take_lease(
             self.root,
             name=dataset.name,
             content=dataset.content,
@@ -161,110 +161,109 @@ class Cache:
         )
 
     @contextmanager
-    def turn(self, dataset: Dataset, *, waiting: Callable[[], None]) -> Iterator[None]:
-        """Wait while another process, perhaps another user's, fetches this dataset and gets on; `waiting` is called if so."""
-        with self._made(dataset) as place, turn(place, LOCK, is_done=lambda: self.has(dataset), waiting=waiting):
+    def fetch_lock(self, dataset: Dataset, *, waiting: Callable[[], None]) -> Iterator[None]:
+        """Wait while another process fetches this dataset; `waiting` is called before the wait."""
+        with self._make(dataset) as place, fetch_lock(place, LOCK, is_done=lambda: self.has(dataset), waiting=waiting):
             yield
 
-    def begin(self, dataset: Dataset, held: Held, manifest: bytes | mmap.mmap) -> None:
-        """Say what is about to be fetched, so that nobody sweeps it away."""
-        with self._made(dataset) as place:
+    def begin(self, dataset: Dataset, objects: VersionObjects, manifest: bytes | mmap.mmap) -> None:
+        """Write the manifest, and mark the objects as needed by a fetch, so that `data gc` keeps them."""
+        with self._make(dataset) as place:
             write_beside(place, MANIFEST, manifest)
-            write_beside(place, WANTED, _text(held))
+            write_beside(place, WANTED, _text(objects))
 
-    def finish(self, dataset: Dataset, held: Held, lease: Lease | None) -> CachedDataset:
-        """Let the dataset be complete: every object it needs has its name, and is on the disk itself."""
-        with self._made(dataset) as place:
-            left = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
-            _removed(place, left)  # first: nobody looks again once the marker is there
-            write_beside(place, COMPLETE, _text(held))
-            _removed(place, (own(SUSPECT), own(WANTED), WANTED))
-            if (cached := self._opened(dataset, held, lease, place)) is None:
+    def finish(self, dataset: Dataset, objects: VersionObjects, lease: Lease | None) -> CachedDataset:
+        """Mark the dataset as complete, once all its objects are on disk. Raises `DigestMismatchError`."""
+        with self._make(dataset) as place:
+            partial = [name for name in place.names() if name.startswith(".") and name.endswith(PARTIAL)]
+            _remove(place, partial)  # first, because no later fetch looks for them once the marker exists
+            write_beside(place, COMPLETE, _text(objects))
+            _remove(place, (own_name(SUSPECT), own_name(WANTED), WANTED))
+            if (cached := self._open(dataset, objects, lease, place)) is None:
                 raise DigestMismatchError(
-                    f"{dataset.title} was altered in {place.path} while it was fetched", hint=AGAIN
+                    f"{dataset.title} was altered in {place.path} while it was fetched", hint=RETRY
                 )
             return cached
 
-    def suspect(self, dataset: Dataset) -> bool:
-        """Let this user's next start verify the dataset, byte for byte, and fetch what is wrong again; tell whether that can be done."""
+    def mark_suspect(self, dataset: Dataset) -> bool:
+        """Make this user's next start verify the dataset and fetch wrong bytes again; return whether the cache is writable."""
         try:
             with self.version(dataset) as place, suppress(FileExistsError):
-                place.create(own(SUSPECT)).close()
-        except (OSError, UnsafePathError):  # a cache that is another user's, or mounted to be read
+                place.create(own_name(SUSPECT)).close()
+        except (OSError, UnsafePathError):  # the cache belongs to another user, or is mounted read-only
             return False
         return True
 
     def is_suspect(self, dataset: Dataset) -> bool:
-        """Whether this user met a wrong byte in it."""
+        """Return whether this user read a wrong byte in the dataset."""
         try:
             with self.version(dataset) as place:
-                return place.stat(own(SUSPECT)) is not None
+                return place.stat(own_name(SUSPECT)) is not None
         except OSError:
             return False
 
-    def require(self, dataset: Dataset, size: int) -> None:
-        """Raise `DiskFullError` now rather than after an hour, when `size` more bytes cannot fit."""
+    def require_space(self, dataset: Dataset, size: int) -> None:
+        """Raise `DiskFullError` if the disk has no space for `size` more bytes."""
         with disk_faults(self.root):
             free = shutil.disk_usage(self.root).free
         if free < size + _SPARE:
-            sentence = f"{self.root} has {free / 1e6:,.0f} MB free; {dataset.title} needs {size / 1e6:,.0f} MB more"
-            raise DiskFullError(sentence, hint="free space there, or set REPRISE_CACHE to a larger disk")
+            message = f"{self.root} has {free / 1e6:,.0f} MB free; {dataset.title} needs {size / 1e6:,.0f} MB more"
+            raise DiskFullError(message, hint="free space there, or set REPRISE_CACHE to a folder on a larger disk")
 
-    def _made(self, dataset: Dataset) -> Root:
+    def _make(self, dataset: Dataset) -> Root:
         with disk_faults(self.place(dataset)):
-            return shared(self.root, _version(dataset))
+            return make_shared_folder(self.root, _version(dataset))
 
 
 def _version(dataset: Dataset) -> str:
     return f"{VERSIONS}/{dataset.name}/{dataset.content.removeprefix('sha256:')}"
 
 
-def _read_held(place: Root, marker: str) -> Held | None:
-    """What a marker says; None also if it is no file or says nothing that can be read: the dataset is not complete then."""
+def _read_marker(place: Root, marker: str) -> VersionObjects | None:
+    """Read a marker; `None` if it is missing or invalid, in which case the dataset is not complete."""
     with suppress(OSError, DocumentError, UnsafePathError):
-        return parse_json(place.read(marker), Held, where=str(place.path / marker))
+        return parse_json(place.read(marker), VersionObjects, where=str(place.path / marker))
     return None
 
 
-def _listing(dataset: Dataset, held: Held, place: Root) -> Listing | None:
-    """The manifest, verified: by its digest; a repacked one, which git names by another digest, by its content."""
-    for name in (own(MANIFEST), MANIFEST):
+def _listing(dataset: Dataset, objects: VersionObjects, place: Root) -> Listing | None:
+    """Return the manifest, verified by its digest; a repacked manifest has another digest and is verified by its content."""
+    for name in (own_name(MANIFEST), MANIFEST):
         with suppress(OSError, ValueError, UnsafePathError), place.open(name) as file:
             raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             digest = digest_of_raw(raw)
             if digest == dataset.manifest:
                 return Listing(raw)
             with suppress(ManifestError):
-                if digest == held.manifest and Listing(raw).content() == dataset.content:
+                if digest == objects.manifest and Listing(raw).content() == dataset.content:
                     return Listing(raw)
     return None
 
 
 def write_beside(place: Root, name: str, data: bytes | mmap.mmap) -> None:
-    """Write a small file whole; beside another user's, which cannot be replaced, under a name of one's own."""
+    """Write a small file atomically; if another user's file cannot be replaced, under this user's own name."""
     for rival in range(_RIVALS):
         try:
             place.write_whole(name, data, mode=0o444)
         except NotWritableError as fault:
             if isinstance(fault.__cause__, OSError) and fault.__cause__.errno == errno.EROFS:
                 raise
-            name = own(name)
-        except (
-            MachineError
-        ) as fault:  # another process of this user's was ready first, and tidied up: once for each of them
+            name = own_name(name)
+        except MachineError as fault:
+            # Another process of this user finished first and removed the temporary file; retry once for each process.
             if rival == _RIVALS - 1 or not isinstance(fault.__cause__, FileNotFoundError):
                 raise
         else:
             return
-    raise NotWritableError(f"{place.path / name} cannot be written", hint="change the owner of its folder")
+    raise NotWritableError(f"{place.path / name} is not writable", hint="change the owner of its folder")
 
 
-def _removed(place: Root, names: Iterable[str]) -> None:
-    """Remove what is this user's."""
+def _remove(place: Root, names: Iterable[str]) -> None:
+    """Remove the files that belong to this user."""
     for name in names:
         with disk_faults(place.path / name), suppress(PermissionError):
             place.unlink(name, missing_ok=True)
 
 
-def _text(held: Held) -> bytes:
-    return canonical(held.model_dump())
+def _text(objects: VersionObjects) -> bytes:
+    return canonical(objects.model_dump())

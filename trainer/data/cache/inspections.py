@@ -1,7 +1,7 @@
-"""An inspection in the cache, beside the version that was inspected: only the first run on a machine reads every sample.
+"""Inspections in the cache, so that only the first run on a machine reads every sample.
 
-Its name says which content, reader and splits it is of, and which kind of inspection. A cache that is full or read-only keeps none: the
-next run inspects again.
+An inspection lies beside the inspected version; its name depends on the reader, the splits and the format of the inspection. If the cache
+is full or read-only, the next run inspects again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import DocumentError, MachineError, UnsafePathError
 from trainer.data.cache.folder import write_beside
-from trainer.data.cache.objects import own
+from trainer.data.cache.objects import own_name
 from trainer.data.inspection import FORMAT, read_inspection
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptInspection:
-    """The inspection of one version, read as it is declared now."""
+class CachedInspection:
+    """The inspection of one version with its declared reader and splits."""
 
     cache: Cache
     dataset: Dataset
@@ -34,28 +34,28 @@ class KeptInspection:
 
     @property
     def path(self) -> Path:
-        """Where it is, or would be."""
+        """The path of the inspection, whether it exists or not."""
         return self.cache.place(self.dataset) / self.name
 
     def read(self) -> Inspection | None:
-        """Give the inspection; None if none is kept that can be read."""
-        for name in (own(self.name), self.name):
+        """Return the inspection; `None` if it is missing or invalid."""
+        for name in (own_name(self.name), self.name):
             with suppress(OSError, DocumentError, UnsafePathError), self.cache.version(self.dataset) as place:
                 return read_inspection(place.read(name), where=str(place.path / name))
         return None
 
-    def write(self, seen: Inspection) -> bool:
-        """Keep it; tell whether the cache let that happen."""
+    def write(self, inspection: Inspection) -> bool:
+        """Write the inspection; return whether the cache is writable."""
         try:
             with self.cache.version(self.dataset) as place:
-                write_beside(place, self.name, seen.model_dump_json().encode())
+                write_beside(place, self.name, inspection.model_dump_json().encode())
         except (MachineError, OSError):
             return False
         return True
 
 
-def kept_inspection(dataset: Dataset, cache: Cache) -> KeptInspection:
-    """The inspection of a cached version: its name changes with the reader and the splits."""
+def cached_inspection(dataset: Dataset, cache: Cache) -> CachedInspection:
+    """Return the inspection of a cached version; its name changes with the reader and the splits."""
     described = dataset.model_dump(mode="json", include={"reader", "splits"})
     name = digest_of_document({"format": FORMAT, **described}).removeprefix("sha256:")[:16]
-    return KeptInspection(cache=cache, dataset=dataset, name=f"inspected-{name}.json")
+    return CachedInspection(cache=cache, dataset=dataset, name=f"inspected-{name}.json")

@@ -1,13 +1,12 @@
-"""The cache's objects: verified packs and assembled large files, named by what they contain, shared by datasets, versions and users.
+"""The cache's objects: verified packs and assembled large files, shared by datasets, versions and users.
 
-    objects/ab/cdef…               a whole pack, or a large file put together from its parts; read-only
-    objects/ab/cdef…-0123…         of a pack that is mostly not needed, the ranges that are, at their places: the rest is a hole
-    objects/ab/….u1000             the same, made by user 1000 in place of another user's that was found damaged
-    objects/ab/.cdef….1000-*       on its way
+    objects/ab/cdef…               a whole pack, or an assembled large file; read-only
+    objects/ab/cdef…-0123…         the needed ranges of a pack at their offsets; the rest is a hole
+    objects/ab/….u1000             a replacement by user 1000 for a damaged object of another user
+    objects/ab/.cdef….1000-*       a temporary file of user 1000
 
-Knows how an object gets its name: written beside it, flushed to the disk, renamed, the folder flushed. Refuses to
-verify: who writes knows the digest, and who reads.
-In a sticky folder nobody can replace another's file, so a user's own replacement has a name of its own and goes before the shared one.
+An object is written to a temporary file, flushed to disk and renamed; then the folder is flushed. Writers and readers verify digests, not
+this module. In a sticky folder a user cannot replace a file of another user, so a replacement has its own name and is preferred.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = "objects"
-_TURN: Final = 256 << 10
+_BLOCK: Final = 256 << 10
 _POLL_S: Final = 0.005
 _PATIENCE_S: Final = 1.0
-"""For how long another process may be making a folder, which takes microseconds, until it is taken for dead."""
+"""Seconds after which a process that creates a folder counts as dead; creating it takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,54 +41,54 @@ class Objects:
     root: Path
 
     def has(self, sizes: Mapping[str, int]) -> bool:
-        """Whether all of these objects are here with these sizes. What their bytes say is verified by who reads them."""
+        """Return whether all objects exist with these sizes; readers verify their bytes."""
         try:
             with Root.at(self.root) as root, root.below(FOLDER) as objects:
-                return all(_named(objects, name, size) for name, size in sizes.items())
+                return all(_find(objects, name, size) for name, size in sizes.items())
         except FileNotFoundError:
             return not sizes
 
     def open(self, name: str, size: int) -> BinaryIO | None:
-        """The object, this user's own before the shared one, if it has this size; None also if a link has its name: it is fetched again."""
+        """Open an object of this size, preferring this user's own; `None` if it is missing or a link."""
         with suppress(FileNotFoundError), Root.at(self.root) as root, root.below(FOLDER) as objects:
-            if path := _named(objects, name, size):
+            if path := _find(objects, name, size):
                 with suppress(UnsafePathError, OSError):
                     return objects.open(path)
         return None
 
     def link(self, name: str, size: int, *, to: Root, new: str) -> None:
-        """Give an object a second name, `new` in `to`. Raises `OSError` where that cannot be done."""
+        """Create a hard link `new` to an object in the folder `to`. Raises `OSError`."""
         with Root.at(self.root) as root, root.below(FOLDER) as objects:
-            if (path := _named(objects, name, size)) is None:
+            if (path := _find(objects, name, size)) is None:
                 raise FileNotFoundError(name)
             objects.link(path, new, to=to)
 
     def shelf(self, name: str) -> Root:
-        """Hold the folder of an object, made as open as the cache is. Raises `OSError`."""
-        return shared(self.root, f"{FOLDER}/{name[:2]}")
+        """Open or create the folder of an object, with the mode of the cache. Raises `OSError`."""
+        return make_shared_folder(self.root, f"{FOLDER}/{name[:2]}")
 
     def incoming(self, name: str) -> Incoming:
-        """A new object on its way."""
+        """Start a new object."""
         with disk_faults(self.root / FOLDER / name[:2] / name[2:]):
             return Incoming(self, name)
 
     def clear(self, name: str, *, but: str = "", read: Callable[[BinaryIO], None] = lambda _: None) -> None:
-        """Remove what interrupted fetches of this user left of an object, once `read` has seen it; what is no file is not read."""
+        """Remove temporary files of this user for an object, after `read` has read them; links are not read."""
         with suppress(FileNotFoundError), self.shelf(name) as shelf:
-            for left in shelf.names():
-                if not left.startswith(f".{name[2:]}.{os.getuid()}-") or left == but:
+            for leftover in shelf.names():
+                if not leftover.startswith(f".{name[2:]}.{os.getuid()}-") or leftover == but:
                     continue
-                with suppress(UnsafePathError, FileNotFoundError), shelf.open(left) as file:
+                with suppress(UnsafePathError, FileNotFoundError), shelf.open(leftover) as file:
                     read(file)
-                with suppress(PermissionError):  # another user's, under a name of this one's
-                    shelf.unlink(left, missing_ok=True)
+                with suppress(PermissionError):  # a file of another user with a name of this user
+                    shelf.unlink(leftover, missing_ok=True)
 
 
 class Incoming:
-    """An object on its way: bytes come in any order, from several threads; it has no name until `settle`."""
+    """An object that several threads write in any order; it gets its name with `settle`."""
 
     def __init__(self, objects: Objects, name: str) -> None:
-        """Begin with no bytes. Raises `OSError`."""
+        """Create the temporary file. Raises `OSError`."""
         self._objects, self._name, self._shelf = objects, name, objects.shelf(name)
         self._place = self._shelf.path / name[2:]
         self.temporary = f".{name[2:]}.{os.getuid()}-{secrets.token_hex(8)}"
@@ -100,36 +99,34 @@ class Incoming:
             raise
 
     def write(self, at: int, block: bytes | memoryview) -> None:
-        """Put bytes in their place."""
-        left = memoryview(block)
+        """Write bytes at an offset."""
+        rest = memoryview(block)
         with disk_faults(self._place):
-            while left:
-                done = os.pwrite(self._handle, left, at)
-                at, left = at + done, left[done:]
+            while rest:
+                done = os.pwrite(self._handle, rest, at)
+                at, rest = at + done, rest[done:]
 
     def read(self, at: int, length: int) -> Iterator[memoryview]:
-        """The bytes that were written, in blocks; each is gone when the next one comes: one small buffer, hot in a core's cache."""
-        end, buffer = at + length, memoryview(bytearray(_TURN))
+        """Yield written bytes in blocks; each block is overwritten by the next one, in one small buffer."""
+        end, buffer = at + length, memoryview(bytearray(_BLOCK))
         while at < end and (size := os.preadv(self._handle, [buffer[: end - at]], at)):
             yield buffer[:size]
             at += size
 
     def flush(self) -> None:
-        """Have what was written on the disk itself, while other threads still fetch."""
+        """Flush written bytes to disk, while other threads still write."""
         with disk_faults(self._place):
             os.fsync(self._handle)
 
     def settle(self, size: int) -> None:
-        """Give the object its name, once it is on the disk itself. Raises `MachineError` and its kinds."""
+        """Flush the object to disk and give it its name. Raises `MachineError`."""
         with disk_faults(self._place):
             os.ftruncate(self._handle, size)
             os.fchmod(self._handle, 0o444)
             os.fsync(self._handle)
             try:
                 settle(self._shelf, self.temporary, self._name[2:])
-            except (
-                FileNotFoundError
-            ):  # another process took this one for dead: write the bytes, which have no name any more, again
+            except FileNotFoundError:  # another process removed the temporary file: copy the bytes into a new one
                 again = Incoming(self._objects, self._name)
                 at = 0
                 for block in self.read(0, size):
@@ -140,13 +137,13 @@ class Incoming:
             self.leave()
 
     def discard(self) -> None:
-        """Remove it, if it has no name yet."""
+        """Remove the temporary file, if the object has no name yet."""
         if self._handle >= 0:
             self._shelf.unlink(self.temporary, missing_ok=True)
         self.leave()
 
     def leave(self) -> None:
-        """Let it lie as it is, for the next fetch to salvage."""
+        """Close the temporary file and keep it for the next fetch."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             self._shelf.close()
@@ -154,21 +151,21 @@ class Incoming:
                 os.close(handle)
 
 
-def own(name: str) -> str:
-    """This user's own file in place of a shared one that it may not replace."""
+def own_name(name: str) -> str:
+    """Return the name of this user's own file, which replaces a shared file of another user."""
     return f"{name}.u{os.getuid()}"
 
 
 def settle(folder: Root, temporary: str, name: str) -> None:
-    """Rename a finished file into place; if another user's stands there, beside it, under a name of this user's own."""
+    """Rename a complete file; if another user's file has the name, to this user's own name."""
     try:
         folder.rename(temporary, name)
     except PermissionError:
-        folder.rename(temporary, own(name))
+        folder.rename(temporary, own_name(name))
 
 
-def shared(root: Path, path: str) -> Root:
-    """Hold a folder below `root`, made as open as `root` is, whatever the umask, as those above it are; what is there keeps its mode."""
+def make_shared_folder(root: Path, path: str) -> Root:
+    """Open a folder below `root`; missing folders are created with the mode of `root`, whatever the umask is."""
     with Root.at(root, make=True) as whole:
         mode, parts = stat.S_IMODE(os.fstat(whole.fileno()).st_mode), path.split("/")
         for depth in range(1, len(parts) + 1):
@@ -177,21 +174,21 @@ def shared(root: Path, path: str) -> Root:
 
 
 def _make_open(root: Root, folder: str, mode: int) -> None:
-    """Make a folder that has its mode when it has its name: another user may be about to write into it.
+    """Create a folder that has its mode before it has its name, because another user may write into it at once.
 
-    It is made under a name by which all who would make it meet, so that none is renamed over one in which somebody has begun to write.
+    All processes use the same temporary name, so that none renames its folder over a folder in use.
     """
     above, _, name = folder.rpartition("/")
     new = f"{above}/.new-{name}" if above else f".new-{name}"
     patient_until = monotonic() + _PATIENCE_S
-    while root.stat(folder) is None:  # what is there and no folder is named by who enters it
+    while root.stat(folder) is None:
         try:
             root.mkdir(new)
         except FileExistsError:
             if monotonic() < patient_until:
                 sleep(_POLL_S)
-                continue  # else whoever made it has died: it is taken over
-        with suppress(FileNotFoundError):  # another took it over sooner
+                continue  # after that, the process that created it counts as dead
+        with suppress(FileNotFoundError):  # another process was faster
             if root.stat(folder) is not None:
                 root.rmdir(new)
             else:
@@ -199,11 +196,11 @@ def _make_open(root: Root, folder: str, mode: int) -> None:
                 root.rename(new, folder)
 
 
-def _named(objects: Root, name: str, size: int) -> str | None:
-    """Where there is a file of this size for an object."""
+def _find(objects: Root, name: str, size: int) -> str | None:
+    """Return the path of a file of this size for an object."""
     with suppress(FileNotFoundError), objects.below(name[:2]) as shelf:
-        for each in (own(name[2:]), name[2:]):
-            found = shelf.stat(each)
-            if found is not None and found.st_size == size and stat.S_ISREG(found.st_mode):
+        for each in (own_name(name[2:]), name[2:]):
+            info = shelf.stat(each)
+            if info is not None and info.st_size == size and stat.S_ISREG(info.st_mode):
                 return f"{name[:2]}/{each}"
     return None

@@ -1,10 +1,8 @@
-"""A complete dataset version in the cache, as those see it who read it.
+"""A complete dataset version in the cache, for readers.
 
-Knows where each file's bytes lie, and verifies them when a process first uses them: it costs 1 s for a gigabyte and a process, spread over
-the first epoch, and trusts neither the disk, nor another user, nor an earlier start. Refuses to fetch, and to interpret bytes.
-
-Opening one reads a marker and hashes the manifest; files are views into read-only memory maps, without a copy. It can be pickled, which
-opens it again, and forked, after which each process verifies for itself.
+Each process verifies a file's bytes on first use, because neither the disk nor other users are trusted: 1 s for a gigabyte, spread over the
+first epoch. Opening a version reads a marker and hashes the manifest; files are views into read-only memory maps. A version can be pickled,
+which opens it again, and forked.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.suggestions import did_you_mean
-from trainer.data.cache.file_tree import tree
+from trainer.data.cache.file_tree import make_file_tree
 from trainer.data.manifest_lines import Paths
 
 if TYPE_CHECKING:
@@ -31,25 +29,24 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Entry, Listing, Segment
 
 MANY: Final = 2
-"""Segments that make a file a large one, with an object of its own."""
+"""A file with at least this many segments is large, and has its own object."""
 MAPS: Final = 512
-"""Objects mapped at once: each holds a file handle, of which a process usually has 1024."""
-AGAIN: Final = "type the same command again: it verifies all of the dataset and fetches what is wrong"
-
-NOT_OURS: Final = (
+"""Objects mapped at once: each uses a file handle, of which a process usually has 1024."""
+RETRY: Final = "run the same command again: it verifies the dataset and fetches damaged files again"
+_NOT_WRITABLE: Final = (
     "this user cannot write to {root}: set REPRISE_CACHE to another folder; "
-    "its owner mends it: reprise data verify {name}, then reprise data fetch {name}"
+    "or its owner repairs it: reprise data verify {name}, then reprise data fetch {name}"
 )
 
 
 class CachedDataset:
-    """A dataset's files, read-only; nothing is handed on by `read` that was not verified in this process."""
+    """A dataset's files, read-only; `read` returns only bytes that this process has verified."""
 
     lease: Lease | None = None
-    """Keeps the version from being collected; ends with this value, or with its process. `None`: the cache is read-only to this user."""
+    """Keeps `data gc` from removing the version; `None` if the cache allows no lease."""
 
     def __init__(self, *, cache: Cache, dataset: Dataset, listing: Listing, sparse: Mapping[str, str]) -> None:
-        """Use a version that `Cache.find` knows to be complete."""
+        """Use a version that `Cache.find` has checked to be complete."""
         self.dataset = dataset
         self.paths: Sequence[str] = Paths(listing)
         self._cache, self._listing, self._sparse = cache, listing, sparse
@@ -57,28 +54,28 @@ class CachedDataset:
         self._verified_parts: set[tuple[int, int]] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Open it again in another process."""
-        return _opened, (self._cache, self.dataset)
+        """Open the version again in another process."""
+        return _open, (self._cache, self.dataset)
 
     def entry(self, path: str) -> Entry:
-        """What the manifest says about a file. Raises `DatasetError` where there is none of that path."""
+        """Return the manifest's entry of a file. Raises `DatasetError` for an unknown path."""
         return self._listing[self._number(path)]
 
     def view(self, path: str) -> memoryview:
-        """The file's bytes, read-only and without a copy, not verified: `require` them before you use them."""
+        """Return a file's bytes without copying or verifying them; call `require` before using them."""
         return self._view(self.entry(path))
 
     def read(self, path: str) -> memoryview:
-        """The file's bytes, verified."""
+        """Return a file's bytes, verified."""
         number = self._number(path)
         entry = self._listing[number]
         self._require(number, entry, 0, entry.size)
         return self._view(entry)
 
     def require(self, path: str, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once a process: of a small file all of it, of a large one each part that is touched.
+        """Verify the bytes from `start` to `stop`, once in each process: the whole of a small file, the touched parts of a large one.
 
-        Raises `DigestMismatchError`, after which the next start verifies all of the dataset and fetches what is wrong.
+        Raises `DigestMismatchError`; the next start then verifies the whole dataset and fetches wrong bytes again.
         """
         number = self._number(path)
         if not self._verified[number]:
@@ -91,15 +88,15 @@ class CachedDataset:
         if len(entry.segments) >= MANY and all(segment.is_whole for segment in entry.segments):
             self._require_parts(number, entry, start, stop)
             return
-        self._hold(entry, self._view(entry), entry.sha256)
+        self._check(entry, self._view(entry), entry.sha256)
         self._verified[number] = 1
 
     def folder(self) -> Path:
-        """The files as a read-only folder, made and verified when a process first asks for it: see `trainer.data.cache.file_tree`."""
+        """Return the files as a read-only folder, which is created and verified on first use."""
         return self._folder
 
     def link(self, path: str, *, to: Root, new: str) -> bool:
-        """Give a large file, verified, a second name; tell whether that could be done: it needs no space, but leave of its owner."""
+        """Create a hard link to a verified large file; return whether the file is large and the system allowed the link."""
         entry = self.entry(path)
         if len(entry.segments) < MANY:
             return False
@@ -113,28 +110,28 @@ class CachedDataset:
     @cached_property
     def _folder(self) -> Path:
         with self._cache.version(self.dataset) as place:
-            return tree(self, self._listing, place)
+            return make_file_tree(self, self._listing, place)
 
     def _require_parts(self, number: int, entry: Entry, start: int, stop: int) -> None:
-        """Verify the parts of a large file that hold these bytes. That they make up the file was verified when it was put together."""
+        """Verify the parts of a large file that contain these bytes; the whole file was verified when it was assembled."""
         view, at = self._view(entry), 0
         for part, segment in enumerate(entry.segments):
             end = at + segment.length
             if at < stop and start < end and (number, part) not in self._verified_parts:
-                self._hold(entry, view[at:end], segment.pack.sha256)
+                self._check(entry, view[at:end], segment.pack.sha256)
                 self._verified_parts.add((number, part))
-                self._let_go(entry, at, end)
+                self._release_pages(entry, at, end)
             at = end
 
-    def _let_go(self, entry: Entry, start: int, end: int) -> None:
-        """Give hashed pages back: they stay in the system's cache, and come again when they are used."""
+    def _release_pages(self, entry: Entry, start: int, end: int) -> None:
+        """Unmap hashed pages; they stay in the system's page cache."""
         first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
         if hasattr(mmap, "MADV_DONTNEED") and end > first:
             self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size).madvise(
                 mmap.MADV_DONTNEED, first, end - first
             )
 
-    def _hold(self, entry: Entry, view: memoryview, expected: str) -> None:
+    def _check(self, entry: Entry, view: memoryview, expected: str) -> None:
         if f"sha256:{hashlib.sha256(view).hexdigest()}" != expected:
             raise self._damaged(entry)
 
@@ -152,7 +149,7 @@ class CachedDataset:
         return self._sparse.get(segment.pack.sha256) or segment.pack.sha256.removeprefix("sha256:")
 
     def _mapped(self, entry: Entry, name: str, size: int) -> mmap.mmap:
-        """An object as memory. Views keep their map alive, so forgetting one that was not used lately closes it when it can be."""
+        """Return the memory map of an object. The least recently used map is dropped, and closed when its last view is gone."""
         if name in self._maps:
             self._maps.move_to_end(name)
             return self._maps[name]
@@ -177,13 +174,13 @@ class CachedDataset:
         return bytearray(len(self._listing))
 
     def _damaged(self, entry: Entry) -> DigestMismatchError:
-        can_be_mended = self._cache.suspect(self.dataset)
-        hint = AGAIN if can_be_mended else NOT_OURS.format(root=self._cache.root, name=self.dataset.name)
+        is_writable = self._cache.mark_suspect(self.dataset)
+        hint = RETRY if is_writable else _NOT_WRITABLE.format(root=self._cache.root, name=self.dataset.name)
         return DigestMismatchError(f"{self.dataset.title} is damaged in the cache: {entry.path}", hint=hint)
 
 
-def _opened(cache: Cache, dataset: Dataset) -> CachedDataset:
-    found = cache.find(dataset)
-    if found is None:
-        raise DigestMismatchError(f"{dataset.title} is not complete in the cache {cache.root} any more", hint=AGAIN)
-    return found
+def _open(cache: Cache, dataset: Dataset) -> CachedDataset:
+    cached = cache.find(dataset)
+    if cached is None:
+        raise DigestMismatchError(f"{dataset.title} is no longer complete in the cache {cache.root}", hint=RETRY)
+    return cached
