@@ -42,7 +42,7 @@ def test_without_an_engine_the_remedy_is_named(words: tuple[str, ...]) -> None:
     assert said.returncode == 61
     assert said.stderr.splitlines()[-2:] == [
         "reprise: no Docker engine answers",
-        "  -> scripts/engine start, or scripts/engine ensure where none is installed",
+        "  -> scripts/engine start, or scripts/engine ensure if none is installed",
     ]
 
 

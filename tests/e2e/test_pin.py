@@ -71,7 +71,7 @@ def test_a_committed_pin_is_restored_by_digest_and_nothing_else_is_taken(
         lacking.text
     )
     away = fresh.type("scripts/train", "--yes", *TRAIN)
-    assert (away.code, f"see whether {address} answers" in away.err) == (60, True), away.text
+    assert (away.code, f"check that this machine can reach {address}" in away.err) == (60, True), away.text
     assert not (fresh.root / ".env").exists()
     with serving(tmp_path, address):
         trained = fresh.type("scripts/train", "--yes", *TRAIN)

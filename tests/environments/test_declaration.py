@@ -48,7 +48,7 @@ def test_an_unknown_environment_names_the_nearest() -> None:
     [
         ('like = "cpu"\nextra = ["cpu"]\nextras = ["cpu"]', "unknown key 'extra'"),
         ('extras = ["cpu"]', "'base' is missing"),
-        ('like = "cuda"\nextras = ["cpu"]', "which is itself like 'cpu'"),
+        ('like = "cuda"\nextras = ["cpu"]', "is itself like 'cpu'; expected an environment without"),
         ('like = "cpu"\nextras = []', "extras: found"),
         ('like = "cpu"\nextras = ["cpu"]\nbase = "debian:bookworm"', "base: found 'debian:bookworm'"),
         ('like = "cpu"\nextras = ["cpu"]\npackages = ["rm -rf /"]', "packages.0: found 'rm -rf /'"),
@@ -125,7 +125,7 @@ def test_an_extra_that_the_lock_does_not_have_is_an_error_before_the_build(tmp_p
 def test_a_lock_with_conflict_markers_is_an_error_with_its_remedy(tmp_path: Path, text: str) -> None:
     root = checkout(tmp_path)
     (root / "uv.lock").write_text(text)
-    with pytest.raises(DocumentError, match="is no lock of uv") as caught:
+    with pytest.raises(DocumentError, match="is not a lock of uv") as caught:
         build_id("cpu", root)
     assert "git checkout uv.lock" in str(caught.value.hint)
 

@@ -42,7 +42,7 @@ def test_a_missing_plugin_is_named() -> None:
     ("devices", "driver", "facts", "state", "said"),
     [
         (0, None, FACTS, State.WELL, "no NVIDIA device"),
-        (2, "580.65.06", FACTS, State.FAULT, "no runtime to hand them"),
+        (2, "580.65.06", FACTS, State.FAULT, "no runtime that passes them"),
         (1, "535.129.03", NVIDIA, State.FAULT, "needs driver 580 or newer"),
         (1, "580.65.06", NVIDIA, State.WELL, "the lock's CUDA is 13.0"),
         (1, "580.65.06", replace(FACTS, devices=("nvidia.com/gpu=all",)), State.WELL, "driver 580.65.06"),
@@ -68,7 +68,7 @@ def test_a_stale_block_names_what_is_stale() -> None:
     found = doctor.dotenv(
         {**BLOCK, "AWS_SECRET_ACCESS_KEY": "old"}, {**BLOCK, "AWS_SECRET_ACCESS_KEY": "new"}, edited=True, shadows=[]
     )
-    assert found.found == ".env is stale: AWS_SECRET_ACCESS_KEY would be written otherwise now"
+    assert found.found == ".env is stale: AWS_SECRET_ACCESS_KEY would change"
     assert found.code == 75
 
 

@@ -59,7 +59,7 @@ def test_a_missing_and_an_extra_file_are_named(root: Path) -> None:
     (root / "evil.pth").touch()
     missing, extra = found(root)
     assert missing == "distribution numpy: missing: numpy/core.so"
-    assert extra == f"files in {root} that no distribution brought: evil.pth"
+    assert extra == f"files in {root} that belong to no distribution: evil.pth"
 
 
 def test_a_root_that_is_neither_source_nor_installation_is_named(root: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_pin_says_what_was_pushed(tmp_path: Path) -> None:
 def test_what_is_in_no_registry_cannot_be_pinned(tmp_path: Path) -> None:
     """Nothing is written, and the way to push is named."""
     root, engine = checkout(tmp_path), MemoryEngine()
-    with pytest.raises(PinError, match="is in no registry") as caught:
+    with pytest.raises(PinError, match="is not in its registry") as caught:
         pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=False)
     assert caught.value.hint == f"reprise image pin cpu {REPOSITORY} --push"
     assert load_pin("cpu", root=root) is None
@@ -86,7 +86,7 @@ def test_an_image_that_is_not_what_its_pin_says_is_refused(tmp_path: Path) -> No
     root, engine = checkout(tmp_path), MemoryEngine()
     made = pin(built(root, engine), REPOSITORY, engine=engine, root=root, push=True)
     engine.held[made.manifest] = replace(engine.held[made.manifest], layers=())
-    with pytest.raises(PinError, match="the pin says"):
+    with pytest.raises(PinError, match="the pin has"):
         restore("cpu", engine=engine, root=root)
 
 

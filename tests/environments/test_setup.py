@@ -140,7 +140,7 @@ def test_a_folder_on_a_disk_that_is_read_only_or_full_is_not_a_matter_of_its_own
     folder: Path, number: int, error: type[RepriseError], hint: str
 ) -> None:
     """As mktemp says it."""
-    found = setup.refusal(folder, who=ME, said=f"mktemp: failed to create file: {os.strerror(number)}\n")
+    found = setup.folder_error(folder, who=ME, output=f"mktemp: failed to create file: {os.strerror(number)}\n")
     assert (type(found), str(found.hint).startswith(hint)) == (error, True)
 
 
@@ -239,7 +239,7 @@ def test_an_environment_that_env_names_and_the_checkout_lacks_is_named(tmp_path:
     root = checkout(tmp_path)
     setup.require_environment({"REPRISE_ENVIRONMENT": "cpu"}, root=root)
     setup.require_environment({}, root=root)
-    with pytest.raises(EnvironmentNameError, match=r"\.env names environment 'vision'") as caught:
+    with pytest.raises(EnvironmentNameError, match=r"\.env has environment 'vision'") as caught:
         setup.require_environment({"REPRISE_ENVIRONMENT": "vision"}, root=root)
     assert str(caught.value.hint).startswith("scripts/setup --environment cpu")
 
@@ -355,7 +355,7 @@ def test_an_image_that_is_gone_is_named_with_the_command_that_brings_it_back(tmp
     setup.require_images(gone | {"REPRISE_PULL": "missing"}, engine=engine)
     local = {**here, "COMPOSE_PROFILES": "store", "COMPOSE_PROJECT_NAME": "mine"}
     setup.require_images(local, engine=replace(engine, running={"store"}))
-    for values, said in ((gone, "is not in the engine"), ({}, "was not built yet"), (local, "REPRISE_STORE_IMAGE")):
+    for values, said in ((gone, "is not in the engine"), ({}, "is not built yet"), (local, "REPRISE_STORE_IMAGE")):
         with pytest.raises(ImageMissingError, match=said) as caught:
             setup.require_images(values, engine=engine)
         assert str(caught.value.hint).startswith("scripts/setup --build")

@@ -35,7 +35,7 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 def engine() -> DockerEngine:
     """The engine of this machine."""
-    return DockerEngine(kept=ROOT / ".reprise" / "images")
+    return DockerEngine(cache=ROOT / ".reprise" / "images")
 
 
 def say(line: str) -> None:

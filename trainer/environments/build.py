@@ -1,7 +1,4 @@
-"""Building an image: from a declaration, the lock and the recipe to an image in the engine, known by its digests.
-
-Knows what a build is given and when nothing needs building. Refuses to know Docker, and what the image is used for.
-"""
+"""Building an environment's image from its declaration, the lock and the recipe."""
 
 from __future__ import annotations
 
@@ -31,34 +28,31 @@ if TYPE_CHECKING:
 Stage = Literal["environment", "code", "development"]
 STAGES: Final[tuple[Stage, ...]] = ("environment", "code", "development")
 REPOSITORY: Final = "localhost/reprise"
-"""Not a name of any public registry: an image that is missing is not looked for on Docker Hub."""
+"""Not in a public registry, so that a missing image is not searched for on Docker Hub."""
 EPOCH: Final = 1767225600
-"""2026-01-01T00:00:00Z: the time of every file in every image."""
+"""2026-01-01T00:00:00Z, the modification time of every file in an image."""
 BASE_LABEL: Final = "org.opencontainers.image.base.name"
 _BAKED: Final = re.compile(
     r"\.dockerignore|pyproject\.toml|uv\.lock|trainer/(.*/)?[^/]+\.py|(datasets|environments)/[^/]+\.toml"
 )
-"""What the code image bakes, of the files that a run would keep as its source."""
-_SCRIPTS: Final = re.compile(r"docker/(install-[^/]+|describe)")
-"""What runs in a build."""
-_PLACE: Final = "# variables\n"
+_VARIABLES: Final = "# variables\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a build takes from the machine it runs on, and nothing of which is in the image."""
+    """What a build takes from its machine; nothing of it is in the image."""
 
     base: str
-    """The reference to build on; see scripts/base."""
+    """The reference of the base image; see scripts/base."""
     indexes: Indexes
     ca: Path | None
     proxies: Mapping[str, str]
-    """`http_proxy` and its like, which BuildKit keeps out of the image by itself."""
+    """`http_proxy` and similar variables, which BuildKit keeps out of the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A build that could be made, and the name it would have."""
+    """The inputs of a build and the tag of its image."""
 
     inputs: Inputs
     stage: Stage
@@ -66,7 +60,7 @@ class Plan:
 
     @property
     def build_id(self) -> str:
-        """The digest of the environment's inputs: baked, the same for every stage."""
+        """The digest of the environment's inputs, equal for every stage and baked into the image."""
         return self.inputs.build_id
 
 
@@ -76,29 +70,27 @@ class Built:
 
     plan: Plan
     reference: str
-    """What to run it by: `repository@sha256:...`, or the image's id on an engine that keeps no manifests."""
+    """`repository@sha256:...`, or the image's id on an engine that keeps no manifests."""
     manifest: str | None
     config: str
     layers: tuple[str, ...]
     size: int
     seconds: float | None
-    """What the build took; None where nothing was built."""
+    """The duration of the build; `None` if the image existed."""
 
 
 def plan(name: str, *, stage: Stage, base: str, root: Path) -> Plan:
-    """Say what a build would be of, and name it by its inputs: same inputs, same tag."""
+    """Return the plan of a build: equal inputs give equal tags."""
     inputs = inputs_of(load_environment(name, root=root), base=base, root=root)
-    said = (
-        inputs.build_id
-        if stage == "environment"
-        else digest_of_document([inputs.build_id, stage, _beside(stage, root)])
-    )
-    suffix = "" if stage == "environment" else f"-{stage}"
-    return Plan(inputs=inputs, stage=stage, tag=f"{REPOSITORY}/{name}{suffix}:{said.removeprefix('sha256:')[:16]}")
+    if stage == "environment":
+        suffix, digest = "", inputs.build_id
+    else:
+        suffix, digest = f"-{stage}", digest_of_document([inputs.build_id, stage, _additions(stage, root)])
+    return Plan(inputs=inputs, stage=stage, tag=f"{REPOSITORY}/{name}{suffix}:{digest.removeprefix('sha256:')[:16]}")
 
 
 def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | None:
-    """The image that the checkout's inputs name, where the engine has it: an image says itself which base it was built on."""
+    """Return the image of the checkout's inputs if the engine has it, with the base read from the image's label."""
     for image in engine.images(f"reprise.environment={name}"):
         wanted = plan(name, stage=stage, base=image.labels.get(BASE_LABEL, ""), root=root)
         if wanted.tag in image.tags:
@@ -107,7 +99,7 @@ def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | N
 
 
 def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: bool = False) -> Built:
-    """Make the image of a plan. `fresh` uses no cache. Raises `ImageBuildError`."""
+    """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError`."""
     begun = time.monotonic()
     check_torch(wanted.inputs.environment, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
@@ -115,12 +107,12 @@ def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: 
         seen = _seen(root, Path(folder) / "checkout") if wanted.stage == "code" else root
         engine.build(replace(request, root=seen))
     if (image := engine.image(wanted.tag)) is None:
-        raise ImageBuildError(f"the engine built {wanted.tag} and does not have it", hint="reprise doctor")
+        raise ImageBuildError(f"the engine built {wanted.tag}, but does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
 
 
 def check_torch(environment: Environment, *, root: Path) -> None:
-    """Raise `ImageBuildError` for a package that is locked for another build of torch: its import would fail after the build."""
+    """Raise `ImageBuildError` if a package is locked for another build of torch, since its import would fail."""
     project = root / "pyproject.toml"
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
     if wrong := misplaced(read_lock(root), environment.extras, exempt=exempt):
@@ -131,13 +123,14 @@ def check_torch(environment: Environment, *, root: Path) -> None:
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:
-    """The recipe with the environment's variables set where their place is marked."""
-    if text.count(_PLACE) != 1:
+    """Return the recipe with the environment's variables in place of the line `# variables`."""
+    if text.count(_VARIABLES) != 1:
         raise ImageBuildError(
-            "docker/Dockerfile has no line `# variables`, or several: the variables have no place", hint="put it back"
+            "docker/Dockerfile has no line `# variables`, or several; expected one",
+            hint="git checkout docker/Dockerfile",
         )
     pairs = " ".join(f'{name}="{value}"' for name, value in sorted(variables.items()))
-    return text.replace(_PLACE, f"ENV {pairs}\n" if pairs else "")
+    return text.replace(_VARIABLES, f"ENV {pairs}\n" if pairs else "")
 
 
 def _request(wanted: Plan, *, machine: Machine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
@@ -168,7 +161,7 @@ def _arguments(wanted: Plan, environment: Environment) -> dict[str, str]:
 
 
 def _secrets(machine: Machine, folder: Path) -> dict[str, Path]:
-    """Files for the build's secret mounts: the CA bundle as it lies, the index settings written out for this build."""
+    """Return the files of the build's secret mounts: the CA bundle, and the index settings in a temporary file."""
     index = folder / "index"
     index.touch(mode=0o600)
     index.write_text(machine.indexes.as_shell(), encoding="utf-8")
@@ -176,7 +169,7 @@ def _secrets(machine: Machine, folder: Path) -> dict[str, Path]:
 
 
 def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
-    """Those files of the machine's folders of wheels that the lock names, in one folder, linked where that is possible."""
+    """Link or copy the wheels that the lock names from the machine's folders into one folder."""
     folder.mkdir()
     lock = (root / "uv.lock").read_text(encoding="utf-8")
     wanted = {unquote(name) for name in re.findall(r'/([^/"]+\.whl)"', lock)}
@@ -191,22 +184,9 @@ def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
     return folder
 
 
-def _beside(stage: Stage, root: Path) -> str:
-    """What a stage adds to the environment: the package's files; for development the tools of the lock, and the lock itself."""
-    if stage == "development":
-        return digest_of_document({"uv.lock": digest_of_file(root / "uv.lock")})
-    return digest_of_document({file.path: file.sha256 for file in capture(root).files if _BAKED.fullmatch(file.path)})
-
-
-def _seen(root: Path, folder: Path) -> Path:
-    """A copy of what a build of the code image may see: no file that git ignores, and none that looks like a secret."""
-    for file in capture(root).files:
-        if _BAKED.fullmatch(file.path) or _SCRIPTS.fullmatch(file.path):
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.data)
-            shutil.copymode(root / file.path, target)
-    return folder
+def _additions(stage: Stage, root: Path) -> str:
+    """Return the digest of a stage's additions to the environment: the package's files, or the lock for development."""
+    return source_digest(root, _BAKED if stage == "code" else ("uv.lock",))
 
 
 def _built(wanted: Plan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> Built:

@@ -1,7 +1,4 @@
-"""Environments: named, pinned sets of software, as `environments/<name>.toml` declares them, and pins, the committed images of them.
-
-Reads declarations and computes build ids from a build's inputs; building and keeping images is left to `actions`.
-"""
+"""Declarations of environments, `environments/<name>.toml`, their pins, and the inputs of a build with their build id."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,30}$"
 FOLDER: Final = "environments"
 _LARGEST: Final = 1 << 20
-"""Bytes of a declaration, and of a pin."""
+"""The most bytes of a declaration or a pin."""
 RECIPES: Final = (
     "docker/Dockerfile",
     "docker/describe",
@@ -33,32 +30,32 @@ RECIPES: Final = (
     "docker/install-uv",
 )
 BAKED_SCRIPTS: Final = ("trainer/environments/inventory.py", "trainer/environments/import_test.py")
-"""Run in the build: the inventory is baked, and an image whose packages cannot be imported is none."""
+"""Scripts run by the build: one writes the baked inventory, the other fails if a package cannot be imported."""
 
 Base = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./:_-]+@sha256:[0-9a-f]{64}$")]
-"""An image reference with its digest: a tag alone names nothing for long."""
+"""An image reference with its digest, since a tag can move."""
 Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 Extra = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Value = Annotated[str, StringConstraints(pattern=r'^[^\n"$\\]*$')]
-"""A variable's value: one line that needs no quoting rules."""
+"""A variable's value: one line that needs no quoting."""
 
 
 class Environment(Document):
-    """What an environment consists of; everything else about it is in the lock."""
+    """An environment; the versions of its Python packages are in the lock."""
 
     name: str = Field(pattern=NAME)
     base: Base
     python: Literal["3.11"]
-    """Debian 12's own."""
+    """The version of Debian 12."""
     extras: tuple[Extra, ...] = Field(min_length=1)
     packages: tuple[Package, ...]
-    """Debian packages by name; their versions are the archive's of the day, and stand in the image's inventory."""
+    """Debian packages by name; the image's inventory lists their versions, which depend on the day of the build."""
     variables: dict[Variable, Value] = {}
 
 
 class Declaration(Document):
-    """The file as it is written: `like` takes over what another environment says, and nothing of a third."""
+    """The declaration as written; `like` inherits from one other environment, which must not inherit itself."""
 
     like: str | None = None
     base: Base | None = None
@@ -69,10 +66,10 @@ class Declaration(Document):
 
     @model_validator(mode="after")
     def _whole(self) -> Declaration:
-        """Without `like`, nothing may be left out."""
+        """Require every field if there is no `like`."""
         missing = [name for name in ("base", "python", "packages") if self.like is None and getattr(self, name) is None]
         if missing:
-            raise ValueError(f"{missing[0]!r} is missing, and there is no `like` to take it from")
+            raise ValueError(f"{missing[0]!r} is missing; expected it, or `like`")
         return self
 
 
@@ -88,49 +85,54 @@ class Pin(Document):
 
     @property
     def manifest(self) -> str:
-        """The digest in the reference."""
+        """The manifest digest in the reference."""
         return self.reference.rpartition("@")[2]
 
 
 class Inputs(Document):
-    """Everything that a build is a function of, as far as it can be named beforehand; the build id is its digest."""
+    """The known inputs of a build; the build id is their digest."""
 
     environment: Environment
     base: str
-    """The reference the build really starts from: the declared base, or the one built here where no registry can be reached."""
+    """The reference of the base image: the declared base, or the local one if no registry can be reached."""
     lock: Digest
-    """Names the packages that the lock gives to this environment; a change for another environment leaves it as it is."""
+    """The digest of the packages that the lock gives to this environment, independent of other environments."""
     recipes: dict[str, Digest]
-    """The files that say how an image is built, and `uv`, the program that installs the packages."""
+    """The digests of the files that build an image, and of `uv`, which installs the packages."""
 
     @property
     def build_id(self) -> str:
-        """Name the inputs. It says nothing about what came out: Debian's archive moves."""
+        """The digest of the inputs. It does not identify the image, since Debian's archive changes."""
         return digest_of_document(self.model_dump(mode="json"))
 
 
 def environment_names(root: Path) -> list[str]:
-    """The environments that a checkout declares."""
+    """Return the environments that a checkout declares."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.toml") if re.match(NAME, path.stem))
 
 
 def load_environment(name: str, *, root: Path) -> Environment:
-    """Read a declaration. Raises `EnvironmentNameError` with the nearest names, `DocumentError` for a file that is wrong."""
+    """Read a declaration. Raise `EnvironmentNameError`, which suggests similar names, `DocumentError` if it is invalid."""
     own = _declared(name, root=root)
-    said = own.model_dump(exclude={"like"}, exclude_none=True)
+    fields = own.model_dump(exclude={"like"}, exclude_none=True)
     if own.like is None:
-        return typed({"name": name, **said}, Environment, where=str(_path(name, root)))
+        return typed({"name": name, **fields}, Environment, where=str(_path(name, root)))
     other = _declared(own.like, root=root)
     if other.like is not None:
-        hint = f"write `like = {other.like!r}`: one step is the limit"
-        raise DocumentError(f"{_path(name, root)}: like {own.like!r}, which is itself like {other.like!r}", hint=hint)
-    taken = other.model_dump(exclude={"like"}, exclude_none=True)
+        hint = f"write `like = {other.like!r}`"
+        raise DocumentError(
+            f"{_path(name, root)}: like {own.like!r} is itself like {other.like!r}; expected an environment without `like`",
+            hint=hint,
+        )
+    inherited = other.model_dump(exclude={"like"}, exclude_none=True)
     variables = {**(other.variables or {}), **(own.variables or {})}
-    return typed({"name": name, **taken, **said, "variables": variables}, Environment, where=str(_path(name, root)))
+    return typed(
+        {"name": name, **inherited, **fields, "variables": variables}, Environment, where=str(_path(name, root))
+    )
 
 
 def load_pin(name: str, *, root: Path) -> Pin | None:
-    """Read the pin of an environment; None where there is none."""
+    """Read the pin of an environment; return `None` if there is none."""
     path = pin_path(name, root)
     if not path.exists():
         return None
@@ -141,19 +143,19 @@ def load_pin(name: str, *, root: Path) -> Pin | None:
 
 
 def pin_path(name: str, root: Path) -> Path:
-    """Where the pin of an environment stands."""
+    """Return the path of an environment's pin."""
     return root / FOLDER / f"{name}.pin.toml"
 
 
 def inputs_of(environment: Environment, *, base: str, root: Path) -> Inputs:
-    """Gather a build's inputs from a checkout."""
+    """Collect a build's inputs from a checkout."""
     recipes = {name: digest_of_file(root / name) for name in (*RECIPES, *BAKED_SCRIPTS)}
     recipes["uv"] = tool_digest(read_lock(root), "uv")
     return Inputs(environment=environment, base=base, lock=requirements_of(environment, root=root), recipes=recipes)
 
 
 def requirements_of(environment: Environment, *, root: Path) -> str:
-    """Name the packages that the checkout's lock gives to an environment. Raises `DocumentError` for an extra without a lock."""
+    """Return the digest of the packages that the lock gives to an environment. Raise `DocumentError` if an extra is not locked."""
     text = read_lock(root)
     if missing := undefined_extras(text, environment.extras):
         said = f"environment {environment.name}: uv.lock has no extra {missing[0]!r}"
@@ -164,21 +166,34 @@ def requirements_of(environment: Environment, *, root: Path) -> str:
 
 
 def read_lock(root: Path) -> str:
-    """The text of the checkout's lock. Raises `DocumentError` if there is none, or no lock in it."""
+    """Return the text of the checkout's lock. Raise `DocumentError` if there is none, or if it is invalid."""
     path = root / "uv.lock"
     if not path.is_file():
-        raise DocumentError(f"{path} does not exist", hint="scripts/lock makes it")
+        raise DocumentError(f"{path} does not exist", hint="run scripts/lock")
     text = read_text(path)
     try:
         packages(text, ())
     except (DocumentError, ValueError, LookupError, TypeError, AttributeError) as fault:
-        hint = "take it from git (git checkout uv.lock), then run scripts/lock"
-        raise DocumentError(f"{path} is no lock of uv: {fault}", hint=hint) from fault
+        hint = "git checkout uv.lock, then run scripts/lock"
+        raise DocumentError(f"{path} is not a lock of uv: {fault}", hint=hint) from fault
     return text
 
 
+def source_digest(root: Path, patterns: tuple[str, ...]) -> str:
+    """Return the digest of the checkout's files that match `patterns`, by path and content."""
+    files = sorted(
+        {
+            path
+            for pattern in patterns
+            for path in root.glob(pattern)
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    )
+    return digest_of_document({path.relative_to(root).as_posix(): digest_of_bytes(path.read_bytes()) for path in files})
+
+
 def image_json(inputs: Inputs) -> Mapping[str, object]:
-    """What an image says about itself, in `/opt/reprise/image.json`."""
+    """Return the description baked into an image, `/opt/reprise/image.json`."""
     return {
         "format": "reprise.image/1",
         "environment": inputs.environment.name,

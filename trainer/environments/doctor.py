@@ -1,8 +1,4 @@
-"""The doctor: what was found on this machine, and what to do about each thing missing.
-
-Knows what Reprise needs of a machine and judges what it is told. Refuses to find anything out: each fact comes in as an argument, so
-that every judgement can be tested without the machine it is about.
-"""
+"""The checks of `reprise doctor`: each takes facts about the machine as arguments and returns a finding with its remedy."""
 
 from __future__ import annotations
 
@@ -21,52 +17,52 @@ if TYPE_CHECKING:
     from trainer.environments.engine import EngineFacts
 
 OLDEST_ENGINE: Final = 25
-"""The first release with the containerd image store for daily use."""
+"""The first release with a stable containerd image store."""
 OLDEST_DRIVER: Final = {"13": 580, "12": 525}
 """By CUDA's major release; NVIDIA, "CUDA Compatibility", table of minimum driver versions on Linux."""
 ROOM: Final = {"cpu": 8, "cuda": 24}
-"""Gigabytes free to build an environment: its wheels, its layers and the archive between; measured, then doubled."""
+"""Free gigabytes needed to build an environment with its wheels, layers and archive: twice the measured size."""
 
 
 class State(StrEnum):
-    """How a finding is meant."""
+    """The severity of a finding."""
 
     WELL = "well"
     NOTE = "note"
-    """Something is missing that not everybody needs."""
+    """Something is missing that only some users need."""
     FAULT = "fault"
-    """Something is missing that the everyday command needs."""
+    """Something is missing that training needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of a check."""
 
     about: str
     state: State
     found: str
     remedy: str | None = None
     code: int = 0
-    """The exit code that this fault alone would have."""
+    """The exit code of this fault."""
 
 
 def well(about: str, found: str) -> Finding:
-    """A thing that is as it should be."""
+    """Return a finding without a problem."""
     return Finding(about=about, state=State.WELL, found=found)
 
 
 def note(about: str, found: str, remedy: str) -> Finding:
-    """A thing that some need, with what to do."""
+    """Return a finding that matters to some users, with its remedy."""
     return Finding(about=about, state=State.NOTE, found=found, remedy=remedy)
 
 
 def fault(about: str, problem: RepriseError) -> Finding:
-    """A thing that is missing."""
+    """Return a fault from an error."""
     return Finding(about=about, state=State.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
 
 
 def looked(about: str, look: Callable[[], Finding]) -> Finding:
-    """Look at one thing; a failure in looking is a finding, too."""
+    """Run a check; if it raises an error, return a fault."""
     try:
         return look()
     except RepriseError as problem:
@@ -74,7 +70,7 @@ def looked(about: str, look: Callable[[], Finding]) -> Finding:
 
 
 def engine(facts: EngineFacts) -> Finding:
-    """The engine's release and image store."""
+    """Check the engine's release and image store."""
     said = f"Docker {facts.version}, storage {facts.storage}"
     major = re.match(r"\d+", facts.version)
     if not major or int(major[0]) < OLDEST_ENGINE:
@@ -82,17 +78,17 @@ def engine(facts: EngineFacts) -> Finding:
             "engine",
             EngineError(
                 f"{said}; expected release {OLDEST_ENGINE} or newer",
-                hint="docs/how-to/machines.md tells how to get one",
+                hint="docs/machines.md describes how to install it",
             ),
         )
     if not facts.keeps_manifests:
-        remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; without it images are known by config alone'
+        remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; without it images are identified by config only'
         return note("engine", f"{said}, which keeps no manifests", remedy)
     return well("engine", f"{said} (containerd image store)")
 
 
 def plugins(versions: Mapping[str, str | None]) -> Finding:
-    """The command-line plugins, by version."""
+    """Check the command-line plugins, given by version."""
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         return fault(
@@ -103,14 +99,14 @@ def plugins(versions: Mapping[str, str | None]) -> Finding:
 
 
 def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFacts) -> Finding:
-    """GPUs, their driver against the CUDA of the lock, and whether containers can be given them."""
+    """Check the GPUs: their driver for the CUDA of the lock, and whether containers can use them."""
     if devices == 0:
-        return well("gpu", "no NVIDIA device here: training runs on the CPU")
+        return well("gpu", "no NVIDIA device: training runs on the CPU")
     said = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
     if not facts.nvidia:
         remedy = "install nvidia-container-toolkit, `nvidia-ctk runtime configure --runtime=docker`, restart Docker, then scripts/setup"
         return fault(
-            "gpu", MachineError(f"{said}, and the engine has no runtime to hand them to containers", hint=remedy)
+            "gpu", MachineError(f"{said}, and the engine has no runtime that passes them to containers", hint=remedy)
         )
     needed = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
     major = re.match(r"\d+", driver or "")
@@ -121,7 +117,7 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
 
 
 def disk(place: Path, free: int, *, environment: str) -> Finding:
-    """Room where images lie."""
+    """Check the free disk space for images."""
     gigabytes = free / 1e9
     needed = ROOM.get(environment, ROOM["cpu"])
     if gigabytes < needed:
@@ -131,15 +127,15 @@ def disk(place: Path, free: int, *, environment: str) -> Finding:
 
 
 def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, shadows: Iterable[str]) -> Finding:
-    """The managed block against what setup would write now."""
+    """Compare the managed block with the values that setup would write now."""
     if not before:
-        return fault("setup", DotenvError("there is no managed block in .env", hint="scripts/setup --build"))
+        return fault("setup", DotenvError(".env has no managed block", hint="scripts/setup --build"))
     differing = sorted(name for name in before.keys() | now.keys() if before.get(name, "") != now.get(name, ""))
     if differing:
         return fault(
             "setup",
             DotenvError(
-                f".env is stale: {', '.join(differing)} would be written otherwise now",
+                f".env is stale: {', '.join(differing)} would change",
                 hint="scripts/setup --build" if any("IMAGE" in name for name in differing) else "scripts/setup",
             ),
         )
@@ -148,11 +144,11 @@ def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, s
             "setup",
             DotenvError(
                 "the managed block in .env was edited by hand",
-                hint="scripts/setup; your own lines belong outside of it",
+                hint="scripts/setup; write your own lines outside of the block",
             ),
         )
     if twice := list(shadows):
-        return note("setup", f".env says {', '.join(twice)} outside of the managed block too", "remove those lines")
+        return note("setup", f".env also sets {', '.join(twice)} outside of the managed block", "remove those lines")
     if not now.get("REPRISE_IMAGE"):
         return fault(
             "setup", DotenvError("the image of this checkout's lock is not built", hint="scripts/setup --build")
@@ -161,5 +157,5 @@ def dotenv(before: Mapping[str, str], now: Mapping[str, str], *, edited: bool, s
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 without a fault, else the first fault's code."""
+    """Return the code of the first fault; 0 if there is none."""
     return next((finding.code for finding in findings if finding.state is State.FAULT), 0)

@@ -1,7 +1,7 @@
-"""The managed block of `.env`: what compose and the containers are told about this machine.
+"""The managed block of `.env`: values about this machine for compose and its containers.
 
-Knows how the block is marked, and how to notice that somebody else changed it. Refuses to know what its values mean, and to touch a
-line outside of it. The file holds the local store's key, so only its owner can read it.
+The block is marked with a digest of its text, which shows edits by hand. Lines outside of the block are never changed. The file holds the
+local store's key, so only its owner can read it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _LINE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """The managed block as it stands."""
+    """The managed block as found."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     edited: bool = False
-    """Somebody changed it by hand: its text is not what its mark says."""
+    """Whether its text disagrees with its digest."""
     exists: bool = False
 
 
 def read_block(path: Path) -> Block:
-    """Read the block; an absent file or block is an empty one. Raises `DotenvError` for one that lost its end."""
+    """Read the block; it is empty if file or block do not exist. Raise `DotenvError` if a mark of it is missing."""
     text = _read(path)
     found = _BLOCK.search(text)
     if found is None:
         if _BEGIN in text or _END in text:
             raise DotenvError(
-                f"the managed block in {path} is damaged: one of its marks is gone",
+                f"the managed block in {path} is damaged: one of its marks is missing",
                 hint="remove the block, then scripts/setup",
             )
         return Block()
@@ -54,12 +54,12 @@ def read_block(path: Path) -> Block:
 
 
 def write_block(path: Path, values: Mapping[str, str]) -> bool:
-    """Make the block hold `values`, in place where there is one, else at the end; True where the file changed."""
+    """Replace the block, or append it; return whether the file changed."""
     text = _read(path)
     for name, value in values.items():
         if "\n" in value or "'" in value:
             raise DotenvError(
-                f"{name} cannot be written to {path}: {value!r} has a quote or a line end", hint="give another value"
+                f"{name} cannot be written to {path}: {value!r} has a quote or a line break", hint="use another value"
             )
     body = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
     block = f"{_BEGIN} {_mark(body)}\n{body}{_END}\n"
@@ -75,17 +75,17 @@ def write_block(path: Path, values: Mapping[str, str]) -> bool:
 
 
 def all_values(path: Path) -> dict[str, str]:
-    """What the whole file says, as compose reads it: of a name that it has twice, the last."""
+    """Return the values of the whole file as compose reads them: of a repeated name, the last."""
     return _values(_read(path))
 
 
 def outside(path: Path) -> dict[str, str]:
-    """What the file's own lines say, outside of the block."""
+    """Return the values of the lines outside of the block."""
     return _values(_BLOCK.sub("", _read(path)))
 
 
 def shadowed(path: Path) -> list[str]:
-    """Names to which the block and a line outside of it give two values: which of the two counts depends on their order."""
+    """Return the names with one value in the block and another outside of it."""
     own, block = outside(path), read_block(path).values
     return sorted(name for name in own.keys() & block.keys() if own[name] != block[name])
 
@@ -107,7 +107,7 @@ def _unquoted(found: re.Match[str]) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Compose reads `$` and `#` in bare values; in single quotes nothing is read."""
+    """Quote a value if needed: compose interprets `$` and `#` in values without single quotes."""
     return value if re.fullmatch(r"[A-Za-z0-9_./:@,+-]*", value) else f"'{value}'"
 
 

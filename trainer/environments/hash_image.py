@@ -1,8 +1,4 @@
-"""Whether an image's files still are, on this machine's disk, what was installed: every byte of them, by digest.
-
-Knows how our own script is run in an image, where none of the image's code has a say in what is hashed. Refuses to believe an answer that
-is not of its form.
-"""
+"""Verifying the files of an image by digest, with a script of this checkout that runs in the image."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ _SCRIPT = "/run/reprise/installed_files.py"
 
 
 class Hashed(Document):
-    """What the script says."""
+    """The output of the script."""
 
     format: Literal["reprise.hashed/1"]
     right: int
@@ -30,7 +26,7 @@ class Hashed(Document):
 
 
 def hashed(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[str]]:
-    """How many files have the digest that their distribution says, and a line for each distribution with others."""
+    """Return the number of files that have their recorded digest, and a line for each distribution with altered files."""
     lines: list[str] = []
     container = Confined(
         name=f"reprise-hash-{secrets.token_hex(4)}",
@@ -43,5 +39,5 @@ def hashed(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[s
     )
     if code := engine.confine(container, say=lines.append):
         raise EngineError(f"the files of {image.id} could not be hashed: exit code {code}", hint="reprise doctor")
-    said = parse_json(lines[-1] if lines else "", Hashed, where=f"what was said in {image.id}")
-    return said.right, said.altered
+    report = parse_json(lines[-1] if lines else "", Hashed, where=f"the output of {image.id}")
+    return report.right, report.altered

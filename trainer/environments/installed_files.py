@@ -1,11 +1,10 @@
-"""Whether the files that this process runs from are the ones that were installed.
+"""Comparing the files that this process runs from with the installed files.
 
-Knows what a distribution says about its own files (RECORD: path, digest, size), what the kernel says about mounts and about libraries
-that are mapped, and what dpkg says about the system's. Refuses to import anything but the standard library: `reprise reproduce --deep`
-runs this file as a plain script in the recorded image, where none of the recorded code has a say.
+Sources are RECORD of each distribution (path, digest, size), the kernel's mounts and mapped libraries, and dpkg. Standard library only:
+`reprise reproduce --deep` runs this file as a script in the recorded image, without any recorded code.
 
-In a container whose root cannot be written and in which nothing is mounted over Python, the files are the image's: the kernel sees to
-that, and nothing is looked at. Elsewhere sizes and names are compared, in 0.4 s for the 33,000 files of the CPU image; digests take 10 s.
+In a container with a read-only root and no mount over Python, the files are those of the image and are not compared. Otherwise sizes and
+names are compared, in 0.4 s for the 33,000 files of the CPU image; digests take 10 s.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ MOUNTS: Final = Path("/proc/self/mountinfo")
 DPKG: Final = Path("/var/lib/dpkg/info")
 _SHOWN: Final = 3
 _INSTALLERS: Final = frozenset({"_virtualenv.py", "_virtualenv.pth"})
-"""What the makers of virtual environments put there, which no distribution lists."""
+"""Files of virtual environments that no distribution lists."""
 _DRIVER: Final = re.compile(r"/lib(cuda|nv|nvidia)[^/]*\.so[^/]*$")
-"""The driver's own libraries come from the host, and are recorded as what was loaded."""
+"""Libraries of the GPU driver, which come from the host and are recorded as loaded."""
 
 
 class Listed(NamedTuple):
@@ -38,35 +37,35 @@ class Listed(NamedTuple):
 
     distribution: str
     digest: str
-    """As RECORD writes it: `sha256=` and base64; empty where it says none."""
+    """As in RECORD: `sha256=` and base64; empty if there is none."""
     size: int | None
 
 
 def differences(roots: Iterable[str], *, source: str, mounts: Path = MOUNTS) -> list[str]:
-    """How files and roots are not as they were installed, a line each; empty when all is well."""
+    """Return how files and import roots differ from what was installed, one line per difference."""
     places = list(roots)
     found = [*_roots(places, source), *_mounted(_installations(places), mounts)]
     return found if is_sealed(places, mounts) else [*found, *_files(_installations(places))]
 
 
 def foreign_libraries(libraries: Iterable[str], roots: Iterable[str], *, dpkg: Path = DPKG) -> list[str]:
-    """The shared libraries that this process has mapped and that neither Python, an installation nor the system brought.
+    """Return a line for each mapped shared library that is not from Python, an installation or a system package.
 
-    One below an installation is held to that by `differences`.
+    `differences` covers libraries below an installation.
     """
     own = [os.path.realpath(place) for place in (*_installations(roots), sys.base_prefix, sys.base_exec_prefix)]
     places = [place for place in own if place not in {"/", "/usr"}]
     rest = [path for path in libraries if not any(_below(path, place) for place in places)]
     system = _system_files(dpkg)
     return [
-        f"library {path} is mapped: neither a distribution nor the system brought it"
+        f"library {path} is mapped: it belongs to no distribution and no system package"
         for path in rest
         if path.removeprefix("/usr") not in system and not _DRIVER.search(path)
     ]
 
 
 def is_sealed(roots: Iterable[str], mounts: Path = MOUNTS) -> bool:
-    """Whether nothing below the places of Python could have been written since the image was made."""
+    """Return whether nothing below Python's installations can have changed since the image was built."""
     points = _points(mounts)
     if not points.get("/", "").endswith(" ro"):
         return False
@@ -74,7 +73,7 @@ def is_sealed(roots: Iterable[str], mounts: Path = MOUNTS) -> bool:
 
 
 def altered(roots: Iterable[str]) -> tuple[int, list[str]]:
-    """How many files have the digest that their distribution says, and a line for each distribution with others."""
+    """Return the number of files that have their recorded digest, and a line for each distribution with altered files."""
     wrong: dict[str, list[str]] = {}
     right = 0
     for root in _installations(roots):
@@ -90,7 +89,7 @@ def altered(roots: Iterable[str]) -> tuple[int, list[str]]:
 
 
 def _roots(roots: list[str], source: str) -> Iterator[str]:
-    """There is one root of source, the bundle's; everything else is the standard library or an installation."""
+    """Yield import roots other than the run's source, the standard library and installations."""
     library = sysconfig.get_paths()["stdlib"]
     ours = {os.path.realpath(path) for path in (source, library, f"{library}/lib-dynload", *_installations(roots))}
     for root in roots:
@@ -109,7 +108,7 @@ def _mounted(installations: list[str], mounts: Path) -> Iterator[str]:
 
 
 def _points(mounts: Path) -> dict[str, str]:
-    """Each mount point, with its kind and whether it can be written; the last of a name wins, as it does in the kernel."""
+    """Return the file system and the mode, ro or rw, of each mount point; the last mount wins, as in the kernel."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -141,11 +140,11 @@ def _files(installations: list[str]) -> Iterator[str]:
         yield from (f"distribution {name}: of another size: {_some(files)}" for name, files in sorted(resized.items()))
         if extra := sorted(path for path in _walk(root) if path not in listed):
             shown = [os.path.relpath(path, root) for path in extra]
-            yield f"files in {root} that no distribution brought: {_some(shown)}"
+            yield f"files in {root} that belong to no distribution: {_some(shown)}"
 
 
 def _records(root: str) -> dict[str, Listed]:
-    """Every file that the distributions below `root` list, by its absolute path."""
+    """Return the files that the distributions below `root` list, by absolute path."""
     found: dict[str, Listed] = {}
     for folder in sorted(Path(root).glob("*.dist-info")):
         name = folder.name.split("-")[0]
@@ -161,7 +160,7 @@ def _records(root: str) -> dict[str, Listed]:
 
 
 def _walk(root: str) -> Iterator[str]:
-    """The files below `root` but byte code of sources, and what the makers of virtual environments leave."""
+    """Yield the files below `root`, without byte code and files of virtual environments."""
     for here, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
         kept = (name for name in files if here != root or name not in _INSTALLERS)
@@ -169,7 +168,7 @@ def _walk(root: str) -> Iterator[str]:
 
 
 def _system_files(dpkg: Path) -> set[str]:
-    """Every library that a system package brought; /lib and /usr/lib are one folder."""
+    """Return the libraries of system packages, without a leading /usr: /lib and /usr/lib are one folder."""
     found: set[str] = set()
     for listing in dpkg.glob("*.list"):
         try:
@@ -202,6 +201,6 @@ def _some(paths: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    # Run in an image to say what of its files is not as installed; the script's own folder is no root of it.
+    # Report altered files of an image; the folder of this script is not one of its roots.
     count, lines = altered(root for root in sys.path if root != str(Path(__file__).parent))
     json.dump({"format": "reprise.hashed/1", "right": count, "altered": lines}, sys.stdout)

@@ -1,6 +1,6 @@
-"""The lock, `uv.lock`: which packages it gives to an environment, and whether those that link torch are built for that torch.
+"""Reading `uv.lock`: the packages that it gives to an environment, and packages built for another torch.
 
-Standard library only: `scripts/lock` runs this module before anything is installed. It reads what uv wrote and resolves nothing itself.
+Standard library only: `scripts/lock` runs this module before anything is installed.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ MACHINE: Final = {
     "implementation_name": "cpython",
     "platform_python_implementation": "CPython",
 }
-"""What every image is: the names that markers ask for."""
+"""The values of markers in every image."""
 PYTHONS: Final = ("3.11.0", "3.11.99")
-"""The first and the last release of Python 3.11: a package that either of them needs belongs to the environment."""
+"""The first and the last release of Python 3.11: a package that either needs belongs to the environment."""
 _MINOR: Final = 11
 _RANGE: Final = {ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1), ast.Eq: (0,), ast.NotEq: (-1, 1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedPackage:
-    """A package of one version from one index, with the wheels that an image can install."""
+    """A locked package with the wheels that an image can install."""
 
     name: str
     version: str
     source: str
-    """The address of its index."""
+    """The URL of its index."""
     wheels: tuple[tuple[str, str], ...]
-    """File names with their hashes."""
+    """File names and hashes."""
     requires: frozenset[str]
-    """Names of the packages that it depends on in this environment."""
+    """The names of its dependencies in this environment."""
 
     @property
     def compiled(self) -> bool:
@@ -52,7 +52,7 @@ class LockedPackage:
 
 
 def packages(text: str, extras: Iterable[str], *, group: str | None = None) -> dict[str, LockedPackage]:
-    """The packages that a lock installs for these extras, by name; with `group`, those of a dependency group alone."""
+    """Return the packages that a lock installs for these extras, by name; with `group`, only those of a dependency group."""
     project, known = _blocks(text)
     name = project.get("name", "")
     active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
@@ -61,31 +61,31 @@ def packages(text: str, extras: Iterable[str], *, group: str | None = None) -> d
 
 
 def requirements_digest(text: str, extras: Iterable[str]) -> str:
-    """Name what a lock installs for these extras: names, versions and the hashes of wheels. Other packages of the lock do not count."""
+    """Return the digest of what a lock installs for these extras: names, versions and hashes of wheels."""
     return _digest(packages(text, extras))
 
 
 def tool_digest(text: str, group: str) -> str:
-    """Name what a lock installs for a dependency group alone."""
+    """Return the digest of what a lock installs for a dependency group."""
     return _digest(packages(text, (), group=group))
 
 
 def undefined_extras(text: str, extras: Iterable[str]) -> list[str]:
-    """Those of the extras that the lock does not have."""
+    """Return the extras that the lock does not have."""
     return [extra for extra in extras if extra not in _blocks(text)[0].get("optional-dependencies", {})]
 
 
 def extras_with(text: str, package: str) -> list[str]:
-    """The extras that list a package themselves."""
+    """Return the extras that list a package directly."""
     named = _blocks(text)[0].get("optional-dependencies", {}).items()
     return [extra for extra, entries in named if any(entry["name"] == package for entry in entries)]
 
 
 def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = ()) -> list[LockedPackage]:
-    """The packages that link torch and come from another index than torch: built for another torch, they fail when imported.
+    """Return the packages that link torch and come from another index than torch: their import would fail.
 
-    A package is taken to link torch if it ships machine code and depends on torch or is called after it. `exempt` names those that
-    work with every build of torch.
+    A package links torch if it ships machine code and depends on torch, or its name starts with "torch". `exempt` lists packages that work
+    with every build of torch.
     """
     found = packages(text, extras)
     torch = found.get("torch")
@@ -99,7 +99,7 @@ def misplaced(text: str, extras: Collection[str], *, exempt: Collection[str] = (
 
 @lru_cache(maxsize=4)
 def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The project's own block, and the blocks of all packages by name."""
+    """Return the project's block, and the blocks of all packages by name."""
     known: dict[str, list[dict[str, Any]]] = {}
     for block in tomllib.loads(text).get("package", []):
         known.setdefault(block["name"], []).append(block)
@@ -108,12 +108,12 @@ def _blocks(text: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 
 
 def any_torch_build(pyproject: str) -> list[str]:
-    """The packages that pyproject.toml says work with every build of torch: `[tool.reprise] any-torch-build`."""
+    """Return the packages that work with every build of torch: `[tool.reprise] any-torch-build` in pyproject.toml."""
     return list(tomllib.loads(pyproject).get("tool", {}).get("reprise", {}).get("any-torch-build", []))
 
 
 def _listed(block: Mapping[str, Any], extras: Iterable[str]) -> list[dict[str, Any]]:
-    """What a package's extras list."""
+    """Return the dependencies that a package's extras list."""
     return [entry for extra in extras for entry in block.get("optional-dependencies", {}).get(extra, [])]
 
 
@@ -137,7 +137,7 @@ def _closure(
 
 
 def _block(entry: Mapping[str, Any], known: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
-    """The block that a dependency means: the only one of its name, or the one of its version and index."""
+    """Return the block of a dependency by name, and by version and index if given."""
     named = [
         block
         for block in known.get(entry["name"], [])
@@ -163,7 +163,7 @@ def _package(block: Mapping[str, Any], active: Collection[str]) -> LockedPackage
 
 
 def _fits(wheel: str) -> bool:
-    """Whether Python 3.11 on Linux x86_64 can install a wheel of this name."""
+    """Return whether Python 3.11 on Linux x86_64 can install a wheel of this name."""
     python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
     if platform != "any" and not any("linux" in tag and tag.endswith("x86_64") for tag in platform.split(".")):
         return False
@@ -183,7 +183,7 @@ def _digest(found: Mapping[str, LockedPackage]) -> str:
 
 
 def _applies(marker: str, extras: Collection[str]) -> bool:
-    """Whether a dependency's marker can hold in an image; one that cannot be read is taken to hold."""
+    """Return whether a dependency's marker can be true in an image; an unreadable marker counts as true."""
     if not marker:
         return True
     try:

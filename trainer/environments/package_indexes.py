@@ -1,8 +1,4 @@
-"""Where this machine installs Python packages from: pip's and uv's settings, to be handed to an image build.
-
-Knows the names of these settings and the files pip keeps them in. Refuses to know any index: nothing here is written down anywhere,
-and a build gets it as a secret, so that it is in no layer.
-"""
+"""The settings of pip and uv about package indexes on this machine, passed to image builds as a secret that is in no layer."""
 
 from __future__ import annotations
 
@@ -37,20 +33,20 @@ _SYSTEM: Final = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexes:
-    """What a build is given: variables for pip and uv, folders of wheels on this machine, and what a build cannot reach."""
+    """Variables for pip and uv in a build, folders of wheels on this machine, and indexes that a build cannot reach."""
 
     variables: Mapping[str, str]
     folders: tuple[Path, ...]
     left_out: tuple[str, ...]
-    """Indexes that are folders here: no address in a build leads to them."""
+    """Indexes that are folders of this machine, out of reach from a build."""
 
     def as_shell(self) -> str:
-        """The variables as lines that a shell reads."""
+        """Return the variables as lines of a shell script."""
         return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.variables.items()))
 
     @property
     def on_loopback(self) -> bool:
-        """Whether an index is served by this machine itself, out of reach from a build's own network."""
+        """Whether this machine serves an index itself, out of reach from a build's network."""
         return any(
             _host(word).startswith(_LOOPBACK)
             for value in self.variables.values()
@@ -59,7 +55,7 @@ class Indexes:
 
 
 def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Path] = _SYSTEM) -> Indexes:
-    """Gather the settings as pip and uv would: files, then the environment; uv's own variables win over pip's."""
+    """Read the settings as pip and uv do: files, then the environment; variables of uv win over those of pip."""
     pip = _of_files([*system, home / ".pip" / "pip.conf", home / ".config" / "pip" / "pip.conf", *_named(environ)])
     pip |= {key: environ[name] for key in _PIP if (name := _variable(key)) in environ}
     own = {name: environ[name] for name in _UV if environ.get(name)}
@@ -77,7 +73,7 @@ def read_indexes(environ: Mapping[str, str], *, home: Path, system: Iterable[Pat
 
 
 def _of_files(paths: Iterable[Path]) -> dict[str, str]:
-    """Pip's files, the strongest last; sections `global`, then `install`."""
+    """Return the settings in pip's files; later files win, and section `install` wins over `global`."""
     parser = configparser.RawConfigParser()
     parser.read([path for path in paths if path.is_file()], encoding="utf-8")
     sections = [dict(parser[name]) for name in ("global", "install") if parser.has_section(name)]
@@ -89,12 +85,12 @@ def _named(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _variable(key: str) -> str:
-    """Pip's variable for a setting."""
+    """Return pip's environment variable for a setting."""
     return {"timeout": "PIP_DEFAULT_TIMEOUT"}.get(key, f"PIP_{key.upper().replace('-', '_')}")
 
 
 def _folder(place: str) -> Path | None:
-    """The folder that a place is on this machine; None for an address."""
+    """Return the folder of an index on this machine; `None` for a URL."""
     if place.startswith("file://"):
         return Path(urlsplit(place).path)
     return None if "://" in place else Path(place)

@@ -1,7 +1,4 @@
-"""Pins: committing that an environment is one image in one registry, obeying that, and taking it back.
-
-Knows what a pin may be written for and what obeying it means. Refuses to build, and to fall back to anything: a pin holds or fails.
-"""
+"""Writing and removing pins, and requiring that the engine has the pinned image, without a fallback."""
 
 from __future__ import annotations
 
@@ -21,41 +18,41 @@ if TYPE_CHECKING:
     from trainer.environments.build import Built
     from trainer.environments.engine import Engine
 
-_HEAD = "# Written by `reprise image pin`; taken back by `reprise image unpin`. The environment is this image, and no other.\n"
+_HEAD = "# Written by `reprise image pin`; removed by `reprise image unpin`. The environment is exactly this image.\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A pinned image that the engine has, and that is what the pin says."""
+    """A pinned image that the engine has and that agrees with the pin."""
 
     pin: Pin
     size: int
 
 
 def pin(built: Built, repository: str, *, engine: Engine, root: Path, push: bool) -> Pin:
-    """Write the pin of an image that is in a registry. Raises `UsageError`, `PinError` if it is not there under this digest."""
+    """Write the pin of an image that is in a registry. Raise `UsageError`, `PinError` if the registry does not have its digest."""
     name = built.plan.inputs.environment.name
     _require_repository(repository, name)
     if built.manifest is None:
         raise PinError(
             "this engine keeps no manifests, so the image has no digest to pin",
-            hint="turn on its containerd image store",
+            hint="enable its containerd image store",
         )
     reference = f"{repository}@{built.manifest}"
     if push and (image := engine.image(built.plan.tag)):
         engine.push(image, repository)
     if not engine.in_registry(reference):
-        raise PinError(f"{reference} is in no registry", hint=f"reprise image pin {name} {repository} --push")
-    made = Pin(
+        raise PinError(f"{reference} is not in its registry", hint=f"reprise image pin {name} {repository} --push")
+    written = Pin(
         environment=name, reference=reference, config=built.config, build_id=built.plan.build_id, layers=built.layers
     )
-    document = made.model_dump(mode="json")
+    document = written.model_dump(mode="json")
     write_whole(pin_path(name, root), (_HEAD + tomli_w.dumps(document)).encode())
-    return made
+    return written
 
 
 def _require_repository(repository: str, name: str) -> None:
-    """A registry and a path: an image is named by its digest, so a tag or a digest of the user's would say something else."""
+    """Raise `UsageError` unless this is a registry and a path, without scheme, tag and digest."""
     plain = re.sub(r"(?i)^[a-z]+://", "", repository).partition("@")[0]
     path, colon, tag = plain.rpartition(":")
     plain = (path if colon and "/" not in tag else plain).lower()
@@ -65,7 +62,7 @@ def _require_repository(repository: str, name: str) -> None:
 
 
 def unpin(name: str, *, root: Path) -> bool:
-    """Take the pin back; False where there was none."""
+    """Remove the pin; return whether there was one."""
     path = pin_path(name, root)
     existed = path.exists()
     path.unlink(missing_ok=True)
@@ -73,7 +70,7 @@ def unpin(name: str, *, root: Path) -> bool:
 
 
 def restore(name: str, *, engine: Engine, root: Path) -> Held:
-    """Fetch the pinned image if it is missing, and check that it is what the pin says. Raises `EngineError`, `PinError`."""
+    """Pull the pinned image if it is missing, and compare it with the pin. Raise `EngineError`, `PinError`."""
     pinned = load_pin(name, root=root)
     if pinned is None:
         raise PinError(f"environment {name!r} has no pin", hint=f"reprise image build {name}")
@@ -90,34 +87,34 @@ def _pull(pinned: Pin, *, engine: Engine) -> None:
     except ImageMissingError as fault:
         name, repository = pinned.environment, pinned.reference.partition("@")[0]
         said = f"environment {name!r} is pinned to {pinned.reference}, which its registry does not have"
-        hint = f"where that image is: reprise image pin {name} {repository} --push; `reprise image unpin {name}` to build it here"
+        hint = f"on a machine with the image: reprise image pin {name} {repository} --push; `reprise image unpin {name}` to build it here"
         raise ImageMissingError(said, hint=hint) from fault
     except EngineError as fault:
         name = pinned.environment
-        said = f"environment {name!r} is pinned to {pinned.reference}, which could not be fetched: {fault.message}"
+        said = f"environment {name!r} is pinned to {pinned.reference}, which could not be pulled: {fault.message}"
         hint = f"{fault.hint}; or `reprise image unpin {name}` to build the image here"
         raise type(fault)(said, hint=hint) from fault
 
 
 def hold(pinned: Pin, *, engine: Engine) -> Held:
-    """Obey a pin: the engine has the image and it is the pinned one. Raises `ImageMissingError`, `PinError`."""
+    """Raise `ImageMissingError`, `PinError` unless the engine has the pinned image and it agrees with the pin."""
     name = pinned.environment
     image = engine.image(pinned.reference)
     if image is None:
-        remedy = f"reprise image restore {name} (scripts/train --yes does it too), or `reprise image unpin {name}` to build it here"
+        remedy = f"reprise image restore {name} (scripts/train --yes does this too), or `reprise image unpin {name}` to build it here"
         raise ImageMissingError(
             f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine", hint=remedy
         )
     found = engine.digests(image).config
     if found != pinned.config or image.layers != pinned.layers:
         raise PinError(
-            f"{pinned.reference} has config {found}; the pin says {pinned.config}", hint=f"reprise image unpin {name}"
+            f"{pinned.reference} has config {found}; the pin has {pinned.config}", hint=f"reprise image unpin {name}"
         )
     return Held(pin=pinned, size=image.size)
 
 
 def check_inputs(pinned: Pin, build_id: str) -> None:
-    """Refuse a pin that was made from other inputs than the checkout's: its lock is not this lock. Raises `PinError`."""
+    """Raise `PinError` if the pinned image was built from other inputs than those of the checkout."""
     if pinned.build_id != build_id:
         name = pinned.environment
         said = f"environment {name!r} is pinned to an image of build {pinned.build_id[:19]}; this checkout is build {build_id[:19]}"

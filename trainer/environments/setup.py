@@ -1,7 +1,4 @@
-"""Setting a checkout up for this machine: the values of the managed block of `.env`.
-
-Knows what compose and the containers must be told, and where each value comes from. Refuses to build, and to print.
-"""
+"""Setting up a checkout for this machine: the values of the managed block of `.env`, and the conditions that they must meet."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from trainer.environments.engine import Engine, LocalStore
 
 ROOTS_STAND_IN: Final = 1000
-"""The uid and gid of containers where the host's user is root: nothing runs as root in them."""
+"""The uid and gid of containers if the host's user is root: nothing in them runs as root."""
 LOCAL_STORE: Final = "s3://reprise"
 STORE_PORT: Final = 8333
 _BUILD: Final = "scripts/setup --build"
@@ -53,7 +50,7 @@ _DEVELOPMENT: Final = ("REPRISE_DEV_IMAGE", "REPRISE_DEV_IMAGE_CONFIG", "REPRISE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the user chose; None leaves what the block says, else the default."""
+    """The user's options; `None` keeps the value of the block, or takes the default."""
 
     environment: str | None = None
     store: str | None = None
@@ -62,19 +59,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Whose files a container writes."""
+    """The user and group that containers run as."""
 
     uid: int
     gid: int
 
 
 def owner(uid: int, gid: int) -> Owner:
-    """The user itself; for root the stand-in."""
+    """Return the given user, or the stand-in for root."""
     return Owner(uid=ROOTS_STAND_IN, gid=ROOTS_STAND_IN) if uid == 0 else Owner(uid=uid, gid=gid)
 
 
 def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> dict[str, str]:
-    """What follows from the machine alone."""
+    """Return the values that depend only on the machine."""
     return {
         "COMPOSE_PROJECT_NAME": project_name(root),
         "COMPOSE_FILE": compose_files(gpu=nvidia),
@@ -87,39 +84,39 @@ def machine_values(root: Path, *, who: Owner, nvidia: bool, ca: Path | None) -> 
 
 
 def _mountable(folder: Path | None) -> Path | None:
-    """A folder, unless it cannot be mounted at its own path, or be written into `.env`."""
+    """Return the folder; `None` if it cannot be mounted at its own path or be written into `.env`."""
     if folder is None or not folder.is_dir() or hides_image(folder) or set("'\n") & set(str(folder)):
         return None
     return folder
 
 
 def project_name(root: Path) -> str:
-    """The compose project of a checkout."""
+    """Return the compose project of a checkout."""
     return f"reprise-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
 
 
 def compose_files(*, gpu: bool) -> str:
-    """The files that compose reads: with the GPUs' reservation, where there are any for the environment."""
+    """Return the files that compose reads, with the reservation of GPUs if they are used."""
     return "compose.yaml:compose.gpu.yaml" if gpu else "compose.yaml"
 
 
 def environment_name(choice: Choice, before: Mapping[str, str], *, nvidia: bool) -> str:
-    """The environment that training runs in: what was chosen, what stood there, what fits the machine."""
+    """Return the environment of trainings: the user's choice, the value of the block, or the machine's default."""
     return choice.environment or before.get("REPRISE_ENVIRONMENT") or ("cuda" if nvidia else "cpu")
 
 
 def require_environment(values: Mapping[str, str], *, root: Path) -> None:
-    """Raise `EnvironmentNameError` if `.env` names an environment whose file was removed from the checkout."""
+    """Raise `EnvironmentNameError` if the checkout does not declare the environment in `.env`."""
     name, declared = values.get("REPRISE_ENVIRONMENT"), environment_names(root)
     if name and name not in declared:
-        said = f".env names environment {name!r}, and this checkout has no environments/{name}.toml"
+        said = f".env has environment {name!r}, but this checkout has no environments/{name}.toml"
         known = ", ".join(each for each in declared if each != "store")[:200]
         other = "cpu" if "cpu" in declared else next(iter(declared), "NAME")
-        raise EnvironmentNameError(said, hint=f"scripts/setup --environment {other}; declared are: {known}")
+        raise EnvironmentNameError(said, hint=f"scripts/setup --environment {other}; declared: {known}")
 
 
 def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
-    """Whether the store is the local one: this checkout's, or another one's on this machine."""
+    """Return whether the store is the local store of this or another checkout on this machine."""
     address, endpoint = _store_and_endpoint(choice, before)
     return address == LOCAL_STORE and (endpoint in {"", LOCAL_ENDPOINT} or _loopback_port(endpoint) is not None)
 
@@ -127,9 +124,9 @@ def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
 def store_values(
     choice: Choice, before: Mapping[str, str], *, port: int, joined: LocalStore | None = None
 ) -> dict[str, str]:
-    """Where the store is, for host and containers: a folder, a bucket, `joined` of another checkout, or the checkout's own local store.
+    """Return the store's values for host and containers: a folder, a bucket, the local store of this checkout, or `joined` of another.
 
-    The local one's key is generated once. Raises `UsageError`.
+    The key of the local store is generated once. Raise `UsageError`.
     """
     address, endpoint = _store_and_endpoint(choice, before)
     if (folder := folder_of(address)) is not None:
@@ -138,7 +135,7 @@ def store_values(
         return {"REPRISE_STORE": str(folder), "REPRISE_STORE_FOLDER": str(folder), "COMPOSE_PROFILES": ""}
     if not is_local(choice, before):
         return _bucket_values(address, endpoint)
-    # The key has names of its own: a key of the shell's, AWS_ACCESS_KEY_ID, is another server's.
+    # Its key is not in AWS_ACCESS_KEY_ID, which may hold the key of another server.
     values = {
         "REPRISE_STORE": LOCAL_STORE,
         "REPRISE_STORE_ENDPOINT": LOCAL_ENDPOINT,
@@ -184,8 +181,8 @@ def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
             f"--endpoint {there}: expected http://HOST or https://HOST", hint=f"--endpoint https://{there}"
         )
     if _loopback_port(there) is not None:
-        said = f"--endpoint {there} is this machine's own loopback, which containers do not reach"
-        raise UsageError(said, hint="give the address that the server has in the network")
+        said = f"--endpoint {there} is on this machine's loopback, which containers cannot reach"
+        raise UsageError(said, hint="use the server's address in the network")
     return {
         "REPRISE_STORE": address,
         "REPRISE_STORE_ENDPOINT": there,
@@ -195,7 +192,7 @@ def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
 
 
 def _loopback_port(endpoint: str) -> int | None:
-    """The port of an endpoint on this machine's loopback; None for another endpoint."""
+    """Return the port of an endpoint on this machine's loopback; `None` for another endpoint."""
     url = urlsplit(endpoint)
     is_loopback = url.hostname == "localhost" or str(url.hostname).startswith("127.") or url.hostname == "::1"
     return (url.port or 80) if is_loopback else None
@@ -204,11 +201,10 @@ def _loopback_port(endpoint: str) -> int | None:
 def store_to_join(
     choice: Choice, before: Mapping[str, str], *, port: int, project: str, engine: Engine
 ) -> LocalStore | None:
-    """The running local store of another checkout that this one is to use; None if it has, or is to have, its own.
+    """Return the running local store of another checkout that this checkout is to use; `None` if it has its own.
 
-    It is the one that serves this checkout's volume, which no second server can; else the one on this checkout's port, or on the port that
-    --endpoint names. A checkout that has a local store of its own keeps it, unless --endpoint says otherwise. Raises `PortTakenError`,
-    `UsageError`.
+    It is the store that serves this checkout's volume, which no second server can; else the store on the port of --endpoint or of this
+    checkout. A checkout with its own local store keeps it unless --endpoint is given. Raise `PortTakenError`, `UsageError`.
     """
     asked, own = _loopback_port(choice.endpoint or ""), own_volume(before, project)
     others = {store.port: store for store in engine.local_stores() if store.project != project}
@@ -219,55 +215,59 @@ def store_to_join(
     if asked is not None and found is None and asked != port:
         raise UsageError(
             f"no local store of Reprise runs on port {asked} of this machine",
-            hint=f"start it: docker compose up -d store, in its checkout; running are: {sorted(others) or 'none'}",
+            hint=f"start it: docker compose up -d store, in its checkout; running: {sorted(others) or 'none'}",
         )
     if found is None or asked is not None or not engine.has_volume(own):
         return found
-    said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), and this checkout has its own ({own})"
+    said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), but this checkout has its own ({own})"
     free = _free_port(port)
     raise PortTakenError(
         said,
-        hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps its own; "
-        f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other one",
+        hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps this checkout's store; "
+        f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other store",
     )
 
 
 def own_volume(before: Mapping[str, str], project: str) -> str:
-    """The volume with the data of this checkout's local store; it can be another checkout's, with which the store is shared."""
+    """Return the volume of this checkout's local store, which may be shared with another checkout."""
     return before.get("REPRISE_STORE_VOLUME") or f"{project}_store"
 
 
 def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
-    """Raise `UsageError`, `StoreMissingError`, `MachineError` for a folder that containers cannot use as a store."""
+    """Raise `UsageError`, `StoreMissingError`, `MachineError` if containers cannot use a folder as a store."""
     if folder.is_relative_to(root):
         said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
-        raise UsageError(said, hint="a folder outside of it, such as /srv/reprise")
+        raise UsageError(said, hint="use a folder outside of it, such as /srv/reprise")
     if hides_image(folder):
         said = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
-        raise UsageError(said, hint="a folder of its own, such as /srv/reprise")
+        raise UsageError(said, hint="use another folder, such as /srv/reprise")
     if ":" in str(folder):
-        raise UsageError(f"store folder {folder} has a colon, which mounts cannot have", hint="a path without a colon")
+        raise UsageError(
+            f"store folder {folder} has a colon, which mounts cannot have", hint="use a path without a colon"
+        )
     if not folder.is_dir():
         said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
-        raise StoreMissingError(said, hint=f"mount the share, or make a new store: mkdir -p {shlex.quote(str(folder))}")
+        raise StoreMissingError(
+            said, hint=f"mount the share, or create a new store: mkdir -p {shlex.quote(str(folder))}"
+        )
     as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
     environ = os.environ | {"LC_ALL": "C"}
     tried = subprocess.run(  # type: ignore[call-overload]
         ["sh", "-c", _TRY], cwd=folder, env=environ, capture_output=True, check=False, **as_user
     )
     if tried.returncode:
-        raise refusal(folder, who=who, said=tried.stderr.decode(errors="replace"))
+        raise folder_error(folder, who=who, output=tried.stderr.decode(errors="replace"))
 
 
 def hides_image(folder: Path) -> bool:
-    """Whether a folder, mounted at its own path, would hide one of the image."""
+    """Return whether a folder, mounted at its own path, would hide a folder of the image."""
     return str(folder) in _OF_IMAGES or any(folder.is_relative_to(place) for place in _HIDDEN_IN_IMAGES)
 
 
-def refusal(folder: Path, *, who: Owner, said: str) -> MachineError:
-    """Why containers cannot use a folder, of which a program `said` so: the disk, or the folder's owner."""
+def folder_error(folder: Path, *, who: Owner, output: str) -> MachineError:
+    """Return the error for a folder that containers cannot use, by a program's `output`: a fault of the disk, or the owner."""
     for number in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO):
-        if os.strerror(number) in said:
+        if os.strerror(number) in output:
             return disk_fault(OSError(number, os.strerror(number)), folder)
     sentence = (
         f"store folder {folder} cannot be read and written by containers, which run as uid {who.uid}, gid {who.gid}"
@@ -276,7 +276,7 @@ def refusal(folder: Path, *, who: Owner, said: str) -> MachineError:
     return NotWritableError(sentence, hint=f"chown -R {who.uid}:{who.gid} {place} && chmod -R u+rwX {place}")
 
 
-# In the folder itself: containers are given it whoever may enter the folders above it.
+# Run in the folder itself: containers mount it even if their user cannot enter the folders above it.
 _TRY: Final = """
 for folder in ./ */ objects/sha256/; do
     [ -d "$folder" ] || [ "$folder" = ./ ] || continue
@@ -291,21 +291,21 @@ _HIDDEN_IN_IMAGES: Final = (
 
 
 def built_values(built: Built) -> dict[str, str]:
-    """The identity of an image that was built here."""
+    """Return the identity of a locally built image."""
     layers = ",".join(built.layers)
     return dict(zip(_IDENTITY, (built.reference, built.config, layers, built.plan.build_id), strict=True))
 
 
 def pinned_values(pin: Pin) -> dict[str, str]:
-    """The identity of an image that is pinned."""
+    """Return the identity of a pinned image."""
     identity = dict(zip(_IDENTITY, (pin.reference, pin.config, ",".join(pin.layers), pin.build_id), strict=True))
     return identity | {"REPRISE_PULL": "missing"}
 
 
 def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
-    """What compose runs, by digest: the environment's image, pinned or built here; the store's; the developers'.
+    """Return the digests of the images that compose runs: of the environment, of the store and for development.
 
-    What was not built yet is not named. Raises `ImageMissingError`, `PinError` where a pin cannot be obeyed.
+    Images that are not built yet are left out. Raise `ImageMissingError`, `PinError` if the engine does not have the pinned image.
     """
     values = _identity(environment, engine=engine, root=root)
     if store := store_image(engine=engine, root=root):
@@ -317,10 +317,7 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
 
 
 def store_image(*, engine: Engine, root: Path) -> str | None:
-    """What the local store runs in: the image of this lock; until that is built the newest of an earlier one.
-
-    The server only keeps bytes: nothing of a run depends on it.
-    """
+    """Return the image of the local store: of this lock, or the newest earlier one, since no run depends on the server's version."""
     if built := current("store", stage="environment", engine=engine, root=root):
         return built.reference
     earlier = next(iter(engine.images("reprise.environment=store")), None)
@@ -328,9 +325,9 @@ def store_image(*, engine: Engine, root: Path) -> str | None:
 
 
 def once_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
-    """What compose is told to run an environment once, whatever `.env` says: its image, pinned or built here, and its GPUs.
+    """Return the values that run an environment once, regardless of `.env`: its image and its GPUs.
 
-    Raises `ImageMissingError`, `PinError` as `image_values` does.
+    Raise `ImageMissingError`, `PinError`.
     """
     gpu = engine.facts().nvidia and "cuda" in load_environment(environment, root=root).extras
     values = _identity(environment, engine=engine, root=root)
@@ -348,16 +345,16 @@ def _identity(environment: str, *, engine: Engine, root: Path) -> dict[str, str]
 
 
 def engine_base(pinned: Pin, *, engine: Engine) -> str:
-    """The base that a pinned image was built on, as it says itself; the pin is obeyed or this fails."""
+    """Return the base of a pinned image, from its label. Raise `ImageMissingError`, `PinError`."""
     hold(pinned, engine=engine)
     image = engine.image(pinned.reference)
     return image.labels.get(BASE_LABEL, "") if image else ""
 
 
 def prepare_folders(root: Path, who: Owner) -> None:
-    """Make the folders that containers mount; the engine would make them root's. Raises `NotWritableError`.
+    """Create the folders that containers mount, which the engine would create as root. Raise `NotWritableError`.
 
-    runs/ is given to the containers' user where the host's is root.
+    If the host's user is root, runs/ is given to the user of the containers.
     """
     runs = root / "runs"
     with disk_faults(runs):
@@ -368,10 +365,10 @@ def prepare_folders(root: Path, who: Owner) -> None:
 
 
 def check_port(port: int, *, again: str = "scripts/setup") -> None:
-    """Refuse a port that another program listens on; the hint is `again`, with a free one. Raises `PortTakenError`."""
+    """Raise `PortTakenError` if a program listens on the port; the hint is the command `again` with a free port."""
     if _is_free(port):
         return
-    said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs one"
+    said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs a free port"
     raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
 
 
@@ -390,9 +387,9 @@ def _is_free(port: int) -> bool:
 
 
 def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
-    """Refuse to start compose where the engine lacks an image that `.env` names, since compose could not say what to do.
+    """Raise `ImageMissingError` if the engine lacks an image that `.env` names.
 
-    A pinned image is pulled. The store's is asked for only where its server has still to be started. Raises `ImageMissingError`.
+    A pinned image is not checked, since compose pulls it. The store's image is checked only if its server does not run yet.
     """
     wanted = [] if values.get("REPRISE_PULL") else ["REPRISE_IMAGE"]
     if values.get("COMPOSE_PROFILES") == "store" and not engine.serves(values.get("COMPOSE_PROJECT_NAME", ""), "store"):
@@ -400,7 +397,7 @@ def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
     for name in wanted:
         reference = values.get(name)
         if not reference:
-            raise ImageMissingError(f"{name} is not in .env: that image was not built yet", hint=_BUILD)
+            raise ImageMissingError(f"{name} is not in .env: the image is not built yet", hint=_BUILD)
         if engine.image(reference) is None:
             said = f"the image that .env names as {name} is not in the engine: {reference}"
-            raise ImageMissingError(said, hint=f"{_BUILD} brings it back")
+            raise ImageMissingError(said, hint=_BUILD)

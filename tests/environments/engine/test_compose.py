@@ -14,7 +14,7 @@ import pytest
 
 from trainer.base.errors import EngineError, PortTakenError, UsageError
 from trainer.environments.declaration import load_environment
-from trainer.environments.engine.compose import volume, worded
+from trainer.environments.engine.compose import compose_error, volume
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -29,7 +29,7 @@ TEXT = (ROOT / "compose.yaml").read_text()
 )
 def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
     """Both wordings of Docker."""
-    found = worded("train", told)
+    found = compose_error("train", told)
     assert isinstance(found, PortTakenError)
     assert "port 8333" in found.message
     assert found.hint == "REPRISE_STORE_PORT=8343 scripts/setup"
@@ -37,7 +37,7 @@ def test_a_taken_port_is_named_with_the_remedy(told: str) -> None:
 
 def test_other_failures_keep_their_last_lines() -> None:
     """Without compose's own progress."""
-    found = worded(
+    found = compose_error(
         "train",
         " Container reprise-store-1  Running\nreprise: unknown experiment 'digitz'\n  -> did you mean digits?\n",
     )
@@ -143,5 +143,5 @@ def test_there_is_one_default_base() -> None:
 
 def test_a_folder_with_a_colon_is_refused_before_compose_misreads_it() -> None:
     assert volume(Path("/a b/runs"), "/runs") == ("--volume", "/a b/runs:/runs")
-    with pytest.raises(UsageError, match="/a:b has a colon, so that it cannot be mounted"):
+    with pytest.raises(UsageError, match="/a:b has a colon and cannot be mounted"):
         volume(Path("/a:b"), "/runs")

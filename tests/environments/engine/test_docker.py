@@ -27,7 +27,7 @@ RECIPE = 'FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY file /file\nLABEL reprise.te
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[DockerEngine]:
     """The engine of this machine, with an empty memory."""
-    with closing(DockerEngine(kept=tmp_path / "kept")) as opened:
+    with closing(DockerEngine(cache=tmp_path / "kept")) as opened:
         yield opened
 
 
@@ -90,7 +90,7 @@ def test_the_engine_names_the_image_as_its_archive_did(
     assert image is not None
     assert image.id == digests.manifest
     assert image.references == (f"{request_.tag.rpartition(':')[0]}@{digests.manifest}",)
-    with closing(DockerEngine(kept=tmp_path / "forgotten")) as other:
+    with closing(DockerEngine(cache=tmp_path / "forgotten")) as other:
         assert other.digests(image) == digests
 
 
@@ -130,7 +130,7 @@ def test_what_a_registry_has_not_is_told_apart_from_a_registry_that_is_not_there
     for call in (engine.in_registry, engine.pull):
         with pytest.raises(EngineError, match="connection refused") as caught:
             call(f"127.0.0.1:1/team/cpu@sha256:{'0' * 64}")
-        assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+        assert caught.value.hint == "check that this machine can reach 127.0.0.1:1"
 
 
 @pytest.mark.engine
@@ -139,7 +139,7 @@ def test_a_push_that_fails_leaves_no_name_behind(engine: DockerEngine, request_:
     image = built(engine, request_)
     with pytest.raises(EngineError, match=r"could not be pushed to 127\.0\.0\.1:1/team/cpu") as caught:
         engine.push(image, "127.0.0.1:1/team/cpu")
-    assert caught.value.hint == "see whether 127.0.0.1:1 answers this machine"
+    assert caught.value.hint == "check that this machine can reach 127.0.0.1:1"
     after = engine.image(request_.tag)
     assert after is not None
     assert after.tags == image.tags

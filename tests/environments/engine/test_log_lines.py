@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trainer.environments.engine.log_lines import LONGEST, told
+from trainer.environments.engine.log_lines import LONGEST, forward_lines
 
 
 def said(*chunks: bytes) -> list[str]:
     """The lines of some pieces."""
     lines: list[str] = []
-    told(chunks, lines.append)
+    forward_lines(chunks, lines.append)
     return lines
 
 

@@ -1,8 +1,4 @@
-"""The engine: what builds and runs containers, as the rest of the package sees it.
-
-Defines the operations of an engine and the facts about an image. `trainer.environments.engine.docker` implements them with Docker,
-`tests.environments.engine.memory` in memory for tests.
-"""
+"""The interface of a container engine, implemented by `docker.py` with Docker and by `tests.environments.engine.memory` for tests."""
 
 from __future__ import annotations
 
@@ -16,35 +12,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """What an engine says about itself."""
+    """The facts about an engine."""
 
     version: str
     storage: str
     keeps_manifests: bool
-    """Whether a local image has a manifest digest (the containerd store). Without one, an image is known by its config alone."""
+    """Whether local images have a manifest digest (the containerd store); else an image is identified by its config only."""
     runtimes: tuple[str, ...]
     root: Path
-    """Where its images lie."""
+    """The folder of its images."""
     devices: tuple[str, ...] = ()
-    """Devices it can hand in by name (CDI), such as `nvidia.com/gpu=all`."""
+    """Devices that containers can use by name (CDI), such as `nvidia.com/gpu=all`."""
 
     @property
     def nvidia(self) -> bool:
-        """Whether containers can be given NVIDIA GPUs."""
+        """Whether containers can use NVIDIA GPUs."""
         return "nvidia" in self.runtimes or any(name.startswith("nvidia.com/gpu") for name in self.devices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
-    """What an engine says about an image that it has."""
+    """The facts about an image of an engine."""
 
     id: str
-    """The manifest's digest where the engine keeps manifests, else the config's."""
+    """The digest of the manifest if the engine keeps manifests, else of the config."""
     tags: tuple[str, ...]
     references: tuple[str, ...]
-    """`repository@sha256:...`, each good for running exactly this image."""
+    """`repository@sha256:...`, each of which runs exactly this image."""
     layers: tuple[str, ...]
-    """Diff IDs, the base first."""
+    """Diff IDs, those of the base first."""
     size: int
     """Bytes."""
     created: str
@@ -53,7 +49,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digests:
-    """An image's names by content."""
+    """The digests of an image."""
 
     manifest: str | None
     config: str
@@ -61,7 +57,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One build: the recipe's text and everything that is handed in beside the checkout."""
+    """A build: the recipe's text and the inputs outside of the checkout."""
 
     recipe: str
     root: Path
@@ -78,23 +74,23 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A folder or a file of this machine, or one of the engine's volumes, at a place in a container."""
+    """A mount of a folder, a file or a volume in a container."""
 
     source: Path | str
-    """A path, or a volume's name."""
+    """A path, or the name of a volume."""
     target: str
     writable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStore:
-    """A local store that runs on this engine: the `store` service of some checkout."""
+    """A running local store: the `store` service of a checkout."""
 
     project: str
     port: int
     """On 127.0.0.1."""
     network: str
-    """Where containers reach it as `store`."""
+    """The network in which containers reach it as `store`."""
     volume: str
     key: str = field(repr=False)
     secret: str = field(repr=False)
@@ -102,79 +98,79 @@ class LocalStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confined:
-    """A container that is trusted with nothing: no network, no capability, no new privilege, a root that cannot be written."""
+    """An isolated container: no network, no capabilities, no new privileges, a read-only root."""
 
     name: str
     image: str
-    """By digest."""
+    """The image by digest."""
     words: tuple[str, ...]
     variables: Mapping[str, str]
     mounts: tuple[Mount, ...]
     user: str
     """`uid:gid`."""
     program: tuple[str, ...] = ()
-    """What is started, where it is not what the image starts."""
+    """The program to start instead of the image's entry point."""
     gpus: bool = False
     memory: int = 2 << 30
-    """Bytes of shared memory, for loader workers."""
+    """Bytes of shared memory, used by loader workers."""
     network: str = "none"
-    """The network that it was granted."""
+    """The network that the container may use."""
 
 
 class Engine(Protocol):
-    """What is asked of an engine. Every method raises `EngineAbsentError` where none answers, `EngineError` where it refuses."""
+    """A container engine. Methods raise `EngineAbsentError` if it does not answer, `EngineError` if an operation fails."""
 
     def facts(self) -> EngineFacts:
-        """Ask the engine about itself."""
+        """Return the facts about the engine."""
         ...
 
     def image(self, reference: str) -> ImageFacts | None:
-        """An image by tag or reference; None where the engine does not have it."""
+        """Return an image by tag or reference; `None` if the engine does not have it."""
         ...
 
     def images(self, label: str) -> list[ImageFacts]:
-        """Every image that carries a label, newest first."""
+        """Return the images with a label, newest first."""
         ...
 
     def build(self, request: BuildRequest) -> Digests:
-        """Build, bit for bit the same from the same inputs where the engine can, and tag the result. Raises `ImageBuildError`."""
+        """Build and tag an image, reproducibly if the engine keeps manifests. Raise `ImageBuildError`."""
         ...
 
     def digests(self, image: ImageFacts) -> Digests:
-        """The digests of an image that the engine has."""
+        """Return the digests of an image of the engine."""
         ...
 
     def pull(self, reference: str) -> None:
-        """Fetch an image by reference."""
+        """Pull an image by reference."""
         ...
 
     def push(self, image: ImageFacts, repository: str) -> str:
-        """Upload an image under its own digest and return the reference, `repository@sha256:...`."""
+        """Push an image and return its reference, `repository@sha256:...`."""
         ...
 
     def in_registry(self, reference: str) -> bool:
-        """Tell whether a registry has this manifest."""
+        """Return whether the registry has this manifest."""
         ...
 
     def serves(self, project: str, service: str) -> bool:
-        """Tell whether a container of this compose service runs."""
+        """Return whether a container of this compose service runs."""
         ...
 
     def local_stores(self) -> list[LocalStore]:
-        """The local stores that run, of any checkout."""
+        """Return the running local stores of all checkouts."""
         ...
 
     def has_volume(self, name: str) -> bool:
-        """Tell whether there is a volume of this name."""
+        """Return whether there is a volume with this name."""
         ...
 
     def image_of(self, container: str) -> ImageFacts | None:
-        """The image that a container was made of; None where no container has this name."""
+        """Return the image of a container; `None` if there is no such container."""
         ...
 
     def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
-        """Run a container to its end, hand over each line that it prints, and return its exit status; nothing of it stays.
+        """Run an isolated container, pass each line of its output to `say`, remove it, and return its exit status.
 
-        Ctrl-C and SIGTERM stop it as `docker stop` does: it has two minutes to end its step.
+        Ctrl-C and SIGTERM stop it as `docker stop` does, with a grace period of two minutes.
         """
         ...

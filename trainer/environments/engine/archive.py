@@ -1,7 +1,4 @@
-"""Image archives (OCI image layout in a tar): which digests an image has.
-
-Knows the layout: an index names manifests, a manifest names a config. Refuses to know an engine.
-"""
+"""Reading the digests of an image from an archive (OCI image layout in a tar): an index names manifests, a manifest names a config."""
 
 from __future__ import annotations
 
@@ -20,24 +17,24 @@ _INDEXES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _LARGEST: Final = 4 << 20
-_AGAIN: Final = "build it again: scripts/reprise image build"
-"""Bytes of an index or a manifest: what registries accept."""
+"""The most bytes of an index or a manifest, as in registries."""
+_REBUILD: Final = "build it again: scripts/reprise image build"
 
 
 def digests_of_archive(path: Path) -> Digests:
-    """The manifest and the config of the one image in an archive. Raises `EngineError` where there is none, or several."""
+    """Return the digests of the image in an archive. Raise `EngineError` unless it holds exactly one image."""
     with tarfile.open(path) as archive:
         index = _json(archive, "index.json", path)
         manifests = index["manifests"]
         if len(manifests) != 1:
-            raise EngineError(f"{path} holds {len(manifests)} images; expected one", hint=_AGAIN)
+            raise EngineError(f"{path} holds {len(manifests)} images; expected one", hint=_REBUILD)
         manifest = str(manifests[0]["digest"])
         content = _json(archive, f"blobs/{manifest.replace(':', '/')}", path)
     return Digests(manifest=manifest, config=str(content["config"]["digest"]))
 
 
 def config_in_stream(stream: IO[bytes], manifest: str) -> str | None:
-    """The config's digest, read from a saved image as it passes by, no further than needed; None where the manifest does not pass."""
+    """Return the digest of the config from the stream of a saved image; `None` if the stream does not hold the manifest."""
     wanted = f"blobs/{manifest.replace(':', '/')}"
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
@@ -51,6 +48,6 @@ def _json(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any]:
     try:
         body = archive.extractfile(name)
     except KeyError as fault:
-        raise EngineError(f"{path} has no {name}: it is no OCI image archive", hint=_AGAIN) from fault
+        raise EngineError(f"{path} has no {name}: it is not an OCI image archive", hint=_REBUILD) from fault
     content: dict[str, Any] = json_value(body.read(_LARGEST), where=f"{name} of {path}") if body else {}
     return content

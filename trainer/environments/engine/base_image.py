@@ -1,7 +1,4 @@
-"""The image that builds start from: the declared one, or its equal made here where no registry can be reached.
-
-Knows that scripts/base decides, and its exit codes. Refuses to know how a base is made.
-"""
+"""The base image of builds, as scripts/base selects it: the declared image, or an equal local image if no registry can be reached."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ _KINDS: Final = {2: UsageError, 61: EngineAbsentError}
 
 
 def resolve_base(declared: Base, *, root: Path) -> str:
-    """The reference to build on, by digest. It can take half a minute the first time; what it does is told on stderr."""
+    """Return the reference of the base image by digest. The first call can take half a minute and reports its progress on stderr."""
     done = subprocess.run(
         [root / "scripts" / "base", declared], stdout=subprocess.PIPE, stderr=None, text=True, check=False
     )
     if done.returncode:
         kind = _KINDS.get(done.returncode, EngineError)
         raise kind(
-            f"no base image can be had for {declared.partition('@')[0]}: the lines above say why", hint="scripts/base"
+            f"no base image for {declared.partition('@')[0]}: the lines above state the reason", hint="scripts/base"
         )
     return done.stdout.strip()

@@ -1,7 +1,6 @@
-"""Building with BuildKit, through `docker buildx`: the one build that is the same bit for bit.
+"""Reproducible builds with `docker buildx`.
 
-Knows the command line. Refuses to know what is built and why. The way goes over an OCI archive, because timestamps can be rewritten
-only there; the archive is then loaded, which keeps its digests.
+BuildKit rewrites timestamps only in an OCI archive; loading the archive into the engine keeps its digests.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def build(request: BuildRequest, *, archive: Path | None) -> None:
-    """Build; what the builder says goes to stderr. Raises `ImageBuildError` where it fails, `EngineAbsentError` without a client."""
+    """Build an image, with progress on stderr. Raise `ImageBuildError`, `EngineAbsentError` if `docker` is not installed."""
     words = command(request, archive=archive)
     try:
         done = subprocess.run(words, input=request.recipe, text=True, stdout=subprocess.DEVNULL, check=False)
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
     if done.returncode:
-        said = f"the build of {request.tag} failed, for the reason in the lines above"
-        raise ImageBuildError(said, hint='docs/how-to/images.md, "When a build fails"')
+        said = f"the build of {request.tag} failed: the lines above state the reason"
+        raise ImageBuildError(said, hint='docs/images.md, "When a build fails"')
 
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:
-    """The command line of a build: into an archive, or straight into the engine where it cannot make archives."""
+    """Return the command line of a build into an archive, or without one directly into the engine."""
     words = ["docker", "buildx", "build", "--file", "-", "--provenance=false"]
     words += ["--target", request.stage] if request.stage else []
     for name, value in sorted(request.arguments.items()):
@@ -57,7 +56,7 @@ def _output(request: BuildRequest, archive: Path | None) -> list[str]:
 
 
 def _fields(*fields: str) -> str:
-    """Fields as BuildKit reads them: a row of CSV, in which a path may have a comma or a quote."""
+    """Join fields as a row of CSV, as BuildKit reads them: a path may have a comma or a quote."""
     row = io.StringIO()
     csv.writer(row, lineterminator="").writerow(fields)
     return row.getvalue()

@@ -1,7 +1,4 @@
-"""Running the services of compose.yaml, through `docker compose`.
-
-Knows the command line and how compose words its failures. Refuses to know what a service does.
-"""
+"""Running the services of compose.yaml with `docker compose`."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
 
 
 def require_no_colon(folder: Path) -> None:
-    """Raise `UsageError` for a folder that compose cannot be given: a colon separates mounts, and compose files."""
+    """Raise `UsageError` if the path has a colon, which separates mounts and compose files."""
     if ":" in str(folder):
-        said = f"{folder} has a colon, so that it cannot be mounted into a container"
+        said = f"{folder} has a colon and cannot be mounted into a container"
         raise UsageError(said, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
 
 
 def volume(source: Path, target: str) -> tuple[str, str]:
-    """The option of `docker compose run` that mounts a folder. Raises `UsageError`."""
+    """Return the option of `docker compose run` that mounts a folder. Raise `UsageError`."""
     require_no_colon(source)
     return "--volume", f"{source}:{target}"
 
@@ -52,23 +49,23 @@ def require_docker() -> Iterator[None]:
 def run(
     service: str, words: Sequence[str], *, root: Path, environ: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
-    """Run a service once, without a terminal, and return what it printed. `environ` is the whole environment that compose sees."""
+    """Run a service once without a terminal and return its output. `environ` is the whole environment of compose."""
     command = run_command(words, service=service, options=("-T", *options))
     with require_docker():
         done = subprocess.run(command, cwd=root, env=dict(environ), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise worded(service, done.stderr)
+        raise compose_error(service, done.stderr)
     return done.stdout
 
 
-def worded(service: str, told: str) -> EngineError | PortTakenError:
-    """What compose or the service said, as one sentence."""
-    if port := _PORT.search(told):
-        said = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs one"
+def compose_error(service: str, output: str) -> EngineError | PortTakenError:
+    """Return the error for a failed service, by what compose or the service wrote to stderr."""
+    if port := _PORT.search(output):
+        said = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs a free port"
         return PortTakenError(said, hint=f"REPRISE_STORE_PORT={int(port[1]) + 10} scripts/setup")
     lines = [
         line.strip()
-        for line in told.splitlines()
+        for line in output.splitlines()
         if line.strip() and not line.lstrip().startswith(("Container ", "Network ", "Volume "))
     ]
     return EngineError(f"`docker compose run {service}` failed: {' / '.join(lines[-3:])}", hint="reprise doctor")

@@ -1,7 +1,4 @@
-"""Docker, by its own library: the one home of `docker`.
-
-Knows how Docker's answers become ours, and how its refusals are worded. Refuses to know why anything is asked.
-"""
+"""The engine interface, implemented with Docker's library. No other module imports `docker`."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from trainer.base.document import Document, read_json
 from trainer.base.errors import DocumentError, EngineAbsentError, EngineError, ImageMissingError, MachineError
 from trainer.environments.engine import Digests, EngineFacts, ImageFacts, LocalStore, buildx
 from trainer.environments.engine.archive import config_in_stream, digests_of_archive
-from trainer.environments.engine.log_lines import told
+from trainer.environments.engine.log_lines import forward_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,38 +30,36 @@ if TYPE_CHECKING:
 
     from trainer.environments.engine import BuildRequest, Confined, Mount
 
-_PATIENCE: Final = 600
-"""Seconds that one request may take: loading a CUDA image is one."""
+_TIMEOUT: Final = 600
+"""Seconds that one request may take, such as loading a CUDA image."""
 _GRACE: Final = 120
 """Seconds for a step to end and a checkpoint to be written, as in compose.yaml."""
-
-
 _COMPOSE: Final = "com.docker.compose"
 
 
-class _Kept(Document):
-    """The digests of an image as they were once read out of it."""
+class _CachedDigests(Document):
+    """The cached digests of an image."""
 
     manifest: Digest
     config: Digest
 
 
 class DockerEngine:
-    """The engine of this machine, as `trainer.environments.engine.Engine`."""
+    """The Docker engine of this machine, an `Engine`."""
 
-    def __init__(self, *, kept: Path) -> None:
-        """Talk to the engine that the environment names; `kept` is a folder for what it is slow to tell."""
-        self._kept = kept
-        self._opened: DockerClient | None = None
+    def __init__(self, *, cache: Path) -> None:
+        """Use the engine of DOCKER_HOST or the default; `cache` is a folder that caches digests."""
+        self._cache = cache
+        self._connection: DockerClient | None = None
 
     def close(self) -> None:
-        """Give the connections back."""
-        if self._opened is not None:
-            self._opened.close()
+        """Close the connections."""
+        if self._connection is not None:
+            self._connection.close()
 
     def facts(self) -> EngineFacts:
-        """Ask the engine about itself."""
-        with _worded():
+        """Return the facts about the engine."""
+        with _docker_errors():
             info = self._client.info()
         return EngineFacts(
             version=str(info["ServerVersion"]),
@@ -76,24 +71,24 @@ class DockerEngine:
         )
 
     def image(self, reference: str) -> ImageFacts | None:
-        """An image by tag or reference; None where the engine does not have it."""
-        with _worded():
+        """Return an image by tag or reference; `None` if the engine does not have it."""
+        with _docker_errors():
             try:
                 return _facts(self._client.images.get(reference).attrs)
             except ImageNotFound:
                 return None
 
     def images(self, label: str) -> list[ImageFacts]:
-        """Every image that carries a label and a name, newest first."""
-        with _worded():
+        """Return the images with a label and a name, newest first."""
+        with _docker_errors():
             found = [str(row["Id"]) for row in self._client.api.images(filters={"label": label, "dangling": False})]
         images = [
             image for identity in dict.fromkeys(found) if (image := self.image(identity))
-        ]  # one may have gone meanwhile
+        ]  # an image may have been removed meanwhile
         return sorted(images, key=lambda facts: (facts.created, facts.tags), reverse=True)
 
     def build(self, request: BuildRequest) -> Digests:
-        """Build through an OCI archive where the engine keeps manifests; straight into it, not bit for bit, where it does not."""
+        """Build through an OCI archive if the engine keeps manifests, else directly and not reproducibly."""
         if not self.facts().keeps_manifests:
             buildx.build(request, archive=None)
             return Digests(manifest=None, config=self._present(request.tag).id)
@@ -101,38 +96,38 @@ class DockerEngine:
             archive = Path(folder) / "image.tar"
             buildx.build(request, archive=archive)
             digests = digests_of_archive(archive)
-            with _worded(), archive.open("rb") as body:
+            with _docker_errors(), archive.open("rb") as body:
                 self._client.images.load(body)
-        self._keep(digests)
+        self._write_cache(digests)
         return digests
 
     def digests(self, image: ImageFacts) -> Digests:
-        """The digests of an image that the engine has; the config's is read out of the saved image once, then kept."""
+        """Return the digests of an image; the config's digest is read from the saved image once and cached."""
         if not self.facts().keeps_manifests:
             return Digests(manifest=None, config=image.id)
-        kept = self._kept / f"{image.id.removeprefix('sha256:')}.json"
+        kept = self._cache / f"{image.id.removeprefix('sha256:')}.json"
         with suppress(DocumentError):
-            return Digests(**read_json(kept, _Kept).model_dump())
-        with _worded():
+            return Digests(**read_json(kept, _CachedDigests).model_dump())
+        with _docker_errors():
             chunks = self._client.api.get_image(image.id)
             config = config_in_stream(io.BufferedReader(_Chunks(iter(chunks))), image.id)
         if config is None:
             raise EngineError(
-                f"image {image.id} names several platforms; expected one", hint="build it with `reprise image build`"
+                f"image {image.id} has several platforms; expected one", hint="build it with `reprise image build`"
             )
         digests = Digests(manifest=image.id, config=config)
-        self._keep(digests)
+        self._write_cache(digests)
         return digests
 
     def pull(self, reference: str) -> None:
-        """Fetch an image by reference. Raises `ImageMissingError` where the registry has none, or none answers."""
-        with _worded(missing=f"{reference} is not in its registry", registry=reference.partition("/")[0]):
+        """Pull an image by reference. Raise `ImageMissingError` if the registry does not have it."""
+        with _docker_errors(missing=f"{reference} is not in its registry", registry=reference.partition("/")[0]):
             self._client.images.pull(reference)
 
     def push(self, image: ImageFacts, repository: str) -> str:
-        """Upload an image under its own digest and return the reference."""
+        """Push an image and return its reference, `repository@sha256:...`."""
         tag = f"build-{image.labels.get('reprise.build-id', image.id)[-64:][:12]}"
-        with _worded():
+        with _docker_errors():
             self._client.api.tag(image.id, repository, tag)
             for line in self._client.api.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
@@ -142,8 +137,8 @@ class DockerEngine:
         return f"{repository}@{image.id}"
 
     def in_registry(self, reference: str) -> bool:
-        """Tell whether a registry has this manifest."""
-        with _worded(registry=reference.partition("/")[0]):
+        """Return whether the registry has this manifest."""
+        with _docker_errors(registry=reference.partition("/")[0]):
             try:
                 found = self._client.images.get_registry_data(reference)
             except (NotFound, ImageNotFound):
@@ -158,22 +153,22 @@ class DockerEngine:
         return bool(found.id == reference.rpartition("@")[2])
 
     def serves(self, project: str, service: str) -> bool:
-        """Tell whether a container of this compose service runs."""
+        """Return whether a container of this compose service runs."""
         labels = [f"{_COMPOSE}.project={project}", f"{_COMPOSE}.service={service}"]
-        with _worded():
+        with _docker_errors():
             return bool(self._client.containers.list(filters={"label": labels, "status": "running"}))
 
     def local_stores(self) -> list[LocalStore]:
-        """The local stores that run, of any checkout."""
+        """Return the running local stores of all checkouts."""
         labels = [f"{_COMPOSE}.service=store", "reprise.environment=store"]
-        with _worded():
+        with _docker_errors():
             running = self._client.containers.list(filters={"label": labels, "status": "running"})
             found = [_local_store(container.attrs) for container in running]
         return [store for store in found if store is not None]
 
     def has_volume(self, name: str) -> bool:
-        """Tell whether there is a volume of this name."""
-        with _worded():
+        """Return whether there is a volume with this name."""
+        with _docker_errors():
             try:
                 self._client.volumes.get(name)
             except NotFound:
@@ -181,27 +176,27 @@ class DockerEngine:
         return True
 
     def image_of(self, container: str) -> ImageFacts | None:
-        """The image that a container was made of; None where no container has this name."""
-        with _worded():
+        """Return the image of a container; `None` if there is no such container."""
+        with _docker_errors():
             try:
                 return self.image(str(self._client.api.inspect_container(container)["Image"]))
             except NotFound:
                 return None
 
     def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
-        """Run a container to its end, trusted with nothing. Raises `EngineError`, `ImageMissingError`."""
-        with _worded():
-            made = self._client.containers.create(container.image, list(container.words), **confinement(container))
+        """Run an isolated container and return its exit status. Raise `EngineError`, `ImageMissingError`."""
+        with _docker_errors():
+            running = self._client.containers.create(container.image, list(container.words), **confinement(container))
             try:
-                made.start()
-                told(made.logs(stream=True, follow=True), say)
-                return int(made.wait()["StatusCode"])
+                running.start()
+                forward_lines(running.logs(stream=True, follow=True), say)
+                return int(running.wait()["StatusCode"])
             except BaseException:
                 with suppress(APIError):
-                    made.stop(timeout=_GRACE)
+                    running.stop(timeout=_GRACE)
                 raise
             finally:
-                made.remove(force=True)
+                running.remove(force=True)
 
     def _present(self, reference: str) -> ImageFacts:
         found = self.image(reference)
@@ -209,22 +204,22 @@ class DockerEngine:
             raise ImageMissingError(f"{reference} is not on this machine", hint="reprise image build NAME")
         return found
 
-    def _keep(self, digests: Digests) -> None:
-        path = self._kept / f"{str(digests.manifest).removeprefix('sha256:')}.json"
-        with suppress(OSError, MachineError):  # it is found out again
-            self._kept.mkdir(parents=True, exist_ok=True)
+    def _write_cache(self, digests: Digests) -> None:
+        path = self._cache / f"{str(digests.manifest).removeprefix('sha256:')}.json"
+        with suppress(OSError, MachineError):  # the digests are read again next time
+            self._cache.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"manifest": digests.manifest, "config": digests.config}) + "\n"
             write_whole(path, text.encode())
 
     @property
     def _client(self) -> DockerClient:
-        if self._opened is None:
-            self._opened = docker.from_env(timeout=_PATIENCE)
-        return self._opened
+        if self._connection is None:
+            self._connection = docker.from_env(timeout=_TIMEOUT)
+        return self._connection
 
 
 def confinement(container: Confined) -> dict[str, Any]:
-    """How a container that is trusted with nothing is made, in Docker's words."""
+    """Return Docker's options for an isolated container."""
     return {
         "name": container.name,
         "entrypoint": list(container.program) or None,
@@ -239,7 +234,7 @@ def confinement(container: Confined) -> dict[str, Any]:
         "shm_size": container.memory,
         "mounts": [_mount(mount) for mount in container.mounts],
         "device_requests": [DeviceRequest(driver="nvidia", count=-1, capabilities=[["gpu"]])] if container.gpus else [],
-        # the driver whose lines can be read back everywhere, and no more of them than a disk has room for
+        # the driver whose output can be read back on every engine, limited in size
         "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": "32m", "max-file": "2"}),
     }
 
@@ -273,7 +268,7 @@ class _Chunks(io.RawIOBase):
 
 
 def _local_store(attributes: Mapping[str, Any]) -> LocalStore | None:
-    """A local store by its container; None if it is not one that another checkout can use."""
+    """Return the local store of a container; `None` if other checkouts cannot use it."""
     variables = dict(line.partition("=")[::2] for line in attributes["Config"]["Env"] or [])
     published = (attributes["NetworkSettings"]["Ports"] or {}).get("8333/tcp") or []
     volumes = [str(mount["Name"]) for mount in attributes["Mounts"] if mount["Destination"] == "/store"]
@@ -303,38 +298,38 @@ def _facts(attributes: Mapping[str, Any]) -> ImageFacts:
 
 
 @contextmanager
-def _worded(*, missing: str = "the image is not on this machine", registry: str | None = None) -> Iterator[None]:
-    """Word what Docker says when it refuses, or when it is not there; `registry`: the one that it was to ask."""
+def _docker_errors(*, missing: str = "the image is not on this machine", registry: str | None = None) -> Iterator[None]:
+    """Translate Docker's exceptions; `registry` is the registry of the operation."""
     try:
         yield
     except (ImageNotFound, NotFound) as fault:
         raise ImageMissingError(
-            missing, hint="reprise image build NAME, or `reprise image restore NAME` where it is pinned"
+            missing, hint="reprise image build NAME, or `reprise image restore NAME` if it is pinned"
         ) from fault
     except APIError as fault:
         said = str(fault.explanation or fault)
         hint = _registry_hint(said, registry) if registry else "reprise doctor"
-        raise EngineError(f"the engine refused: {said}", hint=hint) from fault
+        raise EngineError(f"the engine reported: {said}", hint=hint) from fault
     except (DockerException, requests.exceptions.ConnectionError) as fault:
         raise _absent(fault) from fault
     except requests.exceptions.Timeout as fault:
-        raise EngineError(f"the engine did not answer within {_PATIENCE} s", hint="reprise doctor") from fault
+        raise EngineError(f"the engine did not answer within {_TIMEOUT} s", hint="reprise doctor") from fault
 
 
-def _registry_hint(said: str, registry: str) -> str:
-    """What to do if a registry did not do what was asked, of which the engine `said` this."""
-    if any(word in said.lower() for word in ("unauthorized", "denied", "no basic auth", "authentication required")):
+def _registry_hint(message: str, registry: str) -> str:
+    """Return the hint for an error of a registry."""
+    if any(word in message.lower() for word in ("unauthorized", "denied", "no basic auth", "authentication required")):
         return f"docker login {registry}"
-    return f"see whether {registry} answers this machine"
+    return f"check that this machine can reach {registry}"
 
 
 def _absent(fault: Exception) -> EngineAbsentError:
     text = str(fault)
     if "Permission denied" in text:
         return EngineAbsentError(
-            "a Docker engine runs, but this user may not talk to it",
+            "a Docker engine runs, but this user has no permission to use it",
             hint="sudo usermod -aG docker $USER, then log in again",
         )
     return EngineAbsentError(
-        "no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure where none is installed"
+        "no Docker engine answers", hint="scripts/engine start, or scripts/engine ensure if none is installed"
     )

@@ -1,7 +1,4 @@
-"""What a container prints, line by line.
-
-Knows bytes in pieces. Refuses to know an engine.
-"""
+"""Splitting the output of a container into lines."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LONGEST: Final = 8192
-"""Bytes of one line that are shown."""
+"""The most bytes of a line that are shown."""
 
 
-def told(chunks: Iterable[bytes], say: Callable[[str], None]) -> None:
-    """Hand over lines as they come, a carriage return ending one too; a line without end is cut."""
+def forward_lines(chunks: Iterable[bytes], say: Callable[[str], None]) -> None:
+    """Pass each line to `say`; a carriage return ends a line too, and a line that is too long is cut."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
