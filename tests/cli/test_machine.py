@@ -54,7 +54,7 @@ def test_an_image_of_an_environment_that_the_checkout_lacks_is_named_with_the_re
     """As on the host: compose starts what `.env` names."""
     root = checkout(tmp_path)
     (root / "environments" / "cpu.toml").unlink()
-    with pytest.raises(EnvironmentNameError, match=r"\.env names environment 'cpu'") as caught:
+    with pytest.raises(EnvironmentNameError, match=r"\.env has environment 'cpu'") as caught:
         check_lock(claimed(b"theirs"), root)
     assert str(caught.value.hint).startswith("scripts/setup --environment ")
 

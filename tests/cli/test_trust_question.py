@@ -108,7 +108,7 @@ def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> 
     with pytest.raises(DigestMismatchError, match="the record names"):
         require_trust(run.record.model_copy(update={"ingredients": other}), folder, TRUSTED, is_isolated=True)
     (folder / ARCHIVE).unlink()
-    with pytest.raises(SourceError, match="is gone"):
+    with pytest.raises(SourceError, match="does not exist"):
         require_trust(run.record, folder, TRUSTED, is_isolated=True)
 
 

@@ -78,7 +78,7 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     a, digest = frozen(tmp_path / "a", {"x.py": b"1"})
     b, other = frozen(tmp_path / "b", {"x.py": b"2"})
     (b / ARCHIVE).write_bytes((b / ARCHIVE).read_bytes()[:50])
-    with pytest.raises(SourceError, match="is no source bundle"):
+    with pytest.raises(SourceError, match="is not a source bundle"):
         code_diff(a, b, named=(digest, other))
 
 

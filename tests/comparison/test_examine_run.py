@@ -144,7 +144,7 @@ def test_a_source_that_was_altered_is_refused(bench: Bench) -> None:
     found = bench.look(source=digest_of_bytes(b"another"))
     assert found["source"].state is State.FAULT
     (bench.folder / ARCHIVE).unlink()
-    assert "is gone" in bench.look()["source"].found
+    assert "does not exist" in bench.look()["source"].found
 
 
 def test_a_dataset_that_is_nowhere_is_a_fault_and_one_in_the_cache_is_none(bench: Bench) -> None:

@@ -44,7 +44,7 @@ def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -
 
 @pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
 def test_k05_other_weights_and_none_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
-    with pytest.raises(NotDeterministicError, match="10 steps, twice, gave weights"):
+    with pytest.raises(NotDeterministicError, match="two trainings of 10 steps gave weights"):
         smoke(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
 
 

@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from trainer.runs.hardware import _devices, _read_off, gauges, gpu_nodes, multiprocessors, read_host, usable_cores
+from trainer.runs.hardware import _devices, _gpu_gauges, gauges, gpu_nodes, multiprocessors, read_host, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,4 +140,4 @@ def test_a_gpu_tells_each_gauge_that_it_has() -> None:
         nvmlDeviceGetPowerUsage=power,
     )
     told = {"gpu_utilisation": 0.75, "gpu_memory_gib": 3.0, "gpu_temperature_celsius": 51.0}
-    assert dict(_read_off(nvml, object())) == told
+    assert dict(_gpu_gauges(nvml, object())) == told

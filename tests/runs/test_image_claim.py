@@ -55,12 +55,12 @@ def test_seen_from_the_host_and_agreeing_is_verified(baked: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"REPRISE_BUILD_ID": OTHER}, f"is {OTHER} in .env; this image says {BUILD}: `scripts/setup`"),
-        ({"REPRISE_BUILD_ID": "sha256:12"}, f"is no digest but 'sha256:12' in .env; this image says {BUILD}"),
-        ({"REPRISE_BUILD_ID": ""}, "nothing was handed in"),
-        ({"REPRISE_IMAGE": ""}, "nothing was handed in"),
+        ({"REPRISE_BUILD_ID": OTHER}, f"is {OTHER} in .env; this image has {BUILD}: `scripts/setup`"),
+        ({"REPRISE_BUILD_ID": "sha256:12"}, f"is no digest but 'sha256:12' in .env; this image has {BUILD}"),
+        ({"REPRISE_BUILD_ID": ""}, "no image identity was passed"),
+        ({"REPRISE_IMAGE": ""}, "no image identity was passed"),
         ({"REPRISE_ENVIRONMENT": "cuda"}, "'cuda'"),
-        ({"REPRISE_IMAGE": "reprise/cpu:local", "REPRISE_IMAGE_CONFIG": ""}, "a name that can move"),
+        ({"REPRISE_IMAGE": "reprise/cpu:local", "REPRISE_IMAGE_CONFIG": ""}, "a tag can move"),
     ],
 )
 def test_anything_less_is_unknown_with_the_reason(baked: Path, change: dict[str, str], said: str) -> None:
@@ -122,7 +122,7 @@ def test_an_image_of_composes_own_build_is_unknown_and_its_lock_is_still_known(
         write_seen(tmp_path, Seen(container="c", reference="x", build_id=BUILD))
     found = claim(HANDED, run=tmp_path, baked=baked)
     assert (found.image.known, found.image.build_id) == (Knowledge.UNKNOWN, None)
-    assert "does not know its build id" in str(found.image.reason)
+    assert "has no build id" in str(found.image.reason)
     assert found.baked is not None
     assert found.baked.lock == BUILD
 

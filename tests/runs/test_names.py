@@ -21,7 +21,7 @@ def test_an_id_its_beginning_latest_and_its_folder_name_a_run(word: str, run: st
 
 def test_a_beginning_of_several_names_them() -> None:
     """So that a longer one can be typed."""
-    with pytest.raises(UsageError, match="beginning of 2 runs: 20260301t120000-aaaaaa, 20260301t120000-bbbbbb"):
+    with pytest.raises(UsageError, match="matches 2 runs: 20260301t120000-aaaaaa, 20260301t120000-bbbbbb"):
         resolve_run("20260301", KNOWN)
 
 

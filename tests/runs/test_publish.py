@@ -120,7 +120,7 @@ def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(tmp_path: Path)
     claim = json.loads((run.folder / "claim.json").read_text())
     claim |= {"token": "0" * 32, "host": "another-machine"}
     store.create(claim_key(run.record.run, 1), json.dumps(claim).encode())
-    with pytest.raises(RunError, match="made on another-machine"):
+    with pytest.raises(RunError, match="from host another-machine"):
         publish_run(run.folder.parents[1], store)
     assert store.size(seal(run.record)) is None
 

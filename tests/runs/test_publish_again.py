@@ -66,7 +66,7 @@ def test_the_number_of_an_attempt_that_has_no_record_is_claimed(run: OpenRun, *,
 
 def test_an_attempt_without_a_claim_is_not_published(run: OpenRun) -> None:
     (run.folder / "claim.json").unlink()
-    with pytest.raises(RunError, match=r"claim\.json is gone"):
+    with pytest.raises(RunError, match=r"claim\.json is missing"):
         publish_run(home(run), store := MemoryStore())
     assert list(store.keys("")) == []
 
@@ -84,7 +84,7 @@ def test_a_file_that_grew_is_published_as_it_was_recorded(run: OpenRun) -> None:
     publish_run(home(run), store := MemoryStore())
     assert b"".join(store.read(object_key(digest_of_bytes(before)))) == before
     path.write_bytes(b"?" + before[1:] + b"more")
-    with pytest.raises(DigestMismatchError, match=r"metrics\.jsonl is no longer the file that the record lists"):
+    with pytest.raises(DigestMismatchError, match=r"metrics\.jsonl differs from the file that the record lists"):
         publish_run(home(run), MemoryStore())
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_grew_and_is_larger_than_a_log_is_damaged(
     path = run.folder / "metrics.jsonl"
     assert path.stat().st_size == 11
     path.write_bytes(path.read_bytes() + b"more")
-    with nullcontext() if is_cut else pytest.raises(DigestMismatchError, match="no longer the file"):
+    with nullcontext() if is_cut else pytest.raises(DigestMismatchError, match="differs from the file"):
         publish_run(home(run), MemoryStore())
 
 
@@ -106,7 +106,7 @@ def test_a_note_that_cannot_be_written_is_told(run: OpenRun) -> None:
     (run.folder / "published.json").mkdir()
     publish_run(home(run), MemoryStore(), progress=told)
     (line,) = told.lines
-    assert line.startswith("published to memory:; the run's folder holds no note of that: ")
+    assert line.startswith("published to memory:; the note of it could not be written into the run's folder: ")
 
 
 def test_a_link_in_place_of_a_file_is_not_published(run: OpenRun, tmp_path: Path) -> None:
@@ -124,14 +124,14 @@ def test_which_side_changed_is_said(run: OpenRun, tmp_path: Path) -> None:
     publish_run(home(run), store)
     shutil.copytree(home(run), aside := tmp_path / "aside" / home(run).name)
     (home(run) / ARCHIVE).unlink()
-    with pytest.raises(DigestMismatchError, match="the run here was changed after it was published") as caught:
+    with pytest.raises(DigestMismatchError, match="the local run was changed after it was published") as caught:
         publish_run(home(run), store)
     assert f"`reprise runs pull {run.record.run}` restores" in str(caught.value.hint)
     (aside / ARCHIVE).unlink()
     (aside / "attempts/1/published.json").unlink()
-    with pytest.raises(DigestMismatchError, match="no note of a publication is here") as caught:
+    with pytest.raises(DigestMismatchError, match="has no note of a publication") as caught:
         publish_run(aside, store)
-    assert "one of the two was changed" in str(caught.value.hint)
+    assert "one of them was changed" in str(caught.value.hint)
 
 
 def test_a_run_that_is_under_way_or_was_killed_says_what_to_type(tmp_path: Path) -> None:

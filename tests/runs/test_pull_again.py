@@ -114,7 +114,7 @@ def test_another_attempt_under_the_name_of_one_that_is_here_is_no_reason_to_chan
     (run.folder / "published.json").unlink()
     path = run.folder / "record.json"
     path.write_bytes(mine := path.read_bytes().replace(b'"steps":10', b'"steps":11'))
-    with pytest.raises(DigestMismatchError, match=r"attempt 1 of run .* here is not the one in memory"):
+    with pytest.raises(DigestMismatchError, match=r"attempt 1 of run .* differs from the attempt in memory"):
         pull_run(run.record.run, store, runs=run.folder.parents[2])
     assert path.read_bytes() == mine
 

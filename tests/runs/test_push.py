@@ -71,7 +71,7 @@ def test_stopped_anywhere_it_is_unsealed_and_the_same_call_continues(
 def test_an_attempt_of_the_same_number_made_elsewhere_is_refused(record: Record, source: MemoryStore) -> None:
     target, claim = MemoryStore(), json.loads(b"".join(source.read(claim_key(record.run, 1))))
     target.create(claim_key(record.run, 1), json.dumps(claim | {"host": "another-machine"}).encode())
-    with pytest.raises(RunError, match="made on another-machine"):
+    with pytest.raises(RunError, match="from host another-machine"):
         push_run(record.run, source=source, target=target)
 
 

@@ -72,7 +72,7 @@ def test_a_seal_whose_record_is_another_is_refused(change: dict[str, object]) ->
 def test_a_seal_of_paths_that_cannot_exist_together_is_refused(paths: list[str]) -> None:
     seal = json.loads((GOLDEN / "sealed-1.json").read_bytes())
     seal["files"] = [seal["files"][0] | {"path": path} for path in paths]
-    with pytest.raises(DocumentError, match="stands twice, or is a file and a folder"):
+    with pytest.raises(DocumentError, match="is listed twice, or is both a file and a folder"):
         read_sealed(canonical(seal), run=RUN, attempt=1, where="seal")
 
 

@@ -1,4 +1,4 @@
-"""What is no longer what a run's record says is named, with where the good copy is."""
+"""What is no longer a record lists is reported, with the store that has an intact copy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_damaged_file_is_named_and_pulled_anew(tmp_path: Path) -> None:
         weights.unlink() if harm is None else weights.write_bytes(harm)
         with pytest.raises(DigestMismatchError, match=r"last\.ckpt is") as fault:
             require_whole(run.folder, run.record)
-        assert f"memory: has the good copy: `reprise runs pull {run.record.run}`" in str(fault.value.hint)
+        assert f"memory: has an intact copy: `reprise runs pull {run.record.run}`" in str(fault.value.hint)
         pull_run(run.record.run, store, runs=tmp_path / "runs")
         assert weights.read_bytes() == good
 

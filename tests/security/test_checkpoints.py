@@ -96,7 +96,7 @@ def test_e05b_a_checkpoint_of_the_wrong_schema_is_passed_over(
     changed(run, "latest.json", change)
     done = typed(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
-    assert "passed over: checkpoint " in done.stderr
+    assert "skipped: checkpoint " in done.stderr
     assert said in done.stderr
     assert done.stderr.count("going on from step") == 2
     for file in RESULTS:
@@ -109,7 +109,7 @@ def test_e05_if_none_can_be_used_that_is_said(checkout: Checkout, run: Path, who
         changed(run, name, lambda found: found.pop("state_dict"))
     done = typed(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("passed over: ") == 2
+    assert done.stderr.count("skipped: ") == 2
     assert "no checkpoint can be used: the run begins from its start" in done.stderr
     for file in RESULTS:
         assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
@@ -128,5 +128,5 @@ def test_e05_a_best_checkpoint_that_could_not_be_served_is_found_before_the_trai
     latest.write_text(json.dumps(told))
     done = typed(checkout, "--resume", run.name)
     assert done.returncode == 0, done.stderr
-    assert "passed over: checkpoint" in done.stderr
+    assert "skipped: checkpoint" in done.stderr
     assert "key 'epoch' is missing" in done.stderr

@@ -73,7 +73,7 @@ def test_an_edited_seal_is_blamed_on_the_store(run: OpenRun, store: MemoryStore,
     ):
         with pytest.raises(DigestMismatchError, match="in memory: was changed after the run was published") as caught:
             action()
-        assert "the run here is the published one" in str(caught.value.hint)
+        assert "the local run is the published run" in str(caught.value.hint)
     assert (run.folder / RECORD).read_bytes() == before
 
 

@@ -62,7 +62,7 @@ def test_a_log_that_leaves_the_attempt_raises_and_truncates_nothing(run: Path, l
     precious.write_text("years of work")
     point(run, logs={log.format(absolute=precious): 3})
     before = everything(run.parents[1])
-    with pytest.raises(DigestMismatchError, match=r"latest\.json is no pointer that a training wrote: log "):
+    with pytest.raises(DigestMismatchError, match=r"latest\.json is not a pointer written by a training: log "):
         go_on(run)
     assert everything(run.parents[1]) == before
 

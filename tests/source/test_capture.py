@@ -122,7 +122,7 @@ def test_secrets_are_left_out_and_listed(checkout: Path) -> None:
     (checkout / "empty.pem").write_text("")
     bundle = capture(checkout)
     assert "empty.pem" in paths(bundle)
-    remedy = "if it holds none, list it in .reprise-no-secrets"
+    remedy = "if it holds no secret, list it in .reprise-no-secrets"
     assert bundle.left_out == [
         f"deploy.py: it contains a private key; {remedy}",
         f"server.key: its name is that of a secret; {remedy}",
@@ -163,11 +163,11 @@ def test_links_inside_become_files_and_links_outside_are_left_out(checkout: Path
         "e.txt",
     }
     assert (
-        "out.py: a link out of the checkout, to ../outside: copy it here, or publish data as a dataset"
+        "out.py: a link out of the checkout, to ../outside: copy the target here, or publish data as a dataset"
         in bundle.left_out
     )
     assert {file.path: file.data for file in bundle.files}["dir/er.txt"] == "ü\n".encode()
-    assert "none: a link to gone, which does not exist: remove it or correct it" in bundle.left_out
+    assert "none: a link to gone, which does not exist: remove or fix the link" in bundle.left_out
 
 
 def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_things_that_are_no_files_do_not_hang_the_capture(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe")
     bundle = capture(tmp_path)
     assert paths(bundle) == ["a.py"]
-    assert "pipe: no regular file" in bundle.left_out
+    assert "pipe: not a regular file" in bundle.left_out
 
 
 def test_names_that_are_not_utf8_are_left_out_by_name(checkout: Path) -> None:
@@ -189,7 +189,7 @@ def test_too_much_source_is_refused_naming_the_largest_files(checkout: Path) -> 
     """Data among the source is an error with its remedy, before a byte is read."""
     (checkout / "data.bin").write_bytes(bytes(3 << 20))
     with pytest.raises(
-        SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; the largest files are data\.bin"
+        SourceError, match=r"found|is 3\.0 MiB; expected at most 2\.0 MiB; largest files: data\.bin"
     ) as fault:
         capture(checkout, largest=2 << 20)
     assert "gitignore" in str(fault.value.hint)
@@ -395,7 +395,7 @@ def test_a_submodule_without_files_is_named_with_what_to_type(checkout: Path, li
     add_submodule(checkout, library, "lib")
     git(tmp_path, "clone", "-q", str(checkout), str(tmp_path / "clone"))
     bundle = capture(tmp_path / "clone")
-    assert bundle.left_out == ["lib: a submodule without files here: git submodule update --init --recursive"]
+    assert bundle.left_out == ["lib: a submodule without files: git submodule update --init --recursive"]
 
 
 def test_a_submodule_whose_history_git_cannot_read_is_captured_all_the_same(checkout: Path, library: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_sparse_checkout_is_what_is_on_the_disk(checkout: Path) -> None:
 
 def test_a_pointer_of_git_lfs_is_named(checkout: Path) -> None:
     (checkout / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:11\nsize 3\n")
-    assert capture(checkout).left_out == ["weights.bin: a Git LFS pointer, whose content is not here: git lfs pull"]
+    assert capture(checkout).left_out == ["weights.bin: a Git LFS pointer without its content: git lfs pull"]
 
 
 # --- line ends

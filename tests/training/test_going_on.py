@@ -109,7 +109,7 @@ def test_a_run_that_is_alive_is_not_gone_on_with(checkout: Checkout) -> None:
         process.kill()
         process.communicate()
     assert refused.returncode == 88
-    assert "is alive on host lab-3" in refused.stderr
+    assert "is still running on host lab-3" in refused.stderr
 
 
 def test_a_run_that_was_preempted_elsewhere_is_pulled_and_goes_on(checkout: Checkout, whole: Path) -> None:

@@ -1,8 +1,8 @@
-"""A run's files by their paths, as commands hand them around: opened below the run's folder, never through a link.
+"""Opening files of a run by path, below the run's folder and never through a link.
 
-runs/<id>/attempts/<n>/…    opened from runs/<id> on
-runs/<id>/source.tar.gz     opened from runs/<id> on
-runs/sweeps/<id>/…          opened from runs/sweeps on
+runs/<id>/attempts/<n>/…    opened below runs/<id>
+runs/<id>/source.tar.gz     opened below runs/<id>
+runs/sweeps/<id>/…          opened below runs/sweeps
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SWEEPS: Final = "sweeps"
 
 
 def attempt_root(attempt: Path) -> Root:
-    """Hold an attempt's folder, `runs/<id>/attempts/<n>`. Raises `OSError`, `UnsafePathError`."""
+    """Open an attempt's folder, `runs/<id>/attempts/<n>`. Raise `OSError`, `UnsafePathError`."""
     attempt = attempt.absolute()
     with run_root(attempt.parents[1]) as run:
         return run.below(f"{attempt.parent.name}/{attempt.name}")
 
 
 def folder_of(path: Path, *, make: bool = False) -> Root:
-    """Hold the folder that a file of a run is in; `make` it if it is not there. Raises `OSError`, `UnsafePathError`."""
+    """Open the folder of a run's file; `make` creates it if missing. Raise `OSError`, `UnsafePathError`."""
     path = path.absolute()
     depth = max(_depth(path), int(make))
     if depth == 0:
@@ -43,18 +43,18 @@ def folder_of(path: Path, *, make: bool = False) -> Root:
 
 
 def open_run_file(path: Path) -> BinaryIO:
-    """Open a file of a run for reading. Raises `OSError`; `UnsafePathError` for what is no regular file of the run."""
+    """Open a file of a run for reading. Raise `OSError`, `UnsafePathError` if it is not a regular file of the run."""
     return os.fdopen(_handle(path), "rb")
 
 
 def read_run_file(path: Path, *, most: int = LARGEST) -> bytes:
-    """The bytes of a file of a run. Raises `DocumentError` if it cannot be read or has more than `most`, `UnsafePathError`."""
+    """Return the bytes of a run's file. Raise `DocumentError` if it cannot be read or has more than `most` bytes, `UnsafePathError`."""
     with reading(path), FileIO(_handle(path)) as file:
         return read_open(file, path, most=most)
 
 
 def read_run_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
-    """Read a document of a run as `model`. Raises `DocumentError`, `UnsafePathError`."""
+    """Read a document of a run as `model`. Raise `DocumentError`, `UnsafePathError`."""
     return parse_json(read_run_file(path, most=most), model, where=str(path), most=most)
 
 
@@ -64,7 +64,7 @@ def _handle(path: Path) -> int:
 
 
 def _depth(path: Path) -> int:
-    """How many folders are between a file and what `run_root` opens: those from `attempts/<n>` on, the folder of a sweep, or none."""
+    """Return the number of folders between a file and the folder that `run_root` opens."""
     parts = path.parts
     if parts[-3:-2] == (SWEEPS,):
         return 1

@@ -1,1 +1,1 @@
-"""Starting trainings and watching them."""
+"""Controlling and inspecting containers of runs, and the smoke test of an image."""

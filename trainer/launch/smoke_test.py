@@ -1,7 +1,4 @@
-"""Smoke-testing an image: it starts, sees its device, trains ten steps twice and gets the same weights.
-
-Knows which run to make and how to read its record. Refuses to know how an image is run and how training works.
-"""
+"""The smoke test of an image: it trains ten steps twice on its device and must return the same weights."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ WORDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smoke:
-    """What was seen."""
+    """The result of a smoke test."""
 
     image: str
     known: str
@@ -44,21 +41,19 @@ class Smoke:
     weights: str
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the result as JSON values."""
         return asdict(self)
 
 
 def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> Smoke:
-    """Train twice by `run`, which leaves its runs in `runs`. Raises `DeviceError`, `NotDeterministicError`."""
+    """Train twice with `run`, which writes to `runs`. Raise `DeviceError`, `NotDeterministicError`."""
     for _ in range(2):
         run(WORDS)
     first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
     _check_device(first, expects_gpu=expects_gpu)
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
-        said = f"{STEPS} steps, twice, gave weights {first.outcome.weights} and {second.outcome.weights}"
-        raise NotDeterministicError(
-            said, hint="docs/how-to/environments.md tells what the variables of an image are for"
-        )
+        said = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal weights"
+        raise NotDeterministicError(said, hint="docs/how-to/environments.md describes the variables of an image")
     image = first.circumstances.image
     return Smoke(
         image=image.reference or "unknown",
@@ -72,10 +67,12 @@ def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bo
 
 def _check_device(record: Record, *, expects_gpu: bool) -> None:
     if expects_gpu and record.ingredients.device.accelerator != "cuda":
-        raise DeviceError("the image was given the GPUs of this machine and trained on the CPU", hint="reprise doctor")
+        raise DeviceError(
+            "the image had access to the GPUs of this machine and trained on the CPU", hint="reprise doctor"
+        )
 
 
 def _device(record: Record) -> str:
-    """The device by name: the GPU's where it trained on one, else the CPU's."""
+    """Return the name of the GPU or CPU that the run trained on."""
     host = record.circumstances.host
     return host.gpus[0].name if record.ingredients.device.accelerator == "cuda" and host.gpus else host.cpu

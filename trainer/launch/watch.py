@@ -1,7 +1,4 @@
-"""Watching a started container, so that the image its run names is one that somebody outside of it has seen.
-
-Knows what a launcher on the host leaves in the run folder. Refuses to start anything.
-"""
+"""Inspecting a started container from the host, so that the record can state that its image is verified."""
 
 from __future__ import annotations
 
@@ -16,14 +13,13 @@ if TYPE_CHECKING:
     from trainer.environments.engine import Engine
 
 BUILD_ID = "reprise.build-id"
-"""The label by which an image names its inputs."""
+"""The label with an image's build id."""
 
 
 def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
-    """Write down in the run's folder which image the engine made the container of.
+    """Write the image of a container into the run's folder; return `None` if there is no such container yet.
 
-    None, and nothing is written, while there is no such container. Of an image that carries no build id only the name is written: it is
-    none of ours, and asking the engine for its digests could take long.
+    If the image has no build id, Reprise did not build it: only its name is written, since reading its digests could take long.
     """
     image = engine.image_of(container)
     if image is None:
@@ -47,5 +43,5 @@ def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
 
 
 def see_nothing(container: str, *, folder: Path, fault: str) -> None:
-    """Write down that the engine could not be asked, so that the run in the container does not wait for it."""
+    """Write into the run's folder that the engine could not be asked, so that the run in the container does not wait for it."""
     write_seen(folder, Seen(container=container, reference=None, fault=fault))

@@ -1,7 +1,6 @@
-"""The attempts of one run, held together: what each had otherwise than the ingredients, what holds now, how long all took.
+"""The attempts of a run together: changes of ingredients, current settings, total duration.
 
-Knows how an attempt keeps its changes: a line each in its circumstances, after those of the attempts before it. Refuses to change an
-ingredient: these are what the run began with, whatever was allowed since.
+The ingredients of a run never change. A change allowed for an attempt is a line in its circumstances, after those of earlier attempts.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ TO: Final = " -> "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Took:
-    """How long attempts took together."""
+    """The total duration of attempts."""
 
     seconds: float
-    """Of those that say it."""
+    """The sum over attempts that recorded a duration."""
     known: bool
-    """Whether all of them say it: one that was killed does not."""
+    """Whether all attempts recorded a duration; a killed attempt did not."""
     attempts: int
 
 
 def worded(kind: str, name: str, one: str, other: str) -> str:
-    """Write a change as records keep it.
+    """Return a change as records list it.
 
     >>> worded("setting", "seed", "0", "1")
     'setting seed: 0 -> 1'
@@ -46,7 +45,7 @@ def worded(kind: str, name: str, one: str, other: str) -> str:
 
 
 def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
-    """Each attempt that had something otherwise than the ingredients say, and what; `records` are a run's, in order."""
+    """Return each attempt that changed ingredients, with its own changes; `records` are those of a run, in order."""
     found, before = [], 0
     for record in records:
         lines = record.circumstances.changed
@@ -57,7 +56,7 @@ def changes(records: Sequence[Record]) -> list[tuple[int, list[str]]]:
 
 
 def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
-    """The settings that bear on the result, as the last attempt has them. `records` are a run's, in order, at least one."""
+    """Return the settings that affect the result, as of the last attempt. `records` are those of a run, in order, at least one."""
     last = records[-1]
     own = dict(changes(records)).get(last.attempt, [])
     values = dict(last.ingredients.settings)
@@ -65,13 +64,13 @@ def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
         begins = worded("setting", name, json.dumps(value, ensure_ascii=False), "")
         for line in own:
             if line.startswith(begins):
-                with suppress(DocumentError):  # a stranger's record may say anything
+                with suppress(DocumentError):  # a record of another user may hold anything
                     values[name] = json_value(line.removeprefix(begins), where=name)
     return values
 
 
 def took(records: Sequence[Record], *, died: bool = False) -> Took:
-    """How long a run's attempts took together; the last one counts as killed where it `died`, and is unfinished where it runs."""
+    """Return the total duration of a run's attempts; `died`: the last attempt was killed, although its record says `running`."""
     last = records[-1]
     spans = [record.circumstances.timing.seconds for record in records]
     runs = last.outcome.status is Status.RUNNING and not died
@@ -81,5 +80,5 @@ def took(records: Sequence[Record], *, died: bool = False) -> Took:
 
 
 def made_no_step(record: Record) -> bool:
-    """Whether a run failed before its first step, as its last record tells: there is nothing of it but the reason."""
+    """Return whether a run failed before its first step, by its last record."""
     return record.outcome.status is Status.FAILED and record.outcome.steps == 0

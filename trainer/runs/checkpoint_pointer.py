@@ -1,7 +1,6 @@
-"""What a checkpoint's pointer says: which file, which bytes, which place in the run, and how far the logs went.
+"""Pointers to checkpoints: `latest.json`, `previous.json` and `best.json` in the folder of checkpoints.
 
-Knows the files `latest.json`, `previous.json` and `best.json` beside the checkpoints. Refuses to know what a checkpoint holds: whoever
-only looks for one needs no torch.
+A pointer names the file, its digest, the position in the run and the sizes of the logs. Reading it needs no torch.
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ if TYPE_CHECKING:
 FOLDER: Final = "checkpoints"
 LATEST: Final = "latest.json"
 PREVIOUS: Final = "previous.json"
-"""The one before the latest: where a disk lost the latest, a run goes on from here."""
+"""The checkpoint before the latest, used if the latest is damaged."""
 BEST: Final = "best.json"
-
-
 PICKLE: Final = b"PK"
-"""How a checkpoint of a version before 1.0 begins: torch.save writes a ZIP archive with a pickle in it."""
+"""The first bytes of a checkpoint of a version before 1.0: torch.save writes a ZIP archive that holds a pickle."""
 
 
 def is_pickle(file: BinaryIO) -> bool:
-    """Tell whether a checkpoint is of a version before 1.0."""
+    """Return whether a checkpoint is of a version before 1.0."""
     file.seek(0)
     begin = file.read(len(PICKLE))
     file.seek(0)
@@ -37,7 +34,7 @@ def is_pickle(file: BinaryIO) -> bool:
 
 
 def has_pickle(attempt: Root) -> bool:
-    """Whether one of the checkpoints of an attempt is of a version before 1.0."""
+    """Return whether an attempt has a checkpoint of a version before 1.0."""
     with suppress(FileNotFoundError), attempt.below(FOLDER) as folder:
         for name in folder.names():
             if folder.has_file(name):
@@ -48,7 +45,7 @@ def has_pickle(attempt: Root) -> bool:
 
 
 class Stage(StrEnum):
-    """What is next where a checkpoint was made."""
+    """What follows a checkpoint."""
 
     BATCH = "batch"
     """Another batch of the epoch."""
@@ -57,32 +54,32 @@ class Stage(StrEnum):
     EPOCH = "epoch"
     """The first batch of an epoch."""
     END = "end"
-    """Nothing of the training: the test."""
+    """The test, after the training."""
 
 
 class Checkpoint(Document):
     """A checkpoint's file."""
 
     path: str
-    """Its name in the folder."""
+    """The file's name in the folder of checkpoints."""
     sha256: Digest
     step: Count
 
 
 class Saved(Checkpoint):
-    """A checkpoint, its place in the run, and what belongs to it."""
+    """A checkpoint with its position in the run, its logs and the best checkpoint."""
 
     epoch: Count
     batch: Count
-    """Batches of the epoch that were seen."""
+    """Batches of the epoch that were processed."""
     stage: Stage = Stage.BATCH
     logs: dict[str, Count] = {}
-    """Bytes that each log had: what came after them was not yet true."""
+    """The size in bytes of each log when the checkpoint was saved."""
     best: Checkpoint | None = None
-    """The best checkpoint so far, where something is monitored; another file than this one, or this one itself."""
+    """The best checkpoint so far if a metric is monitored; it may be this checkpoint."""
 
     def strange(self) -> str | None:
-        """What of it no training writes: a name that leaves the folder, a name of another file. None if all is well.
+        """Return why no training wrote this pointer, such as a name outside the folder; `None` if it is valid.
 
         >>> Saved(path="a.ckpt", sha256=f"sha256:{64 * '0'}", step=1, epoch=0, batch=1, logs={"../x": 3}).strange()
         "log '../x': a part is '..'"
@@ -98,5 +95,5 @@ class Saved(Checkpoint):
         return None
 
     def to_json(self) -> bytes:
-        """Write the pointer."""
+        """Return the file's bytes."""
         return self.model_dump_json().encode() + b"\n"

@@ -1,7 +1,6 @@
-"""What differs between two runs besides their results: the candidates for a cause.
+"""Differences between the ingredients and circumstances of two runs: candidates for the cause of different results.
 
-Knows how two records are held against each other, ingredient by ingredient, then what happened around them. Refuses to call anything a
-cause: that a thing differs is all that a comparison can see; only runs that swap one thing at a time can say more.
+Only runs that swap one ingredient at a time show which candidate is the cause.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ UNIMPORTED: Final = "source, in files that neither run imported"
 
 
 class Kind(StrEnum):
-    """What kind of thing differs: ingredients, in the order in which they are told, then circumstances."""
+    """The kind of a difference: ingredients in display order, then circumstances."""
 
     EXPERIMENT = "experiment"
     SETTING = "setting"
@@ -46,14 +45,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One thing that differs: its value on each side, where that came from, and what is in it, where somebody looked."""
+    """One difference: the value in each run, its origin, and its details if they were compared."""
 
     kind: Kind
     name: str
     a: str
     b: str
     ingredient: bool
-    """Whether it is one of what determines a run; else it happened around it, and should not bear on the result."""
+    """Whether it is an ingredient; a circumstance should not affect the result."""
     from_a: str | None = None
     from_b: str | None = None
     inside: tuple[str, ...] = ()
@@ -61,7 +60,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """What differs, in a sentence: a kind of which there is one is its own name.
+        """What differs, without repeating a word that kind and name share.
 
         >>> [Candidate(kind=kind, name=name, a="", b="", ingredient=True).title
         ...  for kind, name in ((Kind.EXPERIMENT, "experiment"), (Kind.SETTING, "seed"), (Kind.LAYER, "layer 2"))]
@@ -72,56 +71,56 @@ class Candidate:
 
 
 def candidates(a: Record, b: Record) -> list[Candidate]:
-    """Everything that differs and could bear on the result, ingredients first; names and times of machines and runs are left out."""
+    """Return every difference that could affect the result, ingredients first; names and times of machines and runs are ignored."""
     return [*_ingredients(a, b), *_circumstances(a, b)]
 
 
 def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = a.ingredients, b.ingredients
-    yield from _between(Kind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
+    yield from _compare(Kind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
     yield from _settings(a, b)
-    yield from _between(Kind.DATASET, *({name: f"{each.content} (version {each.version})"
+    yield from _compare(Kind.DATASET, *({name: f"{each.content} (version {each.version})"
                         for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
     if not imported_equal(a, b):
-        yield from _between(Kind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
-    yield from _between(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
+        yield from _compare(Kind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
+    yield from _compare(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
     devices = (side.device.model_dump(exclude_none=True) for side in (one, other))
-    yield from _between(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
-    yield from _between(Kind.LOCK, *_locks(one, other))
-    yield from _between(Kind.LAYER, _layers(one.layers), _layers(other.layers))
+    yield from _compare(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
+    yield from _compare(Kind.LOCK, *_locks(one, other))
+    yield from _compare(Kind.LAYER, _layers(one.layers), _layers(other.layers))
 
 
 def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
-    """What a run must not depend on, and does where a promise is broken; what is known on one side only tells nothing."""
+    """Yield differences of circumstances; inventories are compared only if both runs recorded them."""
     one, other = a.circumstances, b.circumstances
     stock, stock_b = one.inventory, other.inventory
     if imported_equal(a, b):
-        yield from _around(Kind.CODE, *({UNIMPORTED: side.ingredients.source} for side in (a, b)))
-    yield from _around(Kind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
-    yield from _around(Kind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
+        yield from _circumstance(Kind.CODE, *({UNIMPORTED: side.ingredients.source} for side in (a, b)))
+    yield from _circumstance(Kind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
+    yield from _circumstance(Kind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
     if stock.distributions and stock_b.distributions:
         yield from _packages(stock.distributions, stock_b.distributions)
     if stock.system and stock_b.system:
-        yield from _around(Kind.SYSTEM, stock.system, stock_b.system)
+        yield from _circumstance(Kind.SYSTEM, stock.system, stock_b.system)
     if stock.libraries and stock_b.libraries:
-        yield from _around(Kind.LIBRARY, _libraries(stock.libraries), _libraries(stock_b.libraries))
-    yield from _around(Kind.VARIABLE, one.variables, other.variables)
+        yield from _circumstance(Kind.LIBRARY, _libraries(stock.libraries), _libraries(stock_b.libraries))
+    yield from _circumstance(Kind.VARIABLE, one.variables, other.variables)
     switched = (dict.fromkeys(side.determinism_at_end or [], "switched by the net") for side in (one, other))
-    yield from _around(Kind.DETERMINISM, *switched)
-    yield from _around(Kind.DRIFT, _drift(one.drift), _drift(other.drift))
-    yield from _around(Kind.HARDWARE, _hardware(a), _hardware(b))
-    yield from _around(Kind.EXECUTION, *(_written(side.execution) for side in (one, other)))
+    yield from _circumstance(Kind.DETERMINISM, *switched)
+    yield from _circumstance(Kind.DRIFT, *(dict.fromkeys(side.drift, "drifted") for side in (one, other)))
+    yield from _circumstance(Kind.HARDWARE, _hardware(a), _hardware(b))
+    yield from _circumstance(Kind.EXECUTION, *(_as_json(side.execution) for side in (one, other)))
 
 
 def imported_equal(a: Record, b: Record) -> bool:
-    """Whether two runs imported equal files, so that their sources differ at most in files that neither imported."""
+    """Return whether two runs imported equal files, so that their sources differ at most in files that neither imported."""
     one, other = a.circumstances.imported, b.circumstances.imported
     return one is not None and other is not None and one.digest == other.digest
 
 
 def _settings(a: Record, b: Record) -> Iterator[Candidate]:
-    one, other = (_written(record.ingredients.settings) for record in (a, b))
-    for found in _between(Kind.SETTING, one, other):
+    one, other = (_as_json(record.ingredients.settings) for record in (a, b))
+    for found in _compare(Kind.SETTING, one, other):
         yield Candidate(
             kind=found.kind,
             name=found.name,
@@ -134,27 +133,27 @@ def _settings(a: Record, b: Record) -> Iterator[Candidate]:
 
 
 def _packages(a: Mapping[str, Distribution], b: Mapping[str, Distribution]) -> Iterator[Candidate]:
-    """Added, removed, of another version, or of one version and altered: then the digest of RECORD is what tells."""
+    """Yield packages that were added, removed, changed in version, or altered within a version, by the digest of RECORD."""
     one, other = ({name: each.version for name, each in side.items()} for side in (a, b))
     altered = {
-        name for name in a.keys() & b.keys() if a[name].version == b[name].version and _told_apart(a[name], b[name])
+        name for name in a.keys() & b.keys() if a[name].version == b[name].version and _is_altered(a[name], b[name])
     }
-    for side, told in ((a, one), (b, other)):
-        told.update({name: f"{told[name]}, files {(side[name].record or '')[:19]}" for name in altered})
-    yield from _around(Kind.PACKAGE, one, other)
+    for side, versions in ((a, one), (b, other)):
+        versions.update({name: f"{versions[name]}, files {(side[name].record or '')[:19]}" for name in altered})
+    yield from _circumstance(Kind.PACKAGE, one, other)
 
 
-def _told_apart(a: Distribution, b: Distribution) -> bool:
+def _is_altered(a: Distribution, b: Distribution) -> bool:
     return a.record is not None and b.record is not None and a.record != b.record
 
 
 def _determinism(record: Record) -> dict[str, str]:
-    held = record.ingredients.determinism
-    return {"level": held.level, "threads": str(held.threads), **held.capabilities}
+    determinism = record.ingredients.determinism
+    return {"level": determinism.level, "threads": str(determinism.threads), **determinism.capabilities}
 
 
 def _locks(one: Ingredients, other: Ingredients) -> tuple[dict[str, str], dict[str, str]]:
-    """What the lock gives to the environments where both records say it: packages of other environments do not bear on a run."""
+    """Return the digests of the environments' requirements if both records have them, else of the whole locks."""
     if one.requirements and other.requirements:
         return {"uv.lock": one.requirements}, {"uv.lock": other.requirements}
     return {"uv.lock": one.lock or "unknown"}, {"uv.lock": other.lock or "unknown"}
@@ -167,12 +166,8 @@ def _layers(layers: list[str] | None) -> dict[str, str]:
 
 
 def _libraries(mapped: Mapping[str, int]) -> dict[str, str]:
-    """By name: where an image or a machine keeps them does not matter."""
+    """Map names without folders to sizes: the folder does not matter."""
     return {PurePosixPath(path).name: f"{size} bytes" for path, size in mapped.items()}
-
-
-def _drift(lines: list[str]) -> dict[str, str]:
-    return dict.fromkeys(lines, "drifted")
 
 
 def _hardware(record: Record) -> dict[str, str]:
@@ -187,17 +182,17 @@ def _hardware(record: Record) -> dict[str, str]:
     return {name: value for name, value in known.items() if value is not None} | gpus
 
 
-def _written(values: Mapping[str, object]) -> dict[str, str]:
-    """Values at full precision, as JSON writes them."""
+def _as_json(values: Mapping[str, object]) -> dict[str, str]:
+    """Return values as JSON, at full precision."""
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def _between(kind: Kind, a: Mapping[str, str], b: Mapping[str, str], *, ingredient: bool = True) -> Iterator[Candidate]:
+def _compare(kind: Kind, a: Mapping[str, str], b: Mapping[str, str], *, ingredient: bool = True) -> Iterator[Candidate]:
     for name in sorted({*a, *b}):
         one, other = a.get(name, ABSENT), b.get(name, ABSENT)
         if one != other:
             yield Candidate(kind=kind, name=name, a=one, b=other, ingredient=ingredient)
 
 
-def _around(kind: Kind, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Candidate]:
-    yield from _between(kind, a, b, ingredient=False)
+def _circumstance(kind: Kind, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Candidate]:
+    yield from _compare(kind, a, b, ingredient=False)

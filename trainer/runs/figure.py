@@ -1,7 +1,6 @@
-"""Figures: what a task has to show at the end of its test, as data that a drawing can be made of.
+"""Figures of a run as data: the kinds of figures, and their file `figures.json` beside the record.
 
-Knows the kinds of figures and the file they are kept in, `figures.json` beside the record. Refuses to draw, to compute and to judge:
-a person looks at them, and two runs are compared without them. Equal runs write equal bytes.
+A task writes them at the end of its test. Equal runs write equal bytes; comparisons of runs ignore the file.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from trainer.base.document import Count, Document
 
 FILE: Final = "figures.json"
 MOST: Final = 2000
-"""As many points at most have `points` and each of the `lines`; of more, `chosen` picks."""
+"""The most points of a `points` figure and of each line; of more, `chosen` selects."""
 
 S = TypeVar("S")
 Numbers = Annotated[tuple[FiniteFloat, ...], Field(max_length=MOST)]
@@ -26,10 +25,10 @@ Png = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\.png$")
 
 class _Shown(Document):
     name: Name
-    """What tells it from the others of its file, as `confusion`."""
+    """The figure's name, unique in its file, for example `confusion`."""
     title: str
     split: Literal["train", "val", "test"] | None = "test"
-    """The samples it is of; none where it is of several splits, or of no sample."""
+    """The split of its samples; `None` if it shows several splits or no samples."""
 
 
 class Series(Document):
@@ -52,7 +51,7 @@ class Lines(_Shown):
     y_label: str
     series: tuple[Series, ...]
     diagonal: bool = False
-    """Whether y = x is drawn: what chance would give in a ROC curve."""
+    """Whether to draw y = x: chance level in a ROC curve."""
 
 
 class Matrix(_Shown):
@@ -60,7 +59,7 @@ class Matrix(_Shown):
 
     kind: Literal["matrix"] = "matrix"
     row_label: str
-    """What the rows are: `true class`."""
+    """What rows stand for, for example `true class`."""
     column_label: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -83,7 +82,7 @@ class Points(_Shown):
     x: Numbers
     y: Numbers
     of: Count
-    """How many there were before some were chosen."""
+    """The number of points before selection."""
     diagonal: bool = False
 
     @model_validator(mode="after")
@@ -99,7 +98,7 @@ class Heights(Document):
 
 
 class Bars(_Shown):
-    """Bars: a histogram where `edges` are given, one more than bars; else a bar for each of `labels`."""
+    """Bars: a histogram with `edges`, one more than bars, or a bar for each of `labels`."""
 
     kind: Literal["bars"] = "bars"
     x_label: str
@@ -116,12 +115,12 @@ class Bars(_Shown):
 
 
 class Pictures(_Shown):
-    """A picture in a file beside, and what is said of it."""
+    """A picture in a file of its own, with captions."""
 
     kind: Literal["pictures"] = "pictures"
     file: Png
     captions: tuple[str, ...] = ()
-    """One for each sample in it, in reading order."""
+    """A caption for each sample, in reading order."""
 
 
 class Passage(_Shown):
@@ -129,7 +128,7 @@ class Passage(_Shown):
 
     kind: Literal["text"] = "text"
     given: str = ""
-    """What it was to go on from."""
+    """The prompt."""
     text: str
 
 
@@ -137,32 +136,32 @@ Figure = Annotated[Lines | Matrix | Points | Bars | Pictures | Passage, Field(di
 
 
 class Figures(Document):
-    """The file: every figure of an attempt, in the order in which they are to be shown."""
+    """The file: all figures of an attempt, in display order."""
 
     format: Literal["reprise.figures/1"] = "reprise.figures/1"
     figures: tuple[Figure, ...] = ()
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _unique_names(self) -> Self:
         counts = Counter(each.name for each in self.figures)
         if twice := sorted(name for name, count in counts.items() if count > 1):
-            raise ValueError(f"figures need names of their own; found twice: {', '.join(twice)}")
+            raise ValueError(f"expected a unique name for each figure; found twice: {', '.join(twice)}")
         return self
 
     def to_json(self) -> bytes:
-        """Write the file: canonical, so that equal figures have equal bytes."""
+        """Return the canonical bytes of the file: equal figures have equal bytes."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
 
 def chosen(count: int, most: int = MOST) -> list[int]:
-    """Pick `most` of `count` places, evenly, first and last among them; all where there are no more.
+    """Return `most` of `count` indices, evenly spaced with the first and the last; all if there are no more.
 
     >>> chosen(3), chosen(100, most=5)
     ([0, 1, 2], [0, 24, 49, 74, 99])
     """
     if count <= most:
         return list(range(count))
-    return [at * (count - 1) // (most - 1) for at in range(most)]
+    return [index * (count - 1) // (most - 1) for index in range(most)]
 
 
 def _one_length(value: S, *fields: tuple[object, ...]) -> S:

@@ -1,7 +1,4 @@
-"""What the launcher tells the training process: facts that were found out before anything was imported.
-
-Knows the one variable they travel in. Refuses to know how either side uses them.
-"""
+"""The launcher's message to the training process, in one environment variable."""
 
 from __future__ import annotations
 
@@ -20,45 +17,45 @@ VARIABLE: Final = "REPRISE_LAUNCH"
 
 
 class Frozen(Document):
-    """A run's folder and the source that was frozen into it."""
+    """A run's folder and its frozen source."""
 
     run: str
     folder: str
-    """The run's folder, absolute."""
+    """The absolute path of the run's folder."""
     shown: str
-    """The run's folder as a person would type it."""
+    """The path of the run's folder as shown to the user."""
     digest: Digest
     source: Source
 
 
 class Launch(Document):
-    """What is known when the process starts."""
+    """What the launcher found out before it started the process."""
 
     experiment: str
-    """As the record names it: a name of `trainer/experiments/`, or a path in the source."""
+    """The experiment as recorded: a name in `trainer/experiments/`, or a path in the source."""
     file: str
     """The experiment's file, relative to the root of the source."""
     device: Literal["cpu", "gpu"]
     command: list[str]
     started: datetime
     monotonic: float
-    """The monotonic clock at that moment: both processes read the same one."""
+    """The monotonic clock at `started`; both processes read the same clock."""
     frozen: Frozen | None = None
-    """`None`: nothing is run, only described."""
+    """`None` if nothing is trained, only described."""
     resumes: bool = False
-    """Whether the run has attempts already, and this one goes on."""
+    """Whether this attempt resumes the run."""
     allowed: list[str] = []
-    """Kinds of ingredients that may be otherwise than in the attempts before."""
+    """Kinds of ingredients that may differ from earlier attempts."""
     passed: list[int] = []
-    """Attempts that were made elsewhere, and that the user does not trust: nothing of them is used."""
+    """Attempts of other machines that the user does not trust: nothing of them is used."""
 
     def variables(self) -> dict[str, str]:
-        """Write it as the variable that the process reads."""
+        """Return the environment variable that the process reads."""
         return {VARIABLE: self.model_dump_json(exclude_defaults=True)}  # an older source knows fewer keys
 
 
 def launched(environ: Mapping[str, str]) -> Launch:
-    """Read what the launcher told. Raises `UsageError` in a process that it did not start."""
+    """Read the launcher's message. Raise `UsageError` if the launcher did not start this process."""
     if VARIABLE not in environ:
         raise UsageError("the training process is started by the launcher", hint="type `reprise train --exp NAME`")
     return parse_json(environ[VARIABLE], Launch, where=VARIABLE)

@@ -1,7 +1,6 @@
-"""The machine a run is on: processor, memory, system, and GPUs as the driver's own library tells them (NVML).
+"""The machine of a run: processor, memory, system, and GPUs as reported by NVML.
 
-Knows where Linux keeps these facts, and asks other systems for what Python can tell. Refuses to start CUDA: NVML
-opens no context. An absent library or driver is a fact (no GPU, no driver), never an error.
+NVML opens no CUDA context. A missing library or driver means no GPU; it is not an error.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ if TYPE_CHECKING:
 
 try:
     import pynvml
-except ImportError:  # not installed on a host: then nothing is known about GPUs there
+except ImportError:  # not installed on a host, where GPUs are then unknown
     pynvml = None
 
 _CORES_PER_MULTIPROCESSOR: Final = {6: 128, 7: 64, 8: 128, 9: 128, 10: 128, 11: 128, 12: 128}
-"""By major compute capability; 6.0 and 8.0 have 64 (CUDA C++ Programming Guide, "Compute Capabilities")."""
+"""CUDA cores by major compute capability; 6.0 and 8.0 have 64 (CUDA C++ Programming Guide, "Compute Capabilities")."""
 _LIMITS: Final = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
-    """Everything the record says about the machine; `root` is where its /proc, /sys and /dev are.
+    """Return the machine as the record describes it; `root` holds /proc, /sys and /dev.
 
-    `name` is what the host is called, where this process cannot see it: the name of a container is made up.
+    `name` is the host's name, which a process in a container cannot read.
     """
     cpu, flags = _processor(_text(root / "proc/cpuinfo"))
     driver, cuda, gpus = _nvml()
@@ -52,16 +51,16 @@ def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
 
 
 def gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
-    """What can be read off now: the memory of this process, and of the GPU with this UUID what NVML tells; what is not told is left out."""
+    """Return the memory use of this process and the gauges of the GPU with this UUID; unavailable gauges are left out."""
     pages = _text(root / "proc/self/statm").split()
     memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}
-    handle = None if uuid is None else _opened(uuid)
-    return memory if handle is None else memory | dict(_read_off(pynvml, handle))
+    handle = None if uuid is None else _gpu_handle(uuid)
+    return memory if handle is None else memory | dict(_gpu_gauges(pynvml, handle))
 
 
 @functools.cache
-def _opened(uuid: str) -> Any:
-    """The GPU, looked up once; NVML stays open for as long as the process lives."""
+def _gpu_handle(uuid: str) -> Any:
+    """Return the NVML handle of a GPU; NVML stays open until the process ends."""
     if pynvml is None:
         return None
     try:
@@ -71,8 +70,8 @@ def _opened(uuid: str) -> Any:
         return None
 
 
-def _read_off(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
-    """Each gauge by itself: a GPU that is shared, or old, tells some of them only."""
+def _gpu_gauges(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
+    """Yield each gauge that the GPU reports; shared and old GPUs report only some."""
     gauge: dict[str, Callable[[], float]] = {
         "gpu_utilisation": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
         "gpu_memory_gib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / (1 << 30),
@@ -85,14 +84,14 @@ def _read_off(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
 
 
 def gpu_nodes(root: Path = Path("/")) -> list[str]:
-    """The GPU devices that this process can see as files: what a run on a CPU should not pass over in silence."""
+    """Return the names of the GPU device files that this process sees."""
     with suppress(OSError):
         return sorted(node.name for node in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", node.name))
     return []
 
 
 def usable_cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -118,7 +117,7 @@ def _system() -> str:
 
 
 def _nvml() -> tuple[str | None, str | None, list[Gpu]]:
-    """Driver version, the CUDA version it supports, the GPUs; nothing where NVML is absent or fails."""
+    """Return the driver version, its CUDA version and the GPUs; nothing if NVML is missing or fails."""
     if pynvml is None:
         return None, None, []
     try:
@@ -155,7 +154,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
 
 
 def multiprocessors(cores: int | None, major: int, minor: int) -> int | None:
-    """Streaming multiprocessors, from the CUDA cores that NVML counts; None for an architecture not known here.
+    """Return the streaming multiprocessors, from NVML's count of CUDA cores; `None` for an unknown architecture.
 
     >>> multiprocessors(16896, 9, 0)
     132

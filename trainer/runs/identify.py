@@ -1,7 +1,6 @@
-"""Identify: what a run is made of and where it runs, gathered before its record is opened.
+"""Collecting the ingredients and circumstances of a run before its record is opened.
 
-Knows which of a run's facts determine it and which only happened around it. Refuses to know torch: what only the training process can
-say comes in as `Facts`.
+Needs no torch: facts that only the training process knows are passed as `Facts`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identified:
-    """The two parts of a record that are known before anything is trained."""
+    """The ingredients and circumstances known before training, and the image."""
 
     ingredients: Ingredients
     circumstances: Circumstances
@@ -54,7 +53,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What identifying starts from."""
+    """The facts that the training process passes to `identify`."""
 
     launch: Launch
     frozen: Frozen
@@ -65,14 +64,14 @@ class Facts:
 def identify(
     facts: Facts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
 ) -> Identified:
-    """Gather ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
+    """Collect the ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
     known = claim(environ, run=folder)
     lock = source / "uv.lock"
     here = live()
     settings = facts.resolved.settings
     ingredients = Ingredients(
         experiment=facts.launch.experiment,
-        settings=_bearing(facts, Role.RESULT),
+        settings=_values_of(facts, Role.RESULT),
         source=facts.frozen.digest,
         lock=digest_of_file(lock) if lock.is_file() else None,
         requirements=_requirements(known.image.environment, source=source),
@@ -91,10 +90,10 @@ def identify(
         host=read_host(name=environ.get("REPRISE_HOST")),
         inventory=Inventory.model_validate(here),
         drift=drifted(here, source=source, baked_inventory=baked_inventory),
-        retest_of=again if is_run_id(again := environ.get(RETEST, "")) else None,
-        purpose=made_for if re.fullmatch("[a-z]{1,20}", made_for := environ.get(PURPOSE, "")) else None,
+        retest_of=original if is_run_id(original := environ.get(RETEST, "")) else None,
+        purpose=purpose if re.fullmatch("[a-z]{1,20}", purpose := environ.get(PURPOSE, "")) else None,
         origins={name: str(origin) for name, origin in facts.resolved.origins.items()},
-        execution=_bearing(facts, Role.EXECUTION) | _bearing(facts, Role.LAUNCH),
+        execution=_values_of(facts, Role.EXECUTION) | _values_of(facts, Role.LAUNCH),
         manifests={dataset.name: dataset.manifest for dataset in facts.datasets},
         variables=_variables(settings),
         timing=Timing(started=facts.launch.started),
@@ -103,7 +102,7 @@ def identify(
 
 
 def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
-    """How this process, and the files it runs from, differ from what was built and installed, a line each."""
+    """Return how this process and its files differ from what was built and installed, one line per difference."""
     lock = source / "uv.lock"
     baked = json_value(read_bytes(baked_inventory), where=str(baked_inventory)) if baked_inventory.is_file() else None
     text = read_text(lock) if lock.is_file() else None
@@ -116,7 +115,7 @@ def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:
 
 
 def _requirements(environment: str | None, *, source: Path) -> str | None:
-    """What the source's lock gives to the image's environment; none without an image, and for one that the source does not declare."""
+    """Return the digest of the packages that the lock gives to the image's environment; `None` if the source does not declare it."""
     if environment is None:
         return None
     try:
@@ -125,7 +124,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
-def _bearing(facts: Facts, role: Role) -> dict[str, Any]:
+def _values_of(facts: Facts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
     return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
 

@@ -1,9 +1,8 @@
-"""Which image this process runs in, and how much of that is known.
+"""The image that this process runs in, and how well its identity is known.
 
-Knows the three witnesses: what the image says of itself (baked), what the process was told (handed in), what a
-launcher on the host saw when it inspected the started container (seen). Refuses to say more than they agree on. An
-image cannot know its own digest, and a build id names inputs only: without a second witness that agrees, the image is
-unknown.
+There are three sources: the file baked into the image, the variables passed to the process, and the container as a launcher on the host
+inspected it. An image cannot contain its own digest, and a build id identifies inputs only: unless a second source agrees with the baked
+file, the image is unknown.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ M = TypeVar("M", bound=Document)
 
 BAKED: Final = Path("/opt/reprise/image.json")
 SEEN: Final = "image-seen.json"
-"""In the run folder; written by a launcher on the host."""
+"""In the run's folder, written by a launcher on the host."""
 WATCHED: Final = "REPRISE_WATCHED_RUN"
-"""Names the run whose folder that launcher made; the one in the container takes it over."""
+"""The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
 
 
 class Baked(Document):
-    """What an image says of itself: `/opt/reprise/image.json`."""
+    """The description baked into an image, `/opt/reprise/image.json`."""
 
     format: Literal["reprise.image/1"]
     environment: str
     build_id: Digest | None
-    """None in an image of compose's own build, which nobody told."""
+    """`None` in an image built by compose itself."""
     lock: Digest
-    """Names the packages that the lock gave to the environment; in an image of compose's own build, the whole lock."""
+    """The digest of the packages that the lock gives to the environment; of the whole lock if compose itself built the image."""
     variables: dict[str, str] = Field(default_factory=dict)
 
 
 class Seen(Document):
-    """What the engine said about the image of a started container."""
+    """The image of a started container, as the engine reported it."""
 
     format: Literal["reprise.image-seen/1"] = "reprise.image-seen/1"
     container: str
@@ -56,15 +55,15 @@ class Seen(Document):
     manifest: Digest | None = None
     config: Digest | None = None
     build_id: Digest | None = None
-    """None for an image that names no inputs: it is none of Reprise."""
+    """`None` if the image has no build id: Reprise did not build it."""
     layers: list[Digest] = Field(default_factory=list)
     fault: str | None = None
-    """Why the engine could not be asked: then nothing was seen, and nobody need wait for it."""
+    """Why the engine could not be asked; the launcher in the container then does not wait for an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The image for the record's circumstances, its layers for the ingredients, its lock for the check before a run."""
+    """The image for the circumstances, its layers for the ingredients, and its baked description for the check before a run."""
 
     image: Image
     layers: list[str] | None
@@ -72,11 +71,11 @@ class Claim:
 
 
 def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> Claim:
-    """Weigh the witnesses. `handed` holds the REPRISE_* values that the edge was given; `run` is the run folder."""
+    """Identify the image of this process. `handed` holds the REPRISE_* variables; `run` is the run's folder."""
     itself, fault = _read(baked, Baked)
     saw, seen_fault = _read(run / SEEN, Seen) if run else (None, None)
     if itself is None:
-        return _unknown(None, handed, fault or "this process runs in no image of Reprise")
+        return _unknown(None, handed, fault or "this process does not run in an image of Reprise")
     if saw is not None and saw.fault is None:
         return _verified(itself, saw, handed)
     if reason := seen_fault or _disagreement(itself, handed):
@@ -95,19 +94,19 @@ def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = B
 
 
 def write_seen(run: Path, seen: Seen) -> None:
-    """Leave in the run folder what the engine said about the started container."""
+    """Write the image that the engine reported into the run's folder."""
     with disk_faults(run), run_root(run) as folder:
         folder.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
 
 
 def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
     if itself.build_id is None:
-        return _unknown(itself, handed, _NAMELESS)
+        return _unknown(itself, handed, _NO_BUILD_ID)
     if saw.build_id != itself.build_id:
         seen = f"a container of build {saw.build_id}" if saw.build_id else "an image without a build id"
-        return _unknown(itself, handed, f"the engine saw {seen}, which is not this one")
-    told = _digest(handed, "REPRISE_BUILD_ID")
-    if handed.get("REPRISE_BUILD_ID") and told != itself.build_id:
+        return _unknown(itself, handed, f"the engine reported {seen}, not the image of this process")
+    passed = _digest(handed, "REPRISE_BUILD_ID")
+    if handed.get("REPRISE_BUILD_ID") and passed != itself.build_id:
         return _unknown(itself, handed, _stale(itself, handed))
     image = Image(
         known=Knowledge.VERIFIED,
@@ -116,35 +115,34 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
         manifest=saw.manifest,
         config=saw.config,
         build_id=itself.build_id,
-        handed_build_id=told,
+        handed_build_id=passed,
     )
     return Claim(image=image, layers=list(saw.layers) or None, baked=itself)
 
 
-_NAMELESS: Final = "this image does not know its build id: `reprise image build` makes images that do"
+_NO_BUILD_ID: Final = "this image has no build id: build it with `reprise image build`"
 
 
 def _stale(itself: Baked, handed: Mapping[str, str]) -> str:
-    """Say what a build id is, what stands in `.env`, what the image says, what to do."""
-    told = handed["REPRISE_BUILD_ID"]
-    found = told if is_digest(told) else f"no digest but {told[:80]!r}"
-    said = f"REPRISE_BUILD_ID, which names what an image was built from, is {found} in .env; this image says {itself.build_id}"
-    return f"{said}: `scripts/setup` writes .env anew"
+    build_id = handed["REPRISE_BUILD_ID"]
+    found = build_id if is_digest(build_id) else f"no digest but {build_id[:80]!r}"
+    fault = f"REPRISE_BUILD_ID, which identifies the inputs of an image, is {found} in .env; this image has {itself.build_id}"
+    return f"{fault}: `scripts/setup` updates .env"
 
 
 def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
     if itself.build_id is None:
-        return _NAMELESS
-    told = handed.get("REPRISE_BUILD_ID", "")
-    named = handed.get("REPRISE_ENVIRONMENT", "")
-    if not told or not handed.get("REPRISE_IMAGE"):
-        return "nothing was handed in: `scripts/setup` writes the image's identity into .env"
-    if told != itself.build_id:
+        return _NO_BUILD_ID
+    build_id = handed.get("REPRISE_BUILD_ID", "")
+    environment = handed.get("REPRISE_ENVIRONMENT", "")
+    if not build_id or not handed.get("REPRISE_IMAGE"):
+        return "no image identity was passed to this process: `scripts/setup` writes it into .env"
+    if build_id != itself.build_id:
         return _stale(itself, handed)
-    if named and named != itself.environment:
-        return f"the environment handed in is {named!r}, the image's is {itself.environment!r}"
+    if environment and environment != itself.environment:
+        return f"REPRISE_ENVIRONMENT is {environment!r}; the image's environment is {itself.environment!r}"
     if not _manifest(handed["REPRISE_IMAGE"]) and not _digest(handed, "REPRISE_IMAGE_CONFIG"):
-        return f"it was handed in as {handed['REPRISE_IMAGE']!r}, a name that can move, without a digest"
+        return f"REPRISE_IMAGE is {handed['REPRISE_IMAGE']!r}; expected a digest, since a tag can move"
     return None
 
 
@@ -170,13 +168,13 @@ def _digest(handed: Mapping[str, str], name: str) -> str | None:
 
 
 def _layers(handed: Mapping[str, str]) -> list[str] | None:
-    """The environment's layers, where they were handed in: `REPRISE_IMAGE_LAYERS`, diff IDs with commas between."""
+    """Return the environment's layers from `REPRISE_IMAGE_LAYERS`: diff IDs separated by commas."""
     layers = [text for text in handed.get("REPRISE_IMAGE_LAYERS", "").split(",") if text]
     return layers if layers and all(map(is_digest, layers)) else None
 
 
 def _read(path: Path, model: type[M]) -> tuple[M | None, str | None]:
-    """The document, or why it cannot be believed; neither where it does not exist."""
+    """Return the document, or why it is invalid; neither if the file does not exist."""
     try:
         with reading(path), suppress(FileNotFoundError), run_root(path.parent) as folder:
             return parse_json(folder.read(path.name), model, where=str(path)), None

@@ -1,6 +1,6 @@
-"""Which files of a source tree this process imported: the code that can have had an effect, as far as imports tell.
+"""The files of a source tree that this process imported.
 
-A file that code opens and reads is not seen, nor what another process imported.
+Files that code only opens, and imports of other processes, are not covered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_imported(root: Path) -> Imported | None:
-    """The files below `root` that are imported now, by path and content; `None` if one of them cannot be read any more."""
+    """Return the imported files below `root`; `None` if one of them cannot be read."""
     paths = sorted(_paths(root))
     try:
         digests = {path: digest_of_file(root / path) for path in paths}

@@ -1,8 +1,7 @@
-"""Which runs there are: on this machine, in the store, or in both.
+"""Listing the runs on this machine and in a store.
 
-Knows how the two are told apart: a local attempt is published if its seal is in the store; if no store was asked, its note says so.
-Refuses to fail for one bad run: what cannot be read is listed with the reason. The store's listing is for people; no
-decision rests on it.
+A local attempt is published if its seal is in the store or, without a store, if it has a note of publication. A run that cannot be read is
+listed with the reason. Lists of runs are for display only.
 """
 
 from __future__ import annotations
@@ -31,44 +30,44 @@ if TYPE_CHECKING:
 _SEALED: Final = re.compile(rf"runs/({RUN_ID.pattern})/attempts/([1-9][0-9]{{0,3}})/sealed\.json")
 _AT_ONCE: Final = 16
 _EARLIER: Final = 100
-"""Attempts before the last one that are read of a run in the store."""
+"""The most earlier attempts that are read of a run in the store."""
 
 
 class Where(StrEnum):
-    """Where a run is."""
+    """The location of a run."""
 
     LOCAL = "local only"
     PUBLISHED = "published"
     OTHER = "other store"
-    """Here, and published in a store that is not the one that was asked."""
+    """On this machine, and published in another store."""
     REMOTE = "remote only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A run, by its highest attempt."""
+    """A run in a list, by its last attempt."""
 
     run: str
     where: Where
     attempt: int
     record: Record | None
     store: str | None = None
-    """Where it was published, as far as that is known here."""
+    """The store that it was published to, if that is known on this machine."""
     died: bool = False
-    """Its record says `running`, and its process is gone."""
+    """Whether its record says `running` and its process has ended."""
     fault: str | None = None
-    """Why there is no record."""
+    """Why the record cannot be read."""
     earlier: tuple[Record, ...] = ()
-    """Of the attempts before, in order; one that has none, or none that can be read, is left out."""
+    """The records of earlier attempts, in order, without those that cannot be read."""
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Of all attempts, in order."""
+        """The records of all attempts, in order."""
         return self.earlier if self.record is None else (*self.earlier, self.record)
 
 
 def local_ids(runs: Path) -> list[str]:
-    """The ids of the runs on this machine, in order."""
+    """Return the ids of the runs on this machine, sorted."""
     if not runs.is_dir():
         return []
     with Root.at(runs) as here:
@@ -76,7 +75,7 @@ def local_ids(runs: Path) -> list[str]:
 
 
 def _may_hold_attempts(runs: Root, name: str) -> bool:
-    """Whether there are attempts in a run's folder, or this user cannot look: `local_run` says so. A link to a run is none."""
+    """Return whether a run's folder has attempts or cannot be read, which `local_run` reports. A link is not a run."""
     try:
         return runs.has_folder(name) and runs.stat(f"{name}/{ATTEMPTS}") is not None
     except OSError:
@@ -84,7 +83,7 @@ def _may_hold_attempts(runs: Root, name: str) -> bool:
 
 
 def remote_ids(store: Store) -> dict[str, int]:
-    """The runs in a store, each with its highest sealed attempt. Raises `StoreError` and its kinds."""
+    """Return the runs in a store, each with its last sealed attempt. Raise `StoreError` and its subclasses."""
     found: dict[str, int] = {}
     for key in store.keys("runs/"):
         if match := _SEALED.fullmatch(key):
@@ -93,7 +92,7 @@ def remote_ids(store: Store) -> dict[str, int]:
 
 
 def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None) -> Listed:
-    """A run on this machine; `remote` is what is in the store that was asked."""
+    """Describe a run on this machine; `remote` holds the runs in the store `asked`."""
     try:
         return _local_run(runs, run, asked=asked, remote=remote or {})
     except OSError as failure:
@@ -134,7 +133,7 @@ def _where(noted: str | None, asked: Store | None, *, is_there: bool) -> Where:
 
 
 def remote_run(store: Store, run: str, attempt: int) -> Listed:
-    """A run that is in the store and not here."""
+    """Describe a run that is only in the store."""
     try:
         record = _sealed(store, run, attempt)
     except RepriseError as failure:
@@ -165,7 +164,7 @@ def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
 
 
 def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[Listed]:
-    """The runs here and in `store`, latest first, at most `most` of them. Raises `StoreError` where the store is away."""
+    """List the runs on this machine and in `store`, newest first, at most `most`. Raise `StoreError` if the store is unreachable."""
     remote = remote_ids(store) if store else {}
     here = set(local_ids(runs))
     ids = sorted(here | set(remote), reverse=True)[:most]
@@ -180,6 +179,6 @@ def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote
 
 
 def unpublished(rows: Iterable[Listed], store: Store) -> list[str]:
-    """The runs of this machine that are over and, as far as is known here, not in `store`."""
-    over = [row for row in rows if row.where is not Where.REMOTE and row.store != store.label and row.record]
-    return [row.run for row in over if row.record and row.record.outcome.status is not Status.RUNNING]
+    """Return the finished runs of this machine that are not known to be in `store`."""
+    finished = [row for row in rows if row.where is not Where.REMOTE and row.store != store.label and row.record]
+    return [row.run for row in finished if row.record and row.record.outcome.status is not Status.RUNNING]

@@ -1,4 +1,4 @@
-"""A metric's value for people: four decimals, or in scientific notation where these would show nothing or run on and on."""
+"""Formatting a metric: four decimals, or scientific notation for very small and very large values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LARGE: Final = 1e6
 
 
 def metric_text(value: float) -> str:
-    """Give a value at the precision of a line.
+    """Return a value as shown in a line of output.
 
     >>> [metric_text(some) for some in (0.97, 0.0, -123.4, 0.00001234, 1.5e30, float("nan"))]
     ['0.9700', '0.0000', '-123.4000', '1.234e-05', '1.500e+30', 'nan']

@@ -1,6 +1,6 @@
-"""How a person names a run: its id, the beginning of one, `latest`, or its folder.
+"""Names of runs on the command line: an id, a prefix of an id, `latest`, or a folder.
 
-Knows spelling only. An id begins with its time, so the last in alphabetical order is the latest.
+An id begins with a time, so the last in alphabetical order is the latest.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LATEST: Final = "latest"
 
 
 def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bool] | None = None) -> str:
-    """The one of the `known` ids that `word` means; `latest` passes over those that are `passed`, unless all are.
+    """Return the id in `known` that `word` names; `latest` skips ids for which `passed` is true, unless that skips all.
 
-    Raises `RunNotFoundError` with the nearest, `UsageError` for several.
+    Raise `RunNotFoundError`, which suggests similar ids, `UsageError` if several ids match.
 
     >>> resolve_run("2026", ["20260301t120005-abcdef"])
     '20260301t120005-abcdef'
@@ -33,14 +33,14 @@ def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bo
     found = [run for run in ids if run.startswith(name)] if name else []
     if len(found) > 1:
         shown = ", ".join(found[-3:])
-        raise UsageError(f"{word!r} is the beginning of {len(found)} runs: {shown}", hint="type more of it")
+        raise UsageError(f"{word!r} matches {len(found)} runs: {shown}", hint="type more characters of the id")
     if not found:
         raise RunNotFoundError(f"no run is called {word!r}", hint=_hint(name, ids))
     return found[0]
 
 
 def began(run: str) -> datetime:
-    """When a run began, by the clock of its machine; the end of all time for an ID that names no moment.
+    """Return when a run began, by the clock of its machine; the largest datetime if the id holds no valid time.
 
     >>> began("20260301t120005-abcdef").isoformat()
     '2026-03-01T12:00:05+00:00'
@@ -52,13 +52,15 @@ def began(run: str) -> datetime:
 
 
 def whole_id(word: str) -> str | None:
-    """The id that `word` spells in full, which may be known elsewhere."""
+    """Return the id that `word` is in full, which may be known elsewhere only."""
     name = word.rstrip("/").rpartition("/")[2]
     return name if is_run_id(name) else None
 
 
 def _hint(name: str, ids: list[str]) -> str:
     if not ids:
-        return "there is none yet: `reprise train --exp digits` makes one"
-    close = nearest(name, ids)
-    return f"did you mean {' or '.join(close)}?" if close else f"`reprise runs ls` lists them; the newest is {ids[-1]}"
+        return "there are no runs yet: `reprise train --exp digits` starts one"
+    similar = nearest(name, ids)
+    return (
+        f"did you mean {' or '.join(similar)}?" if similar else f"`reprise runs ls` lists runs; the newest is {ids[-1]}"
+    )

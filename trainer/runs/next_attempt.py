@@ -1,9 +1,7 @@
-"""Laying out an attempt that goes on where an earlier one stopped: its checkpoint, the best so far, its logs cut back to it.
+"""Preparing an attempt that resumes a run: its checkpoint, the best checkpoint, and logs truncated to the checkpoint.
 
-Knows which checkpoint is the last good one: each is held against its digest, and the newest whose every part is there is taken. Refuses to
-load one, to change anything of an earlier attempt, and to follow a pointer that leads out of it: that is no damage.
-
-The pointer is written last. An attempt that is killed before has none, so whoever goes on after it takes the same checkpoint again.
+The newest checkpoint that agrees with its digest is used. Earlier attempts are never changed, and a pointer out of them is rejected.
+The pointer is written last: if this attempt is killed before, the next attempt selects the same checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20
 _LARGEST = 1 << 20
-"""Bytes of a pointer."""
+"""The most bytes of a pointer."""
 _LOGS: Final = ("metrics.jsonl", "trace.jsonl")
 
 
@@ -41,7 +39,7 @@ def begin_again(
     """Prepare `attempt`, the newest of its run, to resume from the last good checkpoint; return `None` if there is none.
 
     `unfit` maps the digest of each checkpoint that could not be restored to the reason; attempts in `passed` are not used. Each
-    skipped checkpoint is reported. Raises `DiskFullError`, `NotWritableError`; `UnsafePathError`,
+    skipped checkpoint is reported. Raise `DiskFullError`, `NotWritableError`; `UnsafePathError`,
     `DigestMismatchError` for files outside the run.
     """
     with disk_faults(attempt), run_root(attempt.parents[1]) as run:
@@ -51,22 +49,22 @@ def begin_again(
             if number in passed or run.stat(f"{ATTEMPTS}/{number}") is None:
                 continue
             with run.below(f"{ATTEMPTS}/{number}") as earlier:
-                for saved in _good(earlier, say, unfit):
+                for saved in _usable(earlier, say, unfit):
                     with run.below(f"{ATTEMPTS}/{attempt.name}") as mine:
-                        return _laid_out(earlier, mine, saved)
+                        return _prepare(earlier, mine, saved)
     return None
 
 
 def _clear(attempt: Root) -> None:
-    """Remove what was laid out of a checkpoint that could not be restored."""
+    """Remove the files of a checkpoint that could not be restored."""
     if attempt.stat(FOLDER) is not None:
         attempt.remove_tree(FOLDER)
     for name in _LOGS:
         attempt.unlink(name, missing_ok=True)
 
 
-def _good(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str]) -> Iterator[Saved]:
-    """The checkpoints of an attempt that can be gone on from, the newest first."""
+def _usable(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str]) -> Iterator[Saved]:
+    """Yield the usable checkpoints of an attempt, newest first."""
     for name in (LATEST, PREVIOUS):
         if earlier.stat(f"{FOLDER}/{name}") is None:
             continue
@@ -79,7 +77,7 @@ def _good(earlier: Root, say: Callable[[str], None], unfit: Mapping[str, str]) -
             if fault is None:
                 yield saved
                 continue
-        say(f"passed over: {fault}")
+        say(f"skipped: {fault}")
 
 
 def _pointer(earlier: Root, name: str) -> Saved:
@@ -87,13 +85,13 @@ def _pointer(earlier: Root, name: str) -> Saved:
     saved = parse_json(earlier.read(f"{FOLDER}/{name}", most=_LARGEST), Saved, where=where)
     if fault := saved.strange():
         raise DigestMismatchError(
-            f"{where} is no pointer that a training wrote: {fault}", hint="do not go on with this run"
+            f"{where} is not a pointer written by a training: {fault}", hint="do not resume this run"
         )
     return saved
 
 
 def _fault(earlier: Root, saved: Saved) -> str | None:
-    """Say what keeps a checkpoint from being gone on from."""
+    """Return why a checkpoint cannot be used; `None` if it can."""
     for part in (saved, saved.best) if saved.best else (saved,):
         with earlier.open(f"{FOLDER}/{part.path}") as file:
             found = digest_of_open(file)
@@ -102,16 +100,16 @@ def _fault(earlier: Root, saved: Saved) -> str | None:
     for log, size in saved.logs.items():
         with earlier.open(log) as file:
             if os.fstat(file.fileno()).st_size < size:
-                return f"{earlier.path / log} is shorter than when checkpoint {saved.path} was made"
+                return f"{earlier.path / log} is shorter than when checkpoint {saved.path} was saved"
     return None
 
 
-def _laid_out(earlier: Root, attempt: Root, saved: Saved) -> Saved:
+def _prepare(earlier: Root, attempt: Root, saved: Saved) -> Saved:
     for log, size in saved.logs.items():
         _copy(earlier, attempt, log, size)
     with attempt.below(FOLDER, make=True) as folder:
         for part in {part.path for part in (saved, saved.best) if part}:
-            _share(earlier, folder, part)
+            _link_or_copy(earlier, folder, part)
         if saved.best:
             folder.write_whole(BEST, saved.best.model_dump_json().encode() + b"\n")
         folder.write_whole(LATEST, saved.to_json())
@@ -120,16 +118,16 @@ def _laid_out(earlier: Root, attempt: Root, saved: Saved) -> Saved:
 
 def _copy(earlier: Root, attempt: Root, log: str, size: int | None = None) -> None:
     """Copy the first `size` bytes of a file."""
-    with earlier.open(log) as given, attempt.create(log, make=True) as taken:
-        while block := given.read(_BLOCK if size is None else min(size, _BLOCK)):
-            taken.write(block)
+    with earlier.open(log) as source, attempt.create(log, make=True) as target:
+        while block := source.read(_BLOCK if size is None else min(size, _BLOCK)):
+            target.write(block)
             size = None if size is None else size - len(block)
-        taken.flush()
-        os.fsync(taken.fileno())
+        target.flush()
+        os.fsync(target.fileno())
 
 
-def _share(earlier: Root, folder: Root, name: str) -> None:
-    """Have the same checkpoint in the new attempt; a copy where the file system knows no second name."""
+def _link_or_copy(earlier: Root, folder: Root, name: str) -> None:
+    """Link a checkpoint into the new attempt; copy it if the file system has no hard links."""
     with suppress(OSError):
         earlier.link(f"{FOLDER}/{name}", name, to=folder)
         return

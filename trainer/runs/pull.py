@@ -1,8 +1,7 @@
-"""Pulling a run: its attempts by id from a store, verified, each there whole or not at all.
+"""Pulling the attempts of a run from a store: each is verified and appears atomically.
 
-Knows how attempts are found (probing 1, 2, ..., never by listing). Refuses to write what a seal has no right to ask
-for: a path that leaves the run's folder, more bytes than were agreed to, a source that is not the one the record
-names.
+Attempts are found by probing 1, 2, ..., not by listing. Rejected are paths out of the run's folder, more bytes than allowed, and a source
+other than the recorded source.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 EDITED: Final = "record.edited.json"
-"""Beside a record that was edited after its publication and then restored."""
+"""The copy of a record that was edited after publication, beside the restored record."""
 LARGEST = 100 << 30
-"""Bytes of a run that are pulled without being asked twice."""
+"""The most bytes of a run that are pulled by default."""
 _AT_ONCE = 8
 
 
 def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
-    """The published attempts of a run, in order; one that was claimed and never sealed is passed over."""
+    """Yield the published attempts of a run in order, without attempts that were claimed and never sealed."""
     for number in range(1, MOST_ATTEMPTS + 1):
         key = sealed_key(run, number)
         if store.size(key) is not None:
@@ -55,13 +54,13 @@ def sealed_attempts(store: Store, run: str) -> Iterator[tuple[Sealed, Record]]:
 def pull_run(
     run: str, store: Store, *, runs: Path, largest: int = LARGEST, progress: Progress = SILENT
 ) -> list[Record]:
-    """Bring the attempts of `run` that are in `store` below the folder `runs`; of those that are there, what was damaged.
+    """Download the attempts of `run` from `store` into the folder `runs`; of attempts that exist, restore damaged files.
 
-    Raises `RunNotFoundError`, `DigestMismatchError`, `DocumentError`, `StoreError` and its kinds, `DiskFullError`.
+    Raise `RunNotFoundError`, `DigestMismatchError`, `DocumentError`, `StoreError` and its subclasses, `DiskFullError`.
     """
     found = list(sealed_attempts(store, run))
     if not found:
-        raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists what is")
+        raise RunNotFoundError(f"run {run} is not in {store.label}", hint="`reprise runs ls` lists the runs in it")
     _check_size(run, found, largest)
     _check_same(runs / run, found)
     with disk_faults(runs / run), Root.at(runs, make=True) as root:
@@ -77,11 +76,11 @@ def pull_run(
 
 
 def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress: Progress) -> None:
-    with _aside(runs, record.run) as place:
+    with _temporary_folder(runs, record.run) as place:
         with place.below(f"{ATTEMPTS}/{record.attempt}", make=True) as attempt:
             _fetch_all(sealed, store, attempt, progress=progress)
             if sealed.source and runs.stat(f"{record.run}/{ARCHIVE}") is None:
-                _source(sealed.source, record, store, place)
+                _fetch_source(sealed.source, record, store, place)
             key = claim_key(record.run, record.attempt)
             claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
             attempt.write_whole(CLAIM, claim.to_json())
@@ -90,7 +89,7 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress:
         with suppress(FileExistsError):
             runs.mkdir(record.run)
         with run_root(runs.path / record.run) as run:
-            _appear(place, run, attempt=str(record.attempt))
+            _move_into(place, run, attempt=str(record.attempt))
 
 
 def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progress) -> None:
@@ -99,15 +98,16 @@ def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progr
     if note is not None and note.sealed != seal:
         said = f"the seal of {run} in {store.label} was changed after the run was published"
         raise DigestMismatchError(
-            f"{said}: published was {note.sealed[:19]}.., found {seal[:19]}..",
-            hint="the run here is the published one: keep it, and find out who can write to that store",
+            f"{said}: expected {note.sealed[:19]}.., found {seal[:19]}..",
+            hint="the local run is the published run: keep it, and find out who can write to that store",
         )
     if here.read(RECORD) == sealed.record_text():
         return
     if note is None:
-        said = f"attempt {here.path.name} of run {run} here is not the one in {store.label}"
+        said = f"the local attempt {here.path.name} of run {run} differs from the attempt in {store.label}"
         raise DigestMismatchError(
-            said, hint="nothing was changed; to see the other, pull it into another folder: REPRISE_RUNS"
+            said,
+            hint="nothing was changed; to inspect the published attempt, pull it into another folder: REPRISE_RUNS",
         )
     here.rename(RECORD, EDITED)
     here.write_whole(RECORD, sealed.record_text())
@@ -115,15 +115,15 @@ def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progr
 
 
 def _restore_files(sealed: Sealed, store: Store, here: Root, *, runs: Root, progress: Progress) -> None:
-    """Put back, whole or not at all, each file of an attempt that is gone or is not what the seal says."""
+    """Restore, atomically, each file of an attempt that is missing or differs from the seal."""
     bad = [file for file in sealed.files if fault_of(here, file)]
-    with _aside(runs, here.path.parents[1].name) as place:
+    with _temporary_folder(runs, here.path.parents[1].name) as place:
         for file in bad:
             _fetched(store, file, place)
             if above := file.path.rpartition("/")[0]:
                 here.below(above, make=True).close()
             place.rename(file.path, file.path, to=here)
-            progress.note(f"put back: {here.path / file.path}")
+            progress.note(f"restored: {here.path / file.path}")
 
 
 def _fetch_all(sealed: Sealed, store: Store, attempt: Root, *, progress: Progress) -> None:
@@ -141,8 +141,8 @@ def _fetched(store: Store, file: File, attempt: Root) -> int:
     return file.size
 
 
-def _source(file: File, record: Record, store: Store, place: Root) -> None:
-    """Fetch the bundle under our own name for it. It stays an archive: nothing of a source lies about before it is trusted."""
+def _fetch_source(file: File, record: Record, store: Store, place: Root) -> None:
+    """Download the source bundle under its standard name. It stays packed until its code is trusted."""
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
     bundle = thaw(place.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
@@ -151,8 +151,8 @@ def _source(file: File, record: Record, store: Store, place: Root) -> None:
 
 
 @contextmanager
-def _aside(runs: Root, run: str) -> Iterator[Root]:
-    """A folder beside the run's, where a pull can fail without a trace."""
+def _temporary_folder(runs: Root, run: str) -> Iterator[Root]:
+    """Yield a temporary folder beside the run's folder, and remove it at the end."""
     name = f".{run}.{token_hex(4)}{PARTIAL}"
     runs.mkdir(name, mode=0o755)
     try:
@@ -163,8 +163,8 @@ def _aside(runs: Root, run: str) -> Iterator[Root]:
             runs.remove_tree(name)
 
 
-def _appear(place: Root, run: Root, *, attempt: str) -> None:
-    """Rename what was fetched to where it belongs, the attempt last; what another process brought meanwhile is the same."""
+def _move_into(place: Root, run: Root, *, attempt: str) -> None:
+    """Rename the fetched files to their final names, the attempt last; another process may have pulled equal files meanwhile."""
     run.below(ATTEMPTS, make=True).close()
     if place.stat(ARCHIVE) is not None and run.stat(ARCHIVE) is None:
         _renamed(place, run, ARCHIVE)
@@ -180,22 +180,24 @@ def _renamed(place: Root, run: Root, name: str) -> None:
 
 
 def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
-    """Hold all attempts, those that are here and those that come, to one identity and one source."""
+    """Raise `DigestMismatchError` unless local and published attempts have one identity and one source."""
     identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
-        said = f"the attempts of run {folder.name} are of {len(identities)} identities: {', '.join(sorted(identities))}"
-        raise DigestMismatchError(said, hint="attempts of one run have the same ingredients: somebody made one up")
+        said = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
+        raise DigestMismatchError(said, hint="an attempt was altered or forged: do not use this run")
     sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
     if (here := source_of(folder)) is not None:
         sources.add(here.sha256)
     if len(sources) > 1:
-        said = f"the attempts of run {folder.name} have {len(sources)} source bundles: {', '.join(sorted(sources))}"
-        raise DigestMismatchError(said, hint=f"if it is damaged here, remove {folder / ARCHIVE} and pull again")
+        said = f"the attempts of run {folder.name} have {len(sources)} source bundles; expected one: {', '.join(sorted(sources))}"
+        raise DigestMismatchError(
+            said, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
+        )
 
 
 def _identities(folder: Path) -> Iterator[str]:
-    """The identities of the attempts here; a record that was edited is restored, and is no evidence."""
+    """Yield the identities of the local attempts, without edited records, which are restored."""
     for number in recorded(folder):
         with suppress(DigestMismatchError):
             yield record_of(folder, number).identity
@@ -205,4 +207,4 @@ def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> N
     size = sum(sealed.size for sealed, _ in found)
     if size > largest:
         said = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
-        raise DigestMismatchError(said, hint=f"if that is right, pull it with --max-bytes {size}")
+        raise DigestMismatchError(said, hint=f"to pull it: --max-bytes {size}")

@@ -1,6 +1,6 @@
-"""Copying a published run from one store into another: the same claims, files and seals, byte for byte.
+"""Copying a published run from one store to another, byte for byte.
 
-The seal comes last, as when a run is published. Stopped anywhere, the same call continues.
+The seal is written last, as when a run is published. If a copy is interrupted, the same call continues it.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ class PushedRun:
 
 
 def push_run(run: str, *, source: Store, target: Store, progress: Progress = SILENT) -> PushedRun:
-    """Copy every attempt of `run` that is sealed in `source`. Raises `RunNotFoundError`, `RunError`, `StoreError` and its kinds."""
+    """Copy every attempt of `run` that is sealed in `source`. Raises `RunNotFoundError`, `RunError`, `StoreError` and its subclasses."""
     records: list[Record] = []
     sent, is_new, number = 0, False, 1
-    while (claim := _claim(run, number, source)) is not None:
-        _bring_claim(claim, run, number, target)
+    while (claim := _read_claim(run, number, source)) is not None:
+        _copy_claim(claim, run, number, target)
         key = sealed_key(run, number)
         if source.size(key) is not None:
             text = read_small(source, key)
             sealed, record = read_sealed(text, run=run, attempt=number, where=f"{key} in {source.label}")
-            sent += _bring_files(sealed, run, source=source, target=target, progress=progress)
-            is_new |= _bring_seal(text, key, target)
+            sent += _copy_files(sealed, run, source=source, target=target, progress=progress)
+            is_new |= _copy_seal(text, key, target)
             records.append(record)
         number += 1
     if not records:
-        raise RunNotFoundError(f"run {run} is not in {source.label}", hint="`reprise runs ls` lists what is")
+        raise RunNotFoundError(f"run {run} is not in {source.label}", hint="`reprise runs ls` lists the runs in it")
     return PushedRun(run=run, records=tuple(records), sent=sent, is_new=is_new)
 
 
 def lacking(record: Record, target: Store) -> list[str]:
-    """The datasets of a run whose manifests are not in `target`, as NAME@VERSION."""
+    """Return the datasets of a run whose manifests are not in `target`, as NAME@VERSION."""
     manifests = record.circumstances.manifests
     return [
         f"{name}@{used.version}"
@@ -66,25 +66,25 @@ def lacking(record: Record, target: Store) -> list[str]:
     ]
 
 
-def _claim(run: str, number: int, source: Store) -> bytes | None:
+def _read_claim(run: str, number: int, source: Store) -> bytes | None:
     key = claim_key(run, number)
     return None if source.size(key) is None else read_small(source, key)
 
 
-def _bring_claim(claim: bytes, run: str, number: int, target: Store) -> None:
+def _copy_claim(claim: bytes, run: str, number: int, target: Store) -> None:
     key = claim_key(run, number)
     if target.create(key, claim):
         return
     if (there := read_small(target, key)) != claim:
         theirs = read_claim(there, where=f"{key} in {target.label}")
-        said = f"attempt {number} of run {run} is already in {target.label}, made on {theirs.host}"
-        raise RunError(said, hint="it is another attempt of the same number: nothing was changed")
+        said = f"attempt {number} of run {run} is already in {target.label}, from host {theirs.host}"
+        raise RunError(said, hint="it is another attempt with the same number; nothing was changed")
 
 
-def _bring_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:
+def _copy_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:
     files = [*sealed.files, *([sealed.source] if sealed.source else [])]
 
-    def one(file: File, stop: Stop) -> int:
+    def copy(file: File, stop: Stop) -> int:
         stop.check()
         sent = patiently(lambda: copy_object(file.sha256, source=source, target=target, size=file.size), stop)
         progress.advance(file.size)
@@ -92,12 +92,12 @@ def _bring_files(sealed: Sealed, run: str, *, source: Store, target: Store, prog
 
     progress.begin(f"run {run}", sealed.size)
     try:
-        return sum(in_parallel(one, files, threads=_AT_ONCE))
+        return sum(in_parallel(copy, files, threads=_AT_ONCE))
     finally:
         progress.end()
 
 
-def _bring_seal(text: bytes, key: str, target: Store) -> bool:
+def _copy_seal(text: bytes, key: str, target: Store) -> bool:
     if target.create(key, text):
         return True
     if read_small(target, key) != text:

@@ -205,8 +205,7 @@ class Circumstances(Document):
     purpose: str | None = Field(default=None, pattern=r"^[a-z]{1,20}$", exclude_if=lambda name: name is None)
     """The command that started this run for its own purpose, for example `certify` or `noise`; absent for a user's run and for a retest."""
     changed: list[str] = Field(default=[], exclude_if=lambda lines: not lines)
-    """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name.
-    The result no longer follows from the ingredients."""
+    """Differences of a resumed attempt from the ingredients, one per line. The user allowed them by name."""
     origins: dict[str, str]
     """The origin of each setting's value."""
     execution: dict[str, JsonValue] = {}

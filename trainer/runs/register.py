@@ -1,8 +1,8 @@
 """The register of the user's own attempts: `runs/.own-<uid>/`, a file for each attempt that this user's processes opened.
 
 Whether a run's code is the user's own cannot be read from the run's folder, which comes from a store or is written by the code that runs
-in it. The register lies beside the runs: a retest, and a run that somebody else made, are given their own folder alone. An entry counts if
-it belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
+in it. The register lies beside the runs: code of a retest or of another user's run is given its own folder alone. An entry counts if it
+belongs to this user, to root, or to the user of this checkout's containers, and agrees with the claim and the record of its attempt.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ _ROOT: Final = 0
 
 
 class Entry(Document):
-    """An attempt that this user's process opened, or the source that a sweep of this user's froze."""
+    """An entry of the register: an attempt opened by this user's process, or the frozen source of this user's sweep."""
 
     format: Literal["reprise.own/1"] = "reprise.own/1"
     token: Digest
-    """Of the token in the claim."""
+    """The digest of the claim's run, attempt and token."""
     identity: Digest
     source: Digest
 
 
 def entry_of(attempt: Path, record: Record) -> Entry:
-    """What the register has to say of an attempt. Raises `RepriseError` if it has no claim that can be read."""
+    """Return the register's entry for an attempt. Raise `RepriseError` if its claim cannot be read."""
     if (text := claim_of(attempt)) is None:
-        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as made elsewhere")
+        raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as opened elsewhere")
     claim = read_claim(text, where=str(attempt / CLAIM))
     token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
     return Entry(token=token, identity=claim.identity, source=record.ingredients.source)
 
 
 def register(name: str, entry: Entry, *, runs: Path) -> None:
-    """Enter it under this user's id. Raises `MachineError` if that is not possible: the attempt then counts as made elsewhere."""
+    """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as opened elsewhere."""
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
     with disk_faults(folder), _opened(folder, owners={user}, make=True) as place:
@@ -58,18 +58,18 @@ def register(name: str, entry: Entry, *, runs: Path) -> None:
 
 
 def register_attempt(attempt: Path) -> None:
-    """Enter an attempt. Raises `RepriseError`, `OSError` if it has no claim."""
+    """Register an attempt. Raise `RepriseError`, `OSError` if it has no claim."""
     run = attempt.parents[1]
     register(_name(run, attempt.name), entry_of(attempt, load_record(attempt / RECORD)), runs=run.parent)
 
 
 def has_entry(name: str, entry: Entry, *, runs: Path, users: Collection[int]) -> bool:
-    """Whether one of these users, or root, entered exactly this."""
+    """Return whether one of these users, or root, has this entry."""
     return any(_read(runs / f"{_FOLDER}{user}", name, owners={_ROOT, *users}) == entry for user in {_ROOT, *users})
 
 
 def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
-    """Whether an attempt was opened by a process of one of these users, on this machine, and is still that attempt."""
+    """Return whether a process of one of these users opened this attempt on this machine."""
     run = attempt.parents[1]
     if run.resolve().parent != runs.resolve():
         return False
@@ -84,7 +84,7 @@ def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
 
 
 def own_attempts(run: Path, *, runs: Path, users: Collection[int]) -> list[int]:
-    """The attempts of a run, of those that have a record, that are these users' own."""
+    """Return the recorded attempts of a run that these users own."""
     return [each for each in recorded(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
 
 
@@ -94,7 +94,7 @@ def _name(run: Path, attempt: str) -> str:
 
 @contextmanager
 def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Iterator[Root]:
-    """A folder that one of `owners` has, and no link to one. Raises `OSError`, `UnsafePathError`, `NotWritableError`."""
+    """Open a folder that belongs to one of `owners`. Raise `OSError`, `UnsafePathError`, `NotWritableError`."""
     with Root.at(folder.parent) as runs:
         if make:
             with suppress(FileExistsError):

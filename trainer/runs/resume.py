@@ -1,7 +1,6 @@
-"""Going on with a run: whether it can be, what it was given, and whether what determines it is still the same.
+"""Resuming a run: whether it is possible, with which settings, and whether the ingredients are unchanged.
 
-Knows which runs can be gone on with, and how an attempt's ingredients are held against those of its run. Refuses to start anything, and to
-let a change pass that nobody named: a run is one set of ingredients, whoever resumes it and wherever.
+An attempt must have the ingredients of its run, except for kinds of changes that the user allows by name.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 LABEL: Final = "label=com.docker.compose.service=train"
-"""By which the containers of trainings are found there, whoever named them."""
+"""The label of the containers of trainings."""
 KINDS: Final = {
     "experiment": {Kind.EXPERIMENT},
     "settings": {Kind.SETTING},
@@ -53,13 +52,13 @@ KINDS: Final = {
     "device": {Kind.DEVICE},
     "image": {Kind.LAYER, Kind.LOCK},
 }
-"""What can be allowed by name, and which differences each name covers."""
+"""The names after --allow, each with the kinds of differences that it allows."""
 
 
 def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> Record:
-    """Give the record of the run's last attempt that has one and is not `passed` over; close it, where its process was killed.
+    """Return the record of the run's last recorded attempt that is not in `passed`; close records of killed processes.
 
-    Raises `ResumeError` for a run that is completed, or that somebody is at.
+    Raise `ResumeError` if the run is completed or still running.
     """
     require_left(run)
     records: list[Record] = []
@@ -71,24 +70,24 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
             running = record.outcome.status is Status.RUNNING
             records.append(close_dead(place, here=here) if running else record)
     if not records:
-        raise ResumeError(f"run {run.name} has no record to go on from", hint="start it anew")
+        raise ResumeError(f"run {run.name} has no record to resume from", hint="start a new run")
     if any(record.outcome.status is Status.COMPLETED for record in records):
-        raise ResumeError(f"run {run.name} is completed: there is nothing to go on with", hint="start a new run")
+        raise ResumeError(f"run {run.name} is completed and cannot be resumed", hint="start a new run")
     return records[-1]
 
 
 def require_left(run: Path) -> None:
-    """Raise `ResumeError` where somebody on this machine is at a run."""
+    """Raise `ResumeError` if a process of this machine runs an attempt of the run."""
     for number in attempts(run):
         if is_alive(place := run / ATTEMPTS / str(number)):
-            said = f"attempt {number} of run {run.name} is alive{_where(place)}"
+            said = f"attempt {number} of run {run.name} is still running{_on_host(place)}"
             raise ResumeError(
-                said, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait for its end"
+                said, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait until it ends"
             )
 
 
 def as_it_was(run: Path, *, passed: Collection[int] = ()) -> Record:
-    """Give the record of the last attempt, with the settings that it had: what was allowed for it holds until it is taken back."""
+    """Return the last attempt's record with its current settings, including the changes that were allowed."""
     records = [record_of(run, number) for number in recorded(run) if number not in passed]
     last = records[-1]
     ingredients = last.ingredients.model_copy(update={"settings": settings_now(records)})
@@ -96,15 +95,15 @@ def as_it_was(run: Path, *, passed: Collection[int] = ()) -> Record:
 
 
 def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
-    """Give the record of the last attempt that has one: an attempt that was killed as it began has none."""
+    """Return the record of the last recorded attempt."""
     return record_of(run, max((number for number in recorded(run) if number not in passed), default=None))
 
 
 def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
-    """Raise `DigestMismatchError` unless the frozen source in a run's or a sweep's folder is the one of this digest.
+    """Raise `DigestMismatchError` unless the frozen source in a run's or a sweep's folder has this digest.
 
-    It is unpacked if it is not: of a run that was pulled, the archive alone is there. `anew` unpacks it in any case: code that is not the
-    user's own may have added files to what was there.
+    If only the archive exists, as after a pull, it is unpacked. `anew` unpacks it in any case, since code of another user may have added
+    files.
     """
     bundle = verified(folder / ARCHIVE, digest=digest)
     with disk_faults(folder), folder_of(folder / ARCHIVE) as run:
@@ -117,8 +116,8 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
     with folder_of(folder / ARCHIVE) as run:
         for file in bundle.files:
             if not _holds(run, f"{COPY}/{file.path}", file.data):
-                said = f"{folder / COPY / file.path} is not as it was frozen"
-                raise DigestMismatchError(said, hint=f"remove {folder / COPY}: it is unpacked again")
+                said = f"{folder / COPY / file.path} differs from the frozen source"
+                raise DigestMismatchError(said, hint=f"remove {folder / COPY}; it is unpacked again")
 
 
 def _holds(folder: Root, path: str, data: bytes) -> bool:
@@ -129,7 +128,7 @@ def _holds(folder: Root, path: str, data: bytes) -> bool:
 
 
 def set_aside_what_was_seen(run: Path) -> None:
-    """Keep what was seen of the last attempt's container with that attempt: it says nothing about the next one's."""
+    """Move the description of the last attempt's image into that attempt's folder, since the next attempt may have another image."""
     known = attempts(run)
     with disk_faults(run), run_root(run) as folder:
         if known and folder.stat(SEEN) is not None:
@@ -137,7 +136,7 @@ def set_aside_what_was_seen(run: Path) -> None:
 
 
 def kinds(words: str) -> list[str]:
-    """Read the names after --allow. Raises `UsageError` for one that there is not."""
+    """Parse the names after --allow. Raise `UsageError` for an unknown name."""
     named = [word.strip() for word in words.split(",") if word.strip()]
     for word in named:
         if word not in KINDS:
@@ -148,12 +147,12 @@ def kinds(words: str) -> list[str]:
 def held_to(
     record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
 ) -> list[str]:
-    """Say, a line each, how an attempt's ingredients differ from its run's.
+    """Return how an attempt's ingredients differ from those of its run, one line per difference.
 
-    Raises `ResumeError` unless each kind was allowed; what was allowed for an earlier attempt and is the same again needs no second word.
+    Raise `ResumeError` if a kind is not in `allowed`, unless an earlier attempt had the same change.
     """
     made = record.model_copy(update={"ingredients": ingredients, "circumstances": circumstances})
-    now = read_record(made.to_json(), where="this attempt")  # spelled as the other is: 0.0 is written 0
+    now = read_record(made.to_json(), where="this attempt")  # written as in a record: 0.0 becomes 0
     covered = {kind for name in allowed for kind in KINDS[name]}
     found = [one for one in candidates(record, now) if one.ingredient]
     lines = [worded(one.kind, one.name, one.a, one.b) for one in found]
@@ -161,33 +160,31 @@ def held_to(
     refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered and line not in known]
     if refused:
         names = {name for name, covers in KINDS.items() for one in found if one.kind in covers} | set(allowed)
-        said = "\n  ".join([f"run {record.run} cannot go on: what determines it has changed", *refused])
-        raise ResumeError(
-            said, hint=f"go on as it was, or say that this may be: --allow {','.join(sorted(names))}; it is recorded"
-        )
+        said = "\n  ".join([f"run {record.run} cannot be resumed: its ingredients have changed", *refused])
+        raise ResumeError(said, hint=f"undo the changes, or allow and record them: --allow {','.join(sorted(names))}")
     return lines
 
 
 def origins_of(record: Record, found: Mapping[str, Origin], *, command: Sequence[str]) -> dict[str, Origin]:
-    """Where each value of an attempt that goes on came from: where the run's own did, but for what was given anew.
+    """Return the origin of each value of a resumed attempt: that of the run, except for values given again.
 
-    What the run was given is handed on in a file, so `found` says `file` of it.
+    The settings of the run are passed in a file, so `found` has the origin `file` for them.
     """
     words = take_apart([word for word in command if word != "-h"][2:]).options
-    anew = {name for word in words for name in (word, word.removeprefix("no_"))}
+    repeated = {name for word in words for name in (word, word.removeprefix("no_"))}
     known = {name: Origin(word) for name, word in record.circumstances.origins.items() if word in set(Origin)}
     return {
-        name: origin if name in anew or origin is Origin.ENVIRONMENT else known.get(name, origin)
+        name: origin if name in repeated or origin is Origin.ENVIRONMENT else known.get(name, origin)
         for name, origin in found.items()
     }
 
 
 def begun_by_another(run: Path, number: int) -> ResumeError:
-    """Word that somebody else was first."""
-    where = _where(run / ATTEMPTS / str(number))
-    return ResumeError(f"attempt {number} of run {run.name} was begun{where} at this moment", hint="wait for its end")
+    """Return the error for an attempt that another process has just started."""
+    host = _on_host(run / ATTEMPTS / str(number))
+    return ResumeError(f"attempt {number} of run {run.name} was just started{host}", hint="wait until it ends")
 
 
-def _where(attempt: Path) -> str:
+def _on_host(attempt: Path) -> str:
     text = claim_of(attempt)
     return "" if text is None else f" on host {read_claim(text, where=str(attempt / CLAIM)).host}"

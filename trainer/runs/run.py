@@ -1,10 +1,9 @@
-"""One run on this machine: its folder, its attempt, its record from open to close.
+"""A run's folder on this machine, its attempts, and the record of an attempt from open to close.
 
-Knows how a run's folder is laid out and when its record is written: at open, at each change, at close, each time
-whole or not at all. Refuses to know what is trained, and to let ingredients change once the run is open.
+The record is written atomically when the attempt is opened, at each change, and when it is closed.
 
-    runs/<id>/source.tar.gz, source/             what runs, frozen
-    runs/<id>/attempts/<n>/claim.json            whose attempt it is
+    runs/<id>/source.tar.gz, source/             the frozen source
+    runs/<id>/attempts/<n>/claim.json            the owner of the attempt
     runs/<id>/attempts/<n>/record.json           the record
     runs/<id>/attempts/<n>/...                   metrics, checkpoints, weights
     runs/<id>/attempts/<n>/published.json        once it is in the store
@@ -53,15 +52,12 @@ CLAIM: Final = "claim.json"
 PUBLISHED: Final = "published.json"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20
-"""Bytes kept back, so that a run that filled the disk can still write how it ended: three times a large record."""
+"""Bytes reserved so that a run that filled the disk can still write its outcome: three times a large record."""
 _NOT_RESULTS: Final = frozenset({RECORD, CLAIM, PUBLISHED, _RESERVE})
 
 
 def new_run(runs: Path) -> tuple[str, Path]:
-    """Make the folder of a new run below `runs`, and name it: the first thing that can fail.
-
-    Raises `NotWritableError` or `DiskFullError`.
-    """
+    """Create the folder of a new run below `runs`; return its id and path. Raise `NotWritableError`, `DiskFullError`."""
     with disk_faults(runs), Root.at(runs, make=True) as root:
         while True:
             name = new_run_id()
@@ -71,7 +67,7 @@ def new_run(runs: Path) -> tuple[str, Path]:
 
 
 def abandon(folder: Path) -> None:
-    """Remove the folder of a run that failed before its record was open; one that has an attempt is kept."""
+    """Remove the folder of a run unless an attempt has a record."""
     with suppress(OSError, UnsafePathError), Root.at(folder.parent) as runs:
         with suppress(FileNotFoundError), runs.below(f"{folder.name}/{ATTEMPTS}") as known:
             if any(known.stat(f"{name}/{RECORD}") for name in known.names() if known.has_folder(name)):
@@ -80,7 +76,7 @@ def abandon(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> list[int]:
-    """The attempts of the run in `folder`, found by probing 1, 2, ... Raises `UnsafePathError` for one that is no folder."""
+    """Return the attempts of the run in `folder`, found by probing 1, 2, ... Raise `UnsafePathError` if an attempt is not a folder."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return _attempts(run)
     return []
@@ -96,23 +92,23 @@ def _attempts(run: Root) -> list[int]:
 
 
 def recorded(folder: Path) -> list[int]:
-    """The attempts that have a record: one that was killed as it began has none, and counts as an attempt nevertheless."""
+    """Return the attempts that have a record; an attempt killed while it was opened has none."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
     return []
 
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:
-    """The record of an attempt, by default the last that has one. Raises `DocumentError`, or `RunError` where there is none."""
+    """Return the record of an attempt, by default of the last recorded attempt. Raise `DocumentError`, `RunError` if there is none."""
     known = recorded(folder)
     path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
     return load_record(path)
 
 
 def load_record(path: Path) -> Record:
-    """The record in a file: an attempt's own, or one that a person named.
+    """Return the record in a file, in an attempt's folder or elsewhere.
 
-    Raises `DocumentError`, `UnsafePathError`, `RunError` if there is none, `DigestMismatchError` if it was changed after its publication.
+    Raise `DocumentError`, `UnsafePathError`, `RunError` if the file does not exist, `DigestMismatchError` if it changed after publication.
     """
     path = path.absolute()
     is_in_run = path.parent.parent.name == ATTEMPTS
@@ -125,7 +121,7 @@ def load_record(path: Path) -> Record:
 
 
 def published(attempt: Path) -> Published | None:
-    """Where the attempt in this folder was published; None if it was not, or the note is no file. Raises `DocumentError`."""
+    """Return the note of the attempt's publication; `None` if there is no such file. Raise `DocumentError`."""
     with reading(attempt / PUBLISHED), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return _published(folder)
     return None
@@ -139,22 +135,22 @@ def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
     note = _published(attempt)
     if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
         return
-    said = f"{path} was changed after the run was published to {note.store}: published was {note.record[:19]}.., found {found[:19]}.."
+    said = f"{path} was changed after the run was published to {note.store}: expected {note.record[:19]}.., found {found[:19]}.."
     raise DigestMismatchError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenRun:
-    """A run that is under way: the folder to write into, and its record as it was last written."""
+    """An attempt in progress: its folder, and its record as last written."""
 
     folder: Path
-    """The attempt's: `runs/<id>/attempts/<n>`."""
+    """The attempt's folder, `runs/<id>/attempts/<n>`."""
     record: Record
     lifeline: int | None = None
-    """An open file, locked while this process lives; only `is_alive` looks at it."""
+    """A file descriptor, locked while this process lives; `is_alive` checks the lock."""
 
     def update(self, *, outcome: Outcome | None = None, circumstances: Circumstances | None = None) -> None:
-        """Write the record anew with what has changed. Where that fails, the last good one stays."""
+        """Write the record with these changes; if that fails, the last written record stays."""
         changed = {
             "outcome": outcome or self.record.outcome,
             "circumstances": circumstances or self.record.circumstances,
@@ -165,9 +161,9 @@ class OpenRun:
         self.record = record
 
     def close(self, outcome: Outcome, *, circumstances: Circumstances | None = None) -> Record:
-        """Write how the run ended, with every file by digest.
+        """Write the outcome, with the digest of every file, using the reserved space if the disk is full.
 
-        A full disk does not stop it: space for this was kept back. Raises `RunError` if there are more files than a record can list.
+        Raise `RunError` if there are more files than a record can list.
         """
         if outcome.status is Status.RUNNING:
             raise RunError("a run cannot be closed as running", hint="this is a bug in Reprise")
@@ -178,9 +174,7 @@ class OpenRun:
         try:
             self.update(outcome=whole, circumstances=circumstances)
         except DiskFullError as fault:
-            said = (
-                f"the record of run {self.record.run} could not be closed: {fault.message}; the last one written stands"
-            )
+            said = f"the record of run {self.record.run} could not be closed: {fault.message}; the last written record stays"
             raise DiskFullError(said, hint=fault.hint) from fault
         self.let_go()
         if len(files) > MOST_FILES:
@@ -189,24 +183,24 @@ class OpenRun:
         return self.record
 
     def withdraw(self) -> None:
-        """Remove the attempt, which turned out to be none before its first step; and the run, if it was its only one."""
+        """Remove the attempt, which took no step, and the run if it has no other recorded attempt."""
         self.let_go()
         with suppress(OSError, UnsafePathError), run_root(self.folder.parents[1]) as run:
             run.remove_tree(f"{ATTEMPTS}/{self.folder.name}")
         abandon(self.folder.parents[1])
 
     def let_go(self) -> None:
-        """Show that this process has nothing more to do with the run."""
+        """Release the lock of the attempt."""
         if self.lifeline is not None:
             os.close(self.lifeline)
             self.lifeline = None
 
 
 def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumstances) -> OpenRun:
-    """Claim the next attempt of the run in `folder` and write its record, status `running`.
+    """Claim the next attempt of the run in `folder` and write its record with status `running`.
 
-    Two at once get two attempts or one refusal, never one folder. Raises `RunError` where an earlier attempt had other
-    ingredients, `ResumeError` where somebody else begins the same attempt, `DiskFullError`, `NotWritableError`.
+    Raise `RunError` if an earlier attempt had other ingredients, `ResumeError` if another process opens the same attempt, `DiskFullError`,
+    `NotWritableError`.
     """
     identity = identity_of(ingredients)
     earlier = attempts(folder)
@@ -239,7 +233,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
 
 
 def _redacted(record: Record) -> Record:
-    """The record without values of secrets, in all that its identity does not depend on."""
+    """Return the record with secrets redacted in circumstances and outcome, which do not affect the identity."""
     changed: dict[str, Outcome | Circumstances] = {}
     for name, part in (("circumstances", record.circumstances), ("outcome", record.outcome)):
         text = part.model_dump_json()
@@ -249,9 +243,9 @@ def _redacted(record: Record) -> Record:
 
 
 def is_alive(attempt: Path) -> bool:
-    """Tell whether the process that opened this attempt still lives, for people to read: nothing that must be right asks.
+    """Return whether the process that opened this attempt still runs; True if the lock cannot be checked.
 
-    Where the file system or another machine keeps the lock from being seen, an attempt counts as alive.
+    A process on another machine may not be seen: nothing that must be correct relies on this.
     """
     try:
         with attempt_root(attempt) as folder:
@@ -268,20 +262,20 @@ def is_alive(attempt: Path) -> bool:
 
 
 def close_dead(attempt: Path, *, here: str) -> Record:
-    """Close the record of an attempt whose process was killed: `interrupted`, with the files that it left.
+    """Close the record of an attempt whose process was killed, with status `interrupted`.
 
-    `here` is this host's name: whether a process of another host lives cannot be seen from this one. Raises `RunError`.
+    `here` is the name of this host. Raise `RunError` if the attempt was opened on another host or is alive.
     """
     owner = _owner(attempt)
     if owner not in {None, here}:
         run = attempt.parent.parent.name
-        said = f"attempt {attempt.name} of run {run} was begun on host {owner}; this is {here}"
-        hint = f"type it there; where that host is gone for good: REPRISE_HOST={owner} reprise runs publish {run} --abandoned"
+        said = f"attempt {attempt.name} of run {run} was started on host {owner}; this is host {here}"
+        hint = f"run the command there; if that host no longer exists: REPRISE_HOST={owner} reprise runs publish {run} --abandoned"
         raise RunError(said, hint=hint)
     if is_alive(attempt):
         raise RunError(
-            f"run {attempt.parent.parent.name} is alive: its process holds its claim",
-            hint="stop it, or wait for its end",
+            f"run {attempt.parent.parent.name} is still running: its process holds the lock of its claim",
+            hint="stop it, or wait until it ends",
         )
     opened = OpenRun(folder=attempt, record=load_record(attempt / RECORD))
     left = opened.record.outcome.model_copy(update={"status": Status.INTERRUPTED, "reason": _KILLED})
@@ -292,26 +286,26 @@ _KILLED: Final = "its process ended without closing the record"
 
 
 def _owner(attempt: Path) -> str | None:
-    """The host that claimed an attempt; None where it was killed before the claim was written."""
+    """Return the host that claimed an attempt; `None` if it was killed before the claim was written."""
     text = claim_of(attempt)
     return None if text is None else read_claim(text, where=str(attempt / CLAIM)).host
 
 
 def claim_of(attempt: Path) -> bytes | None:
-    """The claim of an attempt as it was written; None if there is none. Raises `DocumentError`, `UnsafePathError`."""
+    """Return the bytes of an attempt's claim; `None` if there is none. Raise `DocumentError`, `UnsafePathError`."""
     with reading(attempt / CLAIM), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return folder.read(CLAIM, most=SMALL)
     return None
 
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
-    """The identity that the run's attempts share; one that was killed before its record was open says nothing."""
+    """Return the identity of the run's recorded attempts; `None` if there are none."""
     known = set(recorded(folder)).intersection(earlier)
     return record_of(folder, min(known)).identity if known else None
 
 
 def files_of(attempt: Path) -> list[File]:
-    """The files of an attempt, by path; links and half-written files are not among them."""
+    """Return the result files of an attempt, sorted by path, without links and partial files."""
     with attempt_root(attempt) as folder:
         return [_file(folder, path) for path in sorted(_results(folder))]
 
@@ -329,21 +323,21 @@ def _file(attempt: Root, path: str) -> File:
 
 
 def _claim(place: Path) -> Root:
-    """Make the folder of an attempt, which is this process's then, and hold it."""
+    """Create the folder of an attempt and open it. Raise `ResumeError` if it exists."""
     with run_root(place.parents[1]) as run, run.below(ATTEMPTS, make=True) as known:
         try:
             known.mkdir(place.name)
         except FileExistsError as fault:
             owner = _owner(place)
-            said = f"attempt {place.name} of run {place.parent.parent.name} was begun at this moment"
+            said = f"attempt {place.name} of run {place.parent.parent.name} was just started"
             raise ResumeError(
-                f"{said} {f'on host {owner}' if owner else 'by somebody else'}", hint="wait for it to end"
+                f"{said} {f'on host {owner}' if owner else 'by another process'}", hint="wait until it ends"
             ) from fault
         return known.below(place.name)
 
 
 def _lifeline(attempt: Root) -> int | None:
-    """Hold a lock for as long as this process lives; the system lets it go, however it ends."""
+    """Lock the claim; the system releases the lock when this process ends."""
     handle = attempt.handle(CLAIM, os.O_RDONLY)
     with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -351,6 +345,6 @@ def _lifeline(attempt: Root) -> int | None:
 
 
 def _reserve(attempt: Root) -> None:
-    """Keep space back; real bytes, since a sparse or a compressed file keeps none."""
+    """Reserve space with random bytes, since a sparse or compressed file reserves none."""
     with disk_faults(attempt.path / _RESERVE), attempt.create(_RESERVE) as file:
         file.write(os.urandom(_RESERVED))

@@ -1,11 +1,9 @@
-"""What a store holds about an attempt: a claim first, a seal last.
+"""The documents of an attempt in a store: a claim, written first, and a seal, written last.
 
-Knows the formats `reprise.claim/1`, `reprise.sealed/1`, `reprise.published/1` and the names they are kept under.
-Refuses to know how bytes travel. An attempt is published exactly when its seal is there: the seal names every byte of
-it by digest.
+Formats `reprise.claim/1`, `reprise.sealed/1` and `reprise.published/1`. An attempt is published if and only if its seal is in the store;
+the seal lists every file by digest.
 
-A seal may come from a stranger. Reading one checks what can be checked without the files: that the paths can be made
-on this disk together, that the record is the run's own, that its identity is that of its ingredients.
+A seal may come from an untrusted user: its paths, its run and attempt, and the identity of its record are checked when it is read.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ from trainer.base.paths import collision, path_fault
 from trainer.runs.record import MOST_ATTEMPTS, RUN_ID, Record, typed_record
 
 SMALL: Final = 1 << 16
-"""Bytes of a document with a few fields: a claim, a note about a publication."""
+"""The most bytes of a document with few fields: a claim, a note of publication."""
 MOST_FILES: Final = 100_000
 
 
 class Claim(Document):
-    """Whose attempt this is: made once, when it is opened; the token tells two claimants apart."""
+    """The owner of an attempt, written once when it is opened; the token distinguishes two claimants."""
 
     format: Literal["reprise.claim/1"] = "reprise.claim/1"
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
@@ -37,12 +35,12 @@ class Claim(Document):
     token: str = Field(pattern=r"^[0-9a-f]{32}$")
 
     def to_json(self) -> bytes:
-        """Write the claim: the same bytes each time."""
+        """Return the canonical bytes of the claim."""
         return canonical(self.model_dump(mode="json"))
 
 
 class Sealed(Document):
-    """A finished attempt: its record as it was written, and every file by digest."""
+    """A finished attempt: its record as written, and the digest of every file."""
 
     format: Literal["reprise.sealed/1"] = "reprise.sealed/1"
     record: dict[str, JsonValue]
@@ -51,7 +49,7 @@ class Sealed(Document):
     """The run's source bundle, `source.tar.gz`."""
 
     def to_json(self) -> bytes:
-        """Write the seal: the same bytes each time."""
+        """Return the canonical bytes of the seal."""
         return canonical(self.model_dump(mode="json"))
 
     def record_text(self) -> bytes:
@@ -60,47 +58,47 @@ class Sealed(Document):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files) + (self.source.size if self.source else 0)
 
 
 class Published(Document):
-    """Left beside a local record once the attempt is in a store."""
+    """The note of a publication, beside the local record."""
 
     format: Literal["reprise.published/1"] = "reprise.published/1"
     store: OneLine
     sealed: Digest
     record: Digest | None = None
-    """Of the bytes of `record.json`; absent in notes of earlier versions."""
+    """The digest of `record.json`; absent in notes of earlier versions."""
 
     @classmethod
     def of(cls, sealed: Sealed, *, store: str) -> Published:
-        """Note that an attempt is in a store."""
+        """Return the note for an attempt published to `store`."""
         digest = digest_of_bytes(sealed.to_json())
         return cls(store=store, sealed=digest, record=digest_of_bytes(sealed.record_text()))
 
     def to_json(self) -> bytes:
-        """Write the note: the same bytes each time."""
+        """Return the canonical bytes of the note."""
         return canonical(self.model_dump(mode="json", exclude_none=True)) + b"\n"
 
 
 def claim_key(run: str, attempt: int) -> str:
-    """Where the claim of an attempt is kept."""
+    """Return the store's key of an attempt's claim."""
     return f"runs/{run}/attempts/{attempt}/claim.json"
 
 
 def sealed_key(run: str, attempt: int) -> str:
-    """Where the seal of an attempt is kept."""
+    """Return the store's key of an attempt's seal."""
     return f"runs/{run}/attempts/{attempt}/sealed.json"
 
 
 def read_claim(text: bytes, *, where: str) -> Claim:
-    """Read a claim. Raises `DocumentError`."""
+    """Read a claim. Raise `DocumentError`."""
     return parse_json(text, Claim, where=where, most=SMALL)
 
 
 def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sealed, Record]:
-    """Read the seal of an attempt and the record in it. Raises `DocumentError` for a seal that does not hold together."""
+    """Read the seal of an attempt and its record. Raise `DocumentError` if they are inconsistent."""
     sealed = parse_json(text, Sealed, where=where)
     record = typed_record(sealed.record, where=f"the record in {where}")
     if (record.run, record.attempt) != (run, attempt):
@@ -116,19 +114,19 @@ def read_sealed(text: bytes, *, run: str, attempt: int, where: str) -> tuple[Sea
 
 
 def identity_as_written(record: dict[str, JsonValue]) -> str:
-    """The identity of a record by the words it was written in: later versions of the format may have more ingredients."""
+    """Return the identity of a record as written: later versions of the format may have more ingredients."""
     return digest_of_document({"format": record["format"], "ingredients": record["ingredients"]})
 
 
-_FOREIGN: Final = "it was damaged, or made by somebody who meant harm: do not use it"
+_FOREIGN: Final = "it is damaged or forged: do not use it"
 _OURS: Final = frozenset({"record.json", "claim.json", "published.json"})
 
 
 def _path_fault(paths: list[str]) -> str | None:
     for path in paths:
         if fault := path_fault(path):
-            return f"the path {path!a} is not acceptable: {fault}"
+            return f"the path {path!a} is invalid: {fault}"
         if path in _OURS:
-            return f"the path {path!a} is not acceptable: Reprise writes that file itself"
+            return f"the path {path!a} is invalid: Reprise writes that file itself"
     clash = collision(paths)
-    return None if clash is None else f"the path {clash!a} stands twice, or is a file and a folder"
+    return None if clash is None else f"the path {clash!a} is listed twice, or is both a file and a folder"

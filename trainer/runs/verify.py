@@ -1,7 +1,4 @@
-"""Whether an attempt's files are still what its record says: each held against its digest, the record against its seal.
-
-Knows what a closed attempt must hold. Refuses to mend: where a store has the good copies, `pull_run` does.
-"""
+"""Verifying an attempt: its files by the digests in its record, its record by the seal. `pull_run` restores damaged files."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _BLOCK = 1 << 20
 
 
 def require_whole(attempt: Path, record: Record) -> int:
-    """Give how many files were looked at. Raises `DigestMismatchError`, naming the first that is not what the record says."""
+    """Return the number of verified files. Raise `DigestMismatchError`, which names the first damaged file."""
     faults = list(damaged(attempt, record))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -35,7 +32,7 @@ def require_whole(attempt: Path, record: Record) -> int:
 
 
 def damaged(attempt: Path, record: Record) -> Iterator[str]:
-    """Say, a line each, what of an attempt's files is not what its record says."""
+    """Yield a line for each file of an attempt that differs from its record."""
     if not is_as_sealed(attempt, record):
         yield f"{attempt / RECORD} is not the record that was published"
     with attempt_root(attempt) as folder:
@@ -45,20 +42,20 @@ def damaged(attempt: Path, record: Record) -> Iterator[str]:
 
 
 def fault_of(attempt: Root, file: File) -> str | None:
-    """Say what is wrong with one file; `None` where its first bytes are those that were recorded: a log may have grown."""
+    """Return the fault of a file; `None` if it starts with the recorded bytes: a log may have grown."""
     path = attempt.path / file.path
     try:
         with attempt.open(file.path) as opened:
             found = _digest_of_start(opened, file.size)
     except FileNotFoundError:
-        return f"{path} is gone; the record lists it"
+        return f"{path} is missing; the record lists it"
     except UnsafePathError as fault:
         return fault.message
     return None if found == file.sha256 else f"{path} is damaged: recorded {file.sha256[:19]}, found {found[:19]}"
 
 
 def is_as_sealed(attempt: Path, record: Record) -> bool:
-    """Whether record and list of files are those that were published; true where nothing was."""
+    """Return whether record and files agree with the publication; True if the attempt was not published."""
     note = published(attempt)
     if note is None:
         return True
@@ -69,18 +66,16 @@ def is_as_sealed(attempt: Path, record: Record) -> bool:
 def _remedy(attempt: Path, record: Record) -> str:
     note = published(attempt)
     if note is None:
-        return "it is in no store: put the file back from a copy, or train anew"
+        return "it is in no store: restore the file from a backup, or start a new run"
     with attempt_root(attempt) as folder:
         is_claimed = folder.stat(CLAIM) is not None
     if not is_claimed:
-        hint = f"{note.store} has the good copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
-    else:
-        hint = f"{note.store} has the good copy: `reprise runs pull {record.run}` puts it back"
-    return hint
+        return f"{note.store} has an intact copy: move {attempt.parents[1]} away, then `reprise runs pull {record.run}`"
+    return f"{note.store} has an intact copy: `reprise runs pull {record.run}` restores the file"
 
 
 def _digest_of_start(file: BinaryIO, size: int) -> str:
-    """The digest of a file's first `size` bytes."""
+    """Return the digest of a file's first `size` bytes."""
     running = hashlib.sha256()
     while size > 0 and (block := file.read(min(size, _BLOCK))):
         running.update(block)

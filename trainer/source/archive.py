@@ -1,7 +1,4 @@
-"""A source bundle as one archive and as a folder, and an archive as the bundle that it was made from.
-
-Knows the archive's form, and what a stranger's archive may not hold. Refuses to know where files come from: `trainer.source.capture` does.
-"""
+"""Source bundles: writing them as an archive or a folder, and reading archives, which may come from an untrusted user."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 LARGEST: Final = 64 << 20
-"""Bytes in a bundle. Source is text: what is larger is data, and has a home of its own."""
+"""The most bytes of a bundle; larger files are data and belong into a dataset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceBundle:
-    """A captured checkout: its name, what the record says about it, its files."""
+    """A captured checkout: its digest, its description in the record, its files."""
 
     digest: str
     source: Source
@@ -49,17 +46,17 @@ class SourceBundle:
 
     @property
     def left_out(self) -> list[str]:
-        """What was not captured, a line each with the reason."""
+        """The files that were not captured, each with its reason."""
         return self.source.left_out
 
 
 def bundle_digest(files: Iterable[SourceFile]) -> str:
-    """Name a bundle by its files: paths, executable bits, contents; their order does not matter."""
+    """Return the digest of a bundle by paths, executable bits and contents; the order does not matter."""
     return digest_of_document(sorted([file.path, file.executable, file.sha256] for file in files))
 
 
 def archive(bundle: SourceBundle) -> bytes:
-    """The bundle as a .tar.gz whose bytes depend on the bundle alone: sorted, without times, owners, names of users."""
+    """Return the bundle as a .tar.gz whose bytes depend on the bundle only: without times, owners and user names."""
     whole = io.BytesIO()
     with (
         gzip.GzipFile(filename="", fileobj=whole, mode="wb", mtime=0, compresslevel=6) as packed,
@@ -73,7 +70,7 @@ def archive(bundle: SourceBundle) -> bytes:
 
 
 def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
-    """Write the bundle's files below the folder `name` in `into`, which must not exist yet."""
+    """Write the bundle's files into the new folder `name` in `into`."""
     with disk_faults(into.path / name):
         into.mkdir(name)
         with into.below(name) as folder:
@@ -83,9 +80,9 @@ def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
 
 
 def thaw(path: Path) -> SourceBundle:
-    """Read an archive back as the bundle it was made from. Raises `SourceError` for one that `archive` did not make.
+    """Read an archive as a bundle. Raise `SourceError` if `archive` did not write it.
 
-    It may come from a stranger: links, devices, paths that leave the folder and bombs are refused before anything is written.
+    Links, devices, paths out of the folder and decompression bombs are rejected before anything is written.
     """
     try:
         with open_run_file(path) as file, gzip.open(file, "rb") as packed:
@@ -95,12 +92,14 @@ def thaw(path: Path) -> SourceBundle:
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
             files = [_entry(tar, entry) for entry in tar]
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as fault:
-        raise SourceError(f"{path} is no source bundle: {fault}", hint="it is damaged: pull the run again") from fault
+        raise SourceError(
+            f"{path} is not a source bundle: {fault}", hint="it is damaged: pull the run again"
+        ) from fault
     if own := repository_parts(file.path for file in files):
-        said = f"{path} is no source bundle: {min(own)!a} is a part of a repository, whose settings can name programs to run"
+        said = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
         raise SourceError(said, hint="do not use it")
     if clash := collision(file.path for file in files):
-        raise SourceError(f"{path} is no source bundle: {clash} stands twice in it", hint="do not use it")
+        raise SourceError(f"{path} is not a source bundle: {clash} is in it twice", hint="do not use it")
     total = sum(len(file.data) for file in files)
     return SourceBundle(
         digest=bundle_digest(files),
@@ -119,16 +118,16 @@ def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> SourceFile:
 
 
 def _entry_fault(entry: tarfile.TarInfo) -> str | None:
-    """A sparse file claims a size that its bytes do not have: a kilobyte would become a terabyte in memory."""
+    """Return why an entry is invalid; sparse files are rejected, since a kilobyte could become a terabyte in memory."""
     if not entry.isreg():
-        return "it is no regular file"
+        return "it is not a regular file"
     if entry.issparse():
         return "it is a sparse file"
     return f"it is larger than {size_text(LARGEST)}" if entry.size > LARGEST else None
 
 
 def size_text(count: int) -> str:
-    """Write a size for a person."""
+    """Return a size in MiB as text."""
     return f"{count / (1 << 20):.1f} MiB"
 
 

@@ -1,11 +1,8 @@
-"""The source of a run: what a checkout holds at one moment, named by its content, frozen into the run folder.
+"""Capturing the source of a run from a checkout and freezing it into the run's folder.
 
-Knows which files of a checkout are captured and how they are kept: as one archive and as the copy that the run starts
-from, both made from one read of each file, so that an edit meanwhile is in both or in neither. Refuses to know what
-the files mean.
-
-A bundle is named by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: not by the archive's
-bytes, which depend on a compressor's version, and not by a commit, which is an annotation.
+The archive and the copy that the run starts from are written from one read of each file, so that they are equal even if a file is edited
+meanwhile. A bundle is identified by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: the archive's bytes depend
+on the compressor's version, and a commit is an annotation.
 """
 
 from __future__ import annotations
@@ -46,13 +43,13 @@ if TYPE_CHECKING:
 ARCHIVE: Final = "source.tar.gz"
 COPY: Final = "source"
 ALLOWED: Final = ".reprise-no-secrets"
-"""In a checkout: the files that look like secrets and are none."""
+"""The file of a checkout that lists files that look like secrets and are not."""
 CAPTURED: Final = "captured.json"
-"""Beside an archive that was put into a run's folder before the run began: what its record says of that source."""
+"""The description of a source that was placed into a run's folder before the run started."""
 BEGUN: Final = "REPRISE_BEGUN_RUN"
-"""Names the run whose folder, with the source in it, the command made that starts this training."""
+"""The variable with the run whose folder and source another command prepared."""
 _WALKED: Final = (
-    "(git cannot list this folder: everything is captured but what .gitignore names, caches, virtual environments and build "
+    "(git cannot list this folder: every file is captured except those in .gitignore, caches, virtual environments and build "
     "outputs)"
 )
 _LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
@@ -63,10 +60,10 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 def freeze(
     checkout: Path, into: Path, *, extra: Mapping[str, Path] | None = None, largest: int = LARGEST
 ) -> SourceBundle:
-    """Capture `checkout` and keep it in the run folder `into`, as `source.tar.gz` and unpacked as `source/`.
+    """Capture `checkout` into the run's folder `into`, as `source.tar.gz` and unpacked as `source/`.
 
-    The folder that holds `into` is never part of it. `extra` adds files from elsewhere, by their path in the bundle.
-    Raises `SourceError`, `DiskFullError`, `NotWritableError`.
+    The parent of `into` is never captured. `extra` adds files from elsewhere, by path in the bundle. Raise `SourceError`, `DiskFullError`,
+    `NotWritableError`.
     """
     bundle = capture(checkout, extra=extra, runs=into.parent, largest=largest)
     with disk_faults(into), run_root(into) as run:
@@ -76,9 +73,9 @@ def freeze(
 
 
 def lay(bundle: SourceBundle, into: Path) -> None:
-    """Put a bundle into the folder of a run that has yet to begin: its launcher finds it there by `frozen_before`.
+    """Place a bundle into the folder of a run that has not started; `frozen_before` reads it.
 
-    Raises `DiskFullError`, `NotWritableError`.
+    Raise `DiskFullError`, `NotWritableError`.
     """
     with disk_faults(into), run_root(into) as run:
         run.write_whole(ARCHIVE, archive(bundle))
@@ -87,9 +84,9 @@ def lay(bundle: SourceBundle, into: Path) -> None:
 
 
 def frozen_before(into: Path) -> SourceBundle | None:
-    """The source that another command froze, unpacked in the run folder `into`; none where the folder has none.
+    """Unpack the source that another command placed into the run's folder `into`; return `None` if there is none.
 
-    Raises `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
+    Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
     """
     with disk_faults(into), run_root(into) as run:
         if run.stat(CAPTURED) is None:
@@ -104,21 +101,21 @@ def frozen_before(into: Path) -> SourceBundle | None:
 def capture(
     checkout: Path, *, extra: Mapping[str, Path] | None = None, runs: Path | None = None, largest: int = LARGEST
 ) -> SourceBundle:
-    """Read `checkout` once. Raises `SourceError` where it is no folder, empty, or holds more than `largest` bytes."""
+    """Capture `checkout`. Raise `SourceError` if it is not a folder, is empty, or holds more than `largest` bytes."""
     root = checkout.resolve()
     if not root.is_dir():
         raise SourceError(
-            f"{checkout} is not a folder; expected a checkout", hint="name the folder that holds pyproject.toml"
+            f"{checkout} is not a folder; expected a checkout", hint="give the folder that holds pyproject.toml"
         )
     known = listing(root)
-    aside = () if runs is None else _inside(root, runs)
+    excluded = () if runs is None else _inside(root, runs)
     found = known.paths if known else without_ignored(root, walk(root))
-    listed = [path for path in found if not path.startswith(("runs/", *aside))]
+    listed = [path for path in found if not path.startswith(("runs/", *excluded))]
     captured = {*listed, *_through_links(root, listed)}
-    odd = repository_parts(captured)
-    paths = sorted(captured - odd)
+    repositories = repository_parts(captured)
+    paths = sorted(captured - repositories)
     _check_size(root, paths, largest)
-    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(odd)]
+    left_out = [*(_not_initialized(known) if known else [_WALKED]), *_repositories(repositories)]
     reader = _Reader(root=root, left=largest, left_out=left_out, allowed=_allowed(root))
     files = [*reader.read(paths), *reader.add(extra or {})]
     if not files:
@@ -138,16 +135,16 @@ def capture(
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Reads files while the cap lasts, and keeps the list of what was left out."""
+    """Reads files up to a total size, and lists the files left out."""
 
     root: Path
     left: int
     left_out: list[str]
     allowed: frozenset[str] = frozenset()
-    """The files that look like secrets and are none: a committed file lists them."""
+    """Files that look like secrets and are not, as listed by a committed file."""
 
     def read(self, paths: Iterable[str]) -> Iterator[SourceFile]:
-        """The files among `paths` that belong in the bundle; one that is gone was deleted, which is no fault."""
+        """Yield the files of `paths` that belong in the bundle; files deleted meanwhile are skipped."""
         for path in paths:
             try:
                 yield self._file(path, self.root / path)
@@ -157,22 +154,22 @@ class _Reader:
                 self.left_out.append(f"{path if path.isprintable() else ascii(path)}: {reason}")
 
     def add(self, extra: Mapping[str, Path]) -> Iterator[SourceFile]:
-        """Files from elsewhere, which somebody named: what cannot be captured is an error."""
+        """Yield files from elsewhere. Raise `SourceError` if a file cannot be captured."""
         for path, origin in extra.items():
             try:
                 yield self._file(path, origin.resolve())
             except OSError as fault:
                 raise SourceError(
-                    f"{origin} cannot be read: {fault.strerror}", hint="check the name and its permissions"
+                    f"{origin} cannot be read: {fault.strerror}", hint="check the path and its permissions"
                 ) from fault
             except _RefusedError as reason:
                 raise SourceError(
-                    f"{origin} cannot be captured: {reason}", hint="rename it, or take the secret out"
+                    f"{origin} cannot be captured: {reason}", hint="rename it, or remove the secret"
                 ) from reason
 
     def _file(self, path: str, where: Path) -> SourceFile:
         if path.endswith("/"):
-            raise _RefusedError("a repository of its own, no submodule: `git submodule add`, or remove its .git")
+            raise _RefusedError("a git repository that is not a submodule: run `git submodule add`, or remove its .git")
         if fault := path_fault(path):
             raise _RefusedError(fault)
         target = self._followed(where) if where.is_symlink() else where
@@ -180,20 +177,20 @@ class _Reader:
             raise FileNotFoundError(path)  # its files are captured one by one
         data, mode = self._bytes(target, path)
         if data and path not in self.allowed and (reason := _secret(path, target, data)):
-            raise _RefusedError(f"{reason}; if it holds none, list it in {ALLOWED}")
+            raise _RefusedError(f"{reason}; if it holds no secret, list it in {ALLOWED}")
         if data.startswith(_LFS_POINTER):
-            self.left_out.append(f"{path}: a Git LFS pointer, whose content is not here: git lfs pull")
+            self.left_out.append(f"{path}: a Git LFS pointer without its content: git lfs pull")
         return SourceFile(path=path, executable=bool(mode & 0o100), sha256=digest_of_bytes(data), data=data)
 
     def _followed(self, link: Path) -> Path:
-        """Where a link leads, once it is known to stay inside the checkout: the bundle itself has no links."""
+        """Return the target of a link. Raise `_RefusedError` if it is outside the checkout: a bundle has no links."""
         there = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError) as fault:
-            if not there.is_relative_to(self.root):  # whether it exists is not seen from a container
+            if not there.is_relative_to(self.root):  # a container cannot see whether it exists
                 raise _RefusedError(_out_of_checkout(link, is_seen=False)) from fault
-            raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove it or correct it") from fault
+            raise _RefusedError(f"a link to {_shown(link)}, which does not exist: remove or fix the link") from fault
         if not target.is_relative_to(self.root):
             raise _RefusedError(_out_of_checkout(link, is_seen=True))
         return target
@@ -206,7 +203,7 @@ class _Reader:
         try:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
-                raise _RefusedError("a folder, or a link to one" if stat.S_ISDIR(mode) else "no regular file")
+                raise _RefusedError("a folder, or a link to one" if stat.S_ISDIR(mode) else "not a regular file")
             with open(handle, "rb", closefd=False) as file:
                 data = file.read(self.left + 1)
         finally:
@@ -219,8 +216,9 @@ class _Reader:
 
 def _out_of_checkout(link: Path, *, is_seen: bool) -> str:
     if not is_seen and _BAKED_MARK.exists() and link.readlink().is_absolute():
-        return f"a link to {_shown(link)}, which a container does not have: copy it here, or make it relative if it leads into the checkout"
-    return f"a link out of the checkout, to {_shown(link)}: copy it here, or publish data as a dataset"
+        fix = "copy the target here, or make the link relative if it leads into the checkout"
+        return f"a link to {_shown(link)}, which a container does not have: {fix}"
+    return f"a link out of the checkout, to {_shown(link)}: copy the target here, or publish data as a dataset"
 
 
 def _secret(path: str, target: Path, data: bytes) -> str | None:
@@ -228,7 +226,7 @@ def _secret(path: str, target: Path, data: bytes) -> str | None:
 
 
 def _allowed(root: Path) -> frozenset[str]:
-    """The paths in the file that lists what holds no secret, a line each; `#` begins a comment. Raises `DocumentError`."""
+    """Return the paths that the checkout lists as free of secrets, one per line; `#` starts a comment. Raise `DocumentError`."""
     if not (root / ALLOWED).is_file():
         return frozenset()
     lines = (line.partition("#")[0].strip() for line in read_text(root / ALLOWED).splitlines())
@@ -241,11 +239,11 @@ def _shown(link: Path) -> str:
 
 
 class _RefusedError(Exception):
-    """A file that is not followed."""
+    """A file that cannot be captured."""
 
 
 def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
-    """The files of folders in the checkout once more, under the links that lead to those folders: the bundle has no links."""
+    """Yield the files of linked folders under the paths of the links, since a bundle has no links."""
     for link in (path for path in paths if (root / path).is_symlink() and (root / path).is_dir()):
         target = (root / link).resolve()
         if not target.is_relative_to(root) or (root / link).parent.resolve().is_relative_to(target):
@@ -256,15 +254,14 @@ def _through_links(root: Path, paths: list[str]) -> Iterator[str]:
 
 def _not_initialized(known: Listing) -> list[str]:
     return [
-        f"{path}: a submodule without files here: git submodule update --init --recursive"
-        for path in known.not_initialized
+        f"{path}: a submodule without files: git submodule update --init --recursive" for path in known.not_initialized
     ]
 
 
 def _repositories(paths: Iterable[str]) -> list[str]:
-    """A line for each repository of another version control in the checkout: its files are no source."""
+    """Return a line for each repository folder in the checkout; its files are not captured."""
     shown = sorted({path.rpartition("/")[0].partition("/")[0] or path for path in paths})
-    return [f"{name if name.isprintable() else ascii(name)}: in it are files of a repository" for name in shown]
+    return [f"{name if name.isprintable() else ascii(name)}: it holds files of a repository" for name in shown]
 
 
 def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
@@ -284,16 +281,16 @@ def _check_size(root: Path, paths: Iterable[str], largest: int) -> None:
 def _too_large(found: str, sizes: list[tuple[int, str]]) -> SourceError:
     named = ", ".join(f"{path} ({size_text(size)})" for size, path in sorted(sizes, reverse=True)[:3])
     hint = "list them in .gitignore, or make them a dataset: `reprise data publish`"
-    return SourceError(f"the source of this checkout is {found}; the largest files are {named}", hint=hint)
+    return SourceError(f"the source of this checkout is {found}; largest files: {named}", hint=hint)
 
 
 def _inside(root: Path, runs: Path) -> tuple[str, ...]:
-    aside = runs.resolve()
-    return (f"{aside.relative_to(root).as_posix()}/",) if aside != root and aside.is_relative_to(root) else ()
+    folder = runs.resolve()
+    return (f"{folder.relative_to(root).as_posix()}/",) if folder != root and folder.is_relative_to(root) else ()
 
 
 def _how(root: Path) -> Literal["mounted", "baked"]:
-    """In an image, source that no mount brought is the image's own; elsewhere it is a checkout somebody can edit."""
+    """Return `baked` if the source is part of the image and not mounted, else `mounted`."""
     if not _BAKED_MARK.exists():
         return "mounted"
     try:

@@ -1,8 +1,7 @@
-"""Laying out a run's source bundle, so that it can be run again and frozen again to the same digest.
+"""Laying out a run's source bundle so that a rerun freezes it to the same digest.
 
-Knows how every version's `freeze` finds the files of a checkout: it asks git, and without git it guesses and leaves out what looks like
-a leftover. So the folder is made a repository that lists exactly the bundle's files, without a commit. Refuses to unpack anything but
-the bundle that the record names, and to write where something is.
+`freeze` lists the files of a checkout with git and, without git, leaves out files that look temporary. The folder is therefore a git
+repository without a commit whose index lists exactly the bundle's files.
 """
 
 from __future__ import annotations
@@ -27,34 +26,34 @@ if TYPE_CHECKING:
     from trainer.source.capture import SourceBundle, SourceFile
 
 _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-"""The name of no bytes: a listing needs names only, and git reads no file that may be a stranger's."""
+"""The object id of the empty file: an index needs only names, and git need not read files of an untrusted user."""
 
 
 def verified(archive: Path, *, digest: str) -> SourceBundle:
-    """The bundle in `archive`. Raises `DigestMismatchError` where it is not the one of that digest, `SourceError` where it is none."""
+    """Read the bundle in `archive`. Raise `DigestMismatchError` if it has another digest, `SourceError` if it is not a bundle."""
     if not archive.exists():
-        raise SourceError(f"{archive} is gone: the run's source is not here", hint="pull the run again")
+        raise SourceError(f"{archive} does not exist: the run's source is missing", hint="pull the run again")
     bundle = thaw(archive)
     if bundle.digest != digest:
         said = f"{archive} is {bundle.digest}; the record names {digest}"
-        raise DigestMismatchError(said, hint="it was altered: remove the run's folder and pull it again")
+        raise DigestMismatchError(said, hint="it was altered: remove the run's folder and pull the run again")
     return bundle
 
 
 def lay_out(bundle: SourceBundle, folder: Path) -> None:
-    """Write the bundle's files into `folder`, which must not exist yet, for a run to start from."""
+    """Write the bundle's files into the new folder `folder`, for a run to start from."""
     if own := repository_parts(file.path for file in bundle.files):
-        raise SourceError(f"{min(own)!a} is in a source bundle; no bundle of ours has that", hint="do not use it")
+        raise SourceError(f"{min(own)!a} is in a source bundle; Reprise never captures it", hint="do not use it")
     with disk_faults(folder), run_root(folder.parent) as above:
         unpack(bundle, above, folder.name)
         _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
         listing = "".join(f"{_mode(file)} {_EMPTY}\t{file.path}\0" for file in bundle.files)
-        _git(folder, "update-index", "-z", "--add", "--index-info", fed=listing)
+        _git(folder, "update-index", "-z", "--add", "--index-info", stdin=listing)
         open_to_all(above, folder.name)
 
 
 def open_to_all(above: Root, name: str) -> None:
-    """Let every user read a folder that was just laid out, and all in it: containers run as another."""
+    """Make a folder and everything in it readable for every user: containers run as another user."""
     with above.below(name) as folder:
         os.fchmod(folder.fileno(), os.fstat(folder.fileno()).st_mode | 0o555)
         for path, found in folder.walk():
@@ -65,11 +64,11 @@ def _mode(file: SourceFile) -> str:
     return "100755" if file.executable else "100644"
 
 
-def _git(folder: Path, *words: str, fed: str = "") -> None:
+def _git(folder: Path, *words: str, stdin: str = "") -> None:
     if shutil.which("git") is None:
-        raise SourceError("git is not installed, and running a record again needs it", hint="apt-get install git")
+        raise SourceError("git is not installed; rerunning a record needs it", hint="apt-get install git")
     command = ["git", "-C", os.fspath(folder), *words]
-    done = subprocess.run(command, env=_environment(os.environ), input=fed.encode(), capture_output=True, check=False)
+    done = subprocess.run(command, env=_environment(os.environ), input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise SourceError(f"git cannot list {folder}: {said}", hint="is git older than 2.28?")

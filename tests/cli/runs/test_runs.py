@@ -137,7 +137,7 @@ def test_an_unknown_run_is_answered_with_the_nearest(runs: Path) -> None:
     with pytest.raises(RunNotFoundError) as fault:
         main(["show", first[:-1] + "1"])
     assert first in str(fault.value.hint)
-    with pytest.raises(UsageError, match="beginning of 2 runs") as several:
+    with pytest.raises(UsageError, match="matches 2 runs") as several:
         main(["show", first[:8]])
     assert second in several.value.message
 
@@ -170,7 +170,7 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
     """While it lives it is refused; when it is gone it is listed as killed, and published as interrupted on request."""
     run = begun(runs)
     monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
-    with pytest.raises(RunError, match="alive"):
+    with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run, "--abandoned"])
     run.let_go()
     assert [(row["status"], row["died"]) for row in listed(capsys)] == [("running", True)]
@@ -186,7 +186,7 @@ def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: py
     run = begun(runs)
     run.let_go()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
-    with pytest.raises(RunError, match="was begun on host h; this is elsewhere") as fault:
+    with pytest.raises(RunError, match="was started on host h; this is host elsewhere") as fault:
         main(["publish", run.record.run, "--abandoned"])
     assert "REPRISE_HOST=h" in str(fault.value.hint)
     assert run.record == record_of(runs / run.record.run)
@@ -214,7 +214,7 @@ def test_one_run_that_cannot_be_published_does_not_keep_the_others_here(
         main(["publish", "--all"])
     said = capsys.readouterr()
     assert good.record.run in said.out
-    assert "metrics.jsonl is gone" in said.err
+    assert "metrics.jsonl is missing" in said.err
 
 
 @pytest.mark.usefixtures("store")
