@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.data.fetch_plan import needs_of
+from trainer.data.fetch_plan import plan_fetch
 from trainer.data.manifest import Lines, parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PACK_BYTES
@@ -69,7 +69,7 @@ def main(path: str, files: int) -> None:
         raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         step("digest, at each warm start", lambda: digest_of_raw(raw))
         listing = step("checked, once, when it is fetched", lambda: parse_manifest(raw))
-        step("planned, once", lambda: needs_of(listing))
+        step("planned, once", lambda: plan_fetch(listing))
         step("first look-up in a process", lambda: listing.find(file_path(files // 2)))
         step("1,000 look-ups", lambda: [listing.find(file_path(number)) for number in range(0, files, files // 1000)])
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

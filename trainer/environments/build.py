@@ -35,6 +35,9 @@ BASE_LABEL: Final = "org.opencontainers.image.base.name"
 _BAKED: Final = re.compile(
     r"\.dockerignore|pyproject\.toml|uv\.lock|trainer/(.*/)?[^/]+\.py|(datasets|environments)/[^/]+\.toml"
 )
+"""Files that the code image contains, if a run would capture them as its source."""
+_SCRIPTS: Final = re.compile(r"docker/(install-[^/]+|describe)")
+"""Scripts that a build runs."""
 _VARIABLES: Final = "# variables\n"
 
 
@@ -104,8 +107,8 @@ def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: 
     check_torch(wanted.inputs.environment, root=root)
     with tempfile.TemporaryDirectory(prefix="reprise-build-") as folder:
         request = _request(wanted, machine=machine, root=root, folder=Path(folder), fresh=fresh)
-        seen = _seen(root, Path(folder) / "checkout") if wanted.stage == "code" else root
-        engine.build(replace(request, root=seen))
+        context = _copy_for_build(root, Path(folder) / "checkout") if wanted.stage == "code" else root
+        engine.build(replace(request, root=context))
     if (image := engine.image(wanted.tag)) is None:
         raise ImageBuildError(f"the engine built {wanted.tag}, but does not have it", hint="reprise doctor")
     return _built(wanted, image, engine, seconds=time.monotonic() - begun)
@@ -186,7 +189,20 @@ def _wheels(folders: Iterable[Path], *, root: Path, folder: Path) -> Path:
 
 def _additions(stage: Stage, root: Path) -> str:
     """Return the digest of a stage's additions to the environment: the package's files, or the lock for development."""
-    return source_digest(root, _BAKED if stage == "code" else ("uv.lock",))
+    if stage == "development":
+        return digest_of_document({"uv.lock": digest_of_file(root / "uv.lock")})
+    return digest_of_document({file.path: file.sha256 for file in capture(root).files if _BAKED.fullmatch(file.path)})
+
+
+def _copy_for_build(root: Path, folder: Path) -> Path:
+    """Copy the files that a build of the code image may read: no file that git ignores, and none that looks like a secret."""
+    for file in capture(root).files:
+        if _BAKED.fullmatch(file.path) or _SCRIPTS.fullmatch(file.path):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.data)
+            shutil.copymode(root / file.path, target)
+    return folder
 
 
 def _built(wanted: Plan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> Built:

@@ -179,19 +179,6 @@ def read_lock(root: Path) -> str:
     return text
 
 
-def source_digest(root: Path, patterns: tuple[str, ...]) -> str:
-    """Return the digest of the checkout's files that match `patterns`, by path and content."""
-    files = sorted(
-        {
-            path
-            for pattern in patterns
-            for path in root.glob(pattern)
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-    )
-    return digest_of_document({path.relative_to(root).as_posix(): digest_of_bytes(path.read_bytes()) for path in files})
-
-
 def image_json(inputs: Inputs) -> Mapping[str, object]:
     """Return the description baked into an image, `/opt/reprise/image.json`."""
     return {

@@ -78,7 +78,7 @@ def engine(facts: EngineFacts) -> Finding:
             "engine",
             EngineError(
                 f"{said}; expected release {OLDEST_ENGINE} or newer",
-                hint="docs/machines.md describes how to install it",
+                hint="docs/how-to/machines.md describes how to install it",
             ),
         )
     if not facts.keeps_manifests:

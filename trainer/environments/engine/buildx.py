@@ -27,7 +27,7 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
     if done.returncode:
         said = f"the build of {request.tag} failed: the lines above state the reason"
-        raise ImageBuildError(said, hint='docs/images.md, "When a build fails"')
+        raise ImageBuildError(said, hint='docs/how-to/images.md, "When a build fails"')
 
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:
