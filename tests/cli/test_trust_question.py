@@ -99,7 +99,7 @@ def test_trust_is_not_asked_about_and_a_grant_alone_is_no_trust(run: OpenRun, mo
     assert "[y/N]" not in shown.getvalue()
     with pytest.raises(UntrustedCodeError, match="it was not run"):
         require_trust(run.record, folder, Word(granted=grants("machine"), command="x"), is_isolated=False)
-    assert "Run it (all that this user can reach" in shown.getvalue()
+    assert "Run it (everything that this user can access" in shown.getvalue()
 
 
 def test_a_source_that_is_not_the_records_is_run_after_no_word(run: OpenRun) -> None:

@@ -47,10 +47,10 @@ def test_the_one_of_most_seeds_is_found_beside_the_runs(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"seeds": [0, 1], "metrics": {}}, "at least 3 items"),
-        ({"seeds": [0, 1, 1]}, "a seed stands twice"),
+        ({"seeds": [0, 1, 1]}, "a seed is listed twice"),
         ({"metrics": {"test_loss": [1.0]}}, "test_loss has 1 values for 3 seeds"),
         ({"metrics": {"test_loss": [1.0, 2.0, float("nan")]}}, "finite number"),
-        ({"settings": {"seed": 0}}, "the seed is what differs"),
+        ({"settings": {"seed": 0}}, "differ only in their seeds"),
         ({"format": "reprise.noise/2"}, "reprise.noise/1"),
         ({"code": "x"}, "unknown key 'code'"),
     ],

@@ -111,8 +111,8 @@ def test_an_image_is_named_by_digest_or_not_at_all(reference: str) -> None:
 
 def test_a_record_without_an_image_says_what_to_do() -> None:
     """It ran in none that is known: only `--no-container` is left."""
-    image = Image(known=Knowledge.UNKNOWN, reason="nothing was handed in")
-    with pytest.raises(IrreproducibleError, match="nothing was handed in") as caught:
+    image = Image(known=Knowledge.UNKNOWN, reason="nothing was provided")
+    with pytest.raises(IrreproducibleError, match="nothing was provided") as caught:
         image_name(a_record(image=image, layers=None))
     assert "--no-container" in str(caught.value.hint)
 

@@ -43,15 +43,15 @@ CALLERS: Final = {
     ("trainer.cli.resume", "again"): {"trainer.cli.train"},
     ("trainer.cli.train.container", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.train.isolated", "resume_isolated"): {"trainer.cli.train"},
-    ("trainer.cli.sweep.scheduler", "Work"): {"trainer.cli.sweep"},
-    ("trainer.cli.sweep.resources", "place_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
+    ("trainer.cli.sweep.scheduler", "Scheduler"): {"trainer.cli.sweep"},
+    ("trainer.cli.sweep.resources", "launcher_for"): {"trainer.cli.sweep", "trainer.cli.sweep.create"},
 }
 """Who may import what brings a recorded source to life. Whoever adds one adds the gate and its name here; `doctor` only looks."""
 GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepared("),
     "trainer.cli.why": ("require_trust(", "prepared("),
     "trainer.cli.train": ("admitted(folder, words)", "again(words, admission)"),
-    "trainer.cli.sweep": ("require_own_sweep(", "_done("),
+    "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 
 

@@ -164,7 +164,7 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
         say(
-            "the managed block in .env was edited by hand; it is written anew (lines of your own belong outside of it):"
+            "the managed block in .env was edited by hand; it is written again (write your own lines outside of the block):"
         )
         for name in differing:
             say(f"  {name}: {_told(name, before.values)} becomes {_told(name, values)}")

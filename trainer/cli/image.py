@@ -61,7 +61,9 @@ def _parser() -> Arguments:
                 "--stage", choices=STAGES, default="environment", help="how much of docker/Dockerfile (%(default)s)"
             )
         if name == "build":
-            verb.add_argument("--no-cache", action="store_true", help="build every step anew, even if the image exists")
+            verb.add_argument(
+                "--no-cache", action="store_true", help="build every step again, even if the image exists"
+            )
         if name == "pin":
             verb.add_argument("repository", help="where the image is, such as registry.example/team/cpu")
             verb.add_argument("--push", action="store_true", help="upload it there first")

@@ -223,7 +223,7 @@ def _require_able(folder: Path, passed: Collection[int]) -> None:
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
     if "resumes:" not in text:
         said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
-        raise ResumeError(said, hint=f"start it anew: `reprise runs show {folder.name}` says with what it was begun")
+        raise ResumeError(said, hint=f"start a new run: `reprise runs show {folder.name}` shows its command")
     if passed and "passed:" not in text:
         said = f"the source of run {folder.name} is older than the rule that attempts made elsewhere are passed over"
         raise ResumeError(said, hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run")

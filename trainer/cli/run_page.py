@@ -20,7 +20,7 @@ from trainer.settings.fields import GIVEN, Origin
 
 _KNOWN: Final = {
     Knowledge.VERIFIED: "a launcher on the host looked at the container's image, and the image's own build id agrees",
-    Knowledge.ASSERTED: ".env named the image, and its own build id agrees; nobody looked from outside",
+    Knowledge.ASSERTED: ".env named the image, and its build ID agrees; no launcher inspected it from outside",
     Knowledge.UNKNOWN: "no digest is claimed",
 }
 
@@ -130,7 +130,7 @@ def _changes(listed: Listed) -> Iterator[str]:
     found = changes(listed.records)
     yield from (f"attempt {number}: {line}" for number, lines in found for line in lines)
     if found:
-        yield "ingredients and identity are those of its beginning; under settings stands what the last attempt has"
+        yield "ingredients and identity are those of the first attempt; the settings are those of the last attempt"
 
 
 def _moment(record: Record) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 GRANTS: Final = {
     "network": "the network",
     "store": "the store, with its keys, and the network",
-    "machine": "all that this user can reach: it runs as a process of this user, in no container of its own",
+    "machine": "everything that this user can access: it runs as a process of this user, without an isolated container",
 }
 _SHOWN: Final = 400
 """Lines of a difference that are shown; the whole source is in the run's archive."""

@@ -60,10 +60,13 @@ def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
     if not is_envelope(text):
         if key is not None:
             raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
-        return text, "none: anybody could have written this"
+        return text, "none: the author is not verified"
     if key is None:
         payload, signers = opened(text, kind=PAYLOAD_TYPE, where=where)
-        print("reprise: the signature is not checked: --key PUBLIC names whom you believe", file=sys.stderr)
+        print(
+            "reprise: the signature was not verified: give the public key of the expected signer: --key PUBLIC",
+            file=sys.stderr,
+        )
         return payload, f"by key {', '.join(name[:16] for name in signers)}..., not checked"
     payload, signer = verified(text, kind=PAYLOAD_TYPE, key=key, where=where)
     return payload, f"good, by key {signer[:16]}... ({key})"
@@ -74,7 +77,7 @@ def _check(statement: Statement, path: Path) -> list[str]:
     place = path.absolute().parent
     if place.name == FOLDER and is_run_id(place.parent.name) and place.parent.name not in statement.runs:
         said = f"{path} lies beside run {place.parent.name}; it is about {' and '.join(statement.runs)}"
-        raise CertificateError(said, hint="do not believe it of this run")
+        raise CertificateError(said, hint="do not trust it for this run")
     checked: list[str] = []
     records: list[Record] = []
     for subject in statement.subject:

@@ -123,9 +123,9 @@ def read_statement(text: bytes, *, where: str) -> Statement:
     tested = statement.predicate
     if identity_of(tested.ingredients) != tested.identity:
         said = f"{where} names the identity {tested.identity}; its ingredients have another one"
-        raise CertificateError(said, hint="do not believe it")
+        raise CertificateError(said, hint="do not trust this certificate")
     if tested.holds != (tested.verdict is Rung.IDENTICAL and tested.lost is None):
-        raise CertificateError(f"{where} says that it holds, and what does not", hint="do not believe it")
+        raise CertificateError(f"{where} says that it holds, and what does not", hint="do not trust this certificate")
     if tested.claim == "resume" and (tested.killed_after is None or tested.resumed_from is None):
         raise CertificateError(f"{where} does not say where the run was killed and resumed", hint=_AGAIN)
     if tested.observed < 1:
@@ -155,7 +155,8 @@ def check_record(statement: Statement, record: Record, text: bytes) -> None:
     tested = statement.predicate
     if record.identity != tested.identity or device_class(record) != tested.device:
         raise CertificateError(
-            f"{name} is not of the ingredients or the device that the certificate names", hint="do not believe it"
+            f"{name} is not of the ingredients or the device that the certificate names",
+            hint="do not trust this certificate",
         )
 
 
@@ -163,11 +164,13 @@ def check_verdict(statement: Statement, records: Sequence[Record]) -> None:
     """Compare the results of the certified runs again. Raises `CertificateError` if the statement says something else."""
     if statement.predicate.steps != (steps := records[-1].outcome.steps):
         said = f"the certificate says {statement.predicate.steps} steps; the record says {steps}"
-        raise CertificateError(said, hint="do not believe it")
+        raise CertificateError(said, hint="do not trust this certificate")
     found = [judge(records[0], other).rung for other in records[1:]]
     said = statement.predicate.verdict
     if any((rung is Rung.IDENTICAL) != (said is Rung.IDENTICAL) for rung in found):
-        raise CertificateError(f"the certificate says {said}; the records say {found[0]}", hint="do not believe it")
+        raise CertificateError(
+            f"the certificate says {said}; the records say {found[0]}", hint="do not trust this certificate"
+        )
 
 
 def _file(record: Record) -> str:

@@ -42,7 +42,9 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
     store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
     key = retest_key(retest)
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
-        raise DigestMismatchError(f"{key} is in {store.label} with other content", hint="it was made up by somebody")
+        raise DigestMismatchError(
+            f"{key} is in {store.label} with other content", hint="it does not come from a rerun: do not use it"
+        )
 
 
 def push_retests(run: str, *, source: Store, target: Store) -> None:

@@ -44,7 +44,7 @@ _T: Final = {
 
 def _without_seed(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if SEED in settings:
-        raise ValueError("the seed is what differs between the runs: it is none of their settings")
+        raise ValueError("the runs differ only in their seeds, so the seed cannot be a fixed setting")
     return settings
 
 
@@ -71,7 +71,7 @@ class Noise(Document):
         if uneven:
             raise ValueError(f"{uneven[0]} has {len(self.metrics[uneven[0]])} values for {len(self.seeds)} seeds")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("a seed stands twice: its values are the same ones")
+            raise ValueError("a seed is listed twice")
         return self
 
     def explains(self, metric: str) -> float | None:

@@ -111,7 +111,7 @@ def image_name(record: Record) -> ImageName:
             f"the record of run {record.run} does not say in which image it ran: {image.reason or 'it was not known'}"
         )
         raise IrreproducibleError(
-            said, hint=f"reprise reproduce {record.run} --no-container, which says what is not equal"
+            said, hint=f"reprise reproduce {record.run} --no-container, which lists the differences"
         )
     return ImageName(
         manifest=image.manifest, config=image.config, reference=_reference(record, image), layers=list(layers)

@@ -74,7 +74,7 @@ def verified(text: bytes, *, kind: str, key: Path, where: str) -> tuple[bytes, s
             said = f"{where} was altered: its signature by {key} does not hold for what is in it"
         else:
             said = f"{where} is signed by {signers}, not by the key in {key} ({public.keyid[:16]}...)"
-        raise CertificateError(said, hint="do not believe it") from fault
+        raise CertificateError(said, hint="do not trust this certificate") from fault
     return envelope.payload, public.keyid
 
 
@@ -87,7 +87,9 @@ def _envelope(text: bytes, *, kind: str, where: str) -> Envelope:
     if not all(isinstance(name, str) for name in envelope.signatures):
         raise DocumentError(f"{where} is no DSSE envelope: a key's id is no text", hint="it is damaged: fetch it again")
     if envelope.payload_type != kind:
-        raise CertificateError(f"{where} holds {envelope.payload_type!a}; expected {kind}", hint="do not believe it")
+        raise CertificateError(
+            f"{where} holds {envelope.payload_type!a}; expected {kind}", hint="do not trust this certificate"
+        )
     return envelope
 
 

@@ -61,7 +61,7 @@ def unswappable(a: Made, b: Made, *, images: bool) -> Iterator[str]:
     if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
         yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
     if not images and one.layers != other.layers:
-        yield "image: no engine is reachable here, so all runs are made in the environment that is there"
+        yield "image: no engine is reachable, so all runs use this environment"
 
 
 def hybrid(a: Made, b: Made, swapped: Swaps) -> Made:

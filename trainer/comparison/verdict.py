@@ -195,7 +195,7 @@ def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | Non
         return _UNMEASURED
     figures = tuple(figure for figure in figures if not figure.agrees)
     if unmeasured := [figure.name for figure in figures if figure.noise is None]:
-        return f"the measured spread of seeds does not tell of {', '.join(unmeasured)}"
+        return f"the measured seed noise does not cover {', '.join(unmeasured)}"
     beyond = [figure for figure in figures if not figure.within(figure.noise)]
     return _told(beyond, f"what {len(noise.seeds)} seeds explain", {figure.name: figure.noise for figure in beyond})
 

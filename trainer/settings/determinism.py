@@ -67,7 +67,7 @@ def require_one_process(level: Level, devices: int) -> None:
     if level is not Level.OFF and devices > 1:
         raise SettingError(
             f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
-            hint="give --determinism off: the run is recorded as one that promises none",
+            hint="give --determinism off: the record then states that results may vary",
         )
 
 

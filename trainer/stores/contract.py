@@ -90,7 +90,7 @@ def checked(key: str) -> str:
 
 def whole(what: str, store: str) -> DigestMismatchError:
     """The error for an object that ends before the bytes that were asked for; `store` is the store's label."""
-    return DigestMismatchError(f"{what} in {store} is cut short: fewer bytes than were asked for", hint=AGAIN)
+    return DigestMismatchError(f"{what} in {store} is cut short: fewer bytes than requested", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:

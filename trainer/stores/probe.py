@@ -107,11 +107,14 @@ class Probe:
             bodies = [f"{number}/{thread}".encode() * 100 for thread in range(_THREADS)]
             won = self._race(key, bodies)
             if len(won) != 1:
-                return Answer(found=f"{len(won)} of {_THREADS} at once were told that theirs was the one", holds=False)
+                return Answer(
+                    found=f"{len(won)} of {_THREADS} simultaneous writers each got the answer that they created it",
+                    holds=False,
+                )
             if b"".join(self.again.read(key)) != won[0] or self.again.create(key, b"later"):
                 return Answer(found="a name that was taken could be given to another body", holds=False)
             if b"".join(self.store.read(key)) != won[0]:
-                return Answer(found="a body was replaced though its writer was refused", holds=False)
+                return Answer(found="a body was replaced although the write was rejected", holds=False)
         return Answer(found=f"{_ROUNDS} races of {_THREADS}: one winner each, nothing replaced", holds=True)
 
     def _race(self, key: str, bodies: list[bytes]) -> list[bytes]:
@@ -129,11 +132,11 @@ class Probe:
         for number in range(_ROUNDS):
             key, body = self.key(f"seen-{number}"), secrets.token_bytes(100)
             if self.again.size(key) is not None:
-                return Answer(found="a name that nobody gave is there", holds=False)
+                return Answer(found="a name exists that was never written", holds=False)
             self.store.write(key, body, sha256=digest_of_bytes(body))
             if self.again.size(key) != len(body) or b"".join(self.again.read(key)) != body:
                 return Answer(found="what was written is not there yet for another connection", holds=False)
-        return Answer(found=f"{_ROUNDS} of {_ROUNDS} seen at once, after having been asked for in vain", holds=True)
+        return Answer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
 
     def ranges(self) -> Answer:
         """Ask for stretches, to the byte; and for more than there is."""
@@ -144,11 +147,11 @@ class Probe:
         for start, length in asked:
             stop = len(body) if length is None else start + length
             if b"".join(self.store.read(key, start=start, length=length)) != body[start:stop]:
-                return Answer(found=f"bytes {start} to {stop} are others than those that were asked for", holds=False)
+                return Answer(found=f"bytes {start} to {stop} differ from the requested ones", holds=False)
         try:
             b"".join(self.store.read(key, start=300_000, length=2))
         except DigestMismatchError:
-            return Answer(found=f"{len(asked)} stretches exact; more than there is, refused", holds=True)
+            return Answer(found=f"{len(asked)} ranges exact; ranges beyond the end rejected", holds=True)
         return Answer(found="more than there is was answered", holds=False)
 
     def checksum(self) -> Answer:
@@ -158,9 +161,9 @@ class Probe:
             self.raw.put(key, b"these bytes", claimed=digest_of_bytes(b"those bytes"))
         except StoreError as fault:
             if self.raw.get(key) is not None:
-                return Answer(found="bytes of another digest were refused, and stand there all the same", holds=False)
+                return Answer(found="bytes with a wrong digest were rejected but stored", holds=False)
             how = "altered bytes" if isinstance(fault, DigestMismatchError) else "an error of another kind"
-            return Answer(found=f"bytes of another digest are refused, as {how}", holds=True)
+            return Answer(found=f"bytes with a wrong digest are rejected, as {how}", holds=True)
         return Answer(found="bytes of another digest were taken", holds=False)
 
     def large(self) -> Answer:
@@ -191,7 +194,7 @@ class Probe:
         """Try which spellings the store takes for one."""
         folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
         return Answer(
-            found=f"taken for one: {', '.join(folded)}" if folded else "each spelling is a name of its own",
+            found=f"taken for one: {', '.join(folded)}" if folded else "each spelling is a separate name",
             holds=not folded,
         )
 
@@ -240,7 +243,7 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
         True,
         Probe.checksum,
         "every upload carries its sha256; what was altered on the way gets no name",
-        _FATAL + "a bit lost on the way would stand for ever under the digest of others, found by each reader",
+        _FATAL + "a bit lost in transit would be stored under a wrong digest, and every reader would find it",
     ),
     (
         "large",
@@ -253,8 +256,8 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
         "listing",
         False,
         Probe.listing,
-        "`runs ls --store` shows what is there; nothing that must be right asks for a listing",
-        "`runs ls --store` may miss something; nothing that must be right asks for a listing",
+        "`runs ls --store` shows what is there; correctness never depends on a listing",
+        "`runs ls --store` may miss something; correctness never depends on a listing",
     ),
     (
         "spelling",

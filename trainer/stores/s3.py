@@ -281,9 +281,7 @@ class S3Store:
 def _other_length(key: str, label: str, *, found: int | None, length: int) -> DigestMismatchError:
     if found is None or found < length:
         return whole(key, label)
-    return DigestMismatchError(
-        f"{key} in {label} is longer than what was asked for: {found} bytes of {length}", hint=AGAIN
-    )
+    return DigestMismatchError(f"{key} in {label} is longer than requested: {found} bytes of {length}", hint=AGAIN)
 
 
 def _keep_out_of_texts(session: boto3.session.Session) -> None:

@@ -67,7 +67,7 @@ _LOCAL_HINT: Final = "start it; if it is the local store: scripts/setup && docke
 _REACH_HINT: Final = "start that server, or correct its endpoint: scripts/setup --store ADDRESS --endpoint URL, or s3://BUCKET?endpoint=URL"
 _FAILED_HINT: Final = "look at the server's log and its free space, then type the same command again"
 _DOCTOR_HINT: Final = "reprise doctor store ADDRESS tries out what the server can do"
-_PAGE_HINT: Final = "log in to the network if it asks for that, or correct AWS_ENDPOINT_URL_S3 in .env"
+_PAGE_HINT: Final = "log in to the network if it requires that, or correct AWS_ENDPOINT_URL_S3 in .env"
 
 
 @contextmanager

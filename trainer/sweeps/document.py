@@ -125,7 +125,7 @@ def values(name: str, text: str) -> list[str]:
     if "" in found and len(found) > 1:
         raise UsageError(f"--{_typed(name)} {text}: a value is empty", hint="write a,b,c")
     if twice := sorted({value for value in found if found.count(value) > 1}):
-        raise UsageError(f"--{_typed(name)} {text}: {twice[0]} stands there twice", hint="give each value once")
+        raise UsageError(f"--{_typed(name)} {text}: {twice[0]} is listed twice", hint="give each value once")
     return found
 
 

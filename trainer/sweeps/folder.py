@@ -144,7 +144,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         if not _locked(handle):
             said = f"another process is at sweep {folder.name}"
-            raise RunError(said, hint="wait for its end, or stop it: then this goes on")
+            raise RunError(said, hint="wait for its end, or stop it")
         yield
     finally:
         os.close(handle)

@@ -33,7 +33,7 @@ _LONGEST: Final = 63
 """Characters of a name."""
 _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
 """A comment that names a file's encoding, in its first two lines: PEP 263."""
-_FORWARD: Final = "# Tried on two samples before the first step: what does not fit the task is said by name."
+_FORWARD: Final = "# The net is tried on two samples before the first step; errors name what does not fit the task."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,7 +183,7 @@ def experiment(folder: Path, *lines: str) -> str:
         (["--learning-rate", "1e-3,1.0e-3", "--seed", "1,2"], "points 1 and 3 are one: learning_rate 1e-3 and 1.0e-3"),
         (["--max-steps", "1_000,1000"], "max_steps 1_000 and 1000 are the same value"),
         (["--monitor", "none,null"], "monitor none and null are the same value"),
-        (["--seed", "1,1"], "1 stands there twice"),
+        (["--seed", "1,1"], "1 is listed twice"),
     ],
 )
 def test_one_value_in_two_ways_is_one_point(runs: Path, words: list[str], said: str) -> None:

@@ -51,7 +51,9 @@ def main(argv: list[str]) -> int:
     if words.verb == "refresh" and words.seeds < FEWEST:
         raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
     if words.verb == "refresh" and not (words.yes or sys.stdin.isatty()):
-        raise UsageError("a baseline is written only if somebody agrees, and nobody can be asked here", hint="--yes")
+        raise UsageError(
+            "a baseline is written only after a confirmation, and this terminal is not interactive", hint="--yes"
+        )
     names = experiment_names(CHECKOUT) if words.experiment == ALL else [_named(words.experiment)]
     if words.verb == "check" and (lacking := [name for name in names if not _path(name).is_file()]):
         raise DocumentError(
@@ -140,7 +142,7 @@ def _refresh(words: Namespace, name: str) -> int:
         print("nothing was written")
         return 0
     _write(_path(name), before.with_entry(entry))
-    print(f"written: {FOLDER}/{name}.json; commit it: git tells the rest")
+    print(f"written: {FOLDER}/{name}.json; commit it")
     return 0
 
 

@@ -102,7 +102,7 @@ def _other(word: str) -> Bench | dict[str, Interval]:
     record = record_of(runs_folder() / named(word, local_ids(runs_folder())))
     batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
     if not isinstance(batches, int | float) or not isinstance(size, int):
-        raise DocumentError(f"run {record.run} tells no throughput", hint="one that was completed does")
+        raise DocumentError(f"run {record.run} has no recorded throughput", hint="use a completed run")
     rate = float(batches) * size
     return {"samples/s": Interval(median=rate, low=rate, high=rate)}
 

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     paths = keep(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
     for path in paths:
-        _say(f"{'signed' if signed else 'unsigned: anybody could have written it (--key FILE signs)'}: {path}")
+        _say(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {path}")
     return statement.predicate.code
 
 

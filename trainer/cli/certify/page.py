@@ -64,7 +64,7 @@ def _lost(tested: Tested, lost: Lost) -> str:
 def _image(tested: Tested) -> str:
     image = tested.image
     if image.known is Knowledge.UNKNOWN:
-        return f"unknown: {image.reason or 'nothing was handed in'}"
+        return f"unknown: {image.reason or 'nothing was provided'}"
     return (
         f"{image.environment or 'no environment'}, {image.reference or image.manifest or image.config} ({image.known})"
     )

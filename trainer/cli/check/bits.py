@@ -78,5 +78,5 @@ def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, sou
     hidden = ["_observe", str(steps), str(times), *words]
     lines: list[dict[str, Any]] = list(told(hidden, asked, source=source))
     if len(lines) != 1:
-        raise DocumentError("the observing process told nothing", hint="does the experiment print or exit?")
+        raise DocumentError("the observing process printed nothing", hint="does the experiment print or exit?")
     return lines[0]

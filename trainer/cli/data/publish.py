@@ -46,7 +46,7 @@ def add_publish_options(parser: Verb) -> None:
         metavar="TEXT",
         help="the license; for this and the options below, the default is what the dataset already declares",
     )
-    add("--source", metavar="TEXT", help="where the data comes from")
+    add("--source", metavar="TEXT", help="origin of the data")
     add(
         "--split",
         metavar="NAME=SAMPLES",

@@ -129,7 +129,7 @@ def _store(docker: Engine) -> Finding:
         store.size(_NOTHING)
     except StoreUnreachableError as problem:
         return doctor.note(
-            "store", f"{problem.message}: training goes on without it", problem.hint or "docker compose up -d store"
+            "store", f"{problem.message}: training works without it", problem.hint or "docker compose up -d store"
         )
     except StoreError as problem:
         return doctor.fault("store", problem)

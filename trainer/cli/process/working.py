@@ -92,7 +92,7 @@ def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
         none = "no checkpoint can be used" if passed else "no checkpoint was saved"
         session.say(f"{none}: the run begins from its start")
         return None
-    session.say(f"going on from step {saved.step}")
+    session.say(f"resuming from step {saved.step}")
     session.began_at = saved.step
     require_left_to_do(saved, epochs=session.resolved.settings.max_epochs)
     return saved

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _KNOWN: Final = {
     Knowledge.VERIFIED: ("good", "a launcher on the host looked at the container's image, and the image's own build id agrees"),
-    Knowledge.ASSERTED: ("fair", ".env named the image, and its own build id agrees; nobody looked from outside"),
+    Knowledge.ASSERTED: ("fair", ".env named the image, and its build ID agrees; no launcher inspected it from outside"),
     Knowledge.UNKNOWN: ("bad", "no digest is claimed"),
 }  # fmt: skip
 

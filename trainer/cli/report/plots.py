@@ -28,10 +28,10 @@ _MOST: Final = 24
 """Plots of one section."""
 _TELEMETRY: Final = {
     "samples_per_second": "samples a second",
-    "data_wait": "waiting for data, part of the time",
+    "data_wait": "waiting for data (fraction of time)",
     "memory_gib": "memory of the process, GiB",
     "cuda_memory_gib": "most GPU memory held by torch, GiB",
-    "gpu_utilisation": "GPU at work, part of the time",
+    "gpu_utilisation": "GPU utilization (fraction of time)",
     "gpu_memory_gib": "memory in use on the GPU, GiB",
     "gpu_temperature_celsius": "temperature of the GPU, °C",
     "gpu_power_watts": "power of the GPU, W",

@@ -114,9 +114,7 @@ def _confirmed(one: Shown) -> Iterator[Markup | None]:
     for certified in one.run.certificates:
         tested = certified.statement.predicate
         tone = badge("holds" if tested.holds else "does not hold", "good" if tested.holds else "bad")
-        signed = (
-            "signed; the signature was not checked" if certified.signed else "unsigned: anybody could have written it"
-        )
+        signed = "signed; the signature was not checked" if certified.signed else "unsigned: its author is not verified"
         text = "\n".join(certificate_lines(certified.statement))
         place = f"runs/{one.record.run}/{certified.file}"
         yield tag(

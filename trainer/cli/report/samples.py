@@ -71,7 +71,7 @@ def _samples(name: str, dataset: Dataset | None, *, draw: bool) -> bytes | str:
     with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache_folder()) as cache:
         return cache.read(f"{_KEPT}/{kept}")
     if not draw:
-        return "they were not asked for"
+        return "--no-samples was given"
     context = DataContext(root=CHECKOUT, store=store_address() or "", cache=Cache(root=cache_folder()))
     typed = spelled(f"reprise data show {name} --samples {name}.png")
     try:

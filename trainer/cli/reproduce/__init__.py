@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 
 def _stop(*_: object) -> None:
-    raise StoppedError("stopped by SIGTERM", hint="the same command begins again")
+    raise StoppedError("stopped by SIGTERM", hint="run the same command again")
 
 
 def _parser() -> Arguments:
@@ -160,7 +160,7 @@ def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
     """Name what a retest that was stopped has left, and what can be done with it."""
     kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
     if not recorded(ready.folder):
-        return kind(f"stopped by {by}: nothing is left of the retest", hint="the same command begins again")
+        return kind(f"stopped by {by}: nothing is left of the retest", hint="run the same command again")
     run, said = ready.run, record_of(ready.folder).outcome.status
     hint = f"`reprise train --resume {run}` brings it to its end, then `reprise compare {ready.original.run} {run}`; or remove that folder"
     return kind(f"stopped by {by}: the retest, run {run}, is {said} and kept in {ready.folder}", hint=hint)

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         print(
             json.dumps({"attributed": None, "parting": None})
             if words.json
-            else f"nothing to explain: A and B go the same way in {counted(_common(a, b), 'step')}, all that both traces tell"
+            else f"nothing to explain: A and B go the same way in {counted(_common(a, b), 'step')}, the last step in both traces"
         )
         return Rung.IDENTICAL.code
     through = max(parting.step, words.steps or 0)
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         )
     probes = Probes(a=a, b=b, through=through, here=words.no_container, granted=granted, notes=[])
     say(
-        f"reprise: A and B part at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
+        f"reprise: A and B diverge at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
     )
     attribution = attribute(found, probes.go)
     if words.json:

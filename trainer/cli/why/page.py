@@ -26,7 +26,7 @@ def page(
         yield f"  not confirmed: with that taken back, B does not go A's way through step {through}; something else bears on it too"
     what = parting.tensor or parting.quantity or "fingerprint"
     values = f"{parting.a} in A, {parting.b} in B"
-    yield f"  A and B part at step {parting.step}, stream {parting.stream}, {what}: {values}"
+    yield f"  A and B diverge at step {parting.step}, stream {parting.stream}, {what}: {values}"
     if found.ways:
         yield ""
         yield f"A with one ingredient of B, through step {through}"
@@ -41,7 +41,7 @@ def page(
 def headline(found: Attribution, parting: Difference) -> str:
     """What may be said, in one line."""
     if found.failed == "A":
-        return "not attributed: A does not come out again here, so that what differs cannot be told from what does not hold still"
+        return "not attributed: rerunning A here does not give the result of A, so no difference can be attributed"
     if found.failed == "B":
         return "not attributed: A with everything of B that can be swapped does not go B's way"
     step = f"makes the difference from step {parting.step} on"

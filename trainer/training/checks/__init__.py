@@ -107,7 +107,7 @@ CHECKS: Final = {
     "reader": Check(
         run=seeding.reader,
         needs=("data",),
-        look="draw what is random about a sample from pick.generator(), or seed a generator of your own with pick.seed",
+        look="draw random numbers of a sample from pick.generator(), or seed your own generator with pick.seed",
     ),
     "training pass": Check(
         run=seeding.training_pass,

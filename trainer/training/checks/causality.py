@@ -112,7 +112,9 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
     seed_all(0)
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
     if not found:
-        raise Nothing(f"what the net gives is not [{given.shape[0]}, {given.shape[1]}, ...]: places cannot be told")
+        raise Nothing(
+            f"what the net gives is not [{given.shape[0]}, {given.shape[1]}, ...]: positions cannot be compared"
+        )
     return found
 
 

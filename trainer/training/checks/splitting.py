@@ -145,7 +145,7 @@ def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
         raise Nothing("the experiment's own steps say what the net is given")
     pairs = [[samples.sample(Pick(index=row, epoch=epoch))[field] for epoch in (0, 1)] for row in some]
     if not all(one.equal(other) for one, other in pairs):
-        raise Nothing("samples differ from epoch to epoch (augmentation): equal ones cannot be told by their bytes")
+        raise Nothing("samples differ from epoch to epoch (augmentation): equal samples cannot be found by their bytes")
 
     def known(row: int) -> tuple[bytes, int]:
         value = samples.sample(Pick(index=row))[field].contiguous()

@@ -31,7 +31,7 @@ def using(trial: Trial) -> str:
     """Ask the ledger of a short training, as `train` asks its own before the first step and at the end."""
     ledger = trial.notebook
     if ledger is None or ledger.idle_then is None:
-        raise Nothing("no short training came to its first step")
+        raise Nothing("no short training reached its first step")
     bearing = {name for name, role in roles(type(trial.subject.resolved.settings)).items() if role is Role.RESULT}
     if faults := [ledger.unused(name) for name in ledger.idle_then if name in bearing]:
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
