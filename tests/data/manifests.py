@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.base.digest import digest_of_bytes
 from trainer.data.manifest import Lines, parse_manifest
 from trainer.data.manifest_lines import Listing, Pack
-from trainer.data.packing import PACK_BYTES, Hashed, Laying, Slice
+from trainer.data.packing import PACK_BYTES, HashedFile, PackPlan, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Entry
 
 
-def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> Hashed:
+def hashed(path: str, body: bytes = b"x", *, size: int | None = None) -> HashedFile:
     """A file that is not laid yet; larger than a pack, its parts are all alike but the last."""
     size = len(body) if size is None else size
     ends = [*range(PACK_BYTES, size, PACK_BYTES), size]
     parts = tuple(digest_of_bytes(body + bytes([end % PACK_BYTES != 0])) for end in ends)
-    return Hashed(path=path, size=size, sha256=digest_of_bytes(body), parts=parts if len(parts) > 1 else ())
+    return HashedFile(path=path, size=size, sha256=digest_of_bytes(body), parts=parts if len(parts) > 1 else ())
 
 
-def laid(*files: Hashed, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
+def laid(*files: HashedFile, known: bytes | None = None) -> tuple[list[list[Slice]], bytes]:
     """What each new pack is made of, and the manifest, the packs' digests made up of their slices'."""
     written = io.BytesIO()
-    laying = Laying(written, known=None if known is None else Listing(known))
+    laying = PackPlan(written, known=None if known is None else Listing(known))
     for file in files:
         laying.add(file)
     lines = written.getvalue()

@@ -20,7 +20,7 @@ np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.data.check import Checked
+    from trainer.data.check import CheckResult
 
 
 def npy(array: object) -> bytes:
@@ -46,7 +46,7 @@ ARRAYS = {"kind": "arrays", "fields": {"image": "x.npy", "label": "y.npy"}}
 SAID = {"license": "CC0-1.0", "source": "made here"}
 
 
-def check(folder: Path, **said: Any) -> Checked:
+def check(folder: Path, **said: Any) -> CheckResult:
     """Check the folder of this file's files."""
     draft = typed({"name": "small", **SAID, **said}, Draft, where="test")
     source = SourceFolder(root=fill(folder, FILES))
@@ -78,7 +78,10 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
     ("said", "line"),
     [
         ({"reader": ARRAYS, "splits": {"train": [0, 11]}}, "ends at row 11; its reader finds 10 samples"),
-        ({"reader": {"kind": "arrays", "fields": {"a": "x.npy", "b": "short.npy"}}}, "different rows: a 10, b 9"),
+        (
+            {"reader": {"kind": "arrays", "fields": {"a": "x.npy", "b": "short.npy"}}},
+            "different numbers of rows: a 10, b 9",
+        ),
         ({"reader": {"kind": "arrays", "fields": {"a": "text.txt"}}}, "text.txt is not a plain array"),
         ({"reader": {"kind": "arrays", "fields": {"a": "z.npy"}}}, "needs 'z.npy', which is not in the folder"),
         (
@@ -102,8 +105,8 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
         ({"reader": {"kind": "images", "classes": ["cats"]}}, "dogs/1.png of dataset small is of class 'dogs'"),
         ({"reader": {"kind": "images", "labels": "half.csv"}}, "half.csv has no line for cats/2.png"),
         ({"reader": {"kind": "images", "labels": "text.txt"}}, "expected the columns file and class"),
-        ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "no Parquet file"),
-        ({"splits": {"train": {"prefix": "bats/"}}}, "holds none of its 10 samples"),
+        ({"reader": {"kind": "table", "files": ["x.npy"], "fields": {"a": {"column": "a"}}}}, "not a Parquet file"),
+        ({"splits": {"train": {"prefix": "bats/"}}}, "has none of its 10 samples"),
         ({"splits": {"val": {"files": ["x.npy", "x.npy"]}}}, "split 'val' lists 'x.npy' twice"),
         ({"reader": {"kind": "lines", "file": ["text.txt", "text.txt"]}}, "its reader lists 'text.txt' twice"),
         ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),
@@ -120,8 +123,8 @@ def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(check_dataset_module, "is_readable", lambda: False)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
-    assert check(tmp_path, reader=reader).is_unseen
-    with pytest.raises(DatasetError, match=r"u\.csv is text; a table is read from Parquet files"):
+    assert check(tmp_path, reader=reader).is_table_unchecked
+    with pytest.raises(DatasetError, match=r"u\.csv is text; expected a Parquet file"):
         check(tmp_path, reader=reader | {"files": ["u.csv"]})
     with pytest.raises(DatasetError, match="declared is int64"):
         check(tmp_path, reader=reader, sample={"x": {"dtype": "int64"}})
@@ -145,7 +148,7 @@ def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
     told = {"splits": {"train": [0, 8], "val": [8, 9], "test": [9, 10]}}
     notes = check(tmp_path, license="unknown", **told).notes
     assert len(notes) == 1
-    assert notes[0].endswith("say it with --license TEXT")
+    assert notes[0].endswith("add --license TEXT")
     assert "no license and no source" in check(tmp_path, license="unknown", source="unknown").notes[0]
     assert check(tmp_path, **told).notes == ()
     (looks_like,) = check(tmp_path).notes

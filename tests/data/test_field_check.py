@@ -38,7 +38,7 @@ def test_a_misspelt_field_is_told_the_nearest_and_the_flag() -> None:
 
 def test_a_dataset_of_another_task_is_told_as_one() -> None:
     """It is the experiment that asks for the field: another dataset may be what was meant."""
-    with pytest.raises(SettingError, match="'image', which is what this experiment asks for") as caught:
+    with pytest.raises(SettingError, match="'image', the default of this experiment") as caught:
         paired("diabetes")
     assert caught.value.hint == "give --input-field features or target, or another --dataset"
 

@@ -16,7 +16,7 @@ from trainer.data.file_names import check_paths, portable_fault, reason_to_leave
     ],
 )
 def test_a_name_that_windows_cannot_have_is_an_error(path: str) -> None:
-    with pytest.raises(ManifestError, match="which Windows cannot have in a file name") as caught:
+    with pytest.raises(ManifestError, match="which Windows does not allow in file names") as caught:
         check_paths([path])
     assert repr(path) in caught.value.message
     assert caught.value.hint == "rename it, then publish again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.data.format_guess import SPLITS, likeness, split_options
+from trainer.data.format_guess import SPLITS, guess_reader, split_options
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from trainer.data.format_guess import SPLITS, likeness, split_options
         ),
         (["x.npy", "y.npy"], "2 NumPy files (x.npy, y.npy)", "--array FIELD=x.npy"),
         (["a/t.parquet"], "1 Parquet file (a/t.parquet)", "--column FIELD=COLUMN"),
-        (["t.csv"], "1 CSV file (t.csv)", "written as Parquet"),
+        (["t.csv"], "1 CSV file (t.csv)", "conversion to Parquet"),
         (["t.txt"], "1 text file (t.txt)", "--lines t.txt"),
     ],
 )
 def test_names_suggest_options(paths: list[str], found: str, options: str) -> None:
     """What was found comes with what to type."""
-    told = likeness(paths)
+    told = guess_reader(paths)
     assert told is not None
     assert told[0].startswith(found)
     assert options in told[1]
@@ -36,7 +36,7 @@ def test_names_suggest_options(paths: list[str], found: str, options: str) -> No
 
 def test_other_names_suggest_nothing() -> None:
     """No guess is better than a wrong one."""
-    assert likeness(["model.bin", "README", ".hidden"]) is None
+    assert guess_reader(["model.bin", "README", ".hidden"]) is None
 
 
 def test_folders_that_are_called_as_splits_suggest_these_splits() -> None:

@@ -15,10 +15,10 @@ from trainer.data.inspection import (
     Inspection,
     Shape,
     SplitValues,
+    describe_not_finite,
     require_one_shape,
     require_publishable,
     require_readable,
-    told_not_finite,
 )
 
 TABLE: dict[str, Any] = {
@@ -47,13 +47,13 @@ def draft(**said: Any) -> Draft:
 def test_the_columns_that_hold_nan_are_named() -> None:
     """Of a vector of several the ones that do."""
     seen = of_fields(x=values(nan=NAN), y=values(infinite=NAN))
-    assert told_not_finite(seen, "x", draft()) == (
+    assert describe_not_finite(seen, "x", draft()) == (
         "columns 'a', 'c' (field 'x') hold NaN: 3 in split val; the first is in row 7 of t.parquet"
     )
-    assert told_not_finite(seen, "y", draft()).startswith(
+    assert describe_not_finite(seen, "y", draft()).startswith(
         "column 'price' (field 'y') holds infinities: 3 in split val;"
     )
-    assert told_not_finite(of_fields(x=values()), "x", draft()) == ""
+    assert describe_not_finite(of_fields(x=values()), "x", draft()) == ""
 
 
 def test_consent_is_for_a_field_and_for_both_kinds() -> None:

@@ -100,7 +100,7 @@ def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "why"),
     [
-        ("a", "a", "stands twice"),
+        ("a", "a", "is repeated"),
         ("b", "a", "out of order"),
         ("README", "readme", "one file on some file systems"),
         ("e\u0301", "\u00e9", "one file on some file systems"),

@@ -1,4 +1,4 @@
-"""How files are laid into packs, and that a manifest is the same bytes for ever."""
+"""Files are assigned to packs, and equal files always give the same manifest."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.data.manifests import hashed, laid
 from trainer.base.digest import digest_of_bytes
 from trainer.data.manifest_lines import Listing
-from trainer.data.packing import PACK_BYTES, Laying, Slice
+from trainer.data.packing import PACK_BYTES, DigestIndex, PackPlan, Slice
 
 ONE, OTHER = hashed("a", b"one"), hashed("b/c", b"three")
 
 
 def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
-    """What each pack is made of: path, start, length."""
+    """Return path, start and length of each slice of each pack."""
     return [[(each.path, each.start, each.length) for each in slices] for slices in plan]
 
 
@@ -81,10 +81,18 @@ def test_a_laid_file_costs_a_hundred_bytes_at_most() -> None:
     """A million files stay below 100 MB: of each its digest and its place are kept, no object."""
     count = 5_000
     with Path(os.devnull).open("wb") as nowhere:
-        laying = Laying(nowhere)
+        packs = PackPlan(nowhere)
         tracemalloc.start()
         for number in range(count):
-            laying.add(hashed(f"{number:08d}", b"%d" % number))
+            packs.add(hashed(f"{number:08d}", b"%d" % number))
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert kept < 100 * count
+
+
+def test_each_digest_has_one_number_in_the_order_of_addition() -> None:
+    count = 3000  # more than the first table has slots for
+    index, digests = DigestIndex(), [digest_of_bytes(b"%d" % number) for number in range(count)]
+    assert [index.add(digest) for digest in digests] == list(range(count))
+    assert [index.add(digest) for digest in reversed(digests)] == list(reversed(range(count)))
+    assert len(index) == count

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.base.errors import DatasetError
-from trainer.data.parquet import Foot, foot_start, read_foot
+from trainer.data.parquet import Footer, footer_start, read_footer
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
@@ -21,9 +21,9 @@ def written(columns: dict[str, Any], **how: Any) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes) -> Foot:
+def read(data: bytes) -> Footer:
     """The foot of a file."""
-    return read_foot(memoryview(data), where="x.parquet")
+    return read_footer(memoryview(data), where="x.parquet")
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
@@ -31,7 +31,7 @@ def read(data: bytes) -> Foot:
 def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -> None:
     """Whatever the number of row groups; long lists have another head."""
     table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
-    assert read(written(table, row_group_size=30)) == Foot(rows=rows, columns=dict.fromkeys(table, "int32"))
+    assert read(written(table, row_group_size=30)) == Footer(rows=rows, columns=dict.fromkeys(table, "int32"))
 
 
 def test_nested_columns_are_no_plain_values() -> None:
@@ -45,17 +45,19 @@ def test_nested_columns_are_no_plain_values() -> None:
     [([[1.0], [1.0, 2.0]], "list<"), ([{"x": 1}, {"x": 2}], "struct<x: int64>"), ([[], []], "list<")],
 )
 def test_a_nested_column_is_rejected_by_its_type(column: Any, kind: str) -> None:
-    with pytest.raises(DatasetError, match=f"column 'b' of x.parquet holds values of type {kind}") as caught:
+    with pytest.raises(
+        DatasetError, match=f"column 'b' of x.parquet: expected one number in each row, found values of type {kind}"
+    ) as caught:
         read(written({"a": [1.0, 2.0], "b": column})).require(["a", "b"], where="x.parquet")
     assert "--array" in str(caught.value.hint)
 
 
 def test_a_file_of_another_kind_is_refused() -> None:
     """By its name, with what to do."""
-    with pytest.raises(DatasetError, match=r"x\.parquet is no Parquet file"):
+    with pytest.raises(DatasetError, match=r"x\.parquet is not a Parquet file"):
         read(b"a,b\n1,2\n3,4\n")
-    with pytest.raises(DatasetError, match=r"t\.csv is text; a table is read from Parquet files") as caught:
-        foot_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
+    with pytest.raises(DatasetError, match=r"t\.csv is text; expected a Parquet file") as caught:
+        footer_start(memoryview(b"a,b\n1,2\n"), where="t.csv")
     assert "to_parquet" in (caught.value.hint or "")
 
 
@@ -70,7 +72,7 @@ def test_a_file_that_is_cut_anywhere_is_refused() -> None:
 def test_a_damaged_foot_is_refused() -> None:
     """Whatever its bytes say."""
     data = written({"a": [1, 2, 3]})
-    start = foot_start(memoryview(data), where="x.parquet")
+    start = footer_start(memoryview(data), where="x.parquet")
     for spoilt in (b"\xff", b"\x00"):
         with pytest.raises(DatasetError):
             read(data[:start] + spoilt * (len(data) - start - 8) + data[-8:])
@@ -81,5 +83,5 @@ def test_a_foot_of_less_than_no_rows_is_rejected() -> None:
     good = written({"a": list(range(1000))})
     bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
     assert (read(good).rows, len(bad), bad == good) == (1000, len(good), False)
-    with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its foot names -1,000 rows"):
+    with pytest.raises(DatasetError, match=r"x\.parquet is damaged: its footer gives -1,000 rows"):
         read(bad)

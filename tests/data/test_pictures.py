@@ -9,7 +9,7 @@ import pytest
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Draft
-from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, in_order
+from trainer.data.pictures import SUFFIXES, find_pictures, has_picture_suffix, sort_classes
 from trainer.data.reader import Images
 
 if TYPE_CHECKING:
@@ -64,17 +64,17 @@ def test_split_folders_without_class_folders_have_one_class_without_a_name() -> 
 
 
 def test_whole_numbers_are_in_their_own_order() -> None:
-    assert in_order(map(str, range(12))) == tuple(map(str, range(12)))
-    assert in_order(["03", "3", "2", "1" * 5000]) == ("2", "03", "3", "1" * 5000)
-    assert in_order(["10", "9", "x"]) == ("10", "9", "x")
+    assert sort_classes(map(str, range(12))) == tuple(map(str, range(12)))
+    assert sort_classes(["03", "3", "2", "1" * 5000]) == ("2", "03", "3", "1" * 5000)
+    assert sort_classes(["10", "9", "x"]) == ("10", "9", "x")
 
 
 def test_numbers_are_in_order_of_their_values() -> None:
-    assert in_order(["1", "-1", "-10", "0", "10", "2"]) == ("-10", "-1", "0", "1", "2", "10")
-    assert in_order(["10.0", "2.0", "-0.5", "1.25"]) == ("-0.5", "1.25", "2.0", "10.0")
-    assert in_order(["1", "01", "001", "0"]) == ("0", "001", "01", "1")
+    assert sort_classes(["1", "-1", "-10", "0", "10", "2"]) == ("-10", "-1", "0", "1", "2", "10")
+    assert sort_classes(["10.0", "2.0", "-0.5", "1.25"]) == ("-0.5", "1.25", "2.0", "10.0")
+    assert sort_classes(["1", "01", "001", "0"]) == ("0", "001", "01", "1")
     for names in (["1e3", "9"], ["+2", "10"], ["1_0", "9"], ["\u0661\u0660", "9"], ["1.", "10"], ["nan", "1"]):
-        assert in_order(names) == tuple(sorted(names))
+        assert sort_classes(names) == tuple(sorted(names))
 
 
 def test_declared_classes_may_be_folders_in_folders() -> None:
@@ -111,19 +111,19 @@ def test_a_picture_beside_the_classes_is_an_error() -> None:
             ["1.png", "2.png"],
             {"classes": ["a", "b"]},
             "1.png and 1 other picture lie in no folder that names its class; the classes are a, b",
-            "as a/1.png",
+            "for example a/1.png",
         ),
         (
             ["a/1.png", "2.png"],
             {},
             "2.png lies in no folder that names its class, as others do",
-            "as a/2.png; or --labels",
+            "for example a/2.png; or --labels",
         ),
         (
             ["x/1.png", "x/a/1.png"],
             {"folder": "x/"},
             "x/1.png lies in no folder below 'x/' that names its class, as",
-            "as x/a/1.png",
+            "for example x/a/1.png",
         ),
         (
             ["a/1.png"],

@@ -88,7 +88,7 @@ class Edited(SourceFolder):
 def test_a_file_edited_meanwhile_is_noticed(tmp_path: Path) -> None:
     """Nothing is named when a file is not any more what was hashed."""
     store = MemoryStore()
-    with pytest.raises(DatasetError, match="edited while it was published"):
+    with pytest.raises(DatasetError, match="edited during publication"):
         publish_dataset(DRAFT, source=Edited(root=fill(tmp_path, FILES)), store=store)
     assert not list(store.keys("datasets/"))
 
@@ -168,7 +168,7 @@ def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Publ
 def test_a_declared_version_that_is_another_in_the_store_is_refused(published: Published) -> None:
     """A version is never replaced."""
     other = published.dataset.model_copy(update={"license": "other"})
-    with pytest.raises(DatasetError, match="is another one"):
+    with pytest.raises(DatasetError, match="is another version"):
         publish_declared(other, source=published.source, store=published.store)
 
 
@@ -182,4 +182,4 @@ def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
     draft = Draft(name="small", reader=table, splits={"train": (0, 1)})
     source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
     found = publish_dataset(draft, source=source, store=MemoryStore()).findings.notes
-    assert sum(check_dataset.UNSEEN in note for note in found) == notes
+    assert sum(check_dataset.TABLE_UNCHECKED in note for note in found) == notes

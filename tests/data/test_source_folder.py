@@ -30,14 +30,14 @@ LITTER = {
 
 
 def test_hidden_files_and_litter_are_left_out_with_a_reason(tmp_path: Path) -> None:
-    listed = SourceFolder(root=fill(tmp_path, LITTER)).listed()
+    listed = SourceFolder(root=fill(tmp_path, LITTER)).list_files()
     assert listed.paths == ["a/1.png"]
     found = {each.reason: (each.count, each.example) for each in listed.left_out}
     assert found == {"hidden": (3, ".git/"), "of the system": (5, "Thumbs.db")}
 
 
 def test_hidden_files_are_kept_on_request_and_litter_never(tmp_path: Path) -> None:
-    listed = SourceFolder(root=fill(tmp_path, LITTER), has_hidden=True).listed()
+    listed = SourceFolder(root=fill(tmp_path, LITTER), has_hidden=True).list_files()
     assert listed.paths == [".git/config", ".keep", "a/1.png", "notes~"]
     assert [each.reason for each in listed.left_out] == ["of the system"]
 
@@ -46,7 +46,7 @@ def test_folders_without_files_are_reported(tmp_path: Path) -> None:
     fill(tmp_path, {"a/1.png": b"1", "c/.DS_Store": b"", "d/e/1.png": b"1"})
     (tmp_path / "b").mkdir()
     (tmp_path / "f/g").mkdir(parents=True)
-    listed = SourceFolder(root=tmp_path).listed()
+    listed = SourceFolder(root=tmp_path).list_files()
     assert listed.paths == ["a/1.png", "d/e/1.png"]
     found = {each.reason: (each.count, each.example) for each in listed.left_out}
     assert found == {"empty": (3, "b/"), "of the system": (1, "c/.DS_Store")}
@@ -62,7 +62,7 @@ def test_what_is_no_file_is_an_error_by_name_and_never_waited_for(tmp_path: Path
             bound.bind(os.path.relpath(tmp_path / "p"))
     else:
         (tmp_path / "p").symlink_to("/dev/zero")
-    with pytest.raises(DatasetError, match=f"p is a {kind}; a dataset has regular files only"):
+    with pytest.raises(DatasetError, match=f"p is a {kind}; expected a regular file"):
         SourceFolder(root=tmp_path).paths()
 
 
@@ -71,7 +71,7 @@ def test_a_pipe_that_takes_a_files_place_meanwhile_is_not_waited_for(tmp_path: P
     (tmp_path / "a").unlink()
     os.mkfifo(tmp_path / "a")
     with pytest.raises(DatasetError, match="a is a named pipe"):
-        source.hashed("a")
+        source.hash_file("a")
     with pytest.raises(DatasetError, match="a is a named pipe"):
         source.read(Slice(path="a", start=0, length=1, sha256=""))
 
@@ -95,7 +95,7 @@ def test_links_out_of_the_folder_are_followed_and_listed(tmp_path: Path) -> None
     fill(tmp_path, {"in/a": b"a", "out": b"b"})
     (tmp_path / "in/inside").symlink_to("a")
     (tmp_path / "in/outside").symlink_to("../out")
-    listed = SourceFolder(root=tmp_path / "in").listed()
+    listed = SourceFolder(root=tmp_path / "in").list_files()
     assert (listed.paths, listed.linked) == (["a", "inside", "outside"], ("outside",))
 
 
@@ -111,7 +111,7 @@ def test_folders_without_files_are_said_to_be_so(tmp_path: Path) -> None:
 
 def test_a_path_that_is_no_folder_is_said_to_be_so(tmp_path: Path) -> None:
     fill(tmp_path, {"a.txt": b"a", "a b.txt": b"a", "crops/b": b"b"})
-    with pytest.raises(DatasetError, match=r"a\.txt is not a folder; a dataset is a folder of files") as caught:
+    with pytest.raises(DatasetError, match=r"a\.txt is not a folder; expected a folder of files") as caught:
         SourceFolder(root=tmp_path / "a.txt").paths()
     assert "mkdir NEW" in str(caught.value.hint)
     with pytest.raises(DatasetError) as caught:

@@ -32,7 +32,7 @@ def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
     damage(objects(published.cache)[0], at=100)
     with pytest.raises(DigestMismatchError, match=r"images/0001\.png' and 1 more") as caught:
         verify_dataset(published.dataset, cache=published.cache)
-    assert caught.value.hint == "replace what is wrong: reprise data fetch small"
+    assert caught.value.hint == "replace damaged files: reprise data fetch small"
     assert published.cache.find(published.dataset) is None
     assert contents(fetch(published).folder()) == FILES
 

@@ -70,7 +70,7 @@ def test_a_head_of_another_type_is_rejected(kind: Any) -> None:
 )
 def test_a_head_that_is_no_dictionary_is_rejected(text: bytes) -> None:
     body = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text
-    with pytest.raises(DatasetError, match="its head is damaged"):
+    with pytest.raises(DatasetError, match="its header is damaged"):
         parse_head(body, size=len(body), where="a.npy")
 
 

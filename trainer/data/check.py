@@ -1,7 +1,7 @@
-"""Checking a folder against what is said about it, before it is published: does the reader find samples, do the splits fit them?
+"""Check before publication that the reader, the splits and the sample of a draft fit the folder's files.
 
-Knows what can be known without torch, NumPy or Pillow, on any host: heads of arrays, lines, names, first bytes. Columns and rows of tables
-are looked up where pyarrow is installed.
+The check needs no torch, NumPy or Pillow: it reads headers of arrays, lines, names and first bytes. Columns and rows of tables are checked
+if pyarrow is installed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from trainer.data.check_pictures import (
     describe_empty_classes,
 )
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
-from trainer.data.format_guess import SPLIT_NAMES, likeness, split_options
+from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
 from trainer.data.npy import HEAD, ArrayHead, parse_head
-from trainer.data.parquet import Foot, foot_start, is_readable, read_foot
+from trainer.data.parquet import Footer, footer_start, is_readable, read_footer
 from trainer.data.pictures import Pictures, find_pictures
 from trainer.data.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
 from trainer.data.source_folder import open_file
@@ -46,227 +46,226 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"
-UNSEEN: Final = (
+TABLE_UNCHECKED: Final = (
     "columns and rows of its Parquet files were not checked (this Python has no pyarrow); the first run checks them"
 )
 
 
 class Bodies(Protocol):
-    """Where the files' bytes are: in a folder, or in the cache."""
+    """The bytes of a dataset's files, in a folder or in the cache."""
 
     @property
     def paths(self) -> Sequence[str]:
         """All relative paths, sorted by their UTF-8 bytes."""
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """Return the size of a file in bytes."""
 
     def part(self, path: str, start: int, length: int) -> bytes:
-        """Some of them; fewer at the end."""
+        """Return `length` bytes from `start`, or fewer at the end of the file."""
 
     def view(self, path: str) -> memoryview:
-        """All of them, mapped."""
+        """Return all bytes of a file, memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFolder:
-    """The bytes of a folder."""
+    """The files of a folder."""
 
     root: Path
     paths: Sequence[str]
 
     def size(self, path: str) -> int:
-        """Ask the disk."""
+        """Return the size on disk."""
         with open_file(self.root / path) as file:
             return os.fstat(file.fileno()).st_size
 
     def part(self, path: str, start: int, length: int) -> bytes:
-        """Read them."""
+        """Read the bytes."""
         with BufferedReader(open_file(self.root / path)) as file:
             file.seek(start)
             return file.read(length)
 
     def view(self, path: str) -> memoryview:
-        """Map them."""
+        """Map the file."""
         with open_file(self.root / path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size(path) else b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InCache:
-    """The bytes of a cached version, for people to be told about; not verified."""
+    """The files of a cached version, not verified: for counts that are only shown."""
 
     files: CachedFiles
 
     @property
     def paths(self) -> Sequence[str]:
-        """As published."""
+        """The published paths."""
         return self.files.paths
 
     def size(self, path: str) -> int:
-        """Ask the manifest."""
+        """Return the size in the manifest."""
         return len(self.files.view(path))
 
     def part(self, path: str, start: int, length: int) -> bytes:
-        """Copy them."""
+        """Copy the bytes."""
         return bytes(self.files.view(path)[start : start + length])
 
     def view(self, path: str) -> memoryview:
-        """They are mapped already."""
+        """Return the mapped bytes."""
         return self.files.view(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What the reader will find: how many samples, how many in each split; and what somebody should be told."""
+class CheckResult:
+    """The number of samples, in all and in each split, and notes for the publisher."""
 
     samples: int
     splits: dict[str, int]
     notes: tuple[str, ...]
     classes: tuple[ClassCount, ...] = ()
-    """Of pictures."""
-    is_unseen: bool = False
-    """Whether the columns and rows of a table could not be looked at."""
-    places: dict[str, Sequence[int]] = field(default_factory=dict)
-    """For each split the numbers of its files among the folder's, if a sample is a file."""
+    """Counts of the classes of pictures."""
+    is_table_unchecked: bool = False
+    """Whether columns and rows of a table were not checked."""
+    file_numbers: dict[str, Sequence[int]] = field(default_factory=dict)
+    """For each split, the numbers of its files in the sorted list of all files, if a sample is a file."""
 
 
-def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> Checked:
-    """Raises `DatasetError` where reader, splits or sample do not fit these files of the folder, with both numbers."""
+def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> CheckResult:
+    """Check files of a folder. Raises `DatasetError` if reader, splits or sample do not fit them."""
     if not paths:
-        raise DatasetError(f"{source.root} is empty: a dataset has files", hint="name the folder that holds the files")
+        raise DatasetError(
+            f"{source.root} is empty; expected a folder with files", hint="give the folder that contains the files"
+        )
     bodies = InFolder(root=source.root, paths=paths)
-    here = set(bodies.paths) if draft.reader.needed else set()
-    if missing := next((path for path in draft.reader.needed if path not in here), None):
-        sentence = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
+    known = set(bodies.paths) if draft.reader.needed else set()
+    if missing := next((path for path in draft.reader.needed if path not in known), None):
+        message = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
         hint = "--include-hidden publishes hidden files" if is_hidden else _hint_for_file(missing, bodies.paths)
-        raise DatasetError(sentence, hint=hint)
+        raise DatasetError(message, hint=hint)
     _require_distinct(draft)
-    notes = [*_unsaid(draft), *_unlike(draft, bodies), *_untrainable(draft)]
+    notes = [*_undeclared(draft), *_reader_or_split_advice(draft, bodies), *_missing_splits(draft)]
     if isinstance(draft.reader, Table) and not is_readable():
-        _check_unread(draft.reader, draft, bodies)
-        return Checked(samples=0, splits={}, notes=tuple(notes), is_unseen=True)
-    look = _Look(draft, bodies)
-    if isinstance(draft.reader, Images) and (table := look.table(draft.reader)) is not None:
+        _check_table_without_arrow(draft.reader, draft, bodies)
+        return CheckResult(samples=0, splits={}, notes=tuple(notes), is_table_unchecked=True)
+    checker = _FileChecker(draft, bodies)
+    if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
         check_table(draft.reader, table, paths)
-    layout = look.layout()
-    if look.pictures and isinstance(draft.reader, Images):
-        notes += check_pictures(look.pictures, paths, look.table(draft.reader), declared=draft)
-    chosen = _chosen(draft, layout)
-    classes = count_classes(look.pictures, chosen) if look.pictures else ()
-    return Checked(
+    layout = checker.layout()
+    if checker.pictures and isinstance(draft.reader, Images):
+        notes += check_pictures(checker.pictures, paths, checker.table(draft.reader), declared=draft)
+    chosen = _select_splits(draft, layout)
+    classes = count_classes(checker.pictures, chosen) if checker.pictures else ()
+    return CheckResult(
         samples=layout.count,
         splits={name: len(each) for name, each in chosen.items()},
         notes=(
             *notes,
             *describe_empty_classes(classes, dataset=draft.name),
-            *_shared(chosen),
+            *_overlaps(chosen),
             *_unused(chosen, layout.count, draft.name),
         ),
         classes=classes,
-        places=_places(layout, chosen, paths),
+        file_numbers=_file_numbers(layout, chosen, paths),
     )
 
 
 def _hint_for_file(missing: str, paths: Sequence[str]) -> str:
-    """The nearest files of the same suffix, if there are any: of a thousand pictures none is the table that is missing."""
+    """Suggest the nearest files with the same suffix, if there are any: no picture replaces a missing table."""
     suffix = missing[missing.rfind(".") :] if "." in missing else ""
     return hint_for_path(missing, [path for path in paths if path.endswith(suffix)] or paths)
 
 
 def _require_distinct(draft: Draft) -> None:
-    """Raise `DatasetError` for a file that a declaration lists twice: its samples would count twice."""
+    """Raise `DatasetError` if a declaration lists a file twice: its samples would count twice."""
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
     if isinstance(draft.reader, Lines | Text | Table):
         lists["its reader"] = draft.reader.needed
     for where, files in lists.items():
-        if twice := next((file for file, count in Counter(files).items() if count > 1), None):
-            sentence = f"dataset {draft.name}: {where} lists {short(twice)!r} twice"
-            raise DatasetError(sentence, hint="remove one of the lines")
+        if repeated := next((file for file, count in Counter(files).items() if count > 1), None):
+            message = f"dataset {draft.name}: {where} lists {short(repeated)!r} twice"
+            raise DatasetError(message, hint="remove one of the lines")
 
 
-def _places(layout: Layout, chosen: dict[str, Sequence[int]], paths: Sequence[str]) -> dict[str, Sequence[int]]:
-    """The numbers of the splits' files among `paths`, of which the layout's files are some, in the same order."""
+def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Sequence[str]) -> dict[str, Sequence[int]]:
+    """Return the indices in `paths` of each split's files; the layout's files are a subset of `paths` in the same order."""
     if layout.ends is not None or not layout.files or len(chosen) < 2:  # noqa: PLR2004 - splits are compared
         return {}
-    numbers = iter(enumerate(paths))
-    places = array("q", (next(number for number, path in numbers if path == file) for file in layout.files))
-    return {name: array("q", (places[index] for index in rows)) for name, rows in chosen.items()}
+    indexed = iter(enumerate(paths))
+    numbers = array("q", (next(number for number, path in indexed if path == file) for file in layout.files))
+    return {name: array("q", (numbers[index] for index in rows)) for name, rows in chosen.items()}
 
 
-def _check_unread(table: Table, draft: Draft, bodies: Bodies) -> None:
-    """What can be known of a table without pyarrow: that its files are Parquet, and what its fields are."""
+def _check_table_without_arrow(table: Table, draft: Draft, bodies: Bodies) -> None:
+    """Check that files are Parquet and that the fields fit the declared sample."""
     for file in table.files:
-        foot_start(bodies.view(file), where=file)
+        footer_start(bodies.view(file), where=file)
     check_sample(draft.sample, _fields(table), dataset=draft.name)
 
 
-def count_samples(dataset: Described, files: CachedFiles) -> Checked:
-    """How many samples the reader finds in a cached version, and how many each split has. Raises `DatasetError`."""
-    look = _Look(dataset, InCache(files=files))
-    layout = look.layout()
-    chosen = _chosen(dataset, layout)
-    return Checked(
+def count_samples(dataset: Described, files: CachedFiles) -> CheckResult:
+    """Count the samples of a cached version, in all and in each split. Raises `DatasetError`."""
+    checker = _FileChecker(dataset, InCache(files=files))
+    layout = checker.layout()
+    chosen = _select_splits(dataset, layout)
+    return CheckResult(
         samples=layout.count,
         splits={name: len(each) for name, each in chosen.items()},
         notes=(),
-        classes=count_classes(look.pictures, chosen) if look.pictures else (),
+        classes=count_classes(checker.pictures, chosen) if checker.pictures else (),
     )
 
 
-def _chosen(dataset: Described, layout: Layout) -> dict[str, Sequence[int]]:
+def _select_splits(dataset: Described, layout: Layout) -> dict[str, Sequence[int]]:
     return {name: select(name, dataset.splits, layout, dataset=dataset.name) for name in dataset.splits}
 
 
-def _unsaid(draft: Draft) -> list[str]:
-    missing = [word for word in ("license", "source") if getattr(draft, word) == UNKNOWN]
-    flags = " ".join(f"--{word} TEXT" for word in missing)
-    said = " and ".join(f"no {word}" for word in missing)
-    return (
-        [f"{draft.name}: {said} declared: others cannot know what they may do with it; say it with {flags}"]
-        if missing
-        else []
-    )
+def _undeclared(draft: Draft) -> list[str]:
+    missing = [key for key in ("license", "source") if getattr(draft, key) == UNKNOWN]
+    if not missing:
+        return []
+    keys, options = " and ".join(f"no {key}" for key in missing), " ".join(f"--{key} TEXT" for key in missing)
+    return [f"{draft.name}: {keys} declared, so other users cannot know how they may use it; add {options}"]
 
 
-def _unlike(draft: Draft, bodies: Bodies) -> list[str]:
-    """What somebody should say who said nothing about how samples are read, or which are for what."""
+def _reader_or_split_advice(draft: Draft, bodies: Bodies) -> list[str]:
+    """Suggest options if no split is declared."""
     if draft.splits:
         return []
-    found = likeness(bodies.paths) if isinstance(draft.reader, Files) else None
-    if found:
-        what, options = found
-        sentence = f"{draft.name}: {what}, but no reader is declared, so a sample is a file's bytes"
-        return [f"{sentence}; type {options} {split_options(bodies.paths)}"]
-    sentence = f"{draft.name}: no split is declared, so nothing can be trained on it"
-    return [f"{sentence}; declare which samples are for what: {split_options(bodies.paths)}"]
+    guess = guess_reader(bodies.paths) if isinstance(draft.reader, Files) else None
+    if guess:
+        description, options = guess
+        note = f"{draft.name}: {description}, but no reader is declared, so a sample is the bytes of a file"
+        return [f"{note}; add {options} {split_options(bodies.paths)}"]
+    note = f"{draft.name}: no split is declared, so nothing can be trained on it"
+    return [f"{note}; declare the splits: {split_options(bodies.paths)}"]
 
 
-def _untrainable(draft: Draft) -> list[str]:
-    """Report splits that training does not use, if one that it needs is missing."""
+def _missing_splits(draft: Draft) -> list[str]:
+    """Report missing splits that training needs, and which other splits may be meant."""
     missing = [name for name in SPLIT_NAMES if name not in draft.splits]
     if not draft.splits or not missing:
         return []
     meant: dict[str, str] = {}
     for name in draft.splits:
         if name not in SPLIT_NAMES:
-            meant[name] = _meant(name, [split for split in missing if split not in meant.values()])
-    did = " and ".join(f"{near} for {short(name)}" for name, near in meant.items() if near)
+            meant[name] = _nearest_split(name, [split for split in missing if split not in meant.values()])
+    suggestions = " and ".join(f"{near} for {short(name)}" for name, near in meant.items() if near)
     others = f"; it has {listed(meant)}" if meant else ""
-    advice = f"; did you mean {did}?" if did else ""
+    advice = f"; did you mean {suggestions}?" if suggestions else ""
     return [
         f"{draft.name}: training needs the splits train, val and test; missing: {', '.join(missing)}{others}{advice}"
     ]
 
 
-def _meant(name: str, missing: Sequence[str]) -> str:
+def _nearest_split(name: str, missing: Sequence[str]) -> str:
     word = name.lower()
     near = next((split for split, words in SPLIT_NAMES.items() if split in missing and word in words), "")
     return near or next(iter(nearest(word, missing, most=1)), "")
 
 
-def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
+def _overlaps(chosen: dict[str, Sequence[int]]) -> list[str]:
     pairs = ((one, other, _in_common(chosen[one], chosen[other])) for one, other in combinations(chosen, 2))
     return [
         f"splits {one} and {other} have {counted(common, 'sample')} in common" for one, other, common in pairs if common
@@ -274,41 +273,41 @@ def _shared(chosen: dict[str, Sequence[int]]) -> list[str]:
 
 
 def _unused(chosen: dict[str, Sequence[int]], count: int, dataset: str) -> list[str]:
-    """Report samples that no split holds, though there are splits."""
-    if not chosen or (unused := count - _held(list(chosen.values()))) <= 0:
+    """Report samples in no split, if there are splits."""
+    if not chosen or (unused := count - _count_union(list(chosen.values()))) <= 0:
         return []
     are = "is" if unused == 1 else "are"
     return [f"{dataset}: {counted(unused, 'sample')} of {count:,} {are} in no split"]
 
 
-def _held(splits: list[Sequence[int]]) -> int:
-    """How many samples some split holds; of rows, without looking at each."""
+def _count_union(splits: list[Sequence[int]]) -> int:
+    """Count the samples that are in at least one split; ranges are not expanded."""
     if not all(isinstance(each, range) for each in splits):
         return len({index for each in splits for index in each})
-    held = end = 0
+    total = end = 0
     for first, last in sorted((each[0], each[-1] + 1) for each in splits):
-        held, end = held + max(0, last - max(first, end)), max(end, last)
-    return held
+        total, end = total + max(0, last - max(first, end)), max(end, last)
+    return total
 
 
 def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many samples are in both; of rows, without looking at each."""
+    """Count the samples that are in both splits; ranges are not expanded."""
     if isinstance(one, range) and isinstance(other, range):
         return max(0, min(one.stop, other.stop) - max(one.start, other.start))
-    few, many = sorted((one, other), key=len)
-    known = set(few)
-    return sum(index in known for index in many)
+    smaller, larger = sorted((one, other), key=len)
+    known = set(smaller)
+    return sum(index in known for index in larger)
 
 
 @dataclass(slots=True)
-class _Look:
+class _FileChecker:
     draft: Described
     bodies: Bodies
     pictures: Pictures | None = None
-    """Found together with their layout."""
+    """Set by `layout`."""
 
     def layout(self) -> Layout:
-        """How the reader's samples lie in the folder's files."""
+        """Return the positions of the reader's samples in the files."""
         match self.draft.reader:
             case Arrays(fields=fields):
                 return self._arrays(fields)
@@ -335,19 +334,19 @@ class _Look:
         return Layout(count=even_rows({field: head.rows for field, head in heads.items()}, dataset=self.draft.name))
 
     def _table(self, table: Table) -> Layout:
-        feet = {file: self._foot(file) for file in table.files}
-        for file, foot in feet.items():
+        footers = {file: self._footer(file) for file in table.files}
+        for file, footer in footers.items():
             for column in table.fields.values():
-                foot.require(column.names, where=file)
+                footer.require(column.names, where=file)
         check_sample(self.draft.sample, _fields(table), dataset=self.draft.name)
-        return _stacked(table.files, lambda file: feet[file].rows)
+        return _stacked(table.files, lambda file: footers[file].rows)
 
     def _images(self, images: Images) -> Layout:
         self.pictures = find_pictures(images, self.bodies.paths, self.table(images), declared=self.draft)
         return Layout(count=len(self.pictures.files), files=self.pictures.files)
 
     def table(self, images: Images) -> bytes | None:
-        """The content of the label table."""
+        """Return the bytes of the label table."""
         return None if images.labels is None else self._bytes(images.labels)
 
     def _lines(self, file: str) -> int:
@@ -361,8 +360,8 @@ class _Look:
     def _head(self, file: str) -> ArrayHead:
         return parse_head(self._bytes(file, 0, HEAD), size=self._size(file), where=file)
 
-    def _foot(self, file: str) -> Foot:
-        return read_foot(self.bodies.view(file), where=file)
+    def _footer(self, file: str) -> Footer:
+        return read_footer(self.bodies.view(file), where=file)
 
     def _size(self, file: str) -> int:
         return self.bodies.size(file)

@@ -1,7 +1,4 @@
-"""Checking the pictures of a folder before it is published: are its classes what was meant, and is any file left unread?
-
-Knows names and numbers only; no picture is opened.
-"""
+"""Check the classes and file names of a folder of pictures before it is published; no picture is opened."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassCount:
-    """A class of a dataset, and how many samples of it there are in all and in each split."""
+    """A class of a dataset, with its number of samples in all and in each split."""
 
     number: int
     name: str
@@ -51,52 +48,52 @@ def count_classes(pictures: Pictures, splits: Mapping[str, Sequence[int]]) -> tu
 
 
 def check_class_names(names: Sequence[str], *, are_declared: bool, dataset: str) -> None:
-    """Raise `DatasetError` for class names that are empty, stand twice, or differ by what a person does not see, or by case.
+    """Raise `DatasetError` for class names that are empty, repeated, or differ only by case or by invisible characters.
 
-    Classes that differ by case alone may be meant, as `A` and `a` of letters: they can be declared.
+    Declared classes may differ by case, for example the letters `A` and `a`.
     """
     if len(names) > 1 and "" in names:
-        raise DatasetError(f"a class of {dataset} has an empty name: {_quoted(names)}", hint="--classes A,B")
+        raise DatasetError(f"a class of {dataset} has an empty name: {listed(map(repr, names))}", hint="--classes A,B")
     if padded := next((name for name in names if name != name.strip()), None):
         raise DatasetError(f"the class {padded!r} of {dataset} begins or ends with a blank", hint="remove the blank")
     if odd := next(
         (name for name in names if any(unicodedata.category(letter) in _UNPRINTED for letter in name)), None
     ):
         raise DatasetError(f"the class {odd!a} of {dataset} contains a control character", hint="remove it")
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise DatasetError(f"the class {twice!r} of {dataset} is named twice", hint="name each class once")
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DatasetError(f"the class {repeated!r} of {dataset} is named twice", hint="name each class once")
     seen: dict[str, str] = {}
     for name in names:
-        if (before := seen.setdefault(_seen(name), name)) is not name:
-            _require_apart(before, name, are_declared=are_declared, dataset=dataset)
+        if (before := seen.setdefault(_visible(name), name)) is not name:
+            _require_distinct(before, name, are_declared=are_declared, dataset=dataset)
 
 
-def _seen(name: str) -> str:
-    """What a person sees of a name, whatever its case: invisible characters are left out, and all blanks are one."""
+def _visible(name: str) -> str:
+    """Return a name without case and invisible characters, and with single blanks."""
     shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _VARIANTS)
     return folded(" ".join(shown.split()))
 
 
-def _require_apart(before: str, name: str, *, are_declared: bool, dataset: str) -> None:
+def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: str) -> None:
     if unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", name):
-        sentence = f"the classes {before!a} and {name!a} of {dataset} are one name in two Unicode forms"
-        raise DatasetError(sentence, hint="rename one: both are written with the same letters")
+        message = f"the classes {before!a} and {name!a} of {dataset} are one name in two Unicode forms"
+        raise DatasetError(message, hint="rename one of them: both look the same")
     if not are_declared:
         by_case = folded(before) == folded(name)
-        what = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
-        how = "upper and lower case" if by_case else "blanks or invisible characters"
-        sentence = f"the classes {what} of {dataset} differ by {how} alone"
-        raise DatasetError(sentence, hint="rename one; if both are meant, name all classes by --classes")
+        names = f"{before!r} and {name!r}" if by_case else f"{before!a} and {name!a}"
+        difference = "upper and lower case" if by_case else "blanks or invisible characters"
+        message = f"the classes {names} of {dataset} differ by {difference} alone"
+        raise DatasetError(message, hint="rename one of them; to keep both, name all classes with --classes")
 
 
 def check_table(reader: Images, table: bytes, paths: Sequence[str]) -> None:
-    """Raise `DatasetError` for a line of the label table that names no picture of the folder."""
+    """Raise `DatasetError` for a line of the label table that does not name a picture of the folder."""
     where = str(reader.labels)
     check_listed(parse_labels(table, where=where), paths, suffixes=SUFFIXES, where=where)
 
 
 def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None, *, declared: Described) -> list[str]:
-    """Report what of the folder the reader of pictures does not use. Raises `DatasetError` if a class would vanish by that."""
+    """Report files that the reader of pictures does not use. Raises `DatasetError` if a class would be lost."""
     reader: Images = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
     folders = Folders(reader, declared.splits)
@@ -112,7 +109,7 @@ def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None
 
 
 def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[str]:
-    """Report classes from which nothing can be learned, and classes that are called as splits are."""
+    """Report datasets with a single class, and classes with names of splits."""
     if classes == ("",):
         return [f"{dataset}: its pictures are of one class without a name; folders or --labels FILE.csv name classes"]
     if len(classes) == 1:
@@ -124,8 +121,8 @@ def _odd_classes(classes: Sequence[str], folder: str, *, dataset: str) -> list[s
         return []
     ordered = sorted(splits, key=lambda name: list(SPLIT_NAMES).index(splits[name]))
     options = " ".join(f"--split {splits[name]}={folder}{name}/" for name in ordered)
-    said = f"{dataset}: its classes are {listed(classes)}; if these are its splits"
-    return [f"{said}, type {options}: then classes are the folders below them"]
+    note = f"{dataset}: its classes are {listed(classes)}; if these are its splits"
+    return [f"{note}, use {options}: then the folders below them are the classes"]
 
 
 def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Pictures, *, declared: Described) -> None:
@@ -139,18 +136,16 @@ def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Picture
     if lost:
         name = names[lost[0]]
         of_class = [path for path in lost if names[path] == name]
-        sentence = (
-            f"folder {name!r} of {declared.name} has no picture that is read: {by_suffix(of_class)}, as {of_class[0]}"
-        )
         raise DatasetError(
-            sentence, hint="convert its files to PNG, remove the folder, or name the classes: --classes A,B"
+            f"folder {name!r} of {declared.name} has no readable picture: {by_suffix(of_class)}, for example {of_class[0]}",
+            hint="convert its files to PNG, remove the folder, or name the classes: --classes A,B",
         )
 
 
 def _unread(paths: Sequence[str], *, dataset: str) -> list[str]:
     if not paths:
         return []
-    return [f"{dataset}: left unread, because no picture: {by_suffix(paths)}, as {short(paths[0])}"]
+    return [f"{dataset}: not read, because not pictures: {by_suffix(paths)}, for example {short(paths[0])}"]
 
 
 def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]:
@@ -158,11 +153,11 @@ def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]
         return []
     where = f"outside {reader.folder}" if not paths[0].startswith(reader.folder) else "in no split's folder"
     pictures = "1 picture" if len(paths) == 1 else f"{len(paths):,} pictures"
-    return [f"{dataset}: left unread: {pictures} {where}, as {short(paths[0])}"]
+    return [f"{dataset}: not read: {pictures} {where}, for example {short(paths[0])}"]
 
 
 def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> list[str]:
-    """Report classes without a sample, in all or in a split."""
+    """Report classes that have no sample at all or in a split."""
     notes = []
     if empty := [each.name for each in counts if not each.samples]:
         notes = [f"{dataset}: no picture of {_classes(empty)}"]
@@ -177,7 +172,7 @@ def describe_empty_classes(counts: Sequence[ClassCount], *, dataset: str) -> lis
 
 
 def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: str) -> list[str]:
-    """Report classes whose number is another one than in the declared version: a net trained on it would name them wrongly."""
+    """Report classes whose numbers differ from the declared version: a trained net would confuse them."""
     numbers = {name: number for number, name in enumerate(now)}
     moved = [
         f"{short(name) or '(no name)'} {number} -> {numbers.get(name, 'none')}"
@@ -187,8 +182,8 @@ def describe_renumbering(before: Sequence[str], now: Sequence[str], *, dataset: 
     if not moved:
         return []
     keep = ",".join([*before, *(name for name in now if name not in set(before))])
-    is_typed = len(keep) <= _LONGEST_ADVICE and "" not in before
-    advice = f"; to keep the numbers: --classes {keep}" if is_typed else ""
+    can_keep = len(keep) <= _LONGEST_ADVICE and "" not in before
+    advice = f"; to keep the numbers: --classes {keep}" if can_keep else ""
     return [f"{dataset}: WARNING: the numbers of classes change: {listed(moved)}{advice}"]
 
 
@@ -196,12 +191,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"class {short(names[0])}" if len(names) == 1 else f"{len(names):,} classes: {listed(names)}"
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return listed(map(repr, names))
-
-
 _LONGEST_ADVICE: Final = 200
 _UNPRINTED: Final = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode categories of control characters, halves of characters, and ends of lines."""
+"""Unicode categories of control characters, surrogates and line separators."""
 _VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
-"""Characters that choose a glyph of the one before."""
+"""Variation selectors."""

@@ -1,7 +1,4 @@
-"""A dataset as git knows it: its name, its version, and the digest that names every byte; never the data.
-
-Knows the declaration `datasets/<name>.toml`. Refuses to know where a dataset's bytes are, and how a sample is read from them.
-"""
+"""The declaration of a dataset, `datasets/<name>.toml`: its name, version, reader, splits, and the digest that names every byte."""
 
 from __future__ import annotations
 
@@ -29,10 +26,10 @@ _NUMBERS: Final = re.compile(r"\[\n((?: +[-\d.]+,\n)+)\]")
 
 
 def require_name(name: str) -> None:
-    """Raise `DatasetError` for a name that no dataset can have, with one that it can."""
+    """Raise `DatasetError` for an invalid name of a dataset; the hint is a similar valid name."""
     if not re.fullmatch(NAME, name):
-        said = f"{short(name)!r} cannot be a dataset's name: expected {SPELLING}"
-        raise DatasetError(said, hint=f"for example {_near(name) or 'my-data'}")
+        message = f"{short(name)!r} cannot be a dataset's name: expected {SPELLING}"
+        raise DatasetError(message, hint=f"for example {_near(name) or 'my-data'}")
 
 
 def _near(name: str) -> str:
@@ -42,7 +39,7 @@ def _near(name: str) -> str:
 def _name(text: str) -> str:
     if not re.fullmatch(NAME, text):
         near = _near(text)
-        raise ValueError(f"a name is {SPELLING}{f': {near}' if near else ''}")
+        raise ValueError(f"expected a name of {SPELLING}{f': {near}' if near else ''}")
     return text
 
 
@@ -50,7 +47,7 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class Described(Document):
-    """What a person says about a dataset."""
+    """The part of a declaration that the user writes."""
 
     name: Name
     license: str = "unknown"
@@ -58,15 +55,15 @@ class Described(Document):
     splits: dict[str, Split] = {}
     reader: Reader = Files()
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
-    """What the fields of a sample are, if the declaration says so."""
+    """Types and shapes of the fields of a sample; empty if they are not declared."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)
-    """Fields that may hold NaN and infinities: in any other, publication rejects them."""
+    """Fields in which `publish` accepts NaN and infinities."""
     twin: dict[str, Drawn] = Field(default={}, exclude_if=lambda fields: not fields)
-    """What the fields of its synthetic dataset are. It is no part of a published version: it can be said, and mended, afterwards."""
+    """The fields of the dummy twin. It is not part of a published version, so it can be changed afterwards."""
 
 
 class Draft(Described):
-    """A dataset before it is published: the rest follows from its files."""
+    """A dataset before it is published."""
 
 
 class Dataset(Described):
@@ -74,85 +71,85 @@ class Dataset(Described):
 
     version: Annotated[Count, Field(ge=1)]
     manifest: Digest
-    """Names every file and where its bytes lie in packs: what is fetched."""
+    """Digest of the manifest, which lists every file and its position in packs."""
     content: Digest
-    """Names every file and nothing else: what a run's result depends on. Repacking leaves it as it is."""
+    """Digest of the files without their positions in packs: the identity of the data for a run."""
     files: Count
     bytes: Count
 
     @property
     def title(self) -> str:
-        """Name and version, as they are typed: `digits@1`."""
+        """Name and version: `digits@1`."""
         return f"{self.name}@{self.version}"
 
     @property
     def published(self) -> Dataset:
-        """What of it a store knows: all but the twin."""
+        """The dataset as a store records it, without the twin."""
         return self.model_copy(update={"twin": {}})
 
 
 def declaration(name: str, *, root: Path) -> Path:
-    """Where `name` is declared in the checkout `root`."""
+    """Return the path of the declaration of `name` in the checkout `root`."""
     return root / FOLDER / f"{name}.toml"
 
 
 def is_declared(name: str, *, root: Path) -> bool:
-    """Whether `name` is a dataset's name, and declared in the checkout `root`."""
+    """Return whether `name` is valid and declared in the checkout `root`."""
     return re.fullmatch(NAME, name) is not None and declaration(name, root=root).is_file()
 
 
 def dataset_names(*, root: Path) -> list[str]:
-    """All names declared in the checkout `root`, sorted."""
+    """Return the names of all datasets declared in the checkout `root`, sorted."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.toml"))
 
 
 def load_dataset(name: str, *, root: Path) -> Dataset:
-    """The declared dataset `name`. Raises `DatasetError` when it is not declared, `DocumentError` when its file cannot be read."""
+    """Load the declared dataset `name`. Raises `DatasetError` if it is not declared, `DocumentError` if its file is invalid."""
     path = declaration(name, root=root)
     if not is_declared(name, root=root):
         known = dataset_names(root=root)
         base, numbered, number = name.partition("@")
         if numbered and is_declared(base, root=root):
-            raise _numbered(load_dataset(base, root=root), number)
+            raise _versioned_name(load_dataset(base, root=root), number)
         raise DatasetError(
             f"dataset {short(name)!r} is not declared in {root / FOLDER}", hint=did_you_mean(name, known)
         )
     dataset = read_toml(path, Dataset)
     if dataset.name != name:
-        hint = "name the file after the dataset"
+        hint = "rename the file after the dataset"
         raise DatasetError(f"{path} declares a dataset named {dataset.name!r}; expected {name!r}", hint=hint)
     return dataset
 
 
 def readable_datasets(*, root: Path) -> tuple[list[Dataset], dict[str, str]]:
-    """The declared datasets; and why the others cannot be read, by name."""
-    found: list[Dataset] = []
+    """Return the readable datasets, and the errors of the other ones by name."""
+    datasets: list[Dataset] = []
     faults: dict[str, str] = {}
     for name in dataset_names(root=root):
         try:
-            found.append(load_dataset(name, root=root))
+            datasets.append(load_dataset(name, root=root))
         except RepriseError as fault:
             faults[name] = fault.message
-    return found, faults
+    return datasets, faults
 
 
-def _numbered(dataset: Dataset, number: str) -> DatasetError:
-    """Word a name with a version's number, which only the declaration gives."""
+def _versioned_name(dataset: Dataset, number: str) -> DatasetError:
+    """Return the error for a name with a version, since the declaration selects the version."""
     file = f"{FOLDER}/{dataset.name}.toml"
-    said = f"dataset {dataset.name}@{number}: expected a name without a version; {file} declares the version, {dataset.title}"
+    message = f"dataset {dataset.name}@{number}: expected a name without a version; {file} declares the version, {dataset.title}"
     other = f"; for another version: `git log {file}`, then `git checkout COMMIT {file}`"
-    return DatasetError(said, hint=f"write {dataset.name}{'' if number == str(dataset.version) else other}")
+    return DatasetError(message, hint=f"write {dataset.name}{'' if number == str(dataset.version) else other}")
 
 
 def parse_dataset(text: bytes, *, where: str) -> Dataset:
-    """A version's document as it stands in the store."""
+    """Parse a version's document in a store."""
     return parse_json(text, Dataset, where=where)
 
 
 def declared(dataset: Dataset) -> str:
-    """The text of `datasets/<name>.toml`; the same dataset always gives the same text."""
-    said = dataset.model_dump(mode="json", exclude_none=True)
-    body = tomli_w.dumps({key: said.pop(key) for key in _FIRST} | said)
+    """Return the text of `datasets/<name>.toml`; equal datasets give equal texts."""
+    values = dataset.model_dump(mode="json", exclude_none=True)
+    body = tomli_w.dumps({key: values.pop(key) for key in _FIRST} | values)
     return _HEAD + _NUMBERS.sub(lambda found: f"[{', '.join(found[1].replace(',', '').split())}]", body)
 
 

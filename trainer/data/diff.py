@@ -1,7 +1,7 @@
-"""What differs between two versions, by their manifests alone: nothing of their files is fetched.
+"""Compare two versions by their manifests, without fetching files.
 
-Both manifests are read as streams, side by side: a million files need no more memory than ten. A manifest's digest is known at its end, so
-what was told before counts only if the end is reached.
+Both manifests are streamed, so memory does not grow with the number of files. A manifest's digest is verified at its end, so changes are
+valid only if the iteration ends without an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A file that is not in both, or not the same in both; sizes in bytes, None where it is not."""
+    """A file that differs between two versions; sizes in bytes, `None` if a version lacks the file."""
 
     path: str
     before: int | None
@@ -31,7 +31,7 @@ class Change:
 
     @property
     def kind(self) -> Literal["added", "removed", "changed"]:
-        """What happened to it."""
+        """The kind of change."""
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
@@ -77,13 +77,13 @@ def _files(dataset: Dataset, store: Store) -> Iterator[_File]:
             continue
         row = ROW.fullmatch(line)
         if row is None:
-            raise damaged(number, "it is spelled otherwise")
+            raise damaged(number, "it is not in canonical form")
         yield _File(unescaped(row[1]), int(row[2]), row[3])
 
 
 def _lines(dataset: Dataset, store: Store) -> Iterator[bytes]:
-    """The manifest's lines as they come, its digest compared at the end."""
-    running, held, size = hashlib.sha256(), b"", 0
+    """Yield the manifest's lines, and verify its digest at the end."""
+    running, rest, size = hashlib.sha256(), b"", 0
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     for block in store.read(object_key(dataset.manifest)):
         running.update(block)
@@ -93,7 +93,7 @@ def _lines(dataset: Dataset, store: Store) -> Iterator[bytes]:
                 f"manifest of {dataset.title} is longer than {most} bytes in {store.label}",
                 hint="publish the dataset again",
             )
-        *whole, held = (held + block).split(b"\n")
+        *whole, rest = (rest + block).split(b"\n")
         yield from (line + b"\n" for line in whole)
     if (found := f"sha256:{running.hexdigest()}") != dataset.manifest:
         raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)

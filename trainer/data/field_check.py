@@ -1,7 +1,4 @@
-"""Whether a dataset has the fields that an experiment asks for, told by what both declare.
-
-Knows the fields of each kind of sample. Refuses to read a sample: what only the data shows is found when it is opened.
-"""
+"""Check by their declarations that a dataset has the fields that an experiment uses."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.data.reader import Reader
     from trainer.settings.origins import Resolved
 
-ASKED: Final = ("input_field", "target_field")
+_FIELD_SETTINGS: Final = ("input_field", "target_field")
 _FIELDS: Final = {
     "images": ("image", "label"),
     "lines": ("text", "length"),
@@ -29,25 +26,25 @@ _FIELDS: Final = {
 
 
 def sample_fields(reader: Reader) -> tuple[str, ...]:
-    """Name the fields of a sample."""
+    """Return the names of the fields of a sample."""
     return tuple(reader.fields) if isinstance(reader, Arrays | Table) else _FIELDS[reader.kind]
 
 
 def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, untold: Collection[str] = ()) -> None:
-    """Raise `SettingError` where the experiment asks for a field that no sample of `dataset` has; `untold` settings are passed over."""
+    """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `untold` are not checked."""
     known = sample_fields(dataset.reader)
-    for name in ASKED:
+    for name in _FIELD_SETTINGS:
         if name not in resolved.origins or name in untold:
             continue
         field = str(resolved.settings.value_of(name))
         if field not in known:
-            raise _misfit(name, field, known, dataset=dataset, given=resolved.origins[name].is_given)
+            raise _unknown_field(name, field, known, dataset=dataset, given=resolved.origins[name].is_given)
 
 
-def _misfit(name: str, field: str, known: tuple[str, ...], *, dataset: Dataset, given: bool) -> SettingError:
+def _unknown_field(name: str, field: str, known: tuple[str, ...], *, dataset: Dataset, given: bool) -> SettingError:
     near = nearest(field, known, most=1)
     flag = option(name)
-    by = "" if given else ", which is what this experiment asks for"
+    by = "" if given else ", the default of this experiment"
     choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known[:4])}"
     other = "" if given or near else ", or another --dataset"
     return SettingError(

@@ -1,7 +1,7 @@
-"""The names of a dataset's files: can they all lie together in one folder, on every file system that a team uses?
+"""Check that the names of a dataset's files can exist together in a folder on every common file system.
 
-Knows which names are one on some file systems, by case or by Unicode form, which ones Windows cannot have, and which ones are hidden or
-of the system. Refuses to keep the names: of each a number of 64 bits, and only if two numbers agree are the names themselves compared.
+Names must differ by more than case or Unicode form, and be valid on Windows. Only a 64-bit hash of each name is kept; names are compared if
+two hashes are equal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class FileNames:
-    """Names as they come, sorted by their UTF-8 bytes."""
+    """A check of names that are added in the order of their UTF-8 bytes."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Start without names."""
         self._before = b""
         self._folder = ""
         self._files: set[int] = set()
@@ -31,12 +31,12 @@ class FileNames:
         self._doubtful = False
 
     def add(self, name: bytes) -> None:
-        """Take the next one. Raises `ManifestError` for a name that no dataset may have, and `UnicodeDecodeError`."""
+        """Add the next name. Raises `ManifestError` for an invalid name, and `UnicodeDecodeError`."""
         path = name.decode()
         if not _is_plain(path) and (fault := path_fault(path)):
             raise ManifestError(f"file {path!r}: {fault}", hint=RENAME)
         if name <= self._before:
-            raise ManifestError(f"file {path!r} stands twice or out of order", hint=DAMAGED)
+            raise ManifestError(f"file {path!r} is repeated or out of order", hint=DAMAGED)
         self._before = name
         spelled = folded(path)
         number = hash(spelled)
@@ -48,13 +48,13 @@ class FileNames:
             self._folders.update(map(hash, _above(folder)))
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise `ManifestError` if two of the names that were taken are one file, or one of them a folder too; `names` are they, again."""
+        """Raise `ManifestError` if two names are one file, or a file is also a folder; `names` are the added names again."""
         if self._doubtful or not self._files.isdisjoint(self._folders):
-            _require_apart(names)
+            _require_distinct(names)
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Refuse files that could not lie together in one folder on every file system, or that are out of order."""
+    """Raise `ManifestError` for paths that cannot exist together on every file system, or are out of order."""
     names, unportable, folder, in_odd_folder = FileNames(), [], "", False
     for path in paths:
         try:
@@ -71,20 +71,20 @@ def check_paths(paths: Sequence[str]) -> None:
             unportable.append(path)
     unportable = [path for path in unportable if portable_fault(path)]
     if unportable:
-        fault_found = portable_fault(unportable[0])
+        problem = portable_fault(unportable[0])
         more = f" (and {len(unportable) - 1:,} more such names)" if len(unportable) > 1 else ""
-        sentence = f"file {unportable[0]!r}: {fault_found}, which Windows cannot have in a file name{more}"
-        raise ManifestError(sentence, hint=RENAME)
+        message = f"file {unportable[0]!r}: {problem}, which Windows does not allow in file names{more}"
+        raise ManifestError(message, hint=RENAME)
     names.require(paths)
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether there is no reason to look at a name twice: it is certainly neither hidden nor of the system."""
+    """Return whether a name is certainly neither hidden nor a system file."""
     return _ODD.match(name) is None and name[-1] != "~"
 
 
 def reason_to_leave_out(name: str, *, has_hidden: bool) -> str:
-    """Why a file or folder of this name is not published: it is "hidden" or "of the system"; empty if it is published.
+    """Return why a file or folder is not published, "hidden" or "of the system"; empty if it is published.
 
     >>> reason_to_leave_out(".git", has_hidden=False), reason_to_leave_out("Thumbs.db", has_hidden=True)
     ('hidden', 'of the system')
@@ -96,7 +96,7 @@ def reason_to_leave_out(name: str, *, has_hidden: bool) -> str:
 
 
 def hint_for_path(path: str, known: Collection[str]) -> str:
-    r"""The hint for a path that none of the folder's files has: how it is spelled there, or the nearest ones.
+    r"""Return the hint for an unknown path: its right spelling, or the nearest paths.
 
     >>> hint_for_path(r".\a\1.png", ["a/1.png"]), hint_for_path("/home/me/d/a/1.png", ["a/1.png"])
     ('write a/1.png', 'write a/1.png')
@@ -109,9 +109,9 @@ def hint_for_path(path: str, known: Collection[str]) -> str:
 
 
 def portable_fault(path: str) -> str | None:
-    """What in a path Windows cannot hold, in a few words; None if it can.
+    """Describe the part of a path that Windows does not allow; `None` if the path is valid there.
 
-    Versions that have such a name already are still fetched: a name is rejected when it is published.
+    Such names are rejected on publication only; existing versions are still fetched.
 
     >>> portable_fault("a/b:c.txt"), portable_fault("aux.txt"), portable_fault("a./b")
     ("the character ':'", "the name 'aux.txt'", "'a.' ends with a dot")
@@ -128,12 +128,12 @@ def portable_fault(path: str) -> str | None:
 
 
 def _may_be_unportable(name: str) -> bool:
-    """Whether a name is worth a closer look: most are not, and a million take five seconds less without one."""
+    """Return whether a name needs a closer check; skipping it saves five seconds for a million names."""
     return not name.isascii() or name[:3].lower() in _RESERVED or name[-1:] in _ENDS or not _CHARACTERS.isdisjoint(name)
 
 
-def _require_apart(paths: Iterable[str]) -> None:
-    """The same, by the names themselves."""
+def _require_distinct(paths: Iterable[str]) -> None:
+    """Compare the names themselves."""
     names: dict[str, str] = {}
     for path in paths:
         spelled = folded(path)
@@ -152,18 +152,18 @@ def _no_file_is_a_folder(names: Mapping[str, str]) -> None:
 
 
 def _above(folder: str) -> list[str]:
-    """A folder and those that it lies in."""
+    """Return a folder and its parent folders."""
     parts = folder.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)] if folder else []
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path is so plain that nothing can be wrong with it: most are, and a million take a second less a rule."""
+    """Return whether a path is certainly valid; this saves a second for each rule and million paths."""
     return len(path) <= LONGEST_PART and _PLAIN.fullmatch(path) is not None
 
 
 def folded(path: str) -> str:
-    """What a name is on a file system that ignores case and Unicode form."""
+    """Return a name without the differences that some file systems ignore: case and Unicode form."""
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
@@ -175,11 +175,11 @@ _LITTER: Final = re.compile(
     r"|[#@]recycle|[#@]snapshot|\.ipynb_checkpoints|__pycache__",
     re.IGNORECASE | re.DOTALL,
 )
-"""Names that operating systems, file servers, notebooks and Python leave in folders: never part of a dataset."""
+"""Files that operating systems, file servers, notebooks and Python create in folders: never part of a dataset."""
 _ODD: Final = re.compile(r"[.~$@#_IiTtEeDdSsLl]")
-"""How the names begin of which some are left out."""
+"""First characters of names that may be left out."""
 _RESERVED: Final = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
-"""How the names begin that Windows gives to devices."""
+"""First letters of the names of Windows devices."""
 _ENDS: Final = frozenset(". ")
 _CHARACTERS: Final = frozenset('<>:"|?*')
 _UNPORTABLE: Final = re.compile(

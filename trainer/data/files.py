@@ -1,4 +1,4 @@
-"""What a reader may ask of a dataset's files, wherever they are: in the cache, or in a folder that is not published yet."""
+"""The interface of a dataset's files for readers: a cached version, or a folder before publication."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 
 class Files(Protocol):
-    """A dataset's files, read-only. It can be pickled and forked: loader workers have it too."""
+    """A dataset's files, read-only. Instances can be pickled and forked for loader workers."""
 
     @property
     def paths(self) -> Sequence[str]:
         """All relative paths, sorted by their UTF-8 bytes."""
 
     def view(self, path: str, /) -> memoryview:
-        """The file's bytes without a copy, not verified yet."""
+        """Return a file's bytes without copying or verifying them."""
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Verify the bytes from `start` to `stop`, once in a process. Raises `DigestMismatchError` if they are not the published ones."""
+        """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError`."""
 
     def read(self, path: str, /) -> memoryview:
-        """The file's bytes, verified."""
+        """Return a file's bytes, verified."""
 
     def folder(self) -> Path:
-        """The files as a read-only folder, for a library that wants paths."""
+        """Return the files as a read-only folder, for libraries that need paths."""

@@ -1,6 +1,6 @@
-"""What a folder of files looks like, by their names: said to somebody who published it without saying how a sample is read.
+"""Guess the reader and splits of a folder from its file names, for advice to the user.
 
-Knows names and the words a person types. Refuses to decide: a guess that is taken for the answer trains on the wrong thing.
+The guess is never applied, because a wrong guess would train on the wrong data.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ SPLITS: Final = "--split train=0%:80% --split val=80%:90% --split test=90%:100%"
 _FEW: Final = 4
 
 
-def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
-    """What was found, and the options that read it so; None where the names tell nothing."""
+def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
+    """Return a description of the files and the options that read them; `None` without a guess."""
     if pictures := [path for path in paths if has_picture_suffix(path)]:
         folders = sorted({path.rpartition("/")[0] for path in pictures} - {""})
         inside = f", in {counted(len(folders), 'folder')} ({_listed(folders)})" if folders else ""
@@ -32,7 +32,7 @@ def likeness(paths: Sequence[str]) -> tuple[str, str] | None:
 
 
 def split_options(paths: Sequence[str]) -> str:
-    """The options that declare splits: by folders, if folders are called as splits are; otherwise lasting parts of the samples.
+    """Return options that declare splits: by folder, if folders have names of splits; otherwise in percent.
 
     >>> split_options(["train/a/1.png", "valid/a/1.png", "test/a/1.png"])
     '--split train=train/ --split val=valid/ --split test=test/'
@@ -51,11 +51,11 @@ SPLIT_NAMES: Final = {
     "val": ("val", "valid", "validation", "validate", "dev", "develop", "development", "eval", "evaluation"),
     "test": ("test", "testing", "tst", "holdout", "held-out"),
 }
-"""The splits that training needs, and what else they are called."""
+"""The splits that training needs, and their other common names."""
 _OTHERS: Final = (
     (".npy", "NumPy", "--array FIELD=FILE, once for each field"),
     (".parquet", "Parquet", "--column FIELD=COLUMN, once for each field"),
-    (".csv", "CSV", "--column FIELD=COLUMN, once it is written as Parquet"),
+    (".csv", "CSV", "--column FIELD=COLUMN, after conversion to Parquet"),
     (".jsonl", "JSON lines", "--lines FILE"),
     (".txt", "text", "--lines FILE"),
 )

@@ -1,7 +1,6 @@
 """Label tables: CSV files with the columns `file` and `class`.
 
-A table is read strictly. A line that could be read in two ways, or that would lose a picture or merge two classes, is an error with its
-number.
+Reading is strict: an ambiguous line, or a line that would lose a picture or merge two classes, is an error with its number.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _ALIKE: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """A picture's class, and the line of the table that names it."""
+    """A picture's class, and its line in the table."""
 
     name: str
     line: int
 
 
 def parse_labels(raw: bytes, *, where: str) -> dict[str, Label]:
-    r"""Read a label table. Raises `DatasetError` or `DocumentError` with the line.
+    r"""Parse a label table. Raises `DatasetError` or `DocumentError` with the line.
 
     >>> parse_labels(b"file,class\n1.png,cat", where="labels.csv")["1.png"].name
     'cat'
@@ -53,7 +52,7 @@ def parse_labels(raw: bytes, *, where: str) -> dict[str, Label]:
         if before := labels.get(file):
             also = "" if before.name == label.name else f", as {before.name!r} and as {label.name!r}"
             raise DatasetError(
-                f"{where}, line {line}: {file!r} is listed already in line {before.line}{also}",
+                f"{where}, line {line}: {file!r} is already listed in line {before.line}{also}",
                 hint="remove one of the lines",
             )
         labels[file] = label
@@ -61,7 +60,7 @@ def parse_labels(raw: bytes, *, where: str) -> dict[str, Label]:
 
 
 def check_listed(labels: Mapping[str, Label], known: Sequence[str], *, suffixes: tuple[str, ...], where: str) -> None:
-    """Raise `DatasetError` if the table lists a file that the folder lacks, or one that is not read as a picture."""
+    """Raise `DatasetError` if the table lists a file that is missing or is not a picture."""
     files = set(known)
     for file, label in labels.items():
         if file not in files:
@@ -75,7 +74,7 @@ def check_listed(labels: Mapping[str, Label], known: Sequence[str], *, suffixes:
 
 
 def _rows(text: str, *, where: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the number of their first line; blank lines are ignored."""
+    """Yield rows with the number of their first line; blank lines are ignored."""
     reader, line = csv.reader(io.StringIO(text), strict=True), 1
     try:
         for row in reader:
@@ -89,9 +88,9 @@ def _rows(text: str, *, where: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(header: list[str], *, where: str) -> None:
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None and twice in COLUMNS:
-        raise DatasetError(f"{where}, line 1: the column {twice!r} is named twice", hint="rename one of them")
+    repeated = next((name for name in header if header.count(name) > 1), None)
+    if repeated is not None and repeated in COLUMNS:
+        raise DatasetError(f"{where}, line 1: the column {repeated!r} is named twice", hint="rename one of them")
     if missing := [column for column in COLUMNS if column not in header]:
         raise DatasetError(
             f"{where}, line 1: expected the columns file and class, found {', '.join(map(repr, header[:6])) or 'nothing'}",

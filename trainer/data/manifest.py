@@ -1,9 +1,7 @@
-"""The manifest (`reprise.manifest/1`): a dataset's files, and where their bytes lie in packs. Format: docs/reference/formats/manifest.md.
+"""The manifest (`reprise.manifest/1`): a dataset's files and their positions in packs. See docs/formats/manifest.md.
 
-Knows the format. Refuses to touch a disk or a store.
-
-Reading is strict, since a manifest may come from a stranger: what is not exactly what `Lines` would write is refused. It is also
-lean: lines are checked one by one and not kept, so that a million files cost their bytes and a few numbers each.
+Parsing is strict, since a store is not trusted: anything but the exact output of `Lines` is rejected. Lines are checked one by one and not
+kept, so that a million files need little memory.
 """
 
 from __future__ import annotations
@@ -23,33 +21,33 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.manifest/1"
 Place = tuple[int, int, int]
-"""A segment as it is written: the number of its pack, its offset there, its length."""
+"""A segment: number of the pack, offset in the pack, length."""
 
 
 class Lines:
-    """A manifest as it is written: a line for each file, in the order of paths, and the first line last, when all is known."""
+    """A writer of manifests: one line for each file, sorted by path; the first line is created last."""
 
     def __init__(self) -> None:
-        """No file yet."""
+        """Start without files."""
         self.files = self.bytes = 0
         self._content = hashlib.sha256()
 
     def line(self, path: str, *, size: int, sha256: str, segments: Iterable[Place]) -> bytes:
-        """The line of the next file."""
-        said = _line([path, size, sha256])
-        self._content.update(said)
+        """Return the line of the next file."""
+        content = _line([path, size, sha256])
+        self._content.update(content)
         self.files += 1
         self.bytes += size
         places = ",".join(f"[{pack},{offset},{length}]" for pack, offset, length in segments)
-        return said[:-2] + f",[{places}]]\n".encode()
+        return content[:-2] + f",[{places}]]\n".encode()
 
     @property
     def content(self) -> str:
-        """The digest of what the files are, wherever their bytes lie."""
+        """The digest of the files, without their positions in packs."""
         return f"sha256:{self._content.hexdigest()}"
 
     def head(self, packs: Iterable[Pack]) -> bytes:
-        """The first line; `packs` in the order in which the files first need them."""
+        """Return the first line; `packs` in the order in which files first use them."""
         return _line(
             {
                 "bytes": self.bytes,
@@ -62,7 +60,7 @@ class Lines:
 
 
 def content_digest(entries: Iterable[Entry]) -> str:
-    r"""The sha256 of one line `["path",size,"sha256:.."]\n` for each file."""
+    r"""Return the sha256 of one line `["path",size,"sha256:.."]\n` for each file."""
     running = hashlib.sha256()
     for entry in entries:
         running.update(_line([entry.path, entry.size, entry.sha256]))
@@ -70,8 +68,8 @@ def content_digest(entries: Iterable[Entry]) -> str:
 
 
 def parse_manifest(raw: bytes | mmap) -> Listing:
-    """Check a manifest, every line of it. Raises `ManifestError`, naming the line and what is wrong with it."""
-    listing = _headed(raw)
+    """Parse and check a whole manifest. Raises `ManifestError` with the line and the fault."""
+    listing = _parse_head(raw)
     names, sums, running = FileNames(), _Sums(listing.packs), hashlib.sha256()
     number, at = 1, listing.first
     for number, row in enumerate(listing.rows(), 2):
@@ -81,21 +79,20 @@ def parse_manifest(raw: bytes | mmap) -> Listing:
             names.add(unescaped(row[1]))
         except UnicodeDecodeError as fault:
             raise damaged(number, "it is not UTF-8") from fault
-        if torn := sums.add(row):
-            raise damaged(number, torn)
+        if problem := sums.add(row):
+            raise damaged(number, problem)
     names.require(Paths(listing))
     found = (f"sha256:{running.hexdigest()}", number - 1, sums.bytes, sums.packs)
     if found != (listing.head["content"], listing.head["files"], listing.head["bytes"], len(listing.packs)):
-        raise damaged(1, "the sums or the packs are not those of the files listed")
+        raise damaged(1, "its totals or packs do not match the listed files")
     return listing
 
 
-def _headed(raw: bytes | mmap) -> Listing:
-    """A manifest whose first line is right."""
+def _parse_head(raw: bytes | mmap) -> Listing:
     listing = Listing(raw)
     match listing.head:
         case {"format": str(name)} if name != FORMAT:
-            raise damaged(1, f"format {name!r}; expected {FORMAT!r}")
+            raise damaged(1, f"expected format {FORMAT!r}, found {name!r}")
         case {"bytes": int(), "content": str(content), "files": int(), "format": str(), "packs": list(), **rest} if (
             not rest and is_digest(content)
         ):
@@ -105,7 +102,7 @@ def _headed(raw: bytes | mmap) -> Listing:
     if not all(_is_pack(row) for row in listing.head["packs"]):
         raise damaged(1, "a pack is not [digest, size]")
     if len(set(listing.packs)) != len(listing.packs) or _line(listing.head) != raw[: listing.first]:
-        raise damaged(1, "it is spelled otherwise, or lists a pack twice")
+        raise damaged(1, "it is not in canonical form, or lists a pack twice")
     return listing
 
 
@@ -117,16 +114,16 @@ def _is_pack(row: object) -> bool:
 
 
 class _Sums:
-    """What the lines add up to."""
+    """The totals of all lines."""
 
     def __init__(self, packs: tuple[Pack, ...]) -> None:
         self._sizes = [pack.size for pack in packs]
         self.bytes, self.packs = 0, 0
 
     def add(self, row: re.Match[bytes]) -> str | None:
-        """Count a line; what is wrong with it, if something is."""
-        left = int(row[2])
-        self.bytes += left
+        """Add a line; return its fault, if any."""
+        rest = int(row[2])
+        self.bytes += rest
         if row[4] and not (row[4].startswith(b"[") and row[4].endswith(b"]")):
             return "a segment is not [pack, offset, length]"
         for segment in row[4][1:-1].split(b"],[") if row[4] else ():
@@ -138,12 +135,12 @@ class _Sums:
             self.packs += pack == self.packs
             if length == 0 or offset + length > self._sizes[pack]:
                 return "a segment lies outside its pack"
-            left -= length
-        return "its segments do not add up to its size" if left else None
+            rest -= length
+        return "its segments do not add up to its size" if rest else None
 
 
 def _line(value: object) -> bytes:
-    # The canonical form (RFC 8785) of strings, small integers and one sorted object, at a tenth of a general encoder's time.
+    # RFC 8785 for strings, small integers and sorted keys, in a tenth of the time of a general encoder.
     return _ENCODER.encode(value).encode() + b"\n"
 
 

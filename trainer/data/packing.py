@@ -1,7 +1,6 @@
-"""Packing: which new packs a dataset's files need, where each file then lies, and so the manifest, line by line.
+"""Assign the files of a dataset to packs, and write the manifest line by line.
 
-Knows how files are laid; the same files laid from nothing give the same packs on every machine. Refuses to read a file's byte. Of a
-content that was laid it keeps its digest and its place, 60 bytes: what the files are called stands in the lines that it writes.
+Equal files give equal packs on every machine. No file is read; for each distinct content the digest and position are kept, in 60 bytes.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from trainer.data.digest_set import Digests
 from trainer.data.manifest import Lines
-from trainer.data.manifest_lines import let_go, rows_from, unescaped
+from trainer.data.manifest_lines import release_pages, rows_from, unescaped
 
 if TYPE_CHECKING:
     import re
@@ -23,24 +21,75 @@ if TYPE_CHECKING:
     from trainer.data.manifest_lines import Listing, Pack
 
 PACK_BYTES: Final = 32 << 20
-"""The most that a pack holds. At 100 MB/s a pack takes 0.3 s, so a request's 10 to 30 ms of waiting cost under a tenth; 4 in flight fit
-in 128 MB of a publisher's memory; and 1 % of new files make one new pack, not a hundred small objects."""
+"""Largest size of a pack. At 100 MB/s a pack takes 0.3 s, of which the latency of a request (10 to 30 ms) is below a tenth; 4 packs in
+flight need 128 MB of memory."""
+
+
+_DIGEST_BYTES: Final = 32
+_FEWEST_SLOTS: Final = 1024
+
+
+class DigestIndex:
+    """Distinct digests, numbered from 0 in the order of addition, in 40 to 50 bytes each; a dict of strings needs 250.
+
+    >>> index = DigestIndex()
+    >>> [index.add("sha256:" + 64 * digit) for digit in "aba"], len(index)
+    ([0, 1, 0], 2)
+    """
+
+    def __init__(self) -> None:
+        """Start without digests."""
+        self._digests = bytearray()
+        # A hash table: the number of a digest plus 1, or 0 for a free slot; at most half of the slots are used.
+        self._slots = array("I", bytes(4 * _FEWEST_SLOTS))
+
+    def __len__(self) -> int:
+        """Return the number of distinct digests."""
+        return len(self._digests) // _DIGEST_BYTES
+
+    def add(self, sha256: str) -> int:
+        """Return the number of a digest; the number of a new digest is the previous length."""
+        digest = bytes.fromhex(sha256.removeprefix("sha256:"))
+        slot = self._slot(digest)
+        if not self._slots[slot]:
+            self._digests += digest
+            self._slots[slot] = len(self)
+            if 2 * len(self) > len(self._slots):
+                self._grow()
+            return len(self) - 1
+        return self._slots[slot] - 1
+
+    def _slot(self, digest: bytes) -> int:
+        """Return the slot of a digest, or the free slot for it."""
+        slots, last = self._slots, len(self._slots) - 1
+        slot = hash(digest) & last
+        while (number := slots[slot]) and self._digests[
+            (number - 1) * _DIGEST_BYTES : number * _DIGEST_BYTES
+        ] != digest:
+            slot = (slot + 1) & last
+        return slot
+
+    def _grow(self) -> None:
+        self._slots = array("I", bytes(4 * 2 * len(self._slots)))
+        for number in range(len(self)):
+            digest = bytes(self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES])
+            self._slots[self._slot(digest)] = number + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hashed:
-    """A file as it was when it was first read."""
+class HashedFile:
+    """A file with its digest from the first read."""
 
     path: str
     size: int
     sha256: str
     parts: tuple[str, ...] = ()
-    """The digest of each part, of a file that is cut."""
+    """The digests of the parts of a large file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A stretch of a source file that goes into a pack, and its digest."""
+    """A range of a source file that goes into a pack, and its digest."""
 
     path: str
     start: int
@@ -49,22 +98,22 @@ class Slice:
 
     @property
     def size(self) -> int:
-        """Of the pack that it is, where it is one."""
+        """The size of the pack, if the slice is a whole pack."""
         return self.length
 
 
 @dataclass(slots=True, kw_only=True)
-class Shared:
-    """A new pack of small files, whole ones; it grows while they are laid."""
+class SharedPack:
+    """A new pack of whole small files, which grows while files are added."""
 
     number: int
-    """In the manifest."""
+    """The number in the manifest."""
     at: int
-    """Where the line of its first file begins, in the lines that were written."""
+    """The offset of its first file's line in the written lines."""
     size: int = 0
 
     def slices(self, lines: bytes | mmap) -> Iterator[Slice]:
-        """Its files, found in the lines again: those that lie where it was filled so far, and not a twin of an earlier one."""
+        """Yield the files of the pack from the written lines, without duplicates of earlier files."""
         filled = 0
         for row in rows_from(lines, self.at):
             length = int(row[2])
@@ -73,35 +122,35 @@ class Shared:
                 filled += length
             if filled == self.size:
                 break
-        let_go(lines, self.at, row.end())
+        release_pages(lines, self.at, row.end())
 
 
-class Laying:
-    """Files as they are laid, one after the other in path order.
+class PackPlan:
+    """The assignment of files to packs, in the order of paths.
 
-    Contents that are known, an earlier version's, and repeated ones stay where they lie. Other files up to `most` bytes share packs; a
-    larger one is cut into parts of that size, each a pack of its own.
+    Repeated contents and contents of an earlier version keep their positions. Other files up to `most` bytes share packs; larger files are
+    cut into parts of `most` bytes, each a pack.
     """
 
     def __init__(self, written: BinaryIO, *, known: Listing | None = None, most: int = PACK_BYTES) -> None:
-        """Write each file's line into `written`, from its beginning."""
+        """Write each file's line to `written`."""
         self.lines = Lines()
-        self.new: list[Shared | Slice] = []
-        """The packs that have to be made, in the order of their numbers."""
+        self.new: list[SharedPack | Slice] = []
+        """New packs, in the order of their numbers."""
         self._written, self._most, self._at = written, most, 0
-        self._contents = Digests()
-        # Of each content its pack, as counted here, and its offset there; of one that lies in several packs, all of its places.
+        self._contents = DigestIndex()
+        # Pack and offset of each content; for contents in several packs, all segments.
         self._packs, self._offsets = array("I"), array("Q")
         self._cut: dict[int, Sequence[Place]] = {}
-        # Packs are counted from the known ones on; those that are needed have a number too, in the order of their first need.
+        # Packs are counted from the known ones on; used packs also have a number in the manifest, in the order of first use.
         self._old = () if known is None else known.packs
         self._numbers: dict[int, int] = {}
-        self._open, self._pack = Shared(number=-1, at=0, size=most), -1  # full: the first file opens another
+        self._open, self._pack = SharedPack(number=-1, at=0, size=most), -1  # full, so the first file starts a new pack
         if known is not None:
-            self._know(known)
+            self._add_known(known)
 
-    def add(self, file: Hashed) -> None:
-        """Lay the next file, and write its line."""
+    def add(self, file: HashedFile) -> None:
+        """Assign the next file, and write its line."""
         segments = [
             (self._numbers.setdefault(pack, len(self._numbers)), offset, length)
             for pack, offset, length in (self._places(file) if file.size else ())
@@ -111,58 +160,58 @@ class Laying:
         self._at += len(line)
 
     def close(self) -> None:
-        """No file comes any more: let go of what finds contents again, 60 bytes each."""
-        self._contents, self._packs, self._offsets = Digests(), array("I"), array("Q")
+        """Free the memory that finds repeated contents, after the last file."""
+        self._contents, self._packs, self._offsets = DigestIndex(), array("I"), array("Q")
         self._cut.clear()
 
-    def manifest(self, lines: bytes | mmap, made: Sequence[Pack]) -> Iterator[bytes]:
-        """The manifest in blocks: `lines` as they were written, below their first line, now that the `new` packs are `made`."""
-        packs = [*self._old, *made]
+    def manifest(self, lines: bytes | mmap, new: Sequence[Pack]) -> Iterator[bytes]:
+        """Yield the manifest in blocks: its first line, then the written `lines`; `new` are the uploaded new packs."""
+        packs = [*self._old, *new]
         needed = [packs[pack] for pack in self._numbers]
         numbers = {pack: number for number, pack in enumerate(dict.fromkeys(needed))}
         yield self.lines.head(numbers)
-        if len(numbers) < len(needed):  # as where parts of a file are all zeros: each pack is listed once
+        if len(numbers) < len(needed):  # equal packs, for example parts of zeros, are listed once
             yield from _renumbered(lines, [numbers[pack] for pack in needed])
         else:
             for at in range(0, len(lines), _BLOCK):
                 yield lines[at : at + _BLOCK]
-                let_go(lines, at, at + _BLOCK)
+                release_pages(lines, at, at + _BLOCK)
 
-    def _know(self, listing: Listing) -> None:
+    def _add_known(self, listing: Listing) -> None:
         for row in listing.rows():
             segments = _places(row)
             if segments and self._contents.add(row[3].decode()) == len(self._packs):
-                self._note(segments)
+                self._remember(segments)
 
-    def _places(self, file: Hashed) -> Sequence[Place]:
+    def _places(self, file: HashedFile) -> Sequence[Place]:
         number = self._contents.add(file.sha256)
         if number == len(self._packs):
-            self._note(self._laid(file))
+            self._remember(self._assign(file))
         return self._cut.get(number) or ((self._packs[number], self._offsets[number], file.size),)
 
-    def _note(self, segments: Sequence[Place]) -> None:
-        """Remember where the next content lies."""
+    def _remember(self, segments: Sequence[Place]) -> None:
+        """Record the position of the next content."""
         if len(segments) > 1:
             self._cut[len(self._packs)] = segments
         self._packs.append(segments[0][0])
         self._offsets.append(segments[0][1])
 
-    def _laid(self, file: Hashed) -> Sequence[Place]:
-        """New room for a file."""
+    def _assign(self, file: HashedFile) -> Sequence[Place]:
+        """Assign a file to new packs."""
         if file.size > self._most:
-            return [(self._begun(part), 0, part.length) for part in self._parts(file)]
+            return [(self._start(part), 0, part.length) for part in self._parts(file)]
         if self._open.size + file.size > self._most:
-            self._open = Shared(number=len(self._numbers), at=self._at)
-            self._pack = self._begun(self._open)
+            self._open = SharedPack(number=len(self._numbers), at=self._at)
+            self._pack = self._start(self._open)
         self._open.size += file.size
         return ((self._pack, self._open.size - file.size, file.size),)
 
-    def _parts(self, file: Hashed) -> Iterator[Slice]:
+    def _parts(self, file: HashedFile) -> Iterator[Slice]:
         for at, sha256 in zip(range(0, file.size, self._most), file.parts, strict=True):
             yield Slice(path=file.path, start=at, length=min(self._most, file.size - at), sha256=sha256)
 
-    def _begun(self, new: Shared | Slice) -> int:
-        """A pack more; it is needed by the file that is laid now."""
+    def _start(self, new: SharedPack | Slice) -> int:
+        """Start a new pack, used by the current file."""
         pack = len(self._old) + len(self.new)
         self.new.append(new)
         self._numbers[pack] = len(self._numbers)
@@ -170,15 +219,15 @@ class Laying:
 
 
 def _places(row: re.Match[bytes]) -> Sequence[Place]:
-    """Where a line says that its file lies."""
+    """Return the segments of a line."""
     numbers = [int(number) for number in row[4].translate(None, b"[]").split(b",") if number]
     return [*zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)]
 
 
 def _renumbered(lines: bytes | mmap, numbers: Sequence[int]) -> Iterator[bytes]:
     for row in rows_from(lines, 0):
-        spelled = (b"[%d,%d,%d]" % (numbers[pack], offset, length) for pack, offset, length in _places(row))
-        yield lines[row.start() : row.start(4)] + b",".join(spelled) + b"]]\n"
+        segments = (b"[%d,%d,%d]" % (numbers[pack], offset, length) for pack, offset, length in _places(row))
+        yield lines[row.start() : row.start(4)] + b",".join(segments) + b"]]\n"
 
 
 _BLOCK: Final = 1 << 20

@@ -1,7 +1,4 @@
-"""A dataset of pictures: which files are pictures, and which class each belongs to.
-
-Knows names and tables. Refuses to look into a picture: Pillow does, where a sample is read.
-"""
+"""Find the pictures of a dataset and their classes, by file names and the label table; no picture is opened."""
 
 from __future__ import annotations
 
@@ -28,15 +25,15 @@ SUFFIXES: Final = (
     *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     *(".tga", ".icb", ".vda", ".vst", ".qoi"),
 )
-"""Those of the formats that `trainer.training.readers.pixels` decodes, in lower case."""
+"""Suffixes of the formats that `trainer.training.readers.pixels` decodes, in lower case."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SHOWN: Final = 6
-"""Suffixes that a message lists."""
+"""Suffixes in a message, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """Files in the dataset's order, the number of each one's class, and the classes' names by number."""
+    """Files in the dataset's order, the number of each file's class, and the names of classes by number."""
 
     files: Sequence[str]
     labels: Sequence[int]
@@ -44,14 +41,14 @@ class Pictures:
 
 
 def has_picture_suffix(path: str) -> bool:
-    """Whether a file is a picture by its name, in any case of letters."""
+    """Return whether a file has the suffix of a picture, ignoring case."""
     return path.lower().endswith(SUFFIXES)
 
 
 def find_pictures(reader: Images, paths: Sequence[str], table: bytes | None, *, declared: Described) -> Pictures:
     """Find the pictures among `paths` and their classes; `table` is the content of `reader.labels`. Raises `DatasetError`.
 
-    Pictures that lie in no folder, and that no table labels, have one class without a name.
+    Pictures without a folder and without a table have one class without a name.
     """
     folders = Folders(reader, declared.splits)
     files = [path for path in paths if has_picture_suffix(path) and folders.read(path)]
@@ -60,19 +57,19 @@ def find_pictures(reader: Images, paths: Sequence[str], table: bytes | None, *, 
     names = folders.classes(files, set(reader.classes)) if table is None else _of_table(reader, files, table)
     if table is None and "" in names and len({*names, *reader.classes}) > 1:
         raise _no_class(files, names, folders, reader.classes)
-    return _numbered(files, names, reader.classes or in_order(names), dataset=declared.name)
+    return _numbered(files, names, reader.classes or sort_classes(names), dataset=declared.name)
 
 
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names in the order of their numbers: by value if all are decimal numbers, otherwise by code points.
+def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names in the order of their numbers: by value if all are decimal numbers, otherwise by code points.
 
-    >>> in_order(["10", "9", "-1"]), in_order(["b10", "b9"])
+    >>> sort_classes(["10", "9", "-1"]), sort_classes(["b10", "b9"])
     (('-1', '9', '10'), ('b10', 'b9'))
     """
-    found = sorted(set(names))
-    if all(_NUMBER.fullmatch(name) for name in found):
-        found.sort(key=Decimal)
-    return tuple(found)
+    classes = sorted(set(names))
+    if all(_NUMBER.fullmatch(name) for name in classes):
+        classes.sort(key=Decimal)
+    return tuple(classes)
 
 
 def by_suffix(paths: Iterable[str]) -> str:
@@ -93,39 +90,39 @@ def _suffix(path: str) -> str:
 
 
 def _no_pictures(reader: Images, paths: Sequence[str], *, declared: Described) -> DatasetError:
-    """The error for a reader that finds no picture: is its folder missing, are the splits' folders, or are the files no pictures?"""
+    """Return the error for no pictures: the folder is missing, the splits' folders are missing, or no file is a picture."""
     folder, below = reader.folder, [path for path in paths if path.startswith(reader.folder)]
     known = {path[: path.rfind("/") + 1] for path in paths} - {""}
-    sentence = f"dataset {declared.name} has no pictures" + (f" below {folder!r}" if folder else "")
+    message = f"dataset {declared.name} has no pictures" + (f" below {folder!r}" if folder else "")
     if not below:
         return DatasetError(
-            f"{sentence}: it has no such folder", hint=f"--images . reads all; {did_you_mean(folder, known)}"
+            f"{message}: it has no such folder", hint=f"--images . reads all; {did_you_mean(folder, known)}"
         )
     if not any(map(has_picture_suffix, below)):
-        return DatasetError(f"{sentence}: {by_suffix(below)}", hint=f"pictures end in {', '.join(SUFFIXES)}")
+        return DatasetError(f"{message}: {by_suffix(below)}", hint=f"pictures end in {', '.join(SUFFIXES)}")
     prefixes = [split.prefix for split in declared.splits.values() if isinstance(split, Below)]
-    sentence = f"{sentence} in the folders of its splits, {listed(prefixes)}"
-    return DatasetError(sentence, hint=did_you_mean(prefixes[0], known))
+    message = f"{message} in the folders of its splits, {listed(prefixes)}"
+    return DatasetError(message, hint=did_you_mean(prefixes[0], known))
 
 
 def _no_class(files: Sequence[str], names: Sequence[str], folders: Folders, classes: Sequence[str]) -> DatasetError:
-    """The error for pictures that lie in no folder of a class, though there are classes."""
+    """Return the error for pictures outside of the classes' folders."""
     first, count = files[names.index("")], names.count("")
-    which = f"{first} lies" if count == 1 else f"{first} and {counted(count - 1, 'other picture')} lie"
+    pictures = f"{first} lies" if count == 1 else f"{first} and {counted(count - 1, 'other picture')} lie"
     base = folders.base(first)
     below = f" below {base!r}" if base else ""
     others = ", as others do" if any(names) else f"; the classes are {listed(classes)}"
-    hint = f"move each into the folder of its class, as {base}{next(filter(None, (*classes, *names)))}/{first[len(base) :]}"
+    hint = f"move each into the folder of its class, for example {base}{next(filter(None, (*classes, *names)))}/{first[len(base) :]}"
     return DatasetError(
-        f"{which} in no folder{below} that names its class{others}", hint=f"{hint}; or --labels FILE.csv"
+        f"{pictures} in no folder{below} that names its class{others}", hint=f"{hint}; or --labels FILE.csv"
     )
 
 
 class Folders:
-    """Which folder of a picture's path names its class: the first one below the reader's folder and its split's prefix."""
+    """The folders that name classes: the first folder below the reader's folder and the split's prefix."""
 
     def __init__(self, reader: Images, splits: Mapping[str, object]) -> None:
-        """Take the folders of the splits that are declared by prefix."""
+        """Use the folders of splits that are declared by prefix."""
         self._folder, self._has_table = reader.folder, reader.labels is not None
         prefixes = [split.prefix for split in splits.values() if isinstance(split, Below)]
         self._prefixes = tuple(prefixes)
@@ -133,24 +130,24 @@ class Folders:
         self._is_divided = bool(splits) and len(prefixes) == len(splits)
 
     def read(self, path: str) -> bool:
-        """Whether a file is one of the reader's: below its folder and, if all splits are prefixes, in one of them."""
+        """Return whether the reader reads a file: below its folder and, if all splits are prefixes, in one of them."""
         if not path.startswith(self._folder):
             return False
         return not self._is_divided or self._has_table or path.startswith(self._prefixes)
 
     def base(self, path: str) -> str:
-        """The split's folder that the file is below, or else the reader's."""
+        """Return the split's folder that contains the file, or else the reader's folder."""
         return max(self._folder, next((each for each in self._bases if path.startswith(each)), ""), key=len)
 
     def classes(self, files: Iterable[str], known: set[str]) -> list[str]:
-        """The name of each file's class, one of the `known` names if its folders spell one."""
-        found: dict[str, str] = {}
+        """Return each file's class, preferring a `known` class that its folders name."""
+        class_of: dict[str, str] = {}
         names = []
         for file in files:
             folder = file.rpartition("/")[0]
-            if folder not in found:
-                found[folder] = self._class(file, known)
-            names.append(found[folder])
+            if folder not in class_of:
+                class_of[folder] = self._class(file, known)
+            names.append(class_of[folder])
         return names
 
     def _class(self, file: str, known: set[str]) -> str:
@@ -165,14 +162,14 @@ class Folders:
 
 def _numbered(files: Sequence[str], names: Sequence[str], classes: tuple[str, ...], *, dataset: str) -> Pictures:
     numbers = {name: number for number, name in enumerate(classes)}
-    if (stranger := next((name for name in names if name not in numbers), None)) is not None:
-        sentence = (
-            f"{files[names.index(stranger)]} of dataset {dataset} is of class {short(stranger)!r}, which is not one of its "
+    if (unknown := next((name for name in names if name not in numbers), None)) is not None:
+        message = (
+            f"{files[names.index(unknown)]} of dataset {dataset} is of class {short(unknown)!r}, which is not one of its "
             f"{len(classes)} classes"
         )
-        near = did_you_mean(stranger, classes).rstrip("?")
-        add = f"to add it, write it behind the others, in --classes or in `classes` of datasets/{dataset}.toml"
-        raise DatasetError(sentence, hint=f"{near}; {add}")
+        near = did_you_mean(unknown, classes).rstrip("?")
+        add = f"to add it, append it to --classes or to `classes` in datasets/{dataset}.toml"
+        raise DatasetError(message, hint=f"{near}; {add}")
     return Pictures(files=files, labels=array("q", map(numbers.__getitem__, names)), classes=classes)
 
 
@@ -181,6 +178,6 @@ def _of_table(reader: Images, files: Sequence[str], table: bytes) -> list[str]:
     labels = parse_labels(table, where=where)
     if missing := next((path for path in files if path not in labels), None):
         count = sum(path not in labels for path in files)
-        sentence = f"{where} has no line for {missing}" + (f" and {count - 1:,} other pictures" if count > 1 else "")
-        raise DatasetError(sentence, hint="add its line, or read one folder only: --images FOLDER")
+        message = f"{where} has no line for {missing}" + (f" and {count - 1:,} other pictures" if count > 1 else "")
+        raise DatasetError(message, hint="add its line, or read only one folder: --images FOLDER")
     return [labels[path].name for path in files]

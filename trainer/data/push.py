@@ -1,6 +1,6 @@
-"""Copying a version of a dataset from one store into another: the same version, manifest and packs, byte for byte.
+"""Copy a version of a dataset from one store to another: the same version, manifest and packs.
 
-The order makes it safe: packs, then the manifest, then the version's name. Stopped anywhere, the same call continues.
+Packs are copied first, then the manifest, then the version's document, so an interrupted copy can be resumed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
+class PushResult:
     """The result of copying a version."""
 
     dataset: Dataset
     sent: int
-    """Bytes that the target did not have."""
+    """Bytes that were sent."""
     is_new: bool
-    """Whether this call named the version in the target."""
+    """Whether this call created the version in the target."""
 
 
-def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> Pushed:
-    """Copy a version from `source` to `target`. Raises `DatasetError`, `ManifestError`, `StoreError` and its kinds."""
+def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Progress = SILENT) -> PushResult:
+    """Copy a version from `source` to `target`. Raises `DatasetError`, `ManifestError`, `StoreError`."""
     for store in (target, source):
         require_same(dataset, store)
     packs = {pack.sha256: pack.size for pack in read_manifest(source, dataset).packs}
@@ -54,21 +54,21 @@ def push_dataset(dataset: Dataset, *, source: Store, target: Store, progress: Pr
     sent += copy_object(dataset.manifest, source=source, target=target)
     is_new = target.create(version_key(dataset.name, dataset.version), version_document(dataset))
     require_same(dataset, target)
-    return Pushed(dataset=dataset, sent=sent, is_new=is_new)
+    return PushResult(dataset=dataset, sent=sent, is_new=is_new)
 
 
 def require_same(dataset: Dataset, store: Store) -> None:
     """Raise `DatasetError` if `store` has another content under this version."""
-    there = read_version(store, dataset.name, dataset.version)
-    if there is None or there == dataset.published:
+    stored = read_version(store, dataset.name, dataset.version)
+    if stored is None or stored == dataset.published:
         return
-    said = f"{dataset.title} in {store.label} is another one"
-    if there.content != dataset.content:
-        said += f": content {there.content}, expected {dataset.content}"
-    elif there.manifest != dataset.manifest:
-        said += f": manifest {there.manifest}, expected {dataset.manifest}"
+    message = f"{dataset.title} in {store.label} is another version"
+    if stored.content != dataset.content:
+        message += f": content {stored.content}, expected {dataset.content}"
+    elif stored.manifest != dataset.manifest:
+        message += f": manifest {stored.manifest}, expected {dataset.manifest}"
     else:
         fields = type(dataset).model_fields
-        named = [name for name in fields if getattr(there, name) != getattr(dataset.published, name)]
-        said += f": it differs in {', '.join(named)}"
-    raise DatasetError(said, hint="a version is never replaced: publish the data there under the next version")
+        different = [name for name in fields if getattr(stored, name) != getattr(dataset.published, name)]
+        message += f": it differs in {', '.join(different)}"
+    raise DatasetError(message, hint="publish the data there as the next version: a version is never replaced")

@@ -1,7 +1,6 @@
-"""How a dataset's samples are read: what a declaration says under `[reader]`, and what a sample is under `[sample]`.
+"""The sections `[reader]` and `[sample]` of a declaration: how samples are read, and their types and shapes.
 
-Knows the kinds and their words. Refuses to read anything: `trainer.training.readers` does, and what a folder lacks is found when it is
-published (`trainer.data.check`).
+`trainer.training.readers` reads samples; `trainer.data.check` compares a folder with its declaration.
 """
 
 from __future__ import annotations
@@ -31,59 +30,59 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _resize(said: Any) -> Any:
-    """Earlier declarations have `resize = true`, which stretched, or `resize = false`."""
-    return ("stretch" if said else None) if isinstance(said, bool) else said
+def _resize(value: Any) -> Any:
+    """Convert the booleans of earlier declarations, in which `true` meant `stretch`."""
+    return ("stretch" if value else None) if isinstance(value, bool) else value
 
 
 InnerPath = Annotated[str, AfterValidator(_path)]
-"""A file inside the dataset, by its relative path."""
+"""The relative path of a file in the dataset."""
 Prefix = Annotated[str, AfterValidator(_prefix)]
-"""What the paths of some files begin with: `train/`."""
+"""The beginning of the paths of some files: `train/`."""
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 MOST_PIXELS: Final = 64_000_000
-"""Of one picture: checked before it is decoded, and of the size that a reader brings pictures to."""
+"""Largest number of pixels of a picture, before decoding and after resizing."""
 Length = PositiveInt | Literal["any"]
 
 
 class Typed(Document):
-    """What a field of a sample is; checked when the dataset is published and when it is opened."""
+    """Type and shape of a field of a sample; checked when the dataset is published and opened."""
 
     dtype: DType
     shape: tuple[Length, ...] = ()
-    """Without the batch; `any` where samples differ."""
+    """Without the batch axis; `any` for lengths that differ between samples."""
 
     def __str__(self) -> str:
-        """As it is typed: `float32[1,8,8]`."""
+        """Return the form of the command line: `float32[1,8,8]`."""
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
     def admits(self, dtype: str, shape: tuple[Length, ...]) -> bool:
-        """Whether a sample's field is as declared."""
+        """Return whether a field of a sample has the declared type and shape."""
         fits = len(shape) == len(self.shape) and all(
-            said in {"any", is_} for said, is_ in zip(self.shape, shape, strict=True)
+            declared in {"any", length} for declared, length in zip(self.shape, shape, strict=True)
         )
         return dtype == self.dtype and fits
 
 
 class Drawn(Typed):
-    """What a field of the synthetic dataset is: its values are drawn; real ones are held against it by `reprise check`."""
+    """A field of the dummy twin, whose values are random; `reprise check` compares real values with it."""
 
     classes: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The values are whole numbers from 0 on, below this."""
+    """Values are whole numbers from 0 to `classes` - 1."""
     range: tuple[float, float] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The lowest and the highest value, both included."""
+    """The lowest and the highest value, inclusive."""
 
 
 class Arrays(Document):
-    """A sample is one row of each array; a row is along the first axis."""
+    """A sample is one row of each array, along the first axis."""
 
     kind: Literal["arrays"]
     fields: dict[str, InnerPath] = Field(min_length=1)
-    """A sample's field, and the `.npy` file that holds it."""
+    """The `.npy` file of each field of a sample."""
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The files that it reads."""
+        """The files that the reader needs."""
         return tuple(self.fields.values())
 
 
@@ -92,33 +91,33 @@ class Images(Document):
 
     kind: Literal["images"]
     folder: Prefix = ""
-    """Only files whose path begins so."""
+    """Only files whose paths begin with this prefix are read."""
     classes: tuple[str, ...] = ()
-    """The classes, by number; where none are named: the names of the folders that hold the pictures, sorted."""
+    """The classes, by number; if empty, the sorted names of the folders that contain the pictures."""
     labels: InnerPath | None = None
-    """A CSV file with the columns `file` and `class`, where folders do not tell the class."""
+    """A CSV file with the columns `file` and `class`, if folders do not name the classes."""
     mode: Literal["L", "RGB", "RGBA"] = "RGB"
-    """What each picture is converted to: 1, 3 or 4 channels."""
+    """The mode to which pictures are converted: 1, 3 or 4 channels."""
     size: tuple[PositiveInt, PositiveInt] | None = None
     """Height and width; a picture of another size is rejected, or resized."""
     resize: Annotated[Literal["stretch", "crop", "pad", "fit"] | None, BeforeValidator(_resize)] = None
-    """How each picture is brought to `size`: bilinear with antialiasing, by Pillow, whose release is part of the run's lock."""
+    """How pictures are resized to `size`: bilinear with antialiasing, by the Pillow version of the run's lock."""
     fill: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, exclude_if=lambda value: value == 0)
-    """What `resize = "pad"` adds around a picture, in every channel: 0 is black, 1 is white."""
+    """The value that `resize = "pad"` adds in every channel: 0 is black, 1 is white."""
     orientation: Literal["apply"] = "apply"
-    """Pictures are turned upright as their EXIF data says, before their size is compared."""
+    """Pictures are rotated by their EXIF orientation before their size is checked."""
     white: Annotated[FiniteFloat, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The value that is read as 1.0, of pictures with more than 8 bits a channel: 4095 for 12-bit values in 16-bit files."""
+    """The value that is read as 1.0 in pictures with more than 8 bits per channel: 4095 for 12-bit values in 16-bit files."""
     alpha: Literal["drop", "white", "black"] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """What mode L and RGB do with transparency: leave it out, or put the picture on white or black. Otherwise it is rejected."""
+    """How mode L and RGB treat transparency: drop it, or blend with white or black. By default it is rejected."""
     frames: Literal["first"] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Take the first frame of an animation and the first page of a document. Otherwise more than one is rejected."""
+    """Read the first frame of animations and the first page of documents. By default, several frames are rejected."""
     dtype: Literal["float32", "uint8"] = "float32"
     """`float32` from 0 to 1, or `uint8` from 0 to 255."""
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The files that it names."""
+        """The files that the reader names."""
         return () if self.labels is None else (self.labels,)
 
     @model_validator(mode="after")
@@ -135,20 +134,20 @@ class Images(Document):
 
 
 class Column(Document):
-    """What a field of a table's sample is made of."""
+    """The columns of a field of a table's sample."""
 
     column: str | Annotated[tuple[str, ...], Field(min_length=1)]
-    """One column, a number a sample; or several, a vector a sample."""
+    """One column for a number per sample, or several for a vector per sample."""
     dtype: DType = "float32"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns."""
+        """The names of the columns."""
         return (self.column,) if isinstance(self.column, str) else self.column
 
 
 class Table(Document):
-    """A sample is one row of Parquet files, one after the other."""
+    """A sample is one row of concatenated Parquet files."""
 
     kind: Literal["table"]
     files: tuple[InnerPath, ...] = Field(min_length=1)
@@ -156,38 +155,38 @@ class Table(Document):
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The files that it reads."""
+        """The files that the reader needs."""
         return self.files
 
 
 InnerPaths = InnerPath | Annotated[tuple[InnerPath, ...], Field(min_length=1)]
-"""One file, or several, one after the other."""
+"""One file, or several concatenated files."""
 
 
 class Lines(Document):
-    r"""A sample is one line of UTF-8 text, without its end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros."""
+    r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["lines"]
     file: InnerPaths
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The files that it reads."""
+        """The files that the reader needs."""
         return (self.file,) if isinstance(self.file, str) else self.file
 
 
 class Text(Document):
-    """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], the same one byte further on."""
+    """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], shifted by one byte."""
 
     kind: Literal["text"]
     file: InnerPaths
     window: PositiveInt
     stride: PositiveInt | None = None
-    """Bytes from one window to the next; otherwise `window`."""
+    """Bytes from one window to the next (default `window`)."""
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The files that it reads."""
+        """The files that the reader needs."""
         return (self.file,) if isinstance(self.file, str) else self.file
 
     @property
@@ -196,7 +195,7 @@ class Text(Document):
         return self.stride or self.window
 
     def count(self, size: int) -> int:
-        """How many windows a file of `size` bytes has: each needs one byte more than its own, which comes next."""
+        """Return the number of windows in a file of `size` bytes; each also needs the byte after it."""
         return max(0, (size - self.window - 1) // self.step + 1)
 
 
@@ -207,7 +206,7 @@ class Files(Document):
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """None in particular."""
+        """No file in particular."""
         return ()
 
 
@@ -215,24 +214,25 @@ Reader = Annotated[Arrays | Images | Table | Lines | Text | Files, Field(discrim
 
 
 def check_sample(
-    said: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[Length, ...]]], *, dataset: str
+    declared: Mapping[str, Typed], found: Mapping[str, tuple[str, tuple[Length, ...]]], *, dataset: str
 ) -> None:
-    """Hold what a sample is, by dtype and shape, against what is declared. Raises `DatasetError`, naming the field and both."""
-    for field, typed in said.items():
+    """Compare the fields of a sample with their declaration. Raises `DatasetError` for the first difference."""
+    for field, typed in declared.items():
         if field not in found:
             raise DatasetError(f"a sample of {dataset} has no field {field!r}", hint=did_you_mean(field, found))
         dtype, shape = found[field]
         if not typed.admits(dtype, shape):
-            is_ = f"{dtype}[{','.join(map(str, shape))}]"
-            sentence = f"{field!r} of a sample of {dataset} is {is_}; declared is {typed}"
-            raise DatasetError(sentence, hint=f"change its files, or declare --sample '{field}={is_}'")
+            actual = f"{dtype}[{','.join(map(str, shape))}]"
+            message = f"{field!r} of a sample of {dataset} is {actual}; declared is {typed}"
+            raise DatasetError(message, hint=f"change its files, or declare --sample '{field}={actual}'")
 
 
 def even_rows(rows: Mapping[str, int], *, dataset: str) -> int:
-    """How many samples arrays of these lengths make. Raises `DatasetError` where they differ."""
+    """Return the common number of rows of arrays. Raises `DatasetError` if they differ."""
     if len(set(rows.values())) != 1:
-        told = ", ".join(f"{field} {count:,}" for field, count in rows.items())
+        counts = ", ".join(f"{field} {count:,}" for field, count in rows.items())
         raise DatasetError(
-            f"the arrays of {dataset} have different rows: {told}", hint="correct its files: a sample is a row of each"
+            f"the arrays of {dataset} have different numbers of rows: {counts}",
+            hint="correct its files: a sample is one row of each array",
         )
     return next(iter(rows.values()))

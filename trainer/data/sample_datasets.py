@@ -1,10 +1,8 @@
-"""The sample datasets, made from what packages of the lock bring: nothing is downloaded.
+"""Create the sample datasets from data in packages of the lock, without downloads.
 
-Knows which package has which data and how it is written as arrays. Refuses to know where they are published.
-
-The bytes are the same wherever they are made: `.npy` headers are written here (NumPy's own have changed between its versions), values are
-only rounded to 32 bits, and the rows' order comes from sha256 and not from a random generator. Two of the packages sort their rows by class
-or by writer; in the order of `shuffled` any range of rows is a fair split.
+The bytes are equal on every machine: `.npy` headers are written here, because NumPy's have changed between versions, values are only
+rounded to 32 bits, and rows are ordered by sha256. Two packages sort their rows by class or by writer; after `shuffled`, any range of rows
+is a fair split.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FACES: Final = 100
-"""The crops before this one show a face, the others do not."""
+"""The number of crops with a face, which come first."""
 
 Fields = dict[str, "NDArray[Any]"]
 
@@ -43,20 +41,20 @@ def digits() -> dict[str, bytes]:
 
 
 def diabetes() -> dict[str, bytes]:
-    """442 patients: features float32 [442, 10] as measured, not standardised; targets float32 [442], the progression after a year."""
+    """442 patients: features float32 [442, 10], not standardized; targets float32 [442], the progression after a year."""
     data = load_diabetes(scaled=False)
     return _arrays("diabetes", {"features.npy": data.data.astype("<f4"), "targets.npy": data.target.astype("<f4")})
 
 
 def faces() -> dict[str, bytes]:
-    """200 crops: images float32 [200, 1, 25, 25] from 0 to 1, labels int64 [200], 1 for a face and 0 for something else."""
+    """200 crops: images float32 [200, 1, 25, 25] from 0 to 1, labels int64 [200], 1 for a face and 0 otherwise."""
     images = lfw_subset()[:, None].astype("<f4")  # type: ignore[no-untyped-call]
     labels = (np.arange(len(images)) < _FACES).astype("<i8")
     return _arrays("faces", {"images.npy": images, "labels.npy": labels})
 
 
 def topics() -> dict[str, bytes]:
-    """The topics of Python's own manual (`help("if")`), by name, each under a line `# name`: those of the Python that runs this."""
+    """The topics of the running Python's manual (`help("if")`), each below a line `# name`."""
     named = sorted(pydoc_data.topics.topics.items())
     return {"topics.txt": "\n".join(f"# {name}\n\n{text.strip()}\n" for name, text in named).encode()}
 
@@ -70,12 +68,12 @@ SAMPLES: Final[dict[str, Callable[[], dict[str, bytes]]]] = {
 
 
 def shuffled(name: str, rows: int) -> list[int]:
-    """An order of rows that is the same everywhere and for ever: by the sha256 of `name/row`."""
+    """Return an order of rows that never changes: by the sha256 of `name/row`."""
     return sorted(range(rows), key=lambda row: hashlib.sha256(f"{name}/{row}".encode()).digest())
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """An array as a `.npy` file of version 1.0, always with the same header (NumPy's NEP 1)."""
+    """Return an array as a `.npy` file of version 1.0 (NumPy's NEP 1), always with the same header."""
     head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     head += " " * (-(len(head) + 11) % 64) + "\n"
     return (

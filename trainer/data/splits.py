@@ -1,7 +1,6 @@
-"""Splits: which of a dataset's samples are for training, for validation, for the test.
+"""Splits: the samples of a dataset for training, validation and test.
 
-Knows the three ways to declare one, and what each means: a pure function of the declaration and of how samples lie in files. Refuses
-to shuffle: the order of an epoch is the run's business.
+A split is a pure function of its declaration and of the layout of samples in files. Shuffling is part of the run.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def _rows(span: tuple[int, int]) -> tuple[int, int]:
 
 
 def _percents(span: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= span[0] < span[1] <= 100:  # noqa: PLR2004 - that is what a percentage is
+    if not 0 <= span[0] < span[1] <= 100:  # noqa: PLR2004 - the bounds of a percentage
         raise ValueError("expected [from, to], from 0 to 100")
     return span
 
@@ -41,29 +40,29 @@ Rows = Annotated[tuple[int, int], AfterValidator(_rows)]
 
 
 class Below(Document):
-    """The samples of all files whose path begins with `prefix`."""
+    """The samples of all files whose paths begin with `prefix`."""
 
     prefix: Prefix = Field(min_length=1)
 
 
 class Listed(Document):
-    """The samples of the files named."""
+    """The samples of the listed files."""
 
     files: tuple[InnerPath, ...] = Field(min_length=1)
 
 
 class Percent(Document):
-    """About this part of the samples, each chosen by the sha256 of seed and sample.
+    """About this share of the samples, selected by the sha256 of the seed and the sample's name.
 
-    A sample is named by its file, or by its row. It keeps its split when others are added: no version moves it from training to test.
+    A sample's name is its file or its row, so it keeps its split if samples are added.
     """
 
     percent: Annotated[tuple[float, float], AfterValidator(_percents)]
-    """From and to: `[0, 80]` and `[80, 100]` with one seed have no sample in common."""
+    """Start and end: `[0, 80]` and `[80, 100]` with the same seed have no sample in common."""
     seed: NonNegativeInt = 0
 
 
-def _way(value: Any) -> str:
+def _kind(value: Any) -> str:
     keys = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, Document) else ()
     return next((key for key in ("prefix", "files", "percent") if key in keys), "rows")
 
@@ -73,41 +72,41 @@ Split = Annotated[
     | Annotated[Below, Tag("prefix")]
     | Annotated[Listed, Tag("files")]
     | Annotated[Percent, Tag("percent")],
-    Discriminator(_way),
+    Discriminator(_kind),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How samples lie in files: `count` of them; `files` in their order, where samples belong to files; `ends`, where one holds many."""
+    """The number of samples, and their positions in `files`, if samples belong to files."""
 
     count: int
     files: Sequence[str] = ()
     ends: Sequence[int] | None = None
-    """One past each file's last sample; None where each file is one sample."""
+    """One past each file's last sample; `None` if each file is one sample."""
 
     def place(self, index: int) -> tuple[int, int]:
-        """The number of the sample's file, and its row in it."""
+        """Return the number of a sample's file, and its row in the file."""
         if self.ends is None:
             return index, 0
         number = bisect_right(self.ends, index)
         return number, index - (self.ends[number - 1] if number else 0)
 
     def span(self, number: int) -> range:
-        """The samples of a file."""
+        """Return the samples of a file."""
         if self.ends is None:
             return range(number, number + 1)
         return range(self.ends[number - 1] if number else 0, self.ends[number])
 
     def name_of(self, index: int) -> str:
-        """A sample's name for people: its file if it is one, else its row."""
+        """Return a sample's name for messages: its file or its row."""
         if not self.files:
             return f"row {index}"
         number, row = self.place(index)
         return self.files[number] if self.ends is None else f"row {row} of {self.files[number]}"
 
     def names(self) -> Iterator[str]:
-        """What each sample is called, in their order: by its file where it is one, else by its row."""
+        """Yield the names of all samples, in order, by which `Percent` selects: file or row."""
         for number, file in enumerate(self.files):
             yield from (
                 (file for _ in (0,))
@@ -119,7 +118,7 @@ class Layout:
 
 
 def describe_split(split: Split) -> str:
-    """Say what a split is, for people."""
+    """Return a description of a split."""
     match split:
         case Below(prefix=prefix):
             return f"all samples of the files below {prefix}"
@@ -132,38 +131,38 @@ def describe_split(split: Split) -> str:
 
 
 def select(name: str, splits: Mapping[str, Split], layout: Layout, *, dataset: str) -> Sequence[int]:
-    """The samples of a split, in order. Raises `DatasetError` where there is none such, or it does not fit the samples."""
+    """Return the samples of a split, in order. Raises `DatasetError` if the split is unknown, empty or does not fit the samples."""
     split = splits.get(name)
     if split is None:
         known = ", ".join(splits) or "none"
-        raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint="add it to [splits]")
-    chosen = _chosen(name, split, layout, dataset=dataset)
+        raise DatasetError(f"dataset {dataset} has no split {name!r}; it has {known}", hint=f"add {name} to [splits]")
+    chosen = _select(name, split, layout, dataset=dataset)
     if not len(chosen):
-        raise DatasetError(f"split {name!r} of {dataset} holds none of its {layout.count:,} samples", hint=MEND)
+        raise DatasetError(f"split {name!r} of {dataset} has none of its {layout.count:,} samples", hint=_FIX)
     return chosen
 
 
-def _chosen(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequence[int]:
+def _select(name: str, split: Split, layout: Layout, *, dataset: str) -> Sequence[int]:
     match split:
         case (first, last):
             if last > layout.count:
-                sentence = (
-                    f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {layout.count:,} samples"
-                )
-                raise DatasetError(sentence, hint=MEND)
+                message = f"split {name!r} of {dataset} ends at row {last:,}; its reader finds {layout.count:,} samples"
+                raise DatasetError(message, hint=_FIX)
             return range(first, last)
         case Percent(percent=(low, high), seed=seed):
-            return array("q", (index for index, key in enumerate(layout.names()) if low <= _drawn(seed, key) < high))
+            return array(
+                "q", (index for index, key in enumerate(layout.names()) if low <= _percentile(seed, key) < high)
+            )
         case Below(prefix=prefix):
             return _of_files([number for number, path in enumerate(layout.files) if path.startswith(prefix)], layout)
         case Listed(files=files):
             numbers = {path: number for number, path in enumerate(layout.files)}
             if missing := next((path for path in files if path not in numbers), None):
-                sentence = f"split {name!r} of {dataset} names {short(missing)!r}, of which its reader makes no sample"
+                message = f"split {name!r} of {dataset} lists {short(missing)!r}, which is no sample of its reader"
                 hint = (
-                    "a list has no comments: remove the line" if missing[0] == "#" else hint_for_path(missing, numbers)
+                    "remove the line: a list has no comments" if missing[0] == "#" else hint_for_path(missing, numbers)
                 )
-                raise DatasetError(sentence, hint=hint)
+                raise DatasetError(message, hint=hint)
             return _of_files(sorted(numbers[path] for path in files), layout)
 
 
@@ -171,9 +170,9 @@ def _of_files(numbers: Sequence[int], layout: Layout) -> Sequence[int]:
     return array("q", (index for number in numbers for index in layout.span(number)))
 
 
-def _drawn(seed: int, key: str) -> float:
-    """A sample's place between 0 and 100: equal on every machine, for ever."""
+def _percentile(seed: int, key: str) -> float:
+    """Return a number between 0 and 100 that never changes for the same seed and key."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:6], "big") * 100 / 2**48
 
 
-MEND = "correct its [splits], or --split NAME=FIRST:END when it is published"
+_FIX = "correct [splits] in its declaration, or publish with --split NAME=FIRST:END"

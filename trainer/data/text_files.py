@@ -1,7 +1,6 @@
-"""Text files of a dataset: is their text what a reader of lines or of bytes takes it for?
+"""Check that text files of a dataset are UTF-8 with common line ends.
 
-A dataset stores bytes as they are, so nothing is converted: a file that would give wrong samples is an error, with the command that
-converts it.
+A dataset stores bytes unchanged, so a file that would give wrong samples is an error; the hint is a command that converts it.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ _JOIN: Final = (
 _LONE_CR: Final = re.compile(rb"\r(?!\n)")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-"""Looked for first: the one of little-endian UTF-32 begins with that of UTF-16."""
-_PACKED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
+"""Checked before UTF-16, whose mark is the beginning of the little-endian UTF-32 mark."""
+_COMPRESSED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
 def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
@@ -35,22 +34,24 @@ def count_lines(blocks: Iterable[bytes], *, where: str) -> int:
     >>> count_lines([b"one\r\ntw", b"o"], where="t.txt")
     2
     """
-    count, last, held, decoder = 0, b"\n", b"", codecs.getincrementaldecoder("utf-8")()
+    count, last, rest, decoder = 0, b"\n", b"", codecs.getincrementaldecoder("utf-8")()
     for block in blocks:
-        if not count and last == b"\n" and not held:
+        if not count and last == b"\n" and not rest:
             _require_unmarked(block, where=where)
-        body = held + block
-        held = body[-1:] if body.endswith(b"\r") else b""  # whether LF follows is seen in the next block
-        body = body[: len(body) - len(held)]
+        body = rest + block
+        rest = body[-1:] if body.endswith(b"\r") else b""  # the next block shows whether LF follows
+        body = body[: len(body) - len(rest)]
         _require_plain(body, decoder, count, where=where)
         count, last = count + body.count(b"\n"), body[-1:] or last
-    _require_plain(held, decoder, count, where=where, is_last=True)
+    _require_plain(rest, decoder, count, where=where, is_last=True)
     return count + (last != b"\n")
 
 
 def _require_unmarked(block: bytes, *, where: str) -> None:
-    if packed := next((name for name, mark in _PACKED.items() if block.startswith(mark)), None):
-        raise DatasetError(f"{where} is compressed ({packed}); expected text", hint="unpack it, and publish the text")
+    if compressed := next((name for name, mark in _COMPRESSED.items() if block.startswith(mark)), None):
+        raise DatasetError(
+            f"{where} is compressed ({compressed}); expected text", hint="unpack it, and publish the text"
+        )
     if block.startswith(_UTF32):
         hint = f"iconv -f UTF-32 -t UTF-8 {where} > new.txt"
         raise DatasetError(f"{where} is not UTF-8 text: it is UTF-32", hint=hint)
@@ -75,11 +76,11 @@ def _require_plain(
             what, hint = SURROGATE, f"join the halves: python3 -c '{_JOIN}' < {where} > new.txt"
         raise DatasetError(f"{where} is not UTF-8 text: line {line} has {what}", hint=hint) from fault
     if (at := body.find(b"\0")) >= 0:
-        sentence = f"{where}, line {before + body.count(10, 0, at) + 1}: a NUL character; expected text"
+        message = f"{where}, line {before + body.count(10, 0, at) + 1}: a NUL character; expected text"
         kind = likely_utf_16(body)
         convert = f"iconv -f {kind} -t UTF-8 {where} > new.txt" if kind else f"tr -d '\\000' < {where} > new.txt"
-        raise DatasetError(sentence, hint=convert)
+        raise DatasetError(message, hint=convert)
     if found := _LONE_CR.search(body):
         line = before + body.count(b"\n", 0, found.start()) + 1
-        sentence = f"{where}, line {line}: a CR without LF; lines end with LF or CRLF"
-        raise DatasetError(sentence, hint=f"if CR ends its lines: tr '\\r' '\\n' < {where} > new.txt")
+        message = f"{where}, line {line}: a CR without LF; expected lines that end with LF or CRLF"
+        raise DatasetError(message, hint=f"if its lines end with CR: tr '\\r' '\\n' < {where} > new.txt")

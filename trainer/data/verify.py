@@ -1,6 +1,6 @@
-"""Verifying a cached dataset: every byte is hashed again and held against the manifest that git names.
+"""Verify a cached dataset: hash every byte again, and compare the digests with the manifest.
 
-A dataset found damaged is marked, so that the next start verifies it and fetches what is wrong.
+A damaged dataset is marked, so that the next start verifies it and fetches wrong bytes again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from trainer.data.fetch_plan import Need
 
 _FILES: Final = 256
-"""Files verified by one thread before it looks for more work."""
+"""Files that a thread verifies at once."""
 
 
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
-    """The number of files verified. Raises `DigestMismatchError`, naming the first damaged one, and `DatasetError` if it is not cached."""
+    """Return the number of verified files. Raises `DigestMismatchError` for damaged files, `DatasetError` if the dataset is not cached."""
     cached = cache.find(dataset)
     if cached is None and cache.is_suspect(dataset):
-        said = f"{dataset.title} is damaged in the cache {cache.root}, as was seen before"
-        raise DigestMismatchError(said, hint=f"replace what is wrong: reprise data fetch {dataset.name}")
+        message = f"{dataset.title} is damaged in the cache {cache.root}: an earlier check found wrong bytes"
+        raise DigestMismatchError(message, hint=f"replace damaged files: reprise data fetch {dataset.name}")
     if cached is None:
         raise DatasetError(
             f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
@@ -54,13 +54,13 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         raise DigestMismatchError(
             f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}",
-            hint=f"replace what is wrong: reprise data fetch {dataset.name}",
+            hint=f"replace damaged files: reprise data fetch {dataset.name}",
         )
     return len(cached.paths)
 
 
 def is_right(file: BinaryIO, need: Need) -> bool:
-    """Whether an object of the cache, open at its beginning, has the bytes that it is named after. Raises `OSError`."""
+    """Return whether an open object of the cache has the right digest. Raises `OSError`."""
     match need:
         case WholePack(pack=pack):
             return digest_of_open(file) == pack.sha256

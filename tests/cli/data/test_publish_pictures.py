@@ -64,25 +64,25 @@ def test_checkpoint_folders_and_litter_are_no_classes(typed: Type) -> None:
     litter = ["a/._000.png", ".ipynb_checkpoints/a.png", "a/.ipynb_checkpoints/a.png", ".DS_Store", ".keep"]
     code, _, err = publish(typed, [*names("a", "b"), *litter], *PARTS)
     assert (code, declared()["files"], declared()["reader"]["classes"]) == (0, 16, ["a", "b"])
-    assert "small: left out: 1 hidden, as '.keep'; --include-hidden publishes hidden files\n" in err
-    assert "small: left out: 4 of the system, as '.DS_Store'\n" in err
+    assert "small: left out: 1 hidden, for example '.keep'; --include-hidden publishes hidden files\n" in err
+    assert "small: left out: 4 of the system, for example '.DS_Store'\n" in err
     code, out, _ = publish(typed, names("a"), *PARTS, "--include-hidden", "--json")
     found = json.loads(out)
     assert (code, found["files"], [each["name"] for each in found["classes"]]) == (0, 17, ["a", "b"])
     assert found["left_out"] == [{"reason": "of the system", "count": 4, "example": ".DS_Store"}]
-    assert any("left unread, because no picture: 1 without suffix, as .keep" in note for note in found["notes"])
+    assert any("not read, because not pictures: 1 without suffix, for example .keep" in note for note in found["notes"])
 
 
 def test_a_class_whose_files_cannot_be_read_is_an_error(typed: Type) -> None:
     code, out, err = publish(typed, [*names("a", "b"), "c/1.heic", "c/2.heic"], *PARTS)
     assert (code, out) == (44, "")
-    assert "folder 'c' of small has no picture that is read: 2 .heic, as c/1.heic" in err
+    assert "folder 'c' of small has no readable picture: 2 .heic, for example c/1.heic" in err
 
 
 def test_files_that_are_left_unread_are_counted_by_suffix(typed: Type) -> None:
     code, _, err = publish(typed, [*names("a", "b"), "a/1.psd", "a/2.PSD", "README"], *PARTS)
     assert code == 0
-    assert "left unread, because no picture: 2 .psd, 1 without suffix, as README" in err
+    assert "not read, because not pictures: 2 .psd, 1 without suffix, for example README" in err
 
 
 def test_numbered_folders_are_numbered_by_value(typed: Type) -> None:
@@ -158,7 +158,7 @@ def test_a_class_of_a_table_with_a_control_character_is_rejected(typed: Type) ->
         (("",), "small: its pictures are of one class without a name; folders or --labels FILE.csv name classes\n"),
         (
             ("train", "Validation", "test"),
-            "small: its classes are Validation, test, train; if these are its splits, type --split train=train/",
+            "small: its classes are Validation, test, train; if these are its splits, use --split train=train/",
         ),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_class_without_samples_in_a_split_is_reported(typed: Type) -> None:
     code, _, err = publish(typed, [*names("train/a", "train/b", "val/a", "test/a"), "extra/z/1.png"], *FOLDERS)
     assert code == 0
     assert "small: split val has no sample of class b\n" in err
-    assert "left unread: 1 picture in no split's folder, as extra/z/1.png" in err
+    assert "not read: 1 picture in no split's folder, for example extra/z/1.png" in err
 
 
 @pytest.mark.torch

@@ -22,7 +22,7 @@ from trainer.cli.data.reader_options import parse_reader
 from trainer.cli.data.split_option import parse_distinct, parse_pair, parse_split
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
-from trainer.data.publish import Published, publish_dataset, publish_declared
+from trainer.data.publish import PublishResult, publish_dataset, publish_declared
 from trainer.data.source_folder import SourceFolder
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _sample_field(word: str) -> tuple[str, dict[str, Any]]:
     return field, {"dtype": match[1], "shape": shape}
 
 
-def _print_published(args: Namespace, published: Published) -> None:
+def _print_published(args: Namespace, published: PublishResult) -> None:
     dataset = published.dataset
     if args.json:
         result = {**dataset.model_dump(mode="json"), "is_new": published.is_new, "uploaded": published.uploaded}

@@ -16,7 +16,7 @@ from trainer.cli.data.sample_picture import draw_samples
 from trainer.cli.progress import readable
 from trainer.cli.run_page import columns
 from trainer.data.cache.folder import Cache
-from trainer.data.check import Checked, count_samples
+from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
 from trainer.data.diff import diff_datasets
 from trainer.data.publish import list_versions
@@ -79,14 +79,14 @@ class _State:
     folder: Path | None
     containers: Cache | UnreadableCache | None
     in_containers: bool | None
-    samples: Checked | str | None
+    samples: CheckResult | str | None
     """The samples, why they cannot be counted, or `None` if no count is needed."""
     versions: list[int] | str
     """The versions in the store, or why they are unknown."""
 
     @property
     def classes(self) -> tuple[ClassCount, ...]:
-        return self.samples.classes if isinstance(self.samples, Checked) else ()
+        return self.samples.classes if isinstance(self.samples, CheckResult) else ()
 
 
 def show(args: Namespace, context: DataContext) -> int:
@@ -123,7 +123,7 @@ def _print_json(dataset: Dataset, state: _State) -> None:
 
 
 def _print_declaration(dataset: Dataset, state: _State) -> None:
-    counts = state.samples.splits if isinstance(state.samples, Checked) else {}
+    counts = state.samples.splits if isinstance(state.samples, CheckResult) else {}
     reader = dataset.reader.model_dump(exclude_defaults=True, exclude={"classes"})
     print(f"{dataset.title}: {counted(dataset.files, 'file')}, {readable(dataset.bytes)}")
     print(f"  license   {dataset.license}\n  source    {dataset.source}")
@@ -161,7 +161,7 @@ def _print_classes(dataset: Dataset, state: _State) -> None:
         print(line)
 
 
-def _count(dataset: Dataset, cached: CachedDataset | None) -> Checked | str | None:
+def _count(dataset: Dataset, cached: CachedDataset | None) -> CheckResult | str | None:
     """Count the samples of a cached dataset, if its declaration does not give the counts already."""
     has_rows = all(isinstance(split, tuple) for split in dataset.splits.values())
     if cached is None or (has_rows and not isinstance(dataset.reader, Images)):

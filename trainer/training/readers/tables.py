@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 
 from trainer.base.errors import DatasetError
-from trainer.data.parquet import foot_start, read_foot
+from trainer.data.parquet import footer_start, read_footer
 from trainer.data.splits import Layout
 from trainer.training.readers.blocks import Block, fault_of
 from trainer.training.readers.columns import (
@@ -136,8 +136,8 @@ class TableRows(Samples):
     def _rows(self, path: str) -> int:
         """The rows of a file, from its foot, which also tells the columns."""
         view = self._files.view(path)
-        self._files.require(path, foot_start(view, where=path))
-        foot = read_foot(view, where=path)
+        self._files.require(path, footer_start(view, where=path))
+        foot = read_footer(view, where=path)
         for each in self._reader.fields.values():
             foot.require(each.names, where=path)
         return foot.rows

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from trainer.base.errors import DatasetError, RepriseError, SettingError
-from trainer.data.inspection import told_large, told_not_finite
+from trainer.data.inspection import describe_farthest, describe_not_finite
 from trainer.runs.metric_text import metric_text
 from trainer.settings.ledger import configured, made
 from trainer.training.optimization.trainable import require_reached
@@ -145,7 +145,7 @@ def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) ->
         for _, found, _ in seen.not_finite(field):
             _, loss = _tried(net, data, found.row, moved)
             if not math.isfinite(loss):
-                said = told_not_finite(seen, field, data.declared)
+                said = describe_not_finite(seen, field, data.declared)
                 instead = "replace them in `forward`, as torch.nan_to_num does"
                 if field == net._used[-1] != net._used[0]:  # noqa: SLF001
                     instead = "leave such targets out of the loss, by `make_loss`"
@@ -165,7 +165,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
             what = f"the loss of that sample is {metric_text(loss)}"
             if output >= _ENORMOUS:
                 what = f"for that sample `forward` gives values up to {metric_text(output)}"
-            said = f"{told_large(seen, field, data.declared)}; {what}"
+            said = f"{describe_farthest(seen, field, data.declared)}; {what}"
             notes.append(f"{said}: scale the field before publishing, or in `forward`")
     return notes
 
