@@ -1,4 +1,4 @@
-"""Manifests for tests, of files that nobody has."""
+"""Manifests of invented files, for tests."""
 
 from __future__ import annotations
 

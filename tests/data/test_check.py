@@ -1,4 +1,4 @@
-"""What is said about a folder, held against it before anything is published."""
+"""A draft is compared with its folder before publication."""
 
 from __future__ import annotations
 
@@ -70,7 +70,6 @@ def check(folder: Path, **said: Any) -> CheckResult:
     ],
 )
 def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], samples: int) -> None:
-    """As the reader itself will find them; without torch."""
     assert check(tmp_path, **said).samples == samples
 
 
@@ -112,14 +111,12 @@ def test_the_readers_samples_are_counted(tmp_path: Path, said: dict[str, Any], s
         ({"reader": {"kind": "text", "file": "latin.txt", "window": 1}}, "latin.txt is not UTF-8 text"),
     ],
 )
-def test_what_does_not_fit_the_files_is_refused(tmp_path: Path, said: dict[str, Any], line: str) -> None:
-    """Before anything is uploaded, with what was found and what was declared."""
+def test_what_does_not_fit_the_files_is_rejected(tmp_path: Path, said: dict[str, Any], line: str) -> None:
     with pytest.raises(DatasetError, match=line):
         check(tmp_path, **said)
 
 
 def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first and last bytes and its declaration; that its columns are not is known."""
     monkeypatch.setattr(check_dataset_module, "is_readable", lambda: False)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
@@ -131,7 +128,6 @@ def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
-    """Where pyarrow is installed."""
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")
     tmp_path.mkdir(exist_ok=True)
@@ -143,22 +139,20 @@ def test_a_tables_columns_are_looked_up(tmp_path: Path) -> None:
     assert caught.value.hint == "did you mean age?"
 
 
-def test_what_was_not_said_is_told_with_its_flag(tmp_path: Path) -> None:
-    """Once, and the dataset is published all the same."""
-    told = {"splits": {"train": [0, 8], "val": [8, 9], "test": [9, 10]}}
-    notes = check(tmp_path, license="unknown", **told).notes
+def test_a_missing_license_or_source_is_reported_with_its_option(tmp_path: Path) -> None:
+    splits = {"splits": {"train": [0, 8], "val": [8, 9], "test": [9, 10]}}
+    notes = check(tmp_path, license="unknown", **splits).notes
     assert len(notes) == 1
     assert notes[0].endswith("add --license TEXT")
     assert "no license and no source" in check(tmp_path, license="unknown", source="unknown").notes[0]
-    assert check(tmp_path, **told).notes == ()
+    assert check(tmp_path, **splits).notes == ()
     (looks_like,) = check(tmp_path).notes
     assert looks_like.startswith("small: 3 pictures, 3 .png, in 2 folders (cats, dogs): it looks like an image folder")
     (without,) = check(tmp_path, reader=ARRAYS).notes
     assert without.startswith("small: no split is declared, so nothing can be trained on it")
 
 
-def test_splits_that_share_samples_are_told(tmp_path: Path) -> None:
-    """Somebody may want that; nobody wants it by mistake."""
+def test_splits_that_share_samples_are_reported(tmp_path: Path) -> None:
     found = check(tmp_path, splits={"train": [0, 8], "val": [6, 10], "test": [8, 10]})
     assert found.notes == (
         "splits train and val have 2 samples in common",

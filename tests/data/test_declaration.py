@@ -40,20 +40,17 @@ def write(root: Path, text: str, *, name: str = "digits") -> None:
 
 
 def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Writing and reading are inverse, and a range stands on one line."""
     write(tmp_path, declared(DATASET))
     assert load_dataset("digits", root=tmp_path) == DATASET
     assert "train = [0, 8]\n" in declared(DATASET)
 
 
 def test_a_version_in_the_store_is_read_as_it_was_written() -> None:
-    """The store's document and git's say the same."""
     assert parse_dataset(canonical(DATASET.model_dump(mode="json")), where="store") == DATASET
 
 
 @pytest.mark.parametrize("name", dataset_names(root=ROOT))
 def test_the_committed_declarations_are_what_publishing_writes(name: str) -> None:
-    """Nobody edited a declaration into another spelling, and the splits tile the rows."""
     dataset = load_dataset(name, root=ROOT)
     assert declaration(name, root=ROOT).read_text(encoding="utf-8") == declared(dataset)
     spans = sorted(split for split in dataset.splits.values() if isinstance(split, tuple))
@@ -62,7 +59,6 @@ def test_the_committed_declarations_are_what_publishing_writes(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["digitz", "", "../datasets/digits", "Digits", "a/b"])
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str) -> None:
-    """Unknown and impossible names are refused alike."""
     write(tmp_path, declared(DATASET))
     with pytest.raises(DatasetError) as caught:
         load_dataset(name, root=tmp_path)
@@ -88,8 +84,7 @@ def test_a_name_with_a_version_says_where_the_version_is_declared(tmp_path: Path
         )
 
 
-def test_a_name_that_is_not_the_files_is_refused(tmp_path: Path) -> None:
-    """A copied declaration must be renamed inside too."""
+def test_a_name_that_is_not_the_files_is_rejected(tmp_path: Path) -> None:
     write(tmp_path, declared(DATASET), name="other")
     with pytest.raises(DatasetError, match="'digits'; expected 'other'"):
         load_dataset("other", root=tmp_path)
@@ -110,7 +105,6 @@ def test_a_name_that_is_not_the_files_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
-    """The file, the key and what is wrong stand in one line."""
     write(tmp_path, declared(DATASET).replace(old, new))
     with pytest.raises(DocumentError, match=why) as caught:
         load_dataset("digits", root=tmp_path)
@@ -131,7 +125,7 @@ def test_a_wrong_declaration_is_named(tmp_path: Path, old: str, new: str, why: s
         ("", "my-data"),
     ],
 )
-def test_a_name_that_no_dataset_can_have_is_refused_with_one_that_it_can(name: str, near: str) -> None:
+def test_a_name_that_no_dataset_can_have_is_rejected_with_one_that_it_can(name: str, near: str) -> None:
     with pytest.raises(DatasetError, match="cannot be a dataset's name: expected 1 to 63 of a-z") as fault:
         require_name(name)
     assert (fault.value.hint, len(fault.value.message) < 160) == (f"for example {near}", True)

@@ -38,7 +38,6 @@ def named(files: dict[str, int], template: Dataset, store: MemoryStore) -> Datas
 
 @given(some.dictionaries(NAMES, some.integers(0, 1)), some.dictionaries(NAMES, some.integers(0, 1)))
 def test_the_difference_is_that_of_the_two_folders(before: dict[str, int], after: dict[str, int]) -> None:
-    """Law: exactly the paths that are in one alone, or of another content; in the order of paths."""
     digest = digest_of_bytes(b"")
     store = MemoryStore()
     template = Draft(name="small")
@@ -63,8 +62,7 @@ def test_the_difference_is_that_of_the_two_folders(before: dict[str, int], after
     assert all((kinds[path] == "removed") == (path not in after) for path in expected)
 
 
-def test_sizes_are_told(published: Published, tmp_path: Path) -> None:
-    """Before and after."""
+def test_sizes_are_reported(published: Published, tmp_path: Path) -> None:
     other = SourceFolder(root=fill(tmp_path / "other", {"a.txt": b"longer than first"}))
     new = publish_dataset(Draft(name="small"), source=other, store=published.store).dataset
     found = list(diff_datasets(published.dataset, new, store=published.store))
@@ -73,7 +71,6 @@ def test_sizes_are_told(published: Published, tmp_path: Path) -> None:
 
 
 def test_an_altered_manifest_is_noticed(published: Published) -> None:
-    """At its end, whatever was told before."""
     store = published.store
     key = object_key(published.dataset.manifest)
     raw = store._objects[key]

@@ -54,20 +54,17 @@ def read(cached: CachedDataset) -> dict[str, bytes]:
 
 
 def test_what_was_published_is_fetched(published: Published) -> None:
-    """Every file comes back under its name, read-only."""
     assert read(fetch(published)) == FILES
     assert {path.stat().st_mode & 0o777 for path in objects(published.cache)} == {0o444}
     assert not leftovers(published.cache)
 
 
 def test_with_the_dataset_in_the_cache_the_store_may_be_away(published: Published) -> None:
-    """The second fetch opens no store."""
     fetch(published)
     assert read(fetch_dataset(published.dataset, cache=published.cache, open_store=away)) == FILES
 
 
 def test_without_it_the_store_is_asked_once(published: Published) -> None:
-    """A store that is away is said to be away, and the cache holds nothing."""
     with pytest.raises(StoreUnreachableError):
         fetch_dataset(published.dataset, cache=published.cache, open_store=away)
     assert published.cache.find(published.dataset) is None
@@ -78,7 +75,6 @@ ONCE = [fakes.flipped, fakes.cut, fakes.silently_cut, fakes.reset]
 
 @pytest.mark.parametrize("fault", ONCE)
 def test_a_fault_that_happens_once_is_survived(published: Published, fault: Any) -> None:
-    """A piece whose bytes came wrong is fetched again."""
     store = fakes.FaultyStore(published.store, fault, times=1)
     assert read(fetch(published, store)) == FILES
     assert len(store.reads) == 3
@@ -86,7 +82,6 @@ def test_a_fault_that_happens_once_is_survived(published: Published, fault: Any)
 
 @pytest.mark.parametrize("fault", ONCE)
 def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(published: Published, fault: Any) -> None:
-    """No unverified byte gets a name, no temporary file stays, and the next fetch succeeds."""
     store = fakes.FaultyStore(published.store, fault, times=99)
     with pytest.raises((DigestMismatchError, StoreUnreachableError)):
         fetch(published, store)
@@ -96,41 +91,35 @@ def test_a_fault_that_stays_is_named_and_the_same_command_goes_on_later(publishe
 
 
 def test_an_endless_body_ends(published: Published) -> None:
-    """No more is read of a body than was asked for; of a manifest, no more than one of its size can have."""
     store = fakes.FaultyStore(published.store, fakes.endless, times=99)
     assert read(fetch(published, store)) == FILES
 
 
-def test_an_endless_manifest_is_refused(published: Published) -> None:
-    """A body that does not end does not fill the memory."""
+def test_an_endless_manifest_is_rejected(published: Published) -> None:
     store = fakes.FaultyStore(published.store, fakes.endless, times=99, after=0)
     with pytest.raises(ManifestError, match="longer than"):
         fetch(published, store)
 
 
-def test_an_altered_manifest_is_refused(published: Published) -> None:
-    """The manifest is held against the digest that git has."""
+def test_an_altered_manifest_is_rejected(published: Published) -> None:
     store = fakes.FaultyStore(published.store, fakes.flipped, times=99, after=0)
     with pytest.raises(DigestMismatchError, match="manifest of small@1"):
         fetch(published, store)
 
 
-def test_a_manifest_of_another_dataset_is_refused(published: Published) -> None:
-    """A declaration whose manifest holds other files is named, with both."""
+def test_a_manifest_of_another_dataset_is_rejected(published: Published) -> None:
     wrong = published.dataset.model_copy(update={"files": 5})
     with pytest.raises(ManifestError, match="expected 5 files"):
         fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
 
 
 def test_a_dataset_that_the_store_lacks_is_named(published: Published) -> None:
-    """The message names the dataset and the store, not a digest."""
     wrong = published.dataset.model_copy(update={"manifest": digest_of_bytes(b"other")})
     with pytest.raises(ObjectMissingError, match="dataset small@1 is not in store memory:"):
         fetch_dataset(wrong, cache=published.cache, open_store=lambda: published.store)
 
 
 def test_a_hostile_manifest_creates_nothing(published: Published) -> None:
-    """A path that leads out of the cache is refused before any file is made."""
     raw = b'{"bytes":0,"content":"%s","files":1,"format":"reprise.manifest/1","packs":[]}\n["../../../outside",0,"%s",[]]\n'
     body = raw % ((digest_of_bytes(b"").encode(),) * 2)
     published.store.write(object_key(digest_of_bytes(body)), body, sha256=digest_of_bytes(body))
@@ -143,8 +132,6 @@ def test_a_hostile_manifest_creates_nothing(published: Published) -> None:
 def test_a_full_disk_is_one_clear_line_and_leaves_no_temporary_file(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOSPC while an object is written becomes `DiskFullError`, naming it."""
-
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -157,7 +144,6 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_temporary_file(
 
 
 def test_a_disk_that_is_too_small_is_known_before(published: Published) -> None:
-    """What cannot fit is said before it is fetched."""
     fetch(published)
     with pytest.raises(DiskFullError, match="MB more"):
         published.cache.require_space(published.dataset, 1 << 60)
@@ -167,7 +153,6 @@ def test_a_disk_that_is_too_small_is_known_before(published: Published) -> None:
 def test_many_at_once_are_all_right_where_locks_lie(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    """Eight fetches of one dataset into one cache, none waiting for another, all end with it."""
     monkeypatch.setattr(fetch_lock, "_lock", lambda _: True)
     for number in range(rounds):
         cache = Cache(root=tmp_path / str(number))
@@ -185,14 +170,12 @@ def at_once(published: Published, cache: Cache, store: Store) -> list[dict[str, 
 
 
 def test_of_many_at_once_one_downloads(published: Published) -> None:
-    """Those who come later wait for the first and find the dataset in the cache."""
     store = fakes.FaultyStore(published.store, iter, times=0)
     assert at_once(published, published.cache, store) == [FILES] * 8
     assert len(store.reads) == 2, "one manifest, one pack"
 
 
 def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_it(published: Published) -> None:
-    """Whoever reads a wrong byte is told, and cannot use it; the next fetch fetches that object again, and no other."""
     fetch(published)
     (pack,) = objects(published.cache)
     damage(pack, at=7)
@@ -211,7 +194,6 @@ def test_a_damaged_cache_is_found_before_it_is_used_and_the_next_start_repairs_i
 
 
 def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) -> None:
-    """Completeness is what the marker says and the objects' sizes."""
     fetch(published)
     (pack,) = objects(published.cache)
     pack.chmod(0o644)
@@ -222,7 +204,6 @@ def test_an_object_that_is_gone_or_short_is_fetched_again(published: Published) 
 
 
 def test_an_object_is_on_the_disk_before_it_has_its_name(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut leaves a whole object or none: its bytes are flushed before the rename, its folder after, and only then the marker."""
     flushed: list[str] = []
     flush, marker = os.fsync, published.cache.place(published.dataset) / "complete.json"
 
@@ -241,7 +222,6 @@ def test_an_object_is_on_the_disk_before_it_has_its_name(published: Published, m
 
 @pytest.mark.parametrize("name", ["complete.json", "manifest.jsonl"])
 def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Published, name: str) -> None:
-    """Neither is believed for standing there; the objects stay."""
     fetch(published)
     damage(published.cache.place(published.dataset) / name, at=20)
     assert published.cache.find(published.dataset) is None
@@ -251,7 +231,6 @@ def test_a_marker_or_manifest_that_is_damaged_is_written_again(published: Publis
 
 
 def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:
-    """A cache below a file is refused in words."""
     published.cache.root.write_text("not a folder")
     with pytest.raises(RepriseError, match="could not be written"):
         fetch(published)
@@ -259,7 +238,6 @@ def test_errors_of_a_fetch_are_errors_with_a_name(published: Published) -> None:
 
 @pytest.mark.parametrize("mode", [0o1777, 0o755, 0o2775])
 def test_what_is_made_in_a_cache_is_as_open_as_the_cache(published: Published, mode: int) -> None:
-    """A folder made for sharing stays one whatever the umask; one's own stays one's own; files are for every reader."""
     published.cache.root.mkdir()
     published.cache.root.chmod(mode)
     fetch(published)

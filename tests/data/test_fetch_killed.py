@@ -70,7 +70,6 @@ def check(store: Path, root: Path, dataset: Dataset) -> None:
 
 @some_then_all
 def test_a_fetch_killed_at_any_step_goes_on(tmp_path: Path, dataset: Dataset, every: int) -> None:
-    """For every N: killed at the N-th change of the disk, again at its third, then left to end."""
     steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
     assert steps
     points = range(1, steps + 1, every)
@@ -84,7 +83,6 @@ def test_a_fetch_killed_at_any_step_goes_on(tmp_path: Path, dataset: Dataset, ev
 
 @pytest.mark.long
 def test_a_fetch_killed_twice_at_every_pair_of_steps_goes_on(tmp_path: Path, dataset: Dataset) -> None:
-    """What one process left is taken over by a second, which dies too: at every third step."""
     steps = fetch(tmp_path / "store", tmp_path / "whole", dataset, last=0)
     assert steps
     pairs = [(first, second) for first in range(1, steps + 1, 3) for second in range(1, steps + 1, 3)]
@@ -98,7 +96,6 @@ def test_a_fetch_killed_twice_at_every_pair_of_steps_goes_on(tmp_path: Path, dat
 
 @some_then_all
 def test_a_publication_killed_at_any_step_goes_on(tmp_path: Path, every: int) -> None:
-    """A version that has a name is whole; the same command again names it, once."""
     fill(tmp_path / "source", FILES)
     killed_at, steps = 0, None
     for last in count(1, every):
@@ -118,7 +115,6 @@ def test_a_publication_killed_at_any_step_goes_on(tmp_path: Path, every: int) ->
 
 
 def test_several_processes_at_once(tmp_path: Path, dataset: Dataset) -> None:
-    """Four processes, cold: all end with the same folder."""
     fork = multiprocessing.get_context("fork")
     store, cache = tmp_path / "store", tmp_path / "cache"
     jobs = [fork.Process(target=fetch_folder, args=(store, cache, dataset)) for _ in range(4)]

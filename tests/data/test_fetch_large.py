@@ -81,20 +81,17 @@ def interrupted(large: Published) -> Path:
 
 
 def test_it_comes_back_whole(large: Published) -> None:
-    """Parts are put together in order."""
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store).folder()
     assert contents(folder) == {"big": BODY, "small": b"1"}
 
 
 def test_a_connection_that_breaks_costs_one_part(large: Published) -> None:
-    """Only the part whose body broke is asked for again."""
     store = fakes.FaultyStore(large.store, fakes.reset, times=1, after=3)
     fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
     assert len(store.reads) == 1 + 3 + 1 + 1, "manifest, three parts, one of them twice, the small file's pack"
 
 
 def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
-    """Whole parts that are there and right are not fetched again; nothing temporary stays."""
     interrupted(large)
     store = fakes.FaultyStore(large.store, iter, times=0)
     folder = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store).folder()
@@ -105,7 +102,6 @@ def test_an_interrupted_fetch_goes_on_where_it_was(large: Published) -> None:
 
 
 def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> None:
-    """A flipped byte in the leftover is fetched again."""
     leftover = interrupted(large)
     leftover.chmod(0o644)
     with leftover.open("r+b") as file:
@@ -116,7 +112,6 @@ def test_what_an_interrupted_fetch_left_is_not_believed(large: Published) -> Non
 
 
 def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
-    """No name appears, and what was left over is replaced by the next fetch."""
     store = fakes.FaultyStore(large.store, fakes.flipped, times=99)
     with pytest.raises(DigestMismatchError):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: store)
@@ -127,7 +122,6 @@ def test_a_bit_that_is_always_wrong_is_never_believed(large: Published) -> None:
 
 
 def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large: Published) -> None:
-    """The third part is other bytes for good; once it is right again, the same command fetches that part alone."""
     changed = WithoutThirdPart(large.store, fakes.flipped)
     with pytest.raises(DigestMismatchError, match=r"expected .* found"):
         fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: changed)
@@ -138,7 +132,6 @@ def test_a06_of_a_file_that_changes_in_the_store_the_right_parts_are_kept(large:
 
 
 def test_k06_a_damaged_part_in_the_cache_is_found_when_it_is_used_and_fetched_again(large: Published) -> None:
-    """The second of three; the others are used as they are."""
     cached = fetch_dataset(large.dataset, cache=large.cache, open_store=lambda: large.store)
     damage(max(objects(large.cache), key=lambda path: path.stat().st_size), at=PACK_BYTES + 7)
     cached.require("big", 0, PACK_BYTES)

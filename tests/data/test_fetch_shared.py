@@ -116,7 +116,6 @@ def fetched(shared: Path, dataset: Dataset, *, start: Any = None, lying: bool = 
 
 
 def test_sixteen_at_once_of_two_users_one_with_a_lock_that_lies(shared: Path, dataset: Dataset) -> None:
-    """All end with the same verified dataset; those whose lock works move it once, whatever the others do."""
     start = multiprocessing.get_context("fork").Barrier(2 * EACH)
     jobs = [
         (uid, as_user(uid, lambda uid=uid: fetched(shared, dataset, start=start, lying=uid == LYING)))  # type: ignore[misc]
@@ -134,7 +133,6 @@ def test_sixteen_at_once_of_two_users_one_with_a_lock_that_lies(shared: Path, da
 
 
 def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, dataset: Dataset) -> None:
-    """It cannot be replaced in a sticky folder: the one who met it fetches that object alone, and reads it from then on."""
     assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
     cache = Cache(root=shared / "cache")
     theirs = max(objects(cache), key=lambda path: path.stat().st_size)
@@ -150,7 +148,6 @@ def test_an_object_that_another_user_damaged_is_put_beside_it(shared: Path, data
 
 
 def test_a_damaged_cache_that_cannot_be_written_names_its_ways_out(shared: Path, dataset: Dataset) -> None:
-    """The same command again would say the same for ever."""
     assert as_user(LYING, lambda: fetched(shared, dataset))()["right"]
     for folder in [shared / "cache", *(path for path in (shared / "cache").rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
@@ -160,7 +157,6 @@ def test_a_damaged_cache_that_cannot_be_written_names_its_ways_out(shared: Path,
 
 
 def test_a_folder_of_files_is_everybodys_to_read(shared: Path, dataset: Dataset) -> None:
-    """Made by one user, used by the other."""
     cache, store = Cache(root=shared / "cache"), open_store(str(shared / "store"))
 
     def folder() -> str:

@@ -1,4 +1,4 @@
-"""Pairing: a dataset that lacks the fields which an experiment asks for is told by both declarations."""
+"""A dataset that lacks a field of the experiment is found by both declarations."""
 
 from __future__ import annotations
 
@@ -24,26 +24,22 @@ def paired(dataset: str, *argv: str, untold: tuple[str, ...] = ()) -> None:
 
 
 def test_fields_that_are_there_are_well() -> None:
-    """Nothing is said, also not of a default that is not known yet."""
     paired("digits")
     paired("diabetes", untold=("input_field", "target_field"))
 
 
-def test_a_misspelt_field_is_told_the_nearest_and_the_flag() -> None:
-    """What to type."""
+def test_a_misspelt_field_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(SettingError, match="setting input_field is 'imag'; the fields of dataset digits are") as caught:
         paired("digits", "--input-field", "imag")
     assert caught.value.hint == "did you mean --input-field image?"
 
 
-def test_a_dataset_of_another_task_is_told_as_one() -> None:
-    """It is the experiment that asks for the field: another dataset may be what was meant."""
+def test_a_dataset_of_another_task_is_an_error_without_a_guess() -> None:
     with pytest.raises(SettingError, match="'image', the default of this experiment") as caught:
         paired("diabetes")
     assert caught.value.hint == "give --input-field features or target, or another --dataset"
 
 
 def test_each_kind_of_reader_has_its_fields() -> None:
-    """Those that `trainer.data.reader` promises."""
     assert sample_fields(Files()) == ("bytes", "length")
     assert sample_fields(Text(kind="text", file="a.txt", window=8)) == ("text", "next")

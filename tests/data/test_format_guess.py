@@ -1,4 +1,4 @@
-"""What a folder's names tell to somebody who did not say how its samples are read."""
+"""The reader and splits of a folder are guessed from its file names."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ from trainer.data.format_guess import SPLITS, guess_reader, split_options
     ],
 )
 def test_names_suggest_options(paths: list[str], found: str, options: str) -> None:
-    """What was found comes with what to type."""
-    told = guess_reader(paths)
-    assert told is not None
-    assert told[0].startswith(found)
-    assert options in told[1]
+    guess = guess_reader(paths)
+    assert guess is not None
+    assert guess[0].startswith(found)
+    assert options in guess[1]
 
 
 def test_other_names_suggest_nothing() -> None:
-    """No guess is better than a wrong one."""
     assert guess_reader(["model.bin", "README", ".hidden"]) is None
 
 

@@ -45,7 +45,6 @@ def draft(**said: Any) -> Draft:
 
 
 def test_the_columns_that_hold_nan_are_named() -> None:
-    """Of a vector of several the ones that do."""
     seen = of_fields(x=values(nan=NAN), y=values(infinite=NAN))
     assert describe_not_finite(seen, "x", draft()) == (
         "columns 'a', 'c' (field 'x') hold NaN: 3 in split val; the first is in row 7 of t.parquet"
@@ -57,7 +56,6 @@ def test_the_columns_that_hold_nan_are_named() -> None:
 
 
 def test_consent_is_for_a_field_and_for_both_kinds() -> None:
-    """Another field is rejected nevertheless."""
     seen = of_fields(x=values(nan=NAN, infinite=NAN), y=values(nan=NAN))
     with pytest.raises(DatasetError, match="column 'price'"):
         require_publishable(seen, draft(allow_nan=["x"]))
@@ -65,13 +63,11 @@ def test_consent_is_for_a_field_and_for_both_kinds() -> None:
 
 
 def test_an_unchanged_declaration_says_nothing_of_consent() -> None:
-    """So that a version published before has the digest that it had."""
     assert "allow_nan" not in draft().model_dump(mode="json")
     assert draft(allow_nan=["x"]).model_dump(mode="json")["allow_nan"] == ["x"]
 
 
 def test_samples_that_cannot_be_read_are_named_and_counted() -> None:
-    """The first three, with their splits; the hint is the first one's."""
     faults = tuple(Fault(name=str(at), said=f"{at}.png is damaged", hint=f"fix {at}") for at in range(5))
     seen = Inspection(splits={"test": SplitValues(samples=9, unread=7, faults=faults)})
     with pytest.raises(DatasetError) as caught:
@@ -91,7 +87,6 @@ def test_a_sample_of_two_splits_counts_once() -> None:
 
 
 def test_shapes_are_added_up_over_splits() -> None:
-    """The fewest are shown by an example."""
     shapes = {
         "train": (Shape(shape=(3, 4, 4), count=5, row=0, name="a"),),
         "val": (Shape(shape=(3, 4, 4), count=2, row=5, name="b"), Shape(shape=(3, 5, 4), count=1, row=6, name="c")),

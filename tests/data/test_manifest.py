@@ -32,7 +32,6 @@ PACK = Listing(TWO).packs[0]
 
 
 def test_it_looks_as_documented() -> None:
-    """The head, then a line a file; segments are pack, offset, length."""
     head, first, second = [json.loads(line) for line in TWO.splitlines()]
     assert head == {
         "bytes": 8,
@@ -53,7 +52,6 @@ PATHS = st.lists(
 
 @given(paths=PATHS)
 def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
-    """Reading and writing are inverse, byte for byte, and the bytes are RFC 8785's."""
     try:
         _, data = laid(*(hashed(path, path.encode()) for path in sorted(paths, key=str.encode)))
     except ManifestError:
@@ -63,7 +61,6 @@ def test_what_is_written_is_read_and_written_again(paths: list[str]) -> None:
 
 
 def test_content_does_not_change_when_packs_do() -> None:
-    """The content's digest knows files only; the manifest's digest knows packs too."""
     pack = Pack(sha256=digest_of_bytes(b"other"), size=100)
     moved = manifest_of(
         replace(each, segments=(Segment(pack=pack, offset=9, length=each.size),)) for each in Listing(TWO)
@@ -91,8 +88,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("path", HOSTILE)
-def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
-    """No file name in a manifest can leave the dataset's folder, or fail on another system."""
+def test_a_path_that_leads_out_or_cannot_exist_is_rejected(path: str) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(rewritten(TWO, 1, _0=path) if path != "\ud800" else TWO.replace(b'"a"', b'"\\ud800"'))
 
@@ -109,8 +105,7 @@ def test_a_path_that_leads_out_or_cannot_exist_is_refused(path: str) -> None:
         ("A", "a/b", "also a folder"),
     ],
 )
-def test_files_that_cannot_lie_together_are_refused(one: str, other: str, why: str) -> None:
-    """Twins by case or by Unicode form, repeats, disorder, and a file that is also a folder are refused by name."""
+def test_files_that_cannot_lie_together_are_rejected(one: str, other: str, why: str) -> None:
     files = [hashed(one, b"1"), hashed(other, b"1")]
     if why.startswith("one file"):
         files.sort(key=lambda each: each.path.encode())
@@ -141,8 +136,7 @@ def test_files_that_cannot_lie_together_are_refused(one: str, other: str, why: s
         (1, {"_3": [[0, 0]]}),
     ],
 )
-def test_a_manifest_that_does_not_add_up_is_refused(line: int, change: dict[str, Any]) -> None:
-    """Every number in a manifest is held against the others."""
+def test_a_manifest_that_does_not_add_up_is_rejected(line: int, change: dict[str, Any]) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(rewritten(TWO, line, **change))
 
@@ -161,13 +155,11 @@ def test_a_manifest_that_does_not_add_up_is_refused(line: int, change: dict[str,
         lambda data: data.replace(b'"a"', b'"\\u0061"'),
     ],
 )
-def test_a_manifest_spelled_otherwise_is_refused(damage: Any) -> None:
-    """Only the one canonical spelling is read."""
+def test_a_manifest_spelled_otherwise_is_rejected(damage: Any) -> None:
     with pytest.raises(ManifestError):
         parse_manifest(damage(TWO))
 
 
 @given(path=st.text(alphabet="ab./-\\\0 \n~é", max_size=8))
 def test_the_short_way_for_plain_paths_agrees_with_the_rules(path: str) -> None:
-    """A path that is waved through is one that the rules accept."""
     assert not _is_plain(path) or path_fault(path) is None

@@ -21,7 +21,6 @@ def written(array: object) -> bytes:
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float32", "float64"])
 def test_a_head_tells_what_numpy_wrote(dtype: str) -> None:
-    """Type, shape, where the numbers begin, and how long a row is."""
     array = np.zeros((5, 2, 3), dtype=dtype)
     data = written(array)
     head = parse_head(data, size=len(data), where="x.npy")
@@ -66,13 +65,11 @@ def headed(shape: str, *, descr: str = "'<f4'", body: int = 0) -> bytes:
     ],
 )
 def test_what_is_not_a_plain_array_is_rejected_with_the_reason_and_the_fix(data: bytes, why: str, fix: str) -> None:
-    """By the file's name; no head is a fault of ours."""
     with pytest.raises(DatasetError, match=rf"x\.npy is not a plain array: .*{why}") as caught:
         parse_head(data, size=len(data), where="x.npy")
     assert fix in str(caught.value.hint)
 
 
 def test_an_array_without_rows_is_read() -> None:
-    """An empty split is named where splits are, not here."""
     data = written(np.zeros((0, 4), dtype=np.float32))
     assert parse_head(data, size=len(data), where="x.npy").rows == 0

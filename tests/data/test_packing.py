@@ -20,26 +20,22 @@ def spans(plan: list[list[Slice]]) -> list[list[tuple[str, int, int]]]:
 
 
 def test_small_files_share_packs_in_path_order() -> None:
-    """A pack is closed when the next file would not fit."""
     third = PACK_BYTES // 3
     plan, _ = laid(*(hashed(name, name.encode(), size=third) for name in "abcd"))
     assert [[each.path for each in slices] for slices in plan] == [["a", "b", "c"], ["d"]]
 
 
 def test_a_large_file_is_cut_into_parts() -> None:
-    """Each part is a pack of its own, so that parts are shared and fetched on their own; files beside it share theirs."""
     plan, raw = laid(hashed("a", b"1"), hashed("big", size=PACK_BYTES + 5), hashed("c", b"2"))
     assert spans(plan) == [[("a", 0, 1), ("c", 0, 1)], [("big", 0, PACK_BYTES)], [("big", PACK_BYTES, 5)]]
     assert [pack.size for pack in Listing(raw).packs] == [2, PACK_BYTES, 5]
 
 
 def test_a_file_of_just_a_pack_is_whole() -> None:
-    """The limit itself still fits."""
     assert spans(laid(hashed("a", size=PACK_BYTES))[0]) == [[("a", 0, PACK_BYTES)]]
 
 
 def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
-    """A new version lays only new contents; equal files are laid once; an empty file has no segments."""
     _, before = laid(ONE, OTHER)
     files = (ONE, hashed("b", b"new"), hashed("c", b"new"), hashed("d", b""), hashed("e", b"three"))
     plan, raw = laid(*files, known=before)
@@ -55,7 +51,6 @@ def test_what_is_known_or_repeated_or_empty_needs_no_pack() -> None:
 
 
 def test_parts_that_are_alike_are_one_pack() -> None:
-    """Of a file of zeros each part has the same bytes: the manifest lists that pack once, the files after it follow."""
     _, raw = laid(hashed("big", size=3 * PACK_BYTES + 5), hashed("c", b"1"))
     listing = Listing(raw)
     assert [pack.size for pack in listing.packs] == [PACK_BYTES, 5, 1]
@@ -64,7 +59,6 @@ def test_parts_that_are_alike_are_one_pack() -> None:
 
 
 def test_the_same_files_have_the_same_manifest_for_ever() -> None:
-    """Its bytes are named in git: this digest was made by an earlier way of writing them."""
     files = [
         hashed("a", b"1"),
         hashed('b "q"', size=2 * PACK_BYTES + 7),
@@ -78,7 +72,6 @@ def test_the_same_files_have_the_same_manifest_for_ever() -> None:
 
 
 def test_a_laid_file_costs_a_hundred_bytes_at_most() -> None:
-    """A million files stay below 100 MB: of each its digest and its place are kept, no object."""
     count = 5_000
     with Path(os.devnull).open("wb") as nowhere:
         packs = PackPlan(nowhere)

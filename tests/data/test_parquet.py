@@ -29,13 +29,11 @@ def read(data: bytes) -> Footer:
 @pytest.mark.parametrize("rows", [0, 1, 1000])
 @pytest.mark.parametrize("columns", [1, 20])
 def test_rows_and_columns_are_those_that_were_written(rows: int, columns: int) -> None:
-    """Whatever the number of row groups; long lists have another head."""
     table = {f"c{number}": pa.array(range(rows), type=pa.int32()) for number in range(columns)}
     assert read(written(table, row_group_size=30)) == Footer(rows=rows, columns=dict.fromkeys(table, "int32"))
 
 
 def test_nested_columns_are_no_plain_values() -> None:
-    """Only what can be a number of a sample counts."""
     columns = {"a": [1.0], "list": [[1, 2]], "struct": [{"x": 1}], "text": ["t"], "b": [True]}
     assert read(written(columns)).columns == {"a": "double", "text": "byte_array", "b": "boolean"}
 
@@ -52,8 +50,7 @@ def test_a_nested_column_is_rejected_by_its_type(column: Any, kind: str) -> None
     assert "--array" in str(caught.value.hint)
 
 
-def test_a_file_of_another_kind_is_refused() -> None:
-    """By its name, with what to do."""
+def test_a_file_of_another_kind_is_rejected() -> None:
     with pytest.raises(DatasetError, match=r"x\.parquet is not a Parquet file"):
         read(b"a,b\n1,2\n3,4\n")
     with pytest.raises(DatasetError, match=r"t\.csv is text; expected a Parquet file") as caught:
@@ -61,16 +58,14 @@ def test_a_file_of_another_kind_is_refused() -> None:
     assert "to_parquet" in (caught.value.hint or "")
 
 
-def test_a_file_that_is_cut_anywhere_is_refused() -> None:
-    """Never a traceback, never an answer made of nothing."""
+def test_a_file_that_is_cut_anywhere_is_rejected() -> None:
     data = written({"a": [1, 2, 3]})
     for length in range(len(data)):
         with pytest.raises(DatasetError):
             read(data[:length])
 
 
-def test_a_damaged_foot_is_refused() -> None:
-    """Whatever its bytes say."""
+def test_a_damaged_foot_is_rejected() -> None:
     data = written({"a": [1, 2, 3]})
     start = footer_start(memoryview(data), where="x.parquet")
     for spoilt in (b"\xff", b"\x00"):
@@ -79,7 +74,6 @@ def test_a_damaged_foot_is_refused() -> None:
 
 
 def test_a_foot_of_less_than_no_rows_is_rejected() -> None:
-    """Found by the campaign of mutated documents: the number of rows is signed."""
     good = written({"a": list(range(1000))})
     bad = good.replace(b"\x16\xd0\x0f\x19", b"\x16\xcf\x0f\x19")  # num_rows of the foot, 1000 and -1000 in Thrift's way
     assert (read(good).rows, len(bad), bad == good) == (1000, len(good), False)

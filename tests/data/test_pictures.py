@@ -35,7 +35,6 @@ def found(
 
 
 def test_the_first_folder_names_the_class() -> None:
-    """Below the folder that was named, as torchvision's ImageFolder; what is no picture is left out."""
     assert found() == (PATHS[1:], [0, 0, 0, 1], ["a", "b"])
     assert found(folder="a/") == (PATHS[1:4], [0, 0, 1], ["x", "y"])
 
@@ -83,7 +82,6 @@ def test_declared_classes_may_be_folders_in_folders() -> None:
 
 
 def test_a_table_names_classes() -> None:
-    """Whatever folders say; a byte order mark is read."""
     assert found(TABLE, labels="labels.csv") == (PATHS[1:], [0, 1, 0, 1], ["new", "old"])
     assert found(b"\xef\xbb\xbf" + TABLE, labels="labels.csv")[1] == [0, 1, 0, 1]
     numbered = b"file,class\n" + b"".join(b"%d.png,%d\n" % (number, number) for number in range(12))
@@ -92,7 +90,6 @@ def test_a_table_names_classes() -> None:
 
 
 def test_pictures_of_one_folder_have_one_class_without_a_name() -> None:
-    """There need be no classes at all."""
     assert found(paths=["1.png", "2.png"]) == (["1.png", "2.png"], [0, 0], [""])
     assert found(paths=["1.png"], classes=[""])[2] == [""]
 
@@ -162,7 +159,6 @@ def test_a_picture_without_a_line_is_an_error() -> None:
 
 
 def test_a_split_folder_is_never_taken_for_a_recorded_class() -> None:
-    """Classes that were recorded when the splits were parts of all samples."""
     with pytest.raises(DatasetError, match="is of class 'a', which is not one of its 2 classes"):
         found(paths=["train/a/1.png", "val/a/1.png"], splits=DIVIDED, classes=["train", "val"])
 

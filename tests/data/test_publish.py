@@ -29,7 +29,6 @@ DRAFT = Draft(name="small")
 
 
 def test_twice_changes_nothing(published: Published) -> None:
-    """The same folder again uploads nothing, names nothing, and gives the same dataset."""
     before = list(published.store.keys(""))
     again = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
     assert (again.dataset, again.is_new, again.uploaded) == (published.dataset, False, 0)
@@ -37,14 +36,12 @@ def test_twice_changes_nothing(published: Published) -> None:
 
 
 def test_a_version_is_named_after_everything_it_needs(published: Published) -> None:
-    """A version that can be read can be fetched: its document is the dataset, its manifest and packs are there."""
     key = "datasets/small/1.json"
     assert b"".join(published.store.read(key)) == version_document(published.dataset)
     assert published.store.size(object_key(published.dataset.manifest))
 
 
 def test_a_new_version_brings_only_what_is_new(published: Published) -> None:
-    """Files that an earlier version has are not uploaded again, even under another name."""
     shutil.move(published.source.root / "a.txt", published.source.root / "renamed.txt")
     (published.source.root / "new.txt").write_bytes(b"new bytes")
     new = publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
@@ -54,21 +51,18 @@ def test_a_new_version_brings_only_what_is_new(published: Published) -> None:
 
 
 def test_other_splits_of_the_same_files_are_a_new_version(published: Published) -> None:
-    """What a dataset says about itself belongs to the version; the content stays."""
     draft = DRAFT.model_copy(update={"splits": {"train": (0, 3)}})
     new = publish_dataset(draft, source=published.source, store=published.store, declared=published.dataset)
     assert (new.dataset.title, new.uploaded, new.dataset.content) == ("small@2", 0, published.dataset.content)
 
 
 def test_a_declared_version_goes_into_an_empty_store_as_it_is(published: Published) -> None:
-    """A new store gets the version that git names, not another number."""
     declared = published.dataset.model_copy(update={"version": 7})
     again = publish_dataset(DRAFT, source=published.source, store=MemoryStore(), declared=declared)
     assert again.dataset == declared
 
 
 def test_a_colleagues_version_is_not_overwritten(published: Published) -> None:
-    """Who publishes from an old declaration gets the next free number."""
     (published.source.root / "theirs").write_bytes(b"theirs")
     publish_dataset(DRAFT, source=published.source, store=published.store, declared=published.dataset)
     (published.source.root / "theirs").write_bytes(b"mine")
@@ -86,7 +80,6 @@ class Edited(SourceFolder):
 
 
 def test_a_file_edited_meanwhile_is_noticed(tmp_path: Path) -> None:
-    """Nothing is named when a file is not any more what was hashed."""
     store = MemoryStore()
     with pytest.raises(DatasetError, match="edited during publication"):
         publish_dataset(DRAFT, source=Edited(root=fill(tmp_path, FILES)), store=store)
@@ -94,7 +87,6 @@ def test_a_file_edited_meanwhile_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes_meanwhile_is_named(published: Published) -> None:
-    """A file that is listed and cannot be read ends the publication."""
     (published.source.root / "dangling").symlink_to("nowhere")
     with pytest.raises(DatasetError, match="dangling cannot be read"):
         publish_dataset(DRAFT, source=published.source, store=published.store)
@@ -108,36 +100,31 @@ def test_a_file_that_vanishes_meanwhile_is_named(published: Published) -> None:
         ({"a\nb": b"1"}, "control"),
     ],
 )
-def test_files_that_others_could_not_have_are_refused_before_anything_is_read(
+def test_files_that_others_could_not_have_are_rejected_before_anything_is_read(
     tmp_path: Path, files: dict[str, bytes], why: str
 ) -> None:
-    """What a colleague's machine could not hold is refused here, by name."""
     with pytest.raises(ManifestError, match=why):
         publish_dataset(DRAFT, source=SourceFolder(root=fill(tmp_path, files)), store=MemoryStore())
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    """Bytes that are no text are no file name of a dataset."""
+def test_a_name_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "caf\udce9").write_bytes(b"1")
     with pytest.raises(ManifestError, match="UTF-8"):
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path), store=MemoryStore())
 
 
-def test_a_linked_folder_is_refused(tmp_path: Path) -> None:
-    """Leaving it out would be silent, following it could go round in circles."""
+def test_a_linked_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(DatasetError, match="link to a folder"):
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path), store=MemoryStore())
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    """A missing folder is not an empty dataset."""
+def test_a_folder_that_is_none_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is not a folder"):
         publish_dataset(DRAFT, source=SourceFolder(root=tmp_path / "nowhere"), store=MemoryStore())
 
 
-def test_a_reader_that_needs_a_missing_file_is_refused(published: Published) -> None:
-    """A dataset that its own reader could not read is not published."""
+def test_a_reader_that_needs_a_missing_file_is_rejected(published: Published) -> None:
     draft = DRAFT.model_copy(update={"reader": Arrays(kind="arrays", fields={"x": "a.text"})})
     with pytest.raises(DatasetError, match=r"a\.text") as caught:
         publish_dataset(draft, source=published.source, store=published.store)
@@ -145,7 +132,6 @@ def test_a_reader_that_needs_a_missing_file_is_refused(published: Published) -> 
 
 
 def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
-    """A file larger than a pack is cut, stored, and put together again; a change at its end brings one part."""
     store, body = MemoryStore(), bytes(range(251)) * (2 * PACK_BYTES // 251 + 9)
     source = SourceFolder(root=fill(tmp_path / "source", {"big": body, "small": b"1"}))
     first = publish_dataset(DRAFT, source=source, store=store).dataset
@@ -156,7 +142,6 @@ def test_a_large_file_travels_in_parts(tmp_path: Path) -> None:
 
 
 def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Published) -> None:
-    """The samples' way: another content or another manifest is refused with both digests, before it is named."""
     store = MemoryStore()
     assert publish_declared(published.dataset, source=published.source, store=store).is_new
     assert not publish_declared(published.dataset, source=published.source, store=store).is_new
@@ -165,8 +150,7 @@ def test_what_is_declared_is_published_as_declared_or_not_at_all(published: Publ
         publish_declared(published.dataset, source=published.source, store=MemoryStore())
 
 
-def test_a_declared_version_that_is_another_in_the_store_is_refused(published: Published) -> None:
-    """A version is never replaced."""
+def test_a_declared_version_that_is_another_in_the_store_is_rejected(published: Published) -> None:
     other = published.dataset.model_copy(update={"license": "other"})
     with pytest.raises(DatasetError, match="is another version"):
         publish_declared(other, source=published.source, store=published.store)

@@ -73,7 +73,7 @@ def test_a_store_with_a_later_version_alone_goes_on_from_it(published: Published
     assert publish_dataset(Draft(name="small"), source=published.source, store=target).dataset.version == 3
 
 
-def test_another_content_under_the_version_is_refused_with_both_digests(published: Published, tmp_path: Path) -> None:
+def test_another_content_under_the_version_is_rejected_with_both_digests(published: Published, tmp_path: Path) -> None:
     target, other = MemoryStore(), SourceFolder(root=fill(tmp_path / "other", {"x": b"another"}))
     theirs = publish_dataset(Draft(name="small"), source=other, store=target).dataset
     before = everything(target)

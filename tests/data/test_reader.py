@@ -61,7 +61,6 @@ def dataset(**said: Any) -> Dataset:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dict[str, Any]) -> None:
-    """With every kind of split, and what a sample is."""
     (tmp_path / "datasets").mkdir()
     before = dataset(reader=reader, splits=SPLITS, sample={"x": {"dtype": "float32", "shape": [3, "any"]}})
     (tmp_path / "datasets/small.toml").write_text(declared(before), encoding="utf-8")
@@ -86,8 +85,7 @@ def test_every_declaration_is_read_as_it_was_written(tmp_path: Path, reader: dic
         ({"sample": {"x": {"dtype": "float31"}}}, "float31"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_key(said: dict[str, Any], line: str) -> None:
-    """In one line."""
+def test_what_cannot_be_is_rejected_by_its_key(said: dict[str, Any], line: str) -> None:
     with pytest.raises(DocumentError, match=line) as caught:
         dataset(**said)
     assert "\n" not in caught.value.message
@@ -95,13 +93,11 @@ def test_what_cannot_be_is_refused_by_its_key(said: dict[str, Any], line: str) -
 
 @given(some.integers(0, 60), some.integers(1, 9), some.integers(1, 9))
 def test_windows_are_as_many_as_fit(size: int, window: int, stride: int) -> None:
-    """Law: each has the byte that comes next, and one more would not."""
     reader = Text(kind="text", file="a", window=window, stride=stride)
     assert reader.count(size) == sum(start + window < size for start in range(0, size, stride))
 
 
 def test_a_sample_is_held_against_its_declaration() -> None:
-    """Type, number of axes, lengths; `any` is any."""
     said = {"x": Typed(dtype="float32", shape=(3, "any"))}
     check_sample(said, {"x": ("float32", (3, 7)), "more": ("int64", ())}, dataset="small")
     for found in (("float64", (3, 7)), ("float32", (4, 7)), ("float32", (3,))):
@@ -110,13 +106,11 @@ def test_a_sample_is_held_against_its_declaration() -> None:
 
 
 def test_earlier_declarations_of_resize_are_read() -> None:
-    """`resize = true` stretched."""
     readers = [Images.model_validate({"kind": "images", "size": [8, 8], "resize": said}) for said in (True, False)]
     assert [reader.resize for reader in readers] == ["stretch", None]
 
 
 def test_what_is_not_declared_about_pictures_is_not_written() -> None:
-    """Only the way that they are turned, which is always recorded."""
     written = Images(kind="images").model_dump(mode="json")
     assert written["orientation"] == "apply"
     assert not written.keys() & {"white", "alpha", "frames", "fill"}

@@ -29,7 +29,6 @@ ARRAYS = ["diabetes", "digits", "faces"]
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_a_sample_is_what_is_declared(name: str, tmp_path: Path) -> None:
-    """The bytes made here are those that git names, in content and in packs."""
     make_sample(name, tmp_path)
     declared = load_dataset(name, root=ROOT)
     assert publish_declared(declared, source=SourceFolder(root=tmp_path), store=MemoryStore()).is_new
@@ -37,7 +36,6 @@ def test_a_sample_is_what_is_declared(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_a_samples_fields_have_as_many_rows_as_its_splits(name: str) -> None:
-    """The declared splits end where the arrays end."""
     declared, files = load_dataset(name, root=ROOT), arrays(SAMPLES[name]())
     assert isinstance(declared.reader, Arrays)
     rows = {len(files[file]) for file in declared.reader.fields.values()}
@@ -45,21 +43,18 @@ def test_a_samples_fields_have_as_many_rows_as_its_splits(name: str) -> None:
 
 
 def test_each_split_of_the_digits_has_every_digit() -> None:
-    """The package's rows are in the order of writers; ours are shuffled."""
     labels = arrays(SAMPLES["digits"]())["labels.npy"]
     for first, end in load_dataset("digits", root=ROOT).splits.values():
         assert set(labels[first:end].tolist()) == set(range(10))
 
 
 def test_each_split_of_the_faces_has_both_kinds() -> None:
-    """The package's rows are sorted by class; ours are shuffled."""
     labels = arrays(SAMPLES["faces"]())["labels.npy"]
     for first, end in load_dataset("faces", root=ROOT).splits.values():
         assert 0.4 < labels[first:end].mean() < 0.6
 
 
-def test_the_topics_of_another_python_are_refused_with_both_digests(tmp_path: Path) -> None:
-    """A sample that came out otherwise is an error that names the dataset, what was found and what is declared."""
+def test_the_topics_of_another_python_are_rejected_with_both_digests(tmp_path: Path) -> None:
     (tmp_path / "topics.txt").write_text("# if\n\nother words\n")
     declared = load_dataset("topics", root=ROOT)
     with pytest.raises(
@@ -69,19 +64,16 @@ def test_the_topics_of_another_python_are_refused_with_both_digests(tmp_path: Pa
 
 
 def test_the_samples_are_the_declared_datasets() -> None:
-    """None is declared that nobody makes, none made that nobody declares."""
     assert set(SAMPLES) <= set(dataset_names(root=ROOT))
 
 
 def test_the_order_of_rows_is_fixed() -> None:
-    """It is a permutation, and written down here once more."""
     assert shuffled("digits", 8) == [5, 1, 4, 0, 2, 7, 3, 6]
     assert sorted(shuffled("digits", 1000)) == list(range(1000))
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (1, 1, 2), (0,), ()])
 def test_an_array_is_read_back_by_numpy(shape: tuple[int, ...]) -> None:
-    """Our header is one that NumPy reads, and the data begins at a multiple of 64."""
     array = np.arange(np.prod(shape, dtype=int), dtype="<f4").reshape(shape)
     body = npy(array)
     assert np.array_equal(np.load(io.BytesIO(body), allow_pickle=False), array)

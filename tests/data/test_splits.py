@@ -27,12 +27,10 @@ def chosen(split: Split, layout: Layout) -> list[int]:
     ],
 )
 def test_a_split_is_its_samples_in_the_datasets_order(split: Split, layout: Layout, expected: list[int]) -> None:
-    """By rows, by the beginning of paths, by files; a file may hold many samples."""
     assert chosen(split, layout) == expected
 
 
 def test_percentages_part_the_samples_for_ever() -> None:
-    """Each sample is in one part; the parts are what they were when this was written; another seed parts otherwise."""
     layout = Layout(count=1000)
     parts = [chosen(Percent(percent=span), layout) for span in ((0, 80), (80, 90), (90, 100))]
     assert sorted(sum(parts, [])) == list(range(1000))  # noqa: RUF017 - three
@@ -42,7 +40,6 @@ def test_percentages_part_the_samples_for_ever() -> None:
 
 
 def test_a_sample_keeps_its_part_when_files_are_added() -> None:
-    """No version moves a picture from the training to the test."""
     before = Layout(count=50, files=[f"{number:03}.png" for number in range(0, 100, 2)])
     after = Layout(count=100, files=[f"{number:03}.png" for number in range(100)])
     train = Percent(percent=(0, 60), seed=3)
@@ -59,25 +56,21 @@ def test_a_sample_keeps_its_part_when_files_are_added() -> None:
         (Below(prefix="train/"), Layout(count=5), "has none of its 5 samples"),
     ],
 )
-def test_a_split_that_does_not_fit_is_refused_with_numbers(split: Split, layout: Layout, line: str) -> None:
-    """Both numbers, or the file that is meant."""
+def test_a_split_that_does_not_fit_is_rejected_with_numbers(split: Split, layout: Layout, line: str) -> None:
     with pytest.raises(DatasetError, match=line):
         chosen(split, layout)
 
 
 def test_a_missing_split_is_told_with_those_there_are() -> None:
-    """A typing error shows itself."""
     with pytest.raises(DatasetError, match="has no split 'test'; it has train"):
         select("test", {"train": (0, 1)}, Layout(count=1), dataset="small")
 
 
 def test_a_place_is_file_and_row() -> None:
-    """Of samples that lie in several files, one after the other."""
     assert [STACKED.place(index) for index in (0, 2, 3, 6)] == [(0, 0), (0, 2), (1, 0), (1, 3)]
     assert (FOLDERS.place(2), list(STACKED.span(1))) == ((2, 0), [3, 4, 5, 6])
 
 
 def test_every_split_has_a_description() -> None:
-    """For people."""
     assert describe_split((0, 8)) == "8 samples, rows 0 to 7"
     assert describe_split(Percent(percent=(80, 92.5), seed=2)) == "about 12.5 % of the samples, by their names (seed 2)"

@@ -21,13 +21,11 @@ def fetch(published: Published) -> CachedDataset:
 
 
 def test_a_whole_dataset_is_verified(published: Published) -> None:
-    """Every file counts."""
     fetch(published)
     assert verify_dataset(published.dataset, cache=published.cache) == len(FILES)
 
 
 def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
-    """The files that have it are named, and the next fetch replaces it."""
     fetch(published)
     damage(objects(published.cache)[0], at=100)
     with pytest.raises(DigestMismatchError, match=r"images/0001\.png' and 1 more") as caught:
@@ -38,7 +36,6 @@ def test_a_flipped_byte_is_found_and_made_right(published: Published) -> None:
 
 
 def test_what_is_not_cached_cannot_be_verified(published: Published) -> None:
-    """It is said what to type."""
     with pytest.raises(DatasetError, match="not in the cache") as caught:
         verify_dataset(published.dataset, cache=published.cache)
     assert caught.value.hint == "reprise data fetch small"

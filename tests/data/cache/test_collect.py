@@ -1,4 +1,4 @@
-"""Collecting the cache: what is declared or leased stays, whoever holds it and however it ended; the rest goes, when it is told to."""
+"""Collecting the cache keeps declared and leased versions, and removes the rest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ def collect(published: Published, *declared: Dataset, now: float = LATER, dry_ru
 
 
 def test_nothing_that_is_declared_goes(published: Published) -> None:
-    """A version in git stays."""
     fetch(published)
     found = collect(published, published.dataset)
     assert (found.versions, found.objects) == ((), 0)
@@ -52,7 +51,6 @@ def test_nothing_that_is_declared_goes(published: Published) -> None:
 
 
 def test_an_old_version_goes_and_what_it_shares_stays(published: Published) -> None:
-    """Of two versions the one that is not declared loses its place; the pack that both need stays."""
     fetch(published)
     newer = second(published)
     fetch(published, newer)
@@ -64,7 +62,6 @@ def test_an_old_version_goes_and_what_it_shares_stays(published: Published) -> N
 
 
 def test_a_dry_run_counts_and_changes_nothing(published: Published) -> None:
-    """It says what would go."""
     fetch(published)
     before = objects(published.cache)
     found = collect(published, dry_run=True)
@@ -73,8 +70,7 @@ def test_a_dry_run_counts_and_changes_nothing(published: Published) -> None:
     assert published.cache.find(published.dataset)
 
 
-def test_what_nobody_needs_goes(published: Published) -> None:
-    """Neither a place nor an object stays."""
+def test_what_no_process_needs_is_removed(published: Published) -> None:
     fetch(published)
     assert collect(published).objects == 1
     assert objects(published.cache) == []
@@ -82,13 +78,11 @@ def test_what_nobody_needs_goes(published: Published) -> None:
 
 
 def test_what_is_young_stays(published: Published) -> None:
-    """An object of this hour may belong to a fetch that is about to say so."""
     fetch(published)
     assert collect(published, now=time()).objects == 0
 
 
 def test_what_a_process_holds_stays_until_it_ends(published: Published) -> None:
-    """A lease holds while the process lives, and ends with it."""
     held = fetch(published)
     assert (collect(published).versions, collect(published).leases) == ((), 1)
     assert bytes(held.read("a.txt")) == b"first"
@@ -123,7 +117,6 @@ def test_a_run_with_a_warm_cache_keeps_what_it_reads_until_it_ends(published: Pu
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_reader_who_cannot_write_a_lease_keeps_what_it_reads(published: Published, *, dry_run: bool) -> None:
-    """It locks the version's folder; for root, which runs the tests, no folder is closed, so the lock is taken here."""
     fetch(published)
     cache = published.cache
     held = lock_version(cache.root, cache.place(published.dataset).relative_to(cache.root).as_posix())
@@ -175,7 +168,6 @@ def holder(published: Published) -> subprocess.Popen[str]:
 
 
 def test_a_killed_process_holds_nothing_any_more(published: Published, holder: subprocess.Popen[str]) -> None:
-    """Its lease is still there, and is known to be over: the system took its lock back."""
     assert collect(published).versions == ()
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
@@ -186,7 +178,6 @@ def test_a_killed_process_holds_nothing_any_more(published: Published, holder: s
 def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
     published: Published, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that everybody gets says nothing; age does."""
     monkeypatch.setattr(lease, "_lock", lambda _: True)
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
@@ -195,7 +186,6 @@ def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
 
 
 def test_another_machines_lease_holds_for_a_month(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock is none of ours."""
     fetch(published)
     with monkeypatch.context() as patched:
         patched.setattr(lease, "boot", lambda: "another machine")
@@ -207,14 +197,12 @@ def test_another_machines_lease_holds_for_a_month(published: Published, monkeypa
 
 
 def test_a_lease_that_cannot_be_read_keeps_everything(published: Published) -> None:
-    """It may be for anything."""
     fetch(published)
     (published.cache.root / "leases" / "x.json").write_text("{")
     assert collect(published).versions == ()
 
 
 def test_a_fetch_that_has_not_ended_keeps_what_it_has(published: Published) -> None:
-    """What is wanted counts as what is held, while somebody holds it."""
     fetch(published)
     place = published.cache.place(published.dataset)
     (place / "complete.json").rename(place / "wanted.json")

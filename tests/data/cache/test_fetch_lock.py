@@ -28,7 +28,6 @@ def never() -> bool:
 
 
 def test_the_first_does_not_wait(folder: Root) -> None:
-    """A free lock is had at once, and again afterwards."""
     waited: list[str] = []
     for _ in range(2):
         with fetch_lock(folder, "lock", is_done=never, waiting=lambda: waited.append("waited")):
@@ -37,7 +36,6 @@ def test_the_first_does_not_wait(folder: Root) -> None:
 
 
 def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
-    """It comes to its turn when the first lets go."""
     asked, got = Event(), Event()
 
     def second() -> None:
@@ -53,8 +51,7 @@ def test_the_second_waits_until_the_first_is_done(folder: Root) -> None:
     assert got.is_set()
 
 
-def test_nobody_waits_for_what_is_there(folder: Root) -> None:
-    """When the dataset has appeared, the lock does not matter."""
+def test_a_fetched_dataset_needs_no_wait(folder: Root) -> None:
     with (
         fetch_lock(folder, "lock", is_done=never, waiting=lambda: None),
         fetch_lock(folder, "lock", is_done=lambda: True, waiting=lambda: None),
@@ -63,7 +60,6 @@ def test_nobody_waits_for_what_is_there(folder: Root) -> None:
 
 
 def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> None:
-    """A stuck process, or a dead machine's lock on a share, does not stop the others."""
     with (
         fetch_lock(folder, "lock", is_done=never, waiting=lambda: None),
         fetch_lock(folder, "lock", is_done=never, waiting=lambda: None, stale_s=0.0),
@@ -72,14 +68,12 @@ def test_a_holder_that_shows_no_sign_of_life_is_not_waited_for(folder: Root) -> 
 
 
 def test_where_no_lock_can_be_made_it_goes_on_without(folder: Root) -> None:
-    """A folder that cannot hold a lock is no reason not to fetch."""
     folder.path.rmdir()
     with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         pass
 
 
 def test_the_holder_shows_signs_of_life(folder: Root) -> None:
-    """While it works, a counter in the lock's file goes on, whatever the work is."""
     with fetch_lock(folder, "lock", is_done=never, waiting=lambda: None):
         first = _next_beat(folder, b"")
         assert _next_beat(folder, first) != first

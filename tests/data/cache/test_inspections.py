@@ -27,7 +27,6 @@ def cache_of(root: Path) -> Cache:
 
 
 def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path) -> None:
-    """The twin and the license change nothing."""
     cache = cache_of(tmp_path)
     assert cached_inspection(DATASET, cache).read() is None
     assert cached_inspection(DATASET, cache).write(SEEN)
@@ -36,7 +35,6 @@ def test_what_is_kept_is_read_again_until_reader_or_splits_change(tmp_path: Path
 
 
 def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
-    """And replaced."""
     kept = cached_inspection(DATASET, cache_of(tmp_path))
     kept.path.write_text('{"format": "reprise.inspection/0"}')
     assert kept.read() is None
@@ -45,7 +43,6 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_takes_nothing_keeps_none(tmp_path: Path) -> None:
-    """No run ends over it: here a file stands in the folder's place."""
     cache = Cache(root=tmp_path)
     cache.place(DATASET).parent.mkdir(parents=True)
     cache.place(DATASET).touch()

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_folder_in_which_somebody_writes_is_not_replaced(tmp_path: Path) -> None:
-    """Each of many makes the folders and begins to write at once: none finds that its folder has gone."""
-
+def test_a_folder_in_use_is_not_replaced(tmp_path: Path) -> None:
     def write(number: int) -> None:
         with make_shared_folder(tmp_path / "cache", f"objects/{number // 8}") as folder:
             (folder.path / str(number)).touch()
@@ -26,7 +24,6 @@ def test_a_folder_in_which_somebody_writes_is_not_replaced(tmp_path: Path) -> No
 
 
 def test_what_one_left_half_made_is_taken_over(tmp_path: Path) -> None:
-    """It died before its folder had its mode and its name."""
     (tmp_path / ".new-objects").mkdir(mode=0o700)
     tmp_path.chmod(0o777)
     make_shared_folder(tmp_path, "objects").close()
