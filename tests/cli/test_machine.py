@@ -11,7 +11,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, EnvironmentNameError, LockError, SettingError
 from trainer.cli.machine import check_environment, check_lock, device_for
 from trainer.environments.declaration import load_environment, requirements_of
-from trainer.runs.image_claim import Baked, Claim
+from trainer.runs.image_claim import BakedImage, ImageClaim
 from trainer.runs.record import Image, Knowledge
 from trainer.settings.determinism import Level
 from trainer.settings.fields import LaunchSettings
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def claimed(lock: bytes) -> Claim:
+def claimed(lock: bytes) -> ImageClaim:
     """Be in an image that was built from `lock`."""
     return with_packages(digest_of_bytes(lock))
 
 
-def with_packages(digest: str) -> Claim:
+def with_packages(digest: str) -> ImageClaim:
     """Be in an image of the environment `cpu` that says this of its lock."""
-    baked = Baked(format="reprise.image/1", environment="cpu", build_id=digest_of_bytes(b""), lock=digest)
-    return Claim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
+    baked = BakedImage(format="reprise.image/1", environment="cpu", build_id=digest_of_bytes(b""), lock=digest)
+    return ImageClaim(image=Image(known=Knowledge.UNKNOWN, environment="cpu"), layers=None, baked=baked)
 
 
 def test_another_lock_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainer.base.errors import ResumeError
 from trainer.cli.resume import Admitted, again, set_aside_environment, told
 from trainer.cli.trust import Word
 from trainer.runs.record import Outcome, Record, Status
-from trainer.runs.resume import as_it_was, held_to
+from trainer.runs.resume import check_ingredients, record_with_current_settings
 from trainer.runs.run import open_run, record_of
 from trainer.settings.origins import take_apart
 
@@ -64,7 +64,7 @@ def changed(tmp_path: Path) -> tuple[Path, Record, Record]:
     around = circumstances().model_copy(update={"changed": ["setting learning_rate: 0.001 -> 0.5"]})
     folder = first.folder.parents[1]
     open_run(folder, ingredients=first.record.ingredients, circumstances=around).close(Outcome(status=Status.PREEMPTED))
-    return folder, record_of(folder), as_it_was(folder)
+    return folder, record_of(folder), record_with_current_settings(folder)
 
 
 def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) 
 def test_the_same_change_needs_no_second_word_and_another_one_does(tmp_path: Path) -> None:
     """It is recorded each time."""
     _, record, was = changed(tmp_path)
-    same = held_to(record, was.ingredients, record.circumstances, allowed=())
+    same = check_ingredients(record, was.ingredients, record.circumstances, allowed=())
     assert same == ["setting learning_rate: 0.001 -> 0.5"]
     other = was.ingredients.model_copy(update={"settings": {"seed": 0, "learning_rate": 0.7}})
     with pytest.raises(ResumeError, match=r"0\.001 -> 0\.7"):
-        held_to(record, other, record.circumstances, allowed=())
+        check_ingredients(record, other, record.circumstances, allowed=())

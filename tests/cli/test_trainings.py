@@ -11,7 +11,7 @@ from trainer.base.errors import MachineError, SourceError
 from trainer.cli.train import source_of, understood
 from trainer.cli.trainings import freeze, start
 from trainer.runs.run import new_run
-from trainer.settings.origins import take_apart
+from trainer.settings.origins import COPY, take_placed_source
 from trainer.source.capture import COPY, frozen_before
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def test_edits_after_the_beginning_are_in_no_training(idea: Path, tmp_path: Path
     idea.with_suffix(".toml").write_text("seed = 2\n")
     for _ in range(2):
         run, folder = new_run(tmp_path / "runs")
-        words = recipe.lay(folder)
+        words = recipe.place_source(folder)
         assert (folder / "settings.toml").read_text() == "seed = 1\n"
         assert words == ["--exp", "experiment/idea.py", f"--settings={folder / 'settings.toml'}"]
         place = understood(words, take_apart(words), root=source_of(folder)).place
         assert (place.file.as_posix(), place.outside) == ("experiment/idea.py", None)
-        bundle = frozen_before(folder)
+        bundle = take_placed_source(folder)
         assert bundle is not None
         assert (bundle.digest, run) == (recipe.source.digest, folder.name)
         assert (folder / COPY / place.file).read_text() == IDEA

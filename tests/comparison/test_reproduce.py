@@ -20,7 +20,7 @@ from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import ATTEMPTS, open_run
 from trainer.source.capture import ARCHIVE, capture
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ class Bench:
     @contextmanager
     def ready(self) -> Iterator[Prepared]:
         """Prepare a retest."""
-        bundle = verified(self.runs / self.original.run / ARCHIVE, digest=self.original.ingredients.source)
+        bundle = load_bundle(self.runs / self.original.run / ARCHIVE, digest=self.original.ingredients.source)
         with prepared(self.original, bundle, runs=self.runs) as ready:
             yield ready
 

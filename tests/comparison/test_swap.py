@@ -13,7 +13,7 @@ from trainer.comparison.attribution import NONE, Swap
 from trainer.comparison.swap import Made, hybrid, swaps, unswappable
 from trainer.runs.record import DatasetIngredient, Determinism, Device, identity_of
 from trainer.source.capture import ARCHIVE
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def side(runs: Path, *, code: str = "x = 1\n", settings: dict[str, Any] | None =
     chosen = SETTINGS | (settings or {})
     found = made(runs, code=code, settings=chosen, **({"datasets": {"dots": DOTS}} | other))
     assert found.folder
-    return Made(record=found.record, bundle=verified(found.folder / ARCHIVE, digest=found.record.ingredients.source))
+    return Made(record=found.record, bundle=load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source))
 
 
 def test_everything_that_differs_and_can_be_swapped_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.runs.runs import begun
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, NotDeterministicError
-from trainer.launch.smoke_test import STEPS, WORDS, smoke
+from trainer.launch.smoke_test import STEPS, WORDS, smoke_test
 from trainer.runs.record import Distribution, Outcome, Status
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Image:
 
 def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -> None:
     image = Image(tmp_path / "runs", "a", "a")
-    found = smoke(image, runs=tmp_path / "runs", expects_gpu=False)
+    found = smoke_test(image, runs=tmp_path / "runs", expects_gpu=False)
     assert image.asked == [WORDS, WORDS]
     assert (found.steps, found.weights) == (10, digest_of_bytes(b"a"))
 
@@ -45,9 +45,9 @@ def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -
 @pytest.mark.parametrize("weights", [("a", "b"), (None, None), ("a", None)])
 def test_k05_other_weights_and_none_are_named(tmp_path: Path, weights: tuple[str | None, ...]) -> None:
     with pytest.raises(NotDeterministicError, match="two trainings of 10 steps gave weights"):
-        smoke(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
+        smoke_test(Image(tmp_path / "runs", *weights), runs=tmp_path / "runs", expects_gpu=False)
 
 
 def test_k05_a_cpu_in_place_of_a_gpu_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="trained on the CPU"):
-        smoke(Image(tmp_path / "runs", "a", "a"), runs=tmp_path / "runs", expects_gpu=True)
+        smoke_test(Image(tmp_path / "runs", "a", "a"), runs=tmp_path / "runs", expects_gpu=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.records import circumstances, record
-from trainer.runs.attempts import changes, made_no_step, settings_now, took
+from trainer.runs.attempts import changes, failed_before_first_step, settings_now, total_duration
 from trainer.runs.record import Record, Status
 
 if TYPE_CHECKING:
@@ -48,17 +48,17 @@ def test_what_is_no_change_of_a_setting_changes_none() -> None:
 
 def test_the_time_of_all_attempts_is_one_sum_which_says_whether_it_is_all() -> None:
     """A killed attempt does not say how long it took, and one that runs is not over."""
-    both = took([attempt(1), attempt(2)])
+    both = total_duration([attempt(1), attempt(2)])
     assert (both.seconds, both.known, both.attempts) == (4.0, True, 2)
-    killed = took([attempt(1, seconds=None), attempt(2)])
+    killed = total_duration([attempt(1, seconds=None), attempt(2)])
     assert (killed.seconds, killed.known) == (2.0, False)
-    running = took([attempt(1), attempt(2, seconds=9.0, status=Status.RUNNING)])
+    running = total_duration([attempt(1), attempt(2, seconds=9.0, status=Status.RUNNING)])
     assert (running.seconds, running.known) == (2.0, False)
-    assert not took([attempt(2)]).known, "the first attempt's record is not here"
+    assert not total_duration([attempt(2)]).known, "the first attempt's record is not here"
 
 
 def test_only_a_failure_of_which_no_step_is_known_made_none() -> None:
     """A run that was stopped before its first step can be gone on with; of one that failed later the steps are not known."""
-    assert made_no_step(attempt(1, status=Status.FAILED, steps=0))
-    assert not made_no_step(attempt(1, status=Status.FAILED))
-    assert not made_no_step(attempt(1, status=Status.PREEMPTED, steps=0))
+    assert failed_before_first_step(attempt(1, status=Status.FAILED, steps=0))
+    assert not failed_before_first_step(attempt(1, status=Status.FAILED))
+    assert not failed_before_first_step(attempt(1, status=Status.PREEMPTED, steps=0))

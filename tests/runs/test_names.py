@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import RunNotFoundError, UsageError
-from trainer.runs.names import resolve_run, whole_id
+from trainer.runs.names import full_run_id, resolve_run
 
 KNOWN = ["20260301t120000-aaaaaa", "20260301t120000-bbbbbb", "20260302t080000-cccccc"]
 
@@ -44,8 +44,8 @@ def test_with_no_runs_it_says_how_to_make_one() -> None:
 
 def test_only_a_whole_id_can_be_known_elsewhere() -> None:
     """A beginning is looked up."""
-    assert whole_id(KNOWN[0]) == KNOWN[0]
-    assert whole_id(KNOWN[0][:-1]) is None
+    assert full_run_id(KNOWN[0]) == KNOWN[0]
+    assert full_run_id(KNOWN[0][:-1]) is None
 
 
 def test_latest_passes_over_what_is_not_meant_unless_that_is_all() -> None:

@@ -18,7 +18,7 @@ from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status, identity_of
 from trainer.runs.run import open_run, record_of
 from trainer.runs.seal import Sealed, claim_key, sealed_key
-from trainer.source.capture import ARCHIVE, COPY, capture, thaw
+from trainer.source.capture import ARCHIVE, COPY, capture, read_archive
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 
@@ -205,14 +205,14 @@ def archived(path: Path, *entries: tuple[str, bytes], kind: bytes = tarfile.REGT
 def test_a_source_bundle_holds_files_only(tmp_path: Path, kind: bytes) -> None:
     """Links, devices and folders are not made by us, so not accepted from others."""
     with pytest.raises(SourceError):
-        thaw(archived(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
+        read_archive(archived(tmp_path / "x", ("a", b"/etc/passwd"), kind=kind))
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b"])
 def test_a_source_bundle_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     """A path that leaves is refused before anything is written."""
     with pytest.raises(SourceError):
-        thaw(archived(tmp_path / "x", (name, b"")))
+        read_archive(archived(tmp_path / "x", (name, b"")))
 
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 20])
@@ -223,7 +223,7 @@ def test_a_source_bundle_claims_no_more_bytes_than_it_has(tmp_path: Path, size: 
         entry.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": f"{size},0"}
         tar.addfile(entry)
     with pytest.raises(SourceError, match="sparse"):
-        thaw(tmp_path / "x")
+        read_archive(tmp_path / "x")
 
 
 def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
@@ -232,15 +232,17 @@ def test_damage_to_a_source_bundle_has_a_name(tmp_path: Path) -> None:
     for text in [b"", b"text", whole[: len(whole) // 2]]:
         (tmp_path / "x").write_bytes(text)
         with pytest.raises(SourceError):
-            thaw(tmp_path / "x")
+            read_archive(tmp_path / "x")
     with pytest.raises(SourceError, match="twice"):
-        thaw(archived(tmp_path / "x", ("a", b""), ("a", b"")))
+        read_archive(archived(tmp_path / "x", ("a", b""), ("a", b"")))
 
 
 def test_a_bundle_comes_back_from_its_archive_under_the_same_name(run: OpenRun) -> None:
     """Thawing is the inverse of archiving, as far as the digest goes."""
     home = run.folder.parents[1]
-    assert thaw(home / "source.tar.gz").digest == run.record.ingredients.source == capture(home / "source").digest
+    assert (
+        read_archive(home / "source.tar.gz").digest == run.record.ingredients.source == capture(home / "source").digest
+    )
 
 
 def test_an_object_altered_in_the_store_is_noticed(run: OpenRun, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError, RunNotFoundError, StoreUnreachableError
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.push import lacking, push_run
+from trainer.runs.push import missing_datasets, push_run
 from trainer.runs.record import DatasetIngredient
 from trainer.runs.seal import claim_key, sealed_key
 from trainer.stores.contract import object_key
@@ -95,6 +95,6 @@ def test_the_datasets_that_the_target_lacks_are_named(record: Record) -> None:
         update={"datasets": {"digits": DatasetIngredient(version=3, content=digest)}}
     )
     known = record.model_copy(update={"circumstances": around, "ingredients": inside})
-    assert lacking(known, target) == ["digits@3"]
+    assert missing_datasets(known, target) == ["digits@3"]
     target.create(object_key(digest), body)
-    assert lacking(known, target) == []
+    assert missing_datasets(known, target) == []

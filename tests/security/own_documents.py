@@ -19,7 +19,7 @@ from trainer.data.inspection import Inspection, SplitValues, read_inspection, re
 from trainer.environments.declaration import load_environment, load_pin, read_lock
 from trainer.environments.dotenv import outside, read_block
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
-from trainer.runs.image_claim import BAKED, claim
+from trainer.runs.image_claim import BAKED, claim_image
 from trainer.runs.run import record_of
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.source.description import Source
@@ -89,7 +89,7 @@ def documents(folder: Path) -> Kind:
         "bench": ({"bench": {}}, lambda path: read_json(path, Told)),
         "image": (
             {"format": "reprise.image/1", "environment": "cpu", "build_id": digest, "lock": digest},
-            lambda path: claim({"REPRISE_IMAGE": "a"}, run=path.parent, baked=path),
+            lambda path: claim_image({"REPRISE_IMAGE": "a"}, run=path.parent, baked=path),
         ),
     }
     place = folder / "noise-here"

@@ -27,11 +27,11 @@ from trainer.comparison.trace import cut_back, read_trace
 from trainer.reporting.curves import read_curves, read_schedule
 from trainer.runs.checkpoint_pointer import Saved
 from trainer.runs.figure import FILE, Figures, Lines, Matrix, Passage, Points, Series
-from trainer.runs.next_attempt import begin_again
+from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Knowledge
 from trainer.runs.run import ATTEMPTS
-from trainer.source.archive import thaw
+from trainer.source.archive import read_archive
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def latest(folder: Path) -> Kind:
 
     def read(body: bytes) -> None:
         (place / "latest.json").write_bytes(body)
-        begin_again(again, say=lambda _: None)
+        restore_checkpoint(again, say=lambda _: None)
 
     return Kind([saved.to_json()], read, mutated_json)
 
@@ -315,7 +315,7 @@ def source(folder: Path) -> Kind:
 
     def read(body: bytes) -> None:
         (folder / "s.tar.gz").write_bytes(body)
-        thaw(folder / "s.tar.gz")
+        read_archive(folder / "s.tar.gz")
 
     def change(draw: Random, body: bytes) -> bytes:
         found = mutated_bytes(draw, body)

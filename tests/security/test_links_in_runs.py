@@ -18,12 +18,12 @@ from trainer.cli.ownership import hand_over
 from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.keep_retest import keep_retest, retests_here
 from trainer.environments.dotenv import write_block
-from trainer.runs.image_claim import Seen, claim, write_seen
+from trainer.runs.image_claim import SeenImage, claim_image, write_seen
 from trainer.runs.list import list_runs
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.runs.record import Outcome, Status
-from trainer.runs.resume import require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.resume import move_seen_image, require_resumable, require_source
 from trainer.runs.run import OpenRun, abandon, attempts, close_dead, files_of, is_alive, open_run, record_of
 from trainer.runs.verify import require_whole
 from trainer.stores.memory import MemoryStore
@@ -45,7 +45,7 @@ class Scene:
         self.runs, self.folder, self.attempt = runs, self.run.folder.parents[1], self.run.folder
         self.store = MemoryStore()
         publish_run(self.folder, self.store)
-        write_seen(self.folder, Seen(container="c", reference="r"))
+        write_seen(self.folder, SeenImage(container="c", reference="r"))
         write_block(runs.parent / ".env", {"REPRISE_UID": str(OTHER), "REPRISE_GID": str(OTHER)})
         self.record = self.run.record
 
@@ -76,9 +76,9 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "require_resumable": lambda scene: require_resumable(scene.folder, here="h"),
     "require_source": lambda scene: require_source(scene.folder, scene.record.ingredients.source),
     "require_source anew": lambda scene: require_source(scene.folder, scene.record.ingredients.source, anew=True),
-    "set_aside_what_was_seen": lambda scene: set_aside_what_was_seen(scene.folder),
-    "write_seen": lambda scene: write_seen(scene.folder, Seen(container="c", reference="r")),
-    "claim": lambda scene: claim({}, run=scene.folder),
+    "move_seen_image": lambda scene: move_seen_image(scene.folder),
+    "write_seen": lambda scene: write_seen(scene.folder, SeenImage(container="c", reference="r")),
+    "claim": lambda scene: claim_image({}, run=scene.folder),
     "keep_retest": lambda scene: keep_retest(scene.folder, a_retest(), evidence=b"e"),
     "retests_here": lambda scene: retests_here(scene.folder),
     "hand_over": lambda scene: hand_over(scene.folder, checkout=scene.runs.parent),

@@ -19,7 +19,7 @@ from trainer.runs.image_claim import SEEN
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.runs.resume import set_aside_what_was_seen
+from trainer.runs.resume import move_seen_image
 from trainer.runs.run import OpenRun, close_dead, is_alive, open_run
 from trainer.stores.memory import MemoryStore
 from trainer.sweeps.folder import held, log_of, save
@@ -43,7 +43,7 @@ VERBS: dict[str, Verb] = {
     ),
     "close": lambda run, _: close_dead(run.folder, here=run.record.circumstances.host.name),
     "list": lambda run, _: local_run(run.folder.parents[2], run.record.run),
-    "set aside": lambda run, _: set_aside_what_was_seen(run.folder.parents[1]),
+    "set aside": lambda run, _: move_seen_image(run.folder.parents[1]),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, UnsafePathError
 from trainer.runs.checkpoint_pointer import Checkpoint, Saved
-from trainer.runs.next_attempt import begin_again
+from trainer.runs.next_attempt import restore_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def point(run: Path, **otherwise: object) -> None:
 def go_on(run: Path) -> tuple[Saved | None, list[str]]:
     """Resume, and keep what is said."""
     said: list[str] = []
-    return begin_again(run / "attempts/2", say=said.append), said
+    return restore_checkpoint(run / "attempts/2", say=said.append), said
 
 
 def test_a_good_pointer_is_gone_on_from(run: Path) -> None:

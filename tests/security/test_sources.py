@@ -15,7 +15,7 @@ from trainer.base.errors import SourceError
 from trainer.base.paths import repository_parts
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
-from trainer.source.capture import ARCHIVE, capture, thaw
+from trainer.source.capture import ARCHIVE, capture, read_archive
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_r4_a_source_that_is_a_repository_is_refused(name: str, tmp_path: Path) 
     """However it is spelled; a tool would obey the settings in it."""
     assert repository_parts({**BESIDE, name: b""}) >= {name}
     with pytest.raises(SourceError, match="part of a repository"):
-        thaw(archive_of({**BESIDE, name: REPOSITORIES[name]}, tmp_path / ARCHIVE))
+        read_archive(archive_of({**BESIDE, name: REPOSITORIES[name]}, tmp_path / ARCHIVE))
 
 
 def test_r4_files_that_only_look_alike_are_source(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_r4_files_that_only_look_alike_are_source(tmp_path: Path) -> None:
         "hg/x.py",
     )
     assert not repository_parts(names)
-    assert len(thaw(archive_of(dict.fromkeys(names, b"x"), tmp_path / ARCHIVE)).files) == len(names)
+    assert len(read_archive(archive_of(dict.fromkeys(names, b"x"), tmp_path / ARCHIVE)).files) == len(names)
 
 
 def test_what_is_refused_is_not_captured_either(tmp_path: Path) -> None:

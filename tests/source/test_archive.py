@@ -14,7 +14,7 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import MachineError, SourceError
 from trainer.base.safe_folder import Root
-from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, thaw, unpack
+from trainer.source.archive import SourceBundle, SourceFile, archive, bundle_digest, read_archive, unpack
 from trainer.source.description import Source
 
 if TYPE_CHECKING:
@@ -55,21 +55,21 @@ def test_an_archive_unpacks_to_at_most_128_mib(tmp_path: Path, size: int, *, is_
             zipped.write(bytes(MIB))
         zipped.write(bytes(size % MIB))
     if is_read:
-        assert thaw(tmp_path / "x").files == ()
+        assert read_archive(tmp_path / "x").files == ()
         return
     with pytest.raises(SourceError, match=r"unpacks to more than 128\.0 MiB"):
-        thaw(tmp_path / "x")
+        read_archive(tmp_path / "x")
 
 
 def test_a_file_of_an_archive_has_at_most_64_mib(tmp_path: Path) -> None:
-    assert len(thaw(packed(tmp_path / "x", entry(64 * MIB))).files[0].data) == 64 * MIB
+    assert len(read_archive(packed(tmp_path / "x", entry(64 * MIB))).files[0].data) == 64 * MIB
     with pytest.raises(SourceError, match=r"it is larger than 64\.0 MiB"):
-        thaw(packed(tmp_path / "x", entry(64 * MIB + 1)))
+        read_archive(packed(tmp_path / "x", entry(64 * MIB + 1)))
 
 
 @pytest.mark.parametrize(("mode", "is_program"), [(0o100, True), (0o744, True), (0o644, False), (0o011, False)])
 def test_a_file_is_a_program_by_its_owners_bit(tmp_path: Path, mode: int, *, is_program: bool) -> None:
-    assert thaw(packed(tmp_path / "x", entry(1, mode=mode))).files[0].executable is is_program
+    assert read_archive(packed(tmp_path / "x", entry(1, mode=mode))).files[0].executable is is_program
 
 
 def test_an_archive_holds_no_time_no_owner_and_two_modes() -> None:

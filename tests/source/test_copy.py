@@ -11,8 +11,7 @@ import pytest
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
-from trainer.source.copy import lay_out, verified
-from trainer.source.description import Source
+from trainer.source.copy import lay_out, load_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +38,7 @@ def test_a_bundle_laid_out_is_frozen_to_the_same_digest(frozen: tuple[Path, Sour
     """Whatever its files are called and whatever its own .gitignore says."""
     path, bundle = frozen
     assert len(bundle.files) == len(ODD)
-    lay_out(verified(path, digest=bundle.digest), tmp_path / "again")
+    lay_out(load_bundle(path, digest=bundle.digest), tmp_path / "again")
     assert capture(tmp_path / "again").digest == bundle.digest
 
 
@@ -50,7 +49,7 @@ def test_a_bundle_inside_another_checkout_is_frozen_to_the_same_digest(
     path, bundle = frozen
     place = tmp_path / "checkout" / "runs" / "again"
     place.parent.mkdir()
-    lay_out(verified(path, digest=bundle.digest), place)
+    lay_out(load_bundle(path, digest=bundle.digest), place)
     assert capture(place).digest == bundle.digest
 
 
@@ -58,13 +57,13 @@ def test_another_bundle_than_the_recorded_one_is_refused(frozen: tuple[Path, Sou
     """By digest, whatever the file is called."""
     path, _ = frozen
     with pytest.raises(DigestMismatchError, match="the record names"):
-        verified(path, digest=digest_of_bytes(b"other"))
+        load_bundle(path, digest=digest_of_bytes(b"other"))
 
 
 def test_a_bundle_that_is_gone_is_said(tmp_path: Path) -> None:
     """With the way to get it."""
     with pytest.raises(SourceError, match="does not exist") as caught:
-        verified(tmp_path / ARCHIVE, digest=digest_of_bytes(b""))
+        load_bundle(tmp_path / ARCHIVE, digest=digest_of_bytes(b""))
     assert caught.value.hint == "pull the run again"
 
 
@@ -75,7 +74,7 @@ def test_a_bundle_with_a_repository_of_its_own_is_refused(path: str, tmp_path: P
     bundle = SourceBundle(digest=bundle_digest([file]), source=Source(how="baked"), files=(file,))
     (tmp_path / ARCHIVE).write_bytes(archive(bundle))
     with pytest.raises(SourceError, match="part of a repository"):
-        lay_out(verified(tmp_path / ARCHIVE, digest=bundle.digest), tmp_path / "again")
+        lay_out(load_bundle(tmp_path / ARCHIVE, digest=bundle.digest), tmp_path / "again")
     with pytest.raises(SourceError, match="Reprise never captures it"):
         lay_out(bundle, tmp_path / "again")
     assert not (tmp_path / "again").exists()

@@ -14,7 +14,7 @@ from trainer.base.errors import RunError
 from trainer.comparison.measure_noise import Wanted
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import new_run, open_run, record_of
-from trainer.source.capture import capture, frozen_before
+from trainer.source.capture import capture, take_placed_source
 from trainer.sweeps.document import FOLDER, Asked, Point, Sweep
 from trainer.sweeps.folder import (
     Standing,
@@ -84,12 +84,12 @@ def test_a_new_run_gets_the_source_of_the_start(runs: Path) -> None:
     (runs.parent / "project" / "code.py").write_text("x = 2\n")
     _, folder = new_run(runs)
     prepare(sweep, folder, runs=runs)
-    bundle = frozen_before(folder)
+    bundle = take_placed_source(folder)
     assert bundle is not None
     assert (bundle.digest, bundle.source) == (sweep.source, sweep.captured)
     assert (folder / "source" / "code.py").read_text() == "x = 1\n"
     assert (folder / "settings.toml").read_text() == "max_epochs = 1\n"
-    assert frozen_before(folder) is None
+    assert take_placed_source(folder) is None
 
 
 def test_only_one_process_works_at_a_sweep(runs: Path) -> None:

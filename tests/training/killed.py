@@ -21,7 +21,7 @@ from tests.training.killing import Skip, begin
 from trainer.base.errors import StoppedError
 from trainer.data.declaration import Dataset
 from trainer.data.reader import Arrays
-from trainer.runs.next_attempt import begin_again
+from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
 from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, resolve, take_apart
@@ -114,7 +114,7 @@ def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
     into.mkdir(parents=True)
     experiment = load_experiment("dots.py", place / "dots.py", root=place)
     words = take_apart([*order["settings"], "--no-tensorboard", "--no-progress"])
-    saved = begin_again(into, say=logging.getLogger("campaign").warning)
+    saved = restore_checkpoint(into, say=logging.getLogger("campaign").warning)
     job = Job(
         run=run.name,
         experiment=experiment,

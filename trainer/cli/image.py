@@ -18,7 +18,7 @@ from trainer.environments.declaration import environment_names, load_environment
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import compose
 from trainer.environments.setup import once_values
-from trainer.launch.smoke_test import smoke
+from trainer.launch.smoke_test import smoke_test
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -181,7 +181,7 @@ def _smoke(asked: Namespace) -> int:
         environ = {**os.environ, **values, **once}
         publish_samples(values, docker=docker)
         options = [*compose.volume(runs, "/runs"), "-e", "REPRISE_RUNS=/runs"]
-        found = smoke(
+        found = smoke_test(
             lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
             runs=runs,
             expects_gpu="gpu" in once["COMPOSE_FILE"],

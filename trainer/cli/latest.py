@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from trainer.cli.places import runs_folder
 from trainer.cli.run_page import status
 from trainer.cli.trust import own_attempts_of
-from trainer.runs.attempts import made_no_step
+from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.list import local_run
-from trainer.runs.names import LATEST, began, resolve_run
+from trainer.runs.names import LATEST, resolve_run, start_time
 from trainer.runs.record import Status
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def passed_because(run: str) -> str | None:
     folder = runs_folder() / run
     listed = local_run(runs_folder(), run)
     for passed, reason in (
-        (began(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
+        (start_time(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
         (not folder.is_dir(), "in the store only"),
         ((record := listed.record) is None, status(listed)),
     ):
@@ -58,7 +58,7 @@ def passed_because(run: str) -> str | None:
         return f"made by {around.purpose}"
     if not own_attempts_of(folder):
         return "made elsewhere"
-    return "failed before its first step" if made_no_step(record) else None
+    return "failed before its first step" if failed_before_first_step(record) else None
 
 
 def told(run: str, newer: Collection[str]) -> str:

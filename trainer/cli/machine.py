@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.runs.handoff import Launch
-    from trainer.runs.image_claim import Claim
+    from trainer.runs.image_claim import ImageClaim
     from trainer.settings.fields import LaunchSettings
 
 
-def check_lock(known: Claim, checkout: Path) -> None:
+def check_lock(known: ImageClaim, checkout: Path) -> None:
     """Refuse a checkout that gives other packages to the environment than the image was built from. Raises `LockError`.
 
     Raises `EnvironmentNameError` if the checkout no longer declares the environment.
@@ -48,7 +48,7 @@ def check_lock(known: Claim, checkout: Path) -> None:
         )
 
 
-def check_environment(known: Claim, settings: LaunchSettings) -> None:
+def check_environment(known: ImageClaim, settings: LaunchSettings) -> None:
     """Refuse an environment that is not the one this process runs in."""
     asked, here = settings.environment, known.image.environment
     if asked is not None and asked != here:
@@ -107,7 +107,7 @@ _SAID: Final = {
 """How the image is known, in a few words; docs/reference/record.md has more of them. Why it is unknown is told in a line of its own."""
 
 
-def first_line(known: Claim, launch: Launch, settings: LaunchSettings) -> str:
+def first_line(known: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:
     """Name environment, image and device: the first line of every run."""
     image = known.image
     place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"

@@ -28,7 +28,13 @@ from trainer.runs.checkpoint_pointer import FOLDER as CHECKPOINTS
 from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
-from trainer.runs.resume import as_it_was, kinds, require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.resume import (
+    move_seen_image,
+    parse_allowed,
+    record_with_current_settings,
+    require_resumable,
+    require_source,
+)
 from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded
 from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
 from trainer.settings.hints import option
@@ -149,11 +155,11 @@ def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
 def again(words: Words, admission: Admitted) -> Again:
     """Make ready to go on with a run that was admitted. Raises `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
-    allowed = kinds(words.options.get("allow") or "")
+    allowed = parse_allowed(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)
     require_source(folder, record.ingredients.source, anew=not admission.is_registered)
     _require_able(folder, passed)
-    was = as_it_was(folder, passed=passed)
+    was = record_with_current_settings(folder, passed=passed)
     for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
     given = going_on(was)
@@ -232,4 +238,4 @@ def _require_able(folder: Path, passed: Collection[int]) -> None:
 def begin_unseen(ready: Again, *, watched: bool) -> None:
     """Believe nothing about this attempt's image that was seen of an earlier one's."""
     if not watched:
-        set_aside_what_was_seen(ready.folder)
+        move_seen_image(ready.folder)

@@ -14,7 +14,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.output import one_line
 from trainer.cli.progress import readable
 from trainer.comparison.retest import summed_up
-from trainer.runs.attempts import changes, settings_now, took
+from trainer.runs.attempts import changes, settings_now, total_duration
 from trainer.runs.record import Knowledge
 from trainer.settings.fields import GIVEN, Origin
 
@@ -267,7 +267,7 @@ def spent(records: Sequence[Record], *, died: bool = False) -> str:
     """How long all attempts of a run took together, and how many these are, where there are several."""
     if not records:
         return ""
-    found = took(records, died=died)
+    found = total_duration(records, died=died)
     if found.attempts == 1:
         return duration(records[-1].circumstances.timing.seconds)
     return f"{'' if found.known else 'over '}{duration(found.seconds)} in {found.attempts} attempts"

@@ -29,7 +29,7 @@ from trainer.runs.image_claim import SEEN
 from trainer.runs.record import RUN_ID
 from trainer.runs.run import abandon, new_run, record_of
 from trainer.settings.fields import PURPOSE
-from trainer.source.capture import BEGUN, COPY, capture, lay
+from trainer.source.capture import BEGUN, COPY, capture, place_source
 from trainer.sweeps.folder import SETTINGS
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Recipe:
     source: SourceBundle
     settings: str | None
 
-    def lay(self, folder: Path) -> list[str]:
+    def place_source(self, folder: Path) -> list[str]:
         """Write both into the folder of a new run; return the arguments of `train` that use them."""
-        lay(self.source, folder)
+        place_source(self.source, folder)
         if self.settings is None:
             return self.words
         with disk_faults(folder), run_root(folder) as run:
@@ -74,7 +74,7 @@ def frozen_checkout(asked: Asked) -> Iterator[tuple[Path, list[str]]]:
     """Copy the source into a temporary folder for a process that is no run; yield the folder and the arguments."""
     with TemporaryDirectory(prefix="reprise-source-") as temporary:
         folder = Path(temporary).resolve()
-        words = freeze(asked).lay(folder)
+        words = freeze(asked).place_source(folder)
         yield folder / COPY, words
 
 
@@ -163,7 +163,7 @@ def _begun(recipe: Recipe) -> tuple[Path, list[str]]:
     """Create the folder of a new run with the recipe; return the folder and the arguments."""
     folder = new_run(runs_folder())[1]
     try:
-        return folder, recipe.lay(folder)
+        return folder, recipe.place_source(folder)
     except BaseException:
         abandon(folder)
         raise

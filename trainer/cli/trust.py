@@ -23,7 +23,7 @@ from trainer.runs.register import Entry, has_entry, is_own, own_attempts, regist
 from trainer.runs.resume import require_source
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE, capture
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -88,7 +88,7 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
     """
     if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
         return True
-    bundle, here = verified(folder / ARCHIVE, digest=record.ingredients.source), checkout_files()
+    bundle, here = load_bundle(folder / ARCHIVE, digest=record.ingredients.source), checkout_files()
     is_known = not in_its_image or not is_isolated or has_own_image(record, os.environ | _dotenv())
     if is_known and not other_files(bundle, here):
         return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DigestMismatchError
 from trainer.base.suggestions import counted
-from trainer.source.capture import ARCHIVE, thaw
+from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def _likely(path: str) -> tuple[bool, str]:
 
 
 def _files(folder: Path, digest: str) -> dict[str, SourceFile]:
-    bundle = thaw(folder / ARCHIVE)
+    bundle = read_archive(folder / ARCHIVE)
     if bundle.digest != digest:
         said = f"{folder / ARCHIVE} is the source {bundle.digest}; its record names {digest}"
         raise DigestMismatchError(

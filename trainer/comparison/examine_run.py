@@ -30,7 +30,7 @@ from trainer.environments.doctor import Finding, fault, looked, note, well
 from trainer.runs.record import Status, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.runs.verify import require_whole
-from trainer.source.capture import ARCHIVE
+from trainer.source.capture import load_bundle
 from trainer.source.copy import verified
 from trainer.stores.contract import object_key
 
@@ -192,7 +192,7 @@ def _image(record: Record, engine: Engine) -> Finding:
 
 
 def _source(record: Record, folder: Path, into: list[SourceBundle]) -> Finding:
-    bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
+    bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
     into.append(bundle)
     return well("source", f"{counted(len(bundle.files), 'file')}, {bundle.source.bytes / 1e6:.1f} MB, {bundle.digest}")
 

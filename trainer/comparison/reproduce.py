@@ -21,7 +21,7 @@ from trainer.comparison.rerun import Rerun
 from trainer.comparison.rerun import rerun as words_of
 from trainer.environments.engine import Confined, Mount
 from trainer.launch.watch import BUILD_ID
-from trainer.runs.image_claim import WATCHED, Seen, write_seen
+from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.source.copy import lay_out
@@ -176,10 +176,10 @@ def confined(container: str, ready: Prepared, place: Place) -> Confined:
     )
 
 
-def seen(container: str, image: ImageFacts, *, engine: Engine) -> Seen:
+def seen(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
     """What the engine says of the image that the container is made of."""
     digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
-    return Seen(
+    return SeenImage(
         container=container,
         reference=image.references[0] if image.references else image.id,
         manifest=digests.manifest,

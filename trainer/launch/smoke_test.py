@@ -30,7 +30,7 @@ WORDS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Smoke:
+class SmokeResult:
     """The result of a smoke test."""
 
     image: str
@@ -45,7 +45,7 @@ class Smoke:
         return asdict(self)
 
 
-def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> Smoke:
+def smoke_test(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> SmokeResult:
     """Train twice with `run`, which writes to `runs`. Raise `DeviceError`, `NotDeterministicError`."""
     for _ in range(2):
         run(WORDS)
@@ -55,7 +55,7 @@ def smoke(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bo
         said = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal weights"
         raise NotDeterministicError(said, hint="docs/how-to/environments.md describes the variables of an image")
     image = first.circumstances.image
-    return Smoke(
+    return SmokeResult(
         image=image.reference or "unknown",
         known=image.known,
         device=_device(first),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.base.digest import is_digest
-from trainer.runs.image_claim import Seen, write_seen
+from trainer.runs.image_claim import SeenImage, write_seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ BUILD_ID = "reprise.build-id"
 """The label with an image's build id."""
 
 
-def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
+def record_image(engine: Engine, container: str, *, folder: Path) -> SeenImage | None:
     """Write the image of a container into the run's folder; return `None` if there is no such container yet.
 
     If the image has no build id, Reprise did not build it: only its name is written, since reading its digests could take long.
@@ -28,7 +28,7 @@ def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
     build_id = image.labels.get(BUILD_ID, "")
     if is_digest(build_id):
         digests = engine.digests(image)
-        seen = Seen(
+        seen = SeenImage(
             container=container,
             reference=reference,
             manifest=digests.manifest,
@@ -37,11 +37,11 @@ def see(engine: Engine, container: str, *, folder: Path) -> Seen | None:
             layers=list(image.layers),
         )
     else:
-        seen = Seen(container=container, reference=reference)
+        seen = SeenImage(container=container, reference=reference)
     write_seen(folder, seen)
     return seen
 
 
-def see_nothing(container: str, *, folder: Path, fault: str) -> None:
+def record_engine_fault(container: str, *, folder: Path, fault: str) -> None:
     """Write into the run's folder that the engine could not be asked, so that the run in the container does not wait for it."""
-    write_seen(folder, Seen(container=container, reference=None, fault=fault))
+    write_seen(folder, SeenImage(container=container, reference=None, fault=fault))

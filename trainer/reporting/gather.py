@@ -27,7 +27,7 @@ from trainer.runs.figure import Figures, Pictures
 from trainer.runs.list import local_run
 from trainer.runs.record import Status
 from trainer.runs.run import is_alive
-from trainer.source.capture import ARCHIVE, thaw
+from trainer.source.capture import ARCHIVE, read_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
     if found.folder is None or not (found.folder / ARCHIVE).is_file():
         return None
     with _noted(notes, ARCHIVE):
-        bundle = thaw(found.folder / ARCHIVE)
+        bundle = read_archive(found.folder / ARCHIVE)
         if bundle.digest == found.record.ingredients.source:
             text = next((file.data for file in bundle.files if file.path == wanted), None)
         else:

@@ -25,7 +25,7 @@ TO: Final = " -> "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Took:
+class TotalDuration:
     """The total duration of attempts."""
 
     seconds: float
@@ -35,7 +35,7 @@ class Took:
     attempts: int
 
 
-def worded(kind: str, name: str, one: str, other: str) -> str:
+def change_line(kind: str, name: str, one: str, other: str) -> str:
     """Return a change as records list it.
 
     >>> worded("setting", "seed", "0", "1")
@@ -61,7 +61,7 @@ def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
     own = dict(changes(records)).get(last.attempt, [])
     values = dict(last.ingredients.settings)
     for name, value in last.ingredients.settings.items():
-        begins = worded("setting", name, json.dumps(value, ensure_ascii=False), "")
+        begins = change_line("setting", name, json.dumps(value, ensure_ascii=False), "")
         for line in own:
             if line.startswith(begins):
                 with suppress(DocumentError):  # a record of another user may hold anything
@@ -69,16 +69,16 @@ def settings_now(records: Sequence[Record]) -> dict[str, JsonValue]:
     return values
 
 
-def took(records: Sequence[Record], *, died: bool = False) -> Took:
+def total_duration(records: Sequence[Record], *, died: bool = False) -> TotalDuration:
     """Return the total duration of a run's attempts; `died`: the last attempt was killed, although its record says `running`."""
     last = records[-1]
     spans = [record.circumstances.timing.seconds for record in records]
     runs = last.outcome.status is Status.RUNNING and not died
     counted = spans[:-1] if runs else spans
     known = None not in counted and len(records) == last.attempt and not runs
-    return Took(seconds=sum(span for span in counted if span is not None), known=known, attempts=last.attempt)
+    return TotalDuration(seconds=sum(span for span in counted if span is not None), known=known, attempts=last.attempt)
 
 
-def made_no_step(record: Record) -> bool:
+def failed_before_first_step(record: Record) -> bool:
     """Return whether a run failed before its first step, by its last record."""
     return record.outcome.status is Status.FAILED and record.outcome.steps == 0

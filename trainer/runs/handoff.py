@@ -54,7 +54,7 @@ class Launch(Document):
         return {VARIABLE: self.model_dump_json(exclude_defaults=True)}  # an older source knows fewer keys
 
 
-def launched(environ: Mapping[str, str]) -> Launch:
+def read_launch(environ: Mapping[str, str]) -> Launch:
     """Read the launcher's message. Raise `UsageError` if the launcher did not start this process."""
     if VARIABLE not in environ:
         raise UsageError("the training process is started by the launcher", hint="type `reprise train --exp NAME`")

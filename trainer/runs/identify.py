@@ -17,7 +17,7 @@ from trainer.environments import installed_files
 from trainer.environments.declaration import load_environment, requirements_of
 from trainer.environments.inventory import drift, live
 from trainer.runs.hardware import read_host
-from trainer.runs.image_claim import claim
+from trainer.runs.image_claim import claim_image
 from trainer.runs.record import (
     Circumstances,
     DatasetIngredient,
@@ -38,17 +38,15 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Dataset
     from trainer.environments.inventory import Found
     from trainer.runs.handoff import Frozen, Launch
-    from trainer.runs.image_claim import Claim
     from trainer.settings.origins import Resolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identified:
-    """The ingredients and circumstances known before training, and the image."""
+    """The ingredients and circumstances known before training."""
 
     ingredients: Ingredients
     circumstances: Circumstances
-    claim: Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ def identify(
     facts: Facts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
 ) -> Identified:
     """Collect the ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
-    known = claim(environ, run=folder)
+    known = claim_image(environ, run=folder)
     lock = source / "uv.lock"
     here = live()
     settings = facts.resolved.settings
@@ -98,7 +96,7 @@ def identify(
         variables=_variables(settings),
         timing=Timing(started=facts.launch.started),
     )
-    return Identified(ingredients=ingredients, circumstances=circumstances, claim=known)
+    return Identified(ingredients=ingredients, circumstances=circumstances)
 
 
 def drifted(here: Found, *, source: Path, baked_inventory: Path) -> list[str]:

@@ -34,7 +34,7 @@ WATCHED: Final = "REPRISE_WATCHED_RUN"
 """The variable with the run whose folder the launcher on the host created; the launcher in the container uses it."""
 
 
-class Baked(Document):
+class BakedImage(Document):
     """The description baked into an image, `/opt/reprise/image.json`."""
 
     format: Literal["reprise.image/1"]
@@ -46,7 +46,7 @@ class Baked(Document):
     variables: dict[str, str] = Field(default_factory=dict)
 
 
-class Seen(Document):
+class SeenImage(Document):
     """The image of a started container, as the engine reported it."""
 
     format: Literal["reprise.image-seen/1"] = "reprise.image-seen/1"
@@ -62,18 +62,18 @@ class Seen(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ImageClaim:
     """The image for the circumstances, its layers for the ingredients, and its baked description for the check before a run."""
 
     image: Image
     layers: list[str] | None
-    baked: Baked | None
+    baked: BakedImage | None
 
 
-def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> Claim:
+def claim_image(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = BAKED) -> ImageClaim:
     """Identify the image of this process. `handed` holds the REPRISE_* variables; `run` is the run's folder."""
-    itself, fault = _read(baked, Baked)
-    saw, seen_fault = _read(run / SEEN, Seen) if run else (None, None)
+    itself, fault = _read(baked, BakedImage)
+    saw, seen_fault = _read(run / SEEN, SeenImage) if run else (None, None)
     if itself is None:
         return _unknown(None, handed, fault or "this process does not run in an image of Reprise")
     if saw is not None and saw.fault is None:
@@ -90,16 +90,16 @@ def claim(handed: Mapping[str, str], *, run: Path | None = None, baked: Path = B
         build_id=itself.build_id,
         handed_build_id=itself.build_id,
     )
-    return Claim(image=image, layers=_layers(handed), baked=itself)
+    return ImageClaim(image=image, layers=_layers(handed), baked=itself)
 
 
-def write_seen(run: Path, seen: Seen) -> None:
+def write_seen(run: Path, seen: SeenImage) -> None:
     """Write the image that the engine reported into the run's folder."""
     with disk_faults(run), run_root(run) as folder:
         folder.write_whole(SEEN, seen.model_dump_json().encode() + b"\n")
 
 
-def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
+def _verified(itself: BakedImage, saw: SeenImage, handed: Mapping[str, str]) -> ImageClaim:
     if itself.build_id is None:
         return _unknown(itself, handed, _NO_BUILD_ID)
     if saw.build_id != itself.build_id:
@@ -117,20 +117,20 @@ def _verified(itself: Baked, saw: Seen, handed: Mapping[str, str]) -> Claim:
         build_id=itself.build_id,
         handed_build_id=passed,
     )
-    return Claim(image=image, layers=list(saw.layers) or None, baked=itself)
+    return ImageClaim(image=image, layers=list(saw.layers) or None, baked=itself)
 
 
 _NO_BUILD_ID: Final = "this image has no build id: build it with `reprise image build`"
 
 
-def _stale(itself: Baked, handed: Mapping[str, str]) -> str:
+def _stale(itself: BakedImage, handed: Mapping[str, str]) -> str:
     build_id = handed["REPRISE_BUILD_ID"]
     found = build_id if is_digest(build_id) else f"no digest but {build_id[:80]!r}"
     fault = f"REPRISE_BUILD_ID, which identifies the inputs of an image, is {found} in .env; this image has {itself.build_id}"
     return f"{fault}: `scripts/setup` updates .env"
 
 
-def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
+def _disagreement(itself: BakedImage, handed: Mapping[str, str]) -> str | None:
     if itself.build_id is None:
         return _NO_BUILD_ID
     build_id = handed.get("REPRISE_BUILD_ID", "")
@@ -146,7 +146,7 @@ def _disagreement(itself: Baked, handed: Mapping[str, str]) -> str | None:
     return None
 
 
-def _unknown(itself: Baked | None, handed: Mapping[str, str], reason: str) -> Claim:
+def _unknown(itself: BakedImage | None, handed: Mapping[str, str], reason: str) -> ImageClaim:
     image = Image(
         known=Knowledge.UNKNOWN,
         environment=itself.environment if itself else None,
@@ -154,7 +154,7 @@ def _unknown(itself: Baked | None, handed: Mapping[str, str], reason: str) -> Cl
         handed_build_id=_digest(handed, "REPRISE_BUILD_ID"),
         reason=reason,
     )
-    return Claim(image=image, layers=None, baked=itself)
+    return ImageClaim(image=image, layers=None, baked=itself)
 
 
 def _manifest(reference: str) -> str | None:

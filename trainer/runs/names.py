@@ -39,7 +39,7 @@ def resolve_run(word: str, known: Collection[str], *, passed: Callable[[str], bo
     return found[0]
 
 
-def began(run: str) -> datetime:
+def start_time(run: str) -> datetime:
     """Return when a run began, by the clock of its machine; the largest datetime if the id holds no valid time.
 
     >>> began("20260301t120005-abcdef").isoformat()
@@ -51,7 +51,7 @@ def began(run: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def whole_id(word: str) -> str | None:
+def full_run_id(word: str) -> str | None:
     """Return the id that `word` is in full, which may be known elsewhere only."""
     name = word.rstrip("/").rpartition("/")[2]
     return name if is_run_id(name) else None

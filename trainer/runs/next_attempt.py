@@ -29,7 +29,7 @@ _LARGEST = 1 << 20
 _LOGS: Final = ("metrics.jsonl", "trace.jsonl")
 
 
-def begin_again(
+def restore_checkpoint(
     attempt: Path,
     *,
     say: Callable[[str], None],

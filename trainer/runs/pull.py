@@ -21,7 +21,7 @@ from trainer.runs.publish import source_of
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, published, record_of, recorded
 from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
-from trainer.runs.verify import fault_of
+from trainer.runs.verify import ARCHIVE, read_archive
 from trainer.source.capture import ARCHIVE, thaw
 from trainer.stores.transfer import read_file, read_small
 
@@ -144,7 +144,7 @@ def _fetched(store: Store, file: File, attempt: Root) -> int:
 def _fetch_source(file: File, record: Record, store: Store, place: Root) -> None:
     """Download the source bundle under its standard name. It stays packed until its code is trusted."""
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
-    bundle = thaw(place.path / ARCHIVE)
+    bundle = read_archive(place.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
         said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
         raise DigestMismatchError(said, hint="do not use it")

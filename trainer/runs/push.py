@@ -56,7 +56,7 @@ def push_run(run: str, *, source: Store, target: Store, progress: Progress = SIL
     return PushedRun(run=run, records=tuple(records), sent=sent, is_new=is_new)
 
 
-def lacking(record: Record, target: Store) -> list[str]:
+def missing_datasets(record: Record, target: Store) -> list[str]:
     """Return the datasets of a run whose manifests are not in `target`, as NAME@VERSION."""
     manifests = record.circumstances.manifests
     return [

@@ -13,7 +13,7 @@ from trainer.base.errors import DigestMismatchError, DocumentError, ResumeError,
 from trainer.base.run_files import folder_of
 from trainer.base.safe_folder import PARTIAL, run_root
 from trainer.base.suggestions import did_you_mean
-from trainer.runs.attempts import settings_now, worded
+from trainer.runs.attempts import change_line, settings_now
 from trainer.runs.differences import Kind, candidates
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
@@ -31,7 +31,7 @@ from trainer.runs.run import (
 )
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
-from trainer.settings.origins import take_apart
+from trainer.settings.origins import load_bundle
 from trainer.source.capture import ARCHIVE, COPY, unpack
 from trainer.source.copy import verified
 
@@ -60,7 +60,7 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
 
     Raise `ResumeError` if the run is completed or still running.
     """
-    require_left(run)
+    require_not_running(run)
     records: list[Record] = []
     known = recorded(run)
     for number in attempts(run):
@@ -76,7 +76,7 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
     return records[-1]
 
 
-def require_left(run: Path) -> None:
+def require_not_running(run: Path) -> None:
     """Raise `ResumeError` if a process of this machine runs an attempt of the run."""
     for number in attempts(run):
         if is_alive(place := run / ATTEMPTS / str(number)):
@@ -86,7 +86,7 @@ def require_left(run: Path) -> None:
             )
 
 
-def as_it_was(run: Path, *, passed: Collection[int] = ()) -> Record:
+def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> Record:
     """Return the last attempt's record with its current settings, including the changes that were allowed."""
     records = [record_of(run, number) for number in recorded(run) if number not in passed]
     last = records[-1]
@@ -105,7 +105,7 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
     If only the archive exists, as after a pull, it is unpacked. `anew` unpacks it in any case, since code of another user may have added
     files.
     """
-    bundle = verified(folder / ARCHIVE, digest=digest)
+    bundle = load_bundle(folder / ARCHIVE, digest=digest)
     with disk_faults(folder), folder_of(folder / ARCHIVE) as run:
         if anew:
             run.remove_tree(COPY)
@@ -127,7 +127,7 @@ def _holds(folder: Root, path: str, data: bytes) -> bool:
         return False
 
 
-def set_aside_what_was_seen(run: Path) -> None:
+def move_seen_image(run: Path) -> None:
     """Move the description of the last attempt's image into that attempt's folder, since the next attempt may have another image."""
     known = attempts(run)
     with disk_faults(run), run_root(run) as folder:
@@ -135,7 +135,7 @@ def set_aside_what_was_seen(run: Path) -> None:
             folder.rename(SEEN, f"{ATTEMPTS}/{known[-1]}/{SEEN}")
 
 
-def kinds(words: str) -> list[str]:
+def parse_allowed(words: str) -> list[str]:
     """Parse the names after --allow. Raise `UsageError` for an unknown name."""
     named = [word.strip() for word in words.split(",") if word.strip()]
     for word in named:
@@ -144,7 +144,7 @@ def kinds(words: str) -> list[str]:
     return named
 
 
-def held_to(
+def check_ingredients(
     record: Record, ingredients: Ingredients, circumstances: Circumstances, *, allowed: Collection[str]
 ) -> list[str]:
     """Return how an attempt's ingredients differ from those of its run, one line per difference.
@@ -155,7 +155,7 @@ def held_to(
     now = read_record(made.to_json(), where="this attempt")  # written as in a record: 0.0 becomes 0
     covered = {kind for name in allowed for kind in KINDS[name]}
     found = [one for one in candidates(record, now) if one.ingredient]
-    lines = [worded(one.kind, one.name, one.a, one.b) for one in found]
+    lines = [change_line(one.kind, one.name, one.a, one.b) for one in found]
     known = set(record.circumstances.changed)
     refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered and line not in known]
     if refused:
@@ -179,7 +179,7 @@ def origins_of(record: Record, found: Mapping[str, Origin], *, command: Sequence
     }
 
 
-def begun_by_another(run: Path, number: int) -> ResumeError:
+def concurrent_start_error(run: Path, number: int) -> ResumeError:
     """Return the error for an attempt that another process has just started."""
     host = _on_host(run / ATTEMPTS / str(number))
     return ResumeError(f"attempt {number} of run {run.name} was just started{host}", hint="wait until it ends")

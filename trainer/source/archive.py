@@ -79,7 +79,7 @@ def unpack(bundle: SourceBundle, into: Root, name: str) -> None:
                     written.write(file.data)
 
 
-def thaw(path: Path) -> SourceBundle:
+def read_archive(path: Path) -> SourceBundle:
     """Read an archive as a bundle. Raise `SourceError` if `archive` did not write it.
 
     Links, devices, paths out of the folder and decompression bombs are rejected before anything is written.

@@ -29,8 +29,8 @@ from trainer.source.archive import (
     SourceFile,
     archive,
     bundle_digest,
+    read_archive,
     size_text,
-    thaw,
     unpack,
 )
 from trainer.source.description import Source
@@ -72,8 +72,8 @@ def freeze(
     return bundle
 
 
-def lay(bundle: SourceBundle, into: Path) -> None:
-    """Place a bundle into the folder of a run that has not started; `frozen_before` reads it.
+def place_source(bundle: SourceBundle, into: Path) -> None:
+    """Place a bundle into the folder of a run that has not started; `take_placed_source` reads it.
 
     Raise `DiskFullError`, `NotWritableError`.
     """
@@ -83,7 +83,7 @@ def lay(bundle: SourceBundle, into: Path) -> None:
         run.write_whole(CAPTURED, canonical(bundle.source.model_dump(mode="json")))
 
 
-def frozen_before(into: Path) -> SourceBundle | None:
+def take_placed_source(into: Path) -> SourceBundle | None:
     """Unpack the source that another command placed into the run's folder `into`; return `None` if there is none.
 
     Raise `SourceError`, `DocumentError`, `DiskFullError`, `NotWritableError`.
@@ -91,7 +91,7 @@ def frozen_before(into: Path) -> SourceBundle | None:
     with disk_faults(into), run_root(into) as run:
         if run.stat(CAPTURED) is None:
             return None
-        bundle = replace(thaw(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
+        bundle = replace(read_archive(into / ARCHIVE), source=read_json_below(run, CAPTURED, Source))
         run.remove_tree(COPY)
         unpack(bundle, run, COPY)
         run.unlink(CAPTURED)
@@ -312,8 +312,8 @@ __all__ = [
     "bundle_digest",
     "capture",
     "freeze",
-    "frozen_before",
-    "lay",
-    "thaw",
+    "place_source",
+    "read_archive",
+    "take_placed_source",
     "unpack",
 ]

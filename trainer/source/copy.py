@@ -16,7 +16,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.base.paths import repository_parts
 from trainer.base.safe_folder import run_root
-from trainer.source.capture import thaw, unpack
+from trainer.source.capture import read_archive, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +29,11 @@ _EMPTY: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 """The object id of the empty file: an index needs only names, and git need not read files of an untrusted user."""
 
 
-def verified(archive: Path, *, digest: str) -> SourceBundle:
+def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
     """Read the bundle in `archive`. Raise `DigestMismatchError` if it has another digest, `SourceError` if it is not a bundle."""
     if not archive.exists():
         raise SourceError(f"{archive} does not exist: the run's source is missing", hint="pull the run again")
-    bundle = thaw(archive)
+    bundle = read_archive(archive)
     if bundle.digest != digest:
         said = f"{archive} is {bundle.digest}; the record names {digest}"
         raise DigestMismatchError(said, hint="it was altered: remove the run's folder and pull the run again")

@@ -15,7 +15,7 @@ from trainer.cli.train.container import require_current, witness
 from trainer.environments.dotenv import write_block
 from trainer.environments.engine import ImageFacts
 from trainer.environments.setup import owner
-from trainer.runs.image_claim import SEEN, Seen
+from trainer.runs.image_claim import SEEN, SeenImage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,9 @@ class Running:
         raise subprocess.TimeoutExpired("it", timeout or 0)
 
 
-def left(folder: Path) -> Seen:
+def left(folder: Path) -> SeenImage:
     """What stands in the run's folder."""
-    return Seen.model_validate_json((folder / SEEN).read_text())
+    return SeenImage.model_validate_json((folder / SEEN).read_text())
 
 
 def test_an_engine_that_fails_spoils_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

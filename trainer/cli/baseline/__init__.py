@@ -30,7 +30,7 @@ from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.verdict import Rung
-from trainer.runs.image_claim import claim
+from trainer.runs.image_claim import claim_image
 from trainer.settings.origins import take_apart
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         raise DocumentError(
             f"{lacking[0]} has no baseline", hint=f"reprise baseline refresh {lacking[0]} --why 'it is new'"
         )
-    known = claim(os.environ, run=None)
+    known = claim_image(os.environ, run=None)
     if words.verb != "refresh" and known.baked is None and find_spec("torch") is None:
         return run_in_image(["baseline", *argv])
     check_lock(known, CHECKOUT)

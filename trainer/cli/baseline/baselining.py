@@ -16,9 +16,9 @@ from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
 from trainer.comparison.baseline import Key, code_of
 from trainer.data.declaration import declaration, load_dataset
-from trainer.runs.handoff import launched
+from trainer.runs.handoff import read_launch
 from trainer.runs.hardware import read_host
-from trainer.runs.image_claim import claim
+from trainer.runs.image_claim import claim_image
 from trainer.runs.imported_files import read_imported
 
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         from trainer.training.baseline import nudged, results, small
 
         root = Path.cwd()
-        experiment = imported(launched(os.environ))
+        experiment = imported(read_launch(os.environ))
         resolved = resolved_for(experiment, words)
         declared = load_dataset(resolved.settings.dataset, root=root)
         subject = small(experiment, resolved, declared, root=root, folder=Path(folder))
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
             }
         told = {
             "key": here(root).model_dump(),
-            "image": claim(os.environ, run=None).image.manifest,
+            "image": claim_image(os.environ, run=None).image.manifest,
             "code": code_of(root, experiment.file, declaration(declared.name, root=root)),
             "imported": code.digest if (code := read_imported(root)) else None,
             **found,

@@ -23,7 +23,7 @@ from trainer.cli.places import CHECKOUT, is_file, runs_folder
 from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
-from trainer.runs.image_claim import claim
+from trainer.runs.image_claim import claim_image
 from trainer.runs.list import local_ids
 from trainer.runs.run import record_of
 from trainer.settings.origins import take_apart
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     train = ["--exp", words.experiment, *settings]
     asked = understood(train, take_apart(train))
     other = _other(words.against) if words.against else None
-    known = claim(os.environ, run=None)
+    known = claim_image(os.environ, run=None)
     if known.baked is None and find_spec("torch") is None:
         return run_in_image(["bench", *argv])
     check_lock(known, CHECKOUT)

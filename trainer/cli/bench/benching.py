@@ -15,7 +15,7 @@ from trainer.cli.check.checking import chosen
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
 from trainer.data.declaration import load_dataset
-from trainer.runs.handoff import launched
+from trainer.runs.handoff import read_launch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Course:
     from trainer.training.bench import Course
 
-    launch = launched(os.environ)
+    launch = read_launch(os.environ)
     experiment = imported(launch)
     resolved = resolved_for(experiment, [*words])
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())

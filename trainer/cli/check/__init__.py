@@ -21,7 +21,7 @@ from trainer.cli.machine import check_environment, check_lock
 from trainer.cli.places import CHECKOUT
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
-from trainer.runs.image_claim import claim
+from trainer.runs.image_claim import claim_image
 from trainer.settings.origins import take_apart
 from trainer.training.finding import Finding, failed, lines, noted
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     names = experiment_names(CHECKOUT) if words.experiment == ALL else [words.experiment]
     lists = [["--exp", name, *settings] for name in names]
     everything = [(understood(each, take_apart(each)), each) for each in lists]
-    known = claim(os.environ, run=None)
+    known = claim_image(os.environ, run=None)
     if known.baked is None and find_spec("torch") is None:
         return run_in_image(["check", *argv])
     check_lock(known, CHECKOUT)

@@ -20,7 +20,7 @@ from trainer.cli.result_stream import result_stream
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import load_dataset
-from trainer.runs.handoff import launched
+from trainer.runs.handoff import read_launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
     from trainer.training.checks import LARGEST_BATCH, Subject, checked
 
-    launch = launched(os.environ)
+    launch = read_launch(os.environ)
     experiment = imported(launch)
     resolved = resolved_for(experiment, words)
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())

@@ -18,7 +18,7 @@ from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
 from trainer.comparison.observation import Kind, blamed, parted, parted_op
 from trainer.data.declaration import load_dataset
-from trainer.runs.handoff import launched
+from trainer.runs.handoff import read_launch
 from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
     from trainer.training.tracing.observe import Subject
 
-    launch = launched(os.environ)
+    launch = read_launch(os.environ)
     experiment, root = imported(launch), Path.cwd()
     resolved = resolved_for(experiment, words)
     dataset = load_dataset(resolved.settings.dataset, root=root)

@@ -20,7 +20,7 @@ from trainer.cli.process.telling import finish
 from trainer.cli.process.working import follow, require_result, work
 from trainer.cli.result_stream import result_stream
 from trainer.cli.train.manual import experiment_help
-from trainer.runs.handoff import launched
+from trainer.runs.handoff import read_launch
 from trainer.runs.run import abandon
 from trainer.settings.origins import take_apart
 from trainer.training.resuming.stop import Stop
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Run the experiment that the launcher froze, or describe it."""
     stop = Stop()
-    launch = launched(os.environ)
+    launch = read_launch(os.environ)
     if launch.frozen is None:
         stop.listen()
         experiment = imported(launch)

@@ -29,7 +29,7 @@ from trainer.cli.output import escaping
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE
 from trainer.cli.process.telling import Where, block, published
 from trainer.environments.inventory import live
-from trainer.runs.attempts import made_no_step
+from trainer.runs.attempts import failed_before_first_step
 from trainer.runs.identify import drifted
 from trainer.runs.imported_files import read_imported
 from trainer.runs.record import Outcome, Status
@@ -67,7 +67,7 @@ def closing(session: Session) -> Iterator[None]:
         left_here = Where(fault=f"a run that is {status} is published when you say so")
         where = published(session) if status is Status.PREEMPTED else left_here
         more = [("traceback", session.shown_log)] if traced else []
-        if made_no_step(session.opened.record):
+        if failed_before_first_step(session.opened.record):
             more.append(("steps", "none; kept for its traceback, and `latest` passes it over"))
         print("\n".join(block(session, where, metrics={}, more=more)), file=escaping(sys.stderr))
         if told is fault:

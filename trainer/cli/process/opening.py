@@ -20,7 +20,7 @@ from trainer.data.declaration import load_dataset
 from trainer.data.field_check import check_pairing
 from trainer.runs.identify import Facts, identify
 from trainer.runs.register import register_attempt
-from trainer.runs.resume import begun_by_another, held_to, last_record, origins_of, require_resumable
+from trainer.runs.resume import check_ingredients, concurrent_start_error, last_record, origins_of, require_resumable
 from trainer.runs.run import attempts, open_run
 from trainer.settings.fields import CONFINED, RETEST
 from trainer.settings.ledger import Ledger
@@ -55,7 +55,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     around, ingredients = known.circumstances, known.ingredients
     if launch.resumes:
         before = last_record(folder, passed=launch.passed)
-        lines = held_to(before, ingredients, around, allowed=launch.allowed)
+        lines = check_ingredients(before, ingredients, around, allowed=launch.allowed)
         ingredients, around = (
             before.ingredients,
             around.model_copy(
@@ -76,7 +76,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     attempt = open_run(folder, ingredients=ingredients, circumstances=around)
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
-        raise begun_by_another(folder, number)
+        raise concurrent_start_error(folder, number)
     if not {CONFINED, RETEST} & os.environ.keys():  # who started a retest knows whose code it is
         _register(attempt.folder)
     return Session(

@@ -24,7 +24,7 @@ from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
 from trainer.runs.hardware import gauges
-from trainer.runs.next_attempt import begin_again
+from trainer.runs.next_attempt import restore_checkpoint
 from trainer.settings.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def work(session: Session) -> Trained:
 def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
     """Lay out the last checkpoint that is good and none of the `unfit` ones; report which one it is, and what is passed over."""
     passed: list[str] = []
-    saved = begin_again(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
+    saved = restore_checkpoint(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
     for line in passed[max(0, len(unfit) - 1) :]:
         session.say(line)
     if saved is None:

@@ -38,7 +38,7 @@ from trainer.runs.record import Status
 from trainer.runs.register import register_attempt
 from trainer.runs.run import ATTEMPTS, record_of, recorded
 from trainer.source.capture import ARCHIVE
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
 
 
 def _source(found: Original) -> SourceBundle:
-    return verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+    return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
 def _again(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Done:

@@ -14,7 +14,7 @@ from trainer.cli.latest import named
 from trainer.cli.places import is_folder, runs_folder, store_address, store_at, typed_folder
 from trainer.cli.progress import transfer_progress
 from trainer.runs.list import local_ids, remote_ids
-from trainer.runs.names import resolve_run, whole_id
+from trainer.runs.names import full_run_id, resolve_run
 from trainer.runs.pull import pull_run
 from trainer.runs.run import ATTEMPTS, published, record_of
 
@@ -54,7 +54,7 @@ def _folder(word: str) -> Path:
         not_here = fault
     store = store_at(address)
     try:
-        run = whole_id(word) or resolve_run(word, remote_ids(store))
+        run = full_run_id(word) or resolve_run(word, remote_ids(store))
         pull_run(run, store, runs=runs, progress=transfer_progress("pulling"))
     except StoreUnreachableError as away:
         raise RunNotFoundError(f"{not_here.message} on this machine, and {away.message}", hint=away.hint) from away

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from trainer.base.errors import DriftError, ImageMismatchError
 from trainer.comparison.rerun import image_name
-from trainer.runs.image_claim import BAKED, claim
+from trainer.runs.image_claim import BAKED, claim_image
 from trainer.runs.record import Knowledge
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def is_recorded(record: Record, environ: Mapping[str, str], *, baked: Path = BAK
 
     If a user sets only REPRISE_IMAGE, the build ID in the image must be the recorded one.
     """
-    name, mine = image_name(record), claim(environ, baked=baked)
+    name, mine = image_name(record), claim_image(environ, baked=baked)
     if mine.image.known is not Knowledge.UNKNOWN:
         return mine.layers == name.layers
     build_id = mine.image.build_id

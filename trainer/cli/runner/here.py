@@ -20,10 +20,10 @@ from trainer.comparison.examine_run import Machine
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
-from trainer.launch.watch import see_nothing
+from trainer.launch.watch import record_engine_fault
 from trainer.runs.hardware import read_host
 from trainer.runs.identify import drifted
-from trainer.runs.image_claim import WATCHED, claim
+from trainer.runs.image_claim import WATCHED, claim_image
 from trainer.settings.fields import RETEST
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Here:
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
         """Run it with this Python; its environment variables are only those that a run needs."""
-        see_nothing("here", folder=ready.folder, fault="the run is a process of this environment, without an engine")
+        record_engine_fault("here", folder=ready.folder, fault="the run is a process of this environment, without an engine")
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
         self._process = subprocess.Popen(
             words,
@@ -93,7 +93,7 @@ class Here:
             stdout=sys.stderr,
         )
         try:
-            return self._process.wait(), claim(os.environ).image.known
+            return self._process.wait(), claim_image(os.environ).image.known
         except BaseException:  # the process closes its record
             self._process.terminate()
             self._process.wait()
@@ -143,7 +143,7 @@ def _identity(record: Record) -> dict[str, str]:
 
 
 def _differences(record: Record) -> Iterator[str]:
-    mine, recorded = claim(os.environ), record.circumstances
+    mine, recorded = claim_image(os.environ), record.circumstances
     if record.ingredients.layers is None:
         yield f"image: the record names no image; this is {mine.image.reference or 'an unknown image'}"
     elif mine.layers != record.ingredients.layers:

@@ -38,7 +38,7 @@ from trainer.comparison.keep_retest import retests_here, retests_in_store
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
 from trainer.runs.list import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
-from trainer.runs.names import LATEST, resolve_run, whole_id
+from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
@@ -227,7 +227,7 @@ def _pull(words: Namespace) -> int:
     largest = LARGEST if words.max_bytes is None else words.max_bytes
     done: list[dict[str, Any]] = []
     for word in words.run:
-        run = whole_id(word) or resolve_run(word, remote_ids(store))
+        run = full_run_id(word) or resolve_run(word, remote_ids(store))
         before = attempts(runs / run)
         records = pull_run(run, store, runs=runs, largest=largest, progress=transfer_progress("pulling"))
         done.append({"run": run, "attempts": [record.attempt for record in records], "folder": str(runs / run)})

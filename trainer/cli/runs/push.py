@@ -14,9 +14,9 @@ from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.spelling import spelled
 from trainer.comparison.keep_retest import push_retests
 from trainer.runs.list import local_ids, remote_ids
-from trainer.runs.names import whole_id
+from trainer.runs.names import full_run_id
 from trainer.runs.publish import publish_run
-from trainer.runs.push import lacking, push_run
+from trainer.runs.push import missing_datasets, push_run
 from trainer.runs.run import ATTEMPTS, record_of, recorded
 from trainer.runs.verify import require_whole
 
@@ -42,7 +42,7 @@ def push(words: Namespace) -> int:
     missing: dict[str, None] = {}
     for run in _meant(words.run, source):
         records, sent = _pushed(run, source, target)
-        for dataset in dict.fromkeys(name for record in records for name in lacking(record, target)):
+        for dataset in dict.fromkeys(name for record in records for name in missing_datasets(record, target)):
             missing[dataset] = None
         done.append({"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": sent})
         if not words.json:
@@ -65,7 +65,7 @@ def _meant(words: list[str], source: Store) -> list[str]:
     here = local_ids(runs_folder())
     known: list[str] = []
     for word in words:
-        run = whole_id(word)
+        run = full_run_id(word)
         known.append(run or named(word, sorted({*here, *remote_ids(source)})))
     return known
 

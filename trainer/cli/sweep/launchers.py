@@ -16,7 +16,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ImageMissingError, RepriseError, RunError
 from trainer.environments.engine.compose import require_docker, require_no_colon, run_command
 from trainer.launch.container import container_name, remove_container, signal_container
-from trainer.launch.watch import see, see_nothing
+from trainer.launch.watch import record_engine_fault, record_image
 from trainer.runs.image_claim import WATCHED
 from trainer.settings.fields import ENVIRONMENT_PREFIX
 from trainer.source.capture import COPY
@@ -117,9 +117,9 @@ class ContainerLauncher:
     def record_image(self, run: Path) -> bool:
         """Ask the engine for the container's image."""
         try:
-            return see(self._engine, container_name(run.name), folder=run) is not None
+            return record_image(self._engine, container_name(run.name), folder=run) is not None
         except RepriseError as fault:
-            see_nothing(container_name(run.name), folder=run, fault=fault.message)
+            record_engine_fault(container_name(run.name), folder=run, fault=fault.message)
             return True
 
     def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
@@ -138,7 +138,7 @@ class ProcessLauncher:
 
     def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
         """Start it with this environment, without settings variables that are not the sweep's."""
-        see_nothing("here", folder=run, fault="this sweep runs its points as processes, without an engine")
+        record_engine_fault("here", folder=run, fault="this sweep runs its points as processes, without an engine")
         own = {WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
         return self._python(["train", *words], own, log=log)
 

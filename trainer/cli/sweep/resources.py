@@ -15,7 +15,7 @@ from trainer.cli.machine import check_lock, device_for, torch_version, visible_g
 from trainer.cli.places import CHECKOUT
 from trainer.cli.sweep.launchers import IMAGE, VISIBLE, ContainerLauncher, PointLauncher, ProcessLauncher
 from trainer.runs.hardware import gpu_nodes
-from trainer.runs.image_claim import BAKED, claim
+from trainer.runs.image_claim import BAKED, claim_image
 from trainer.settings.determinism import Level
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.origins import Origins, resolve, take_apart
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def frozen_image() -> tuple[dict[str, str], list[str] | None]:
     """Return the variables that select the current image, and its layers. Raises what `train` raises if no container can be started."""
     if _runs_in_this_process():
-        known = claim(os.environ)
+        known = claim_image(os.environ)
         check_lock(known, CHECKOUT)
         return {}, known.layers
     from trainer.cli.checkout import compose_values
@@ -46,7 +46,7 @@ def frozen_image() -> tuple[dict[str, str], list[str] | None]:
 def launcher_for(sweep: Sweep, folder: Path) -> PointLauncher:
     """Return the launcher of the points. Raises `ImageMismatchError` if only another image than the sweep's is available."""
     if _runs_in_this_process():
-        if claim(os.environ).layers != sweep.layers:
+        if claim_image(os.environ).layers != sweep.layers:
             raise ImageMismatchError(
                 f"sweep {sweep.id} was started in another image than this one",
                 hint=f"type on the host: scripts/reprise sweep --continue {sweep.id}",

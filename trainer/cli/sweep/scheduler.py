@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.ownership import hand_over
-from trainer.runs.resume import set_aside_what_was_seen
+from trainer.runs.resume import move_seen_image
 from trainer.runs.run import abandon, new_run, recorded
 from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing, sweep_root
 
@@ -163,7 +163,7 @@ class Scheduler:
 
     def _resume_words(self, point: Point) -> list[str]:
         assert point.run is not None  # noqa: S101 - checked by the caller
-        set_aside_what_was_seen(self.runs / point.run)
+        move_seen_image(self.runs / point.run)
         self._say(self.sweep.points.index(point), f"resuming run {point.run}")
         return [f"--resume={point.run}"]
 

@@ -27,9 +27,10 @@ from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
 from trainer.runs.handoff import Frozen, Launch
-from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim
+from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim_image
 from trainer.runs.record import is_run_id
 from trainer.runs.run import abandon, new_run
+from trainer.runs.source import BEGUN, CAPTURED, COPY, freeze, take_placed_source
 from trainer.settings.determinism import require_one_process, threads_at, variables
 from trainer.settings.fields import CONFINED, LaunchSettings
 from trainer.settings.origins import Origins, Words, resolve, take_apart
@@ -94,7 +95,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
         from trainer.cli.resume import begin_unseen
 
         begin_unseen(going_on, watched=watched is not None)
-    known = claim(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
+    known = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if known.baked is None and find_spec("torch") is None:
         from trainer.cli.train.container import train_in_container
 
@@ -125,7 +126,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
     run, folder = (own, runs_folder() / own) if own else new_run(runs_folder())
     try:
         stop.listen()
-        bundle = frozen_before(folder) or freeze(CHECKOUT, folder, extra=brought_by(asked.place))
+        bundle = take_placed_source(folder) or freeze(CHECKOUT, folder, extra=brought_by(asked.place))
         with disk_faults(folder), run_root(folder) as new:
             new.remove_tree(BROUGHT.as_posix())
         require_captured(asked.place, bundle)

@@ -25,9 +25,9 @@ from trainer.environments.dotenv import read_block
 from trainer.environments.engine.compose import require_docker, run_command
 from trainer.environments.setup import owner, require_environment, require_folder, require_images
 from trainer.launch.container import container_name, remove_container, signal_container
-from trainer.launch.watch import see, see_nothing
+from trainer.launch.watch import record_engine_fault, record_image
 from trainer.runs.image_claim import WATCHED
-from trainer.runs.resume import require_left, set_aside_what_was_seen
+from trainer.runs.resume import move_seen_image, require_not_running
 from trainer.runs.run import abandon, new_run
 from trainer.settings.fields import PURPOSE
 
@@ -66,8 +66,8 @@ def train_in_container(argv: list[str], place: ExperimentFile, *, checkout: Path
 def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int:
     """Resume a run in a container and return its exit status."""
     require_set_up(checkout)
-    require_left(folder)  # a container of the interrupted attempt has the same name
-    set_aside_what_was_seen(folder)
+    require_not_running(folder)  # a container of the interrupted attempt has the same name
+    move_seen_image(folder)
     hand_over(folder, checkout=checkout)
     return _watched(argv, folder.name, folder, checkout=checkout)
 
@@ -142,10 +142,10 @@ def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
 def witness(process: Process, host: Engine, run: str, *, folder: Path) -> None:
     """Write down the image of a run's container once it exists. A failing engine is reported and does not stop the run."""
     try:
-        while process.poll() is None and see(host, container_name(run), folder=folder) is None:
+        while process.poll() is None and record_image(host, container_name(run), folder=folder) is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.05)
     except RepriseError as fault:
         print(f"reprise: the image of this run is not verified: {fault.message}", file=sys.stderr)
         with suppress(RepriseError):
-            see_nothing(container_name(run), folder=folder, fault=fault.message)
+            record_engine_fault(container_name(run), folder=folder, fault=fault.message)

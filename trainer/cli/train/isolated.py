@@ -15,9 +15,9 @@ from trainer.cli.train.container import require_set_up
 from trainer.comparison.examine_run import looked_up
 from trainer.comparison.reproduce import prepared
 from trainer.data.declaration import Dataset
-from trainer.runs.resume import require_left, require_resumable, require_source, set_aside_what_was_seen
+from trainer.runs.resume import move_seen_image, require_not_running, require_resumable, require_source
 from trainer.source.capture import ARCHIVE
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from trainer.cli.resume import Admitted
@@ -28,11 +28,11 @@ def resume_isolated(words: Words, admission: Admitted) -> int:
     """Run the next attempt in the recorded image; return its exit status. Raises `ResumeError`, `DigestMismatchError`, `EngineError`."""
     folder, granted = admission.folder, admission.word.granted
     require_set_up(CHECKOUT)
-    require_left(folder)
+    require_not_running(folder)
     record = require_resumable(folder, here=host_name())
     require_source(folder, record.ingredients.source, anew=True)
-    bundle = verified(folder / ARCHIVE, digest=record.ingredients.source)
-    set_aside_what_was_seen(folder)
+    bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
+    move_seen_image(folder)
     more = given_anew(words, without={"resume", "trust", "grant", "json", "publish", "no_publish"})
     kept = [] if "store" in granted else ["--no-publish"]
     offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]

@@ -34,7 +34,7 @@ from trainer.data.declaration import Dataset
 from trainer.runs.image_claim import BAKED
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def _side(word: str, given: Word, *, here: bool) -> Side:
     trace = read_trace(attempt / FILE)
     findings = examine_run(found.record, found.folder, machine=replace(there.machine(), exact=False))
     require([finding for finding in findings if finding.about != "outcome"])
-    bundle = verified(found.folder / ARCHIVE, digest=found.record.ingredients.source)
+    bundle = load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
     return Side(made=Made(record=found.record, bundle=bundle), trace=trace, folder=found.folder)
 
 
