@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from trainer.environments.build import Machine
+from trainer.environments.build import BuildMachine
 from trainer.environments.declaration import BAKED_SCRIPTS, RECIPES
 from trainer.environments.package_indexes import Indexes
 
 ROOT = Path(__file__).parents[1]
 BASE = f"docker.io/library/debian:bookworm-slim@sha256:{'8' * 64}"
-MACHINE = Machine(base=BASE, indexes=Indexes(variables={}, folders=(), left_out=()), ca=None, proxies={})
+MACHINE = BuildMachine(base=BASE, indexes=Indexes(variables={}, folders=(), left_out=()), ca=None, proxies={})
 
 
 HASH: Final = f"sha256:{'0' * 64}"

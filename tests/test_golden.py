@@ -14,7 +14,7 @@ from trainer.base.errors import DocumentError, ManifestError
 from trainer.data.declaration import parse_dataset
 from trainer.data.manifest import parse_manifest
 from trainer.data.publish import version_document
-from trainer.runs.register import Entry
+from trainer.runs.register import RegisterEntry
 from trainer.runs.seal import Published
 from trainer.sweeps.document import Sweep
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GOLDEN = Path(__file__).parent / "golden"
 READ: dict[str, Callable[[bytes], bytes]] = {
     "published-1.json": lambda text: parse_json(text, Published, where="golden").to_json(),
-    "own-1.json": lambda text: parse_json(text, Entry, where="golden").model_dump_json().encode() + b"\n",
+    "own-1.json": lambda text: parse_json(text, RegisterEntry, where="golden").model_dump_json().encode() + b"\n",
     "dataset-1.json": lambda text: version_document(parse_dataset(text, where="golden")),
     "manifest-1.jsonl": lambda text: bytes(parse_manifest(text).raw),
     "sweep-1.json": lambda text: parse_json(text, Sweep, where="golden").to_json(),

@@ -14,7 +14,7 @@ from trainer.base.errors import DigestMismatchError, DocumentError, RunError, Ru
 from trainer.comparison.compare import Comparison, Places, Side, compare, side, stronger
 from trainer.comparison.verdict import Rung
 from trainer.comparison.weights import TENSORS, WEIGHTS
-from trainer.runs.differences import Kind
+from trainer.runs.differences import DifferenceKind
 from trainer.runs.run import RECORD
 from trainer.source.capture import ARCHIVE
 
@@ -48,7 +48,11 @@ def test_two_runs_of_equal_results_are_identical_whatever_went_in(runs: Path) ->
     """What differs is listed all the same, with the lines of the code."""
     found = compared(made(runs), made(runs, code="x = 2\n", settings={"seed": 1}), runs)
     assert (found.verdict.rung, found.same_run, stronger(found)) == (Rung.IDENTICAL, False, {})
-    assert [each.kind for each in found.candidates] == [Kind.SETTING, Kind.SETTING, Kind.CODE]
+    assert [each.kind for each in found.candidates] == [
+        DifferenceKind.SETTING,
+        DifferenceKind.SETTING,
+        DifferenceKind.CODE,
+    ]
     assert found.candidates[-1].inside[:2] == ("--- A/code.py", "+++ B/code.py")
     assert {"-x = 1", "+x = 2"} < set(found.candidates[-1].inside)
 

@@ -15,7 +15,7 @@ from tests.runs.runs import finished
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, RunError
 from trainer.comparison.reproduce import Place, Prepared, left, prepared, run_confined
-from trainer.environments.engine import Confined, ImageFacts
+from trainer.environments.engine import ImageFacts, IsolatedContainer
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Outcome, Status
 from trainer.runs.run import ATTEMPTS, open_run
@@ -56,10 +56,10 @@ class Bench:
         with prepared(self.original, bundle, runs=self.runs) as ready:
             yield ready
 
-    def go(self, ready: Prepared, inside: Callable[[Prepared], object]) -> Confined:
+    def go(self, ready: Prepared, inside: Callable[[Prepared], object]) -> IsolatedContainer:
         """Run it, `inside` being what the recorded code does."""
 
-        def code(_: Confined) -> int:
+        def code(_: IsolatedContainer) -> int:
             inside(ready)
             return 0
 

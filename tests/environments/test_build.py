@@ -12,7 +12,7 @@ import pytest
 from tests.checkouts import BASE, LOCK, MACHINE, checkout, locked
 from tests.environments.engine.memory import FACTS, MemoryEngine
 from trainer.base.errors import ImageBuildError
-from trainer.environments.build import build, current, plan, recipe
+from trainer.environments.build import build, find_built_image, plan, recipe
 from trainer.environments.package_indexes import Indexes
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def test_the_same_inputs_have_the_same_tag(tmp_path: Path) -> None:
 def test_what_is_built_is_found_and_not_built_again(tmp_path: Path) -> None:
     """The image itself says which base it was built on: no base is needed to find it."""
     root, engine = checkout(tmp_path), MemoryEngine()
-    assert current("cpu", stage="environment", engine=engine, root=root) is None
+    assert find_built_image("cpu", stage="environment", engine=engine, root=root) is None
     built = build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
-    found = current("cpu", stage="environment", engine=engine, root=root)
+    found = find_built_image("cpu", stage="environment", engine=engine, root=root)
     assert found == replace(built, seconds=None)
     assert len(engine.built) == 1
 
@@ -64,15 +64,15 @@ def test_an_edit_of_the_lock_makes_the_image_another(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace("2.13.0", "2.14.0"))
-    assert current("cpu", stage="environment", engine=engine, root=root) is None
+    assert find_built_image("cpu", stage="environment", engine=engine, root=root) is None
 
 
 def test_a_change_for_another_environment_needs_no_build(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
     (root / "uv.lock").write_text(LOCK.replace("store = [", 'store = [{ name = "added" }, ') + locked("added"))
-    assert current("cpu", stage="environment", engine=engine, root=root) is not None
-    assert current("store", stage="environment", engine=engine, root=root) is None
+    assert find_built_image("cpu", stage="environment", engine=engine, root=root) is not None
+    assert find_built_image("store", stage="environment", engine=engine, root=root) is None
 
 
 @pytest.mark.parametrize("stage", ["code", "development"])

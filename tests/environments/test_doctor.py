@@ -92,7 +92,7 @@ def test_a_failure_in_looking_is_a_finding() -> None:
     def look() -> Finding:
         raise EngineAbsentError("no Docker engine answers", hint="scripts/engine start")
 
-    found = doctor.looked("engine", look)
+    found = doctor.run_check("engine", look)
     assert (found.state, found.remedy) == (State.FAULT, "scripts/engine start")
     assert doctor.exit_code([doctor.well("disk", "much"), found]) == 61
     assert doctor.exit_code([doctor.well("disk", "much")]) == 0

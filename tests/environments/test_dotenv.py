@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import DotenvError
-from trainer.environments.dotenv import outside, read_block, shadowed, write_block
+from trainer.environments.dotenv import conflicting_names, read_block, user_values, write_block
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +55,9 @@ def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_block(path, VALUES)
     path.write_text(path.read_text() + "REPRISE_UID=7\n")
-    assert shadowed(path) == ["REPRISE_UID"]
+    assert conflicting_names(path) == ["REPRISE_UID"]
     path.write_text(path.read_text().replace("REPRISE_UID=7", "REPRISE_UID=1000"))
-    assert shadowed(path) == []
+    assert conflicting_names(path) == []
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_name_outside_too_is_told(tmp_path: Path) -> None:
 )
 def test_a_line_of_ones_own_is_read_as_compose_reads_it(tmp_path: Path, line: str, value: str) -> None:
     (tmp_path / ".env").write_text(f"# A=comment\n{line}\n")
-    assert outside(tmp_path / ".env") == {"A": value}
+    assert user_values(tmp_path / ".env") == {"A": value}
 
 
 def test_a_block_without_its_end_is_refused(tmp_path: Path) -> None:

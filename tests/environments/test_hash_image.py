@@ -11,12 +11,12 @@ from tests.environments.engine.memory import MemoryEngine
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DocumentError, EngineError
 from trainer.environments.engine import ImageFacts
-from trainer.environments.hash_image import hashed
+from trainer.environments.hash_image import hash_image_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainer.environments.engine import Confined
+    from trainer.environments.engine import IsolatedContainer
 
 IMAGE = ImageFacts(id=digest_of_bytes(b"image"), tags=(), references=(), layers=(), size=1, created="")
 
@@ -27,7 +27,7 @@ class Speaking(MemoryEngine):
 
     lines: list[str] = field(default_factory=list)
 
-    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+    def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
         """Say it."""
         self.confined.append(container)
         for line in self.lines:
@@ -40,7 +40,7 @@ def test_the_script_is_ours_and_the_answer_its_last_line() -> None:
     engine = Speaking(
         lines=["noise", '{"format":"reprise.hashed/1","right":7,"altered":["distribution numpy: altered"]}']
     )
-    assert hashed(IMAGE, user="1:1", engine=engine) == (7, ["distribution numpy: altered"])
+    assert hash_image_files(IMAGE, user="1:1", engine=engine) == (7, ["distribution numpy: altered"])
     (container,) = engine.confined
     assert (container.program[:2], container.mounts[0].target) == (("python", "-I"), container.program[2])
     assert not container.mounts[0].writable
@@ -50,7 +50,7 @@ def test_the_script_is_ours_and_the_answer_its_last_line() -> None:
 def test_an_answer_of_another_form_is_not_believed(said: str) -> None:
     """An image may hold another Python than ours."""
     with pytest.raises(DocumentError):
-        hashed(IMAGE, user="1:1", engine=Speaking(lines=[said]))
+        hash_image_files(IMAGE, user="1:1", engine=Speaking(lines=[said]))
 
 
 def test_an_image_in_which_it_cannot_run_is_said() -> None:
@@ -58,4 +58,4 @@ def test_an_image_in_which_it_cannot_run_is_said() -> None:
     engine = Speaking()
     engine.inside = lambda _: 127
     with pytest.raises(EngineError, match="127"):
-        hashed(IMAGE, user="1:1", engine=engine)
+        hash_image_files(IMAGE, user="1:1", engine=engine)

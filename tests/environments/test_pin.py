@@ -10,7 +10,7 @@ import pytest
 from tests.checkouts import BASE, LOCK, MACHINE, checkout
 from tests.environments.engine.memory import FACTS, MemoryEngine
 from trainer.base.errors import ImageMissingError, PinError, UsageError
-from trainer.environments.build import Built, build, plan
+from trainer.environments.build import BuiltImage, build, plan
 from trainer.environments.declaration import load_pin
 from trainer.environments.pin import pin, restore, unpin
 from trainer.environments.setup import image_values
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REPOSITORY = "127.0.0.1:5000/team/cpu"
 
 
-def built(root: Path, engine: MemoryEngine) -> Built:
+def built(root: Path, engine: MemoryEngine) -> BuiltImage:
     """The image of the environment `cpu`."""
     return build(plan("cpu", stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
 

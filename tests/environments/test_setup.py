@@ -316,11 +316,11 @@ def test_an_environment_run_once_is_its_pinned_image(tmp_path: Path) -> None:
     root, engine = checkout(tmp_path), MemoryEngine()
     wanted = plan("cpu", stage="environment", base=BASE, root=root)
     built = build(wanted, engine=engine, machine=MACHINE, root=root)
-    assert setup.once_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == built.reference
+    assert setup.single_run_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == built.reference
     made = pin(built, "127.0.0.1:5000/team/cpu", engine=engine, root=root, push=True)
-    assert setup.once_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
+    assert setup.single_run_values("cpu", engine=engine, root=root)["REPRISE_IMAGE"] == made.reference
     with pytest.raises(ImageMissingError, match="is pinned to"):
-        setup.once_values("cpu", engine=MemoryEngine(registries=engine.registries), root=root)
+        setup.single_run_values("cpu", engine=MemoryEngine(registries=engine.registries), root=root)
 
 
 @pytest.mark.parametrize(("name", "gpu"), [("cpu", False), ("cuda", True)])
@@ -328,7 +328,7 @@ def test_an_environment_run_once_has_its_own_compose_files(tmp_path: Path, name:
     """On a machine with GPUs: not those of the environment that `.env` names."""
     root, engine = checkout(tmp_path), MemoryEngine(said=replace(FACTS, runtimes=("nvidia",)))
     build(plan(name, stage="environment", base=BASE, root=root), engine=engine, machine=MACHINE, root=root)
-    values = setup.once_values(name, engine=engine, root=root)
+    values = setup.single_run_values(name, engine=engine, root=root)
     assert (values["REPRISE_ENVIRONMENT"], values["COMPOSE_FILE"]) == (name, setup.compose_files(gpu=gpu))
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.comparison.test_verdict import record
 from tests.records import circumstances, ingredients
 from trainer.base.digest import digest_of_bytes
-from trainer.runs.differences import Candidate, Kind, candidates
+from trainer.runs.differences import Candidate, DifferenceKind, candidates
 from trainer.runs.record import DatasetIngredient, Determinism, Device, Distribution, Gpu, Imported, Inventory, Record
 
 ONE, TWO = digest_of_bytes(b"1"), digest_of_bytes(b"2")
@@ -22,7 +22,7 @@ def altered(*, around: dict[str, Any] | None = None, **made: Any) -> Record:
     return usual.model_copy(update={"ingredients": ingredients(**made), "circumstances": happened})
 
 
-def found(b: Record, a: Record | None = None) -> list[tuple[Kind, str, str, str]]:
+def found(b: Record, a: Record | None = None) -> list[tuple[DifferenceKind, str, str, str]]:
     """What differs from the usual run."""
     return [(each.kind, each.name, each.a, each.b) for each in candidates(a or record({}), b)]
 
@@ -36,24 +36,24 @@ def test_equal_records_have_none() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        ({"experiment": "faces"}, (Kind.EXPERIMENT, "experiment", "digits", "faces")),
-        ({"settings": {"seed": 1, "learning_rate": 0.001}}, (Kind.SETTING, "seed", "0", "1")),
-        ({"settings": {"seed": 0}}, (Kind.SETTING, "learning_rate", "0.001", "absent")),
-        ({"lock": None}, (Kind.LOCK, "uv.lock", digest_of_bytes(b"lock"), "unknown")),
-        ({"layers": [digest_of_bytes(b"layer"), ONE]}, (Kind.LAYER, "layer 2", "absent", ONE)),
-        ({"determinism": Determinism(level="off", threads=2)}, (Kind.DETERMINISM, "level", "machine", "off")),
+        ({"experiment": "faces"}, (DifferenceKind.EXPERIMENT, "experiment", "digits", "faces")),
+        ({"settings": {"seed": 1, "learning_rate": 0.001}}, (DifferenceKind.SETTING, "seed", "0", "1")),
+        ({"settings": {"seed": 0}}, (DifferenceKind.SETTING, "learning_rate", "0.001", "absent")),
+        ({"lock": None}, (DifferenceKind.LOCK, "uv.lock", digest_of_bytes(b"lock"), "unknown")),
+        ({"layers": [digest_of_bytes(b"layer"), ONE]}, (DifferenceKind.LAYER, "layer 2", "absent", ONE)),
+        ({"determinism": Determinism(level="off", threads=2)}, (DifferenceKind.DETERMINISM, "level", "machine", "off")),
         (
             {"device": Device(accelerator="cuda", world_size=1, precision="32-true")},
-            (Kind.DEVICE, "accelerator", "cpu", "cuda"),
+            (DifferenceKind.DEVICE, "accelerator", "cpu", "cuda"),
         ),
         (
             {"datasets": {"faces": DatasetIngredient(version=2, content=ONE)}},
-            (Kind.DATASET, "faces", "absent", f"{ONE} (version 2)"),
+            (DifferenceKind.DATASET, "faces", "absent", f"{ONE} (version 2)"),
         ),
     ],
 )
 def test_each_ingredient_is_told_by_name_with_both_values(
-    made: dict[str, Any], expected: tuple[Kind, str, str, str]
+    made: dict[str, Any], expected: tuple[DifferenceKind, str, str, str]
 ) -> None:
     """At full precision, and it is an ingredient."""
     assert found(altered(**made)) == [expected]
@@ -63,11 +63,11 @@ def test_each_ingredient_is_told_by_name_with_both_values(
 def test_what_the_lock_gives_to_other_environments_is_no_difference() -> None:
     a = altered(lock=ONE, requirements=ONE)
     assert found(altered(lock=TWO, requirements=ONE), a) == []
-    assert found(altered(lock=TWO, requirements=TWO), a) == [(Kind.LOCK, "uv.lock", ONE, TWO)]
+    assert found(altered(lock=TWO, requirements=TWO), a) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
 
 
 def test_a_record_that_is_older_than_requirements_is_compared_by_the_whole_lock() -> None:
-    assert found(altered(lock=TWO), altered(lock=ONE, requirements=ONE)) == [(Kind.LOCK, "uv.lock", ONE, TWO)]
+    assert found(altered(lock=TWO), altered(lock=ONE, requirements=ONE)) == [(DifferenceKind.LOCK, "uv.lock", ONE, TWO)]
     assert found(altered(lock=ONE), altered(lock=ONE, requirements=ONE)) == []
 
 
@@ -78,7 +78,7 @@ def test_a_setting_is_told_with_its_origins() -> None:
     )
     assert candidates(record({}), b) == [
         Candidate(
-            kind=Kind.SETTING,
+            kind=DifferenceKind.SETTING,
             name="learning_rate",
             a="0.001",
             b="0.0010000000000000002",
@@ -103,10 +103,10 @@ def test_packages_are_told_as_added_removed_changed_and_altered() -> None:
     }
     a, b = (altered(around={"inventory": Inventory(python="3.11.2", distributions=side)}) for side in (before, after))
     assert found(b, a) == [
-        (Kind.PACKAGE, "gone", "1", "absent"),
-        (Kind.PACKAGE, "new", "absent", "1"),
-        (Kind.PACKAGE, "same", f"1, files {ONE[:19]}", f"1, files {TWO[:19]}"),
-        (Kind.PACKAGE, "up", "1", "2"),
+        (DifferenceKind.PACKAGE, "gone", "1", "absent"),
+        (DifferenceKind.PACKAGE, "new", "absent", "1"),
+        (DifferenceKind.PACKAGE, "same", f"1, files {ONE[:19]}", f"1, files {TWO[:19]}"),
+        (DifferenceKind.PACKAGE, "up", "1", "2"),
     ]
     assert found(b) == []
     assert not any(each.ingredient for each in candidates(a, b))
@@ -116,12 +116,12 @@ def test_libraries_are_told_by_name_wherever_they_lie() -> None:
     """Two machines keep them in other folders."""
     sides = ({"/opt/a/libx.so": 1, "/opt/a/liby.so": 1}, {"/usr/libx.so": 1, "/usr/liby.so": 2})
     a, b = (altered(around={"inventory": Inventory(python="3.11.2", libraries=side)}) for side in sides)
-    assert found(b, a) == [(Kind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
+    assert found(b, a) == [(DifferenceKind.LIBRARY, "liby.so", "1 bytes", "2 bytes")]
 
 
 def test_a_run_that_left_its_level_of_determinism_differs_from_one_that_kept_it() -> None:
     left = altered(around={"determinism_at_end": ["benchmark is True"]})
-    assert found(left) == [(Kind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
+    assert found(left) == [(DifferenceKind.DETERMINISM, "benchmark is True", "absent", "switched by the net")]
     assert not any(each.ingredient for each in candidates(record({}), left))
     assert found(left, altered(around={"determinism_at_end": ["benchmark is True"]})) == []
 
@@ -143,8 +143,8 @@ def test_hardware_drift_and_variables_are_told() -> None:
     host = circumstances().host.model_copy(update={"cpu": "other", "gpus": [gpu]})
     b = altered(around={"host": host, "variables": {"OMP_NUM_THREADS": "4"}, "drift": []})
     assert [(kind, name) for kind, name, *_ in found(b)] == [
-        (Kind.VARIABLE, "OMP_NUM_THREADS"),
-        (Kind.DRIFT, circumstances().drift[0]),
-        (Kind.HARDWARE, "CPU"),
-        (Kind.HARDWARE, "GPU 0"),
+        (DifferenceKind.VARIABLE, "OMP_NUM_THREADS"),
+        (DifferenceKind.DRIFT, circumstances().drift[0]),
+        (DifferenceKind.HARDWARE, "CPU"),
+        (DifferenceKind.HARDWARE, "GPU 0"),
     ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError
-from trainer.runs.figure import Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series, chosen
+from trainer.runs.figure import Bars, Figures, Heights, Lines, Matrix, Passage, Pictures, Points, Series, spread_indices
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 ROC = Lines(
@@ -94,7 +94,7 @@ def test_two_figures_of_one_name_are_refused() -> None:
 @given(st.integers(0, 10_000), st.integers(2, 100))
 def test_what_is_chosen_is_spread_and_within_its_limit(count: int, most: int) -> None:
     """Ascending places without a repeat, the ends among them."""
-    places = chosen(count, most)
+    places = spread_indices(count, most)
     assert len(places) == min(count, most)
     assert places == sorted(set(places))
     assert not places or (places[0], places[-1]) == (0, count - 1)

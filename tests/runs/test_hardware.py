@@ -6,7 +6,15 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from trainer.runs.hardware import _devices, _gpu_gauges, gauges, gpu_nodes, multiprocessors, read_host, usable_cores
+from trainer.runs.hardware import (
+    _devices,
+    _gpu_gauges,
+    gpu_nodes,
+    multiprocessors,
+    read_gauges,
+    read_host,
+    usable_cores,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,10 +124,10 @@ def test_gpus_are_described_by_the_drivers_own_library() -> None:
 
 def test_the_memory_of_this_process_is_read_and_an_unknown_gpu_is_left_out(tmp_path: Path) -> None:
     """A machine without /proc tells nothing, and that is no error."""
-    found = gauges("GPU-none")
+    found = read_gauges("GPU-none")
     assert set(found) == {"memory_gib"}
     assert 0.01 < found["memory_gib"] < 100
-    assert gauges(root=tmp_path) == {}
+    assert read_gauges(root=tmp_path) == {}
 
 
 def test_a_gpu_tells_each_gauge_that_it_has() -> None:

@@ -17,7 +17,7 @@ from trainer.comparison.noise import Noise, measured_noise
 from trainer.data.cache.folder import VersionObjects
 from trainer.data.inspection import Inspection, SplitValues, read_inspection, require_readable
 from trainer.environments.declaration import load_environment, load_pin, read_lock
-from trainer.environments.dotenv import outside, read_block
+from trainer.environments.dotenv import read_block, user_values
 from trainer.environments.lock_file import misplaced, requirements_digest, tool_digest, undefined_extras
 from trainer.runs.image_claim import BAKED, claim_image
 from trainer.runs.run import record_of
@@ -172,7 +172,7 @@ def environment(folder: Path) -> Kind:
         else:
             (folder / ".env").write_bytes(text)
             read_block(folder / ".env")
-            outside(folder / ".env")
+            user_values(folder / ".env")
 
     def change(draw: Random, body: bytes) -> bytes:
         kind, _, text = body.partition(b"\n")

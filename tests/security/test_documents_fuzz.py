@@ -18,7 +18,7 @@ from trainer.base.errors import DocumentError, RepriseError
 from trainer.cli.failure import report
 from trainer.cli.run_page import page, summary
 from trainer.cli.runs.table import table
-from trainer.runs.list import Listed, Where
+from trainer.runs.list import ListedRun, RunLocation
 from trainer.runs.record import read_record
 from trainer.runs.seal import read_sealed
 
@@ -57,8 +57,8 @@ def test_any_value_at_any_place_of_a_record_is_shown_or_rejected(path: tuple[Any
         found = read_record(text, where="record.json")
     except DocumentError:
         return
-    listed = Listed(run=found.run, where=Where.LOCAL, attempt=found.attempt, record=found)
-    other = Listed(run="a", where=Where.LOCAL, attempt=1, record=record())
+    listed = ListedRun(run=found.run, where=RunLocation.LOCAL, attempt=found.attempt, record=found)
+    other = ListedRun(run="a", where=RunLocation.LOCAL, attempt=1, record=record())
     assert [*page(listed, found), *table([listed, other])]
     json.dumps(summary(listed))
     assert read_record(found.to_json(), where="again").to_json() == found.to_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.runs.runs import finished
-from trainer.runs.list import Where, list_runs
+from trainer.runs.list import RunLocation, list_runs
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import pull_run
 from trainer.source.capture import COPY
@@ -23,7 +23,7 @@ def test_a_run_travels_through_the_store_unchanged(store: Store, tmp_path: Path)
     run = finished(here)
     home = run.folder.parents[1]
     assert publish_run(home, store) == publish_run(home, store)
-    assert [listed.where for listed in list_runs(there, store=store)] == [Where.REMOTE]
+    assert [listed.where for listed in list_runs(there, store=store)] == [RunLocation.REMOTE]
     assert pull_run(home.name, store, runs=there) == [run.record]
     files = {path.relative_to(home): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     files = {path: data for path, data in files.items() if path.parts[0] != COPY}
@@ -35,16 +35,16 @@ def test_a_run_is_published_only_if_the_store_that_was_asked_has_it(store: Store
     runs, other = tmp_path / "one" / "runs", MemoryStore()
     other.label = "memory: of another team"
     home = finished(runs).folder.parents[1]
-    assert _where(runs, store) == Where.LOCAL
+    assert _where(runs, store) == RunLocation.LOCAL
     publish_run(home, other)
     assert (_where(runs, store), _where(runs, other), _where(runs, None)) == (
-        Where.OTHER,
-        Where.PUBLISHED,
-        Where.PUBLISHED,
+        RunLocation.OTHER,
+        RunLocation.PUBLISHED,
+        RunLocation.PUBLISHED,
     )
     publish_run(home, store)
-    assert (_where(runs, store), _where(runs, other)) == (Where.PUBLISHED, Where.PUBLISHED)
+    assert (_where(runs, store), _where(runs, other)) == (RunLocation.PUBLISHED, RunLocation.PUBLISHED)
 
 
-def _where(runs: Path, store: Store | None) -> Where:
+def _where(runs: Path, store: Store | None) -> RunLocation:
     return list_runs(runs, store=store)[0].where

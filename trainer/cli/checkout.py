@@ -11,9 +11,9 @@ from trainer.base.errors import ImageMissingError, PortTakenError, UsageError
 from trainer.cli.places import TYPED
 from trainer.environments import pin as pins
 from trainer.environments import setup
-from trainer.environments.build import Built, Machine, build, current, plan
+from trainer.environments.build import BuildMachine, BuiltImage, build, find_built_image, plan
 from trainer.environments.declaration import load_environment, load_pin
-from trainer.environments.dotenv import all_values, outside, read_block, write_block
+from trainer.environments.dotenv import all_values, read_block, user_values, write_block
 from trainer.environments.engine import compose
 from trainer.environments.engine.base_image import resolve_base
 from trainer.environments.engine.docker import DockerEngine
@@ -49,15 +49,15 @@ def ca_bundle() -> Path | None:
     return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
 
 
-def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> Built:
+def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
     """The image of the checkout's inputs: found, or built now."""
-    if not fresh and (found := current(name, stage=stage, engine=docker, root=ROOT)):
+    if not fresh and (found := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
         return found
     docker.facts()
     base = resolve_base(load_environment(name, root=ROOT).base, root=ROOT)
     indexes = read_indexes(os.environ, home=Path.home())
     proxies = {key: os.environ[key] for key in _PROXIES if os.environ.get(key)}
-    machine = Machine(base=base, indexes=indexes, ca=ca_bundle(), proxies=proxies)
+    machine = BuildMachine(base=base, indexes=indexes, ca=ca_bundle(), proxies=proxies)
     return build(plan(name, stage=stage, base=base, root=ROOT), engine=docker, machine=machine, root=ROOT, fresh=fresh)
 
 
@@ -127,7 +127,7 @@ def compose_values() -> dict[str, str]:
 
 def own_store_line(dotenv: Path = DOTENV) -> str | None:
     """The store that a line of `.env` outside of the managed block names. Raises `UsageError` for a relative path."""
-    own = outside(dotenv).get("REPRISE_STORE") or None
+    own = user_values(dotenv).get("REPRISE_STORE") or None
     if own and "://" not in own and not own.startswith("/"):
         said = f".env says REPRISE_STORE={own}; expected an address or a whole path, which compose can hand on"
         raise UsageError(said, hint=f"REPRISE_STORE={folder_of(str(dotenv.parent / Path(own).expanduser()))}")
@@ -136,7 +136,7 @@ def own_store_line(dotenv: Path = DOTENV) -> str | None:
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
     """The local store's port on this machine: as the environment says, a line of `.env` outside of the block, the block, the default."""
-    told = (os.environ, outside(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
+    told = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
     return _port(next(values["REPRISE_STORE_PORT"] for values in told if values.get("REPRISE_STORE_PORT")))
 
 

@@ -13,18 +13,18 @@ from trainer.base.errors import ImageMissingError
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh, say
 from trainer.environments import pin as pins
-from trainer.environments.build import STAGES, current
+from trainer.environments.build import STAGES, find_built_image
 from trainer.environments.declaration import environment_names, load_environment, load_pin
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import compose
-from trainer.environments.setup import once_values
+from trainer.environments.setup import single_run_values
 from trainer.launch.smoke_test import smoke_test
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from trainer.environments.build import Built
+    from trainer.environments.build import BuiltImage
 
 
 def main(argv: list[str]) -> int:
@@ -128,7 +128,7 @@ def _list(asked: Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for name in environment_names(ROOT):
         pinned = load_pin(name, root=ROOT)
-        built = current(name, stage="environment", engine=docker, root=ROOT)
+        built = find_built_image(name, stage="environment", engine=docker, root=ROOT)
         reference = pinned.reference if pinned else built.reference if built else None
         rows.append(
             {
@@ -150,12 +150,12 @@ def _list(asked: Namespace) -> int:
 def _show(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
     if asked.stage == "environment" and (pinned := load_pin(asked.name, root=ROOT)):
-        held = pins.hold(pinned, engine=engine())
+        held = pins.require_pinned_image(pinned, engine=engine())
         document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": held.size}
         lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"format", "layers", "size"}]
         _print(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=asked.json)
         return 0
-    built = current(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
+    built = find_built_image(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
     if built is None:
         said = f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})"
         raise ImageMissingError(
@@ -174,7 +174,7 @@ def _smoke(asked: Namespace) -> int:
     if load_pin(asked.name, root=ROOT) is None:
         made(asked.name, stage="environment", docker=docker)
     values = refresh(docker)
-    once = once_values(asked.name, engine=docker, root=ROOT)
+    once = single_run_values(asked.name, engine=docker, root=ROOT)
     with tempfile.TemporaryDirectory(prefix="reprise-smoke-") as folder:
         runs = Path(folder)
         runs.chmod(0o777)
@@ -191,7 +191,7 @@ def _smoke(asked: Namespace) -> int:
     return 0
 
 
-def _show_one(built: Built, *, as_json: bool) -> None:
+def _show_one(built: BuiltImage, *, as_json: bool) -> None:
     document = {
         "environment": built.plan.inputs.environment.name,
         "stage": built.plan.stage,

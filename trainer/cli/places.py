@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import StoreMissingError, UsageError
-from trainer.environments.dotenv import all_values, outside
+from trainer.environments.dotenv import all_values, user_values
 from trainer.runs.image_claim import BAKED
 from trainer.stores import open_store
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, Access, folder_of
@@ -185,7 +185,7 @@ def adopt_dotenv(checkout: Path | None = None) -> None:
     """
     path = (checkout or CHECKOUT) / ".env"
     told = _told_by(path)
-    keys = {name: value for name, value in outside(path).items() if name.startswith("AWS_")} if told else {}
+    keys = {name: value for name, value in user_values(path).items() if name.startswith("AWS_")} if told else {}
     for name, value in {**keys, "REPRISE_STORE": told.get("REPRISE_STORE")}.items():
         if value:
             os.environ.setdefault(name, value)

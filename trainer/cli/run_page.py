@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from trainer.comparison.retest import Retest
-    from trainer.runs.list import Listed
+    from trainer.runs.list import ListedRun
     from trainer.runs.record import Circumstances, Image, Outcome, Record
 
 
-def summary(listed: Listed) -> dict[str, Any]:
+def summary(listed: ListedRun) -> dict[str, Any]:
     """A run as a script wants it: one flat JSON object."""
     record = listed.record
     known: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
@@ -66,7 +66,7 @@ def _attempt(record: Record) -> dict[str, Any]:
     return {"attempt": record.attempt, "status": status, "started": started, "seconds": timing.seconds}
 
 
-def status(listed: Listed) -> str:
+def status(listed: ListedRun) -> str:
     """Where the run stands; one whose process was killed never wrote that."""
     if listed.record is None:
         return "unreadable"
@@ -80,7 +80,7 @@ def headline(outcome: Outcome) -> list[tuple[str, str]]:
     return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
 
 
-def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
+def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
     """One run on a page, with what running it again gave."""
     ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
     where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
@@ -114,7 +114,7 @@ def page(listed: Listed, record: Record, *, retests: Iterable[Retest] = ()) -> I
     yield from _lines("files", columns(files) if files else [])
 
 
-def _attempts(listed: Listed) -> Iterator[str]:
+def _attempts(listed: ListedRun) -> Iterator[str]:
     """Each attempt: when, how long, how it ended."""
     rows = []
     for record in listed.records:
@@ -125,7 +125,7 @@ def _attempts(listed: Listed) -> Iterator[str]:
     return columns(rows)
 
 
-def _changes(listed: Listed) -> Iterator[str]:
+def _changes(listed: ListedRun) -> Iterator[str]:
     """What attempts had otherwise than the ingredients say: these are what the run began with."""
     found = changes(listed.records)
     yield from (f"attempt {number}: {line}" for number, lines in found for line in lines)

@@ -24,9 +24,9 @@ from trainer.cli.checkout import (
 )
 from trainer.cli.places import TYPED
 from trainer.environments import setup
-from trainer.environments.build import current
+from trainer.environments.build import find_built_image
 from trainer.environments.declaration import load_environment, load_pin
-from trainer.environments.dotenv import read_block, shadowed
+from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.stores.address import folder_of
 
 if TYPE_CHECKING:
@@ -88,13 +88,17 @@ def main(argv: list[str]) -> int:
         if asked.development:
             made(name, stage="development", docker=docker)
     values = refresh(docker, choice)
-    for shadow in shadowed(DOTENV):
+    for shadow in conflicting_names(DOTENV):
         say(f".env says {shadow} outside of the managed block too: remove one of the two")
     shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values
     if asked.json:
         print(json.dumps(shown))
         return 0
-    print("\n".join(page(values, built=current("store", stage="environment", engine=docker, root=ROOT) is not None)))
+    print(
+        "\n".join(
+            page(values, built=find_built_image("store", stage="environment", engine=docker, root=ROOT) is not None)
+        )
+    )
     if asked.verbose:
         print("\n".join(f"{key}={_short(value)}" for key, value in shown.items()))
     return 0

@@ -19,7 +19,7 @@ from trainer.base.suggestions import counted, did_you_mean
 from trainer.cli.output import one_line
 from trainer.cli.places import CHECKOUT, runs_folder, users
 from trainer.runs.image_claim import BAKED
-from trainer.runs.register import Entry, has_entry, is_own, own_attempts, register
+from trainer.runs.register import RegisterEntry, has_entry, is_own, own_attempts, register
 from trainer.runs.resume import require_source
 from trainer.runs.run import ATTEMPTS
 from trainer.source.capture import ARCHIVE, capture
@@ -124,8 +124,8 @@ def register_sweep(sweep: Sweep) -> None:
     register(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder())
 
 
-def _entry(sweep: Sweep) -> Entry:
-    return Entry(token=digest_of_bytes(sweep.id.encode()), identity=sweep.frozen, source=sweep.source)
+def _entry(sweep: Sweep) -> RegisterEntry:
+    return RegisterEntry(token=digest_of_bytes(sweep.id.encode()), identity=sweep.frozen, source=sweep.source)
 
 
 def require_checkpoint_trust(record: Record, word: Word) -> None:

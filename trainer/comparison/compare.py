@@ -17,7 +17,7 @@ from trainer.comparison.compare_weights import compare_weights
 from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.comparison.verdict import Rung, Verdict, judge
 from trainer.comparison.weights import TENSORS
-from trainer.runs.differences import UNIMPORTED, Kind, candidates
+from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
 from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded
 from trainer.source.capture import ARCHIVE
 
@@ -140,7 +140,7 @@ def _with_evidence(a: Side, b: Side, verdict: Verdict, places: Places) -> Compar
 
 def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: list[str]) -> Candidate:
     """Add what is inside: the lines of the code, the files of a dataset."""
-    if candidate.kind is Kind.CODE:
+    if candidate.kind is DifferenceKind.CODE:
         if (
             a.folder is None
             or b.folder is None
@@ -154,7 +154,7 @@ def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: 
         name = candidate.name if ran else UNIMPORTED
         return replace(candidate, name=name, ingredient=candidate.ingredient and ran, inside=tuple(lines))
     both = a.record.ingredients.datasets.keys() & b.record.ingredients.datasets.keys()
-    if candidate.kind is Kind.DATASET and candidate.name in both:
+    if candidate.kind is DifferenceKind.DATASET and candidate.name in both:
         files = dataset_diff(candidate.name, a.record, b.record, cache=places.cache, store=places.store)
         if files is None:
             notes.append(

@@ -26,7 +26,7 @@ from trainer.base.suggestions import counted
 from trainer.comparison.find_image import REBUILD, find_image, obtainable, registry_of
 from trainer.comparison.rerun import image_name, rerun
 from trainer.data.declaration import Dataset
-from trainer.environments.doctor import Finding, fault, looked, note, well
+from trainer.environments.doctor import Finding, fault, note, run_check, well
 from trainer.runs.record import Status, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.runs.verify import require_whole
@@ -65,25 +65,25 @@ class Machine:
 
 def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
     """Look at everything that running `record`, kept in `folder`, again needs."""
-    yield looked("outcome", lambda: _outcome(record))
-    yield looked("record", lambda: _words(record))
-    yield looked("files", lambda: _files(record, folder))
-    yield looked("drift", lambda: _drift(record, folder, exact=machine.exact))
+    yield run_check("outcome", lambda: _outcome(record))
+    yield run_check("record", lambda: _words(record))
+    yield run_check("files", lambda: _files(record, folder))
+    yield run_check("drift", lambda: _drift(record, folder, exact=machine.exact))
     if left := record.circumstances.determinism_at_end:
         asked = record.ingredients.determinism.level
         yield note(
             "level", f"off, {asked} was asked for: {left[0]}", "equal bits are not promised; the verdict says more"
         )
     if (engine := machine.engine) is not None:
-        yield looked("image", lambda: _image(record, engine))
+        yield run_check("image", lambda: _image(record, engine))
     bundles: list[SourceBundle] = []
-    yield looked("source", lambda: _source(record, folder, bundles))
+    yield run_check("source", lambda: _source(record, folder, bundles))
     datasets = looked_up(record, bundles[0]) if bundles else []
     for dataset in datasets:
-        yield dataset if isinstance(dataset, Finding) else looked("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
-    yield looked("device", lambda: _device(record, machine.host))
+        yield dataset if isinstance(dataset, Finding) else run_check("dataset", lambda: _dataset(dataset, machine))  # noqa: B023 - called at once
+    yield run_check("device", lambda: _device(record, machine.host))
     lent = 2 * sum(dataset.bytes for dataset in datasets if isinstance(dataset, Dataset))
-    yield looked("disk", lambda: _disk(record, machine.free, lent=lent))
+    yield run_check("disk", lambda: _disk(record, machine.free, lent=lent))
 
 
 def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:

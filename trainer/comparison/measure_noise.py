@@ -21,7 +21,7 @@ from trainer.base.safe_folder import Root
 from trainer.comparison.noise import FOLDER, SEED, Noise
 from trainer.comparison.retest import device_class
 from trainer.comparison.verdict import number_of
-from trainer.runs.differences import Kind, candidates
+from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.list import local_ids
 from trainer.runs.record import Status
 from trainer.runs.run import record_of
@@ -108,7 +108,7 @@ def unlike(records: Mapping[int, Record]) -> dict[int, list[str]]:
 
 def _differing(one: Record, other: Record) -> Iterator[str]:
     for candidate in candidates(one, other):
-        if candidate.ingredient and (candidate.kind, candidate.name) != (Kind.SETTING, SEED):
+        if candidate.ingredient and (candidate.kind, candidate.name) != (DifferenceKind.SETTING, SEED):
             yield candidate.title
     if one.circumstances.image.environment != other.circumstances.image.environment:
         yield "environment"

@@ -19,7 +19,7 @@ from trainer.base.errors import DigestMismatchError, RunError, UnsafePathError
 from trainer.base.safe_folder import Root, run_root
 from trainer.comparison.rerun import Rerun
 from trainer.comparison.rerun import rerun as words_of
-from trainer.environments.engine import Confined, Mount
+from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.launch.watch import BUILD_ID
 from trainer.runs.image_claim import WATCHED, SeenImage, write_seen
 from trainer.runs.run import abandon, attempts, files_of, new_run, record_of
@@ -146,9 +146,9 @@ def give(ready: Prepared, *, uid: int, gid: int) -> None:
                 runs.chown(path, uid, gid)
 
 
-def confined(container: str, ready: Prepared, place: Place) -> Confined:
+def confined(container: str, ready: Prepared, place: Place) -> IsolatedContainer:
     """The container: every path in it is ours, and of the record there is one word an option, which no shell reads."""
-    return Confined(
+    return IsolatedContainer(
         name=container,
         image=place.image.id,
         words=ready.words,

@@ -42,7 +42,7 @@ _VARIABLES: Final = "# variables\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class BuildMachine:
     """What a build takes from its machine; nothing of it is in the image."""
 
     base: str
@@ -54,7 +54,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """The inputs of a build and the tag of its image."""
 
     inputs: Inputs
@@ -68,10 +68,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class BuiltImage:
     """An image that the engine has."""
 
-    plan: Plan
+    plan: BuildPlan
     reference: str
     """`repository@sha256:...`, or the image's id on an engine that keeps no manifests."""
     manifest: str | None
@@ -82,17 +82,19 @@ class Built:
     """The duration of the build; `None` if the image existed."""
 
 
-def plan(name: str, *, stage: Stage, base: str, root: Path) -> Plan:
+def plan(name: str, *, stage: Stage, base: str, root: Path) -> BuildPlan:
     """Return the plan of a build: equal inputs give equal tags."""
     inputs = inputs_of(load_environment(name, root=root), base=base, root=root)
     if stage == "environment":
         suffix, digest = "", inputs.build_id
     else:
         suffix, digest = f"-{stage}", digest_of_document([inputs.build_id, stage, _additions(stage, root)])
-    return Plan(inputs=inputs, stage=stage, tag=f"{REPOSITORY}/{name}{suffix}:{digest.removeprefix('sha256:')[:16]}")
+    return BuildPlan(
+        inputs=inputs, stage=stage, tag=f"{REPOSITORY}/{name}{suffix}:{digest.removeprefix('sha256:')[:16]}"
+    )
 
 
-def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | None:
+def find_built_image(name: str, *, stage: Stage, engine: Engine, root: Path) -> BuiltImage | None:
     """Return the image of the checkout's inputs if the engine has it, with the base read from the image's label."""
     for image in engine.images(f"reprise.environment={name}"):
         wanted = plan(name, stage=stage, base=image.labels.get(BASE_LABEL, ""), root=root)
@@ -101,7 +103,7 @@ def current(name: str, *, stage: Stage, engine: Engine, root: Path) -> Built | N
     return None
 
 
-def build(wanted: Plan, *, engine: Engine, machine: Machine, root: Path, fresh: bool = False) -> Built:
+def build(wanted: BuildPlan, *, engine: Engine, machine: BuildMachine, root: Path, fresh: bool = False) -> BuiltImage:
     """Build the image of a plan; `fresh` uses no cache. Raise `ImageBuildError`."""
     begun = time.monotonic()
     check_torch(wanted.inputs.environment, root=root)
@@ -136,7 +138,7 @@ def recipe(text: str, variables: Mapping[str, str]) -> str:
     return text.replace(_VARIABLES, f"ENV {pairs}\n" if pairs else "")
 
 
-def _request(wanted: Plan, *, machine: Machine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
+def _request(wanted: BuildPlan, *, machine: BuildMachine, root: Path, folder: Path, fresh: bool) -> BuildRequest:
     environment = wanted.inputs.environment
     return BuildRequest(
         recipe=recipe((root / "docker" / "Dockerfile").read_text(encoding="utf-8"), environment.variables),
@@ -152,7 +154,7 @@ def _request(wanted: Plan, *, machine: Machine, root: Path, folder: Path, fresh:
     )
 
 
-def _arguments(wanted: Plan, environment: Environment) -> dict[str, str]:
+def _arguments(wanted: BuildPlan, environment: Environment) -> dict[str, str]:
     return {
         "BASE": wanted.inputs.base,
         "SYSTEM_PACKAGES": " ".join(sorted(environment.packages)),
@@ -163,7 +165,7 @@ def _arguments(wanted: Plan, environment: Environment) -> dict[str, str]:
     }
 
 
-def _secrets(machine: Machine, folder: Path) -> dict[str, Path]:
+def _secrets(machine: BuildMachine, folder: Path) -> dict[str, Path]:
     """Return the files of the build's secret mounts: the CA bundle, and the index settings in a temporary file."""
     index = folder / "index"
     index.touch(mode=0o600)
@@ -205,10 +207,10 @@ def _copy_for_build(root: Path, folder: Path) -> Path:
     return folder
 
 
-def _built(wanted: Plan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> Built:
+def _built(wanted: BuildPlan, image: ImageFacts, engine: Engine, *, seconds: float | None) -> BuiltImage:
     digests = engine.digests(image)
     repository = wanted.tag.rpartition(":")[0]
-    return Built(
+    return BuiltImage(
         plan=wanted,
         reference=f"{repository}@{digests.manifest}" if digests.manifest else image.id,
         manifest=digests.manifest,

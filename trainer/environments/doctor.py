@@ -61,7 +61,7 @@ def fault(about: str, problem: RepriseError) -> Finding:
     return Finding(about=about, state=State.FAULT, found=problem.message, remedy=problem.hint, code=problem.code)
 
 
-def looked(about: str, look: Callable[[], Finding]) -> Finding:
+def run_check(about: str, look: Callable[[], Finding]) -> Finding:
     """Run a check; if it raises an error, return a fault."""
     try:
         return look()

@@ -79,14 +79,14 @@ def all_values(path: Path) -> dict[str, str]:
     return _values(_read(path))
 
 
-def outside(path: Path) -> dict[str, str]:
+def user_values(path: Path) -> dict[str, str]:
     """Return the values of the lines outside of the block."""
     return _values(_BLOCK.sub("", _read(path)))
 
 
-def shadowed(path: Path) -> list[str]:
+def conflicting_names(path: Path) -> list[str]:
     """Return the names with one value in the block and another outside of it."""
-    own, block = outside(path), read_block(path).values
+    own, block = user_values(path), read_block(path).values
     return sorted(name for name in own.keys() & block.keys() if own[name] != block[name])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import EngineError
 from trainer.environments import installed_files
-from trainer.environments.engine import Confined, Mount
+from trainer.environments.engine import IsolatedContainer, Mount
 
 if TYPE_CHECKING:
     from trainer.environments.engine import Engine, ImageFacts
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SCRIPT = "/run/reprise/installed_files.py"
 
 
-class Hashed(Document):
+class HashReport(Document):
     """The output of the script."""
 
     format: Literal["reprise.hashed/1"]
@@ -25,10 +25,10 @@ class Hashed(Document):
     altered: list[str]
 
 
-def hashed(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[str]]:
+def hash_image_files(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[str]]:
     """Return the number of files that have their recorded digest, and a line for each distribution with altered files."""
     lines: list[str] = []
-    container = Confined(
+    container = IsolatedContainer(
         name=f"reprise-hash-{secrets.token_hex(4)}",
         image=image.id,
         program=("python", "-I", _SCRIPT),
@@ -39,5 +39,5 @@ def hashed(image: ImageFacts, *, user: str, engine: Engine) -> tuple[int, list[s
     )
     if code := engine.confine(container, say=lines.append):
         raise EngineError(f"the files of {image.id} could not be hashed: exit code {code}", hint="reprise doctor")
-    report = parse_json(lines[-1] if lines else "", Hashed, where=f"the output of {image.id}")
+    report = parse_json(lines[-1] if lines else "", HashReport, where=f"the output of {image.id}")
     return report.right, report.altered

@@ -32,7 +32,7 @@ _DRIVER: Final = re.compile(r"/lib(cuda|nv|nvidia)[^/]*\.so[^/]*$")
 """Libraries of the GPU driver, which come from the host and are recorded as loaded."""
 
 
-class Listed(NamedTuple):
+class RecordedFile(NamedTuple):
     """A file that a distribution lists."""
 
     distribution: str
@@ -143,9 +143,9 @@ def _files(installations: list[str]) -> Iterator[str]:
             yield f"files in {root} that belong to no distribution: {_some(shown)}"
 
 
-def _records(root: str) -> dict[str, Listed]:
+def _records(root: str) -> dict[str, RecordedFile]:
     """Return the files that the distributions below `root` list, by absolute path."""
-    found: dict[str, Listed] = {}
+    found: dict[str, RecordedFile] = {}
     for folder in sorted(Path(root).glob("*.dist-info")):
         name = folder.name.split("-")[0]
         try:
@@ -153,9 +153,9 @@ def _records(root: str) -> dict[str, Listed]:
                 rows = list(csv.reader(file))
         except (OSError, UnicodeDecodeError, csv.Error):
             continue
-        for path, digest, size in (row for row in rows if len(row) == len(Listed._fields)):
+        for path, digest, size in (row for row in rows if len(row) == len(RecordedFile._fields)):
             place = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 - of 33,000, a Path each takes three times as long
-            found[place] = Listed(name, digest, int(size) if size.isdecimal() else None)
+            found[place] = RecordedFile(name, digest, int(size) if size.isdecimal() else None)
     return found
 
 

@@ -15,21 +15,21 @@ from trainer.environments.declaration import Pin, load_pin, pin_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.environments.build import Built
+    from trainer.environments.build import BuiltImage
     from trainer.environments.engine import Engine
 
 _HEAD = "# Written by `reprise image pin`; removed by `reprise image unpin`. The environment is exactly this image.\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class PinnedImage:
     """A pinned image that the engine has and that agrees with the pin."""
 
     pin: Pin
     size: int
 
 
-def pin(built: Built, repository: str, *, engine: Engine, root: Path, push: bool) -> Pin:
+def pin(built: BuiltImage, repository: str, *, engine: Engine, root: Path, push: bool) -> Pin:
     """Write the pin of an image that is in a registry. Raise `UsageError`, `PinError` if the registry does not have its digest."""
     name = built.plan.inputs.environment.name
     _require_repository(repository, name)
@@ -69,14 +69,14 @@ def unpin(name: str, *, root: Path) -> bool:
     return existed
 
 
-def restore(name: str, *, engine: Engine, root: Path) -> Held:
+def restore(name: str, *, engine: Engine, root: Path) -> PinnedImage:
     """Pull the pinned image if it is missing, and compare it with the pin. Raise `EngineError`, `PinError`."""
     pinned = load_pin(name, root=root)
     if pinned is None:
         raise PinError(f"environment {name!r} has no pin", hint=f"reprise image build {name}")
     if engine.image(pinned.reference) is None:
         _pull(pinned, engine=engine)
-    return hold(pinned, engine=engine)
+    return require_pinned_image(pinned, engine=engine)
 
 
 def _pull(pinned: Pin, *, engine: Engine) -> None:
@@ -96,7 +96,7 @@ def _pull(pinned: Pin, *, engine: Engine) -> None:
         raise type(fault)(said, hint=hint) from fault
 
 
-def hold(pinned: Pin, *, engine: Engine) -> Held:
+def require_pinned_image(pinned: Pin, *, engine: Engine) -> PinnedImage:
     """Raise `ImageMissingError`, `PinError` unless the engine has the pinned image and it agrees with the pin."""
     name = pinned.environment
     image = engine.image(pinned.reference)
@@ -110,7 +110,7 @@ def hold(pinned: Pin, *, engine: Engine) -> Held:
         raise PinError(
             f"{pinned.reference} has config {found}; the pin has {pinned.config}", hint=f"reprise image unpin {name}"
         )
-    return Held(pin=pinned, size=image.size)
+    return PinnedImage(pin=pinned, size=image.size)
 
 
 def check_inputs(pinned: Pin, build_id: str) -> None:

@@ -26,16 +26,16 @@ from trainer.base.errors import (
     UsageError,
 )
 from trainer.base.git import repository_of_worktree
-from trainer.environments.build import BASE_LABEL, current, plan
+from trainer.environments.build import BASE_LABEL, find_built_image, plan
 from trainer.environments.declaration import environment_names, load_environment, load_pin
-from trainer.environments.pin import check_inputs, hold
+from trainer.environments.pin import check_inputs, require_pinned_image
 from trainer.stores.address import AWS_ENDPOINT, LOCAL_ENDPOINT, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from trainer.environments.build import Built
+    from trainer.environments.build import BuiltImage
     from trainer.environments.declaration import Pin
     from trainer.environments.engine import Engine, LocalStore
 
@@ -290,7 +290,7 @@ _HIDDEN_IN_IMAGES: Final = (
 )
 
 
-def built_values(built: Built) -> dict[str, str]:
+def built_values(built: BuiltImage) -> dict[str, str]:
     """Return the identity of a locally built image."""
     layers = ",".join(built.layers)
     return dict(zip(_IDENTITY, (built.reference, built.config, layers, built.plan.build_id), strict=True))
@@ -310,7 +310,7 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
     values = _identity(environment, engine=engine, root=root)
     if store := store_image(engine=engine, root=root):
         values["REPRISE_STORE_IMAGE"] = store
-    if development := current(environment, stage="development", engine=engine, root=root):
+    if development := find_built_image(environment, stage="development", engine=engine, root=root):
         own = zip(_DEVELOPMENT, (development.reference, development.config, ",".join(development.layers)), strict=True)
         values.update(own)
     return values
@@ -318,13 +318,13 @@ def image_values(environment: str, *, engine: Engine, root: Path) -> dict[str, s
 
 def store_image(*, engine: Engine, root: Path) -> str | None:
     """Return the image of the local store: of this lock, or the newest earlier one, since no run depends on the server's version."""
-    if built := current("store", stage="environment", engine=engine, root=root):
+    if built := find_built_image("store", stage="environment", engine=engine, root=root):
         return built.reference
     earlier = next(iter(engine.images("reprise.environment=store")), None)
     return next(iter(earlier.references), earlier.id) if earlier else None
 
 
-def once_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
+def single_run_values(environment: str, *, engine: Engine, root: Path) -> dict[str, str]:
     """Return the values that run an environment once, regardless of `.env`: its image and its GPUs.
 
     Raise `ImageMissingError`, `PinError`.
@@ -340,13 +340,13 @@ def _identity(environment: str, *, engine: Engine, root: Path) -> dict[str, str]
         base = engine_base(pinned, engine=engine)
         check_inputs(pinned, plan(environment, stage="environment", base=base, root=root).build_id)
         return pinned_values(pinned)
-    built = current(environment, stage="environment", engine=engine, root=root)
+    built = find_built_image(environment, stage="environment", engine=engine, root=root)
     return built_values(built) if built else {}
 
 
 def engine_base(pinned: Pin, *, engine: Engine) -> str:
     """Return the base of a pinned image, from its label. Raise `ImageMissingError`, `PinError`."""
-    hold(pinned, engine=engine)
+    require_pinned_image(pinned, engine=engine)
     image = engine.image(pinned.reference)
     return image.labels.get(BASE_LABEL, "") if image else ""
 

@@ -44,7 +44,7 @@ def has_pickle(attempt: Root) -> bool:
     return False
 
 
-class Stage(StrEnum):
+class NextStage(StrEnum):
     """What follows a checkpoint."""
 
     BATCH = "batch"
@@ -72,7 +72,7 @@ class Saved(Checkpoint):
     epoch: Count
     batch: Count
     """Batches of the epoch that were processed."""
-    stage: Stage = Stage.BATCH
+    stage: NextStage = NextStage.BATCH
     logs: dict[str, Count] = {}
     """The size in bytes of each log when the checkpoint was saved."""
     best: Checkpoint | None = None

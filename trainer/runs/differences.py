@@ -21,7 +21,7 @@ SOURCE: Final = "source"
 UNIMPORTED: Final = "source, in files that neither run imported"
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """The kind of a difference: ingredients in display order, then circumstances."""
 
     EXPERIMENT = "experiment"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 class Candidate:
     """One difference: the value in each run, its origin, and its details if they were compared."""
 
-    kind: Kind
+    kind: DifferenceKind
     name: str
     a: str
     b: str
@@ -77,17 +77,19 @@ def candidates(a: Record, b: Record) -> list[Candidate]:
 
 def _ingredients(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = a.ingredients, b.ingredients
-    yield from _compare(Kind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
+    yield from _compare(DifferenceKind.EXPERIMENT, {"experiment": one.experiment}, {"experiment": other.experiment})
     yield from _settings(a, b)
-    yield from _compare(Kind.DATASET, *({name: f"{each.content} (version {each.version})"
+    yield from _compare(DifferenceKind.DATASET, *({name: f"{each.content} (version {each.version})"
                         for name, each in side.datasets.items()} for side in (one, other)))  # fmt: skip
     if not imported_equal(a, b):
-        yield from _compare(Kind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
-    yield from _compare(Kind.DETERMINISM, *(_determinism(record) for record in (a, b)))
+        yield from _compare(DifferenceKind.CODE, {SOURCE: one.source}, {SOURCE: other.source})
+    yield from _compare(DifferenceKind.DETERMINISM, *(_determinism(record) for record in (a, b)))
     devices = (side.device.model_dump(exclude_none=True) for side in (one, other))
-    yield from _compare(Kind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices))
-    yield from _compare(Kind.LOCK, *_locks(one, other))
-    yield from _compare(Kind.LAYER, _layers(one.layers), _layers(other.layers))
+    yield from _compare(
+        DifferenceKind.DEVICE, *({name: str(value) for name, value in device.items()} for device in devices)
+    )
+    yield from _compare(DifferenceKind.LOCK, *_locks(one, other))
+    yield from _compare(DifferenceKind.LAYER, _layers(one.layers), _layers(other.layers))
 
 
 def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
@@ -95,21 +97,21 @@ def _circumstances(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = a.circumstances, b.circumstances
     stock, stock_b = one.inventory, other.inventory
     if imported_equal(a, b):
-        yield from _circumstance(Kind.CODE, *({UNIMPORTED: side.ingredients.source} for side in (a, b)))
-    yield from _circumstance(Kind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
-    yield from _circumstance(Kind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
+        yield from _circumstance(DifferenceKind.CODE, *({UNIMPORTED: side.ingredients.source} for side in (a, b)))
+    yield from _circumstance(DifferenceKind.RESUMED, *(dict.fromkeys(side.changed, "changed") for side in (one, other)))
+    yield from _circumstance(DifferenceKind.PYTHON, {"Python": stock.python}, {"Python": stock_b.python})
     if stock.distributions and stock_b.distributions:
         yield from _packages(stock.distributions, stock_b.distributions)
     if stock.system and stock_b.system:
-        yield from _circumstance(Kind.SYSTEM, stock.system, stock_b.system)
+        yield from _circumstance(DifferenceKind.SYSTEM, stock.system, stock_b.system)
     if stock.libraries and stock_b.libraries:
-        yield from _circumstance(Kind.LIBRARY, _libraries(stock.libraries), _libraries(stock_b.libraries))
-    yield from _circumstance(Kind.VARIABLE, one.variables, other.variables)
+        yield from _circumstance(DifferenceKind.LIBRARY, _libraries(stock.libraries), _libraries(stock_b.libraries))
+    yield from _circumstance(DifferenceKind.VARIABLE, one.variables, other.variables)
     switched = (dict.fromkeys(side.determinism_at_end or [], "switched by the net") for side in (one, other))
-    yield from _circumstance(Kind.DETERMINISM, *switched)
-    yield from _circumstance(Kind.DRIFT, *(dict.fromkeys(side.drift, "drifted") for side in (one, other)))
-    yield from _circumstance(Kind.HARDWARE, _hardware(a), _hardware(b))
-    yield from _circumstance(Kind.EXECUTION, *(_as_json(side.execution) for side in (one, other)))
+    yield from _circumstance(DifferenceKind.DETERMINISM, *switched)
+    yield from _circumstance(DifferenceKind.DRIFT, *(dict.fromkeys(side.drift, "drifted") for side in (one, other)))
+    yield from _circumstance(DifferenceKind.HARDWARE, _hardware(a), _hardware(b))
+    yield from _circumstance(DifferenceKind.EXECUTION, *(_as_json(side.execution) for side in (one, other)))
 
 
 def imported_equal(a: Record, b: Record) -> bool:
@@ -120,7 +122,7 @@ def imported_equal(a: Record, b: Record) -> bool:
 
 def _settings(a: Record, b: Record) -> Iterator[Candidate]:
     one, other = (_as_json(record.ingredients.settings) for record in (a, b))
-    for found in _compare(Kind.SETTING, one, other):
+    for found in _compare(DifferenceKind.SETTING, one, other):
         yield Candidate(
             kind=found.kind,
             name=found.name,
@@ -140,7 +142,7 @@ def _packages(a: Mapping[str, Distribution], b: Mapping[str, Distribution]) -> I
     }
     for side, versions in ((a, one), (b, other)):
         versions.update({name: f"{versions[name]}, files {(side[name].record or '')[:19]}" for name in altered})
-    yield from _circumstance(Kind.PACKAGE, one, other)
+    yield from _circumstance(DifferenceKind.PACKAGE, one, other)
 
 
 def _is_altered(a: Distribution, b: Distribution) -> bool:
@@ -187,12 +189,14 @@ def _as_json(values: Mapping[str, object]) -> dict[str, str]:
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def _compare(kind: Kind, a: Mapping[str, str], b: Mapping[str, str], *, ingredient: bool = True) -> Iterator[Candidate]:
+def _compare(
+    kind: DifferenceKind, a: Mapping[str, str], b: Mapping[str, str], *, ingredient: bool = True
+) -> Iterator[Candidate]:
     for name in sorted({*a, *b}):
         one, other = a.get(name, ABSENT), b.get(name, ABSENT)
         if one != other:
             yield Candidate(kind=kind, name=name, a=one, b=other, ingredient=ingredient)
 
 
-def _circumstance(kind: Kind, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Candidate]:
+def _circumstance(kind: DifferenceKind, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Candidate]:
     yield from _compare(kind, a, b, ingredient=False)

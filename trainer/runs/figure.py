@@ -15,7 +15,7 @@ from trainer.base.document import Count, Document
 
 FILE: Final = "figures.json"
 MOST: Final = 2000
-"""The most points of a `points` figure and of each line; of more, `chosen` selects."""
+"""The most points of a `points` figure and of each line; of more, `spread_indices` selects."""
 
 S = TypeVar("S")
 Numbers = Annotated[tuple[FiniteFloat, ...], Field(max_length=MOST)]
@@ -153,7 +153,7 @@ class Figures(Document):
         return canonical(self.model_dump(mode="json")) + b"\n"
 
 
-def chosen(count: int, most: int = MOST) -> list[int]:
+def spread_indices(count: int, most: int = MOST) -> list[int]:
     """Return `most` of `count` indices, evenly spaced with the first and the last; all if there are no more.
 
     >>> chosen(3), chosen(100, most=5)

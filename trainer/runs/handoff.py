@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VARIABLE: Final = "REPRISE_LAUNCH"
 
 
-class Frozen(Document):
+class FrozenSource(Document):
     """A run's folder and its frozen source."""
 
     run: str
@@ -40,7 +40,7 @@ class Launch(Document):
     started: datetime
     monotonic: float
     """The monotonic clock at `started`; both processes read the same clock."""
-    frozen: Frozen | None = None
+    frozen: FrozenSource | None = None
     """`None` if nothing is trained, only described."""
     resumes: bool = False
     """Whether this attempt resumes the run."""

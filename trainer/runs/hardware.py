@@ -50,7 +50,7 @@ def read_host(root: Path = Path("/"), *, name: str | None = None) -> Host:
     )
 
 
-def gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
+def read_gauges(uuid: str | None = None, *, root: Path = Path("/")) -> dict[str, float]:
     """Return the memory use of this process and the gauges of the GPU with this UUID; unavailable gauges are left out."""
     pages = _text(root / "proc/self/statm").split()
     memory = {"memory_gib": int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 30)} if len(pages) > 1 else {}

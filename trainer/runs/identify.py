@@ -1,6 +1,6 @@
 """Collecting the ingredients and circumstances of a run before its record is opened.
 
-Needs no torch: facts that only the training process knows are passed as `Facts`.
+Needs no torch: facts that only the training process knows are passed as `RunFacts`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Dataset
     from trainer.environments.inventory import Found
-    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.handoff import FrozenSource, Launch
     from trainer.settings.origins import Resolved
 
 
@@ -50,17 +50,17 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class RunFacts:
     """The facts that the training process passes to `identify`."""
 
     launch: Launch
-    frozen: Frozen
+    frozen: FrozenSource
     resolved: Resolved[Any]
     datasets: tuple[Dataset, ...]
 
 
 def identify(
-    facts: Facts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
+    facts: RunFacts, *, source: Path, folder: Path, environ: Mapping[str, str], baked_inventory: Path
 ) -> Identified:
     """Collect the ingredients and circumstances of the run in `folder`, whose frozen source is `source`."""
     known = claim_image(environ, run=folder)
@@ -122,7 +122,7 @@ def _requirements(environment: str | None, *, source: Path) -> str | None:
         return None
 
 
-def _values_of(facts: Facts, role: Role) -> dict[str, Any]:
+def _values_of(facts: RunFacts, role: Role) -> dict[str, Any]:
     settings = facts.resolved.settings
     return written(settings, [name for name, found in roles(type(settings)).items() if found is role])
 

@@ -33,7 +33,7 @@ _EARLIER: Final = 100
 """The most earlier attempts that are read of a run in the store."""
 
 
-class Where(StrEnum):
+class RunLocation(StrEnum):
     """The location of a run."""
 
     LOCAL = "local only"
@@ -44,11 +44,11 @@ class Where(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ListedRun:
     """A run in a list, by its last attempt."""
 
     run: str
-    where: Where
+    where: RunLocation
     attempt: int
     record: Record | None
     store: str | None = None
@@ -91,7 +91,9 @@ def remote_ids(store: Store) -> dict[str, int]:
     return found
 
 
-def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None) -> Listed:
+def local_run(
+    runs: Path, run: str, *, asked: Store | None = None, remote: Mapping[str, int] | None = None
+) -> ListedRun:
     """Describe a run on this machine; `remote` holds the runs in the store `asked`."""
     try:
         return _local_run(runs, run, asked=asked, remote=remote or {})
@@ -99,10 +101,10 @@ def local_run(runs: Path, run: str, *, asked: Store | None = None, remote: Mappi
         fault = f"{failure.filename} cannot be read: {failure.strerror}"
     except UnsafePathError as failure:
         fault = failure.message
-    return Listed(run=run, where=Where.LOCAL, attempt=1, record=None, fault=fault)
+    return ListedRun(run=run, where=RunLocation.LOCAL, attempt=1, record=None, fault=fault)
 
 
-def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> Listed:
+def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> ListedRun:
     numbers = recorded(runs / run) or attempts(runs / run)
     number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
@@ -114,7 +116,7 @@ def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str
         fault = None
     except RepriseError as failure:
         record, fault = None, failure.message
-    return Listed(
+    return ListedRun(
         run=run,
         where=_where(store, asked, is_there=remote.get(run, 0) >= number),
         attempt=number,
@@ -126,23 +128,25 @@ def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str
     )
 
 
-def _where(noted: str | None, asked: Store | None, *, is_there: bool) -> Where:
+def _where(noted: str | None, asked: Store | None, *, is_there: bool) -> RunLocation:
     if is_there or (asked is None and noted):
-        return Where.PUBLISHED
-    return Where.OTHER if noted and asked is not None and noted != asked.label else Where.LOCAL
+        return RunLocation.PUBLISHED
+    return RunLocation.OTHER if noted and asked is not None and noted != asked.label else RunLocation.LOCAL
 
 
-def remote_run(store: Store, run: str, attempt: int) -> Listed:
+def remote_run(store: Store, run: str, attempt: int) -> ListedRun:
     """Describe a run that is only in the store."""
     try:
         record = _sealed(store, run, attempt)
     except RepriseError as failure:
         fault = failure.message
-        return Listed(run=run, where=Where.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault)
+        return ListedRun(
+            run=run, where=RunLocation.REMOTE, attempt=attempt, record=None, store=store.label, fault=fault
+        )
     numbers = [number for number in _sealed_numbers(store, run) if number < attempt] if attempt > 1 else []
     earlier = _readable(partial(_sealed, store, run, number) for number in numbers[-_EARLIER:])
-    where, address = Where.REMOTE, store.label
-    return Listed(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
+    where, address = RunLocation.REMOTE, store.label
+    return ListedRun(run=run, where=where, attempt=attempt, record=record, store=address, earlier=earlier)
 
 
 def _sealed_numbers(store: Store, run: str) -> list[int]:
@@ -163,7 +167,7 @@ def _readable(readers: Iterable[Callable[[], Record]]) -> tuple[Record, ...]:
     return tuple(found)
 
 
-def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[Listed]:
+def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None) -> list[ListedRun]:
     """List the runs on this machine and in `store`, newest first, at most `most`. Raise `StoreError` if the store is unreachable."""
     remote = remote_ids(store) if store else {}
     here = set(local_ids(runs))
@@ -172,13 +176,13 @@ def list_runs(runs: Path, *, store: Store | None = None, most: int | None = None
         return list(pool.map(lambda run: _listed(run, store, runs, here=here, remote=remote), ids))
 
 
-def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote: dict[str, int]) -> Listed:
+def _listed(run: str, store: Store | None, runs: Path, *, here: set[str], remote: dict[str, int]) -> ListedRun:
     if store is None or run in here:
         return local_run(runs, run, asked=store, remote=remote)
     return remote_run(store, run, remote[run])
 
 
-def unpublished(rows: Iterable[Listed], store: Store) -> list[str]:
+def unpublished(rows: Iterable[ListedRun], store: Store) -> list[str]:
     """Return the finished runs of this machine that are not known to be in `store`."""
-    finished = [row for row in rows if row.where is not Where.REMOTE and row.store != store.label and row.record]
+    finished = [row for row in rows if row.where is not RunLocation.REMOTE and row.store != store.label and row.record]
     return [row.run for row in finished if row.record and row.record.outcome.status is not Status.RUNNING]

@@ -30,7 +30,7 @@ _LARGEST: Final = 4096
 _ROOT: Final = 0
 
 
-class Entry(Document):
+class RegisterEntry(Document):
     """An entry of the register: an attempt opened by this user's process, or the frozen source of this user's sweep."""
 
     format: Literal["reprise.own/1"] = "reprise.own/1"
@@ -40,16 +40,16 @@ class Entry(Document):
     source: Digest
 
 
-def entry_of(attempt: Path, record: Record) -> Entry:
+def entry_of(attempt: Path, record: Record) -> RegisterEntry:
     """Return the register's entry for an attempt. Raise `RepriseError` if its claim cannot be read."""
     if (text := claim_of(attempt)) is None:
         raise RunError(f"{attempt / CLAIM} does not exist", hint="the attempt counts as opened elsewhere")
     claim = read_claim(text, where=str(attempt / CLAIM))
     token = digest_of_bytes(f"{claim.run} {claim.attempt} {claim.token}".encode())
-    return Entry(token=token, identity=claim.identity, source=record.ingredients.source)
+    return RegisterEntry(token=token, identity=claim.identity, source=record.ingredients.source)
 
 
-def register(name: str, entry: Entry, *, runs: Path) -> None:
+def register(name: str, entry: RegisterEntry, *, runs: Path) -> None:
     """Write an entry for this user. Raise `MachineError` on failure: the attempt then counts as opened elsewhere."""
     user = os.getuid()
     folder = runs / f"{_FOLDER}{user}"
@@ -63,7 +63,7 @@ def register_attempt(attempt: Path) -> None:
     register(_name(run, attempt.name), entry_of(attempt, load_record(attempt / RECORD)), runs=run.parent)
 
 
-def has_entry(name: str, entry: Entry, *, runs: Path, users: Collection[int]) -> bool:
+def has_entry(name: str, entry: RegisterEntry, *, runs: Path, users: Collection[int]) -> bool:
     """Return whether one of these users, or root, has this entry."""
     return any(_read(runs / f"{_FOLDER}{user}", name, owners={_ROOT, *users}) == entry for user in {_ROOT, *users})
 
@@ -108,11 +108,11 @@ def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Ite
             yield place
 
 
-def _read(folder: Path, name: str, *, owners: Collection[int]) -> Entry | None:
+def _read(folder: Path, name: str, *, owners: Collection[int]) -> RegisterEntry | None:
     try:
         with _opened(folder, owners=owners) as place, place.open(f"{name}.json") as file:
             if os.fstat(file.fileno()).st_uid not in owners:
                 return None
-            return parse_json(file.read(_LARGEST), Entry, where=f"{folder}/{name}.json")
+            return parse_json(file.read(_LARGEST), RegisterEntry, where=f"{folder}/{name}.json")
     except (OSError, RepriseError):
         return None

@@ -14,7 +14,7 @@ from trainer.base.run_files import folder_of
 from trainer.base.safe_folder import PARTIAL, run_root
 from trainer.base.suggestions import did_you_mean
 from trainer.runs.attempts import change_line, settings_now
-from trainer.runs.differences import Kind, candidates
+from trainer.runs.differences import DifferenceKind, candidates
 from trainer.runs.image_claim import SEEN
 from trainer.runs.record import Circumstances, Ingredients, Record, Status, read_record
 from trainer.runs.run import (
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 LABEL: Final = "label=com.docker.compose.service=train"
 """The label of the containers of trainings."""
 KINDS: Final = {
-    "experiment": {Kind.EXPERIMENT},
-    "settings": {Kind.SETTING},
-    "source": {Kind.CODE},
-    "dataset": {Kind.DATASET},
-    "determinism": {Kind.DETERMINISM},
-    "device": {Kind.DEVICE},
-    "image": {Kind.LAYER, Kind.LOCK},
+    "experiment": {DifferenceKind.EXPERIMENT},
+    "settings": {DifferenceKind.SETTING},
+    "source": {DifferenceKind.CODE},
+    "dataset": {DifferenceKind.DATASET},
+    "determinism": {DifferenceKind.DETERMINISM},
+    "device": {DifferenceKind.DEVICE},
+    "image": {DifferenceKind.LAYER, DifferenceKind.LOCK},
 }
 """The names after --allow, each with the kinds of differences that it allows."""
 

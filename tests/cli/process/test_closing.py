@@ -12,7 +12,7 @@ from trainer.base.atomic_file import disk_faults
 from trainer.base.errors import ExperimentFailedError, NotWritableError
 from trainer.cli.process.closing import closing
 from trainer.cli.process.session import LOG, Session
-from trainer.runs.handoff import Frozen
+from trainer.runs.handoff import FrozenSource
 from trainer.runs.run import record_of
 from trainer.settings.fields import LaunchSettings
 from trainer.settings.ledger import Ledger
@@ -40,7 +40,7 @@ def session(tmp_path: Path) -> Session:
     folder = run.folder.parents[1]
     return Session(
         launch=cast("Any", type("Launched", (), {"monotonic": 0.0})),
-        frozen=Frozen(
+        frozen=FrozenSource(
             run=run.record.run,
             folder=str(folder),
             shown=f"runs/{folder.name}",

@@ -11,7 +11,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import ExperimentFailedError
 from trainer.cli.process import opening
 from trainer.cli.process.opening import imported
-from trainer.runs.handoff import Frozen, Launch
+from trainer.runs.handoff import FrozenSource, Launch
 from trainer.source.description import Source
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torch
 
 
-def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: Frozen | None) -> str | None:
+def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: FrozenSource | None) -> str | None:
     """What is said of an experiment that imports `theirs.net`."""
     monkeypatch.setattr(opening, "SOURCE", root)
     (root / "idea.py").write_text("import theirs.net\n")
@@ -41,7 +41,7 @@ def hint(root: Path, monkeypatch: pytest.MonkeyPatch, frozen: Frozen | None) -> 
 def test_a_link_that_the_source_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_out = ["theirs.md: no regular file", "theirs: a link out of the checkout, to /elsewhere: copy it here"]
     source = Source(how="mounted", left_out=left_out)
-    frozen = Frozen(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
+    frozen = FrozenSource(run="r", folder="f", shown="f", digest=digest_of_bytes(b""), source=source)
     assert hint(tmp_path, monkeypatch, frozen) == f"it is not in the source: {left_out[1]}"
 
 

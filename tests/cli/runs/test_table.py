@@ -8,7 +8,7 @@ from tests.records import circumstances, ingredients, record
 from trainer.cli.run_page import page as run_page
 from trainer.cli.run_page import summary
 from trainer.cli.runs.table import COLUMNS, differing, fitted, table
-from trainer.runs.list import Listed, Where
+from trainer.runs.list import ListedRun, RunLocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 RUNS = [f"20260301t12000{place}-aaaaaa" for place in range(4)]
 
 
-def listed(place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any) -> Listed:
+def listed(place: int, *, experiment: str = "digits", retest_of: str | None = None, **settings: Any) -> ListedRun:
     """A run with these settings, each typed on the command line."""
     made = ingredients(experiment=experiment, settings={"seed": 0, **settings})
     origins: Mapping[str, str] = dict.fromkeys(settings, "command line")
     around = circumstances(origins={"seed": "default", **origins}, retest_of=retest_of)
-    return Listed(run=RUNS[place], where=Where.LOCAL, attempt=1, record=record(made, around, run=RUNS[place]))
+    return ListedRun(run=RUNS[place], where=RunLocation.LOCAL, attempt=1, record=record(made, around, run=RUNS[place]))
 
 
-def cells(rows: list[Listed], **more: Any) -> list[dict[str, str]]:
+def cells(rows: list[ListedRun], **more: Any) -> list[dict[str, str]]:
     """The table's lines by column."""
     head, *lines = table(rows, **more)
     return [dict(zip(head, line, strict=True)) for line in lines]
@@ -54,7 +54,7 @@ def test_three_columns_at_most_those_that_were_given_most_often_first() -> None:
 
 def test_retests_and_runs_of_a_noise_are_marked() -> None:
     """Beside the experiment; a run without a record has no mark and spoils no line."""
-    broken = Listed(run=RUNS[3], where=Where.LOCAL, attempt=1, record=None, fault="not valid JSON")
+    broken = ListedRun(run=RUNS[3], where=RunLocation.LOCAL, attempt=1, record=None, fault="not valid JSON")
     rows = [listed(0), listed(1, retest_of=RUNS[0]), listed(2), broken]
     found = [line["experiment"] for line in cells(rows, measured={RUNS[2]})]
     assert found == ["digits", "digits (retest)", "digits (noise)", ""]
@@ -67,7 +67,7 @@ def test_what_a_resumed_run_was_allowed_stands_beside_what_it_began_with() -> No
     assert last is not None
     last.circumstances.changed.append("setting rate: 0.3 -> 0.1")
     second = last.model_copy(update={"attempt": 2})
-    resumed = Listed(run=RUNS[0], where=Where.LOCAL, attempt=2, record=second, earlier=(first,))
+    resumed = ListedRun(run=RUNS[0], where=RunLocation.LOCAL, attempt=2, record=second, earlier=(first,))
     (line,) = cells([resumed])
     assert line["rate"] == "0.3 -> 0.1"
     assert line["took"] == "25.0 s in 2 attempts"

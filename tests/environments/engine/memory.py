@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.digest import digest_of_document
 from trainer.base.errors import EngineAbsentError, ImageMissingError
-from trainer.environments.engine import BuildRequest, Confined, Digests, EngineFacts, ImageFacts, LocalStore
+from trainer.environments.engine import BuildRequest, Digests, EngineFacts, ImageFacts, IsolatedContainer, LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +37,9 @@ class MemoryEngine:
     stores: list[LocalStore] = field(default_factory=list)
     """Local stores that run."""
     volumes: set[str] = field(default_factory=set)
-    confined: list[Confined] = field(default_factory=list)
+    confined: list[IsolatedContainer] = field(default_factory=list)
     """The containers that were trusted with nothing."""
-    inside: Callable[[Confined], int] = lambda _: 0
+    inside: Callable[[IsolatedContainer], int] = lambda _: 0
     """What happens in such a container."""
 
     def facts(self) -> EngineFacts:
@@ -118,7 +118,7 @@ class MemoryEngine:
         """By the container's name."""
         return self.held.get(self.containers.get(container, ""))
 
-    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+    def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
         """Let happen what happens inside."""
         self.confined.append(container)
         say(f"in {container.name}")

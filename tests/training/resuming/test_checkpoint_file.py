@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
-from trainer.runs.checkpoint_pointer import Stage
+from trainer.runs.checkpoint_pointer import NextStage
 from trainer.training.resuming.checkpoint_file import FORMAT, read_checkpoint, write_checkpoint
 from trainer.training.resuming.checkpoint_tree import NATIVE
 
@@ -30,7 +30,7 @@ VALUES: Final[dict[str, Any]] = {
     "scalars": list(SCALARS),
     "containers": [(1, (2,)), {"b", "a"}, frozenset({1}), OrderedDict(z=1, a=2), Counter([1, 1])],
     "keys of every kind": {None: 1, True: 2, 3: 4, 2.5: 5, (1, "x"): 6, b"b": 7, "x/y": 8},
-    "other values": [Path("a/b"), timedelta(1, 2, 3), Stage.EPOCH, torch.Size([1, 2]), torch.bfloat16],
+    "other values": [Path("a/b"), timedelta(1, 2, 3), NextStage.EPOCH, torch.Size([1, 2]), torch.bfloat16],
     "a device": torch.device("cuda:1"),
     "random states": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002 - what trainings have
     "a generator's state": np.random.default_rng(0).bit_generator.state,
@@ -219,8 +219,8 @@ def test_an_older_checkpoint_is_read_if_it_holds_plain_values_alone(
 ) -> None:
     """Its pickle is read by torch's restricted unpickler: what would run code is refused."""
     monkeypatch.chdir(tmp_path)
-    torch.save({"weights": BASE, "stage": Stage.EPOCH, "milestones": Counter([1])}, tmp_path / "a.ckpt")
-    assert read_checkpoint(tmp_path / "a.ckpt")["stage"] is Stage.EPOCH
+    torch.save({"weights": BASE, "stage": NextStage.EPOCH, "milestones": Counter([1])}, tmp_path / "a.ckpt")
+    assert read_checkpoint(tmp_path / "a.ckpt")["stage"] is NextStage.EPOCH
     torch.save({"weights": Harm()}, tmp_path / "b.ckpt")
     with pytest.raises(DigestMismatchError, match="does not hold plain values alone"):
         read_checkpoint(tmp_path / "b.ckpt")

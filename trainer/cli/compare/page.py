@@ -16,7 +16,7 @@ from trainer.cli.spelling import spelled
 from trainer.comparison.compare import stronger
 from trainer.comparison.trace import FILE
 from trainer.comparison.verdict import Rung
-from trainer.runs.differences import Kind
+from trainer.runs.differences import DifferenceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +98,7 @@ def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
     """What differs; where the results do not, nothing needs a cause."""
     found = comparison.candidates
     title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
-    ingredients = [each for each in found if each.ingredient or each.kind is Kind.RESUMED]
+    ingredients = [each for each in found if each.ingredient or each.kind is DifferenceKind.RESUMED]
     around = [each for each in found if each not in ingredients]
     if not found:
         yield from _block(title, ["nothing: all ingredients and circumstances are equal"])

@@ -25,7 +25,7 @@ from trainer.cli.places import CHECKOUT
 from trainer.data.declaration import Draft
 from trainer.data.inspection import LARGEST_WHOLE, Inspection, describe_overflows, require_publishable
 from trainer.data.reader import Arrays, Images, Table
-from trainer.environments.engine import Confined, Mount
+from trainer.environments.engine import IsolatedContainer, Mount
 from trainer.environments.setup import require_images
 from trainer.runs.image_claim import BAKED
 
@@ -141,7 +141,7 @@ def run_inspection(request: InspectionRequest, docker: Engine) -> Inspection:
     owner = request.root.stat()
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (owner.st_uid, owner.st_gid)
     lines: list[str] = []
-    container = Confined(
+    container = IsolatedContainer(
         name=f"reprise-inspect-{secrets.token_hex(4)}",
         image=request.image.id,
         words=("_inspect", _DATA, _REQUEST),

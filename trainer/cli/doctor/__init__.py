@@ -22,7 +22,7 @@ from trainer.cli.doctor.run import MARKS, doctor_run
 from trainer.cli.places import adopt_dotenv, store_address, store_at
 from trainer.cli.spelling import spelled
 from trainer.environments import doctor, setup
-from trainer.environments.dotenv import read_block, shadowed
+from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes
 from trainer.runs.hardware import gpu_nodes
 from trainer.stores.contract import object_key
@@ -69,26 +69,26 @@ def _look() -> Iterator[Finding]:
         found.append(docker.facts())
         return doctor.engine(found[0])
 
-    yield doctor.looked("engine", ask)
-    yield doctor.looked("plugins", lambda: doctor.plugins({name: _version(name) for name in ("buildx", "compose")}))
-    yield doctor.looked("network", _network)
+    yield doctor.run_check("engine", ask)
+    yield doctor.run_check("plugins", lambda: doctor.plugins({name: _version(name) for name in ("buildx", "compose")}))
+    yield doctor.run_check("network", _network)
     if not found:
         return
-    yield doctor.looked(
+    yield doctor.run_check(
         "gpu", lambda: doctor.gpus(len(gpu_nodes()), driver=_driver(), cuda=_locked_cuda(), facts=found[0])
     )
     environment = setup.environment_name(setup.Choice(), _told(), nvidia=found[0].nvidia)
     place = found[0].root if found[0].root.is_dir() else ROOT
-    yield doctor.looked("disk", lambda: doctor.disk(place, shutil.disk_usage(place).free, environment=environment))
-    yield doctor.looked("setup", lambda: _setup(docker))
-    yield doctor.looked("runs", look_at_runs)
-    yield doctor.looked("store", lambda: _store(docker))
+    yield doctor.run_check("disk", lambda: doctor.disk(place, shutil.disk_usage(place).free, environment=environment))
+    yield doctor.run_check("setup", lambda: _setup(docker))
+    yield doctor.run_check("runs", look_at_runs)
+    yield doctor.run_check("store", lambda: _store(docker))
 
 
 def _setup(docker: Engine) -> Finding:
     before = read_block(DOTENV)
     now = block(docker, setup.Choice(store=own_store_line()), before.values)
-    return doctor.dotenv(before.values, now, edited=before.edited, shadows=shadowed(DOTENV))
+    return doctor.dotenv(before.values, now, edited=before.edited, shadows=conflicting_names(DOTENV))
 
 
 def look_at_runs() -> Finding:

@@ -27,7 +27,7 @@ from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
     from trainer.cli.process.session import Session
-    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.handoff import FrozenSource, Launch
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         return finish(session, as_json=as_json, out=out)
 
 
-def _begun(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+def _begun(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     try:
         stop.listen()
         return opened(launch, frozen, argv, stop)

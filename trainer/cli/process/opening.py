@@ -18,7 +18,7 @@ from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.cli.train.manual import OWN
 from trainer.data.declaration import load_dataset
 from trainer.data.field_check import check_pairing
-from trainer.runs.identify import Facts, identify
+from trainer.runs.identify import RunFacts, identify
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import check_ingredients, concurrent_start_error, last_record, origins_of, require_resumable
 from trainer.runs.run import attempts, open_run
@@ -29,12 +29,12 @@ from trainer.settings.origins import Origins, Resolved, resolve, take_apart
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.handoff import FrozenSource, Launch
     from trainer.training.experiment import Experiment
     from trainer.training.resuming.stop import Stop
 
 
-def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Session:
+def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
     """Open the next attempt of the run that the launcher froze. What is wrong with what was given is refused before."""
     began = monotonic()
     with stop.patient():
@@ -50,7 +50,7 @@ def opened(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> Sessi
     if experiment.reads_fields:
         check_pairing(resolved, dataset)
     ledger = Ledger(resolved, root=SOURCE)
-    facts = Facts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
+    facts = RunFacts(launch=launch, frozen=frozen, resolved=resolved, datasets=(dataset,))
     known = identify(facts, source=SOURCE, folder=folder, environ=os.environ, baked_inventory=BAKED_INVENTORY)
     around, ingredients = known.circumstances, known.ingredients
     if launch.resumes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainer.data.declaration import Dataset
-    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.handoff import FrozenSource, Launch
     from trainer.runs.run import OpenRun
     from trainer.settings.ledger import Ledger
     from trainer.settings.origins import Resolved
@@ -40,7 +40,7 @@ class Session:
     """One attempt while it goes on."""
 
     launch: Launch
-    frozen: Frozen
+    frozen: FrozenSource
     experiment: Experiment
     resolved: Resolved[Any]
     ledger: Ledger

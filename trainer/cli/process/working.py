@@ -23,7 +23,7 @@ from trainer.data.cache.inspections import cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved
-from trainer.runs.hardware import gauges
+from trainer.runs.hardware import read_gauges
 from trainer.runs.next_attempt import restore_checkpoint
 from trainer.settings.ledger import Ledger
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.cli.process.session import Session
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
-    from trainer.runs.handoff import Frozen, Launch
+    from trainer.runs.handoff import FrozenSource, Launch
     from trainer.stores.contract import Store
     from trainer.training.fit import Trained
     from trainer.training.resuming.stop import Stop
@@ -64,7 +64,7 @@ def work(session: Session) -> Trained:
         device=session.launch.device,
         started=session.launch.monotonic,
         record=session.opened.record,
-        gauges=gauges,
+        gauges=read_gauges,
         inspection=cached_inspection(session.dataset, Cache(root=cache_folder())),
     )
     if not session.launch.resumes:
@@ -114,7 +114,7 @@ def require_left_to_do(saved: Saved, *, epochs: int) -> None:
         )
 
 
-def follow(launch: Launch, frozen: Frozen, argv: list[str], stop: Stop) -> int:
+def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> int:
     """Train as one of the further ranks, which Lightning started: the first rank keeps the record."""
     from trainer.training.fit import Job, train
 

@@ -12,7 +12,7 @@ from trainer.cli.report.parts import badge, code, diff, fold, lines, pairs, sect
 from trainer.comparison.compare import stronger
 from trainer.comparison.verdict import Rung
 from trainer.reporting.drawing.markup import Markup, cut, joined, tag
-from trainer.runs.differences import Kind
+from trainer.runs.differences import DifferenceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
         fold(
             f"{each.kind}: {cut(each.inside[0], 120)}",
             diff(each.inside),
-            opened=each.kind is Kind.CODE and len(each.inside) <= _SHORT,
+            opened=each.kind is DifferenceKind.CODE and len(each.inside) <= _SHORT,
         )
         for each in found.candidates
         if each.inside

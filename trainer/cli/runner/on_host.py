@@ -24,7 +24,7 @@ from trainer.comparison.rerun import image_name
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import Mount
 from trainer.environments.engine.compose import require_docker, run_command, volume
-from trainer.environments.hash_image import hashed
+from trainer.environments.hash_image import hash_image_files
 from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
 from trainer.runs.hardware import read_host
@@ -86,7 +86,7 @@ class OnHost:
         """Hash every installed file of the recorded image, with the current script in a container of the image."""
         image = obtain_image(image_name(record), engine=self._engine)
         uid, gid = self._user()
-        return hashed(image, user=f"{uid}:{gid}", engine=self._engine)
+        return hash_image_files(image, user=f"{uid}:{gid}", engine=self._engine)
 
     def lend(self, datasets: Sequence[Dataset], ready: Prepared) -> None:
         """Fetch datasets in a container of the current image, which has the network and the store's credentials."""

@@ -37,7 +37,7 @@ from trainer.cli.spelling import spelled
 from trainer.comparison.keep_retest import retests_here, retests_in_store
 from trainer.comparison.noise import FOLDER as NOISE
 from trainer.comparison.noise import Noise
-from trainer.runs.list import Where, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
+from trainer.runs.list import RunLocation, list_runs, local_ids, local_run, remote_ids, remote_run, unpublished
 from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import LARGEST, pull_run
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from trainer.comparison.retest import Retest
-    from trainer.runs.list import Listed
+    from trainer.runs.list import ListedRun
     from trainer.stores.contract import Store
 
 _AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
@@ -125,7 +125,7 @@ def _of_sweep(word: str) -> set[str]:
     return {point.run for point in sweep.points if point.run is not None}
 
 
-def _with_store(address: str | None, most: int | None) -> list[Listed]:
+def _with_store(address: str | None, most: int | None) -> list[ListedRun]:
     """Every run there is; where the store is away, what is here, and a line that says so."""
     if address is None:
         print("only local runs are listed: no store is configured", file=sys.stderr)
@@ -181,10 +181,10 @@ def _show(words: Namespace) -> int:
     return 0
 
 
-def _retests(listed: Listed, address: str | None) -> list[Retest]:
+def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
     """What running it again gave, here and, for a published run, as others told the store; one that is away is passed over."""
     found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
-    if address and listed.where is not Where.LOCAL:
+    if address and listed.where is not RunLocation.LOCAL:
         try:
             found |= {retest.retest.run: retest for retest in retests_in_store(listed.run, store_at(address))}
         except StoreError as fault:
@@ -192,7 +192,7 @@ def _retests(listed: Listed, address: str | None) -> list[Retest]:
     return list(found.values())
 
 
-def _found(word: str, address: str | None) -> Listed:
+def _found(word: str, address: str | None) -> ListedRun:
     """The run that `word` names: here, else in the store; where that is away, it is said beside what is known here."""
     runs = runs_folder()
     here = local_ids(runs)
@@ -284,7 +284,12 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
     if not quiet:
         total = readable(sum(file.size for file in files))
         print(f"published {run}: {counted(len(files), 'file')}, {total}, in {store.label}")
-    return {"run": run, "where": Where.PUBLISHED, "store": store.address, "sealed": [note.sealed for note in notes]}
+    return {
+        "run": run,
+        "where": RunLocation.PUBLISHED,
+        "store": store.address,
+        "sealed": [note.sealed for note in notes],
+    }
 
 
 def _schema(_: Namespace) -> int:

@@ -18,7 +18,7 @@ from trainer.settings.fields import GIVEN
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from trainer.runs.list import Listed
+    from trainer.runs.list import ListedRun
 
 COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
 _SETTINGS: Final = 3
@@ -26,7 +26,7 @@ _SETTINGS: Final = 3
 _AFTER: Final = COLUMNS.index("experiment") + 1
 
 
-def table(rows: Sequence[Listed], *, measured: Collection[str] = ()) -> list[tuple[str, ...]]:
+def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[tuple[str, ...]]:
     """The head, then a line for each run, with the settings that differ; `measured` are runs that a noise was measured by."""
     names = differing(rows)
     lines = [(*COLUMNS[:_AFTER], *names, *COLUMNS[_AFTER:])]
@@ -36,7 +36,7 @@ def table(rows: Sequence[Listed], *, measured: Collection[str] = ()) -> list[tup
     return [tuple(map(one_line, row)) for row in lines]
 
 
-def kind(listed: Listed, *, measured: Collection[str]) -> str | None:
+def kind(listed: ListedRun, *, measured: Collection[str]) -> str | None:
     """What a run was made for, where that is not itself."""
     if listed.record and listed.record.circumstances.retest_of:
         return "retest"
@@ -45,7 +45,7 @@ def kind(listed: Listed, *, measured: Collection[str]) -> str | None:
     return "noise" if listed.run in measured else None
 
 
-def differing(rows: Sequence[Listed]) -> list[str]:
+def differing(rows: Sequence[ListedRun]) -> list[str]:
     """The settings that are not equal among runs of one experiment, or changed within one: those that were given most often, then by name.
 
     What only bears on the execution is passed over, as is what only two experiments' own defaults make different.
@@ -63,7 +63,7 @@ def differing(rows: Sequence[Listed]) -> list[str]:
     return sorted(found, key=lambda name: (-given[name], name))[:_SETTINGS]
 
 
-def _values(listed: Listed, names: Sequence[str]) -> Iterator[str]:
+def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
     """The values a run began with; where an attempt was allowed another one, that which holds now too."""
     began: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
     now = settings_now(listed.records) if listed.record else {}
@@ -72,7 +72,7 @@ def _values(listed: Listed, names: Sequence[str]) -> Iterator[str]:
         yield text if now.get(name) == began.get(name) else f"{text}{TO}{short(now[name])}"
 
 
-def _row(listed: Listed, *, kind: str | None) -> tuple[str, ...]:
+def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
     """A run as the cells of `COLUMNS`."""
     record = listed.record
     if record is None:

@@ -26,7 +26,7 @@ from trainer.cli.places import CHECKOUT, require_mounted, runs_folder, store_add
 from trainer.cli.spelling import is_composed, spelled
 from trainer.cli.train.foresight import refuse_early
 from trainer.cli.train.manual import OWN, launch_help, resume_help
-from trainer.runs.handoff import Frozen, Launch
+from trainer.runs.handoff import FrozenSource, Launch
 from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim_image
 from trainer.runs.record import is_run_id
 from trainer.runs.run import abandon, new_run
@@ -130,7 +130,9 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
         with disk_faults(folder), run_root(folder) as new:
             new.remove_tree(BROUGHT.as_posix())
         require_captured(asked.place, bundle)
-        frozen = Frozen(run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source)
+        frozen = FrozenSource(
+            run=run, folder=str(folder), shown=_shown(folder), digest=bundle.digest, source=bundle.source
+        )
         print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
             print(f"not in the source: {line}", file=sys.stderr)
@@ -149,7 +151,7 @@ def source_of(folder: Path) -> Path:
 def resumed(launch: Launch, going_on: Again) -> Launch:
     """What the training process is told of a run that goes on: its own source, and what may be otherwise than before."""
     record = going_on.record
-    frozen = Frozen(
+    frozen = FrozenSource(
         run=record.run,
         folder=str(going_on.folder),
         shown=_shown(going_on.folder),

@@ -97,7 +97,7 @@ class LocalStore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confined:
+class IsolatedContainer:
     """An isolated container: no network, no capabilities, no new privileges, a read-only root."""
 
     name: str
@@ -168,7 +168,7 @@ class Engine(Protocol):
         """Return the image of a container; `None` if there is no such container."""
         ...
 
-    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+    def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
         """Run an isolated container, pass each line of its output to `say`, remove it, and return its exit status.
 
         Ctrl-C and SIGTERM stop it as `docker stop` does, with a grace period of two minutes.

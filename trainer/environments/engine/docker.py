@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from trainer.environments.engine import BuildRequest, Confined, Mount
+    from trainer.environments.engine import BuildRequest, IsolatedContainer, Mount
 
 _TIMEOUT: Final = 600
 """Seconds that one request may take, such as loading a CUDA image."""
@@ -183,7 +183,7 @@ class DockerEngine:
             except NotFound:
                 return None
 
-    def confine(self, container: Confined, *, say: Callable[[str], None]) -> int:
+    def confine(self, container: IsolatedContainer, *, say: Callable[[str], None]) -> int:
         """Run an isolated container and return its exit status. Raise `EngineError`, `ImageMissingError`."""
         with _docker_errors():
             running = self._client.containers.create(container.image, list(container.words), **confinement(container))
@@ -218,7 +218,7 @@ class DockerEngine:
         return self._connection
 
 
-def confinement(container: Confined) -> dict[str, Any]:
+def confinement(container: IsolatedContainer) -> dict[str, Any]:
     """Return Docker's options for an isolated container."""
     return {
         "name": container.name,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torchmetrics.functional.classification import binary_roc, multiclass_confusion_matrix
 
-from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series, chosen
+from trainer.runs.figure import Bars, Heights, Lines, Matrix, Points, Series, spread_indices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
         return None
     x, y, _ = binary_roc(scores[fine].double(), positive[fine])
     corners = _corners(x, y)
-    at = [corners[place] for place in chosen(len(corners), most=_EACH)]
+    at = [corners[place] for place in spread_indices(len(corners), most=_EACH)]
     return Series(name=name, x=tuple(x[at].tolist()), y=tuple(y[at].tolist()))
 
 
@@ -65,7 +65,7 @@ def _corners(x: Tensor, y: Tensor) -> list[int]:
 
 def parity(true: Tensor, predicted: Tensor) -> Points:
     """What was predicted against what is true: `[samples]`, twice."""
-    at = chosen(len(true))
+    at = spread_indices(len(true))
     labels = {"title": "Predicted against true", "x_label": "true", "y_label": "predicted"}
     x, y = tuple(true[at].tolist()), tuple(predicted[at].tolist())
     return Points(name="parity", x=x, y=y, of=len(true), diagonal=True, **labels)

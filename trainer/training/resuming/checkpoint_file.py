@@ -13,7 +13,7 @@ import torch
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.base.run_files import open_run_file
-from trainer.comparison.weights import LARGEST_HEADER, read_parts
+from trainer.comparison.weights import NextStage, read_parts
 from trainer.runs.checkpoint_pointer import Stage, is_pickle
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
@@ -79,7 +79,7 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
 
 def _read_pickle(file: BinaryIO, path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals([Stage]):
+        with torch.serialization.safe_globals([NextStage]):
             loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as fault:  # a damaged pickle raises nearly anything: KeyError, UnicodeDecodeError, OSError
         why = (str(fault).splitlines() or [type(fault).__name__])[0]

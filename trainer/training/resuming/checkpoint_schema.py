@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DigestMismatchError, DocumentError
-from trainer.runs.checkpoint_pointer import Stage
+from trainer.runs.checkpoint_pointer import NextStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ _PLACE: Final = {
     "step": int,
     "epoch": int,
     "batch": int,
-    "stage": Stage,
+    "stage": NextStage,
     "results": dict,
     "best_value": float,
     "averages": dict,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from trainer.base.errors import DocumentError, ExperimentFailedError
-from trainer.runs.checkpoint_pointer import Stage
+from trainer.runs.checkpoint_pointer import NextStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -217,7 +217,7 @@ _WRITERS: Final[dict[type, Callable[..., Any]]] = {
     OrderedDict: _pack_ordered,
     Counter: lambda value, path, packed: {"Counter": _items(value, path, packed)},
     timedelta: lambda value, *_: {"timedelta": [value.days, value.seconds, value.microseconds]},
-    Stage: lambda value, *_: {"Stage": value.value},
+    NextStage: lambda value, *_: {"Stage": value.value},
     np.ndarray: _pack_array,
     torch.Size: lambda value, *_: {"Size": list(value)},
     torch.dtype: lambda value, *_: {"dtype": _dtype_name(value)},
@@ -309,7 +309,7 @@ _READERS: Final[dict[str, Callable[[Any, Mapping[str, Tensor]], Any]]] = {
     "OrderedDict": _unpack_ordered,
     "Counter": lambda told, tensors: Counter(dict(_unpack_items(told, tensors))),
     "timedelta": lambda told, _: timedelta(*told),
-    "Stage": lambda told, _: Stage(told),
+    "Stage": lambda told, _: NextStage(told),
     "path": lambda told, _: Path(told),
     "ndarray": _unpack_array,
     "scalar": _unpack_scalar,

@@ -17,7 +17,7 @@ from trainer.base.document import read_json_below
 from trainer.base.errors import DigestMismatchError, SettingError
 from trainer.base.run_files import folder_of
 from trainer.base.suggestions import did_you_mean
-from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, Saved, Stage
+from trainer.runs.checkpoint_pointer import BEST, LATEST, PREVIOUS, Checkpoint, NextStage, Saved
 from trainer.settings.ledger import configured
 from trainer.training.disk import write_whole
 from trainer.training.resuming.averages import averages_of, restore_averages
@@ -76,7 +76,7 @@ class Checkpoints(Callback):
 
     def go_on_from(self, saved: Saved) -> None:
         """Know the checkpoint that a resumed attempt begins with: its files are in the folder."""
-        self.last, self.saved = saved, (saved.step, saved.stage is Stage.VALIDATION)
+        self.last, self.saved = saved, (saved.step, saved.stage is NextStage.VALIDATION)
 
     def read(self, path: Path) -> dict[str, Any]:
         """Read the checkpoint to resume from. Raises `DocumentError`, and `DigestMismatchError` if it is another run's."""
@@ -95,14 +95,14 @@ class Checkpoints(Callback):
             )
         if self.restored is not None:
             restore_averages(trainer, self.restored["averages"])
-            if self.restored["stage"] is not Stage.EPOCH:
+            if self.restored["stage"] is not NextStage.EPOCH:
                 keep_sums(trainer)
         self.restoring = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the end of the epoch before: all that it logged is written by now."""
         del pl_module
-        self.save_if_due(trainer, Stage.EPOCH)
+        self.save_if_due(trainer, NextStage.EPOCH)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -110,7 +110,7 @@ class Checkpoints(Callback):
         """Save the step before, where its turn came."""
         del pl_module, batch
         end_restart(trainer)
-        self.save_if_due(trainer, Stage.BATCH, batch=batch_idx)
+        self.save_if_due(trainer, NextStage.BATCH, batch=batch_idx)
         self.before = trainer.global_step
         self.results, self.undefined = {}, {}
 
@@ -145,7 +145,7 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last epoch's end."""
         del pl_module
-        self.save_if_due(trainer, Stage.END)
+        self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take back what was added. Raises `DigestMismatchError`, `DocumentError` if the best checkpoint could not be served at the end."""
@@ -158,15 +158,15 @@ class Checkpoints(Callback):
         self.undefined = self.restored.get("undefined", {})
         self.best_value = self.restored["best_value"]
 
-    def save_if_due(self, trainer: L.Trainer, stage: Stage, *, batch: int = 0) -> None:
+    def save_if_due(self, trainer: L.Trainer, stage: NextStage, *, batch: int = 0) -> None:
         """Save where a hook before said so."""
         if self.due:
             self.save(trainer, stage, batch=batch)
 
-    def save(self, trainer: L.Trainer, stage: Stage, *, batch: int = 0) -> None:
+    def save(self, trainer: L.Trainer, stage: NextStage, *, batch: int = 0) -> None:
         """Save now, at a place between two batches, and point `latest.json` at it; once for a step, and once more when it is validated."""
         self.due = False
-        before = stage is Stage.VALIDATION
+        before = stage is NextStage.VALIDATION
         if self.saved in {(trainer.global_step, before), (trainer.global_step, False)}:
             return
         self.saved = (trainer.global_step, before)
@@ -193,7 +193,7 @@ class Checkpoints(Callback):
         checkpoint["reprise"] = self.adding
         settle(checkpoint["loops"], **{name: self.adding[name] for name in ("stage", "epoch", "batch")})
 
-    def _point_at(self, path: Path, *, stage: Stage, batch: int, logs: dict[str, int], epoch: int) -> None:
+    def _point_at(self, path: Path, *, stage: NextStage, batch: int, logs: dict[str, int], epoch: int) -> None:
         mine = Checkpoint(path=path.name, sha256=digest_of_file(path), step=self.adding["step"])
         best = mine if self.is_best else (self.last and self.last.best)
         saved = Saved(**mine.model_dump(), epoch=epoch, batch=batch, stage=stage, logs=logs, best=best)
@@ -227,7 +227,9 @@ def served(folder: Path) -> Checkpoint:
 
 def epoch_of(place: Mapping[str, Any]) -> int:
     """Say in which epoch a checkpoint was made, the first being 1; at an epoch's end the epoch that ended."""
-    between = place["stage"] in {Stage.EPOCH, Stage.END} or (place["stage"] is Stage.BATCH and place["batch"] == 0)
+    between = place["stage"] in {NextStage.EPOCH, NextStage.END} or (
+        place["stage"] is NextStage.BATCH and place["batch"] == 0
+    )
     return int(place["epoch"]) + (not between)
 
 

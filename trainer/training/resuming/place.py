@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.runs.checkpoint_pointer import Stage
+from trainer.runs.checkpoint_pointer import NextStage
 
 if TYPE_CHECKING:
     import lightning as L
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 _COUNTS = ("ready", "started", "processed", "completed")
 
 
-def settle(loops: dict[str, Any], *, stage: Stage, epoch: int, batch: int) -> None:
+def settle(loops: dict[str, Any], *, stage: NextStage, epoch: int, batch: int) -> None:
     """Set the loops of a checkpoint to a place: `batch` batches of `epoch` are over, and `stage` comes next."""
-    if stage is Stage.END:
+    if stage is NextStage.END:
         return
     fit = loops["fit_loop"]
     batches, validation = fit["epoch_loop.batch_progress"], fit["epoch_loop.val_loop.batch_progress"]
-    _count(fit["epoch_progress"], ready=epoch + 1, started=epoch + (stage is not Stage.EPOCH), rest=epoch)
+    _count(fit["epoch_progress"], ready=epoch + 1, started=epoch + (stage is not NextStage.EPOCH), rest=epoch)
     over = batches["total"]["completed"]
     _set(batches["total"], over)
     _set(batches["current"], batch)
-    batches["is_last_batch"] = stage is Stage.VALIDATION
+    batches["is_last_batch"] = stage is NextStage.VALIDATION
     _set(validation["total"], 0)
     _set(validation["current"], 0)
     validation["is_last_batch"] = False
-    if stage is Stage.VALIDATION:  # Lightning goes back to a validation of which one batch was begun
+    if stage is NextStage.VALIDATION:  # Lightning goes back to a validation of which one batch was begun
         validation["total"] |= {"ready": 1, "started": 1}
-    if stage is Stage.EPOCH:  # where it restarts an epoch it counts one step for its logs before the first
+    if stage is NextStage.EPOCH:  # where it restarts an epoch it counts one step for its logs before the first
         fit["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 

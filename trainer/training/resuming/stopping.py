@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
-from trainer.runs.checkpoint_pointer import Stage
+from trainer.runs.checkpoint_pointer import NextStage
 
 if TYPE_CHECKING:
     import lightning as L
@@ -38,7 +38,7 @@ class StopBetweenSteps(Callback):
         """Stop before the next batch, unless gradients are being summed up; all ranks agree on where."""
         del pl_module, batch
         if not self.checkpoints.summing:
-            self._stop_if_asked(trainer, Stage.BATCH, batch=batch_idx)
+            self._stop_if_asked(trainer, NextStage.BATCH, batch=batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop before a validation: when the run goes on, it is made."""
@@ -82,9 +82,9 @@ class StopBetweenSteps(Callback):
     def _stop_in_validation(self, trainer: L.Trainer) -> None:
         """Stop, but for the validation with which `max_steps` ends: Lightning would not go back to it, so it is waited for."""
         if self.stop.waits and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
-            self._stop_if_asked(trainer, Stage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
+            self._stop_if_asked(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
 
-    def _stop_if_asked(self, trainer: L.Trainer, stage: Stage, *, batch: int) -> None:
+    def _stop_if_asked(self, trainer: L.Trainer, stage: NextStage, *, batch: int) -> None:
         asked = self.stop.asked is not None
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
