@@ -11,7 +11,7 @@ import pytest
 from tests.runs.runs import begun, finished
 from trainer.base.errors import DigestMismatchError, RunError, StoreUnreachableError
 from trainer.runs.publish import publish_run
-from trainer.runs.run import published
+from trainer.runs.run import read_publication
 from trainer.runs.seal import claim_key, sealed_key
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
@@ -68,7 +68,7 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     before = list(store.keys(""))
     assert publish_run(run.folder.parents[1], store) == first
     assert list(store.keys("")) == before
-    assert published(run.folder) == first[0]
+    assert read_publication(run.folder) == first[0]
 
 
 def test_what_is_published_there_is_not_brought_again(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_stopped_anywhere_it_is_unsealed_and_the_same_command_completes_it(tmp_p
     run, store = finished(tmp_path / "runs"), FailingStore(after=writes)
     with pytest.raises(StoreUnreachableError):
         publish_run(run.folder.parents[1], store)
-    assert (store.size(seal(run.record)), published(run.folder)) == (None, None)
+    assert (store.size(seal(run.record)), read_publication(run.folder)) == (None, None)
     store.left = 100
     publish_run(run.folder.parents[1], store)
     assert store.size(seal(run.record))

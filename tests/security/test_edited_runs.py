@@ -11,7 +11,7 @@ from trainer.base.errors import DigestMismatchError
 from trainer.runs.list import local_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import EDITED, pull_run
-from trainer.runs.run import RECORD, load_record, published
+from trainer.runs.run import RECORD, load_record, read_publication
 from trainer.runs.seal import sealed_key
 from trainer.stores.memory import MemoryStore
 
@@ -84,4 +84,4 @@ def test_a_read_only_run_folder_is_published_all_the_same(store: MemoryStore, tm
     note.mkdir()  # root writes into read-only folders; a folder in the note's place cannot be written by anyone
     publish_run(run.folder.parents[1], store)
     assert store.size(sealed_key(run.record.run, 1))
-    assert published(run.folder) is None
+    assert read_publication(run.folder) is None

@@ -15,7 +15,7 @@ from tests.security.lying_server import lying
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import RunError, StoreDeniedError, StoreError, StoreUnreachableError
 from trainer.runs.publish import publish_run
-from trainer.runs.run import published
+from trainer.runs.run import read_publication
 from trainer.stores import multipart, open_store
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_a_store_that_drops_what_it_acknowledges_gets_no_seal(
         store = open_store(at(s3_address, endpoint))
         with pytest.raises(StoreError, match="acknowledged objects/"):
             publish_run(run.folder.parents[1], store)
-    assert published(run.folder) is None
+    assert read_publication(run.folder) is None
     assert not [key for key in open_store(s3_address).keys("runs/") if key.endswith("sealed.json")]
 
 
@@ -53,7 +53,7 @@ def test_a_server_that_ignores_if_none_match_is_refused_at_the_first_publication
         pytest.raises(StoreError, match="ignores If-None-Match"),
     ):
         publish_run(run.folder.parents[1], open_store(at(s3_address, endpoint)))
-    assert published(run.folder) is None
+    assert read_publication(run.folder) is None
 
 
 def test_a_second_publisher_cannot_replace_a_claim_there(s3_address: str, s3_environment: str) -> None:

@@ -35,7 +35,7 @@ from trainer.runs.resume import (
     require_resumable,
     require_source,
 )
-from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded
+from trainer.runs.run import ATTEMPTS, attempts, record_of, recorded_attempts
 from trainer.settings.fields import CONFINED, ENVIRONMENT_PREFIX
 from trainer.settings.hints import option
 from trainer.source.capture import COPY
@@ -109,7 +109,7 @@ def admitted(folder: Path, words: Words) -> Admitted:
 
     Raises `UntrustedCodeError`, `UsageError`.
     """
-    known, own = recorded(folder), own_attempts_of(folder)
+    known, own = recorded_attempts(folder), own_attempts_of(folder)
     word = Word(
         trusted="trust" in words.options,
         granted=grants(words.options.get("grant")),
@@ -139,7 +139,7 @@ def _has_pickle(folder: Path, number: int) -> bool:
 
 def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
     """The attempts on the user's own run that were made elsewhere and are not used; a line reports each that has a record."""
-    known = recorded(folder)
+    known = recorded_attempts(folder)
     for number in attempts(folder):
         if number in own or (word.trusted and not _has_pickle(folder, number)):
             continue

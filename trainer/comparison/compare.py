@@ -18,7 +18,7 @@ from trainer.comparison.noise import FOLDER, measured_noise
 from trainer.comparison.verdict import Rung, Verdict, judge
 from trainer.comparison.weights import TENSORS
 from trainer.runs.differences import UNIMPORTED, DifferenceKind, candidates
-from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded
+from trainer.runs.run import ATTEMPTS, RECORD, load_record, recorded_attempts
 from trainer.source.capture import ARCHIVE
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def side(path: Path) -> Side:
     """A run by its folder, or by an attempt's. Raises `RunNotFoundError`, `RunError`, `DocumentError`."""
     place = path.absolute()
     if (place / ATTEMPTS).is_dir():
-        attempt = place / ATTEMPTS / str(max(recorded(place), default=1))
+        attempt = place / ATTEMPTS / str(max(recorded_attempts(place), default=1))
         return Side(record=load_record(attempt / RECORD), folder=place, attempt=attempt)
     if (place / RECORD).is_file():
         return Side(record=load_record(place / RECORD), folder=place.parent.parent, attempt=place)

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import RepriseError, UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.runs.record import RUN_ID, Record, Status, is_run_id
-from trainer.runs.run import ATTEMPTS, RECORD, attempts, is_alive, load_record, published, record_of, recorded
+from trainer.runs.run import (
+    ATTEMPTS,
+    RECORD,
+    attempts,
+    is_alive,
+    load_record,
+    read_publication,
+    record_of,
+    recorded_attempts,
+)
 from trainer.runs.seal import read_sealed, sealed_key
 from trainer.stores.transfer import read_small
 
@@ -105,12 +114,12 @@ def local_run(
 
 
 def _local_run(runs: Path, run: str, *, asked: Store | None, remote: Mapping[str, int]) -> ListedRun:
-    numbers = recorded(runs / run) or attempts(runs / run)
+    numbers = recorded_attempts(runs / run) or attempts(runs / run)
     number = max(numbers, default=1)
     place = runs / run / ATTEMPTS / str(number)
     store = None
     try:
-        note = published(place)
+        note = read_publication(place)
         store = note.store if note else None
         record: Record | None = load_record(place / RECORD)
         fault = None

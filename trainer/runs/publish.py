@@ -29,9 +29,9 @@ from trainer.runs.run import (
     attempts,
     claim_of,
     load_record,
-    published,
+    read_publication,
     record_of,
-    recorded,
+    recorded_attempts,
 )
 from trainer.runs.seal import Claim, Published, Sealed, claim_key, read_claim, sealed_key
 from trainer.source.capture import ARCHIVE
@@ -54,7 +54,7 @@ def publish_run(folder: Path, store: Store, *, progress: Progress = SILENT) -> l
 
     Raise `RunError`, `DigestMismatchError`, `StoreError` and its subclasses; files uploaded before the error stay in the store.
     """
-    known = recorded(folder)
+    known = recorded_attempts(folder)
     for number in set(attempts(folder)[: max(known, default=0)]) - set(known):
         _claim_empty(folder, number, store, record=record_of(folder))
     return [publish_attempt(folder, store, attempt=number, progress=progress) for number in known]
@@ -73,7 +73,7 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     sealed = seal_of(place, record)
     _upload_files(sealed, place, folder, store, progress=progress)
     note = _write_seal(place, record, store, sealed)
-    if published(place) != note:
+    if read_publication(place) != note:
         try:
             with disk_faults(place), attempt_root(place) as opened:
                 opened.write_whole(PUBLISHED, note.to_json())
@@ -164,7 +164,7 @@ def _as_recorded(body: BinaryIO, file: File) -> BinaryIO | bytes:
 def _write_seal(place: Path, record: Record, store: Store, sealed: Sealed) -> Published:
     text, key = sealed.to_json(), sealed_key(record.run, record.attempt)
     if not store.create(key, text):
-        require_seal(read_small(store, key), sealed, published(place), where=f"{key} in {store.label}")
+        require_seal(read_small(store, key), sealed, read_publication(place), where=f"{key} in {store.label}")
     return Published.of(sealed, store=store.label)
 
 

@@ -19,7 +19,7 @@ from trainer.base.run_files import attempt_root
 from trainer.base.safe_folder import PARTIAL, Root, run_root
 from trainer.runs.publish import source_of
 from trainer.runs.record import MOST_ATTEMPTS
-from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, published, record_of, recorded
+from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, read_publication, record_of, recorded_attempts
 from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
 from trainer.runs.verify import ARCHIVE, read_archive
 from trainer.source.capture import ARCHIVE, thaw
@@ -94,7 +94,7 @@ def _pull(sealed: Sealed, record: Record, store: Store, *, runs: Root, progress:
 
 def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progress) -> None:
     """Restore the published record if it was edited here; raise `DigestMismatchError` if the store's seal changed since publication."""
-    note, seal, run = published(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
+    note, seal, run = read_publication(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
     if note is not None and note.sealed != seal:
         said = f"the seal of {run} in {store.label} was changed after the run was published"
         raise DigestMismatchError(
@@ -198,7 +198,7 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
 
 def _identities(folder: Path) -> Iterator[str]:
     """Yield the identities of the local attempts, without edited records, which are restored."""
-    for number in recorded(folder):
+    for number in recorded_attempts(folder):
         with suppress(DigestMismatchError):
             yield record_of(folder, number).identity
 

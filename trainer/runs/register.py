@@ -16,7 +16,7 @@ from trainer.base.digest import Digest, digest_of_bytes
 from trainer.base.document import Document, parse_json
 from trainer.base.errors import NotWritableError, RepriseError, RunError
 from trainer.base.safe_folder import Root
-from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded
+from trainer.runs.run import ATTEMPTS, CLAIM, RECORD, claim_of, load_record, recorded_attempts
 from trainer.runs.seal import read_claim
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def is_own(attempt: Path, *, runs: Path, users: Collection[int]) -> bool:
 
 def own_attempts(run: Path, *, runs: Path, users: Collection[int]) -> list[int]:
     """Return the recorded attempts of a run that these users own."""
-    return [each for each in recorded(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
+    return [each for each in recorded_attempts(run) if is_own(run / ATTEMPTS / str(each), runs=runs, users=users)]
 
 
 def _name(run: Path, attempt: str) -> str:

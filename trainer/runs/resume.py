@@ -27,7 +27,7 @@ from trainer.runs.run import (
     is_alive,
     load_record,
     record_of,
-    recorded,
+    recorded_attempts,
 )
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
@@ -62,7 +62,7 @@ def require_resumable(run: Path, *, here: str, passed: Collection[int] = ()) -> 
     """
     require_not_running(run)
     records: list[Record] = []
-    known = recorded(run)
+    known = recorded_attempts(run)
     for number in attempts(run):
         place = run / ATTEMPTS / str(number)
         if number in known and number not in passed:
@@ -88,7 +88,7 @@ def require_not_running(run: Path) -> None:
 
 def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> Record:
     """Return the last attempt's record with its current settings, including the changes that were allowed."""
-    records = [record_of(run, number) for number in recorded(run) if number not in passed]
+    records = [record_of(run, number) for number in recorded_attempts(run) if number not in passed]
     last = records[-1]
     ingredients = last.ingredients.model_copy(update={"settings": settings_now(records)})
     return last.model_copy(update={"ingredients": ingredients})
@@ -96,7 +96,7 @@ def record_with_current_settings(run: Path, *, passed: Collection[int] = ()) -> 
 
 def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
     """Return the record of the last recorded attempt."""
-    return record_of(run, max((number for number in recorded(run) if number not in passed), default=None))
+    return record_of(run, max((number for number in recorded_attempts(run) if number not in passed), default=None))
 
 
 def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:

@@ -91,7 +91,7 @@ def _attempts(run: Root) -> list[int]:
     return found
 
 
-def recorded(folder: Path) -> list[int]:
+def recorded_attempts(folder: Path) -> list[int]:
     """Return the attempts that have a record; an attempt killed while it was opened has none."""
     with suppress(FileNotFoundError, NotADirectoryError), run_root(folder) as run:
         return [number for number in _attempts(run) if run.stat(f"{ATTEMPTS}/{number}/{RECORD}") is not None]
@@ -100,7 +100,7 @@ def recorded(folder: Path) -> list[int]:
 
 def record_of(folder: Path, attempt: int | None = None) -> Record:
     """Return the record of an attempt, by default of the last recorded attempt. Raise `DocumentError`, `RunError` if there is none."""
-    known = recorded(folder)
+    known = recorded_attempts(folder)
     path = folder / ATTEMPTS / str(attempt or (known[-1] if known else 1)) / RECORD
     return load_record(path)
 
@@ -120,7 +120,7 @@ def load_record(path: Path) -> Record:
     raise RunError(f"{path} cannot be read: it does not exist", hint="the run ended before its record was open")
 
 
-def published(attempt: Path) -> Published | None:
+def read_publication(attempt: Path) -> Published | None:
     """Return the note of the attempt's publication; `None` if there is no such file. Raise `DocumentError`."""
     with reading(attempt / PUBLISHED), suppress(FileNotFoundError), attempt_root(attempt) as folder:
         return _published(folder)
@@ -300,7 +300,7 @@ def claim_of(attempt: Path) -> bytes | None:
 
 def _identity(folder: Path, earlier: list[int]) -> str | None:
     """Return the identity of the run's recorded attempts; `None` if there are none."""
-    known = set(recorded(folder)).intersection(earlier)
+    known = set(recorded_attempts(folder)).intersection(earlier)
     return record_of(folder, min(known)).identity if known else None
 
 

@@ -9,7 +9,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, UnsafePathError
 from trainer.base.run_files import attempt_root
 from trainer.runs.publish import seal_of
-from trainer.runs.run import CLAIM, RECORD, published
+from trainer.runs.run import CLAIM, RECORD, read_publication
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def fault_of(attempt: Root, file: File) -> str | None:
 
 def is_as_sealed(attempt: Path, record: Record) -> bool:
     """Return whether record and files agree with the publication; True if the attempt was not published."""
-    note = published(attempt)
+    note = read_publication(attempt)
     if note is None:
         return True
     sealed = seal_of(attempt, record)
@@ -64,7 +64,7 @@ def is_as_sealed(attempt: Path, record: Record) -> bool:
 
 
 def _remedy(attempt: Path, record: Record) -> str:
-    note = published(attempt)
+    note = read_publication(attempt)
     if note is None:
         return "it is in no store: restore the file from a backup, or start a new run"
     with attempt_root(attempt) as folder:

@@ -26,7 +26,7 @@ from trainer.base.plain_text import reading
 from trainer.base.safe_folder import Root, run_root
 from trainer.runs.names import LATEST
 from trainer.runs.record import Status, is_run_id
-from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded
+from trainer.runs.run import ATTEMPTS, is_alive, record_of, recorded_attempts
 from trainer.source.capture import ARCHIVE, CAPTURED, COPY, archive, unpack
 from trainer.source.copy import open_to_all
 from trainer.sweeps.document import FILE, FOLDER, Point, Sweep
@@ -199,7 +199,7 @@ def record_at(point: Point, *, runs: Path) -> Record | None:
 def unreadable(point: Point, *, runs: Path) -> str | None:
     """Why the record of the run that counts cannot be read; `None` if it can, or there is none yet."""
     try:
-        if point.run is not None and recorded(runs / point.run):
+        if point.run is not None and recorded_attempts(runs / point.run):
             record_of(runs / point.run)
     except (RepriseError, OSError) as fault:
         return str(fault)
@@ -213,7 +213,7 @@ def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
         return Standing.RUNNING
     if run is None:
         return Standing.WAITING
-    if not (known := recorded(runs / run)):
+    if not (known := recorded_attempts(runs / run)):
         return Standing.FAILED if sweep.points[number].code else Standing.WAITING
     record = record_at(sweep.points[number], runs=runs)
     status = record.outcome.status if record else Status.FAILED

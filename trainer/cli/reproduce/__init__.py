@@ -36,7 +36,7 @@ from trainer.runs.image_claim import BAKED
 from trainer.runs.publish import publish_run
 from trainer.runs.record import Status
 from trainer.runs.register import register_attempt
-from trainer.runs.run import ATTEMPTS, record_of, recorded
+from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
 from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
 
@@ -149,7 +149,7 @@ def _again(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -
 
 
 def _register(folder: Path) -> None:
-    for number in recorded(folder):
+    for number in recorded_attempts(folder):
         try:
             register_attempt(folder / ATTEMPTS / str(number))
         except (RepriseError, OSError) as fault:
@@ -159,7 +159,7 @@ def _register(folder: Path) -> None:
 def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
     """Name what a retest that was stopped has left, and what can be done with it."""
     kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
-    if not recorded(ready.folder):
+    if not recorded_attempts(ready.folder):
         return kind(f"stopped by {by}: nothing is left of the retest", hint="run the same command again")
     run, said = ready.run, record_of(ready.folder).outcome.status
     hint = f"`reprise train --resume {run}` brings it to its end, then `reprise compare {ready.original.run} {run}`; or remove that folder"

@@ -16,7 +16,7 @@ from trainer.cli.progress import transfer_progress
 from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id, resolve_run
 from trainer.runs.pull import pull_run
-from trainer.runs.run import ATTEMPTS, published, record_of
+from trainer.runs.run import ATTEMPTS, read_publication, record_of
 
 if TYPE_CHECKING:
     from trainer.runs.record import Record
@@ -36,7 +36,7 @@ def original(word: str) -> Original:
     """The run that `word` names, brought here if it is in the store alone. Raises `RunNotFoundError`, `StoreError`."""
     folder = _folder(word)
     record = record_of(folder)
-    there = published(folder / ATTEMPTS / str(record.attempt)) is not None
+    there = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
     return Original(record=record, folder=folder, published=there)
 
 

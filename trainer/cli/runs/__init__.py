@@ -42,7 +42,7 @@ from trainer.runs.names import LATEST, full_run_id, resolve_run
 from trainer.runs.publish import publish_run
 from trainer.runs.pull import LARGEST, pull_run
 from trainer.runs.record import Status, record_schema
-from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded
+from trainer.runs.run import ATTEMPTS, attempts, close_dead, record_of, recorded_attempts
 from trainer.runs.verify import require_whole
 from trainer.sweeps.document import FOLDER as SWEEPS
 from trainer.sweeps.folder import load, resolve_sweep, sweep_ids
@@ -277,7 +277,7 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
     folder = runs_folder() / run
     if dead:
         _bury(run)
-    for number in recorded(folder):
+    for number in recorded_attempts(folder):
         require_whole(folder / ATTEMPTS / str(number), record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))
     files = record_of(folder).outcome.files
@@ -299,7 +299,7 @@ def _schema(_: Namespace) -> int:
 
 def _bury(run: str) -> None:
     folder = runs_folder() / run
-    for number in recorded(folder):
+    for number in recorded_attempts(folder):
         place = folder / ATTEMPTS / str(number)
         if record_of(folder, number).outcome.status is not Status.RUNNING:
             continue

@@ -17,7 +17,7 @@ from trainer.runs.list import local_ids, remote_ids
 from trainer.runs.names import full_run_id
 from trainer.runs.publish import publish_run
 from trainer.runs.push import missing_datasets, push_run
-from trainer.runs.run import ATTEMPTS, record_of, recorded
+from trainer.runs.run import ATTEMPTS, record_of, recorded_attempts
 from trainer.runs.verify import require_whole
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...],
         folder = runs_folder() / run
         if not (folder / ATTEMPTS).is_dir():
             raise
-        records = tuple(record_of(folder, number) for number in recorded(folder))
+        records = tuple(record_of(folder, number) for number in recorded_attempts(folder))
         for record in records:
             require_whole(folder / ATTEMPTS / str(record.attempt), record)
         publish_run(folder, target, progress=progress)

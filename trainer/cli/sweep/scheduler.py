@@ -17,7 +17,7 @@ from trainer.base.errors import InterruptedRunError, ResumeError, StoppedError
 from trainer.base.suggestions import counted
 from trainer.cli.ownership import hand_over
 from trainer.runs.resume import move_seen_image
-from trainer.runs.run import abandon, new_run, recorded
+from trainer.runs.run import abandon, new_run, recorded_attempts
 from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing, sweep_root
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Scheduler:
 
     def _start(self, number: int, slot: int) -> None:
         point = self.sweep.points[number]
-        resumes = point.run is not None and number not in self.restarted and bool(recorded(self.runs / point.run))
+        resumes = point.run is not None and number not in self.restarted and bool(recorded_attempts(self.runs / point.run))
         words = self._resume_words(point) if resumes else self._start_words(number, point)
         run = self.sweep.points[number].run
         assert run is not None  # noqa: S101 - both functions set it
@@ -150,9 +150,9 @@ class Scheduler:
 
     def _start_words(self, number: int, point: Point) -> list[str]:
         """Create a new run for a point; return the arguments of its training."""
-        if point.run is not None and not recorded(self.runs / point.run):
+        if point.run is not None and not recorded_attempts(self.runs / point.run):
             abandon(self.runs / point.run)
-        kept = [run for run in point.runs if recorded(self.runs / run)]
+        kept = [run for run in point.runs if recorded_attempts(self.runs / run)]
         run, folder = new_run(self.runs)
         prepare(self.sweep, folder, runs=self.runs)
         self._keep(number, point.model_copy(update={"runs": [*kept, run], "code": None}))
