@@ -100,7 +100,7 @@ def test_whoever_sees_a_record_sees_its_process_alive(tmp_path: Path) -> None:
             watcher = pool.submit(seen)
             opened = open_run(folder, ingredients=ingredients(), circumstances=circumstances())
             assert watcher.result(timeout=60)
-            opened.let_go()
+            opened.release()
             assert not is_alive(place)
 
 

@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenRun, OpenRun, Me
         begun(tmp_path_factory.mktemp("killed") / "runs"),
         MemoryStore(),
     )
-    killed.let_go()
+    killed.release()
     (killed.folder / "checkpoints").mkdir()
     publish_run(over.folder.parents[1], store)
     (over.folder / "published.json").unlink()

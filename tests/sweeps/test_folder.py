@@ -124,7 +124,7 @@ def test_a_run_whose_process_was_killed_can_be_gone_on_with(runs: Path) -> None:
     run: OpenRun = begun(runs)
     mine = with_run(sweep, run.record.run)
     assert standing(mine, 0, runs=runs) is Standing.RUNNING
-    run.let_go()
+    run.release()
     assert standing(mine, 0, runs=runs) is Standing.STOPPED
 
 

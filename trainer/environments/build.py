@@ -121,10 +121,10 @@ def check_torch(environment: Environment, *, root: Path) -> None:
     project = root / "pyproject.toml"
     exempt = any_torch_build(project.read_text(encoding="utf-8")) if project.is_file() else ()
     if wrong := misplaced(read_lock(root), environment.extras, exempt=exempt):
-        said = (
+        message = (
             f"environment {environment.name}: uv.lock has {wrong[0].name} {wrong[0].version} for another build of torch"
         )
-        raise ImageBuildError(said, hint="scripts/lock --check names the edit of pyproject.toml")
+        raise ImageBuildError(message, hint="scripts/lock --check names the edit of pyproject.toml")
 
 
 def recipe(text: str, variables: Mapping[str, str]) -> str:

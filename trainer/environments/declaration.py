@@ -158,9 +158,9 @@ def requirements_of(environment: Environment, *, root: Path) -> str:
     """Return the digest of the packages that the lock gives to an environment. Raise `DocumentError` if an extra is not locked."""
     text = read_lock(root)
     if missing := undefined_extras(text, environment.extras):
-        said = f"environment {environment.name}: uv.lock has no extra {missing[0]!r}"
+        message = f"environment {environment.name}: uv.lock has no extra {missing[0]!r}"
         raise DocumentError(
-            said, hint="add it to [project.optional-dependencies] of pyproject.toml, then run scripts/lock"
+            message, hint="add it to [project.optional-dependencies] of pyproject.toml, then run scripts/lock"
         )
     return requirements_digest(text, environment.extras)
 

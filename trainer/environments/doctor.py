@@ -71,20 +71,20 @@ def run_check(about: str, look: Callable[[], Finding]) -> Finding:
 
 def engine(facts: EngineFacts) -> Finding:
     """Check the engine's release and image store."""
-    said = f"Docker {facts.version}, storage {facts.storage}"
+    message = f"Docker {facts.version}, storage {facts.storage}"
     major = re.match(r"\d+", facts.version)
     if not major or int(major[0]) < OLDEST_ENGINE:
         return fault(
             "engine",
             EngineError(
-                f"{said}; expected release {OLDEST_ENGINE} or newer",
+                f"{message}; expected release {OLDEST_ENGINE} or newer",
                 hint="docs/how-to/machines.md describes how to install it",
             ),
         )
     if not facts.keeps_manifests:
         remedy = 'set "features": {"containerd-snapshotter": true} in its daemon.json; without it images are identified by config only'
-        return note("engine", f"{said}, which keeps no manifests", remedy)
-    return well("engine", f"{said} (containerd image store)")
+        return note("engine", f"{message}, which keeps no manifests", remedy)
+    return well("engine", f"{message} (containerd image store)")
 
 
 def plugins(versions: Mapping[str, str | None]) -> Finding:
@@ -102,18 +102,18 @@ def gpus(devices: int, *, driver: str | None, cuda: str | None, facts: EngineFac
     """Check the GPUs: their driver for the CUDA of the lock, and whether containers can use them."""
     if devices == 0:
         return well("gpu", "no NVIDIA device: training runs on the CPU")
-    said = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
+    message = f"{counted(devices, 'NVIDIA device')}, driver {driver or 'unknown'}"
     if not facts.nvidia:
         remedy = "install nvidia-container-toolkit, `nvidia-ctk runtime configure --runtime=docker`, restart Docker, then scripts/setup"
         return fault(
-            "gpu", MachineError(f"{said}, and the engine has no runtime that passes them to containers", hint=remedy)
+            "gpu", MachineError(f"{message}, and the engine has no runtime that passes them to containers", hint=remedy)
         )
     needed = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
     major = re.match(r"\d+", driver or "")
     if needed and major and int(major[0]) < needed:
-        said = f"{said}; the environment `cuda` is CUDA {cuda}, which needs driver {needed} or newer"
-        return fault("gpu", MachineError(said, hint="install a newer driver, or `scripts/setup --environment cpu`"))
-    return well("gpu", f"{said}; the lock's CUDA is {cuda or 'unknown'}")
+        message = f"{message}; the environment `cuda` is CUDA {cuda}, which needs driver {needed} or newer"
+        return fault("gpu", MachineError(message, hint="install a newer driver, or `scripts/setup --environment cpu`"))
+    return well("gpu", f"{message}; the lock's CUDA is {cuda or 'unknown'}")
 
 
 def disk(place: Path, free: int, *, environment: str) -> Finding:
@@ -121,8 +121,10 @@ def disk(place: Path, free: int, *, environment: str) -> Finding:
     gigabytes = free / 1e9
     needed = ROOM.get(environment, ROOM["cpu"])
     if gigabytes < needed:
-        said = f"{gigabytes:.0f} GB free at {place}; building the environment {environment!r} takes up to {needed} GB"
-        return fault("disk", DiskFullError(said, hint="docker system prune, or a larger disk"))
+        message = (
+            f"{gigabytes:.0f} GB free at {place}; building the environment {environment!r} takes up to {needed} GB"
+        )
+        return fault("disk", DiskFullError(message, hint="docker system prune, or a larger disk"))
     return well("disk", f"{gigabytes:.0f} GB free at {place}")
 
 

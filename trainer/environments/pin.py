@@ -57,8 +57,8 @@ def _require_repository(repository: str, name: str) -> None:
     path, colon, tag = plain.rpartition(":")
     plain = (path if colon and "/" not in tag else plain).lower()
     if plain != repository:
-        said = f"{repository!r}: expected a registry and a path in lower case, without a scheme, a tag or a digest"
-        raise UsageError(said, hint=f"reprise image pin {name} {plain or 'registry.example/team/cpu'}")
+        message = f"{repository!r}: expected a registry and a path in lower case, without a scheme, a tag or a digest"
+        raise UsageError(message, hint=f"reprise image pin {name} {plain or 'registry.example/team/cpu'}")
 
 
 def unpin(name: str, *, root: Path) -> bool:
@@ -86,14 +86,14 @@ def _pull(pinned: Pin, *, engine: Engine) -> None:
         raise
     except ImageMissingError as fault:
         name, repository = pinned.environment, pinned.reference.partition("@")[0]
-        said = f"environment {name!r} is pinned to {pinned.reference}, which its registry does not have"
+        message = f"environment {name!r} is pinned to {pinned.reference}, which its registry does not have"
         hint = f"on a machine with the image: reprise image pin {name} {repository} --push; `reprise image unpin {name}` to build it here"
-        raise ImageMissingError(said, hint=hint) from fault
+        raise ImageMissingError(message, hint=hint) from fault
     except EngineError as fault:
         name = pinned.environment
-        said = f"environment {name!r} is pinned to {pinned.reference}, which could not be pulled: {fault.message}"
+        message = f"environment {name!r} is pinned to {pinned.reference}, which could not be pulled: {fault.message}"
         hint = f"{fault.hint}; or `reprise image unpin {name}` to build the image here"
-        raise type(fault)(said, hint=hint) from fault
+        raise type(fault)(message, hint=hint) from fault
 
 
 def require_pinned_image(pinned: Pin, *, engine: Engine) -> PinnedImage:
@@ -117,5 +117,5 @@ def check_inputs(pinned: Pin, build_id: str) -> None:
     """Raise `PinError` if the pinned image was built from other inputs than those of the checkout."""
     if pinned.build_id != build_id:
         name = pinned.environment
-        said = f"environment {name!r} is pinned to an image of build {pinned.build_id[:19]}; this checkout is build {build_id[:19]}"
-        raise PinError(said, hint=f"reprise image unpin {name}, then build and pin again")
+        message = f"environment {name!r} is pinned to an image of build {pinned.build_id[:19]}; this checkout is build {build_id[:19]}"
+        raise PinError(message, hint=f"reprise image unpin {name}, then build and pin again")

@@ -109,10 +109,10 @@ def require_environment(values: Mapping[str, str], *, root: Path) -> None:
     """Raise `EnvironmentNameError` if the checkout does not declare the environment in `.env`."""
     name, declared = values.get("REPRISE_ENVIRONMENT"), environment_names(root)
     if name and name not in declared:
-        said = f".env has environment {name!r}, but this checkout has no environments/{name}.toml"
+        message = f".env has environment {name!r}, but this checkout has no environments/{name}.toml"
         known = ", ".join(each for each in declared if each != "store")[:200]
         other = "cpu" if "cpu" in declared else next(iter(declared), "NAME")
-        raise EnvironmentNameError(said, hint=f"scripts/setup --environment {other}; declared: {known}")
+        raise EnvironmentNameError(message, hint=f"scripts/setup --environment {other}; declared: {known}")
 
 
 def is_local(choice: Choice, before: Mapping[str, str]) -> bool:
@@ -181,8 +181,8 @@ def _bucket_values(address: str, endpoint: str) -> dict[str, str]:
             f"--endpoint {there}: expected http://HOST or https://HOST", hint=f"--endpoint https://{there}"
         )
     if _loopback_port(there) is not None:
-        said = f"--endpoint {there} is on this machine's loopback, which containers cannot reach"
-        raise UsageError(said, hint="use the server's address in the network")
+        message = f"--endpoint {there} is on this machine's loopback, which containers cannot reach"
+        raise UsageError(message, hint="use the server's address in the network")
     return {
         "REPRISE_STORE": address,
         "REPRISE_STORE_ENDPOINT": there,
@@ -219,10 +219,10 @@ def store_to_join(
         )
     if found is None or asked is not None or not engine.has_volume(own):
         return found
-    said = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), but this checkout has its own ({own})"
+    message = f"port {port} on 127.0.0.1 is the local store of another checkout ({found.project}), but this checkout has its own ({own})"
     free = _free_port(port)
     raise PortTakenError(
-        said,
+        message,
         hint=f"REPRISE_STORE_PORT={free} scripts/setup keeps this checkout's store; "
         f"scripts/setup --endpoint http://127.0.0.1:{port} uses the other store",
     )
@@ -236,19 +236,21 @@ def own_volume(before: Mapping[str, str], project: str) -> str:
 def require_folder(folder: Path, *, who: Owner, root: Path) -> None:
     """Raise `UsageError`, `StoreMissingError`, `MachineError` if containers cannot use a folder as a store."""
     if folder.is_relative_to(root):
-        said = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
-        raise UsageError(said, hint="use a folder outside of it, such as /srv/reprise")
+        message = f"store folder {folder} is inside this checkout, where it would be part of every run's source"
+        raise UsageError(message, hint="use a folder outside of it, such as /srv/reprise")
     if hides_image(folder):
-        said = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
-        raise UsageError(said, hint="use another folder, such as /srv/reprise")
+        message = f"store folder {folder} would hide a folder of the image: containers mount the store at its own path"
+        raise UsageError(message, hint="use another folder, such as /srv/reprise")
     if ":" in str(folder):
         raise UsageError(
             f"store folder {folder} has a colon, which mounts cannot have", hint="use a path without a colon"
         )
     if not folder.is_dir():
-        said = f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
+        message = (
+            f"store folder {folder} is not a folder" if folder.exists() else f"store folder {folder} does not exist"
+        )
         raise StoreMissingError(
-            said, hint=f"mount the share, or create a new store: mkdir -p {shlex.quote(str(folder))}"
+            message, hint=f"mount the share, or create a new store: mkdir -p {shlex.quote(str(folder))}"
         )
     as_user = {"user": who.uid, "group": who.gid, "extra_groups": []} if os.getuid() == 0 else {}
     environ = os.environ | {"LC_ALL": "C"}
@@ -368,8 +370,8 @@ def check_port(port: int, *, again: str = "scripts/setup") -> None:
     """Raise `PortTakenError` if a program listens on the port; the hint is the command `again` with a free port."""
     if _is_free(port):
         return
-    said = f"port {port} on 127.0.0.1 is taken by another program; the local store needs a free port"
-    raise PortTakenError(said, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
+    message = f"port {port} on 127.0.0.1 is taken by another program; the local store needs a free port"
+    raise PortTakenError(message, hint=f"REPRISE_STORE_PORT={_free_port(port)} {again}")
 
 
 def _free_port(port: int) -> int | str:
@@ -399,5 +401,5 @@ def require_images(values: Mapping[str, str], *, engine: Engine) -> None:
         if not reference:
             raise ImageMissingError(f"{name} is not in .env: the image is not built yet", hint=_BUILD)
         if engine.image(reference) is None:
-            said = f"the image that .env names as {name} is not in the engine: {reference}"
-            raise ImageMissingError(said, hint=_BUILD)
+            message = f"the image that .env names as {name} is not in the engine: {reference}"
+            raise ImageMissingError(message, hint=_BUILD)

@@ -52,8 +52,8 @@ def smoke_test(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gp
     first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
     _check_device(first, expects_gpu=expects_gpu)
     if first.outcome.weights is None or first.outcome.weights != second.outcome.weights:
-        said = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal weights"
-        raise NotDeterministicError(said, hint="docs/how-to/environments.md describes the variables of an image")
+        message = f"two trainings of {STEPS} steps gave weights {first.outcome.weights} and {second.outcome.weights}; expected equal ones"
+        raise NotDeterministicError(message, hint="docs/how-to/environments.md describes the variables of an image")
     image = first.circumstances.image
     return SmokeResult(
         image=image.reference or "unknown",

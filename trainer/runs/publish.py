@@ -65,9 +65,9 @@ def publish_attempt(folder: Path, store: Store, *, attempt: int, progress: Progr
     place = folder / ATTEMPTS / str(attempt)
     record = load_record(place / RECORD)
     if record.outcome.status is Status.RUNNING:
-        said = f"run {record.run} is still running, or its process was killed; only a finished run can be published"
+        message = f"run {record.run} is still running, or its process was killed; only a finished run can be published"
         raise RunError(
-            said, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"
+            message, hint=f"wait until it ends; if it was killed: `reprise runs publish {record.run} --abandoned`"
         )
     _write_claim(place, record, store)
     sealed = seal_of(place, record)
@@ -109,8 +109,8 @@ def _write_claim(place: Path, record: Record, store: Store) -> None:
         return
     theirs: Claim = read_claim(read_small(store, key), where=f"{key} in {store.label}")
     if theirs.to_json() != mine:
-        said = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {theirs.host}"
-        raise RunError(said, hint="it is another attempt with the same number; nothing was changed")
+        message = f"attempt {record.attempt} of run {record.run} is already in {store.label}, from host {theirs.host}"
+        raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
 
 
 def _claim_empty(folder: Path, number: int, store: Store, *, record: Record) -> None:
@@ -174,14 +174,14 @@ def require_seal(there: bytes, sealed: Sealed, note: Published | None, *, where:
     if here == found:
         return
     if note is not None and note.sealed == here:
-        said = f"{where} was changed after the run was published: expected {here[:19]}.., found {found[:19]}.."
+        message = f"{where} was changed after the run was published: expected {here[:19]}.., found {found[:19]}.."
         hint = "the local run is the published run: keep it, find out who can write to that store, and publish to another store"
     elif note is not None and note.sealed == found:
-        said = (
+        message = (
             f"the local run was changed after it was published: {where} is {found[:19]}.., the local run {here[:19]}.."
         )
         hint = f"`reprise runs pull {sealed.record['run']}` restores the published record and files"
     else:
-        said = f"{where} is {found[:19]}..; the local run is {here[:19]}.. and has no note of a publication"
+        message = f"{where} is {found[:19]}..; the local run is {here[:19]}.. and has no note of a publication"
         hint = "one of them was changed: pull the run into another folder (REPRISE_RUNS) and compare them"
-    raise DigestMismatchError(said, hint=hint)
+    raise DigestMismatchError(message, hint=hint)

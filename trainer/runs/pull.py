@@ -96,17 +96,17 @@ def _restore_record(sealed: Sealed, store: Store, here: Root, *, progress: Progr
     """Restore the published record if it was edited here; raise `DigestMismatchError` if the store's seal changed since publication."""
     note, seal, run = read_publication(here.path), digest_of_bytes(sealed.to_json()), here.path.parents[1].name
     if note is not None and note.sealed != seal:
-        said = f"the seal of {run} in {store.label} was changed after the run was published"
+        message = f"the seal of {run} in {store.label} was changed after the run was published"
         raise DigestMismatchError(
-            f"{said}: expected {note.sealed[:19]}.., found {seal[:19]}..",
+            f"{message}: expected {note.sealed[:19]}.., found {seal[:19]}..",
             hint="the local run is the published run: keep it, and find out who can write to that store",
         )
     if here.read(RECORD) == sealed.record_text():
         return
     if note is None:
-        said = f"the local attempt {here.path.name} of run {run} differs from the attempt in {store.label}"
+        message = f"the local attempt {here.path.name} of run {run} differs from the attempt in {store.label}"
         raise DigestMismatchError(
-            said,
+            message,
             hint="nothing was changed; to inspect the published attempt, pull it into another folder: REPRISE_RUNS",
         )
     here.rename(RECORD, EDITED)
@@ -146,8 +146,10 @@ def _fetch_source(file: File, record: Record, store: Store, place: Root) -> None
     read_file(store, file.model_copy(update={"path": ARCHIVE}), into=place)
     bundle = read_archive(place.path / ARCHIVE)
     if bundle.digest != record.ingredients.source:
-        said = f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
-        raise DigestMismatchError(said, hint="do not use it")
+        message = (
+            f"the source bundle of run {record.run} is {bundle.digest}; its record names {record.ingredients.source}"
+        )
+        raise DigestMismatchError(message, hint="do not use it")
 
 
 @contextmanager
@@ -184,15 +186,15 @@ def _check_same(folder: Path, found: list[tuple[Sealed, Record]]) -> None:
     identities = {record.identity for _, record in found}
     identities |= set(_identities(folder))
     if len(identities) > 1:
-        said = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
-        raise DigestMismatchError(said, hint="an attempt was altered or forged: do not use this run")
+        message = f"the attempts of run {folder.name} have {len(identities)} identities; expected one: {', '.join(sorted(identities))}"
+        raise DigestMismatchError(message, hint="an attempt was altered or forged: do not use this run")
     sources = {sealed.source.sha256 for sealed, _ in found if sealed.source}
     if (here := source_of(folder)) is not None:
         sources.add(here.sha256)
     if len(sources) > 1:
-        said = f"the attempts of run {folder.name} have {len(sources)} source bundles; expected one: {', '.join(sorted(sources))}"
+        message = f"the attempts of run {folder.name} have {len(sources)} source bundles; expected one: {', '.join(sorted(sources))}"
         raise DigestMismatchError(
-            said, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
+            message, hint=f"if the local bundle is damaged, remove {folder / ARCHIVE} and pull again"
         )
 
 
@@ -206,5 +208,5 @@ def _identities(folder: Path) -> Iterator[str]:
 def _check_size(run: str, found: list[tuple[Sealed, Record]], largest: int) -> None:
     size = sum(sealed.size for sealed, _ in found)
     if size > largest:
-        said = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
-        raise DigestMismatchError(said, hint=f"to pull it: --max-bytes {size}")
+        message = f"run {run} has {size / (1 << 30):.1f} GiB; expected at most {largest / (1 << 30):.1f} GiB"
+        raise DigestMismatchError(message, hint=f"to pull it: --max-bytes {size}")

@@ -77,8 +77,8 @@ def _copy_claim(claim: bytes, run: str, number: int, target: Store) -> None:
         return
     if (there := read_small(target, key)) != claim:
         theirs = read_claim(there, where=f"{key} in {target.label}")
-        said = f"attempt {number} of run {run} is already in {target.label}, from host {theirs.host}"
-        raise RunError(said, hint="it is another attempt with the same number; nothing was changed")
+        message = f"attempt {number} of run {run} is already in {target.label}, from host {theirs.host}"
+        raise RunError(message, hint="it is another attempt with the same number; nothing was changed")
 
 
 def _copy_files(sealed: Sealed, run: str, *, source: Store, target: Store, progress: Progress) -> int:

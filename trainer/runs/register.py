@@ -101,9 +101,9 @@ def _opened(folder: Path, *, owners: Collection[int], make: bool = False) -> Ite
                 runs.mkdir(folder.name, mode=0o755)
         with runs.below(folder.name) as place:
             if (owner := os.fstat(place.fileno()).st_uid) not in owners:
-                said = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
+                message = f"{folder} belongs to user {owner}; expected {' or '.join(map(str, sorted(owners)))}"
                 raise NotWritableError(
-                    said, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
+                    message, hint="have its owner remove it, or keep runs in a folder of your own: REPRISE_RUNS=DIR"
                 )
             yield place
 

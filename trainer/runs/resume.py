@@ -80,9 +80,9 @@ def require_not_running(run: Path) -> None:
     """Raise `ResumeError` if a process of this machine runs an attempt of the run."""
     for number in attempts(run):
         if is_alive(place := run / ATTEMPTS / str(number)):
-            said = f"attempt {number} of run {run.name} is still running{_on_host(place)}"
+            message = f"attempt {number} of run {run.name} is still running{_on_host(place)}"
             raise ResumeError(
-                said, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait until it ends"
+                message, hint=f"stop it (docker ps --filter {LABEL} names its container), or wait until it ends"
             )
 
 
@@ -116,8 +116,8 @@ def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
     with folder_of(folder / ARCHIVE) as run:
         for file in bundle.files:
             if not _holds(run, f"{COPY}/{file.path}", file.data):
-                said = f"{folder / COPY / file.path} differs from the frozen source"
-                raise DigestMismatchError(said, hint=f"remove {folder / COPY}; it is unpacked again")
+                message = f"{folder / COPY / file.path} differs from the frozen source"
+                raise DigestMismatchError(message, hint=f"remove {folder / COPY}; it is unpacked again")
 
 
 def _holds(folder: Root, path: str, data: bytes) -> bool:
@@ -160,8 +160,10 @@ def check_ingredients(
     refused = [line for one, line in zip(found, lines, strict=True) if one.kind not in covered and line not in known]
     if refused:
         names = {name for name, covers in KINDS.items() for one in found if one.kind in covers} | set(allowed)
-        said = "\n  ".join([f"run {record.run} cannot be resumed: its ingredients have changed", *refused])
-        raise ResumeError(said, hint=f"undo the changes, or allow and record them: --allow {','.join(sorted(names))}")
+        message = "\n  ".join([f"run {record.run} cannot be resumed: its ingredients have changed", *refused])
+        raise ResumeError(
+            message, hint=f"undo the changes, or allow and record them: --allow {','.join(sorted(names))}"
+        )
     return lines
 
 

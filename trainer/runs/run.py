@@ -135,8 +135,8 @@ def _require_as_published(attempt: Root, path: Path, text: bytes) -> None:
     note = _published(attempt)
     if note is None or note.record is None or note.record == (found := digest_of_bytes(text)):
         return
-    said = f"{path} was changed after the run was published to {note.store}: expected {note.record[:19]}.., found {found[:19]}.."
-    raise DigestMismatchError(said, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
+    message = f"{path} was changed after the run was published to {note.store}: expected {note.record[:19]}.., found {found[:19]}.."
+    raise DigestMismatchError(message, hint=f"`reprise runs pull {path.parents[2].name}` restores the published record")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,22 +174,22 @@ class OpenRun:
         try:
             self.update(outcome=whole, circumstances=circumstances)
         except DiskFullError as fault:
-            said = f"the record of run {self.record.run} could not be closed: {fault.message}; the last written record stays"
-            raise DiskFullError(said, hint=fault.hint) from fault
-        self.let_go()
+            message = f"the record of run {self.record.run} could not be closed: {fault.message}; the last written record stays"
+            raise DiskFullError(message, hint=fault.hint) from fault
+        self.release()
         if len(files) > MOST_FILES:
-            said = f"run {self.record.run} has {len(files):,} files; its record lists the first {MOST_FILES:,}"
-            raise RunError(said, hint="write fewer and larger files; the others are neither verified nor published")
+            message = f"run {self.record.run} has {len(files):,} files; its record lists the first {MOST_FILES:,}"
+            raise RunError(message, hint="write fewer and larger files; the others are neither verified nor published")
         return self.record
 
     def withdraw(self) -> None:
         """Remove the attempt, which took no step, and the run if it has no other recorded attempt."""
-        self.let_go()
+        self.release()
         with suppress(OSError, UnsafePathError), run_root(self.folder.parents[1]) as run:
             run.remove_tree(f"{ATTEMPTS}/{self.folder.name}")
         abandon(self.folder.parents[1])
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Release the lock of the attempt."""
         if self.lifeline is not None:
             os.close(self.lifeline)
@@ -205,8 +205,8 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
     identity = identity_of(ingredients)
     earlier = attempts(folder)
     if (known := _identity(folder, earlier)) not in {None, identity}:
-        said = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
-        raise RunError(said, hint="start a new run")
+        message = f"run {folder.name} is {known}; found {identity}: its ingredients have changed"
+        raise RunError(message, hint="start a new run")
     number = len(earlier) + 1
     place = folder / ATTEMPTS / str(number)
     record = _redacted(
@@ -227,7 +227,7 @@ def open_run(folder: Path, *, ingredients: Ingredients, circumstances: Circumsta
             _reserve(attempt)
             attempt.write_whole(RECORD, record.to_json())
         except BaseException:
-            opened.let_go()
+            opened.release()
             raise
     return opened
 
@@ -269,9 +269,9 @@ def close_dead(attempt: Path, *, here: str) -> Record:
     owner = _owner(attempt)
     if owner not in {None, here}:
         run = attempt.parent.parent.name
-        said = f"attempt {attempt.name} of run {run} was started on host {owner}; this is host {here}"
+        message = f"attempt {attempt.name} of run {run} was started on host {owner}; this is host {here}"
         hint = f"run the command there; if that host no longer exists: REPRISE_HOST={owner} reprise runs publish {run} --abandoned"
-        raise RunError(said, hint=hint)
+        raise RunError(message, hint=hint)
     if is_alive(attempt):
         raise RunError(
             f"run {attempt.parent.parent.name} is still running: its process holds the lock of its claim",
@@ -329,9 +329,9 @@ def _claim(place: Path) -> Root:
             known.mkdir(place.name)
         except FileExistsError as fault:
             owner = _owner(place)
-            said = f"attempt {place.name} of run {place.parent.parent.name} was just started"
+            message = f"attempt {place.name} of run {place.parent.parent.name} was just started"
             raise ResumeError(
-                f"{said} {f'on host {owner}' if owner else 'by another process'}", hint="wait until it ends"
+                f"{message} {f'on host {owner}' if owner else 'by another process'}", hint="wait until it ends"
             ) from fault
         return known.below(place.name)
 

@@ -96,8 +96,8 @@ def read_archive(path: Path) -> SourceBundle:
             f"{path} is not a source bundle: {fault}", hint="it is damaged: pull the run again"
         ) from fault
     if own := repository_parts(file.path for file in files):
-        said = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
-        raise SourceError(said, hint="do not use it")
+        message = f"{path} is not a source bundle: {min(own)!a} is part of a repository, whose settings can name programs to run"
+        raise SourceError(message, hint="do not use it")
     if clash := collision(file.path for file in files):
         raise SourceError(f"{path} is not a source bundle: {clash} is in it twice", hint="do not use it")
     total = sum(len(file.data) for file in files)

@@ -35,8 +35,8 @@ def load_bundle(archive: Path, *, digest: str) -> SourceBundle:
         raise SourceError(f"{archive} does not exist: the run's source is missing", hint="pull the run again")
     bundle = read_archive(archive)
     if bundle.digest != digest:
-        said = f"{archive} is {bundle.digest}; the record names {digest}"
-        raise DigestMismatchError(said, hint="it was altered: remove the run's folder and pull the run again")
+        message = f"{archive} is {bundle.digest}; the record names {digest}"
+        raise DigestMismatchError(message, hint="it was altered: remove the run's folder and pull the run again")
     return bundle
 
 
@@ -70,8 +70,8 @@ def _git(folder: Path, *words: str, stdin: str = "") -> None:
     command = ["git", "-C", os.fspath(folder), *words]
     done = subprocess.run(command, env=_environment(os.environ), input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise SourceError(f"git cannot list {folder}: {said}", hint="is git older than 2.28?")
+        message = done.stderr.decode(errors="replace").strip()
+        raise SourceError(f"git cannot list {folder}: {message}", hint="is git older than 2.28?")
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

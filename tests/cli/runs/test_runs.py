@@ -172,7 +172,7 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
     monkeypatch.setenv("REPRISE_HOST", run.record.circumstances.host.name)
     with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run, "--abandoned"])
-    run.let_go()
+    run.release()
     assert [(row["status"], row["died"]) for row in listed(capsys)] == [("running", True)]
     with pytest.raises(RunError, match="still running"):
         main(["publish", run.record.run])
@@ -184,7 +184,7 @@ def test_a_run_whose_process_was_killed_can_be_closed_and_published(
 def test_a_run_of_another_host_is_not_taken_for_dead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether its process lives cannot be seen from here; the host is named, and how to say that it is gone."""
     run = begun(runs)
-    run.let_go()
+    run.release()
     monkeypatch.setenv("REPRISE_HOST", "elsewhere")
     with pytest.raises(RunError, match="was started on host h; this is host elsewhere") as fault:
         main(["publish", run.record.run, "--abandoned"])

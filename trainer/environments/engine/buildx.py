@@ -26,8 +26,8 @@ def build(request: BuildRequest, *, archive: Path | None) -> None:
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
     if done.returncode:
-        said = f"the build of {request.tag} failed: the lines above state the reason"
-        raise ImageBuildError(said, hint='docs/how-to/images.md, "When a build fails"')
+        message = f"the build of {request.tag} failed: the lines above state the reason"
+        raise ImageBuildError(message, hint='docs/how-to/images.md, "When a build fails"')
 
 
 def command(request: BuildRequest, *, archive: Path | None) -> list[str]:

@@ -19,8 +19,8 @@ _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
 def require_no_colon(folder: Path) -> None:
     """Raise `UsageError` if the path has a colon, which separates mounts and compose files."""
     if ":" in str(folder):
-        said = f"{folder} has a colon and cannot be mounted into a container"
-        raise UsageError(said, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
+        message = f"{folder} has a colon and cannot be mounted into a container"
+        raise UsageError(message, hint="use a path without a colon (REPRISE_RUNS, TMPDIR)")
 
 
 def volume(source: Path, target: str) -> tuple[str, str]:
@@ -61,8 +61,8 @@ def run(
 def compose_error(service: str, output: str) -> EngineError | PortTakenError:
     """Return the error for a failed service, by what compose or the service wrote to stderr."""
     if port := _PORT.search(output):
-        said = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs a free port"
-        return PortTakenError(said, hint=f"REPRISE_STORE_PORT={int(port[1]) + 10} scripts/setup")
+        message = f"port {port[1]} on 127.0.0.1 is taken by another program; the store needs a free port"
+        return PortTakenError(message, hint=f"REPRISE_STORE_PORT={int(port[1]) + 10} scripts/setup")
     lines = [
         line.strip()
         for line in output.splitlines()

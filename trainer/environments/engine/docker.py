@@ -132,8 +132,8 @@ class DockerEngine:
             for line in self._client.api.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
                     self._client.api.remove_image(f"{repository}:{tag}", noprune=True)
-                    said = f"the image could not be pushed to {repository}: {line['error']}"
-                    raise EngineError(said, hint=_registry_hint(str(line["error"]), repository.partition("/")[0]))
+                    message = f"the image could not be pushed to {repository}: {line['error']}"
+                    raise EngineError(message, hint=_registry_hint(str(line["error"]), repository.partition("/")[0]))
         return f"{repository}@{image.id}"
 
     def in_registry(self, reference: str) -> bool:
@@ -307,9 +307,9 @@ def _docker_errors(*, missing: str = "the image is not on this machine", registr
             missing, hint="reprise image build NAME, or `reprise image restore NAME` if it is pinned"
         ) from fault
     except APIError as fault:
-        said = str(fault.explanation or fault)
-        hint = _registry_hint(said, registry) if registry else "reprise doctor"
-        raise EngineError(f"the engine reported: {said}", hint=hint) from fault
+        message = str(fault.explanation or fault)
+        hint = _registry_hint(message, registry) if registry else "reprise doctor"
+        raise EngineError(f"the engine reported: {message}", hint=hint) from fault
     except (DockerException, requests.exceptions.ConnectionError) as fault:
         raise _absent(fault) from fault
     except requests.exceptions.Timeout as fault:
