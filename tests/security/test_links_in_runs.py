@@ -75,7 +75,9 @@ VERBS: dict[str, Callable[[Scene], object]] = {
     "require_whole": lambda scene: require_whole(scene.attempt, scene.record),
     "require_resumable": lambda scene: require_resumable(scene.folder, here="h"),
     "require_source": lambda scene: require_source(scene.folder, scene.record.ingredients.source),
-    "require_source anew": lambda scene: require_source(scene.folder, scene.record.ingredients.source, anew=True),
+    "require_source anew": lambda scene: require_source(
+        scene.folder, scene.record.ingredients.source, unpack_again=True
+    ),
     "move_seen_image": lambda scene: move_seen_image(scene.folder),
     "write_seen": lambda scene: write_seen(scene.folder, SeenImage(container="c", reference="r")),
     "claim": lambda scene: claim_image({}, run=scene.folder),

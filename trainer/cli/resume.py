@@ -157,7 +157,7 @@ def again(words: Words, admission: Admitted) -> Again:
     folder, passed = admission.folder, admission.passed
     allowed = parse_allowed(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)
-    require_source(folder, record.ingredients.source, anew=not admission.is_registered)
+    require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
     _require_able(folder, passed)
     was = record_with_current_settings(folder, passed=passed)
     for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):

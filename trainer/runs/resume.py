@@ -99,15 +99,15 @@ def last_record(run: Path, *, passed: Collection[int] = ()) -> Record:
     return record_of(run, max((number for number in recorded_attempts(run) if number not in passed), default=None))
 
 
-def require_source(folder: Path, digest: str, *, anew: bool = False) -> None:
+def require_source(folder: Path, digest: str, *, unpack_again: bool = False) -> None:
     """Raise `DigestMismatchError` unless the frozen source in a run's or a sweep's folder has this digest.
 
-    If only the archive exists, as after a pull, it is unpacked. `anew` unpacks it in any case, since code of another user may have added
-    files.
+    If only the archive exists, as after a pull, it is unpacked. `unpack_again` unpacks it in any case, since code of another user may have
+    added files.
     """
     bundle = load_bundle(folder / ARCHIVE, digest=digest)
     with disk_faults(folder), folder_of(folder / ARCHIVE) as run:
-        if anew:
+        if unpack_again:
             run.remove_tree(COPY)
         if run.stat(COPY) is None:
             aside = f".{COPY}.{os.getpid()}{PARTIAL}"

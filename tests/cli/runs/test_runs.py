@@ -108,7 +108,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for word in (
         "completed",
         "0.30000000000000004",
-        "runs in no image",
+        "does not run in an image",
         "numpy: 2.0 here",
         "command line",
         "last.ckpt",
@@ -117,7 +117,7 @@ def test_show_is_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.record.identity in page
     settings = page[page.index("\nsettings\n") :]
     assert settings.index("learning_rate") < settings.index("seed"), "what was given comes first"
-    assert "  known  unknown: no digest is claimed: this process runs in no image" in page
+    assert "  known  unknown: no digest is claimed: this process does not run in an image" in page
 
 
 def test_what_a_stranger_wrote_does_not_reach_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def resume_isolated(words: Words, admission: Admitted) -> int:
     require_set_up(CHECKOUT)
     require_not_running(folder)
     record = require_resumable(folder, here=host_name())
-    require_source(folder, record.ingredients.source, anew=True)
+    require_source(folder, record.ingredients.source, unpack_again=True)
     bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
     move_seen_image(folder)
     more = given_anew(words, without={"resume", "trust", "grant", "json", "publish", "no_publish"})
