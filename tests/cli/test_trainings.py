@@ -11,8 +11,8 @@ from trainer.base.errors import MachineError, SourceError
 from trainer.cli.train import source_of, understood
 from trainer.cli.trainings import freeze, start
 from trainer.runs.run import new_run
-from trainer.settings.origins import COPY, take_placed_source
-from trainer.source.capture import COPY, frozen_before
+from trainer.settings.origins import take_apart
+from trainer.source.capture import COPY, take_placed_source
 
 if TYPE_CHECKING:
     from pathlib import Path

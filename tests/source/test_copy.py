@@ -12,6 +12,7 @@ from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError, SourceError
 from trainer.source.capture import ARCHIVE, SourceBundle, SourceFile, archive, bundle_digest, capture, freeze
 from trainer.source.copy import lay_out, load_bundle
+from trainer.source.description import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

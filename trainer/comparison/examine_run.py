@@ -30,8 +30,8 @@ from trainer.environments.doctor import Finding, fault, note, run_check, well
 from trainer.runs.record import Status, identity_of
 from trainer.runs.run import ATTEMPTS, RECORD, attempts, load_record
 from trainer.runs.verify import require_whole
-from trainer.source.capture import load_bundle
-from trainer.source.copy import verified
+from trainer.source.capture import ARCHIVE
+from trainer.source.copy import load_bundle
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:

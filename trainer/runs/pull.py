@@ -21,8 +21,8 @@ from trainer.runs.publish import source_of
 from trainer.runs.record import MOST_ATTEMPTS
 from trainer.runs.run import ATTEMPTS, CLAIM, PUBLISHED, RECORD, read_publication, record_of, recorded_attempts
 from trainer.runs.seal import Published, claim_key, read_claim, read_sealed, sealed_key
-from trainer.runs.verify import ARCHIVE, read_archive
-from trainer.source.capture import ARCHIVE, thaw
+from trainer.runs.verify import fault_of
+from trainer.source.capture import ARCHIVE, read_archive
 from trainer.stores.transfer import read_file, read_small
 
 if TYPE_CHECKING:

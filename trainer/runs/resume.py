@@ -31,9 +31,9 @@ from trainer.runs.run import (
 )
 from trainer.runs.seal import read_claim
 from trainer.settings.fields import Origin
-from trainer.settings.origins import load_bundle
+from trainer.settings.origins import take_apart
 from trainer.source.capture import ARCHIVE, COPY, unpack
-from trainer.source.copy import verified
+from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -221,5 +221,5 @@ def test_a_sweep_keeps_a_settings_file_of_any_encoding(tmp_path: Path) -> None:
 
 def test_another_dataset_is_an_axis() -> None:
     with pytest.raises(SettingError, match="input_field is 'image', the default of this experiment"):
-        told("digits", ["--dataset", "digits,diabetes"], points=None)
-    assert told("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]
+        parse_request("digits", ["--dataset", "digits,diabetes"], points=None)
+    assert parse_request("digits", ["--dataset", "digits,faces"], points=None).asked.axes == ["dataset"]

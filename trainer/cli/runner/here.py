@@ -83,7 +83,9 @@ class Here:
 
     def run(self, ready: Prepared) -> tuple[int, Knowledge]:
         """Run it with this Python; its environment variables are only those that a run needs."""
-        record_engine_fault("here", folder=ready.folder, fault="the run is a process of this environment, without an engine")
+        record_engine_fault(
+            "here", folder=ready.folder, fault="the run is a process of this environment, without an engine"
+        )
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
         self._process = subprocess.Popen(
             words,

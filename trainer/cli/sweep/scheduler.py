@@ -134,7 +134,9 @@ class Scheduler:
 
     def _start(self, number: int, slot: int) -> None:
         point = self.sweep.points[number]
-        resumes = point.run is not None and number not in self.restarted and bool(recorded_attempts(self.runs / point.run))
+        resumes = (
+            point.run is not None and number not in self.restarted and bool(recorded_attempts(self.runs / point.run))
+        )
         words = self._resume_words(point) if resumes else self._start_words(number, point)
         run = self.sweep.points[number].run
         assert run is not None  # noqa: S101 - both functions set it

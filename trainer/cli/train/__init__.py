@@ -30,11 +30,10 @@ from trainer.runs.handoff import FrozenSource, Launch
 from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim_image
 from trainer.runs.record import is_run_id
 from trainer.runs.run import abandon, new_run
-from trainer.runs.source import BEGUN, CAPTURED, COPY, freeze, take_placed_source
 from trainer.settings.determinism import require_one_process, threads_at, variables
 from trainer.settings.fields import CONFINED, LaunchSettings
 from trainer.settings.origins import Origins, Words, resolve, take_apart
-from trainer.source.capture import BEGUN, CAPTURED, COPY, freeze, frozen_before
+from trainer.source.capture import BEGUN, CAPTURED, COPY, freeze, take_placed_source
 from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import torch
 
 from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
 from trainer.base.run_files import open_run_file
-from trainer.comparison.weights import NextStage, read_parts
-from trainer.runs.checkpoint_pointer import Stage, is_pickle
+from trainer.comparison.weights import LARGEST_HEADER, read_parts
+from trainer.runs.checkpoint_pointer import NextStage, is_pickle
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
 if TYPE_CHECKING:
