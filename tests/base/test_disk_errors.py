@@ -48,4 +48,4 @@ def test_an_exception_that_cannot_be_shown_is_still_one_line(capsys: pytest.Capt
             raise ValueError
 
     assert report(Odd(), as_json=True, debug=False) == 1
-    assert '"message": "unexpected Odd: it cannot be shown"' in capsys.readouterr().err
+    assert '"message": "unexpected Odd: its message cannot be shown"' in capsys.readouterr().err

@@ -23,13 +23,17 @@ def parser() -> Arguments:
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["-x"], "reprise x: NAME is missing: '-x' is read as an option", "write it before all options"),
-        (["a", "--at", "-x"], "argument --at: expected one argument", "is written --at=-x"),
+        (
+            ["-x"],
+            "reprise x: NAME is missing: '-x' begins with a dash and is read as an option",
+            "write NAME before all options",
+        ),
+        (["a", "--at", "-x"], "argument --at: expected one argument", "write --at=-x"),
         (["a", "--at", "--into", "b"], "argument --at: expected one argument", "see `reprise x --help`"),
-        ([""], "NAME: found an empty word", "a shell variable that is not set"),
-        (["a", "b", ""], "more: found an empty word", "a shell variable that is not set"),
-        (["a", "--into", ""], "--into: found an empty word", "a shell variable that is not set"),
-        (["a", "--at="], "--at: found an empty word", "a shell variable that is not set"),
+        ([""], "NAME: found an empty word", "an unset shell variable"),
+        (["a", "b", ""], "more: found an empty word", "an unset shell variable"),
+        (["a", "--into", ""], "--into: found an empty word", "an unset shell variable"),
+        (["a", "--at="], "--at: found an empty word", "an unset shell variable"),
         (["a", "--at", "1", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
         (["--at=1", "a", "--at", "2"], "reprise x: --at is given twice: 1 and 2", "give it once"),
     ],

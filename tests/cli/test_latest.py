@@ -37,7 +37,7 @@ def test_a_run_of_the_future_is_passed_over(runs: Path, capsys: pytest.CaptureFi
     good, future = own(runs), finished(runs).record.run
     renamed(runs / future, name := newest_id(runs, ahead=timedelta(days=3653)))
     assert named("latest", local_ids(runs)) == good
-    assert f"{name} (of the future: a clock was wrong)" in capsys.readouterr().err
+    assert f"{name} (date in the future: a clock was wrong)" in capsys.readouterr().err
 
 
 def renamed(run: Path, name: str) -> str:
@@ -66,7 +66,7 @@ def test_a_run_that_failed_before_its_first_step_is_passed_over_and_named(
     assert named("latest", local_ids(runs)) == good
     said = capsys.readouterr().err
     assert good in said
-    assert f"passed over: {idle} (failed before its first step)" in said
+    assert f"skipped: {idle} (failed before its first step)" in said
     later = failed(runs, steps=None)
     assert named("latest", local_ids(runs)) == later
     assert "(failed)" in capsys.readouterr().err
@@ -104,7 +104,7 @@ def test_latest_is_the_users_own_run_not_one_that_a_command_made(
     mine = own(runs)
     helper = newest(runs, **around)
     assert named("latest", local_ids(runs)) == mine
-    assert capsys.readouterr().err == f"latest is run {mine} (completed); passed over: {helper} ({said})\n"
+    assert capsys.readouterr().err == f"latest is run {mine} (completed); skipped: {helper} ({said})\n"
 
 
 def test_a_run_that_is_not_in_the_register_is_not_the_users_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.records import circumstances
 from tests.runs.runs import begun, finished
 from trainer.base.errors import ResumeError
-from trainer.cli.resume import Admitted, again, set_aside_environment, told
+from trainer.cli.resume import Admission, notes, prepare, set_aside_environment
 from trainer.cli.trust import Word
 from trainer.runs.record import Outcome, Record, Status
 from trainer.runs.resume import check_ingredients, record_with_current_settings
@@ -26,9 +26,9 @@ def test_a_run_whose_own_source_is_older_than_resume_is_refused_by_that_name(
     """Its own source is what would run, and knows nothing of going on."""
     monkeypatch.setenv("REPRISE_RUNS", str(tmp_path / "runs"))
     run = finished(tmp_path / "runs", status=Status.PREEMPTED).record.run
-    admission = Admitted(folder=tmp_path / "runs" / run, word=Word(command=""))
+    admission = Admission(folder=tmp_path / "runs" / run, word=Word(command=""))
     with pytest.raises(ResumeError, match="older than --resume"):
-        again(take_apart(["--resume", run]), admission)
+        prepare(take_apart(["--resume", run]), admission)
 
 
 def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> N
         "REPRISE_SETTING_TOKEN": "hidden",
     }
     (line,) = set_aside_environment(record, environ)
-    assert line.startswith(f"REPRISE_SETTING_LEARNING_RATE=0.5 is not used: run {record.run} goes on with 0.001")
+    assert line.startswith(f"REPRISE_SETTING_LEARNING_RATE=0.5 is not used: run {record.run} has the value 0.001")
     assert line.endswith("--learning-rate 0.5 --allow settings")
     assert environ == {"PATH": "/bin", "REPRISE_SETTING_TOKEN": "hidden"}
 
@@ -49,9 +49,9 @@ def test_the_environment_does_not_change_a_run_that_goes_on(tmp_path: Path) -> N
 def test_that_the_last_attempt_failed_is_said_with_its_reason_and_what_to_do_instead(tmp_path: Path) -> None:
     """The same source would fail the same way; of an attempt that was stopped nothing is said."""
     run = begun(tmp_path / "runs")
-    assert list(told(run.record, run.record, given=())) == []
+    assert list(notes(run.record, run.record, given=())) == []
     record = run.close(Outcome(status=Status.FAILED, reason="idea.py:2: the experiment raised NameError"))
-    first, second = told(record, record, given=())
+    first, second = notes(record, record, given=())
     assert first == "attempt 1 failed: idea.py:2: the experiment raised NameError"
     assert "frozen source" in second
     assert "train --exp digits" in second
@@ -71,9 +71,9 @@ def test_a_change_that_was_allowed_holds_until_it_is_taken_back(tmp_path: Path) 
     """The next attempt has it too, and says so unless it is given anew; what the run began with stays in the record."""
     _, record, was = changed(tmp_path)
     assert (record.ingredients.settings["learning_rate"], was.ingredients.settings["learning_rate"]) == (0.001, 0.5)
-    (line,) = told(record, was, given=())
-    assert line == "setting learning_rate is 0.5, as attempt 2 had it; the run began with 0.001"
-    assert list(told(record, was, given={"learning_rate"})) == []
+    (line,) = notes(record, was, given=())
+    assert line == "setting learning_rate is 0.5, as in attempt 2; the run began with 0.001"
+    assert list(notes(record, was, given={"learning_rate"})) == []
 
 
 def test_the_same_change_needs_no_second_word_and_another_one_does(tmp_path: Path) -> None:

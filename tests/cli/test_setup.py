@@ -43,7 +43,7 @@ def test_what_is_not_built_is_said_with_the_command_that_builds_it() -> None:
     """Also a store that runs in an image of an earlier lock; not a store that is none of this machine's."""
     assert page(without("REPRISE_IMAGE"), built=True)[1].endswith(f"not built yet: {BUILD}")
     assert page(without("REPRISE_STORE_IMAGE"), built=False)[2].endswith(f"its image is not built yet: {BUILD}")
-    assert page(VALUES, built=False)[2].endswith(f"its image is of an earlier lock: {BUILD}")
+    assert page(VALUES, built=False)[2].endswith(f"its image was built from an earlier lock: {BUILD}")
     elsewhere = {**without("REPRISE_STORE_IMAGE"), "COMPOSE_PROFILES": ""}
     assert page(elsewhere, built=False)[2] == "store        s3://reprise at http://127.0.0.1:8333"
 
@@ -60,7 +60,7 @@ def test_a_store_that_contradicts_a_line_of_env_is_refused() -> None:
     assert choice("file:///mnt/a/", {}, "/mnt/a") == "file:///mnt/a/"
     for typed, environ in (("/mnt/b", {}), (None, {"REPRISE_STORE": "/mnt/b"})):
         with pytest.raises(
-            UsageError, match=r"says /mnt/b; a line of \.env outside of the managed block says .*=/mnt/a"
+            UsageError, match=r"is /mnt/b, but a line of \.env outside of the managed block is .*=/mnt/a"
         ):
             choice(typed, environ, "/mnt/a")
 

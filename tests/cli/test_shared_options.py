@@ -31,9 +31,9 @@ class Net(Classifier):
         (
             "check",
             ["mine.py", "--steps", "9"],
-            "--steps is the option of reprise check here; give the setting steps of mine.py",
+            "--steps is read as the option of reprise check; to give the setting steps of mine.py",
         ),
-        ("bench", ["mine.py", "--steps=9"], "--steps is the option of reprise bench here"),
+        ("bench", ["mine.py", "--steps=9"], "--steps is read as the option of reprise bench"),
         ("check", ["mine.py", "--classes", "9"], ""),
         ("noise", ["mine.py", "--steps", "9"], ""),
         ("check", ["absent.py", "--steps", "9"], ""),

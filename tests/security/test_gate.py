@@ -40,7 +40,7 @@ CALLERS: Final = {
         "trainer.cli.train.isolated",
         "trainer.cli.trust",
     },
-    ("trainer.cli.resume", "again"): {"trainer.cli.train"},
+    ("trainer.cli.resume", "prepare"): {"trainer.cli.train"},
     ("trainer.cli.train.container", "resume_in_container"): {"trainer.cli.train"},
     ("trainer.cli.train.isolated", "resume_isolated"): {"trainer.cli.train"},
     ("trainer.cli.sweep.scheduler", "Scheduler"): {"trainer.cli.sweep"},
@@ -50,7 +50,7 @@ CALLERS: Final = {
 GATES: Final = {
     "trainer.cli.reproduce": ("require_trust(", "prepared("),
     "trainer.cli.why": ("require_trust(", "prepared("),
-    "trainer.cli.train": ("admitted(folder, words)", "again(words, admission)"),
+    "trainer.cli.train": ("admit(folder, words)", "prepare(words, admission)"),
     "trainer.cli.sweep": ("require_own_sweep(", "_train("),
 }
 

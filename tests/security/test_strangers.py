@@ -169,7 +169,7 @@ def test_r2_an_attempt_of_a_stranger_on_the_users_own_run_is_passed_over(
     assert (run / "attempts/2").is_dir()
     done = typed(checkout, "--resume", run.name, "--no-publish", *trusted)
     assert done.returncode == 0, done.stderr
-    assert "passed over: attempt 2, made elsewhere" in done.stderr
+    assert "skipped: attempt 2, made elsewhere" in done.stderr
     assert not stolen.exists()
     assert record_of(run).circumstances.changed == []
     for name in RESULTS:

@@ -47,7 +47,7 @@ def test_a_step_is_told_in_parts_in_ratios_and_by_its_dearest_operations(checkou
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--steps", "3"), 2, "found 3 steps"),
+        (("--steps", "3"), 2, "found --steps 3"),
         (("--against", "nothing.json"), 40, "nothing.json does not exist"),
         (("--against", "zzz"), 45, "no run is called 'zzz'"),
     ],

@@ -146,7 +146,7 @@ def test_t1_a_run_that_is_only_in_the_store_of_dotenv_is_pulled_and_goes_on(chec
     [
         (("--resume",), 2, "--resume needs a run"),
         (("--resume", "20200101t000000-aaaaaa"), 45, "20200101t000000-aaaaaa"),
-        (("--resume", "latest", "--exp", "dots.py"), 2, "--exp beside --resume"),
+        (("--resume", "latest", "--exp", "dots.py"), 2, "found --exp with --resume"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(checkout: Checkout, words: tuple[str, ...], code: int, said: str) -> None:

@@ -37,7 +37,7 @@ def test_the_first_line_names_environment_image_and_device(finished: tuple[str, 
     if BAKED.exists():  # in the dev container
         assert first.startswith("environment cpu, image ")
     else:
-        assert first.startswith("no environment (this machine's own Python), image unknown, device cpu")
+        assert first.startswith("no environment (this machine's Python), image unknown, device cpu")
 
 
 def test_the_last_block_names_run_result_record_and_store(

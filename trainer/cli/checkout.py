@@ -1,4 +1,4 @@
-"""What the host's commands share at the edge: the checkout, its engine, its `.env`, and what the machine lends a build."""
+"""Functions of the host's commands: the checkout's Docker engine, images, `.env` and local store."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 
 def engine() -> DockerEngine:
-    """The engine of this machine."""
+    """Return the Docker engine of this machine."""
     return DockerEngine(cache=ROOT / ".reprise" / "images")
 
 
 def say(line: str) -> None:
-    """Tell a person, beside the results."""
+    """Print a line on stderr."""
     print(line, file=sys.stderr)
 
 
 def ca_bundle() -> Path | None:
-    """The machine's CA bundle: with a proxy that inspects TLS, its own certificate is in there."""
+    """Return the machine's CA bundle, which holds the certificate of a proxy that inspects TLS."""
     named = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
     return next((path for path in map(Path, (*named, *_SYSTEM_BUNDLES)) if path.is_file()), None)
 
 
 def made(name: str, *, stage: Stage, docker: Engine, fresh: bool = False) -> BuiltImage:
-    """The image of the checkout's inputs: found, or built now."""
+    """Return the image of the checkout's inputs; build it if it does not exist or if `fresh`."""
     if not fresh and (found := find_built_image(name, stage=stage, engine=docker, root=ROOT)):
         return found
     docker.facts()
@@ -67,15 +67,15 @@ def fetch_pinned(name: str, *, docker: Engine) -> None:
     if pinned is None or docker.image(pinned.reference):
         return
     if not _agreed(f"Environment {name!r} is pinned to {pinned.reference}. Fetch that image? [Y/n] "):
-        said = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
+        message = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
         again = (os.environ.get(TYPED) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
-        raise ImageMissingError(said, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
-    say(f"fetching {pinned.reference}, to which environment {name!r} is pinned")
+        raise ImageMissingError(message, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
+    say(f"fetching {pinned.reference}, the pinned image of environment {name!r}")
     pins.restore(name, engine=docker, root=ROOT)
 
 
 def _agreed(question: str) -> bool:
-    """Whether the user agrees; without a terminal only REPRISE_YES does."""
+    """Ask the user; without a terminal return whether REPRISE_YES is set."""
     if os.environ.get("REPRISE_YES"):
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -86,7 +86,7 @@ def _agreed(question: str) -> bool:
 
 
 def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
-    """See to it that the local store has the sample datasets; another store's are its owner's business."""
+    """Publish the sample datasets to the local store; do nothing if another store is configured."""
     if values.get("COMPOSE_PROFILES") == "store":
         store = made("store", stage="environment", docker=docker)
         environ = {**os.environ, **values, "REPRISE_STORE_IMAGE": store.reference}
@@ -94,7 +94,7 @@ def publish_samples(values: Mapping[str, str], *, docker: Engine) -> None:
 
 
 def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> dict[str, str]:
-    """What the managed block should say now."""
+    """Return the current values of the managed block."""
     nvidia = docker.facts().nvidia
     if not choice.environment:
         setup.require_environment(before, root=ROOT)
@@ -111,7 +111,7 @@ def block(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> di
 
 
 def joined_store(docker: Engine, choice: setup.Choice, before: Mapping[str, str]) -> LocalStore | None:
-    """The local store of another checkout, if that is the one that this checkout uses."""
+    """Return the local store of another checkout if this checkout uses it."""
     if not setup.is_local(choice, before):
         return None
     project = setup.project_name(ROOT)
@@ -119,55 +119,53 @@ def joined_store(docker: Engine, choice: setup.Choice, before: Mapping[str, str]
 
 
 def compose_values() -> dict[str, str]:
-    """What compose reads: `.env`, of a name that it has twice the last, then the environment, which wins."""
+    """Return the values that compose uses: those of `.env`, overridden by the environment."""
     return all_values(DOTENV) | {
         name: value for name, value in os.environ.items() if name.startswith(("REPRISE_", "COMPOSE_"))
     }
 
 
 def own_store_line(dotenv: Path = DOTENV) -> str | None:
-    """The store that a line of `.env` outside of the managed block names. Raises `UsageError` for a relative path."""
+    """Return the store from a line of `.env` outside of the managed block. Raise `UsageError` for a relative path."""
     own = user_values(dotenv).get("REPRISE_STORE") or None
     if own and "://" not in own and not own.startswith("/"):
-        said = f".env says REPRISE_STORE={own}; expected an address or a whole path, which compose can hand on"
-        raise UsageError(said, hint=f"REPRISE_STORE={folder_of(str(dotenv.parent / Path(own).expanduser()))}")
+        message = f".env has REPRISE_STORE={own}; expected an address or an absolute path, which compose can use"
+        raise UsageError(message, hint=f"REPRISE_STORE={folder_of(str(dotenv.parent / Path(own).expanduser()))}")
     return own
 
 
 def store_port(before: Mapping[str, str], *, dotenv: Path = DOTENV) -> int:
-    """The local store's port on this machine: as the environment says, a line of `.env` outside of the block, the block, the default."""
-    told = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
-    return _port(next(values["REPRISE_STORE_PORT"] for values in told if values.get("REPRISE_STORE_PORT")))
+    """Return the local store's port: from the environment, else a line of `.env` outside of the block, the block, the default."""
+    sources = (os.environ, user_values(dotenv), before, {"REPRISE_STORE_PORT": str(setup.STORE_PORT)})
+    return _port(next(values["REPRISE_STORE_PORT"] for values in sources if values.get("REPRISE_STORE_PORT")))
 
 
 def check_store_port(docker: Engine, values: Mapping[str, str], *, again: str) -> None:
-    """Refuse a port or a volume that another server has, unless it is the local store of this checkout. Raises `PortTakenError`."""
+    """Raise `PortTakenError` if a server other than this checkout's local store uses the port or the volume."""
     port, project = store_port(values), values.get("COMPOSE_PROJECT_NAME", "")
     unchanged = str(port) == values.get("REPRISE_STORE_PORT", str(setup.STORE_PORT))
     own = setup.own_volume(values, project)
     for other in (store for store in docker.local_stores() if store.project != project):
-        joined = "scripts/setup makes this checkout use that store"
+        hint = "scripts/setup makes this checkout use that store"
         if other.volume == own:
-            said = f"the local store of another checkout ({other.project}) serves this checkout's volume on port {other.port}"
-            raise PortTakenError(said, hint=joined)
+            message = f"the local store of another checkout ({other.project}) serves this checkout's volume on port {other.port}"
+            raise PortTakenError(message, hint=hint)
         if other.port == port:
-            said = f"port {port} on 127.0.0.1 is the local store of another checkout ({other.project})"
-            raise PortTakenError(said, hint=f"{joined}; or: REPRISE_STORE_PORT={port + 10} {again}")
+            message = f"port {port} on 127.0.0.1 is used by the local store of another checkout ({other.project})"
+            raise PortTakenError(message, hint=f"{hint}; or: REPRISE_STORE_PORT={port + 10} {again}")
     if not (unchanged and project and docker.serves(project, "store")):
         setup.check_port(port, again=again)
 
 
 def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str]:
-    """Write the managed block again from what is true now; report and overwrite what was changed in it by hand."""
+    """Write the managed block with its current values; report and overwrite manual changes."""
     before = read_block(DOTENV)
     values = block(docker, choice or setup.Choice(store=own_store_line()), before.values)
     differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
-        say(
-            "the managed block in .env was edited by hand; it is written again (write your own lines outside of the block):"
-        )
+        say("the managed block of .env was edited by hand and is overwritten (your own lines belong outside of it):")
         for name in differing:
-            say(f"  {name}: {_told(name, before.values)} becomes {_told(name, values)}")
+            say(f"  {name}: {_shown(name, before.values)} becomes {_shown(name, values)}")
     setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
     changed = f"changed {', '.join(differing)}"
     if write_block(DOTENV, values):
@@ -175,7 +173,7 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     return values
 
 
-def _told(name: str, values: Mapping[str, str]) -> str:
+def _shown(name: str, values: Mapping[str, str]) -> str:
     return "a secret" if "SECRET" in name and name in values else (values.get(name) or "nothing")
 
 

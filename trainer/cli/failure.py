@@ -1,4 +1,4 @@
-"""How a failure is shown: one line, a hint, and the exit code; as JSON where that was asked for."""
+"""Prints an exception as a message with a hint, or as JSON, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from trainer.cli.spelling import spelled
 
 _LONG_WORD: Final = re.compile(r"\S{300,}")
 _LONGEST: Final = 4000
-"""Characters of a message, and of a hint."""
+"""Maximum characters of a message or hint."""
 _FIRST_LINE: Final = 300
 _OF_DISKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Faults that are the machine's, whichever file they are about."""
+"""Errors of the disk, whether or not they name a file."""
 
 
 def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
-    """Print `fault` on stderr and return the exit code it stands for."""
+    """Print `fault` on stderr and return its exit code."""
     stream = escaping(sys.stderr)
     if debug:
         traceback.print_exception(fault, file=stream)
-    known = fault if isinstance(fault, RepriseError) else _of_a_name(fault) or _unexpected(fault)
+    known = fault if isinstance(fault, RepriseError) else _name_error(fault) or _unexpected(fault)
     message, hint = (readable(REDACTOR.redact(spelled(text))) for text in (known.message, known.hint or ""))
     if as_json:
         document = {
@@ -47,7 +47,7 @@ def report(fault: Exception, *, as_json: bool, debug: bool) -> int:
 
 
 def readable(text: str) -> str:
-    """The text as it can be read: very long words and very long texts cut.
+    """Return the text with very long words and very long texts cut.
 
     >>> len(readable("no run is called " + 1000 * "x"))
     280
@@ -56,17 +56,17 @@ def readable(text: str) -> str:
     return cut if len(cut) <= _LONGEST else f"{cut[:_LONGEST]} ..."
 
 
-def _of_a_name(fault: Exception) -> RepriseError | None:
-    """The error for a name that no file system takes: it comes from a word that was typed, or from a file that a person wrote."""
+def _name_error(fault: Exception) -> RepriseError | None:
+    """Return the error for a file name that no file system accepts."""
     if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
         return UsageError(f"a name is too long for a file: {fault.filename}", hint="expected at most 255 bytes")
     if isinstance(fault, ValueError) and "embedded null" in str(fault):
-        return UsageError("a name contains a NUL character, which no file can have", hint="type it again")
+        return UsageError("a name contains a NUL character, which no file name can have", hint="type it again")
     return None
 
 
 def _unexpected(fault: Exception) -> RepriseError:
-    """Word what nobody expected: what the system says of a file is a matter of the machine, all else is a bug."""
+    """Return the error for an unexpected exception: an operating system's error about a file, else a bug."""
     if isinstance(fault, OSError) and (fault.filename is not None or fault.errno in _OF_DISKS):
         name = os.fsdecode(fault.filename) if isinstance(fault.filename, str | bytes | os.PathLike) else "a file"
         return disk_fault(fault, name, done="read or written")
@@ -77,8 +77,8 @@ def _text(fault: Exception) -> str:
     try:
         lines = str(fault).strip().splitlines()
     except Exception:  # noqa: BLE001 - an exception may fail in its __str__
-        return "it cannot be shown"
-    return lines[0][:_FIRST_LINE] if lines else "it says nothing"
+        return "its message cannot be shown"
+    return lines[0][:_FIRST_LINE] if lines else "without a message"
 
 
 _BUG: Final = "this is a bug in Reprise: set REPRISE_DEBUG=1 and run it again to see where"

@@ -1,10 +1,8 @@
-"""`reprise image`: build, pin, unpin, restore, list, show and smoke-test images. Host only."""
+"""`reprise image`: builds, pins, restores, lists, shows and smoke-tests images. Runs on the host only."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.errors import ImageMissingError
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh, say
+from trainer.cli.output import print_result
 from trainer.environments import pin as pins
 from trainer.environments.build import STAGES, find_built_image
 from trainer.environments.declaration import environment_names, load_environment, load_pin
@@ -22,54 +21,47 @@ from trainer.launch.smoke_test import smoke_test
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
 
     from trainer.environments.build import BuiltImage
 
 
 def main(argv: list[str]) -> int:
-    """Run one verb."""
-    asked = _parser().parse_args(argv)
-    verb = {
-        "build": _build,
-        "pin": _pin,
-        "unpin": _unpin,
-        "restore": _restore,
-        "ls": _list,
-        "show": _show,
-        "smoke": _smoke,
-    }[asked.verb]
-    return verb(asked)
+    """Run a subcommand."""
+    words = _parser().parse_args(argv)
+    code: int = words.verb(words)
+    return code
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise image", "Build, pin, restore, list, show and smoke-test images.")
-    verbs = parser.commands(dest="verb")
-    for name, summary in {
-        "build": "build an environment's image, unless an image of the same inputs exists",
-        "pin": "push an image and write a pin to commit: the environment is this image",
-        "unpin": "remove a pin",
-        "restore": "pull the pinned image",
-        "show": "show digests, layers and size of an environment's image",
-        "smoke": "train ten steps twice in the image and compare the weights",
-    }.items():
-        verb = verbs.add_parser(name, help=summary)
-        verb.add_argument("name", metavar="ENVIRONMENT", help="a file of environments/, without .toml")
-        verb.add_argument("--json", action="store_true", help="print JSON")
+    parser = Arguments("reprise image", "Manage the images of environments.")
+    verbs = parser.commands()
+    for name, verb, summary in (
+        ("build", _build, "build an environment's image, unless the image of these inputs exists"),
+        ("pin", _pin, "pin an environment to its image in a registry"),
+        ("unpin", _unpin, "remove an environment's pin"),
+        ("restore", _restore, "fetch an environment's pinned image"),
+        ("show", _show, "show the digests, layers and size of an environment's image"),
+        ("smoke", _smoke, "train ten steps twice in an environment's image and require equal weights"),
+        ("ls", _list, "list the environments with their images and pins"),
+    ):
+        parsed = verbs.add_parser(name, help=summary)
+        parsed.set_defaults(verb=verb)
+        parsed.add_argument("--json", action="store_true", help="print the result as JSON")
+        if name != "ls":
+            parsed.add_argument("name", metavar="ENVIRONMENT", help="a file in environments/, without .toml")
         if name in {"build", "show"}:
-            verb.add_argument(
-                "--stage", choices=STAGES, default="environment", help="how much of docker/Dockerfile (%(default)s)"
+            parsed.add_argument(
+                "--stage", choices=STAGES, default="environment", help="the stage of docker/Dockerfile (%(default)s)"
             )
         if name == "build":
-            verb.add_argument(
-                "--no-cache", action="store_true", help="build every step again, even if the image exists"
+            parsed.add_argument(
+                "--no-cache", action="store_true", help="run every build step, even if the image exists"
             )
         if name == "pin":
-            verb.add_argument("repository", help="where the image is, such as registry.example/team/cpu")
-            verb.add_argument("--push", action="store_true", help="upload it there first")
-    verbs.add_parser("ls", help="list environments with their images and pins").add_argument(
-        "--json", action="store_true", help="print JSON"
-    )
+            parsed.add_argument(
+                "repository", metavar="REPOSITORY", help="the image's repository, such as registry.example/team/cpu"
+            )
+            parsed.add_argument("--push", action="store_true", help="push the image to the repository first")
     return parser
 
 
@@ -79,10 +71,10 @@ def _build(asked: Namespace) -> int:
     built = made(asked.name, stage=asked.stage, docker=docker, fresh=asked.no_cache)
     if not docker.facts().keeps_manifests:
         say(
-            "this engine keeps no manifests: the image is known by its config digest, and is not the same bit for bit when built again"
+            "this engine keeps no manifests: the image is identified by its config digest, and a rebuild is not bit-identical"
         )
     refresh(docker)
-    _show_one(built, as_json=asked.json)
+    _print_image(built, as_json=asked.json)
     return 0
 
 
@@ -93,7 +85,7 @@ def _pin(asked: Namespace) -> int:
     if docker.image(pinned.reference) is None:
         docker.pull(pinned.reference)
     refresh(docker)
-    _print(
+    print_result(
         pinned.model_dump(mode="json"),
         [f"pinned {asked.name} to {pinned.reference}", f"commit environments/{asked.name}.pin.toml"],
         as_json=asked.json,
@@ -105,7 +97,7 @@ def _unpin(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
     existed = pins.unpin(asked.name, root=ROOT)
     refresh(engine())
-    _print(
+    print_result(
         {"environment": asked.name, "was_pinned": existed},
         [f"{asked.name} is {'no longer' if existed else 'not'} pinned"],
         as_json=asked.json,
@@ -116,9 +108,9 @@ def _unpin(asked: Namespace) -> int:
 def _restore(asked: Namespace) -> int:
     docker = engine()
     load_environment(asked.name, root=ROOT)
-    held = pins.restore(asked.name, engine=docker, root=ROOT)
+    pin = pins.restore(asked.name, engine=docker, root=ROOT).pin
     refresh(docker)
-    _print(held.pin.model_dump(mode="json"), [f"{asked.name} is {held.pin.reference}, as pinned"], as_json=asked.json)
+    print_result(pin.model_dump(mode="json"), f"{asked.name} is {pin.reference}, as pinned", as_json=asked.json)
     return 0
 
 
@@ -143,7 +135,7 @@ def _list(asked: Namespace) -> int:
         f"{'*' if row['used'] else ' '} {row['environment']:8} {_bytes(row['size']):>8}  {row['image'] or 'not built'}"
         for row in rows
     ]
-    _print({"images": rows}, lines, as_json=asked.json)
+    print_result({"images": rows}, lines, as_json=asked.json)
     return 0
 
 
@@ -153,17 +145,16 @@ def _show(asked: Namespace) -> int:
         held = pins.require_pinned_image(pinned, engine=engine())
         document = {**pinned.model_dump(mode="json"), "manifest": pinned.manifest, "size": held.size}
         lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"format", "layers", "size"}]
-        _print(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=asked.json)
+        print_result(document, [*lines, f"{'size':11} {_bytes(held.size)}, pinned"], as_json=asked.json)
         return 0
     built = find_built_image(asked.name, stage=asked.stage, engine=engine(), root=ROOT)
     if built is None:
-        said = f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})"
+        stage = "" if asked.stage == "environment" else f" --stage {asked.stage}"
         raise ImageMissingError(
-            said,
-            hint=f"reprise image build {asked.name}"
-            + ("" if asked.stage == "environment" else f" --stage {asked.stage}"),
+            f"environment {asked.name!r} has no image of this checkout's inputs (stage {asked.stage})",
+            hint=f"reprise image build {asked.name}{stage}",
         )
-    _show_one(built, as_json=asked.json)
+    _print_image(built, as_json=asked.json)
     return 0
 
 
@@ -187,11 +178,11 @@ def _smoke(asked: Namespace) -> int:
             expects_gpu="gpu" in once["COMPOSE_FILE"],
         )
     line = f"{asked.name}: {found.steps} steps, twice, on {found.device} with torch {found.torch}: equal weights, {found.weights[:19]}"
-    _print(found.document(), [line], as_json=asked.json)
+    print_result(found.document(), line, as_json=asked.json)
     return 0
 
 
-def _show_one(built: BuiltImage, *, as_json: bool) -> None:
+def _print_image(built: BuiltImage, *, as_json: bool) -> None:
     document = {
         "environment": built.plan.inputs.environment.name,
         "stage": built.plan.stage,
@@ -209,11 +200,7 @@ def _show_one(built: BuiltImage, *, as_json: bool) -> None:
     took = f"built in {built.seconds:.0f} s" if built.seconds is not None else "already built"
     lines = [f"{key:11} {value}" for key, value in document.items() if key not in {"layers", "size", "seconds"}]
     lines += [f"{'layers' if number == 0 else '':11} {layer}" for number, layer in enumerate(built.layers)]
-    _print(document, [*lines, f"{'size':11} {_bytes(built.size)}, {took}"], as_json=as_json)
-
-
-def _print(document: dict[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
-    sys.stdout.write(json.dumps(document) + "\n" if as_json else "".join(f"{line}\n" for line in lines))
+    print_result(document, [*lines, f"{'size':11} {_bytes(built.size)}, {took}"], as_json=as_json)
 
 
 def _bytes(size: int | None) -> str:

@@ -1,7 +1,7 @@
-"""Which run a word names if it may be `latest`: the newest of the user's own runs on this machine.
+"""Resolves the word that names a run; `latest` is the newest run that the user trained on this machine.
 
-A run that `reproduce`, `certify` or `noise` made, one that was made elsewhere (it is not in the register), one in the store only, and
-one that failed before its first step are passed over, and a line says so. Nothing is said if `latest` is the newest of all and completed.
+`latest` skips runs of `reproduce`, `certify` and `noise`, runs made elsewhere (not in the register), runs in the store only, and runs
+that failed before their first step, and reports the skipped runs on stderr. It reports nothing if it is the newest run and completed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,29 @@ if TYPE_CHECKING:
 
 _AHEAD: Final = timedelta(days=1)
 """How far another machine's clock may be ahead of this machine's."""
-_FEW: Final = 3
-"""Runs that were passed over, of which each is named."""
+_NAMED: Final = 3
+"""Maximum number of skipped runs that are named."""
+RUN_HELP: Final = "a run's id or the beginning of one, `latest`, or a run's folder"
+"""The help text of an argument that names a run."""
 
 
 def named(word: str, known: Collection[str]) -> str:
-    """The one of the `known` ids that `word` means; a line says which `latest` is, if it is not the newest or did not complete.
+    """Return the id among `known` that `word` names; report `latest` on stderr if it is not the newest or did not complete.
 
-    Raises `RunNotFoundError`, `UsageError`.
+    Raise `RunNotFoundError`, `UsageError`.
     """
-    run = resolve_run(word, known, passed=lambda each: bool(passed_because(each)))
-    if word == LATEST and (said := told(run, sorted(other for other in known if other > run))):
-        print(f"latest is {said}", file=sys.stderr)
+    run = resolve_run(word, known, passed=lambda each: bool(_skip_reason(each)))
+    if word == LATEST and (description := _description(run, sorted(other for other in known if other > run))):
+        print(f"latest is {description}", file=sys.stderr)
     return run
 
 
-def passed_because(run: str) -> str | None:
-    """Why a run is not what `latest` means; `None` for one that the user trained here."""
+def _skip_reason(run: str) -> str | None:
+    """Return why `latest` skips a run; `None` for a run that the user trained here."""
     folder = runs_folder() / run
     listed = local_run(runs_folder(), run)
     for passed, reason in (
-        (start_time(run) > datetime.now(UTC) + _AHEAD, "of the future: a clock was wrong"),
+        (start_time(run) > datetime.now(UTC) + _AHEAD, "date in the future: a clock was wrong"),
         (not folder.is_dir(), "in the store only"),
         ((record := listed.record) is None, status(listed)),
     ):
@@ -61,13 +63,13 @@ def passed_because(run: str) -> str | None:
     return "failed before its first step" if failed_before_first_step(record) else None
 
 
-def told(run: str, newer: Collection[str]) -> str:
-    """Say what `latest` is if it may be another run than a user thinks, or has not completed; nothing otherwise."""
-    reason, listed = passed_because(run), local_run(runs_folder(), run)
+def _description(run: str, newer: Collection[str]) -> str:
+    """Describe `latest` if it is not the newest run or did not complete; else return an empty text."""
+    reason, listed = _skip_reason(run), local_run(runs_folder(), run)
     completed = listed.record is not None and listed.record.outcome.status is Status.COMPLETED
     if completed and not newer and reason is None:
         return ""
     how = reason or status(listed)
-    shown = [f"{each} ({passed_because(each)})" for each in list(newer)[-_FEW:]]
-    more = f" and {len(newer) - _FEW} older ones" if len(newer) > _FEW else ""
-    return f"run {run} ({how})" + (f"; passed over: {', '.join(shown)}{more}" if shown else "")
+    shown = [f"{each} ({_skip_reason(each)})" for each in list(newer)[-_NAMED:]]
+    more = f" and {len(newer) - _NAMED} older ones" if len(newer) > _NAMED else ""
+    return f"run {run} ({how})" + (f"; skipped: {', '.join(shown)}{more}" if shown else "")

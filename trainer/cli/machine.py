@@ -1,7 +1,4 @@
-"""Whether this image and this machine can run what was asked for: the lock, the environment, the device; told in a run's first line.
-
-Knows what is refused, and the remedy. Refuses to import torch: its version says what it was built for.
-"""
+"""Checks that this image and this machine can run a training: lock, environment and device. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,15 +23,14 @@ if TYPE_CHECKING:
 
 
 def check_lock(known: ImageClaim, checkout: Path) -> None:
-    """Refuse a checkout that gives other packages to the environment than the image was built from. Raises `LockError`.
-
-    Raises `EnvironmentNameError` if the checkout no longer declares the environment.
-    """
+    """Raise `LockError` if the checkout's lock has other packages than the image, `EnvironmentNameError` if it lacks the environment."""
     if known.baked is None:
         return
     name, lock = known.baked.environment, checkout / "uv.lock"
     if not lock.is_file():
-        raise LockError(f"{lock} does not exist; an image runs what it says", hint="git checkout uv.lock")
+        raise LockError(
+            f"{lock} does not exist; an image needs the lock it was built from", hint="git checkout uv.lock"
+        )
     if known.baked.lock == digest_of_file(lock):
         return
     from trainer.environments.setup import require_environment
@@ -43,13 +39,13 @@ def check_lock(known: ImageClaim, checkout: Path) -> None:
     found = requirements_of(load_environment(name, root=checkout), root=checkout)
     if found != known.baked.lock:
         raise LockError(
-            f"for environment {name}, uv.lock of the checkout gives packages {found}; this image has {known.baked.lock}",
+            f"the checkout's uv.lock has packages {found} for environment {name}; this image has {known.baked.lock}",
             hint=f"build the image: scripts/reprise image build {name}",
         )
 
 
 def check_environment(known: ImageClaim, settings: LaunchSettings) -> None:
-    """Refuse an environment that is not the one this process runs in."""
+    """Raise `EnvironmentNameError` if the setting `environment` is not this process's environment."""
     asked, here = settings.environment, known.image.environment
     if asked is not None and asked != here:
         raise EnvironmentNameError(
@@ -59,7 +55,7 @@ def check_environment(known: ImageClaim, settings: LaunchSettings) -> None:
 
 
 def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.MACHINE) -> Literal["cpu", "gpu"]:
-    """Decide what to train on; `torch` is the installed version. Raises `DeviceError`: a GPU is never passed over in silence."""
+    """Return the accelerator to train on; `torch` is the installed version. Raise `DeviceError` rather than ignore a GPU."""
     if level is Level.PORTABLE and asked == "gpu":
         raise SettingError(
             "setting accelerator is gpu at determinism portable, which promises equal bits on CPUs only",
@@ -67,30 +63,29 @@ def device_for(asked: str, *, gpus: list[str], torch: str, level: Level = Level.
         )
     if level is Level.PORTABLE:
         return "cpu"
-    able = not torch.endswith("+cpu")
     if asked == "cpu" or (asked == "auto" and not gpus):
         return "cpu"
     if not gpus:
         raise DeviceError(
             "setting accelerator is gpu, but no GPU is visible here",
-            hint="`reprise doctor` says why, or give --accelerator cpu",
+            hint="`reprise doctor` shows the cause; or give --accelerator cpu",
         )
-    if not able:
+    if torch.endswith("+cpu"):
         raise DeviceError(
             f"this machine has {counted(len(gpus), 'GPU')}, but this image's torch ({torch}) is built for CPUs",
-            hint="give --accelerator cpu to train on the CPU all the same, or use the cuda environment",
+            hint="give --accelerator cpu to train on the CPU, or use the cuda environment",
         )
     return "gpu"
 
 
 def visible_gpus() -> list[str]:
-    """Name the GPUs that this process may use."""
+    """Return the names of the GPUs that this process can use."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [] if hidden in {"", "-1"} else gpu_nodes()
 
 
 def torch_version() -> str:
-    """Give torch's version without importing it. Raises `MachineError` where there is none."""
+    """Return torch's version without importing torch. Raise `MachineError` if torch is not installed."""
     try:
         return version("torch")
     except PackageNotFoundError as fault:
@@ -99,20 +94,20 @@ def torch_version() -> str:
         ) from fault
 
 
-_SAID: Final = {
-    Knowledge.VERIFIED: "verified: a launcher on the host looked",
-    Knowledge.ASSERTED: "asserted: .env says so",
+_KNOWLEDGE: Final = {
+    Knowledge.VERIFIED: "verified by a launcher on the host",
+    Knowledge.ASSERTED: "asserted by .env",
     Knowledge.UNKNOWN: "unknown",
 }
-"""How the image is known, in a few words; docs/reference/record.md has more of them. Why it is unknown is told in a line of its own."""
+"""How the image is known: docs/record.md."""
 
 
 def first_line(known: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:
-    """Name environment, image and device: the first line of every run."""
+    """Return a run's first line: environment, image and device."""
     image = known.image
-    place = f"environment {image.environment}" if image.environment else "no environment (this machine's own Python)"
+    environment = f"environment {image.environment}" if image.environment else "no environment (this machine's Python)"
     name = image.manifest or image.config or image.build_id
-    said = f"image {name[:19]} ({_SAID[image.known]})" if name else f"image {image.known}"
-    threads = threads_at(settings.determinism, settings.threads)
+    known_image = f"image {name[:19]} ({_KNOWLEDGE[image.known]})" if name else f"image {image.known}"
+    threads = counted(threads_at(settings.determinism, settings.threads), "thread")
     device = f"{settings.devices} x {launch.device}" if settings.devices > 1 else launch.device
-    return f"{place}, {said}, device {device}, {counted(threads, 'thread')}, determinism {settings.determinism}"
+    return f"{environment}, {known_image}, device {device}, {threads}, determinism {settings.determinism}"

@@ -1,7 +1,4 @@
-"""Whose a run's folder is: where this user is root, the containers' user's, which `.env` names.
-
-Knows that containers do not run as root, so that what root made would be closed to them.
-"""
+"""Changes the owner of a run folder that root made: containers do not run as root and could not write it."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def hand_over(folder: Path, *, checkout: Path) -> None:
-    """Give a run's folder and all that is in it to the containers' user, where this one is root; links stay whose they are.
+    """If this user is root, make the containers' user the owner of a run folder and its contents, except links.
 
-    A file with more names than it has in the folder is a file of another place too. Raises `UnsafePathError`, `NotWritableError`.
+    Raise `UnsafePathError` for a file with hard links outside the folder, `NotWritableError`.
     """
     if os.getuid() != 0:
         return
@@ -29,14 +26,11 @@ def hand_over(folder: Path, *, checkout: Path) -> None:
     if "REPRISE_UID" not in values:
         return
     uid, gid = int(values["REPRISE_UID"]), int(values["REPRISE_GID"])
-    with disk_faults(folder, done="given away"), Root.at(folder.absolute().parent) as above:
+    with disk_faults(folder, done="handed over"), Root.at(folder.absolute().parent) as above:
         above.chown(folder.name, uid, gid)
-        with above.below(folder.name) as held:
-            found = [(path, about) for path, about in held.walk() if _is_file_or_folder(about)]
-            names = Counter((about.st_dev, about.st_ino) for _, about in found)
-            for path, about in found:
-                held.chown(path, uid, gid, names=names[about.st_dev, about.st_ino])
-
-
-def _is_file_or_folder(about: os.stat_result) -> bool:
-    return stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)
+        with above.below(folder.name) as run:
+            kinds = {stat.S_IFREG, stat.S_IFDIR}
+            entries = [(path, about) for path, about in run.walk() if stat.S_IFMT(about.st_mode) in kinds]
+            names = Counter((about.st_dev, about.st_ino) for _, about in entries)
+            for path, about in entries:
+                run.chown(path, uid, gid, names=names[about.st_dev, about.st_ino])

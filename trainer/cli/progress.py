@@ -1,4 +1,4 @@
-"""How a transfer is shown: a bar on a terminal, a line now and then in a pipe; always on stderr."""
+"""Progress of a transfer on stderr: a bar on a terminal, lines in a pipe."""
 
 from __future__ import annotations
 
@@ -21,69 +21,62 @@ _STEP: Final = 1000
 
 
 def transfer_progress(verb: str = "fetching", stream: TextIO | None = None) -> Progress:
-    """What shows transfers on `stream` (stderr) in the way that suits it."""
+    """Return the progress display for `stream` (default stderr)."""
     stream = escaping(stream or sys.stderr)
     return BarProgress(verb) if stream.isatty() else LineProgress(verb, stream)
 
 
 class LineProgress:
-    """Plain lines: at the beginning, every five seconds, at the end."""
+    """Prints a line at the beginning, every five seconds and at the end."""
 
     def __init__(self, verb: str, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
-        """Begin with nothing to tell."""
+        """Make a display without a transfer."""
         self._verb, self._stream, self._clock, self._lock = verb, stream, clock, Lock()
-        self._title, self._total, self._done, self._began, self._told = "", 0, 0, 0.0, 0.0
+        self._title, self._total, self._done, self._began, self._printed = "", 0, 0, 0.0, 0.0
 
     def note(self, line: str) -> None:
-        """Pass it on."""
-        self._say(line)
+        """Print a line."""
+        print(line, file=self._stream, flush=True)
 
     def begin(self, title: str, total: int) -> None:
-        """Tell what is to come."""
+        """Begin a transfer of `total` bytes."""
         self._title, self._total, self._done = title, total, 0
-        self._began = self._told = self._clock()
+        self._began = self._printed = self._clock()
         if total:
-            self._say(f"{self._verb} {title}: {readable(total)}")
+            self.note(f"{self._verb} {title}: {readable(total)}")
 
     def advance(self, size: int) -> None:
-        """Tell how far it is, when it is time."""
+        """Add transferred bytes; print a line if the last one is five seconds old."""
         with self._lock:
             self._done += size
             now = self._clock()
-            if now - self._told < EVERY_S:
+            if now - self._printed < EVERY_S:
                 return
-            self._told = now
+            self._printed = now
             rate = self._done / (now - self._began)
-            left = (self._total - self._done) / rate
-            self._say(
-                f"{self._verb} {self._title}: {self._done / max(self._total, 1):.0%}, {readable(rate)}/s, {left:.0f} s left"
-            )
+            remaining = f"{(self._total - self._done) / rate:.0f} s left"
+            share = f"{self._done / max(self._total, 1):.0%}"
+            self.note(f"{self._verb} {self._title}: {share}, {readable(rate)}/s, {remaining}")
 
     def end(self) -> None:
-        """Tell what it came to; of a transfer that failed, how far it was."""
+        """Print the transferred size, time and rate."""
         if self._total:
             seconds = max(self._clock() - self._began, 1e-9)
-            whole = (
-                f"{readable(self._done)}"
-                if self._done == self._total
-                else f"{readable(self._done)} of {readable(self._total)}"
-            )
-            self._say(f"{self._verb} {self._title}: {whole} in {seconds:.1f} s, {readable(self._done / seconds)}/s")
-
-    def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+            of_total = "" if self._done == self._total else f" of {readable(self._total)}"
+            size, rate = f"{readable(self._done)}{of_total}", readable(self._done / seconds)
+            self.note(f"{self._verb} {self._title}: {size} in {seconds:.1f} s, {rate}/s")
 
 
 class BarProgress:
-    """A bar with rate and time left."""
+    """Draws a bar with rate and remaining time."""
 
     def __init__(self, verb: str) -> None:
-        """Begin with no bar."""
+        """Make a display without a transfer."""
         self._verb = verb
         self._bar: Bar | None = None
 
     def note(self, line: str) -> None:
-        """Pass it on, above the bar."""
+        """Print a line above the bar."""
         print(shown(line), file=sys.stderr, flush=True)
 
     def begin(self, title: str, total: int) -> None:
@@ -122,7 +115,7 @@ class BarProgress:
 
 
 def readable(size: float) -> str:
-    """A size for people: powers of ten, as disks and networks are sold.
+    """Return a size in decimal units.
 
     >>> readable(12), readable(23368), readable(488912000)
     ('12 B', '23.4 kB', '488.9 MB')

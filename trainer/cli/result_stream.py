@@ -1,7 +1,7 @@
-"""Stdout for the result alone: whatever the experiment's code prints, and with whatever it prints, goes to stderr.
+"""Reserves stdout for the result: output of the experiment's code goes to stderr.
 
-Its `print`, its writes to file descriptor 1, C libraries and child processes all write to that descriptor; here it becomes stderr, and the
-old one is kept under another number that no child inherits. It is not given back: what is printed while the process ends is no result.
+Python, C libraries and child processes write to file descriptor 1. The descriptor is redirected to stderr, and a duplicate that no child
+inherits receives the result. The redirection is permanent, so that output at the process's exit does not mix with the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STDERR = 2
 
 @contextmanager
 def result_stream() -> Iterator[TextIO]:
-    """Give the stream for the result while all else that is printed in the block goes to stderr."""
+    """Return a context that yields the stream for the result and redirects all other output to stderr."""
     out: TextIO = sys.stdout
     out.flush()
     if _descriptor(out) == _STDOUT:
@@ -34,7 +34,7 @@ def result_stream() -> Iterator[TextIO]:
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """The stream's file descriptor; `None` if it has none, as one that a test put there."""
+    """Return the stream's file descriptor, or `None` for a stream without one, such as a test's."""
     try:
         return stream.fileno()
     except (OSError, ValueError):

@@ -1,7 +1,6 @@
-"""`reprise train --resume RUN`: the words with which a run's next attempt is started.
+"""`reprise train --resume RUN`: finds the run, checks whether it may be resumed, and builds the command line of its next attempt.
 
-Knows what a run was given, and that it goes on from its own frozen source. Refuses to judge whether it may go on otherwise than it began:
-the training process does, which knows all ingredients.
+The training process checks which ingredients may differ from the earlier attempts.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from trainer.runs.checkpoint_pointer import LATEST, has_pickle
 from trainer.runs.image_claim import BAKED
 from trainer.runs.record import Status
 from trainer.runs.resume import (
-    move_seen_image,
     parse_allowed,
     record_with_current_settings,
     require_resumable,
@@ -51,47 +49,49 @@ _SETTINGS = "settings.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A run that may be resumed, and how."""
+class Admission:
+    """The permission to resume a run, with its conditions."""
 
     folder: Path
     word: Word
     passed: list[int] = field(default_factory=list)
     """Attempts that were made elsewhere and are not trusted."""
     is_registered: bool = True
-    """Whether an attempt of it is in the register: then no other code than the user's own wrote into its folder."""
+    """Whether the register has an attempt of the run, so that only the user's code wrote into its folder."""
     is_own: bool = True
-    """Whether its code is the user's own."""
+    """Whether the run's code is the user's own."""
     is_isolated: bool = False
-    """Whether its code runs with nothing but its own run's folder."""
+    """Whether the run's code has access to its run folder only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
-    """A run that goes on."""
+class Resumption:
+    """A run with the command line of its next attempt."""
 
     folder: Path
     record: Record
     argv: list[str]
-    """The command line that it was begun with, as it is typed in its frozen source; what is given anew comes last."""
+    """The run's first command line, for its frozen source, followed by the options of this command line."""
     allowed: list[str]
     passed: list[int]
     """Attempts that were made elsewhere and are not trusted."""
 
     @property
     def source(self) -> Path:
-        """What runs."""
+        """The run's frozen source."""
         return self.folder / COPY
 
 
-def found(words: Words) -> Path:
-    """The folder of the run to go on with, pulled from the store where it is not here. Raises `UsageError`, `RunNotFoundError`."""
+def find_run(words: Words) -> Path:
+    """Return the folder of the run to resume; pull the run if it is in the store only. Raise `UsageError`, `RunNotFoundError`."""
     name = words.options["resume"]
     if not name:
         raise UsageError("--resume needs a run", hint="`reprise runs ls` lists them")
     for other in ("exp", "settings"):
         if other in words.options:
-            raise UsageError(f"--{other} beside --resume: the run has its own", hint="leave it out, or start a new run")
+            raise UsageError(
+                f"found --{other} with --resume, which uses the run's own", hint=f"remove --{other}, or start a new run"
+            )
     try:
         return original(name).folder
     except RunNotFoundError:
@@ -104,10 +104,10 @@ def found(words: Words) -> Path:
         return original(name).folder
 
 
-def admitted(folder: Path, words: Words) -> Admitted:
-    """Say how a run may be resumed; show and ask if its code or its checkpoints are not the user's own.
+def admit(folder: Path, words: Words) -> Admission:
+    """Return how a run may be resumed; ask the user if its code or its checkpoints are not the user's own.
 
-    Raises `UntrustedCodeError`, `UsageError`.
+    Raise `UntrustedCodeError`, `UsageError`.
     """
     known, own = recorded_attempts(folder), own_attempts_of(folder)
     word = Word(
@@ -115,21 +115,21 @@ def admitted(folder: Path, words: Words) -> Admitted:
         granted=grants(words.options.get("grant")),
         command=f"reprise train --resume {folder.name}",
     )
-    if CONFINED in os.environ or not known:  # the user was asked before it was started; or there is nothing to run
-        return Admitted(folder=folder, word=word)
+    if CONFINED in os.environ or not known:  # the launcher asked the user already; or there is nothing to run
+        return Admission(folder=folder, word=word)
     if own:
-        return Admitted(folder=folder, word=word, passed=list(_passed(folder, own, word)))
+        return Admission(folder=folder, word=word, passed=list(_skip_others(folder, own, word)))
     record, is_isolated = record_of(folder), not BAKED.exists() and "machine" not in word.granted
     if not require_trust(record, folder, word, is_isolated=is_isolated, in_its_image=False):
-        return Admitted(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
+        return Admission(folder=folder, word=word, is_registered=False, is_own=False, is_isolated=is_isolated)
     if any(_has_pickle(folder, number) for number in known):
-        said = f"the checkpoints of run {folder.name} are pickles of an older version, which are not read if they were made elsewhere"
-        raise UntrustedCodeError(said, hint="start a new run")
+        message = f"the checkpoints of run {folder.name} were made elsewhere and are pickles of an older version, which are not read"
+        raise UntrustedCodeError(message, hint="start a new run")
     with run_root(folder) as run:
         is_begun = any(run.stat(f"{ATTEMPTS}/{number}/{CHECKPOINTS}/{LATEST}") for number in known)
     if is_begun:
         require_checkpoint_trust(record, word)
-    return Admitted(folder=folder, word=replace(word, trusted=True), is_registered=False)
+    return Admission(folder=folder, word=replace(word, trusted=True), is_registered=False)
 
 
 def _has_pickle(folder: Path, number: int) -> bool:
@@ -137,8 +137,8 @@ def _has_pickle(folder: Path, number: int) -> bool:
         return has_pickle(attempt)
 
 
-def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
-    """The attempts on the user's own run that were made elsewhere and are not used; a line reports each that has a record."""
+def _skip_others(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
+    """Yield the attempts that were made elsewhere and are not used; print a line for each with a record."""
     known = recorded_attempts(folder)
     for number in attempts(folder):
         if number in own or (word.trusted and not _has_pickle(folder, number)):
@@ -148,35 +148,35 @@ def _passed(folder: Path, own: Collection[int], word: Word) -> Iterator[int]:
             continue
         host = one_line(record_of(folder, number).circumstances.host.name)
         why = "its checkpoint is a pickle" if word.trusted else "--trust uses it"
-        print(f"passed over: attempt {number}, made elsewhere, on {host} ({why})", file=sys.stderr)
+        print(f"skipped: attempt {number}, made elsewhere, on {host} ({why})", file=sys.stderr)
         yield number
 
 
-def again(words: Words, admission: Admitted) -> Again:
-    """Make ready to go on with a run that was admitted. Raises `ResumeError`, `DigestMismatchError`, `UsageError`."""
+def prepare(words: Words, admission: Admission) -> Resumption:
+    """Prepare the next attempt of a run. Raise `ResumeError`, `DigestMismatchError`, `UsageError`."""
     folder, passed = admission.folder, admission.passed
     allowed = parse_allowed(words.options.get("allow") or "")
     record = require_resumable(folder, here=host_name(), passed=passed)
     require_source(folder, record.ingredients.source, unpack_again=not admission.is_registered)
     _require_able(folder, passed)
     was = record_with_current_settings(folder, passed=passed)
-    for line in (*told(record, was, given=words.options), *set_aside_environment(was, os.environ)):
+    for line in (*notes(record, was, given=words.options), *set_aside_environment(was, os.environ)):
         print(line, file=sys.stderr)
-    given = going_on(was)
+    recorded_options = going_on(was)
     with disk_faults(folder), run_root(folder) as run:
-        run.write_whole(_SETTINGS, given.file())
-    anew = given_anew(words, without={"resume", "allow", "trust", "grant"})
-    return Again(
+        run.write_whole(_SETTINGS, recorded_options.file())
+    options = options_of(words, without={"resume", "allow", "trust", "grant"})
+    return Resumption(
         folder=folder,
         record=record,
-        argv=[*given.words(str(folder / _SETTINGS))[1:], *anew],
+        argv=[*recorded_options.words(str(folder / _SETTINGS))[1:], *options],
         allowed=allowed,
         passed=passed,
     )
 
 
-def given_anew(words: Words, *, without: Collection[str]) -> list[str]:
-    """The options of a command line as they are typed, but for some."""
+def options_of(words: Words, *, without: Collection[str]) -> list[str]:
+    """Return the options of a command line as words, except those in `without`."""
     return [
         f"--{name.replace('_', '-')}" + ("" if value is None else f"={value}")
         for name, value in words.options.items()
@@ -184,27 +184,27 @@ def given_anew(words: Words, *, without: Collection[str]) -> list[str]:
     ]
 
 
-def told(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
-    """Say what a person who types --resume may not expect: how the last attempt failed, and which settings are not the run's first."""
+def notes(record: Record, was: Record, *, given: Collection[str]) -> Iterator[str]:
+    """Yield lines about the failure of the last attempt, and about settings that differ from the run's first."""
     outcome, name = record.outcome, record.ingredients.experiment
     experiment = f"PATH/OF/{name.removeprefix(f'{BROUGHT}/')}" if name.startswith(f"{BROUGHT}/") else name
     if outcome.status is Status.FAILED:
-        yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record does not say why')}"
+        yield f"attempt {record.attempt} failed: {one_line(outcome.reason or 'its record has no reason')}"
         yield (
-            "  -> it goes on with the run's own frozen source: what was edited since is not in it;"
-            f" for that, a new run: {spelled(f'reprise train --exp {experiment}')}"
+            "  -> the run resumes with its own frozen source, without later edits;"
+            f" to use them, start a new run: {spelled(f'reprise train --exp {experiment}')}"
         )
     began = record.ingredients.settings
     for setting, value in was.ingredients.settings.items():
         if value != began[setting] and setting not in given:
             first, now = (json.dumps(each, ensure_ascii=False) for each in (began[setting], value))
-            yield f"setting {setting} is {now}, as attempt {record.attempt} had it; the run began with {first}"
+            yield f"setting {setting} is {now}, as in attempt {record.attempt}; the run began with {first}"
 
 
 def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> list[str]:
-    """Take from the environment what the run has a value for, and say, a line each, which of that is another one.
+    """Remove the settings that the run has from the environment; return a line for each that has another value.
 
-    What a record does not hold stays: a secret, and a name that no setting has, which is refused later.
+    Secrets, which a record does not have, and unknown names, which are rejected later, stay.
     """
     values = record.circumstances.execution | record.ingredients.settings
     lines: list[str] = []
@@ -216,26 +216,24 @@ def set_aside_environment(record: Record, environ: MutableMapping[str, str]) -> 
         if not means(text, values[name]):
             allowed = " --allow settings" if name in record.ingredients.settings else ""
             lines.append(
-                f"{variable}={text} is not used: run {record.run} goes on with {values[name]};"
+                f"{variable}={text} is not used: run {record.run} has the value {values[name]};"
                 f" to change it: {option(name)} {text}{allowed}"
             )
     return lines
 
 
 def _require_able(folder: Path, passed: Collection[int]) -> None:
-    """Raise `ResumeError` where the run's own source is of a time when no run could be gone on with."""
+    """Raise `ResumeError` if the run's source is older than `--resume`."""
     with run_root(folder) as run:
         launch = f"{COPY}/trainer/runs/handoff.py"
         text = run.read(launch).decode(errors="replace") if run.stat(launch) is not None else ""
     if "resumes:" not in text:
-        said = f"run {folder.name} cannot go on: its own source, which is what would run, is older than --resume"
-        raise ResumeError(said, hint=f"start a new run: `reprise runs show {folder.name}` shows its command")
+        raise ResumeError(
+            f"run {folder.name} cannot be resumed: its own source, which would run, is older than --resume",
+            hint=f"start a new run; `reprise runs show {folder.name}` shows the run's command",
+        )
     if passed and "passed:" not in text:
-        said = f"the source of run {folder.name} is older than the rule that attempts made elsewhere are passed over"
-        raise ResumeError(said, hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run")
-
-
-def begin_unseen(ready: Again, *, watched: bool) -> None:
-    """Believe nothing about this attempt's image that was seen of an earlier one's."""
-    if not watched:
-        move_seen_image(ready.folder)
+        raise ResumeError(
+            f"the source of run {folder.name} is too old to skip attempts that were made elsewhere",
+            hint=f"`reprise train --resume {folder.name} --trust` uses them; or start a new run",
+        )

@@ -1,4 +1,4 @@
-"""Options of a command that takes an experiment and its settings: which words are the command's, the experiment and settings."""
+"""Options of a command whose names are also settings of the experiment."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 
 def report_shared_options(command: str, argv: Sequence[str], experiment: str) -> None:
-    """Print a line for each option in `argv` that is the command's own and that the experiment has a setting for, too.
+    """Print a line for each option in `argv` that is both the command's option and a setting of the experiment.
 
-    Raises `UsageError` if what was taken for the experiment is the value of a setting.
+    Raise `UsageError` if the word parsed as the experiment is the value of a setting.
     """
     _require_experiment(command, argv, experiment)
     given = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     for name in sorted(given & {*OPTIONS[command]} & _own_settings(experiment)):
-        said = (
-            f"{option(name)} is the option of reprise {command} here; give the setting {name} of {experiment} in a file"
-        )
-        print(f"{said}: --settings FILE.toml", file=sys.stderr)
+        message = f"{option(name)} is read as the option of reprise {command}"
+        hint = f"to give the setting {name} of {experiment}, use a file: --settings FILE.toml"
+        print(f"{message}; {hint}", file=sys.stderr)
 
 
 def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> None:
@@ -41,12 +40,12 @@ def _require_experiment(command: str, argv: Sequence[str], experiment: str) -> N
     try:
         find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
     except ExperimentError as fault:
-        said = f"reprise {command} needs an experiment; {short(experiment)} is the value of {before}"
-        raise UsageError(said, hint=f"write reprise {command} EXPERIMENT {before} {short(experiment)}") from fault
+        message = f"reprise {command} needs an experiment; {short(experiment)} is the value of {before}"
+        raise UsageError(message, hint=f"write reprise {command} EXPERIMENT {before} {short(experiment)}") from fault
 
 
 def _own_settings(experiment: str) -> set[str]:
-    """The settings that the experiment's text declares; none if it cannot be read, which the command itself reports."""
+    """Return the settings that the experiment's text declares; empty if it cannot be read, which the command reports."""
     try:
         place = find_experiment(experiment, checkout=CHECKOUT, here=Path.cwd())
         sketch = sketched(read_python(place.outside or CHECKOUT / place.file))

@@ -8,7 +8,7 @@ import pytest
 
 from trainer.base.errors import DiskFullError, MachineError
 from trainer.cli import doctor
-from trainer.cli.doctor import look_at_runs
+from trainer.cli.doctor import check_runs
 from trainer.environments.doctor import State
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("is_there", "room", "state", "code", "said"),
     [
-        (True, 0, State.WELL, 0, "written as uid"),
+        (True, 0, State.WELL, 0, "is writable for containers"),
         (True, 1 << 62, State.FAULT, DiskFullError.code, "MB free at"),
-        (False, 0, State.FAULT, MachineError.code, "cannot be written by containers"),
+        (False, 0, State.FAULT, MachineError.code, "which cannot write"),
     ],
 )
 def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
@@ -31,7 +31,7 @@ def test_runs_that_cannot_be_written_or_have_no_room_are_a_fault(
     if is_there:
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs").chmod(0o777)
-    found = look_at_runs()
+    found = check_runs()
     assert (found.state, found.code, said in found.found) == (state, code, True)
 
 
@@ -44,6 +44,6 @@ def test_k02_a_folder_of_runs_that_the_environment_names_is_looked_at(
     (tmp_path / "runs").mkdir(mode=0o777)
     (tmp_path / "runs").chmod(0o777)
     monkeypatch.setenv("REPRISE_RUNS", named)
-    found = look_at_runs()
+    found = check_runs()
     assert (found.state, found.code) == (State.FAULT, MachineError.code)
-    assert found.found.startswith(f"{named}, which REPRISE_RUNS names")
+    assert found.found.startswith(f"REPRISE_RUNS is {named}")

@@ -18,7 +18,7 @@ def test_a_folder_is_probed_and_the_table_says_what_follows(tmp_path: Path, caps
     assert cli.main(["doctor", "store", str(tmp_path)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("ok    create    6 races of 8: one winner each")
-    assert out[-1] == f"{tmp_path}: holds everything that Reprise needs"
+    assert out[-1] == f"{tmp_path} provides everything that Reprise needs"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -252,7 +252,7 @@ def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[
     run = finished(runs).record.run
     assert main(["publish", run]) == 0
     assert main(["pull", "latest"]) == 0
-    assert f"{run} is here already" in capsys.readouterr().out
+    assert f"{run} is already in" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("store")

@@ -107,7 +107,7 @@ def test_an_experiment_is_read_as_python_reads_it(tmp_path: Path, encoding: str,
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_an_experiment_that_python_cannot_read_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "idea.py").write_bytes("x = 'é'\n".encode(encoding))
-    with pytest.raises(ExperimentError, match=r"idea\.py is no text that Python can read") as fault:
+    with pytest.raises(ExperimentError, match=r"idea\.py is not readable as Python text") as fault:
         main(["--exp", str(tmp_path / "idea.py")])
     assert fault.value.hint == "save it as UTF-8"
 

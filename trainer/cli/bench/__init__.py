@@ -1,7 +1,4 @@
-"""`reprise bench EXP`: the same benchmark for every experiment; with --against as ratios, with --profile the dearest operations.
-
-Knows words and output. Nothing is recorded but a profile that is asked for: it is a measurement, not a run.
-"""
+"""`reprise bench EXP`: times training steps; --against prints ratios, --profile the slowest operations. Records no run."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from trainer.cli.compare.apart import told
 from trainer.cli.in_image import run_in_image
 from trainer.cli.latest import named
 from trainer.cli.machine import check_environment, check_lock
+from trainer.cli.output import print_result
 from trainer.cli.places import CHECKOUT, is_file, runs_folder
 from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
@@ -36,12 +34,13 @@ _LEAST = 20
 
 
 def main(argv: list[str]) -> int:
-    """Time, print."""
+    """Time an experiment's steps and print the result."""
     words, settings = _parser().parse_known_args(argv)
     report_shared_options("bench", argv, words.experiment)
     if words.steps < _LEAST or words.warmup < 1 or not words.seconds > 0:
         raise UsageError(
-            f"found {words.steps} steps, {words.warmup} of warm-up, {words.seconds:g} s; expected {_LEAST} or more, 1 or more, above 0",
+            f"found --steps {words.steps} --warmup {words.warmup} --seconds {words.seconds:g};"
+            f" expected --steps {_LEAST} or more, --warmup 1 or more, --seconds more than 0",
             hint="reprise bench digits --steps 200 --warmup 20 --seconds 60",
         )
     train = ["--exp", words.experiment, *settings]
@@ -56,35 +55,34 @@ def main(argv: list[str]) -> int:
     how = {"synthetic": words.synthetic, "profile": str(path or "")}
     how |= {name: getattr(words, name) for name in ("steps", "warmup", "seconds")}
     bench, *dearest = told(["_bench", json.dumps(how), *train], asked)
-    found = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
-    print(found.model_dump_json() if words.json else "\n".join(_page(found, words.against)))
+    document = _document(Bench.model_validate(bench), other, path, dearest[0] if dearest else None)
+    print_result(document.model_dump(mode="json"), _page(document, words.against), as_json=words.json)
     return 0
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise bench", "Time the steps of an experiment. Other options are settings.")
-    parser.add_argument("experiment", help="name in trainer/experiments/, or a Python file")
-    parser.add_argument(
-        "--synthetic", action="store_true", help="use synthetic data of the dataset's shape: needs no data and no store"
+    parser = Arguments(
+        "reprise bench",
+        "Measure the time of an experiment's training steps. Other options are settings, as for `reprise train`.",
     )
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="time N steps (default: 200)")
-    parser.add_argument(
-        "--warmup", type=int, default=20, metavar="N", help="run N steps before the timed steps (default: 20)"
-    )
+    parser.add_argument("experiment", help="a name in trainer/experiments/, or a Python file")
+    parser.add_argument("--synthetic", action="store_true", help="use the dataset's dummy twin instead of its data")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="timed steps (default 200)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="N", help="untimed steps before them (default 20)")
     parser.add_argument(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="time half as many steps if they take longer than S seconds (default: 60)",
+        help="stop after S seconds if half of the steps are timed (default 60)",
     )
     parser.add_argument(
-        "--against", metavar="RUN|FILE", help="print ratios to the output of --json, or to the throughput of a run"
+        "--against", metavar="RUN|FILE", help="print ratios to a file that --json wrote, or to a run's throughput"
     )
     parser.add_argument(
-        "--profile", action="store_true", help="profile a few steps: write a trace and print the ten slowest operations"
+        "--profile", action="store_true", help="profile a few steps: write a trace and list the ten slowest operations"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
@@ -94,7 +92,7 @@ def _profile(name: str) -> Path:
 
 
 def _other(word: str) -> Bench | dict[str, Interval]:
-    """What is compared with: a benchmark in a file, or what a run's record tells of its throughput. Raises `RunNotFoundError`."""
+    """Return the benchmark in a file, or the throughput of a run. Raise `DocumentError`, `RunNotFoundError`."""
     if is_file(Path(word)):
         return read_json(Path(word), Told).bench
     if word.endswith(".json") or "/" in word.removeprefix("runs/"):
@@ -102,7 +100,7 @@ def _other(word: str) -> Bench | dict[str, Interval]:
     record = record_of(runs_folder() / named(word, local_ids(runs_folder())))
     batches, size = record.outcome.telemetry.get("batches_per_second"), record.ingredients.settings.get("batch_size")
     if not isinstance(batches, int | float) or not isinstance(size, int):
-        raise DocumentError(f"run {record.run} has no recorded throughput", hint="use a completed run")
+        raise DocumentError(f"run {record.run} has no throughput in its record", hint="name a completed run")
     rate = float(batches) * size
     return {"samples/s": Interval(median=rate, low=rate, high=rate)}
 
@@ -118,7 +116,7 @@ def _document(bench: Bench, other: Bench | dict[str, Interval] | None, profiled:
 
 
 def _shown(path: Path) -> str:
-    """A path as it is typed in the checkout, wherever that is mounted."""
+    """Return a path relative to the checkout if it is inside."""
     return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
@@ -135,11 +133,11 @@ def _page(told: Told, against: str | None) -> Iterator[str]:
         yield f"over {against}:"
         yield from compared(told.ratios)
         if len(told.ratios) == 1:
-            yield "  a run's throughput is over all its time, validations too"
+            yield "  a run's throughput includes the time of validations"
         yield from (f"  not equal: {line}" for line in told.unlike)
     if told.profile is not None:
         yield ""
-        yield f"the dearest operations, by their own time; the trace is {told.profile} (chrome://tracing, ui.perfetto.dev)"
+        yield f"slowest operations, by their own time; trace: {told.profile} (chrome://tracing, ui.perfetto.dev)"
         rows = [("operation", "calls a step", "ms a step", "share")]
         rows += [(e.name, f"{e.calls:g}", f"{1e3 * e.seconds:.3f}", f"{e.share:.1%}") for e in told.dearest]
         yield from (f"  {line}" for line in columns(rows))

@@ -1,7 +1,4 @@
-"""The process that times steps for `reprise bench`; a hidden command.
-
-Knows what it is told by, as the training process is. Refuses to record anything but the profile that it is asked for.
-"""
+"""`reprise _bench`: the process that times the training steps of `reprise bench`."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from trainer.cli.check.checking import chosen
+from trainer.cli.check.checking import choose_data
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.result_stream import result_stream
 from trainer.data.declaration import load_dataset
@@ -23,14 +20,14 @@ if TYPE_CHECKING:
     from trainer.training.bench import Course
 
 BATCHES = 8
-"""Batches of an epoch of the synthetic dataset."""
+"""Batches in an epoch of the dummy twin."""
 
 
 def main(argv: list[str]) -> int:
-    """Time as `argv[0]` says, in JSON; print the measured document as a line, then, where it is asked for, the profile's table."""
-    told, *words = argv
+    """Time the steps that `argv[0]`, JSON, describes; print the result as a line of JSON, then a requested profile as a line."""
+    request, *words = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-bench-") as folder:
-        how = json.loads(told)
+        how = json.loads(request)
         course = _course(words, how, Path(folder))
         from trainer.training.bench import bench, profiled
 
@@ -50,13 +47,13 @@ def _course(words: Sequence[str], how: dict[str, object], folder: Path) -> Cours
     resolved = resolved_for(experiment, [*words])
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = BATCHES * int(resolved.settings.value_of("batch_size"))
-    dataset, data, said = chosen(declared, synthetic=bool(how["synthetic"]), rows=rows)
+    dataset, data, description = choose_data(declared, synthetic=bool(how["synthetic"]), rows=rows)
     return Course(
         experiment=experiment,
         resolved=resolved,
         dataset=dataset,
         data=data,
-        said=said,
+        said=description,
         device=launch.device,
         root=Path.cwd(),
         folder=folder,

@@ -1,13 +1,9 @@
-"""`reprise check EXP`: minutes before hours. What is wrong with an experiment, by name; with --bits, where its bits begin to differ.
-
-Knows words and output. Nothing is recorded: it is a look, not a run.
-"""
+"""`reprise check EXP`: finds an experiment's mistakes; with --bits, the first value that is not deterministic. Records no run."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +31,7 @@ STEPS: Final = 100
 
 
 def main(argv: list[str]) -> int:
-    """Check, print; exit 0 where all is well, 89 where a check failed; with --bits 20 where a bit is not the same."""
+    """Return 0 if all checks pass, 89 if a check failed; with --bits, 20 if a bit differs."""
     words, settings = _parser().parse_known_args(argv)
     report_shared_options("check", argv, words.experiment)
     steps = words.steps or (3 if words.bits else STEPS)
@@ -55,10 +51,10 @@ def main(argv: list[str]) -> int:
     if words.bits:
         return look(everything[0][0], steps=steps, as_json=words.json)
     how = [str(steps), "synthetic" if words.synthetic else "data"]
-    found = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
+    results = [_checked(asked, [*how, *each], aloud=not words.json) for asked, each in everything]
     if words.json:
-        print(json.dumps(found if words.experiment == ALL else found[0]))
-    return 0 if all(each["passed"] for each in found) else CheckFailedError.code
+        print(json.dumps(results if words.experiment == ALL else results[0]))
+    return 0 if all(result["passed"] for result in results) else CheckFailedError.code
 
 
 def _parser() -> Arguments:
@@ -66,20 +62,20 @@ def _parser() -> Arguments:
         "reprise check",
         "Check an experiment before hours of training. Other options are settings, as for `reprise train`.",
     )
-    parser.add_argument("experiment", help="name in trainer/experiments/, a Python file, or `all`")
+    parser.add_argument("experiment", help="a name in trainer/experiments/, a Python file, or `all` for every name")
+    parser.add_argument("--synthetic", action="store_true", help="use the dataset's dummy twin instead of its data")
     parser.add_argument(
-        "--synthetic", action="store_true", help="use synthetic data of the dataset's shape: needs no data and no store"
+        "--bits", action="store_true", help="repeat a few steps and compare every output and gradient bit for bit"
     )
-    parser.add_argument("--bits", action="store_true", help="compare every module's outputs and gradients bit by bit")
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"train at most N steps on one batch (default: {STEPS}; with --bits: 3)"
+        "--steps", type=int, metavar="N", help=f"maximum steps on one batch (default {STEPS}; with --bits 3)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
 def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, Any]:
-    """What the checking process tells: first what it checks with, then each finding as it comes."""
+    """Run the checks in a process and print each finding when it arrives; return the document of the result."""
     findings: list[Finding] = []
     data = ""
     for line in told(["_check", *hidden], asked):
@@ -90,19 +86,19 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
         findings.append(Finding.model_validate(line))
         for text in lines(findings[-1]):
             _say(f"  {text}", aloud=aloud)
-    wrong = failed(findings)
-    odd = f"; look at {', '.join(noted(findings))}" if noted(findings) else ""
-    well = (
-        f"{len(findings)} checks, none failed{odd}"
-        if not wrong
-        else f"{len(wrong)} of {len(findings)} checks failed: {', '.join(wrong)}"
+    faults = failed(findings)
+    notes = f"; look at {', '.join(noted(findings))}" if noted(findings) else ""
+    summary = (
+        f"{len(findings)} checks, none failed{notes}"
+        if not faults
+        else f"{len(faults)} of {len(findings)} checks failed: {', '.join(faults)}"
     )
-    _say(f"{asked.place.name}: {well}", aloud=aloud)
+    _say(f"{asked.place.name}: {summary}", aloud=aloud)
     return {
         "experiment": asked.place.name,
         "data": data,
-        "passed": not wrong,
-        "failed": wrong,
+        "passed": not faults,
+        "failed": faults,
         "noted": noted(findings),
         "findings": [finding.model_dump(mode="json") for finding in findings],
     }
@@ -110,5 +106,4 @@ def _checked(asked: Asked, hidden: Sequence[str], *, aloud: bool) -> dict[str, A
 
 def _say(line: str, *, aloud: bool) -> None:
     if aloud:
-        print(line)
-        sys.stdout.flush()
+        print(line, flush=True)

@@ -1,17 +1,17 @@
-"""`reprise check --bits EXP`: where bits begin to differ when nothing does.
+"""`reprise check --bits EXP`: finds the first value that differs between equal computations.
 
-A few steps are made twice in one process and once in another, every value is looked at, and the first that is not the same is named:
-module, then operation. Nothing is recorded: it is a look, not a run.
+Makes a few steps twice in one process and once in another, compares every value, and names the module and operation of the first
+difference. Records no run.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import DocumentError, RunError
 from trainer.base.suggestions import counted
 from trainer.cli.compare.apart import told
+from trainer.cli.output import print_result
 from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.observation import Kind, Sight, blamed, parted, worded
 from trainer.comparison.verdict import Rung
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 def look(asked: Asked, *, steps: int, as_json: bool) -> int:
-    """Look, print; 0 where every bit is the same, 20 where one is not. Both processes are of one copy of the source."""
+    """Print the first difference; return 0 if every bit is equal, else 20. Both processes run one copy of the source."""
     with frozen_checkout(asked) as (source, words):
-        found = _looked(asked, words, steps=steps, source=source)
-    print(json.dumps(found) if as_json else found["said"])
-    return 0 if found["equal"] else Rung.DIFFERENT.code
+        result = _first_difference(asked, words, steps=steps, source=source)
+    print_result(result, result["said"], as_json=as_json)
+    return 0 if result["equal"] else Rung.DIFFERENT.code
 
 
-def _looked(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
-    """What the first value that differs is, twice in one process, then between two."""
+def _first_difference(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> dict[str, Any]:
+    """Return the document about the first value that differs within a process, then between two processes."""
     here = _observed(asked, words, steps=steps, times=2, source=source)
     between, number = "twice in one process", len(here["sights"])
     steps = require_steps(_sights(here))
@@ -57,15 +57,15 @@ def _looked(asked: Asked, words: Sequence[str], *, steps: int, source: Path) -> 
 
 
 def require_steps(sights: Sequence[Sight]) -> int:
-    """How many steps were observed, which may be fewer than were asked for. Raises `RunError` if there were none."""
-    seen = max((sight.step for sight in sights), default=0)
-    if not seen:
-        raise RunError("no step was made, so no bit was looked at", hint="give more epochs or steps, as --max-epochs 1")
-    return seen
+    """Return the number of observed steps, which may be less than requested. Raise `RunError` if it is 0."""
+    steps = max((sight.step for sight in sights), default=0)
+    if not steps:
+        raise RunError("no step was made, so no value was compared", hint="give more epochs or steps: --max-epochs 1")
+    return steps
 
 
-def _sights(found: dict[str, Any]) -> list[Sight]:
-    return [_sight(values) for values in found["sights"]]
+def _sights(observation: dict[str, Any]) -> list[Sight]:
+    return [_sight(values) for values in observation["sights"]]
 
 
 def _sight(values: list[Any]) -> Sight:
@@ -74,9 +74,9 @@ def _sight(values: list[Any]) -> Sight:
 
 
 def _observed(asked: Asked, words: Sequence[str], *, steps: int, times: int, source: Path) -> dict[str, Any]:
-    """What the observing process tells."""
+    """Run the observing process and return its document."""
     hidden = ["_observe", str(steps), str(times), *words]
     lines: list[dict[str, Any]] = list(told(hidden, asked, source=source))
     if len(lines) != 1:
-        raise DocumentError("the observing process printed nothing", hint="does the experiment print or exit?")
+        raise DocumentError("the observing process printed no result", hint="does the experiment print or exit?")
     return lines[0]

@@ -1,7 +1,4 @@
-"""The process that checks an experiment for `reprise check`; a hidden command.
-
-Knows what it is told by, as the training process is, and which data there is. Refuses to record anything.
-"""
+"""`reprise _check`: the process in which `reprise check` runs its checks."""
 
 from __future__ import annotations
 
@@ -30,15 +27,15 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Make at most `argv[0]` steps, with `argv[1]`, `synthetic` or `data`; print a line of JSON for each check, and nothing else."""
+    """Make at most `argv[0]` steps with the data `argv[1]` (`dummy` or `data`); print a line of JSON for each check."""
     steps, how, *words = argv
     with result_stream() as out, TemporaryDirectory(prefix="reprise-check-") as folder:
-        for line in _told(words, steps=int(steps), synthetic=how == "synthetic", folder=Path(folder)):
+        for line in _documents(words, steps=int(steps), synthetic=how == "synthetic", folder=Path(folder)):
             print(json.dumps(line), file=out, flush=True)
     return 0
 
 
-def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
+def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Iterator[dict[str, Any]]:
     from trainer.training.checks import LARGEST_BATCH, Subject, checked
 
     launch = read_launch(os.environ)
@@ -46,8 +43,8 @@ def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Ite
     resolved = resolved_for(experiment, words)
     declared = load_dataset(resolved.settings.dataset, root=Path.cwd())
     rows = 8 * min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
-    dataset, data, said = chosen(declared, synthetic=synthetic, rows=rows)
-    yield {"data": f"{said}, {launch.device}"}
+    dataset, data, description = choose_data(declared, synthetic=synthetic, rows=rows)
+    yield {"data": f"{description}, {launch.device}"}
     subject = Subject(
         experiment=experiment,
         resolved=resolved,
@@ -65,8 +62,8 @@ def _told(words: list[str], *, steps: int, synthetic: bool, folder: Path) -> Ite
         yield finding.model_dump(mode="json")
 
 
-def chosen(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
-    """The data: the twin where it is asked for, or where the cache lacks the dataset and there is no store; else the dataset."""
+def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
+    """Return a dataset, its files and a description: the dummy twin if `dummy` or if neither cache nor store has the dataset."""
     from trainer.training.readers.twin import twin_of
 
     if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):

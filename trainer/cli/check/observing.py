@@ -1,7 +1,4 @@
-"""The process that observes a few steps for `reprise check --bits`; a hidden command.
-
-Knows what it is told by, as the training process is. Refuses to record anything.
-"""
+"""`reprise _observe`: the process that observes the training steps of `reprise check --bits`."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Observe `argv[0]` steps `argv[1]` times; print what was seen as one line of JSON, and nothing else."""
+    """Observe `argv[0]` steps `argv[1]` times; print the observed values as one line of JSON."""
     steps, times, *words = argv
     with result_stream() as out, TemporaryDirectory() as folder:
         subject = _subject(words, steps=int(steps), folder=Path(folder))
         with attributed_to(subject.experiment):
-            print(json.dumps(_told(subject, times=int(times))), file=out, flush=True)
+            print(json.dumps(_observation(subject, times=int(times))), file=out, flush=True)
     return 0
 
 
@@ -54,7 +51,7 @@ def _subject(words: list[str], *, steps: int, folder: Path) -> Subject:
     )
 
 
-def _told(subject: Subject, *, times: int) -> dict[str, object]:
+def _observation(subject: Subject, *, times: int) -> dict[str, object]:
     from trainer.training.tracing.observe import observe
 
     seen = [observe(subject).sights for _ in range(times)]
@@ -63,7 +60,7 @@ def _told(subject: Subject, *, times: int) -> dict[str, object]:
 
 
 def _operation(subject: Subject, first: Sight) -> str | None:
-    """The operation that makes the difference, looked for in two more rounds; `None` where it does not show again."""
+    """Find the first operation that differs, by two more rounds; return `None` if they are equal."""
     from trainer.training.tracing.observe import Window, observe
 
     if first.kind in {Kind.START, Kind.BATCH}:

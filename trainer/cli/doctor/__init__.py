@@ -1,4 +1,4 @@
-"""`reprise doctor`: what was found on this machine, and what to do about each thing missing. Host only."""
+"""`reprise doctor`: checks this machine and shows how to fix each problem. Runs on the host only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,9 +17,8 @@ from trainer.base.errors import DiskFullError, MachineError, StoreError, StoreUn
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.checkout import DOTENV, ROOT, block, ca_bundle, engine, own_store_line
-from trainer.cli.doctor.run import MARKS, doctor_run
+from trainer.cli.doctor.run import doctor_run, print_findings
 from trainer.cli.places import adopt_dotenv, store_address, store_at
-from trainer.cli.spelling import spelled
 from trainer.environments import doctor, setup
 from trainer.environments.dotenv import conflicting_names, read_block
 from trainer.environments.package_indexes import read_indexes
@@ -35,53 +33,45 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = object_key(f"sha256:{'0' * 64}")
 _ROOM: Final = 256 << 20
-"""Bytes free where runs are kept, below which a run is likely to fail."""
+"""Free bytes at the folder of runs below which a run is likely to fail."""
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 def main(argv: list[str]) -> int:
-    """Look at everything, print all of it, and exit with the first fault's code."""
-    parser = Arguments("reprise doctor", "Check this machine and print how to fix what is missing.")
-    parser.add_argument("run", nargs="?", help="check whether this run can be reproduced here, instead of the machine")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(argv)
-    if asked.run:
-        return doctor_run(asked.run, as_json=asked.json)
-    findings = []
-    for finding in _look():
-        findings.append(finding)
-        if not asked.json:
-            print(
-                f"{MARKS[finding.state]:5} {finding.about:9} {finding.found}"
-                + (f"\n{'':16}-> {spelled(finding.remedy)}" if finding.remedy else "")
-            )
-            sys.stdout.flush()
-    if asked.json:
+    """Print every finding and return the exit code of the first fault."""
+    parser = Arguments("reprise doctor", "Check this machine, or whether a run can be reproduced on it.")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="check whether this run can be reproduced here")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    words = parser.parse_args(argv)
+    if words.run:
+        return doctor_run(words.run, as_json=words.json)
+    findings = print_findings(_check_machine(), quiet=words.json)
+    if words.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     return doctor.exit_code(findings)
 
 
-def _look() -> Iterator[Finding]:
+def _check_machine() -> Iterator[Finding]:
     docker = engine()
-    found: list[EngineFacts] = []
+    facts: list[EngineFacts] = []
 
-    def ask() -> Finding:
-        found.append(docker.facts())
-        return doctor.engine(found[0])
+    def check_engine() -> Finding:
+        facts.append(docker.facts())
+        return doctor.engine(facts[0])
 
-    yield doctor.run_check("engine", ask)
+    yield doctor.run_check("engine", check_engine)
     yield doctor.run_check("plugins", lambda: doctor.plugins({name: _version(name) for name in ("buildx", "compose")}))
     yield doctor.run_check("network", _network)
-    if not found:
+    if not facts:
         return
     yield doctor.run_check(
-        "gpu", lambda: doctor.gpus(len(gpu_nodes()), driver=_driver(), cuda=_locked_cuda(), facts=found[0])
+        "gpu", lambda: doctor.gpus(len(gpu_nodes()), driver=_driver(), cuda=_locked_cuda(), facts=facts[0])
     )
-    environment = setup.environment_name(setup.Choice(), _told(), nvidia=found[0].nvidia)
-    place = found[0].root if found[0].root.is_dir() else ROOT
-    yield doctor.run_check("disk", lambda: doctor.disk(place, shutil.disk_usage(place).free, environment=environment))
+    environment = setup.environment_name(setup.Choice(), read_block(DOTENV).values, nvidia=facts[0].nvidia)
+    folder = facts[0].root if facts[0].root.is_dir() else ROOT
+    yield doctor.run_check("disk", lambda: doctor.disk(folder, shutil.disk_usage(folder).free, environment=environment))
     yield doctor.run_check("setup", lambda: _setup(docker))
-    yield doctor.run_check("runs", look_at_runs)
+    yield doctor.run_check("runs", check_runs)
     yield doctor.run_check("store", lambda: _store(docker))
 
 
@@ -91,24 +81,25 @@ def _setup(docker: Engine) -> Finding:
     return doctor.dotenv(before.values, now, edited=before.edited, shadows=conflicting_names(DOTENV))
 
 
-def look_at_runs() -> Finding:
-    """Whether containers can write runs, and have room for one; of a folder that REPRISE_RUNS names, whether this user can write it."""
+def check_runs() -> Finding:
+    """Check that containers can write runs and that the disk has room, or that this user can write REPRISE_RUNS."""
     if (named := os.environ.get("REPRISE_RUNS")) and not (Path(named).is_dir() and os.access(named, os.W_OK)):
-        said = f"{named}, which REPRISE_RUNS names, is no folder that uid {os.getuid()} can write"
-        return doctor.fault("runs", MachineError(said, hint=f"mkdir -p {named}, or unset REPRISE_RUNS"))
+        message = f"REPRISE_RUNS is {named}, which is no folder that uid {os.getuid()} can write"
+        return doctor.fault("runs", MachineError(message, hint=f"mkdir -p {named}, or unset REPRISE_RUNS"))
     who = setup.owner(os.getuid(), os.getgid())
     runs = ROOT / "runs"
     status = runs.stat() if runs.is_dir() else None
     if status is None or (status.st_uid != who.uid and not status.st_mode & 0o002):
-        said = f"{runs} cannot be written by containers, which run as uid {who.uid}"
-        return doctor.fault("runs", MachineError(said, hint="scripts/setup as its owner, or chown it"))
+        message = f"containers run as uid {who.uid}, which cannot write {runs}"
+        return doctor.fault("runs", MachineError(message, hint="scripts/setup as its owner, or chown it"))
     about = os.statvfs(runs)
     if about.f_flag & os.ST_RDONLY:
         raise disk_fault(OSError(errno.EROFS, ""), runs)
     if about.f_bavail * about.f_frsize < _ROOM:
-        said = f"{about.f_bavail * about.f_frsize / 1e6:.0f} MB free at {runs}; a run writes its source, checkpoints and weights there"
-        return doctor.fault("runs", DiskFullError(said, hint="free space there"))
-    return doctor.well("runs", f"{runs}, written as uid {who.uid}, gid {who.gid}")
+        free = f"{about.f_bavail * about.f_frsize / 1e6:.0f} MB free"
+        message = f"{free} at {runs}; a run writes its source, checkpoints and weights there"
+        return doctor.fault("runs", DiskFullError(message, hint="free space there"))
+    return doctor.well("runs", f"{runs} is writable for containers (uid {who.uid}, gid {who.gid})")
 
 
 def _store(docker: Engine) -> Finding:
@@ -116,12 +107,12 @@ def _store(docker: Engine) -> Finding:
     address = store_address()
     if address is None:
         return doctor.note("store", "no store is configured", "scripts/setup")
-    values = _told()
+    values = read_block(DOTENV).values
     if values.get("COMPOSE_PROFILES") == "store" and not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
         setup.check_port(int(values["REPRISE_STORE_PORT"]))
         return doctor.note(
             "store",
-            f"{address} at http://127.0.0.1:{values['REPRISE_STORE_PORT']}: the local store is stopped; training starts it",
+            f"the local store {address} at http://127.0.0.1:{values['REPRISE_STORE_PORT']} is stopped; training starts it",
             "docker compose up -d store",
         )
     try:
@@ -137,36 +128,23 @@ def _store(docker: Engine) -> Finding:
 
 
 def _network() -> Finding:
-    """Whether the configured index serves a file of the lock, asked through uv; nothing is installed."""
+    """Check with uv that the configured package index serves a file of the lock; install nothing."""
     indexes = read_indexes(os.environ, home=Path.home())
-    told = f"CA bundle {ca_bundle() or 'none'}" + (
+    configuration = f"CA bundle {ca_bundle() or 'none'}" + (
         f"; {counted(len(indexes.folders), 'folder')} of wheels" if indexes.folders else ""
     )
-    words = [
-        "pip",
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        "/nonexistent",
-        "--refresh-package",
-        "rich",
-        "rich",
-    ]
-    done = subprocess.run([ROOT / "scripts" / "uv", *words], capture_output=True, text=True, check=False)
+    options = ["--dry-run", "--quiet", "--no-deps", "--target", "/nonexistent", "--refresh-package", "rich"]
+    done = subprocess.run(
+        [ROOT / "scripts" / "uv", "pip", "install", *options, "rich"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         return doctor.note(
             "network",
-            f"no package index answers ({reason[0].strip()}); {told}",
-            "docs/how-to/mirror.md: a mirror or a folder of wheels",
+            f"no package index answers ({reason[0].strip()}); {configuration}",
+            "use a mirror or a folder of wheels: docs/mirror.md",
         )
-    return doctor.well("network", f"the package index answers; {told}")
-
-
-def _told() -> dict[str, str]:
-    return dict(read_block(DOTENV).values)
+    return doctor.well("network", f"the package index answers; {configuration}")
 
 
 def _version(plugin: str) -> str | None:
@@ -178,13 +156,13 @@ def _version(plugin: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's release, as its kernel module says it."""
+    """Return the release of the NVIDIA driver's kernel module."""
     found = re.search(r"Kernel Module\D*(\d+\.\d[\d.]*)", _DRIVER.read_text()) if _DRIVER.exists() else None
     return found[1] if found else None
 
 
 def _locked_cuda() -> str | None:
-    """The CUDA release that the lock's wheels carry."""
+    """Return the CUDA release of the locked wheels."""
     found = re.search(
         r'^name = "nvidia-cuda-runtime[^"]*"\nversion = "(\d+\.\d+)', (ROOT / "uv.lock").read_text(), re.MULTILINE
     )

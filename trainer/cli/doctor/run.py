@@ -1,15 +1,12 @@
-"""`reprise doctor RUN`: whether a run can still be run again here, and what to do about each thing that is missing.
-
-Knows words and output. Refuses to fetch an image, start a store, or run anything of the run.
-"""
+"""`reprise doctor RUN`: checks whether a run can be reproduced here, without running, fetching or starting anything."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from trainer.base.errors import IrreproducibleError
-from trainer.cli.output import one_line
+from trainer.cli.output import one_line, print_result
 from trainer.cli.places import adopt_dotenv
 from trainer.cli.reproduce.original import original
 from trainer.cli.runner.on_host import OnHost
@@ -17,33 +14,36 @@ from trainer.cli.spelling import spelled
 from trainer.comparison.examine_run import examine_run
 from trainer.environments.doctor import Finding, State, exit_code
 
-MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MARKS = {State.WELL: "ok", State.NOTE: "note", State.FAULT: "FAULT"}
 
 
 def doctor_run(word: str, *, as_json: bool) -> int:
-    """Look at everything that running the run again needs; exit with 0 where nothing is missing."""
+    """Print what a rerun of the run needs and whether it is there; return 0 if nothing is missing."""
     adopt_dotenv()
     found = original(word)
-    findings = []
-    for finding in examine_run(found.record, found.folder, machine=OnHost().machine()):
-        findings.append(finding)
-        if not as_json:
-            print("\n".join(lines(finding)), flush=True)
+    run = found.record.run
+    findings = print_findings(examine_run(found.record, found.folder, machine=OnHost().machine()), quiet=as_json)
     faults = [finding for finding in findings if finding.state is State.FAULT]
-    if as_json:
-        told = {"run": found.record.run, "reproducible": not faults, "findings": [asdict(each) for each in findings]}
-        print(json.dumps(told))
-    else:
-        run = found.record.run
-        print(
-            spelled(f"run {run} can be run again: reprise reproduce {run}")
-            if not faults
-            else f"run {run} cannot be run again here"
-        )
+    document = {"run": run, "reproducible": not faults, "findings": [asdict(each) for each in findings]}
+    can = spelled(f"run {run} can be reproduced: reprise reproduce {run}")
+    print_result(document, can if not faults else f"run {run} cannot be reproduced here", as_json=as_json)
     return IrreproducibleError.code if exit_code(findings) else 0
 
 
+def print_findings(findings: Iterable[Finding], *, quiet: bool) -> list[Finding]:
+    """Print each finding with its remedy when it arrives, unless `quiet`; return all findings."""
+    printed = []
+    for finding in findings:
+        printed.append(finding)
+        if not quiet:
+            print("\n".join(lines(finding)), flush=True)
+    return printed
+
+
 def lines(finding: Finding) -> list[str]:
-    """A finding, and what to do about it; its words may be a stranger's."""
-    said = [f"{MARKS[finding.state]:5} {finding.about:9} {one_line(finding.found)}"]
-    return said + ([f"{'':16}-> {spelled(finding.remedy)}"] if finding.remedy else [])
+    """Return the lines of a finding and its remedy; its text may come from another user's record."""
+    line = f"{_MARKS[finding.state]:5} {finding.about:9} {one_line(finding.found)}"
+    return [line, *([f"{'':16}-> {spelled(finding.remedy)}"] if finding.remedy else [])]

@@ -1,7 +1,6 @@
-"""`reprise reproduce RUN`: run a record again, from its own source, in its own image, and say whether the result is the same.
+"""`reprise reproduce RUN`: reruns a record from its source in its image and compares the results.
 
-Knows the order: is it still possible, whose code is it, fetch, run, compare, keep. Refuses to run in any image but the recorded one,
-unless `--no-container` says that the difference is accepted; what is therefore not equal is said and kept.
+With `--no-container` the rerun uses this environment, and the differences are printed and kept.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from trainer.base.errors import DriftError, InterruptedRunError, RepriseError, R
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
+from trainer.cli.latest import RUN_HELP
+from trainer.cli.output import print_result
 from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
 from trainer.cli.runner import runner
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What came of running a record again."""
+class Rerun:
+    """A finished rerun of a record."""
 
     record: Record
     folder: Path
@@ -60,7 +61,7 @@ class Done:
 
 
 def main(argv: list[str]) -> int:
-    """Run a record again; exit with the verdict."""
+    """Rerun a record; return the verdict's exit code."""
     words = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
     if not BAKED.exists():
@@ -68,55 +69,60 @@ def main(argv: list[str]) -> int:
     found = original(words.run)
     if found.record.outcome.status is not Status.RUNNING:
         require_outcome(found.record)
-    say(f"reprise: run {found.record.run} again")
+    say(f"reprise: rerun of run {found.record.run}")
     granted = grants(words.grant)
     there = runner(found.record, here=words.no_container, granted=granted)
     word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {found.record.run}")
-    # before anything of the record is asked for, at a registry of its choosing too
+    # before a dataset or image of the record is requested, which may be from the record's own registry
     own = require_trust(found.record, found.folder, word, is_isolated=there.is_isolated)
-    bundle = _possible(found, there, exact=not (words.no_container or words.allow_drift))
+    bundle = _require_reproducible(found, there, exact=not (words.no_container or words.allow_drift))
     unequal = there.not_equal(found.record)
     for line in unequal:
         say(f"not equal: {line}")
-    hashed = _hashed(found.record, there) if words.deep else None
-    done = _again(found, bundle, there, own=own)
-    comparison = _compared(found, done)
-    retest = _retest(found, done, comparison, there=there)
-    changed = differing(found.record, done.record)
+    hashed = _hash_installed(found.record, there) if words.deep else None
+    rerun = _rerun(found, bundle, there, own=own)
+    places = Places(runs=runs_folder(), cache=cache_folder())
+    comparison = compare(compared(found.folder), compared(rerun.folder), places=places)
+    retest = _retest(found, rerun, comparison, there=there)
+    changed = differing(found.record, rerun.record)
     retest = retest.model_copy(update={"not_equal": [*unequal, *changed], "hashed": hashed})
-    _keep(found, done, retest, document(comparison))
-    _show(retest, comparison, as_json=words.json)
+    _keep(found, rerun, retest, document(comparison))
+    lines = [headline(comparison), *page(comparison, most=12)]
+    if retest.not_equal:
+        lines += ["", "not equal to what was recorded", *(f"  {line}" for line in retest.not_equal)]
+    result = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
+    print_result(result, lines, as_json=words.json)
     return comparison.verdict.rung.code
 
 
 def _stop(*_: object) -> None:
-    raise StoppedError("stopped by SIGTERM", hint="run the same command again")
+    raise StoppedError("stopped by SIGTERM", hint="repeat the command")
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise reproduce", "Rerun a record and report whether the result matches.")
-    parser.add_argument("run", help="run on this machine or in the store: ID, start of an ID, `latest`, or folder")
+    parser = Arguments(
+        "reprise reproduce", "Rerun a recorded run from its source in its image, and compare the results."
+    )
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}, here or in the store")
     trust_options(parser)
     parser.add_argument(
-        "--no-container",
-        action="store_true",
-        help="run in this environment instead of a container of the recorded image, and list the differences",
+        "--no-container", action="store_true", help="rerun in this environment and list its differences to the image"
     )
     parser.add_argument("--deep", action="store_true", help="hash every installed file of the image first")
     parser.add_argument(
-        "--allow-drift", action="store_true", help="accept a recorded environment that had drifted from its image"
+        "--allow-drift", action="store_true", help="rerun even if the original ran with packages other than its image's"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
 def say(line: str) -> None:
-    """Tell a person, beside the results; the line may hold a stranger's words."""
+    """Print a line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
-    """The verified source of a run for which nothing is missing. Raises `IrreproducibleError`."""
+def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
+    """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(there.machine(), exact=exact)
     findings = list(examine_run(found.record, found.folder, machine=machine))
     for finding in findings:
@@ -124,28 +130,24 @@ def _possible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
         if finding.remedy:
             say(f"  {'':9} -> {spelled(finding.remedy)}")
     require(findings)
-    return _source(found)
-
-
-def _source(found: Original) -> SourceBundle:
     return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
 
-def _again(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Done:
-    """Run it; a retest of the user's own code is an attempt of the user's own, however it ended."""
+def _rerun(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
+    """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
     with prepared(found.record, bundle, runs=runs_folder()) as ready:
         say(f"  run       {ready.run}, {there.isolation}")
         there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
         try:
             code, image = there.run(ready)
         except (KeyboardInterrupt, StoppedError) as stop:
-            raise _broken_off(ready, stop) from stop
+            raise _interruption(ready, stop) from stop
         finally:
             if own:
                 _register(ready.folder)
         if code:
-            raise RunError(f"the retest ended with exit code {code}", hint="the lines above say why")
-        return Done(record=left(ready), folder=ready.folder, image=image)
+            raise RunError(f"the retest ended with exit code {code}", hint="the lines above show the cause")
+        return Rerun(record=left(ready), folder=ready.folder, image=image)
 
 
 def _register(folder: Path) -> None:
@@ -156,26 +158,28 @@ def _register(folder: Path) -> None:
             say(f"  not registered as your own: {fault}")
 
 
-def _broken_off(ready: Prepared, stop: BaseException) -> StoppedError:
-    """Name what a retest that was stopped has left, and what can be done with it."""
+def _interruption(ready: Prepared, stop: BaseException) -> StoppedError:
+    """Return the error for a stopped retest; it names the kept run and the commands that finish it."""
     kind, by = (StoppedError, "SIGTERM") if isinstance(stop, StoppedError) else (InterruptedRunError, "Ctrl-C")
     if not recorded_attempts(ready.folder):
-        return kind(f"stopped by {by}: nothing is left of the retest", hint="run the same command again")
-    run, said = ready.run, record_of(ready.folder).outcome.status
-    hint = f"`reprise train --resume {run}` brings it to its end, then `reprise compare {ready.original.run} {run}`; or remove that folder"
-    return kind(f"stopped by {by}: the retest, run {run}, is {said} and kept in {ready.folder}", hint=hint)
+        return kind(f"stopped by {by}: the retest made no record", hint="repeat the command")
+    run, status = ready.run, record_of(ready.folder).outcome.status
+    finish = f"`reprise train --resume {run}` finishes it, then `reprise compare {ready.original.run} {run}`"
+    message = f"stopped by {by}: the retest, run {run}, is {status} and kept in {ready.folder}"
+    return kind(message, hint=f"{finish}; or remove that folder")
 
 
-def _hashed(record: Record, there: Runner) -> int:
-    right, altered = there.altered(record)
+def _hash_installed(record: Record, there: Runner) -> int:
+    """Return the number of installed files with the recorded digests. Raise `DriftError` for an altered file."""
+    unaltered, altered = there.altered(record)
     if altered:
         raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
-    say(f"  hashed    {counted(right, 'installed file')}, as their distributions say")
-    return right
+    say(f"  hashed    {counted(unaltered, 'installed file')}, equal to those of their distributions")
+    return unaltered
 
 
 def differing(one: Record, other: Record) -> list[str]:
-    """Which ingredients of a retest are not the original's, a line each: none, if all is well."""
+    """Return a line for each ingredient of the retest that differs from the original's."""
     if one.identity == other.identity:
         return []
     before, after = (each.ingredients.model_dump(mode="json") for each in (one, other))
@@ -186,35 +190,30 @@ def differing(one: Record, other: Record) -> list[str]:
     ]
 
 
-def _compared(found: Original, done: Done) -> Comparison:
-    places = Places(runs=runs_folder(), cache=cache_folder())
-    return compare(compared(found.folder), compared(done.folder), places=places)
-
-
 def document(comparison: Comparison) -> bytes:
-    """The evidence, as a store keeps it."""
+    """Return the canonical evidence, as a store keeps it."""
     return canonical(comparison.document())
 
 
-def _retest(found: Original, done: Done, comparison: Comparison, *, there: Runner) -> Retest:
-    around = done.record.circumstances
+def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Runner) -> Retest:
+    around = rerun.record.circumstances
     return Retest(
         original=side(found.record),
-        retest=side(done.record),
+        retest=side(rerun.record),
         when=datetime.now(UTC),
-        who=_who(),
+        who=_user_name(),
         host=host_name(),
-        device=device_class(done.record),
+        device=device_class(rerun.record),
         how=there.how,
-        image=done.image,
+        image=rerun.image,
         drift=list(dict.fromkeys([*around.drift, *(around.drift_at_end or [])])),
         verdict=comparison.verdict.rung,
         evidence=digest_of_bytes(document(comparison)),
     )
 
 
-def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
-    """Write it down beside the original; bring both into the store, where the original is. What fails is said, and spoils no verdict."""
+def _keep(found: Original, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
+    """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
         say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
     except RepriseError as fault:
@@ -224,25 +223,14 @@ def _keep(found: Original, done: Done, retest: Retest, evidence: bytes) -> None:
         return
     try:
         store = store_at(address)
-        publish_run(done.folder, store)
+        publish_run(rerun.folder, store)
         publish_retest(retest, store, evidence=evidence)
         say(f"  published {store.label}")
     except RepriseError as fault:
         say(f"  not published: {fault.message}")
 
 
-def _show(retest: Retest, comparison: Comparison, *, as_json: bool) -> None:
-    if as_json:
-        told = {"retest": retest.model_dump(mode="json"), "comparison": comparison.document()}
-        print(canonical(told).decode())
-        return
-    print("\n".join([headline(comparison), *page(comparison, most=12)]))
-    if retest.not_equal:
-        print("\nnot equal to what was recorded")
-        print("\n".join(f"  {line}" for line in retest.not_equal))
-
-
-def _who() -> str:
+def _user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,7 +1,4 @@
-"""The run that is meant: here, in a folder somewhere, or in the store, from where it is pulled.
-
-Knows where a run can be. Refuses to believe more of it than pulling has verified.
-"""
+"""Finds the run that a command names, on this machine or in the store, and pulls it."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ class Original:
     record: Record
     folder: Path
     published: bool
-    """Whether it is in a store, so that others would look for its retests there."""
+    """Whether the run is in a store; its retests are then published."""
 
 
 def original(word: str) -> Original:
-    """The run that `word` names, brought here if it is in the store alone. Raises `RunNotFoundError`, `StoreError`."""
+    """Return the run that `word` names; pull it if it is in the store only. Raise `RunNotFoundError`, `StoreError`."""
     folder = _folder(word)
     record = record_of(folder)
     there = read_publication(folder / ATTEMPTS / str(record.attempt)) is not None
@@ -41,9 +38,8 @@ def original(word: str) -> Original:
 
 
 def _folder(word: str) -> Path:
-    given = Path(word)
-    if word and is_folder(given / ATTEMPTS):
-        return typed_folder(given)
+    if word and is_folder(Path(word) / ATTEMPTS):
+        return typed_folder(Path(word))
     runs = runs_folder()
     try:
         return runs / named(word, local_ids(runs))

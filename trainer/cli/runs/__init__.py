@@ -1,7 +1,4 @@
-"""`reprise runs`: list, show, pull, publish and push runs. Runs anywhere, without torch, and with the store away.
-
-Knows words and output. A run is named by its id, the beginning of one, `latest`, or its folder.
-"""
+"""`reprise runs`: lists, shows, pulls, publishes and pushes runs."""
 
 from __future__ import annotations
 
@@ -18,16 +15,15 @@ from trainer.base.errors import (
     RunError,
     RunNotFoundError,
     StoreError,
-    StoreMissingError,
     UsageError,
 )
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
-from trainer.cli.latest import named
+from trainer.cli.latest import RUN_HELP, named
 from trainer.cli.output import underlying
 from trainer.cli.ownership import hand_over
-from trainer.cli.places import CHECKOUT, host_name, runs_folder, store_address, store_at
+from trainer.cli.places import CHECKOUT, configured_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, page, summary
 from trainer.cli.runs.push import describe as describe_push
@@ -55,11 +51,11 @@ if TYPE_CHECKING:
     from trainer.runs.list import ListedRun
     from trainer.stores.contract import Store
 
-_AWAY = "configure one: `scripts/setup` writes REPRISE_STORE into .env"
+_STORED_RUN = "a run's id or the beginning of one, or `latest`"
 
 
 def main(argv: list[str]) -> int:
-    """Run one verb."""
+    """Run a subcommand."""
     words = _parser().parse_args(argv)
     words.target = words.store
     words.store = words.store or store_address()
@@ -68,36 +64,37 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Arguments:
-    parser = Arguments("reprise runs", "List, show, pull, publish and push runs.")
+    parser = Arguments("reprise runs", "Manage runs on this machine and in the store.")
     verbs = parser.commands()
     ls = verbs.add_parser("ls", help="list runs, latest first")
-    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default: 20; 0: all)")
-    ls.add_argument("--local", action="store_true", help="list the runs of this machine only")
+    ls.add_argument("-n", "--most", type=int, default=20, metavar="N", help="list at most N runs (default 20; 0: all)")
+    ls.add_argument("--local", action="store_true", help="list local runs only, without access to the store")
     ls.add_argument(
-        "--sweep", metavar="SWEEP", help="list the runs of a sweep only: its ID, the start of an ID, or `latest`"
+        "--sweep", metavar="SWEEP", help="list the runs of this sweep only: its id, the beginning of one, or `latest`"
     )
     show = verbs.add_parser(
-        "show", help="show a run: result, ingredients, image, drift, settings with origins and readers"
+        "show", help="show a run's result, ingredients, image, drift, and settings with origins and readers"
     )
-    show.add_argument("run", help="run: ID, start of an ID, `latest`, or folder")
-    pull = verbs.add_parser("pull", help="download runs from the store and verify them")
-    pull.add_argument("run", nargs="+", help="run: ID, start of an ID, or `latest`")
-    pull.add_argument("--max-bytes", type=int, metavar="N", help=f"largest size to pull, in bytes (default {LARGEST})")
+    show.add_argument("run", metavar="RUN", help=RUN_HELP)
+    pull = verbs.add_parser("pull", help="download and verify runs from the store")
+    pull.add_argument("run", metavar="RUN", nargs="+", help=_STORED_RUN)
+    pull.add_argument(
+        "--max-bytes", type=int, metavar="N", help=f"reject runs of more than N bytes (default {LARGEST})"
+    )
     publish = verbs.add_parser("publish", help="upload runs to the store")
-    publish.add_argument("run", nargs="*", help="run: ID, start of an ID, or `latest`")
-    publish.add_argument("--all", action="store_true", help="publish every finished run that is not in the store")
+    publish.add_argument("run", metavar="RUN", nargs="*", help=_STORED_RUN)
+    publish.add_argument("--all", action="store_true", help="publish every ended run that is not in the store")
     publish.add_argument(
-        "--abandoned", action="store_true", help="mark a run whose process was killed as interrupted, and publish it"
+        "--abandoned", action="store_true", help="first close a run whose process was killed, as interrupted"
     )
-    push = verbs.add_parser("push", help="copy runs from one store to another: --store ADDRESS")
+    push = verbs.add_parser("push", help="copy runs from one store to another store")
     describe_push(push)
     for each, verb in {ls: _ls, show: _show, pull: _pull, publish: _publish, push: push_runs}.items():
         each.set_defaults(verb=verb)
-        each.add_argument(
-            "--store", metavar="ADDRESS", help="store: s3://BUCKET/PREFIX or a path (default: REPRISE_STORE)"
-        )
-        each.add_argument("--json", action="store_true", help="print JSON")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the output of `show --json`")
+        store = "the store to copy to" if each is push else "the store (default: REPRISE_STORE)"
+        each.add_argument("--store", metavar="ADDRESS", help=f"{store}: s3://BUCKET/PREFIX or a path")
+        each.add_argument("--json", action="store_true", help="print the result as JSON")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a record, the document of `show --json`")
     schema.set_defaults(verb=_schema, store=None)
     return parser
 
@@ -120,13 +117,13 @@ def _ls(words: Namespace) -> int:
 
 
 def _of_sweep(word: str) -> set[str]:
-    """The runs of the points of a sweep."""
+    """Return the ids of a sweep's runs."""
     sweep = load(runs_folder() / SWEEPS / resolve_sweep(word, sweep_ids(runs_folder())))
     return {point.run for point in sweep.points if point.run is not None}
 
 
 def _with_store(address: str | None, most: int | None) -> list[ListedRun]:
-    """Every run there is; where the store is away, what is here, and a line that says so."""
+    """List local and published runs; if the store is unreachable, list local runs and print a warning."""
     if address is None:
         print("only local runs are listed: no store is configured", file=sys.stderr)
         return list_runs(runs_folder(), most=most)
@@ -140,14 +137,14 @@ def _with_store(address: str | None, most: int | None) -> list[ListedRun]:
 
 
 def _measured() -> set[str]:
-    """The runs that a noise was measured by; a file that is no such document says nothing here."""
-    found: set[str] = set()
-    with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as place:
-        for name in place.names():
+    """Return the ids of runs that measured a noise; skip files that are no such document."""
+    measured: set[str] = set()
+    with suppress(OSError, RepriseError), run_root(runs_folder() / NOISE) as folder:
+        for name in folder.names():
             with suppress(RepriseError):
                 if name.endswith(".json"):
-                    found.update(read_json_below(place, name, Noise).runs)
-    return found
+                    measured.update(read_json_below(folder, name, Noise).runs)
+    return measured
 
 
 def _table(lines: list[tuple[str, ...]]) -> None:
@@ -158,22 +155,25 @@ def _table(lines: list[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
+    colors = {"completed": "green", "failed": "red", "killed": "red", "unreadable": "red", "running": "cyan"}
     console, shown = Console(file=underlying(sys.stdout)), Table(box=None, pad_edge=False)
-    kept, left = fitted(lines, console.width)
+    kept, omitted = fitted(lines, console.width)
     for name in kept[0]:
         shown.add_column(name, no_wrap=name not in {"experiment", "took"}, overflow="fold", min_width=len(name))
     for cells in kept[1:]:
-        shown.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
+        shown.add_row(*(Text(cell, style=colors.get(cell, "")) for cell in cells))
     console.print(shown)
-    if left:
-        print(f"no room here for: {', '.join(left)}; a wider terminal, or a pipe, shows all", file=sys.stderr)
+    if omitted:
+        print(
+            f"columns omitted for lack of space: {', '.join(omitted)}; a wider terminal or a pipe shows them",
+            file=sys.stderr,
+        )
 
 
 def _show(words: Namespace) -> int:
     listed = _found(words.run, words.store)
     if listed.record is None:
-        raise RunError(f"run {listed.run} has no record that can be read: {listed.fault}", hint="it ended too early")
+        raise RunError(f"the record of run {listed.run} cannot be read: {listed.fault}", hint="the run ended too early")
     if words.json:
         print(json.dumps(listed.record.model_dump(mode="json"), indent=1))
     else:
@@ -182,7 +182,7 @@ def _show(words: Namespace) -> int:
 
 
 def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
-    """What running it again gave, here and, for a published run, as others told the store; one that is away is passed over."""
+    """Return the run's retests on this machine and, if the run is published, in the store, if it is reachable."""
     found = {retest.retest.run: retest for retest in retests_here(runs_folder() / listed.run)}
     if address and listed.where is not RunLocation.LOCAL:
         try:
@@ -193,7 +193,7 @@ def _retests(listed: ListedRun, address: str | None) -> list[Retest]:
 
 
 def _found(word: str, address: str | None) -> ListedRun:
-    """The run that `word` names: here, else in the store; where that is away, it is said beside what is known here."""
+    """Return the run that `word` names, on this machine or in the store. Raise `RunNotFoundError`."""
     runs = runs_folder()
     here = local_ids(runs)
     try:
@@ -207,14 +207,15 @@ def _found(word: str, address: str | None) -> ListedRun:
     try:
         there = remote_ids(store)
     except StoreError as fault:
-        said = f"{not_here.message} on this machine, and {fault.message}"
-        raise RunNotFoundError(said, hint=not_here.hint) from fault
+        raise RunNotFoundError(
+            f"{not_here.message} on this machine, and {fault.message}", hint=not_here.hint
+        ) from fault
     run = resolve_run(word, {*here, *there})
     return remote_run(store, run, there[run])
 
 
 def _newest(here: Collection[str], address: str | None) -> str:
-    """The user's latest run here; if there is no run here at all, the latest in the store."""
+    """Return the user's latest run on this machine; without local runs, the latest run in the store."""
     if here or not address:
         return named(LATEST, here)
     with suppress(StoreError):
@@ -223,7 +224,7 @@ def _newest(here: Collection[str], address: str | None) -> str:
 
 
 def _pull(words: Namespace) -> int:
-    store, runs = _store(words.store), runs_folder()
+    store, runs = configured_store(words.store), runs_folder()
     largest = LARGEST if words.max_bytes is None else words.max_bytes
     done: list[dict[str, Any]] = []
     for word in words.run:
@@ -239,7 +240,7 @@ def _pull(words: Namespace) -> int:
             print(
                 f"pulled {run}: {count}, in {runs / run}"
                 if new
-                else f"{run} is here already, in {runs / run}: its files are what was published"
+                else f"{run} is already in {runs / run}, with the published files"
             )
     if words.json:
         print(json.dumps(done, indent=1))
@@ -247,19 +248,19 @@ def _pull(words: Namespace) -> int:
 
 
 def _publish(words: Namespace) -> int:
-    """Publish each run that was named; one that cannot be is told at once, and does not keep the others here."""
-    runs, store = runs_folder(), _store(words.store)
+    """Publish each run; print the error of a run that cannot be published, publish the others, then raise."""
+    runs, store = runs_folder(), configured_store(words.store)
     here = local_ids(runs)
     chosen = [named(word, here) for word in words.run]
     if words.all:
         chosen += unpublished(list_runs(runs), store)
     elif not chosen:
-        raise UsageError("no run was named", hint="name one, `latest`, or --all")
+        raise UsageError("found no run to publish", hint="name a run, `latest`, or --all")
     done: list[dict[str, Any]] = []
     faults: list[RepriseError] = []
     for run in chosen:
         try:
-            done.append(_published(run, store, dead=words.abandoned, quiet=words.json))
+            done.append(_publish_one(run, store, dead=words.abandoned, quiet=words.json))
         except (RunError, DocumentError, DigestMismatchError) as fault:
             faults.append(fault)
             if len(chosen) > 1:
@@ -273,12 +274,13 @@ def _publish(words: Namespace) -> int:
     return 0
 
 
-def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
+def _publish_one(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, Any]:
     folder = runs_folder() / run
-    if dead:
-        _bury(run)
     for number in recorded_attempts(folder):
-        require_whole(folder / ATTEMPTS / str(number), record_of(folder, number))
+        attempt = folder / ATTEMPTS / str(number)
+        if dead and record_of(folder, number).outcome.status is Status.RUNNING:
+            close_dead(attempt, here=host_name())
+        require_whole(attempt, record_of(folder, number))
     notes = publish_run(folder, store, progress=transfer_progress("publishing"))
     files = record_of(folder).outcome.files
     if not quiet:
@@ -295,18 +297,3 @@ def _published(run: str, store: Store, *, dead: bool, quiet: bool) -> dict[str, 
 def _schema(_: Namespace) -> int:
     print(record_schema(), end="")
     return 0
-
-
-def _bury(run: str) -> None:
-    folder = runs_folder() / run
-    for number in recorded_attempts(folder):
-        place = folder / ATTEMPTS / str(number)
-        if record_of(folder, number).outcome.status is not Status.RUNNING:
-            continue
-        close_dead(place, here=host_name())
-
-
-def _store(address: str | None) -> Store:
-    if address is None:
-        raise StoreMissingError("no store is configured", hint=_AWAY)
-    return store_at(address)

@@ -1,4 +1,4 @@
-"""`reprise runs push`: runs, copied from one store into another, with the datasets that they need if asked."""
+"""`reprise runs push`: copies runs from one store to another store, with `--with-data` their datasets too."""
 
 from __future__ import annotations
 
@@ -30,18 +30,25 @@ if TYPE_CHECKING:
 
 def describe(push: Verb) -> None:
     """Declare the options of `push`."""
-    push.add_argument("run", nargs="+", help="run in the store or on this machine: ID, start of an ID, or `latest`")
-    push.add_argument("--from", dest="source", metavar="ADDRESS", help="store to copy from (default: REPRISE_STORE)")
-    push.add_argument("--with-data", action="store_true", help="also copy the runs' datasets")
+    push.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="+",
+        help="a run's id or the beginning of one, or `latest`; in the store or on this machine",
+    )
+    push.add_argument(
+        "--from", dest="source", metavar="ADDRESS", help="the store to copy from (default: REPRISE_STORE)"
+    )
+    push.add_argument("--with-data", action="store_true", help="copy the runs' datasets as well")
 
 
 def push(words: Namespace) -> int:
-    """Copy each run that was named, then its datasets or their names."""
+    """Copy each run, then its datasets; without `--with-data`, print the datasets that the target lacks."""
     source, target = two_stores(words.source, words.target, command="reprise runs push RUN")
     done: list[dict[str, Any]] = []
     missing: dict[str, None] = {}
-    for run in _meant(words.run, source):
-        records, sent = _pushed(run, source, target)
+    for run in _run_ids(words.run, source):
+        records, sent = _push_run(run, source, target)
         for dataset in dict.fromkeys(name for record in records for name in missing_datasets(record, target)):
             missing[dataset] = None
         done.append({"run": run, "store": target.address, "attempts": [each.attempt for each in records], "sent": sent})
@@ -52,26 +59,22 @@ def push(words: Namespace) -> int:
             _push_data(dataset, source, target)
     elif missing:
         names = " ".join(list(missing)[:5])
-        print(f"not in {target.label}: {', '.join(list(missing)[:5])}, which these runs learned from", file=sys.stderr)
+        print(f"datasets of these runs that are not in {target.label}: {', '.join(list(missing)[:5])}", file=sys.stderr)
         print(f"  -> {spelled(f'reprise data push {names} --store {shlex.quote(words.target)}')}", file=sys.stderr)
     if words.json:
-        left = [] if words.with_data else list(missing)
-        print(json.dumps([{**each, "lacks": left} for each in done], indent=1))
+        lacks = [] if words.with_data else list(missing)
+        print(json.dumps([{**each, "lacks": lacks} for each in done], indent=1))
     return 0
 
 
-def _meant(words: list[str], source: Store) -> list[str]:
-    """The runs that are meant, on this machine or in the source."""
+def _run_ids(words: list[str], source: Store) -> list[str]:
+    """Return the ids of the named runs, on this machine or in the source."""
     here = local_ids(runs_folder())
-    known: list[str] = []
-    for word in words:
-        run = full_run_id(word)
-        known.append(run or named(word, sorted({*here, *remote_ids(source)})))
-    return known
+    return [full_run_id(word) or named(word, sorted({*here, *remote_ids(source)})) for word in words]
 
 
-def _pushed(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...], int]:
-    """Copy what the source has sealed; publish a run that is on this machine alone."""
+def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...], int]:
+    """Copy a run's sealed attempts; publish a run that is on this machine only. Return its records and the sent bytes."""
     progress = transfer_progress("pushing")
     try:
         found = push_run(run, source=source, target=target, progress=progress)
@@ -95,6 +98,6 @@ def _push_data(title: str, source: Store, target: Store) -> None:
     name, _, version = title.partition("@")
     dataset = read_version(source, name, int(version))
     if dataset is None:
-        raise DatasetError(f"{title} is not in {source.label}", hint="name the store that has it: --from ADDRESS")
+        raise DatasetError(f"{title} is not in {source.label}", hint="name a store that has it: --from ADDRESS")
     sent = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing")).sent
     print(f"pushed {title}: {readable(sent)} sent; in {target.label}", file=sys.stderr)

@@ -1,7 +1,4 @@
-"""Runs as a table: a line each, and what differs between them.
-
-Knows which columns a table has and which settings are worth one. Refuses to print, and to read anything: it is given runs.
-"""
+"""The table of `reprise runs ls`: a line for each run, with the settings that differ."""
 
 from __future__ import annotations
 
@@ -22,12 +19,12 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("run", "where", "status", "experiment", "result", "started (UTC)", "took")
 _SETTINGS: Final = 3
-"""How many columns of settings a line has room for."""
+"""Maximum number of columns of settings."""
 _AFTER: Final = COLUMNS.index("experiment") + 1
 
 
 def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[tuple[str, ...]]:
-    """The head, then a line for each run, with the settings that differ; `measured` are runs that a noise was measured by."""
+    """Return the header and a row for each run; `measured` are the ids of runs that measured a noise."""
     names = differing(rows)
     lines = [(*COLUMNS[:_AFTER], *names, *COLUMNS[_AFTER:])]
     for listed in rows:
@@ -37,7 +34,7 @@ def table(rows: Sequence[ListedRun], *, measured: Collection[str] = ()) -> list[
 
 
 def kind(listed: ListedRun, *, measured: Collection[str]) -> str | None:
-    """What a run was made for, where that is not itself."""
+    """Return the purpose of a run that another command made."""
     if listed.record and listed.record.circumstances.retest_of:
         return "retest"
     if listed.record and listed.record.circumstances.purpose:
@@ -46,9 +43,9 @@ def kind(listed: ListedRun, *, measured: Collection[str]) -> str | None:
 
 
 def differing(rows: Sequence[ListedRun]) -> list[str]:
-    """The settings that are not equal among runs of one experiment, or changed within one: those that were given most often, then by name.
+    """Return the settings that differ among runs of one experiment or within a run, the most often given first.
 
-    What only bears on the execution is passed over, as is what only two experiments' own defaults make different.
+    Settings of execution, and differences between the defaults of two experiments, are not included.
     """
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     given: dict[str, int] = defaultdict(int)
@@ -64,7 +61,7 @@ def differing(rows: Sequence[ListedRun]) -> list[str]:
 
 
 def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
-    """The values a run began with; where an attempt was allowed another one, that which holds now too."""
+    """Yield the values of a run's beginning, each with the current value if a resumed attempt changed it."""
     began: dict[str, Any] = listed.record.ingredients.settings if listed.record else {}
     now = settings_now(listed.records) if listed.record else {}
     for name in names:
@@ -73,7 +70,7 @@ def _values(listed: ListedRun, names: Sequence[str]) -> Iterator[str]:
 
 
 def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
-    """A run as the cells of `COLUMNS`."""
+    """Return the cells of a run for `COLUMNS`."""
     record = listed.record
     if record is None:
         return (listed.run, listed.where, status(listed), "", "", "", "")
@@ -89,11 +86,12 @@ def _row(listed: ListedRun, *, kind: str | None) -> tuple[str, ...]:
 
 
 def fitted(lines: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The table as far as it has room on a line, and what was left out: first what the id tells too, then where a run is.
+    """Return the table reduced to `width` columns, and the names of the omitted table columns.
 
-    A run's id, how it stands, what it is, its result and its time are never left out; what is two things may come to stand in two lines.
+    The start time is omitted first, then cells are split into two lines, then the location and settings are omitted. Id, status,
+    experiment, result and duration are always kept.
     """
-    kept, left = list(lines), list[str]()
+    kept, omitted = list(lines), list[str]()
     names = lines[0]
     settings = [name for name in names if name not in COLUMNS]
     for name in (COLUMNS[-2], None, COLUMNS[1], *reversed(settings)):
@@ -102,10 +100,10 @@ def fitted(lines: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str
         if name is None:
             kept = [tuple(cell.replace("  ", "\n").replace(" in ", "\nin ") for cell in row) for row in kept]
         else:
-            place = kept[0].index(name)
-            kept = [(*row[:place], *row[place + 1 :]) for row in kept]
-            left.append(name)
-    return kept, left
+            index = kept[0].index(name)
+            kept = [(*row[:index], *row[index + 1 :]) for row in kept]
+            omitted.append(name)
+    return kept, omitted
 
 
 def _width(lines: Sequence[tuple[str, ...]]) -> int:

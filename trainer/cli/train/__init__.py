@@ -1,8 +1,7 @@
-"""`reprise train`: the launcher. It finds out what must be known before anything is imported, freezes the source, and gives way.
+"""`reprise train`: the launcher; checks the command line, freezes the source, and executes the training process.
 
-Knows what can be refused at once: an unknown experiment, setting or dataset, a value of the wrong type, a lock that is not the image's,
-a device this image cannot use, a folder that cannot be written. Refuses to import torch or the experiment: the training process, which
-takes this one's place, does.
+Rejects without importing torch or the experiment: unknown experiments, settings and datasets, values of the wrong type, a lock other than
+the image's, a device that the image cannot use, and a folder that is not writable.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from trainer.cli.train.manual import OWN, launch_help, resume_help
 from trainer.runs.handoff import FrozenSource, Launch
 from trainer.runs.image_claim import BAKED, SEEN, WATCHED, claim_image
 from trainer.runs.record import is_run_id
+from trainer.runs.resume import move_seen_image
 from trainer.runs.run import abandon, new_run
 from trainer.settings.determinism import require_one_process, threads_at, variables
 from trainer.settings.fields import CONFINED, LaunchSettings
@@ -37,7 +37,7 @@ from trainer.source.capture import BEGUN, CAPTURED, COPY, freeze, take_placed_so
 from trainer.training.resuming.stop import Stop, hold
 
 if TYPE_CHECKING:
-    from trainer.cli.resume import Again
+    from trainer.cli.resume import Resumption
     from trainer.source.capture import SourceBundle
 
 _PATIENCE: Final = 10.0
@@ -45,7 +45,7 @@ _PATIENCE: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A command line, understood as far as the launcher must."""
+    """A parsed command line of `reprise train`."""
 
     argv: list[str]
     place: ExperimentFile
@@ -55,7 +55,7 @@ class Asked:
 
 
 def main(argv: list[str]) -> int:
-    """Check, freeze, and become the training process; return only where there is nothing to run."""
+    """Check, freeze, and execute the training process; return if there is nothing to run in this process."""
     began = monotonic()
     stop = Stop()
     stop.listen()
@@ -65,10 +65,10 @@ def main(argv: list[str]) -> int:
         return 0
     going_on = None
     if "resume" in words.options:
-        from trainer.cli.resume import admitted, again, found
+        from trainer.cli.resume import admit, find_run, prepare
 
-        folder = found(words)
-        admission = admitted(folder, words)
+        folder = find_run(words)
+        admission = admit(folder, words)
         if admission.is_isolated:
             from trainer.cli.train.isolated import resume_isolated
 
@@ -78,22 +78,20 @@ def main(argv: list[str]) -> int:
 
             trusted = ["--trust"] if admission.word.trusted and "trust" not in words.options else []
             return resume_in_container([*with_option(argv, "resume", folder.name), *trusted], folder, checkout=CHECKOUT)
-        going_on = again(words, admission)
+        going_on = prepare(words, admission)
         if not admission.is_own:
-            os.environ[CONFINED] = "1"  # what such code does makes no attempt the user's own
-    return _launched(argv, began=began, stop=stop, going_on=going_on)
+            os.environ[CONFINED] = "1"  # an attempt of such code is not registered as the user's own
+    return _launch(argv, began=began, stop=stop, going_on=going_on)
 
 
-def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | None) -> int:
-    told = argv if going_on is None else going_on.argv
+def _launch(argv: list[str], *, began: float, stop: Stop, going_on: Resumption | None) -> int:
+    command = argv if going_on is None else going_on.argv
     watched, begun = os.environ.get(WATCHED), os.environ.pop(BEGUN, None)
     own = watched or begun
     root = going_on.source if going_on else source_of(runs_folder() / own) if own else CHECKOUT
-    asked = understood(told, taken_apart(told), root=root, brought=runs_folder() / watched if watched else None)
-    if going_on is not None:
-        from trainer.cli.resume import begin_unseen
-
-        begin_unseen(going_on, watched=watched is not None)
+    asked = understood(command, taken_apart(command), root=root, brought=runs_folder() / watched if watched else None)
+    if going_on is not None and not watched:
+        move_seen_image(going_on.folder)  # it describes an earlier attempt's container
     known = claim_image(os.environ, run=await_seen(runs_folder(), watched) if watched else None)
     if known.baked is None and find_spec("torch") is None:
         from trainer.cli.train.container import train_in_container
@@ -134,7 +132,7 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
         )
         print("importing torch and the experiment", file=sys.stderr)  # seconds, and on a machine's first run more
         for line in bundle.left_out:
-            print(f"not in the source: {line}", file=sys.stderr)
+            print(f"left out of the source: {line}", file=sys.stderr)
         _become(launch.model_copy(update={"frozen": frozen}), asked, source=folder / "source")
     except BaseException:
         abandon(folder)
@@ -142,13 +140,13 @@ def _launched(argv: list[str], *, began: float, stop: Stop, going_on: Again | No
 
 
 def source_of(folder: Path) -> Path:
-    """The source from which a run is begun: the one that another command laid into its folder, else the checkout."""
-    laid = folder / COPY
-    return laid.resolve() if laid.is_dir() and (folder / CAPTURED).is_file() else CHECKOUT
+    """Return the source of a new run: the one that another command copied into the run folder, else the checkout."""
+    copy = folder / COPY
+    return copy.resolve() if copy.is_dir() and (folder / CAPTURED).is_file() else CHECKOUT
 
 
-def resumed(launch: Launch, going_on: Again) -> Launch:
-    """What the training process is told of a run that goes on: its own source, and what may be otherwise than before."""
+def resumed(launch: Launch, going_on: Resumption) -> Launch:
+    """Return the launch of a resumed run: with the run's own source and what may differ from before."""
     record = going_on.record
     frozen = FrozenSource(
         run=record.run,
@@ -166,10 +164,11 @@ def _shown(folder: Path) -> str:
 
 
 def await_seen(runs: Path, run: str) -> Path:
-    """The folder of a run that a launcher on the host watches, once it has written what it saw; it has ten seconds for that."""
+    """Wait up to ten seconds for the inspection of the container by the launcher on the host; return the run folder."""
     if not is_run_id(run) or not (runs / run).is_dir():
         raise UsageError(
-            f"{WATCHED} is {run!r}, which is no run of {runs}", hint=f"leave {WATCHED} unset: the host sets it"
+            f"{WATCHED} is {run!r}, which is no run in {runs}",
+            hint=f"unset {WATCHED}: only the host's launcher sets it",
         )
     until = monotonic() + _PATIENCE
     while not (runs / run / SEEN).exists() and monotonic() < until:
@@ -178,7 +177,7 @@ def await_seen(runs: Path, run: str) -> Path:
 
 
 def taken_apart(argv: list[str]) -> Words:
-    """The words as options; for who left `--exp` out, with the experiment that was meant."""
+    """Split a command line into options; the error for a missing `--exp` has the likely experiment as its hint."""
     try:
         return take_apart(["--help" if word == "-h" else word for word in argv])
     except UsageError as fault:
@@ -192,14 +191,14 @@ def _found(name: str, *, root: Path, brought: Path | None) -> ExperimentFile:
     here = Path.cwd() if root == CHECKOUT else root
     if is_composed() and not (here / name).resolve().is_relative_to(root) and not (here / name).exists():
         raise ExperimentError(
-            f"experiment {name} is not in this container, which sees the checkout only",
-            hint=f"scripts/train --exp {name} brings it along; or copy it into the checkout",
+            f"experiment {name} is not in this container: only the checkout is mounted",
+            hint=f"scripts/train --exp {name} copies it into the container; or copy it into the checkout",
         )
     return find_experiment(name, checkout=root, here=here, brought=brought)
 
 
 def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought: Path | None = None) -> Asked:
-    """Understand a command line, of the source in `root`. Raises `UsageError`, `ExperimentError`, `SettingError`."""
+    """Parse a command line for the source in `root`. Raise `UsageError`, `ExperimentError`, `SettingError`."""
     name = words.options.get("exp")
     known = listed(experiment_names(root))
     if name is None:
@@ -211,8 +210,8 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought:
     file = Path(given).absolute() if given else None
     if is_composed() and file is not None and not file.exists() and not file.resolve().is_relative_to(root):
         raise UsageError(
-            f"--settings {given} is not in this container, which sees the checkout only",
-            hint="copy it into the checkout",
+            f"--settings {given} is not in this container: only the checkout is mounted",
+            hint="copy the file into the checkout",
         )
     origins = Origins(words=words.without(*OWN), environ=os.environ, file=file)
     if "help" not in words.options:
@@ -223,26 +222,26 @@ def understood(argv: list[str], words: Words, *, root: Path = CHECKOUT, brought:
 
 
 def from_checkout(asked: Asked) -> list[str]:
-    """The words as they are read where the container starts, in the checkout's root. Raises `UsageError`."""
+    """Return the command line with paths relative to the checkout, where the container starts. Raise `UsageError`."""
     argv = with_option(asked.argv, "exp", asked.place.name)
     if asked.file is None:
         return argv
     file = asked.file.resolve()
     if not file.is_relative_to(CHECKOUT):
         raise UsageError(
-            f"--settings {file} is outside of the checkout, which is all that the image sees",
-            hint="copy it into the checkout",
+            f"--settings {file} is outside of the checkout; the container has the checkout only",
+            hint="copy the file into the checkout",
         )
     return with_option(argv, "settings", file.relative_to(CHECKOUT).as_posix())
 
 
 def brought_by(place: ExperimentFile) -> dict[str, Path]:
-    """The file that an experiment from outside of the checkout adds to the source, by its path there."""
+    """Return the file that an experiment from outside the checkout adds to the source, by its path in the source."""
     return {} if place.outside is None else {place.file.as_posix(): place.outside}
 
 
 def require_captured(place: ExperimentFile, bundle: SourceBundle) -> None:
-    """Raise `ExperimentError` if the experiment is not in the source that would run."""
+    """Raise `ExperimentError` if the experiment is not in the captured source."""
     path = place.file.as_posix()
     if any(file.path == path for file in bundle.files):
         return
@@ -263,28 +262,28 @@ def _become(launch: Launch, asked: Asked, *, source: Path) -> NoReturn:
     argv = [word for word in asked.argv if word not in {"-h", "--help"}] + (["--help"] if asked.helps else [])
     hold()
     os.chdir(source)
-    told = argv if asked.file is None else with_option(argv, "settings", str(asked.file))  # it runs in another folder
-    command = [sys.executable, "-P", "-m", "trainer", "_process", *told]
-    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - no shell is wanted: this process becomes the other
+    words = argv if asked.file is None else with_option(argv, "settings", str(asked.file))  # the folder changes
+    command = [sys.executable, "-P", "-m", "trainer", "_process", *words]
+    os.execvpe(sys.executable, command, {**os.environ, **settings, **own, **launch.variables()})  # noqa: S606 - replaces this process, without a shell
 
 
 def _is_compiled() -> bool:
-    """Tell whether torch's bytecode is there: then none is written, and the frozen source stays as it was captured.
+    """Return whether torch's bytecode exists, so that no bytecode is written into the frozen source.
 
-    Where it is not, the first run writes it: compiling torch and Lightning takes ten seconds, each time.
+    Without bytecode the first run writes it: compiling torch and Lightning takes ten seconds.
     """
-    found = find_spec("torch")
-    return found is not None and found.origin is not None and Path(cache_from_source(found.origin)).is_file()
+    torch = find_spec("torch")
+    return torch is not None and torch.origin is not None and Path(cache_from_source(torch.origin)).is_file()
 
 
 def with_option(argv: list[str], option: str, value: str) -> list[str]:
-    """The words with another value of an option that is among them, in its place."""
-    told: list[str] = []
+    """Return the command line with the value of an existing option replaced."""
+    replaced: list[str] = []
     words = iter(argv)
     for word in words:
         if word == f"--{option}":
             next(words)
-            told += [word, value]
+            replaced += [word, value]
         else:
-            told.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
-    return told
+            replaced.append(f"--{option}={value}" if word.startswith(f"--{option}=") else word)
+    return replaced

@@ -1,7 +1,4 @@
-"""`reprise _foresee`: what `train` would refuse of its words, told by scripts/train before it builds anything. Host only.
-
-Knows that these words are for `train`. Refuses to start it.
-"""
+"""`reprise _foresee`: checks the arguments of `train` for scripts/train, before an image is built. Runs on the host only."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from trainer.cli.train import taken_apart, understood
 
 
 def main(argv: list[str]) -> int:
-    """Raise what `train` would of words that are certainly wrong; say nothing otherwise."""
+    """Raise the error that `train` would raise for wrong arguments."""
     words = taken_apart(argv)
     if "exp" in words.options or not words.options.keys() & {"help", "resume"}:
         understood(argv, words)

@@ -1,6 +1,6 @@
-"""What is refused before the experiment is imported, and torch with it: what its text and the declarations make certain.
+"""Rejects wrong settings before the experiment and torch are imported, from the experiment's text and the declarations.
 
-Knows what to hold against what. Refuses to judge where the text leaves a doubt: the training process does, seconds later.
+Settings that the text does not determine are checked by the training process.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 def refuse_early(place: ExperimentFile, origins: Origins, *, checkout: Path) -> None:
-    """Raise `SettingError` for settings that are certainly wrong, all at once; `DatasetError` for a dataset that is not declared."""
+    """Raise `SettingError` with all settings that are certainly wrong, `DatasetError` for an undeclared dataset."""
     file = place.outside or checkout / place.file
     try:
         text = read_python(file)
     except OSError as fault:
         raise ExperimentError(f"experiment {file} cannot be read: {fault.strerror}", hint=f"ls -l {file}") from fault
     except (SyntaxError, UnicodeDecodeError) as fault:
-        said = f"experiment {file} is no text that Python can read: {str(fault).partition(' for ')[0]}"
-        raise ExperimentError(said, hint="save it as UTF-8") from fault
+        message = f"experiment {file} is not readable as Python text: {str(fault).partition(' for ')[0]}"
+        raise ExperimentError(message, hint="save it as UTF-8") from fault
     _require_declarations(text, file=file.name)
     sketch = sketched(text)
     if sketch is None:
@@ -56,7 +56,7 @@ def refuse_early(place: ExperimentFile, origins: Origins, *, checkout: Path) -> 
 
 
 def _require_declarations(text: str, *, file: str) -> None:
-    """Raise `ExperimentError` for a setting of the experiment that cannot have its name, or has no type."""
+    """Raise `ExperimentError` for a declared setting with a reserved name or without a type."""
     if wrong := misnamed(text):
         raise unnamable(wrong[0], wrong[1], place=f"{file}:{wrong[2]}")
     if found := untyped(text):
@@ -65,10 +65,12 @@ def _require_declarations(text: str, *, file: str) -> None:
 
 
 def _require_no_parameter(name: str, text: str, *, file: str) -> None:
-    if taken := parameter(text, name):
+    """Raise `SettingError` for an unknown setting that is a parameter in the experiment's text."""
+    if found := parameter(text, name):
+        declaration, line = found
         raise SettingError(
-            f"unknown setting {option(name)}, given on the command line",
-            hint=f"{file}:{taken[1]} has a parameter of that name: declare it in Settings as `{taken[0]}`",
+            f"unknown setting {option(name)} on the command line",
+            hint=f"{file}:{line} has a parameter of that name: declare it in Settings as `{declaration}`",
         )
 
 

@@ -1,4 +1,4 @@
-"""`reprise train --resume RUN` of a run whose code is not the user's own: in a container that is trusted with nothing, from the host."""
+"""`reprise train --resume RUN` for code that is not the user's own: resumes the run in an isolated container."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.cli.output import one_line
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name, runs_folder
-from trainer.cli.resume import given_anew
+from trainer.cli.resume import options_of
 from trainer.cli.runner.on_host import OnHost
 from trainer.cli.spelling import spelled
 from trainer.cli.train.container import require_set_up
@@ -20,12 +20,12 @@ from trainer.source.capture import ARCHIVE
 from trainer.source.copy import load_bundle
 
 if TYPE_CHECKING:
-    from trainer.cli.resume import Admitted
+    from trainer.cli.resume import Admission
     from trainer.settings.origins import Words
 
 
-def resume_isolated(words: Words, admission: Admitted) -> int:
-    """Run the next attempt in the recorded image; return its exit status. Raises `ResumeError`, `DigestMismatchError`, `EngineError`."""
+def resume_isolated(words: Words, admission: Admission) -> int:
+    """Run the next attempt in the recorded image; return its exit status. Raise `ResumeError`, `DigestMismatchError`, `EngineError`."""
     folder, granted = admission.folder, admission.word.granted
     require_set_up(CHECKOUT)
     require_not_running(folder)
@@ -33,18 +33,20 @@ def resume_isolated(words: Words, admission: Admitted) -> int:
     require_source(folder, record.ingredients.source, unpack_again=True)
     bundle = load_bundle(folder / ARCHIVE, digest=record.ingredients.source)
     move_seen_image(folder)
-    more = given_anew(words, without={"resume", "trust", "grant", "json", "publish", "no_publish"})
+    more = options_of(words, without={"resume", "trust", "grant", "json", "publish", "no_publish"})
     kept = [] if "store" in granted else ["--no-publish"]
     offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
     with dotenv_adopted():
         there = OnHost(granted)
-        _say(f"run {record.run} goes on: {there.isolation}")
+        _say(f"resuming run {record.run}: {there.isolation}")
         with prepared(record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *kept, *offline)) as ready:
             there.lend([item for item in looked_up(record, bundle) if isinstance(item, Dataset)], ready)
             hand_over(folder, checkout=CHECKOUT)
             code, _ = there.run(ready)
     if "store" not in granted:
-        _say(spelled(f"not published, for it was given no keys: `reprise runs publish {record.run}` does"))
+        _say(
+            spelled(f"not published, because the container had no keys; to publish: reprise runs publish {record.run}")
+        )
     return code
 
 
