@@ -99,7 +99,7 @@ _KNOWLEDGE: Final = {
     Knowledge.ASSERTED: "asserted by .env",
     Knowledge.UNKNOWN: "unknown",
 }
-"""How the image is known: docs/record.md."""
+"""How the image is known: docs/reference/record.md."""
 
 
 def first_line(known: ImageClaim, launch: Launch, settings: LaunchSettings) -> str:
