@@ -93,9 +93,15 @@ def has_weed() -> bool:
     return (Path(sys.executable).parent / "weed").exists() or shutil.which("weed") is not None
 
 
+def is_host() -> bool:
+    """Return whether the tests run outside of an image of Reprise."""
+    return not Path("/opt/reprise/image.json").exists()
+
+
 NEEDS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
     "engine": (has_engine, "needs a Docker engine: scripts/engine ensure"),
     "s3": (has_weed, "needs weed, of the lock's extra `store`: Linux on x86_64, Python 3.11"),
+    "host": (is_host, "asserts what a command prints on a host"),
     "torch": (lambda: HAS_TORCH, "needs torch, of the lock's extra `cpu`: Linux on x86_64, Python 3.11"),
 }
 

@@ -87,6 +87,7 @@ def options(*words: str) -> frozenset[str]:
     return frozenset(re.findall(r"--[a-z][a-z0-9-]*", printed.getvalue()))
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("page", SOURCES)
 def test_every_option_of_a_command_is_one_that_it_has(page: str) -> None:
     settings = frozenset(re.findall(r"--[a-z][a-z0-9-]*", reference.settings())) | OWN

@@ -59,6 +59,7 @@ def test_an_environment_without_a_pin_needs_no_consent(pinned: tuple[Pin, Memory
     edge.fetch_pinned("cuda", docker=pinned[1])
 
 
+@pytest.mark.host
 def test_no_second_server_is_started_on_a_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     """The advice of another port holds only for a store of its own."""
     monkeypatch.delenv("REPRISE_STORE_PORT", raising=False)

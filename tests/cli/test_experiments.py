@@ -45,6 +45,7 @@ def test_a_link_inside_the_checkout_is_the_file_that_it_leads_to(checkout: Path,
     assert (place.name, place.file, place.outside) == ("mine.py", Path("mine.py"), None)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("path", "target", "word", "shown"),
     [

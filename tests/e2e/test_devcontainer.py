@@ -89,7 +89,16 @@ def test_the_fast_tests_pass_in_it(opened: House) -> None:
 def test_the_tests_of_files_and_stores_pass_in_it(opened: House) -> None:
     """The whole of `scripts/test --fast` takes minutes in it: a campaign does that."""
     assert " passed" in inside(
-        opened, "python", "-m", "pytest", "-q", "-m", "not s3 and not long", "tests/host", "tests/store"
+        opened,
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "not s3 and not long",
+        "tests/base",
+        "tests/source",
+        "tests/stores",
     )
 
 

@@ -84,6 +84,7 @@ def ran(*words: str, patience: float) -> Sequence[dict[str, Any]]:
     return told
 
 
+@pytest.mark.host
 @pytest.mark.torch
 def test_documents_of_every_kind_are_read_or_rejected() -> None:
     told = ran("--count", "12", "--seconds", "60", "--seed", "7", patience=600)

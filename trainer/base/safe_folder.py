@@ -223,10 +223,10 @@ class Root:
 
     def give(self, path: str) -> None:
         """Give what root made to whoever owns the folder that it is in: in containers that user writes there."""
+        with self.parent_of(path) as (folder, _):
+            owner = os.fstat(folder)
         if os.getuid() == 0:
-            with self.parent_of(path) as (folder, _):
-                around = os.fstat(folder)
-            self.chown(path, around.st_uid, around.st_gid)
+            self.chown(path, owner.st_uid, owner.st_gid)
 
     def flush(self) -> None:
         """Make the names in this folder survive a power cut, if the file system can do that."""

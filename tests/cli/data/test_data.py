@@ -97,6 +97,7 @@ def test_verify_reports_damage_with_the_command_that_repairs_it(reprise: Type, t
     assert reprise("verify", "small")[0] == 0
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
@@ -318,6 +319,7 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> 
     return typed
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("volume", ["{tmp}/volume", "/nowhere/at/all"])
 def test_a_dataset_cached_only_for_containers_is_verified_in_a_container(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
@@ -331,6 +333,7 @@ def test_a_dataset_cached_only_for_containers_is_verified_in_a_container(
     assert reprise("verify", "small", "--cache", str(tmp_path / "none"))[0] == 44, "--cache selects one cache"
 
 
+@pytest.mark.host
 def test_verify_names_the_verified_cache_if_there_are_two(
     reprise: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +377,7 @@ def test_push_copies_a_version_unchanged_and_only_once(reprise: Type, tmp_path: 
     assert json.loads(reprise("push", "small", *back)[1])[0]["sent"] == 0
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -224,6 +224,7 @@ def test_an_error_in_the_container_becomes_the_error_of_the_command(tmp_path: Pa
             run_inspection(request_of(tmp_path), engine)
 
 
+@pytest.mark.host
 def test_without_torch_and_image_a_note_says_that_samples_were_not_read(
     publish: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from trainer import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_folder_is_probed_and_the_table_says_what_follows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +29,7 @@ def test_a_script_gets_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (told["trusted"], told["left"], len(told["probes"])) == (True, 0, 7)
 
 
+@pytest.mark.host
 def test_a_store_that_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 53, one line, no table."""
     assert cli.main(["doctor", "store", str(tmp_path / "nowhere")]) == 53

@@ -255,6 +255,7 @@ def test_pulling_what_is_here_says_so(runs: Path, capsys: pytest.CaptureFixture[
     assert f"{run} is already in" in capsys.readouterr().out
 
 
+@pytest.mark.host
 @pytest.mark.usefixtures("store")
 def test_the_latest_to_show_is_here_and_the_latest_to_pull_is_in_the_store(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -142,7 +142,7 @@ def _network() -> Finding:
         return doctor.note(
             "network",
             f"no package index answers ({reason[0].strip()}); {configuration}",
-            "use a mirror or a folder of wheels: docs/mirror.md",
+            "use a mirror or a folder of wheels: docs/how-to/mirror.md",
         )
     return doctor.well("network", f"the package index answers; {configuration}")
 

@@ -1,7 +1,6 @@
 """A checkpoint's file: one safetensors file, whose metadata hold all that is no tensor. Format: docs/reference/formats/checkpoint.md.
 
-Reading one runs no code of the file: there is no pickle in it. Checkpoints of versions before 1.0 are pickles; torch's restricted
-unpickler reads them, which constructs tensors and the few types that Reprise's own checkpoints have.
+Reading a checkpoint runs no code of the file: it holds no pickle.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 
-from trainer.base.errors import DigestMismatchError, DocumentError, ExperimentFailedError
+from trainer.base.errors import DocumentError, ExperimentFailedError
 from trainer.base.run_files import open_run_file
 from trainer.comparison.weights import LARGEST_HEADER, read_parts
-from trainer.runs.checkpoint_pointer import NextStage, is_pickle
+from trainer.runs.checkpoint_pointer import is_pickle
 from trainer.training.resuming.checkpoint_tree import MAY_BE, NATIVE, as_bytes, pack, unpack
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
     """Read a checkpoint from an open file, which `path` names in messages. Raises `DocumentError`."""
     if is_pickle(file):
-        return _read_pickle(file, path)
+        message = f"{path} is a pickle, as checkpoints were before version 1.0; pickles are not read"
+        raise DocumentError(message, hint="start a new run")
     entries, metadata = read_parts(file, path)
     if metadata.get("format") != FORMAT:
         said = f"{path} has the format {metadata.get('format')!a}; expected {FORMAT!a}"
@@ -75,17 +75,6 @@ def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DocumentError(f"{path} holds a {type(found).__name__}; expected a dict", hint="use another checkpoint")
     return found
-
-
-def _read_pickle(file: BinaryIO, path: Path) -> dict[str, Any]:
-    try:
-        with torch.serialization.safe_globals([NextStage]):
-            loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as fault:  # a damaged pickle raises nearly anything: KeyError, UnicodeDecodeError, OSError
-        why = (str(fault).splitlines() or [type(fault).__name__])[0]
-        said = f"{path} is a pickle that is damaged, or does not hold plain values alone: {why}"
-        raise DigestMismatchError(said, hint="use another checkpoint, or start a new run") from fault
-    return loaded
 
 
 def _tree(text: str, path: Path) -> Any:
