@@ -1,7 +1,6 @@
-"""A task: what a net is trained for. It brings loss, metrics, checks, figures and optimizer, so that an experiment's net is a `forward`.
+"""The base class of nets. A task supplies loss, metrics, checks, figures and optimizer, so that an experiment's net is a `forward`.
 
-Knows how a step, a validation and a test go for any net. Refuses to know which loss, which metrics and which figures: its kinds do
-(`classification`, `regression`, `verification`, `sequences`). An experiment may override whatever has no underscore before its name.
+The tasks are `classification`, `regression`, `verification` and `sequences`. Experiments may override names without a leading underscore.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ MADE_AT_SETUP: Final = (
     "pictures",
     "_used",
 )
-"""What a net has once it is set up, and none may have before."""
+"""Attributes that `setup` creates; a constructor may not set them."""
 
 
 class Task(L.LightningModule):
@@ -65,7 +64,7 @@ class Task(L.LightningModule):
     undefined: dict[str, str]
     """Why a metric among `results` is NaN."""
     blank: nn.ModuleDict
-    """The number of batches of each split for which the net gave NaN."""
+    """The number of batches of each split for which the net returned NaN."""
     tolerances: ClassVar[Mapping[str, float]] = {}
     """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
@@ -73,84 +72,84 @@ class Task(L.LightningModule):
     causal: ClassVar[bool] = False
     """Whether `forward` is given and gives `[batch, time, ...]`, and what it gives at a place may depend on inputs up to there alone."""
     class_names: Sequence[str] = ()
-    """The names of the classes, by number, where the dataset's reader knows them."""
+    """The names of the classes, by number, if the dataset's reader provides them."""
     kept: nn.ModuleDict
-    """What `record_outputs` keeps of the test for `figures`."""
+    """The test outputs that `record_outputs` stores for `figures`."""
     pictures: dict[str, bytes]
     """PNG files, by name, that go with `figures`."""
 
     @abstractmethod
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the loss of predictions and targets, a mean over the batch."""
+        """Return a loss of predictions and targets: a scalar, the mean over the batch."""
 
     @abstractmethod
     def make_metrics(self) -> MetricCollection:
-        """Make the metrics of what `metric_inputs` gives."""
+        """Return the metrics; each is updated with the result of `metric_inputs`."""
 
     def samples(self, declared: Dataset, files: Files) -> Samples:
-        """Say how a sample is read: as the dataset declares. An experiment with a reader of its own returns that."""
+        """Open the samples with the reader that the dataset declares; override to use another reader."""
         return open_samples(declared, files)
 
     def used_fields(self) -> tuple[str, ...]:
-        """Name the fields of a sample that are used: those of the settings `input_field` and `target_field`."""
+        """Return the names of the fields to read: the settings `input_field` and `target_field`."""
         return fields()
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give of a batch what the net is given, and what it shall predict."""
+        """Return the inputs and the targets of a batch."""
         given, wanted = self._used
         return batch[given], batch[wanted]
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` where samples are not what this task is made for; asked before the first step."""
+        """Raise `DatasetError` if samples do not suit this task; called before the first step."""
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Raise `DatasetError` or `SettingError` if values of any split cannot be trained on; give notes on what is odd.
+        """Raise `DatasetError` or `SettingError` if values of any split cannot be trained on; return notes on odd values.
 
-        Called before the first step with what was read of every split; `reprise check` calls it too. Metrics are `undefined_on`'s matter.
+        Called before the first step with the values of every split, also by `reprise check`. Undefined metrics belong in `undefined_on`.
         """
         del seen
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` where what `forward` gave has not the shape or type that this task needs; asked at every step."""
+        """Raise `ExperimentError` if the output of `forward` has the wrong shape or dtype; called at every step."""
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Say what is odd about predictions of the right shape and type, and what to do; a run and `reprise check` note it."""
+        """Return what is odd about predictions of the right shape and dtype, and a hint; a run and `reprise check` report both."""
         del predicted, wanted
         return None
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """Name the metrics that no net can have on a split with these values, as `r2`, each with the reason."""
+        """Return the metrics that are undefined on a split with these values, such as `r2`, each with the reason."""
         del seen
         return {}
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Give what the metrics are given."""
+        """Return the arguments of the metrics' `update`."""
         return predicted, wanted
 
     def counted(self, wanted: Tensor) -> Tensor | int:
-        """Say over how many things the loss is a mean, so that the loss of a whole split is one too."""
+        """Return the number of elements the loss averages over: the weight of this batch in the mean loss of a split."""
         return len(wanted)
 
     def make_output_buffers(self) -> dict[str, Rows]:
-        """Make what `record_outputs` fills."""
+        """Return the buffers that `record_outputs` fills."""
         return {}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Keep of a batch of the test what `figures` needs."""
+        """Store the outputs of a test batch that `figures` needs."""
 
     def figures(self) -> list[Figure]:
-        """Show what the test came to; `pictures` gets the files. Asked at the end of the test, of the first rank alone."""
+        """Return figures of the test's results, and add PNG files to `pictures`; called after the test, on rank 0 only."""
         return []
 
     @property
     def validated(self) -> list[str]:
-        """Name what a validation measures."""
+        """Return the names of the validation metrics."""
         metrics = self.measured["val"]
         return ["val_loss", *(str(name) for name in metrics)] if isinstance(metrics, MetricCollection) else []
 
     def setup(self, stage: str) -> None:
-        """Make what a step needs; Lightning calls this before it moves the net to its device."""
+        """Create loss, metrics and buffers; Lightning calls this before it moves the net to its device."""
         if stage == "fit" or not hasattr(self, "measured"):
             self.results, self.undefined, self.pictures = {}, {}, {}
             self.loss = loss_of(self)
@@ -164,7 +163,7 @@ class Task(L.LightningModule):
             _check(self.tolerances, [f"{split}_{name}" for split in SPLITS for name in ("loss", *metrics)])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Give the loss of a batch. What `learned` is given is told while the training goes on."""
+        """Return the loss of a batch; `learned` collects it for the progress display."""
         del index
         given, wanted = self._parted(batch)
         predicted = self(given)
@@ -181,16 +180,16 @@ class Task(L.LightningModule):
         self._measure(batch, "val")
 
     def test_step(self, batch: Batch, index: int) -> None:
-        """Measure a batch of the test split, and keep what figures need of it."""
+        """Measure a batch of the test split and store its outputs for `figures`."""
         del index
         self.record_outputs(*self._measure(batch, "test"))
 
     def on_validation_epoch_start(self) -> None:
-        """Begin with nothing: a validation that was broken off is made anew."""
+        """Reset the validation's metrics: an interrupted validation starts again."""
         self._open("val")
 
     def on_test_epoch_start(self) -> None:
-        """Begin with nothing."""
+        """Reset the test's metrics and buffers."""
         self._open("test")
         for rows in self.kept.values():
             rows.reset()  # type: ignore[operator]
@@ -204,7 +203,7 @@ class Task(L.LightningModule):
         self._close("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimizer and its schedule, both by name. Raises `ExperimentError` for what the optimizer does not train."""
+        """Return the optimizer and its schedule; raise `ExperimentError` if a parameter is not trained."""
         made(require_trainable, self)
         optimizer = make_optimizer(self.parameters())
         schedule = make_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
@@ -246,7 +245,7 @@ class Task(L.LightningModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     def _computed(self, split: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Give the values of a split, and why those are NaN that are: what a net that gave NaN is measured by means nothing."""
+        """Return the metrics of a split, and the reason for each NaN; if the net returned NaN, every metric is NaN."""
         loss, blank = self.losses[split].compute(), int(self.blank[split].compute())  # type: ignore[operator]
         metrics: Any = self.measured[split]
         found, undefined = computed(metrics)
@@ -283,5 +282,5 @@ def _check(tolerances: Mapping[str, float], measured: list[str]) -> None:
 
 @configured
 def fields(*, input_field: str, target_field: str) -> tuple[str, str]:
-    """Name the fields of a sample that the net is given and that it shall predict."""
+    """Return the names of the input field and the target field."""
     return input_field, target_field
