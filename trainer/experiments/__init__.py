@@ -1,1 +1,1 @@
-"""Experiments: one module each, its settings and its net, nothing else."""
+"""Experiments: one module each, with its settings and its net."""

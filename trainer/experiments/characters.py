@@ -1,4 +1,4 @@
-"""The next character of a reference manual's lines, by a small transformer."""
+"""Predict the next character of a reference manual's lines with a small transformer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Settings(SequenceSettings):
     clip_norm = 1.0
 
     width: PositiveInt = 64
-    """Numbers that stand for a byte within the net."""
+    """Dimension of the embeddings."""
     heads: PositiveInt = 4
-    """Heads of an attention; `width` is a multiple of them."""
+    """Attention heads; `width` must be a multiple."""
     layers: PositiveInt = 2
-    """Layers, each of attention and two linear maps."""
+    """Transformer layers."""
 
 
 @configured
 class Net(SequenceModel):
-    """Bytes and their places, embedded; layers that look back; scores."""
+    """Embeddings of bytes and positions, causal transformer layers, one linear layer."""
 
     def __init__(self, *, width: int, heads: int, layers: int, context: int) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.bytes = nn.Embedding(BYTES, width)
         self.places = nn.Embedding(context, width)
@@ -43,7 +43,7 @@ class Net(SequenceModel):
         self.scores = nn.Linear(width, BYTES)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Give scores of the byte that comes next, at each place: `[batch, time]` to `[batch, time, 256]`."""
+        """Return scores of the next byte at each position: `[batch, time]` to `[batch, time, 256]`."""
         time = text.shape[1]
         embedded = self.bytes(text) + self.places(torch.arange(time, device=text.device))
         later = torch.ones(time, time, dtype=torch.bool, device=text.device).triu(diagonal=1)

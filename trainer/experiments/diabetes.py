@@ -1,4 +1,4 @@
-"""How far diabetes went on in a year, from ten measurements of a patient, by a small regression net."""
+"""Predict the progression of diabetes in a year from ten measurements of a patient with a small regression net."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Settings(RegressionSettings):
 
 @configured
 class Net(Regressor):
-    """Standardisation, one hidden layer, and the scale of the targets as a last, learned step."""
+    """Batch normalization and one hidden layer; the output is scaled to the range of the targets."""
 
     def __init__(self, *, width: int) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, width), nn.ReLU(), nn.Linear(width, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give a number for each patient: `[batch, 10]` to `[batch]`; targets lie between 25 and 346."""
+        """Return a prediction for each patient: `[batch, 10]` to `[batch]`; targets lie between 25 and 346."""
         numbers: Tensor = self.layers(features).squeeze(-1)
         return 150.0 + 75.0 * numbers

@@ -1,4 +1,4 @@
-"""Handwritten digits, 8x8 pixels, by a small convolutional net."""
+"""Handwritten digits, 8x8 pixels, classified by a small convolutional net."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Net(Classifier):
     """Two convolutions, one pooling, one linear layer."""
 
     def __init__(self, *, channels: int, classes: int) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1),
@@ -40,6 +40,6 @@ class Net(Classifier):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give a score for each class: `[batch, 1, 8, 8]` to `[batch, classes]`."""
+        """Return a score for each class: `[batch, 1, 8, 8]` to `[batch, classes]`."""
         scores: Tensor = self.layers(images)
         return scores

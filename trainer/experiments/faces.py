@@ -22,7 +22,7 @@ class Settings(ClassificationSettings):
     channels: PositiveInt = 8
     """Channels of the first layer; the second has twice as many."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """What part of the features is dropped in training."""
+    """Fraction of the features dropped in training."""
 
 
 @configured
@@ -30,7 +30,7 @@ class Net(Classifier):
     """Two convolutions with pooling, dropout, one linear layer."""
 
     def __init__(self, *, channels: int, dropout: float, classes: int) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1),
@@ -45,6 +45,6 @@ class Net(Classifier):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give a score for each class: `[batch, 1, 25, 25]` to `[batch, classes]`."""
+        """Return a score for each class: `[batch, 1, 25, 25]` to `[batch, classes]`."""
         scores: Tensor = self.layers(images)
         return scores

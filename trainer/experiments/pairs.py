@@ -1,4 +1,4 @@
-"""Whether two handwritten digits are the same one, by how near their embeddings are."""
+"""Decide if two handwritten digits are of the same class by the distance between their embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer.training.tasks.verification import VerificationSettings, Verifier
 
 
 class Settings(VerificationSettings):
-    """Each digit is paired anew in every epoch, with one of its class or of another."""
+    """In every epoch each digit gets a new partner, of its own class or of another."""
 
     dataset = "digits"
     max_epochs = 20
@@ -20,7 +20,7 @@ class Settings(VerificationSettings):
     channels: PositiveInt = 16
     """Channels of the convolution."""
     dimensions: PositiveInt = 16
-    """Numbers of an embedding."""
+    """Dimension of the embeddings."""
 
 
 @configured
@@ -28,7 +28,7 @@ class Net(Verifier):
     """One convolution, one pooling, two linear layers."""
 
     def __init__(self, *, channels: int, dimensions: int) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1),
@@ -41,6 +41,6 @@ class Net(Verifier):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give an embedding of each digit: `[batch, 1, 8, 8]` to `[batch, dimensions]`."""
+        """Return an embedding of each digit: `[batch, 1, 8, 8]` to `[batch, dimensions]`."""
         embeddings: Tensor = self.layers(images)
         return embeddings
