@@ -98,7 +98,7 @@ def test_e05b_a_checkpoint_of_the_wrong_schema_is_passed_over(
     assert done.returncode == 0, done.stderr
     assert "skipped: checkpoint " in done.stderr
     assert said in done.stderr
-    assert done.stderr.count("going on from step") == 2
+    assert done.stderr.count("resuming from step") == 2
     for file in RESULTS:
         assert (run / "attempts/2" / file).read_bytes() == (whole / file).read_bytes(), file
 

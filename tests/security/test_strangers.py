@@ -189,4 +189,4 @@ def test_a_run_of_equal_code_is_resumed_from_its_checkpoint_after_trust(checkout
     assert asked.returncode == 85, asked.stderr
     assert "its code is the one of this checkout" in asked.stderr
     assert trusted.returncode == 0, trusted.stderr
-    assert "going on from step" in trusted.stderr
+    assert "resuming from step" in trusted.stderr

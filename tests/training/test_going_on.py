@@ -138,7 +138,7 @@ def test_t1_a_run_that_is_only_in_the_store_of_dotenv_is_pulled_and_goes_on(chec
         dotenv.unlink()
         shutil.rmtree(run.with_name(".away"))
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr
+    assert "resuming from step" in done.stderr
 
 
 @pytest.mark.parametrize(

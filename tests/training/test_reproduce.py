@@ -69,7 +69,7 @@ def test_the_retest_is_a_run_of_the_same_identity_that_says_whose_it_is(
     assert again.circumstances.retest_of == original.run
     assert again.circumstances.origins["learning_rate"] == "record"
     assert (retest["verdict"], retest["how"]) == ("identical", "here")
-    assert any(line.startswith("image: the record does not say") for line in retest["not_equal"])
+    assert any(line.startswith("image: the record names no image") for line in retest["not_equal"])
 
 
 def test_it_is_shown_with_the_run_and_kept_in_the_store(
