@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from tests.training.conftest import EXPERIMENT, Checkout, checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["Checkout", "checkout", "home", "published", "s3_address", "s3_endpoint", "s3_environment"]
 
@@ -59,7 +59,7 @@ for _name in os.environ.get("VICTIM_FILE", "").split(":"):
 def stranger(checkout: Checkout) -> Checkout:
     """The stranger's checkout."""
     root = checkout.root.parent / "stranger"
-    shutil.copytree(checkout.root, root, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
     (root / "dots.py").write_text(EXPERIMENT + HARM)
     return replace(checkout, root=root)

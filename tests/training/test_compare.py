@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,6 @@ from trainer.data.source_folder import SourceFolder
 from trainer.stores import open_store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.training.conftest import Checkout
 
 pytestmark = [pytest.mark.torch, pytest.mark.trains]
@@ -65,7 +64,7 @@ class Net(Classifier):
 def mine(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout of our own, whose experiment can be nudged."""
     root = tmp_path_factory.mktemp("same") / "checkout"
-    shutil.copytree(checkout.root, root, ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(checkout.root, root, ignore=lambda folder, _: ["runs"] if Path(folder) == checkout.root else [])
     (root / "runs").mkdir()
     (root / "dots.py").write_text(NUDGED)
     return replace(checkout, root=root)
