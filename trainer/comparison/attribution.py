@@ -1,10 +1,7 @@
-"""Attribution: which of the ingredients that differ makes two runs part, found by swapping them.
+"""Find which differing ingredients cause two runs to diverge, by swapping them.
 
-Knows which sets to try, and what the answers together allow to say. Refuses to run anything, and to call a cause what was only found beside
-the difference: what is said was seen in runs that swap it, in both directions.
-
-A set of swaps is tried by a run of A with these ingredients of B. It goes A's way, B's way, or another one, as far as it is
-looked at; or it cannot be run.
+A set of swaps is tested by a run of A with these ingredients taken from B. The run matches A, matches B, matches neither, or cannot be run.
+Results are based only on runs that swap an ingredient, in both directions.
 """
 
 from __future__ import annotations
@@ -18,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Way(StrEnum):
-    """How a run went, as far as it was looked at."""
+    """The run that a hybrid run matches, as far as it was compared."""
 
     A = "as A"
     B = "as B"
     OTHER = "another way"
     NONE = "nowhere: it cannot be run"
-    """A setting of B without the source that has it, say: that is no evidence, for nothing was seen."""
+    """The hybrid cannot be run, for example if a setting of B needs B's source. This is no evidence for or against the swap."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,7 +32,7 @@ class Swap:
     name: str = ""
 
     def __str__(self) -> str:
-        """Write it for a person.
+        """Return a readable name.
 
         >>> str(Swap("setting", "learning_rate")), str(Swap("source"))
         ('setting learning_rate', 'source')
@@ -49,20 +46,20 @@ NONE: Final[Swaps] = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """What the runs showed."""
+    """The result of the swaps."""
 
     sets: tuple[Swaps, ...] = ()
-    """Smallest sets that make A go B's way: none of their parts does."""
+    """The smallest sets of swaps that make A match B; no proper subset of a set does."""
     confirmed: bool = False
-    """Whether B goes A's way once the first of these is taken back from it: then nothing else bears on it."""
+    """True if B matches A once the first set is swapped back, so no other ingredient has an effect."""
     ways: dict[Swap, Way] = field(default_factory=dict)
-    """How A went with each alone."""
+    """The result of swapping each ingredient alone into A."""
     failed: Literal["A", "B"] | None = None
-    """The run that did not come out again as it is: then nothing can be attributed."""
+    """The run that could not be reproduced unchanged; nothing can be attributed in this case."""
 
 
 def attribute(swaps: Sequence[Swap], go: Callable[[Swaps], Way]) -> Attribution:
-    """Find the smallest sets of `swaps` that make the difference; `go` makes a run and is asked once for each set."""
+    """Find the smallest sets of `swaps` that cause the difference; `go` starts a run and is called once per set."""
     known: dict[Swaps, Way] = {}
 
     def way(swapped: Swaps) -> Way:
@@ -82,13 +79,13 @@ def attribute(swaps: Sequence[Swap], go: Callable[[Swaps], Way]) -> Attribution:
 
 
 def _promising(ways: dict[Swap, Way], way: Callable[[Swaps], Way], every: Swaps) -> Swaps:
-    """Those that change something alone, where they are enough together; else all."""
+    """Return the swaps that change something alone if they suffice together, else all swaps."""
     some = frozenset(swap for swap, went in ways.items() if went is not Way.A)
     return some if len(some) > 1 and way(some) is Way.B else every
 
 
 def smallest(given: Swaps, enough: Callable[[Swaps], bool]) -> Swaps:
-    """A set of which no part can be left out, by bisection: `given` is enough.
+    """Return a minimal subset of `given` for which `enough` is true, by bisection; `enough(given)` must be true.
 
     Zeller and Hildebrandt, Simplifying and isolating failure-inducing input, IEEE Transactions on Software Engineering 28 (2002), 183-200.
     """
@@ -99,7 +96,7 @@ def smallest(given: Swaps, enough: Callable[[Swaps], bool]) -> Swaps:
         whole = frozenset(left)
         if found := next((chunk for chunk in chunks if len(chunk) < len(whole) and enough(chunk)), None):
             left, parts = sorted(found), 2
-        elif found := next((whole - chunk for chunk in chunks if parts > 2 and enough(whole - chunk)), None):  # noqa: PLR2004 - of two halves, one is what the other leaves
+        elif found := next((whole - chunk for chunk in chunks if parts > 2 and enough(whole - chunk)), None):  # noqa: PLR2004 - with two halves, one is the complement of the other
             left, parts = sorted(found), max(parts - 1, 2)
         elif parts >= len(left):
             break

@@ -1,11 +1,9 @@
-"""A baseline: what an experiment came to at small scale, in one environment; and whether it still does. Format `reprise.baseline/1`.
+"""A baseline: an experiment's small-scale result in one environment, and the comparison of later results with it.
 
-Knows how a result is compared with a baseline, and whether that was written with this code and in this environment. Refuses to train.
-
-An environment is named by its lock, its Python and its class of device: where one of these is another, another baseline counts. The image
-is evidence only. The same seed is trained again, so that nothing but rounding may move a result: how far that goes is learned from
-trainings whose initial weights were moved in their last bits. A metric that rounding does not move, as an accuracy, has the largest
-difference that other seeds explain (`trainer.comparison.noise`).
+Format `reprise.baseline/1`. An environment is identified by its lock, its Python version and its class of device; each environment has its
+own baseline. The image is recorded as evidence only. The same seed is trained again, so only rounding may change a result: the size of the
+rounding effect is measured by trainings whose initial weights were changed in their last bits. For a metric that rounding does not change,
+such as an accuracy, the limit is the largest difference that other seeds explain (`trainer.comparison.noise`).
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ if TYPE_CHECKING:
 FORMAT: Final = "reprise.baseline/1"
 FOLDER: Final = "tests/baselines"
 LEAST: Final = 0.01
-"""The smallest tolerance, as a part of the value: where all seeds come to the same, one sample more or less is no change."""
+"""The smallest tolerance, as a fraction of the value: if all seeds give the same value, one sample more or less is no change."""
 SAFE: Final = 10
-"""How many times what nudges came to rounding may come to: three nudges are few, and other kernels round otherwise at every step."""
+"""The factor from the measured effect of rounding to its limit: three nudges are few, and other kernels round differently at every step."""
 FINEST: Final = 1e-4
-"""The least that rounding may come to, as a part of the value."""
+"""The smallest limit for rounding, as a fraction of the value."""
 
 
 class Key(Document):
@@ -40,78 +38,78 @@ class Key(Document):
 
     lock: Digest
     python: str
-    """As `3.11`."""
+    """For example `3.11`."""
     device: str
-    """The CPU's model, or the GPU's."""
+    """The model of the CPU or GPU."""
 
     def unlike(self, other: Key) -> list[str]:
-        """Name what is not equal."""
+        """Return the names of the fields that differ."""
         return [name for name in Key.model_fields if getattr(self, name) != getattr(other, name)]
 
 
 class Level(Document):
-    """A metric: its value with the first seed, and how far from it is no change."""
+    """A metric: its value with the first seed, and the differences that count as no change."""
 
     value: FiniteFloat
     tolerance: FiniteFloat
-    """What other seeds explain."""
+    """The largest difference that other seeds explain."""
     rounding: FiniteFloat | None = None
-    """What rounding explains; none where it does not move the metric, or was not measured."""
+    """The largest difference that rounding explains; `None` if rounding does not change the metric or was not measured."""
 
     @property
     def allowed(self) -> float:
-        """How far from the value is no change."""
+        """The largest difference from the value that counts as no change."""
         return self.tolerance if self.rounding is None else self.rounding
 
 
 class Entry(Document):
-    """What an environment came to."""
+    """The result in one environment."""
 
     key: Key
     image: str | None
-    """The image it was made in, as it names itself; none in an environment of the machine's own."""
+    """The identifier of the image; `None` if the run used the machine's own environment."""
     code: Digest
-    """Names the source of `trainer/training/` and of the experiment, and the dataset's declaration."""
+    """The digest of the source of `trainer/training/`, of the experiment and of the dataset's declaration."""
     imported: Digest | None = Field(default=None, exclude_if=lambda code: code is None)
-    """Names every file of the checkout that was imported; none in entries of earlier versions."""
+    """The digest of every file of the checkout that was imported; `None` in entries of earlier versions."""
     seeds: int
     metrics: dict[str, Level]
     why: str
-    """Why it was written: what a person said."""
+    """The reason that the user gave for writing the entry."""
 
 
 class Baseline(Document):
-    """An experiment's entries, one for each environment."""
+    """An experiment's entries, one per environment."""
 
     format: Literal["reprise.baseline/1"] = FORMAT
     experiment: str
     entries: list[Entry]
 
     def to_json(self) -> bytes:
-        """Write it, a line for each entry: git shows which one moved."""
+        """Serialize with one line per entry, so that a git diff shows which entry changed."""
         head = canonical({"experiment": self.experiment, "format": self.format})[:-1]
         lines = b",\n".join(canonical(entry.model_dump(mode="json")) for entry in self.entries)
         return head + b',"entries":[\n' + lines + b"\n]}\n"
 
     def nearest(self, key: Key) -> Entry | None:
-        """Give the entry of this environment, else of the one that is most like it, the last written first."""
+        """Return the entry of this environment, else of the most similar environment; the latest entry wins a tie."""
         latest_first = self.entries[::-1]
         return min(latest_first, key=lambda entry: len(entry.key.unlike(key)), default=None)
 
     def with_entry(self, entry: Entry) -> Baseline:
-        """Put an entry in the place of the one of its environment."""
+        """Return a baseline in which `entry` replaces the entry of the same environment."""
         others = [each for each in self.entries if each.key != entry.key]
         return self.model_copy(update={"entries": [*others, entry]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """Whether a result is what the baseline says, and with which code and where the baseline was written."""
+    """Whether a result matches the baseline, and with which code and environment the baseline was written."""
 
     holds: bool
     said: str
     moved: list[str]
-    """A line for each metric that is not what it was; with `!` in front if it is beyond its tolerance."""
+    """One line per metric that changed; a line starts with `!` if the change is beyond the tolerance."""
     same_code: bool
     """Whether the entry was written with this state of the code."""
 
@@ -119,9 +117,9 @@ class Judgement:
 def judged(
     entry: Entry, *, key: Key, code: str, metrics: Mapping[str, float], imported: str | None = None
 ) -> Judgement:
-    """Compare a result with an entry, perhaps of another environment; say of what state of the code and where the entry is.
+    """Compare a result with an entry, possibly of another environment.
 
-    `imported` names the code that was imported, more exactly than `code` does; it counts if the entry has it too.
+    `imported` is the digest of the imported code. It is more exact than `code`, and is used if the entry has it too.
     """
     moved = list(_moved(entry, metrics))
     holds = bool(entry.metrics) and not any(line.startswith("!") for line in moved)
@@ -138,7 +136,7 @@ def judged(
 
 
 def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
-    """How far the metric that has moved most is from where it was."""
+    """Describe the largest change of a metric."""
     if not entry.metrics:
         return "nothing was compared: the baseline holds no metric"
     apart = {name: _apart(metrics.get(name, inf), level) for name, level in entry.metrics.items()}
@@ -152,7 +150,7 @@ def _how(entry: Entry, metrics: Mapping[str, float]) -> str:
 
 
 def _apart(value: float, level: Level) -> float:
-    """Give the distance from what was learned; a value that is NaN is infinitely far."""
+    """Return the distance from the recorded value; infinity if `value` is not finite."""
     return inf if not isfinite(value) else abs(value - level.value)
 
 
@@ -161,9 +159,9 @@ def _paired(apart: Mapping[str, float], entry: Entry) -> Iterator[tuple[float, L
 
 
 def levels(results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str, float]] = ()) -> dict[str, Level]:
-    """Learn values and tolerances of the results of several seeds, the first of which is the one that is trained again.
+    """Compute values and tolerances from the results of several seeds; the first result is of the seed that is trained again.
 
-    `nudged` are results of that seed where only the last bits of the initial weights were others.
+    `nudged` are results of the first seed with initial weights that differ only in their last bits.
 
     >>> levels([{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}])["loss"].value
     1.0
@@ -182,13 +180,13 @@ def levels(results: Sequence[Mapping[str, float]], nudged: Sequence[Mapping[str,
 
 
 def _rounding(name: str, value: float, nudged: Sequence[Mapping[str, float]]) -> float | None:
-    """What rounding explains; none where it moves nothing: then a sample that falls on the other side moves much at once."""
+    """Return the limit for rounding; `None` if rounding does not change the metric, since one sample then moves it far."""
     apart = max((abs(each.get(name, inf) - value) for each in nudged), default=0.0)
     return max(SAFE * apart, FINEST * abs(value)) if apart and isfinite(apart) else None
 
 
 def code_of(root: Path, *files: Path) -> str:
-    """Name the source of trainings, without that of experiments, and these files with it: the experiment, the dataset's declaration."""
+    """Return the digest of the source of `trainer/training/` and of `files`: the experiment and the dataset's declaration."""
     paths = [*sorted((root / "trainer/training").rglob("*.py")), *files]
     named = {str(path.relative_to(root) if path.is_relative_to(root) else path.name): path for path in paths}
     return digest_of_document({name: digest_of_file(path) for name, path in named.items()})

@@ -1,7 +1,7 @@
-"""A certificate: a statement that a property of a training was tested, by whom anybody may judge from its signature, and what came of it.
+"""A certificate: a statement, signed if a key is given, that a property of a training was tested, and the result of the test.
 
-Knows the form: an in-toto Statement (v1), whose subjects are records by digest and whose predicate is ours, format `reprise.certificate/1`.
-Refuses to know keys and signatures (`trainer.comparison.signing` does), and to state a property that was not tested by running it.
+A certificate is an in-toto Statement (v1). Its subjects are records by digest; its predicate has the format `reprise.certificate/1`.
+Signatures are in `trainer.comparison.signing`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:reprise:certificate:1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-"""What a signed envelope says it holds."""
+"""The payload type of a signed envelope."""
 _AGAIN: Final = "test it again with reprise certify: an earlier version wrote this without that observation"
 FOLDER: Final = "certificates"
-"""In a run's folder."""
+"""The folder's name in a run's folder."""
 
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -43,15 +43,15 @@ class Subject(Document):
 
     @property
     def sha256(self) -> str:
-        """The record's digest, in our own form."""
+        """The record's digest, as `sha256:...`."""
         return f"sha256:{self.digest['sha256']}"
 
 
 class Lost(Document):
-    """Where the property fails: the first thing that was not the same."""
+    """The first difference, which makes the property fail."""
 
     what: str
-    """In words, as `the state of the random generators`."""
+    """For example `the state of the random generators`."""
     step: int | None = None
     stream: Stream | None = None
     tensor: str | None = None
@@ -60,47 +60,47 @@ class Lost(Document):
 
 
 class Tested(Document):
-    """The predicate: what was run, what was compared, and what came of it."""
+    """The predicate: the runs that were made, what was compared, and the result."""
 
     format: Literal["reprise.certificate/1"] = "reprise.certificate/1"
     claim: Literal["rerun", "resume"]
-    """`rerun`: twice from nothing. `resume`: killed and resumed, against a run that was not stopped."""
+    """`rerun`: trained twice from the start. `resume`: killed and resumed, compared with an uninterrupted run."""
     holds: bool
-    """Whether everything that was compared is equal bit for bit."""
+    """Whether everything that was compared is bit-identical."""
     verdict: Rung
     compared: list[str]
-    """What is equal where the property holds."""
+    """The things that are equal if the property holds."""
     lost: Lost | None = None
     killed_after: int | None = None
-    """The last step that the trace told of when the process was killed; `None` for a rerun."""
+    """The last step in the trace when the process was killed; `None` for a rerun."""
     resumed_from: int | None = None
-    """The step of the checkpoint that it went on from."""
+    """The step of the checkpoint from which the run was resumed."""
     steps: int
-    """How many steps the trace of the last run tells, all attempts together."""
+    """The number of steps in the trace of the last run, over all attempts."""
     identity: Digest
     ingredients: Ingredients
-    """Code, settings, datasets, determinism level, image layers: of all runs that were made."""
+    """Code, settings, datasets, determinism level and image layers; equal in all runs of the test."""
     image: Image
     commit: str
     device: str
-    """The class of device: nothing is said of another one."""
+    """The class of device; the certificate holds for this class only."""
     when: datetime
     reprise: str
-    """The version that tested."""
+    """The version of Reprise that ran the test."""
 
     @property
     def observed(self) -> int:
-        """How many of the steps the claim rests on: those that followed the resume, or all of a rerun's."""
+        """The number of steps that support the claim: the steps after the resume, or all steps of a rerun."""
         return self.steps - (self.resumed_from or 0)
 
     @property
     def code(self) -> int:
-        """The exit code: the verdict's; that of a difference if only the steps on the way differ."""
+        """The exit code: the verdict's, or that of a difference if only intermediate steps differ."""
         return 0 if self.holds else (self.verdict.code or Rung.DIFFERENT.code)
 
 
 class Statement(Document):
-    """The whole statement."""
+    """The complete statement."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT, alias="_type")
     subject: list[Subject] = Field(min_length=1)
@@ -108,17 +108,17 @@ class Statement(Document):
     predicate: Tested
 
     def to_json(self) -> bytes:
-        """Write it: the same bytes each time."""
+        """Serialize; equal statements give equal bytes."""
         return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
 
     @property
     def runs(self) -> list[str]:
-        """The runs it is about."""
+        """The ids of the certified runs."""
         return [subject.name.partition("/")[0] for subject in self.subject]
 
 
 def read_statement(text: bytes, *, where: str) -> Statement:
-    """Read a statement. Raises `DocumentError` for another form, `CertificateError` where it contradicts itself."""
+    """Read a statement. Raise `DocumentError` for another format, `CertificateError` if the statement contradicts itself."""
     statement = parse_json(text, Statement, where=where)
     tested = statement.predicate
     if identity_of(tested.ingredients) != tested.identity:
@@ -136,12 +136,12 @@ def read_statement(text: bytes, *, where: str) -> Statement:
 
 
 def subject_of(record: Record, text: bytes) -> Subject:
-    """A record, whose file is `text`, as a subject."""
+    """Return a record, whose file is `text`, as a subject."""
     return Subject(name=_file(record), digest={"sha256": digest_of_bytes(text).removeprefix("sha256:")})
 
 
 def check_record(statement: Statement, record: Record, text: bytes) -> None:
-    """Hold a record at hand, whose file is `text`, against the statement. Raises `CertificateError`."""
+    """Check that the statement is about this record, whose file is `text`. Raise `CertificateError` if it is not."""
     name = _file(record)
     said = next((subject for subject in statement.subject if subject.name == name), None)
     if said is None:
@@ -161,7 +161,7 @@ def check_record(statement: Statement, record: Record, text: bytes) -> None:
 
 
 def check_verdict(statement: Statement, records: Sequence[Record]) -> None:
-    """Compare the results of the certified runs again. Raises `CertificateError` if the statement says something else."""
+    """Compare the results of the certified runs again. Raise `CertificateError` if the statement disagrees."""
     if statement.predicate.steps != (steps := records[-1].outcome.steps):
         said = f"the certificate says {statement.predicate.steps} steps; the record says {steps}"
         raise CertificateError(said, hint="do not trust this certificate")
@@ -190,4 +190,4 @@ WHAT: Final = {
     Stream.WEIGHTS: "the state of the optimizer",
     Stream.EVALUATION: "the state of the metrics",
 }
-"""What is not the same where two runs of equal ingredients part in a stream, everything before it in the step being equal."""
+"""What differs if two runs with equal ingredients diverge in a stream and all earlier streams of the step are equal."""

@@ -1,7 +1,7 @@
-"""Certifying: two runs that should be equal in every bit are compared, and a statement says what was observed.
+"""Compare two runs that should be bit-identical, and state the result as a certificate.
 
-A statement is made of observations alone: steps that both traces hold, steps that followed a resume, tensors and lines that were there to
-be compared. Without one of these nothing is stated.
+A statement requires observations: steps in both traces, steps after a resume, tensors and lines to compare. Without any of these, no
+statement is made.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _OPTIMIZER: Final = "the state of the optimizer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """Where a run was killed, and what it went on from."""
+    """The step after which a run was killed, and the step from which it was resumed."""
 
     after: int
-    """The last step that its trace told of."""
+    """The last step in its trace."""
     resumed_from: int
 
 
 def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
-    """State what comparing two runs showed: A was trained without a stop, B again, or killed and resumed.
+    """Return the statement for a comparison: A was trained without interruption; B was trained again, or killed and resumed.
 
-    Raises `RunError` if too little was observed to state anything.
+    Raise `RunError` if there are too few observations.
     """
     a, b = comparison.a, comparison.b
     if comparison.verdict.rung is Rung.NOT_COMPARABLE:
@@ -90,7 +90,7 @@ def certify(comparison: Comparison, *, kill: Kill | None = None) -> Statement:
 
 
 def compared(comparison: Comparison) -> list[str]:
-    """What was there to be compared: no empty set of tensors, metrics or lines is called equal."""
+    """Return the names of the things that were compared; an empty set of tensors, metrics or lines is left out."""
     weights = comparison.weights
     there = {
         "weights": weights is not None and weights.tensors > 0,
@@ -103,7 +103,7 @@ def compared(comparison: Comparison) -> list[str]:
 
 
 def _require_attempts(a: Side, b: Side, kill: Kill | None) -> None:
-    """Raise `RunError` unless A, and B of a rerun, made all of their steps in one attempt, and B of a resume in several."""
+    """Raise `RunError` unless A (and B of a rerun) made all steps in one attempt, and B of a resume made them in several."""
     for each in (a,) if kill else (a, b):
         if each.record.attempt != 1:
             raise RunError(f"run {each.record.run} was resumed, so it is no training without a stop", hint="test again")
@@ -112,7 +112,7 @@ def _require_attempts(a: Side, b: Side, kill: Kill | None) -> None:
 
 
 def _steps(side: Side) -> int:
-    """The steps of a run, as its trace tells them one by one. Raises `RunError` if there are none, or not all."""
+    """Return the number of steps in a run's trace. Raise `RunError` if there are none, or fewer than the record says."""
     path = _folder(side) / TRACE
     _bytes(path)
     traced, recorded = read_trace(path).steps, side.record.outcome.steps
@@ -123,7 +123,7 @@ def _steps(side: Side) -> int:
 
 
 def first_lost(comparison: Comparison) -> Lost | None:
-    """The first thing that is not the same in two runs, in order of cause; `None` if everything is."""
+    """Return the first difference between two runs, in order of cause; `None` if everything is equal."""
     found = comparison.parting
     if found is not None:
         return Lost(
@@ -150,7 +150,7 @@ def first_lost(comparison: Comparison) -> Lost | None:
 
 
 def keep(statement: Statement, signed: bytes | None, *, runs: Path) -> list[Path]:
-    """Write the statement, or the envelope that it was signed as, beside each of its runs."""
+    """Write the statement, or its signed envelope, into the folder of each of its runs, and return the paths."""
     name = f"{statement.predicate.claim}{'.dsse' if signed else ''}.json"
     known = list(dict.fromkeys(statement.runs))
     for each in known:

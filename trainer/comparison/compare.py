@@ -1,7 +1,7 @@
-"""Comparing two runs: the verdict, and all the evidence there is for it.
+"""Compare two runs: the verdict, and all available evidence.
 
-Knows what is looked at, in which order, and what to say where it is not at hand. Refuses to need more than two records: each piece of
-evidence that lacks its file is a note, and the verdict stands on the outcomes alone. Needs neither torch nor an engine.
+Two records suffice for a verdict. If a file that holds further evidence is missing, the comparison has a note about it. Neither torch nor a
+container engine is needed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ FORMAT: Final = "reprise.same/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A run to compare: its record, and where its files are."""
+    """A run to compare: its record, and the folders of its files."""
 
     record: Record
     folder: Path | None = None
-    """The run's; `None` for one that is in a store only."""
+    """The run's folder; `None` if the run is only in a store."""
     attempt: Path | None = None
 
     def has(self, name: str) -> bool:
-        """Tell whether a file of the attempt is here."""
+        """Return whether the attempt's folder contains this file."""
         return self.attempt is not None and (self.attempt / name).is_file()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where else evidence may be found."""
+    """Further places of evidence."""
 
     runs: Path
     cache: Path
@@ -59,7 +59,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What was found."""
+    """The result of a comparison."""
 
     a: Side
     b: Side
@@ -69,10 +69,10 @@ class Comparison:
     parting: Parting | None
     weights: WeightsCompared | None
     notes: tuple[str, ...]
-    """What could not be looked at, and why, a line each."""
+    """One line per thing that could not be compared, with the reason."""
 
     def document(self) -> dict[str, Any]:
-        """The comparison as JSON, format `reprise.same/1`."""
+        """Return the comparison as JSON data, format `reprise.same/1`."""
         return {
             "format": FORMAT,
             "verdict": self.verdict.rung,
@@ -94,7 +94,7 @@ class Comparison:
 
 
 def side(path: Path) -> Side:
-    """A run by its folder, or by an attempt's. Raises `RunNotFoundError`, `RunError`, `DocumentError`."""
+    """Load a run from its folder or from an attempt's folder. Raise `RunNotFoundError`, `RunError`, `DocumentError`."""
     place = path.absolute()
     if (place / ATTEMPTS).is_dir():
         attempt = place / ATTEMPTS / str(max(recorded_attempts(place), default=1))
@@ -109,7 +109,7 @@ def side(path: Path) -> Side:
 def compare(a: Side, b: Side, *, places: Places) -> Comparison:
     """Compare two runs.
 
-    Raises `DocumentError`, `SourceError`, `DigestMismatchError` if a file does not match its digest, `RunError` if it cannot be read.
+    Raise `DocumentError`, `SourceError`, `DigestMismatchError` if a file does not match its digest, `RunError` if a file cannot be read.
     """
     noise = measured_noise(places.runs / FOLDER, (a.record, b.record))
     verdict = judge(a.record, b.record, noise=noise)
@@ -139,7 +139,7 @@ def _with_evidence(a: Side, b: Side, verdict: Verdict, places: Places) -> Compar
 
 
 def _looked_into(candidate: Candidate, a: Side, b: Side, places: Places, notes: list[str]) -> Candidate:
-    """Add what is inside: the lines of the code, the files of a dataset."""
+    """Return the candidate with details: the lines of the code, or the files of a dataset."""
     if candidate.kind is DifferenceKind.CODE:
         if (
             a.folder is None
@@ -199,7 +199,7 @@ def _named(side: Side) -> dict[str, Any]:
 
 
 def stronger(comparison: Comparison) -> dict[Rung, str]:
-    """What would have to be equal for each stronger verdict, the nearest first, a sentence each."""
+    """Return the requirements for each stronger verdict, the nearest first, one sentence each."""
     lacking = dict(reversed(comparison.verdict.lacking.items()))
     ingredients = [each.title for each in comparison.candidates if each.ingredient]
     if Rung.IDENTICAL in lacking:

@@ -1,7 +1,6 @@
-"""The code of two runs as a diff: their source bundles, unpacked in memory, file by file.
+"""Compare the code of two runs: unpack both source bundles in memory and produce a diff per file.
 
-Knows text from other bytes. Refuses a bundle that is not the one its record names, and to spend minutes on one file: what is larger than
-source is only said to differ.
+A bundle that does not match its record is rejected. A large or binary file is only reported as different.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
     from trainer.source.capture import SourceFile
 
 LARGEST: Final = 1 << 20
-"""Bytes of a file that is compared line by line."""
+"""The largest file, in bytes, that is compared line by line."""
 MOST_LINES: Final = 20_000
-"""Lines of one: comparing takes the square of it at worst."""
+"""The largest number of lines of such a file: the comparison is quadratic in the worst case."""
 LOCK: Final = "uv.lock"
 _NAMED: Final = 8
-"""Files that the first line names."""
+"""The number of files that the first line lists."""
 
 
 def code_diff(
     a: Path, b: Path, *, named: tuple[str, str], imported: tuple[Imported | None, Imported | None] = (None, None)
 ) -> tuple[list[str], bool]:
-    """Compare the bundles in two run folders, whose records name them `named`: a unified diff, its lines without line ends.
+    """Compare the bundles in two run folders with the digests `named`: return the lines of a unified diff, without line ends.
 
-    The first lines name the files, those that a run imported apart from others if both records tell; then the value says too whether
-    one that was imported differs. Raises `SourceError` for what is no bundle, `DigestMismatchError` for another than was named.
+    The first lines list the files. If both records list the imported files, imported and other files are listed separately, and the second
+    value is whether an imported file differs. Raise `SourceError` if a file is no bundle, `DigestMismatchError` if it has another digest.
     """
     one, other = (_files(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     paths = sorted((path for path in {*one, *other} if _told(one.get(path)) != _told(other.get(path))), key=_likely)
@@ -49,7 +48,7 @@ def code_diff(
 
 
 def _split(paths: list[str], imported: tuple[Imported | None, Imported | None]) -> tuple[list[str], list[str]]:
-    """The files that one of the runs imported, and the others; all are the first unless both records tell."""
+    """Split into files that one of the runs imported and other files; without both lists of imports, all files are in the first list."""
     one, other = imported
     if one is None or other is None:
         return paths, []
@@ -63,7 +62,7 @@ def _listed(paths: list[str]) -> str:
 
 
 def _likely(path: str) -> tuple[bool, str]:
-    """Code that a training may run comes first, tests and documents after it."""
+    """Sort code that a training may import first, tests and documentation last."""
     return not path.endswith(".py") or path.startswith(("tests/", "docs/")), path
 
 

@@ -1,7 +1,7 @@
-"""Which files of a dataset differ between two runs, where both manifests are at hand.
+"""List the files of a dataset that differ between two runs, if both manifests are available.
 
-Knows where a manifest may be: in this machine's cache, by the content that a record names, and in a store, by its digest. Refuses to fetch
-data, and to believe a manifest of another content than was named.
+A manifest is read from the local cache, by the content digest in the record, or from a store, by its own digest. A manifest with another
+content digest is ignored. No data is fetched.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 LARGEST: Final = 256 << 20
-"""Bytes of a manifest: two million files."""
+"""The largest manifest in bytes: two million files."""
 
 
 def dataset_diff(name: str, a: Record, b: Record, *, cache: Path, store: Store | None) -> list[str] | None:
-    """Each file of the dataset that was added, removed or changed from `a` to `b`; `None` where a manifest is not at hand."""
+    """Return a line per file that was added, removed or changed from `a` to `b`; `None` if a manifest is not available."""
     one, other = (_manifest(name, record, cache, store) for record in (a, b))
     if one is None or other is None:
         return None
@@ -48,7 +48,7 @@ def _lines(before: dict[str, Entry], after: dict[str, Entry]) -> Iterator[str]:
 
 
 def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Listing | None:
-    """The manifest of what the run learned from; a name that no dataset may have names no folder either."""
+    """Return the manifest of the run's dataset; `None` if it is not available or the name is no valid dataset name."""
     if not re.fullmatch(NAME, name):
         return None
     content = record.ingredients.datasets[name].content
@@ -63,10 +63,10 @@ def _manifest(name: str, record: Record, cache: Path, store: Store | None) -> Li
 
 
 def _texts(name: str, content: str, digest: str | None, *, cache: Path, store: Store | None) -> Iterator[bytes]:
-    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # it was never fetched here
+    with suppress(OSError, DocumentError, UnsafePathError), Root.at(cache) as root:  # not in this cache
         yield root.read(f"versions/{name}/{content.removeprefix('sha256:')}/manifest.jsonl", most=LARGEST)
     if store is not None and digest is not None:
         try:
             yield read_small(store, object_key(digest), largest=LARGEST)
         except RepriseError:
-            return  # the store is away, or is another one: then digests must do
+            return  # without the store, only digests can be compared

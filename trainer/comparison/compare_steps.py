@@ -1,6 +1,6 @@
-"""Where two runs first part: step, stream, tensor, by their traces; by what they logged where one has no trace.
+"""Find the first step, stream and tensor at which two runs diverge, from their traces or, without both traces, from their logged metrics.
 
-Knows both files. Refuses to say more than they tell: what is logged every ten steps says between which steps it happened, not at which.
+Metrics that are logged every ten steps only bound the step of the divergence.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
 METRICS: Final = "metrics.jsonl"
 _LONGEST: Final = 1 << 20
-"""Bytes of a line."""
+"""The largest line in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parting:
-    """The first place at which two runs differ, and what each says there."""
+    """The first difference between two runs, with the value of each run."""
 
     step: int
-    """The first at which they are known to differ."""
+    """The first step at which a difference is known."""
     after: int | None
-    """The last before it at which what was compared is equal; `None` where there is none."""
+    """The last earlier step at which everything compared is equal; `None` if there is none."""
     stream: Stream
     tensor: str | None = None
     quantity: str | None = None
     a: str
     b: str
     by: str
-    """The file that tells: `trace.jsonl` tells of every step."""
+    """The file with the evidence; `trace.jsonl` covers every step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """What was found, and what could not be compared, a line each."""
+    """The first difference, and one line per thing that could not be compared."""
 
     parting: Parting | None
     notes: tuple[str, ...] = ()
 
 
 def compare_steps(a: Path, b: Path) -> Steps:
-    """Compare two attempts' folders. Raises `DocumentError` for a file that is none of its format."""
+    """Compare two attempts' folders. Raise `DocumentError` if a file has another format."""
     if (a / FILE).is_file() and (b / FILE).is_file():
         return _by_trace(a / FILE, b / FILE)
     without = " and ".join(name for name, side in (("A", a), ("B", b)) if not (side / FILE).is_file())
@@ -96,11 +96,11 @@ def _by_log(a: Path, b: Path) -> Parting | None:
 
 
 def _logged(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Each metric with the count of steps made; what is logged within a step is numbered from 0."""
+    """Yield each metric with its number of completed steps; metrics logged within a step are numbered from 0."""
     with open_run_file(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if not line.endswith(b"\n"):
-                return  # a kill cut it off
+                return  # truncated by a kill
             try:
                 values = json_value(line, where=str(path))
                 step = int(values.pop("step"))

@@ -1,7 +1,7 @@
-"""The weights of two runs, tensor by tensor: digests first, then the numbers of those that differ.
+"""Compare the weights of two runs, tensor by tensor: first digests, then the numbers of tensors that differ.
 
-Knows how files of any size are compared in a few hundred kilobytes of memory. Refuses to believe a digest whose bytes are at hand: every
-tensor is hashed, and one that is not what `tensors.json` and the record say is refused by name.
+Files of any size are compared in a few hundred kilobytes of memory. If the numbers are available, every tensor is hashed, and a tensor that
+does not match `tensors.json` and the record is rejected by name.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
     from trainer.comparison.weights import Described, Tensor, Tensors
 
 _BLOCK: Final = 1 << 16
-"""Bytes compared at once: whole numbers of any format; blocks that are equal are never looked into."""
+"""The number of bytes compared at once, a whole count of numbers in any format; equal blocks are not decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorDifference:
-    """One tensor that differs."""
+    """A tensor that differs."""
 
     name: str
     dtypes: tuple[str | None, str | None]
-    """On each side; `None` where there is no such tensor."""
+    """The dtype on each side; `None` if the side has no such tensor."""
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
     elements: int
     apart: Apart | None = None
-    """How far its numbers are apart; `None` where dtypes or shapes differ, or where they were not at hand."""
+    """The distance of its numbers; `None` if dtypes or shapes differ, or if the numbers are not available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsCompared:
-    """What the weights and the optimizers' states of two runs say."""
+    """The comparison of the weights and the optimizers' states of two runs."""
 
     tensors: int
     differing: tuple[TensorDifference, ...]
     optimizer: tuple[str, ...]
-    """Tensors of the optimizers that differ, by digest."""
+    """The optimizers' tensors that differ, by digest."""
     optimizer_tensors: int
     numbers: bool
-    """Whether the numbers themselves were at hand, on both sides; else all is said by digests."""
+    """Whether the numbers are available on both sides; otherwise only digests are compared."""
 
 
 def compare_weights(a: Path, b: Path, *, named: tuple[str | None, str | None]) -> WeightsCompared:
-    """Compare the weights in two attempts' folders, whose records name them `named`.
+    """Compare the weights in two attempts' folders, whose records contain the digests `named`.
 
-    Raises `DocumentError` for a file that is none of its format, `DigestMismatchError` for one that is not what was named.
+    Raise `DocumentError` if a file has another format, `DigestMismatchError` if it has another digest.
     """
     one, other = (_table(folder, digest) for folder, digest in zip((a, b), named, strict=True))
     numbers = (a / WEIGHTS).is_file() and (b / WEIGHTS).is_file()
@@ -88,7 +88,7 @@ def _table(folder: Path, named: str | None) -> Tensors:
 
 
 def _verified(path: Path, table: Tensors) -> dict[str, Tensor]:
-    """Where the tensors are, once every byte of them was held against the table."""
+    """Return the positions of the tensors after checking every tensor's hash against the table."""
     header = read_header(path)
     if strangers := header.keys() ^ table.weights.keys():
         raise DigestMismatchError(
@@ -122,7 +122,7 @@ def _difference(name: str, a: Described | None, b: Described | None) -> TensorDi
 def _with_numbers(
     found: TensorDifference, a: tuple[BinaryIO, dict[str, Tensor]], b: tuple[BinaryIO, dict[str, Tensor]]
 ) -> TensorDifference:
-    """How far the numbers are apart, where both sides have as many of one format."""
+    """Return the difference with the distance of the numbers, if both sides have the same shape and number format."""
     one, other = a[1].get(found.name), b[1].get(found.name)
     number = one.number if one else None
     if one is None or other is None or number is None or (one.dtype, one.shape) != (other.dtype, other.shape):

@@ -1,6 +1,6 @@
-"""Whether a run can still be run again here: each thing it needs, and what to do about one that is missing.
+"""Check whether a run can be reproduced on this machine: each thing it needs, and the fix if something is missing.
 
-Knows what running a record again needs. Refuses to change anything: images are not fetched, sources not unpacked.
+Nothing is changed: no image is fetched, no source is unpacked.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _SPARE = 1 << 30
-"""Bytes beyond the original's own, for logs and half-written checkpoints."""
+"""Bytes beyond the original's files, for logs and partially written checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What of this machine a run may need."""
+    """The properties of this machine that a run may need."""
 
     engine: Engine | None
-    """None where the run goes on in the process that is there."""
+    """`None` if the run uses the current process instead of a container."""
     open_store: Callable[[], Store]
     cached: Callable[[Dataset], bool]
-    """Whether a dataset is complete in the cache; asked only where the store cannot give it."""
+    """Whether a dataset is complete in the cache; called only if the store does not have it."""
     host: Host
     free: int
-    """Bytes free where runs are kept."""
+    """Free bytes in the folder of all runs."""
     exact: bool = True
-    """Whether a run of a process that was not what its image was built with is refused."""
+    """Whether a run is rejected if its process differed from the contents of its image."""
 
 
 def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[Finding]:
-    """Look at everything that running `record`, kept in `folder`, again needs."""
+    """Check everything that reproducing `record`, stored in `folder`, needs."""
     yield run_check("outcome", lambda: _outcome(record))
     yield run_check("record", lambda: _words(record))
     yield run_check("files", lambda: _files(record, folder))
@@ -87,7 +87,7 @@ def examine_run(record: Record, folder: Path, *, machine: Machine) -> Iterator[F
 
 
 def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
-    """The datasets of a record; in place of one that cannot be told, the finding that says why."""
+    """Return the datasets of a record; a dataset that cannot be determined is replaced by a finding with the reason."""
     found: list[Dataset | Finding] = []
     for name in record.ingredients.datasets:
         try:
@@ -98,7 +98,7 @@ def looked_up(record: Record, bundle: SourceBundle) -> list[Dataset | Finding]:
 
 
 def dataset_of(record: Record, bundle: SourceBundle, name: str) -> Dataset:
-    """A dataset as the record's own source declares it: as much as fetching needs. Raises `DatasetError`, `DocumentError`."""
+    """Return a dataset as the run's own source declares it, with the fields that fetching needs. Raise `DatasetError`, `DocumentError`."""
     wanted = record.ingredients.datasets[name]
     text = next((file.data for file in bundle.files if file.path == f"datasets/{name}.toml"), None)
     if text is None:
@@ -125,7 +125,7 @@ def _outcome(record: Record) -> Finding:
 
 
 def require_outcome(record: Record) -> None:
-    """Raises `IncomparableError` for a run that has no result: running it again could say nothing."""
+    """Raise `IncomparableError` if a run has no result, since there is nothing to compare a rerun with."""
     status = record.outcome.status
     if status is not Status.COMPLETED:
         why = f" ({record.outcome.reason})" if record.outcome.reason else ""
@@ -144,13 +144,13 @@ def _words(record: Record) -> Finding:
 
 
 def _files(record: Record, folder: Path) -> Finding:
-    """What came out of the run, to compare with."""
+    """Check the run's result files, which the rerun is compared with."""
     count = require_whole(folder / ATTEMPTS / str(record.attempt), record)
     return well("files", f"{counted(count, 'file')}, as the record says")
 
 
 def _drift(record: Record, folder: Path, *, exact: bool) -> Finding:
-    """What ran, in any attempt, was more than image and ingredients: neither can bring it back."""
+    """Check that no attempt ran anything beyond the image and the ingredients, since neither can restore it."""
     lines = list(dict.fromkeys(line for each in _attempts(record, folder) for line in _beyond(each.circumstances)))
     if not lines:
         return well("drift", "what ran was what its image was built with")
@@ -238,7 +238,7 @@ def _gpu(record: Record, here: Host) -> Finding:
 
 
 def _disk(record: Record, free: int, *, lent: int) -> Finding:
-    """The run's own files, and its datasets twice: lent to it, and in its own cache."""
+    """Check for space for the run's own files and two copies of its datasets: the mounted store and the run's cache."""
     needed = sum(file.size for file in record.outcome.files) + lent + _SPARE
     if free < needed:
         said = f"{free / 1e9:.1f} GB free where runs are kept; this run needs about {needed / 1e9:.1f} GB"
@@ -247,7 +247,7 @@ def _disk(record: Record, free: int, *, lent: int) -> Finding:
 
 
 def require(findings: list[Finding]) -> None:
-    """Refuse a run for which something is missing. Raises `IrreproducibleError`, naming the first, and how many more."""
+    """Raise `IrreproducibleError` if something is missing; the message names the first finding and counts the others."""
     faults = [finding for finding in findings if finding.code]
     if faults:
         more = f" (and {len(faults) - 1} more: reprise doctor RUN)" if len(faults) > 1 else ""

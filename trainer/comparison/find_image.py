@@ -1,6 +1,6 @@
-"""Finding the image that a record names: here by digest, else in the registry that it names.
+"""Find the image that a record names: on this machine by digest, else in the registry of its reference.
 
-Knows when an image is the one: its layers are the record's, and its manifest or its config is. Refuses to take a tag's word.
+An image matches if its layers are the record's and its manifest or config digest is too. Tags are not trusted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from trainer.environments.engine import Engine, ImageFacts
 
 LOCAL = "localhost/"
-"""A repository that is no registry: images that were built on the machine."""
+"""The repository prefix of images that were built on the machine, which are in no registry."""
 
 
 def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
-    """The image on this machine; None where it is not. An image under its digest with other layers is none of ours."""
+    """Return the image on this machine; `None` if it is not here. An image with the right digest but other layers does not match."""
     for reference in filter(None, (name.manifest, name.config, name.reference)):
         image = engine.image(reference)
         if image is not None and _is(image, name):
@@ -27,17 +27,17 @@ def find_image(name: ImageName, *, engine: Engine) -> ImageFacts | None:
 
 
 def obtainable(name: ImageName, *, engine: Engine) -> bool:
-    """Whether the registry that the record names has the image. Raises `EngineError` where it does not answer."""
+    """Return whether the image's registry has it. Raise `EngineError` if the registry does not answer."""
     return bool(registry_of(name)) and engine.in_registry(str(name.reference))
 
 
 def registry_of(name: ImageName) -> str | None:
-    """The registry that the record names; None for an image that was built on the machine and never pushed."""
+    """Return the image's registry; `None` for an image that was built on the machine and never pushed."""
     return None if name.reference is None or name.reference.startswith(LOCAL) else name.reference.partition("/")[0]
 
 
 def obtain_image(name: ImageName, *, engine: Engine) -> ImageFacts:
-    """The image, fetched if it is not here. Raises `ImageMissingError`, `EngineError`."""
+    """Return the image, fetched if it is not here. Raise `ImageMissingError`, `EngineError`."""
     if image := find_image(name, engine=engine):
         return image
     if name.reference is None or not registry_of(name):

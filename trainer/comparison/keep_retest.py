@@ -1,6 +1,6 @@
-"""Keeping retests beside the run that they are about: here, and in the store where the run is.
+"""Store retests next to the original run: in its local folder, and in the store that contains the run.
 
-Knows where they lie. Refuses to change one that is there: each is written once, under the name of the run that it made.
+Each retest is written once, under the name of its new run, and never changed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 _LARGEST = 1 << 20
-"""Bytes of a retest."""
+"""The largest retest in bytes."""
 
 
 def keep_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
-    """Write a retest and its evidence beside the run in `folder`; the retest last. What root wrote, the run's owner can add to."""
+    """Write a retest's evidence, then the retest, into the run's `folder`. Files written by root are given to the run's owner."""
     name = retest.retest.run
     with disk_faults(folder / FOLDER), run_root(folder) as run, run.below(FOLDER, make=True) as place:
         run.give(FOLDER)
@@ -38,7 +38,7 @@ def keep_retest(folder: Path, retest: Retest, *, evidence: bytes) -> Path:
 
 
 def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
-    """Bring a retest into the store where its run is. Raises `StoreError` and its kinds; again is as once."""
+    """Write a retest into the store that contains its run; idempotent. Raise `StoreError` and its subclasses."""
     store.write(object_key(retest.evidence), evidence, sha256=retest.evidence)
     key = retest_key(retest)
     if not store.create(key, retest.to_json()) and read_small(store, key, largest=_LARGEST) != retest.to_json():
@@ -48,13 +48,13 @@ def publish_retest(retest: Retest, store: Store, *, evidence: bytes) -> None:
 
 
 def push_retests(run: str, *, source: Store, target: Store) -> None:
-    """Copy the retests of a run from one store into another. Raises `StoreError` and its kinds."""
+    """Copy the retests of a run from one store into another. Raise `StoreError` and its subclasses."""
     for retest in retests_in_store(run, source):
         publish_retest(retest, target, evidence=read_small(source, object_key(retest.evidence)))
 
 
 def retests_here(folder: Path) -> list[Retest]:
-    """The retests of the run in `folder` that are kept here; one that cannot be read is passed over."""
+    """Return the local retests of the run in `folder`; unreadable retests are skipped."""
     found = []
     with suppress(FileNotFoundError), run_root(folder) as run, run.below(FOLDER) as place:
         for name in place.names():
@@ -66,7 +66,7 @@ def retests_here(folder: Path) -> list[Retest]:
 
 
 def retests_in_store(run: str, store: Store) -> list[Retest]:
-    """The retests of a run that others published, by listing: for people to read, nothing rests on it."""
+    """Return the published retests of a run, by listing the store. The list is for display only."""
     found = []
     for key in store.keys(f"runs/{run}/{FOLDER}/"):
         if retest_of_key(key):

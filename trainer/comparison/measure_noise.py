@@ -1,7 +1,6 @@
-"""Measuring the noise of an experiment: which runs of it are already made, whether they are runs of one thing, what they say together.
+"""Measure the noise of an experiment: find existing runs, check that they differ only in their seeds, and combine their results.
 
-Knows that runs are told apart by their records alone, so that nothing has to be remembered when a measurement is stopped in the middle.
-Refuses to start a run.
+Runs are identified by their records alone, so an interrupted measurement needs no state of its own. No run is started here.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ _PLAIN: Final = re.compile(r"[^a-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A run as it would be made: what is not among `settings` has the default of the source."""
+    """A run to be made; a setting that is not in `settings` has the default of the source."""
 
     experiment: str
     source: str
     settings: Mapping[str, Any]
-    """What is asked for, the seed too; text, where it was typed."""
+    """The requested settings, including the seed; typed values are text."""
     typed: Mapping[str, Any] = field(default_factory=dict)
-    """Of these, the ones whose type is certain, as a record holds them."""
+    """The settings in `settings` whose type is certain, as a record stores them."""
 
     def is_met_by(self, record: Record) -> bool:
-        """Whether a run is what would be made, however it was typed: what was asked for is equal, and nothing else was given."""
+        """Return whether a run has all requested settings, however they were typed, and no other given setting."""
         values, origins = record.circumstances.execution | record.ingredients.settings, record.circumstances.origins
         bearing = (values.keys() & _LAUNCH) | record.ingredients.settings.keys()
         given = {name for name in bearing if origins.get(name) in GIVEN}
@@ -62,14 +61,14 @@ class Wanted:
         )
 
     def _means(self, name: str, value: object) -> bool:
-        """Whether a recorded value is what is asked for."""
+        """Return whether a recorded value is the requested value."""
         if name in self.typed:
             return canonical(self.typed[name]) == canonical(value)
         return means(self.settings[name], value)
 
 
 def means(asked: object, value: object) -> bool:
-    """Tell whether what was asked for, perhaps as text, is a recorded value.
+    """Return whether a requested value, possibly text, equals a recorded value.
 
     >>> means("1e-3", 0.001), means("none", None), means("true", True), means("2", 3), means(True, 1)
     (True, True, True, False, False)
@@ -88,7 +87,7 @@ def means(asked: object, value: object) -> bool:
 
 
 def made_before(wanted: Wanted, runs: Path) -> Record | None:
-    """The latest run here that is what would be made, and completed; `None` where there is none."""
+    """Return the latest completed local run that matches `wanted`; `None` if there is none."""
     for name in reversed(local_ids(runs)):
         try:
             record = record_of(runs / name)
@@ -100,7 +99,7 @@ def made_before(wanted: Wanted, runs: Path) -> Record | None:
 
 
 def unlike(records: Mapping[int, Record]) -> dict[int, list[str]]:
-    """The seeds whose runs are not of one thing with the latest run, and what of each differs, besides the seed."""
+    """Return the seeds whose runs differ from the latest run in more than the seed, with the names of the differences."""
     latest = max(records.values(), key=lambda record: record.circumstances.timing.started)
     found = {seed: list(_differing(record, latest)) for seed, record in records.items()}
     return {seed: names for seed, names in found.items() if names}
@@ -117,9 +116,9 @@ def _differing(one: Record, other: Record) -> Iterator[str]:
 
 
 def noise_of(records: Mapping[int, Record]) -> Noise:
-    """What the runs of several seeds say together; a metric that is no finite number in each of them is left out.
+    """Combine the runs of several seeds; a metric that is not finite in every run is left out.
 
-    Raises `RunError` where they have no metric in common.
+    Raise `RunError` if the runs have no metric in common.
     """
     seeds = sorted(records)
     first = records[seeds[0]]
@@ -143,7 +142,7 @@ def noise_of(records: Mapping[int, Record]) -> Noise:
 
 
 def keep_noise(noise: Noise, *, runs: Path) -> Path:
-    """Write it where `compare` looks: one file for each experiment, settings, environment and class of device, the last one measured."""
+    """Write the noise to the folder that `compare` reads: the latest per experiment, settings, environment and class of device."""
     about = digest_of_document([noise.experiment, noise.settings, noise.environment, noise.device])
     stem = _PLAIN.sub("-", PurePosixPath(noise.experiment).stem.lower()) or "experiment"
     name = f"{stem}-{about[7:19]}.json"

@@ -1,10 +1,9 @@
-"""The noise of an experiment: how far results are apart when nothing but the seed is different. Format `reprise.noise/1`.
+"""The noise of an experiment: the differences between results if only the seed differs. Format `reprise.noise/1`.
 
-Knows what was measured, of which runs it holds, and how large a difference it explains. Refuses to guess: a spread holds for the settings,
-the environment and the class of device it was measured with, and for no others.
+A measured spread holds for its settings, environment and class of device only.
 
-Two runs of other seeds are a difference d apart. With values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for
-19 of 20 pairs of seeds, where t is Student's 97.5 % quantile and the values are about normal. A larger one is not noise, or is the
+The results of two seeds differ by d. With the values of n seeds and their standard deviation s, |d| <= t(n - 1) * s * sqrt(2) for 19 of 20
+pairs of seeds, if t is Student's 97.5 % quantile and the values are approximately normal. A larger difference is not noise, or is the
 twentieth pair.
 """
 
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.noise/1"
 FOLDER: Final = "noise"
-"""Beside the runs: `runs/noise/<any name>.json`."""
+"""The folder next to the runs: `runs/noise/<any name>.json`."""
 SEED: Final = "seed"
 FEWEST: Final = 3
-"""Seeds below which a spread says nothing: with two, t is 12.7."""
+"""The fewest seeds that give a useful spread: with two, t is 12.7."""
 _T: Final = {
     2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 12: 2.179, 15: 2.131, 20: 2.086,
     30: 2.042, 60: 2.000, 120: 1.980, 1000: 1.962,
 }  # fmt: skip
-"""Student's t, two-sided 95 %, by degrees of freedom; between two of them, the lower one's, which is the wider."""
+"""Student's t, two-sided 95 %, by degrees of freedom; between two entries, the lower one is used, which gives the wider interval."""
 
 
 def _without_seed(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -49,21 +48,21 @@ def _without_seed(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 class Noise(Document):
-    """What was measured: the same run, with several seeds."""
+    """A measurement: the same run with several seeds."""
 
     format: Literal["reprise.noise/1"] = FORMAT
     experiment: str
     settings: Annotated[dict[str, JsonValue], AfterValidator(_without_seed)]
-    """The values of the settings that bear on the result, without the seed."""
+    """The values of the settings that affect the result, without the seed."""
     environment: str | None
-    """The environment's name; `None` where the runs were made in none."""
+    """The environment's name; `None` if the runs used no environment."""
     device: str
     """The class of device: `device_class` of the runs' records."""
     seeds: list[int] = Field(min_length=FEWEST)
     metrics: dict[str, list[FiniteFloat]]
-    """Each result metric's values, in the order of `seeds`."""
+    """The values of each result metric, in the order of `seeds`."""
     runs: list[str] = []
-    """The runs it was measured by, in the same order, where they are kept."""
+    """The ids of the measured runs, in the order of `seeds`, if the runs are kept."""
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -75,12 +74,12 @@ class Noise(Document):
         return self
 
     def explains(self, metric: str) -> float | None:
-        """The largest difference of `metric` that seeds alone explain; `None` where it was not measured."""
+        """Return the largest difference of `metric` that seeds alone explain; `None` if the metric was not measured."""
         values = self.metrics.get(metric)
         return None if values is None else student(len(values) - 1) * stdev(values) * sqrt(2)
 
     def holds_for(self, record: Record) -> bool:
-        """Tell whether the run was made with this experiment, these settings, in this environment, on this class of device."""
+        """Return whether the run used this experiment, these settings, this environment and this class of device."""
         made = record.ingredients
         settings = {name: value for name, value in made.settings.items() if name != SEED}
         here = (made.experiment, record.circumstances.image.environment, device_class(record))
@@ -88,7 +87,7 @@ class Noise(Document):
 
 
 def student(freedom: int) -> float:
-    """Student's t, two-sided 95 %.
+    """Return Student's t, two-sided 95 %.
 
     >>> student(2), student(11), student(10_000)
     (4.303, 2.228, 1.962)
@@ -98,7 +97,7 @@ def student(freedom: int) -> float:
 
 
 def measured_noise(folder: Path, records: Iterable[Record]) -> Noise | None:
-    """Find what was measured for one of these runs, by the most seeds. Raises `DocumentError` at a file that is no such document."""
+    """Return the noise measured for one of these runs with the most seeds. Raise `DocumentError` if a file is no noise document."""
     runs = list(records)
     known: list[Noise] = []
     with reading(folder), suppress(FileNotFoundError), run_root(folder) as place:

@@ -1,7 +1,7 @@
-"""What was observed of a few steps: a fingerprint of every value that passed, in the order in which it did.
+"""An observation of a few steps: a fingerprint of every value, in the order of computation.
 
-Knows how two observations of one training are held against each other, down to the first value that is not the same. Refuses to know torch:
-`trainer.training.tracing.observe` takes them.
+Two observations of one training are compared up to their first difference. This module does not need torch;
+`trainer.training.tracing.observe` records observations.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What was looked at."""
+    """The kind of an observed value."""
 
     START = "start"
     """A weight or buffer before the first step."""
     BATCH = "batch"
-    """What a step was given."""
+    """A step's input."""
     INPUT = "input"
-    """What a module was given."""
+    """A module's input."""
     OUTPUT = "output"
-    """What a module gave."""
+    """A module's output."""
     BACKWARD = "backward"
-    """The gradient that came back to a module's output."""
+    """The gradient with respect to a module's output."""
     GRADIENT = "gradient"
-    """A parameter's gradient, once it is whole."""
+    """A parameter's gradient, after accumulation."""
     WEIGHT = "weight"
     """A weight or buffer after the step."""
 
 
 class Sight(NamedTuple):
-    """One value."""
+    """One observed value."""
 
     step: int
-    """Batches before it and its own: the first is 1; 0 before any."""
+    """The number of batches up to and including this step: the first is 1; 0 before any batch."""
     kind: Kind
     name: str
-    """The module's or the tensor's; empty for the net itself."""
+    """The name of the module or tensor; empty for the net itself."""
     call: int
-    """Which of the module's calls in the step, from 1."""
+    """The number of the module's call in the step, from 1."""
     prints: str
 
 
 class Op(NamedTuple):
-    """One operation that torch carried out."""
+    """One operation that torch executed."""
 
     name: str
     given: str
-    """Fingerprint of its tensors, before; and of its numbers."""
+    """Fingerprint of its input tensors before the operation, and of its numbers."""
     gave: str
     number: str
-    """Its numbers, as they are written."""
+    """Its numeric arguments as text."""
 
 
 def parted(a: Sequence[Sight], b: Sequence[Sight]) -> Sight | None:
-    """Find the first value in which two observations differ; `None` where they are equal."""
+    """Return the first value in which two observations differ; `None` if they are equal."""
     for one, other in zip(a, b, strict=False):
         if one != other:
             return one
@@ -66,7 +66,7 @@ def parted(a: Sequence[Sight], b: Sequence[Sight]) -> Sight | None:
 
 
 def blamed(sight: Sight) -> str | None:
-    """The module whose own code made what differs first; `None` where it is no module's forward pass.
+    """Return the module whose own code computed the first difference; `None` if it is not in a module's forward pass.
 
     >>> blamed(Sight(1, Kind.INPUT, "layers.3", 1, ""))
     'layers'
@@ -77,7 +77,7 @@ def blamed(sight: Sight) -> str | None:
 
 
 def parted_op(a: Sequence[Op], b: Sequence[Op]) -> str | None:
-    """Say which operation made the difference: the first that gave something else; `None` where all are equal."""
+    """Describe the first operation whose result differs; `None` if all operations are equal."""
     for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
         if one.name != other.name:
             return f"operation {number} is {one.name} the first time and {other.name} the second: the code took another way"
@@ -102,7 +102,7 @@ _WHERE: Final = {
 
 
 def worded(sight: Sight) -> str:
-    """Say what differs first, and what that means.
+    """Describe the first difference and its meaning.
 
     >>> worded(Sight(2, Kind.OUTPUT, "layers.3", 1, ""))
     'step 2: the output of layers.3, which was given the same: layers.3 is not deterministic'

@@ -1,7 +1,7 @@
-"""Running a record again: the source it names, the image it names, the settings it holds, in a folder of its own.
+"""Run a record again in a container: with the source, image and settings that the record names, in a new run folder.
 
-Knows what a container is given, and what of a run that a stranger's code made is believed afterwards. Refuses to give it a network,
-a credential, another run, or a path of its own choosing; and to compare.
+The record's code is not trusted: the container has no network, no credentials, no other run and no path that the record chose, and the new
+run's files are checked before they are used.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
     from trainer.source.capture import SourceBundle
 
 PROJECT: Final = "/project"
-"""Where every image expects the source."""
+"""The path of the source in every image."""
 RUNS: Final = "/runs"
 SETTINGS: Final = "/run/reprise/settings.toml"
 CACHE: Final = "/cache"
-"""The run's own, empty: how a cache is laid out differs between versions."""
+"""The run's own cache, empty: the layout of a cache differs between versions."""
 STORE: Final = "/store"
-"""A store that holds the run's datasets and nothing else."""
+"""A store that contains the run's datasets only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Everything that a retest starts from, on this machine's disk."""
+    """The inputs of a retest on this machine's disk."""
 
     original: Record
     run: str
     folder: Path
-    """The new run's."""
+    """The new run's folder."""
     source: Path
     settings: Path
     store: Path
@@ -60,19 +60,19 @@ class Prepared:
     cache: Path
     again: Rerun
     resumes: bool = False
-    """Whether the run is there already, and goes on."""
+    """Whether the run exists and is resumed."""
     more: tuple[str, ...] = ()
-    """Options of a resumed run that were given anew."""
+    """New values of options for a resumed run."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What is typed in the container."""
+        """The arguments of the command in the container."""
         return ("train", f"--resume={self.run}", *self.more) if self.resumes else tuple(self.again.words(SETTINGS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """What a container gets beside what every retest gets, since the user granted it by name."""
+    """The additional access of a container that the user granted explicitly."""
 
     network: str = "none"
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -81,7 +81,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a container is given of this machine."""
+    """The resources of this machine that a container gets."""
 
     image: ImageFacts
     uid: int
@@ -94,9 +94,9 @@ class Place:
 def prepared(
     record: Record, bundle: SourceBundle, *, runs: Path, resumes: Path | None = None, more: tuple[str, ...] = ()
 ) -> Iterator[Prepared]:
-    """A new run's folder, or the one of the run that `resumes`, and beside it the source and the settings file.
+    """Create a new run's folder, or use the folder `resumes`, and write the source and the settings file next to it.
 
-    These are gone afterwards; so is a run without a record.
+    Source and settings are removed on exit, as is a run without a record.
     """
     again = words_of(record)
     run, folder = (resumes.name, resumes) if resumes else new_run(runs)
@@ -127,7 +127,7 @@ def prepared(
 
 
 def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable[[str], None]) -> int:
-    """Run it in a container of the recorded image that is trusted with nothing, and return how that ended."""
+    """Run the command in an isolated container of the recorded image, and return its exit code."""
     container = f"reprise-{ready.run}"
     write_seen(ready.folder, seen(container, place.image, engine=engine))
     give(ready, uid=place.uid, gid=place.gid)
@@ -135,7 +135,7 @@ def run_confined(ready: Prepared, *, place: Place, engine: Engine, say: Callable
 
 
 def give(ready: Prepared, *, uid: int, gid: int) -> None:
-    """Give what containers write to their user, where this one is root."""
+    """If this process is root, change the owner of the files that the container writes to the container's user."""
     if os.getuid() == 0:
         with disk_faults(ready.folder), Root.at(ready.folder.parent) as runs:
             run = ready.folder.name
@@ -147,7 +147,7 @@ def give(ready: Prepared, *, uid: int, gid: int) -> None:
 
 
 def confined(container: str, ready: Prepared, place: Place) -> IsolatedContainer:
-    """The container: every path in it is ours, and of the record there is one word an option, which no shell reads."""
+    """Return the container's definition: no path comes from the record, and each option is one argument, without a shell."""
     return IsolatedContainer(
         name=container,
         image=place.image.id,
@@ -177,7 +177,7 @@ def confined(container: str, ready: Prepared, place: Place) -> IsolatedContainer
 
 
 def seen(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
-    """What the engine says of the image that the container is made of."""
+    """Return the engine's description of the container's image."""
     digests, build_id = engine.digests(image), image.labels.get(BUILD_ID, "")
     return SeenImage(
         container=container,
@@ -190,9 +190,9 @@ def seen(container: str, image: ImageFacts, *, engine: Engine) -> SeenImage:
 
 
 def left(ready: Prepared) -> Record:
-    """The record of the run that came of it, once what it left is known to be what it says, and files only.
+    """Return the new run's record, after checking that its files are regular files and match the record.
 
-    Raises `RunError` where it left none, `DigestMismatchError`, `DocumentError`.
+    Raise `RunError` if there is no record, `DigestMismatchError`, `DocumentError`.
     """
     with run_root(ready.folder) as folder:
         for path, found in folder.walk():
@@ -211,5 +211,5 @@ def left(ready: Prepared) -> Record:
 
 
 def _without_log(files: list[File]) -> list[File]:
-    """A log may have grown since its record was closed."""
+    """Return the files without the log, which may grow after the record is closed."""
     return [file for file in files if file.path != "log.txt"]

@@ -1,7 +1,7 @@
-"""Running a record again: what is typed and what is written into a settings file, so that the same ingredients come of it.
+"""Build the command line and the settings file that run a record's ingredients again.
 
-Knows which words every version's `train` understands. Refuses to trust the record: names are held to a form, an image is named by digest
-alone, and values travel in a file, so that nothing of a stranger's record can become an option, a path or a word of a shell.
+The options are understood by `train` of every version. The record is not trusted: names must match a pattern, an image is named by digest,
+and values are passed in a file, so that no text of a record becomes an option, a path or a word of a shell.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ _NOT_OURS: Final = frozenset({"environment", "progress", "wandb_project"})
 
 
 class Rerun(Document):
-    """What starts a run of the same ingredients."""
+    """The arguments of a run with the same ingredients."""
 
     experiment: str
     settings: dict[str, JsonValue]
     unset: tuple[str, ...] = ()
-    """Settings whose value is null, which a settings file cannot say."""
+    """Settings whose value is null, which a settings file cannot express."""
     with_null: dict[str, JsonValue] = {}
-    """Settings whose value has a null in it, which a settings file cannot say either."""
+    """Settings whose value contains a null, which a settings file cannot express either."""
 
     def words(self, file: str) -> list[str]:
-        """The command line of `train`, with the settings in `file`. Each word holds one option and its value."""
-        nulls = {**dict.fromkeys(self.unset), **self.with_null}  # `null`: `none` may be one of a setting's own texts
+        """Return the command line of `train` with the settings in `file`. Each word holds one option and its value."""
+        nulls = {**dict.fromkeys(self.unset), **self.with_null}  # `null`, since `none` may be a valid text of a setting
         options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in nulls.items()]
         return ["train", f"--exp={self.experiment}", f"--settings={file}", *options]
 
     def file(self) -> bytes:
-        """The settings file."""
+        """Return the content of the settings file."""
         return tomli_w.dumps(self.settings).encode()
 
 
 class ImageName(Document):
-    """An image by digest: the only way a record may name one."""
+    """An image by digest; a record may not name an image in another way."""
 
     manifest: Digest | None
     config: Digest | None
     reference: str | None
-    """`repository@sha256:...`, where the record names a repository."""
+    """`repository@sha256:...`, if the record names a repository."""
     layers: list[Digest] = Field(min_length=1)
 
 
 def rerun(record: Record) -> Rerun:
-    """What starts a run of this record's ingredients: what was given, for the defaults come from the same source.
+    """Return the arguments for a new run of this record's ingredients: the given settings, since defaults come from the same source.
 
-    The device is said where it was found, and whoever starts it publishes.
-    Raises `DocumentError` where the record holds what no run of ours has.
+    The device is the recorded one, and the new run does not publish. Raise `DocumentError` if the record has values that no Reprise run
+    has.
     """
     accelerator = "gpu" if record.ingredients.device.accelerator == "cuda" else "cpu"
     given = {name: value for name, value in _given(record).items() if name not in _NOT_OURS}
@@ -73,9 +73,9 @@ def rerun(record: Record) -> Rerun:
 
 
 def going_on(record: Record) -> Rerun:
-    """What starts the next attempt of this record's run: what was given, as it was given, so that `auto` stays what it was.
+    """Return the arguments for the next attempt of this record's run: the settings as they were given, so that `auto` remains `auto`.
 
-    Raises `DocumentError` where the record holds what no run of ours has.
+    Raise `DocumentError` if the record has values that no Reprise run has.
     """
     return _starting(record, _given(record))
 
@@ -104,7 +104,7 @@ def _has_null(value: JsonValue) -> bool:
 
 
 def image_name(record: Record) -> ImageName:
-    """The image of this record, by digest. Raises `IrreproducibleError` where it says none, `DocumentError` for an odd one."""
+    """Return the record's image by digest. Raise `IrreproducibleError` if the record names none, `DocumentError` if it is invalid."""
     image, layers = record.circumstances.image, record.ingredients.layers
     if layers is None or not (image.manifest or image.config):
         said = (

@@ -1,9 +1,7 @@
-"""A retest: that a run was run again, where, in what, and what came of it.
+"""A retest: when, where and in which image a run was run again, and the verdict. Format `reprise.retest/1`.
 
-Knows the format `reprise.retest/1` and how retests of one run add up. Refuses to compare anything: the verdict comes in as a word.
-
-A retest is written once, beside the original, and never changed; one that was made elsewhere comes from the store. Each is somebody's
-word: who trusts a confirmation reads whose it is, or makes one.
+A retest is written once, next to the original run, and never changed; retests of other machines come from the store. A retest is not
+signed: whether to trust it depends on who made it.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ CONFIRMING: Final = frozenset({"identical", "within tolerance", "within noise"})
 
 
 class Side(Document):
-    """A run, by id and by what it was made of."""
+    """A run, by its id and the identity of its ingredients."""
 
     run: str = Field(pattern=rf"^{RUN_ID.pattern}$")
     attempt: int = Field(ge=1)
@@ -49,37 +47,37 @@ class Retest(Document):
     who: str
     host: str
     device: str
-    """The device class: the CPU's model, or how many of which GPU."""
+    """The device class: the model of the CPU, or the number and model of the GPUs."""
     how: Literal["container", "here"]
-    """In a container of the recorded image, or in the process that was there."""
+    """In a container of the recorded image, or in the current process."""
     image: Knowledge
     """How the image of the retest is known."""
     not_equal: list[str] = []
-    """What was not equal to the original's, a line each; a verdict that holds nevertheless is the stronger for it."""
+    """One line per difference from the original's ingredients; a confirming verdict is stronger with differences."""
     drift: list[str] = []
     hashed: int | None = None
-    """How many installed files were hashed before, all of them right; `None`: none were."""
+    """The number of installed files that were hashed before the run, all correct; `None` if no file was hashed."""
     verdict: str
     evidence: Digest
-    """The digest of the comparison's document."""
+    """The digest of the comparison document."""
 
     def to_json(self) -> bytes:
-        """Write the retest: the same bytes each time."""
+        """Serialize; equal retests give equal bytes."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
     @property
     def confirms(self) -> bool:
-        """Whether the original's result was come to again."""
+        """Whether the verdict confirms the original's result."""
         return self.verdict in CONFIRMING
 
 
 def side(record: Record) -> Side:
-    """A record as one side of a retest."""
+    """Return a record as one side of a retest."""
     return Side(run=record.run, attempt=record.attempt, identity=record.identity)
 
 
 def read_retest(text: bytes, *, run: str, where: str) -> Retest:
-    """Read a retest of `run`. Raises `DocumentError`."""
+    """Read a retest of `run`. Raise `DocumentError`."""
     retest = parse_json(text, Retest, where=where)
     if retest.original.run != run:
         raise DocumentError(f"{where} is a retest of {retest.original.run}; expected {run}", hint="do not use it")
@@ -87,18 +85,18 @@ def read_retest(text: bytes, *, run: str, where: str) -> Retest:
 
 
 def retest_key(retest: Retest) -> str:
-    """Where a store keeps it: a retest is named after the run that it made."""
+    """Return the retest's key in a store; a retest is named after its new run."""
     return f"runs/{retest.original.run}/{FOLDER}/{retest.retest.run}.json"
 
 
 def retest_of_key(key: str) -> tuple[str, str] | None:
-    """The original and the retest that a key of the store names; None for any other key."""
+    """Return the original and the retest that a store's key names; `None` for any other key."""
     found = _KEY.fullmatch(key)
     return (found[1], found[2]) if found else None
 
 
 def device_class(record: Record) -> str:
-    """What kind of machine a run ran on, as far as it can bear on bits."""
+    """Return the kind of device a run used, as far as the device can affect bits."""
     host = record.circumstances.host
     if record.ingredients.device.accelerator == "cpu":
         return host.cpu
@@ -107,7 +105,7 @@ def device_class(record: Record) -> str:
 
 
 def summed_up(retests: Iterable[Retest]) -> list[str]:
-    """A line for each device class and verdict: how often, and when last.
+    """Return one line per device class and verdict: the number of retests and the date of the latest.
 
     >>> summed_up([])
     []

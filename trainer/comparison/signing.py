@@ -1,7 +1,6 @@
-"""Signatures: a DSSE envelope around any bytes, by an Ed25519 key in a PEM file.
+"""Sign and verify DSSE envelopes around any bytes, with an Ed25519 key in a PEM file.
 
-Knows securesystemslib, and words what it says. Refuses to make keys, to keep them, and to know what is signed.
-An envelope is read only by whoever names the key that is believed: one that came along proves nothing.
+An envelope is verified with a key that the caller names; a key that comes with the envelope proves nothing.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEY: Final = 1 << 16
-"""Bytes of a key's file."""
+"""The largest key file in bytes."""
 MAKE: Final = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out key.pub.pem"
 
 
 def sign(payload: bytes, *, kind: str, key: Path) -> bytes:
-    """Put `payload`, of media type `kind`, into an envelope signed with the private key in the file `key`. Raises `CertificateError`."""
+    """Return an envelope with `payload`, of media type `kind`, signed with the private key in the file `key`. Raise `CertificateError`."""
     envelope = Envelope(payload, kind, {})
     envelope.sign(signing_key(key))
     return canonical(envelope.to_dict()) + b"\n"
 
 
 def signing_key(path: Path) -> CryptoSigner:
-    """The private key in a file. Raises `CertificateError` where it is no Ed25519 key that can be read."""
+    """Read a private key. Raise `CertificateError` if the file is no readable Ed25519 key."""
     try:
         key = load_pem_private_key(read_bytes(path, most=_KEY), password=None)
     except (DocumentError, ValueError, TypeError, UnsupportedAlgorithm) as fault:
@@ -49,7 +48,7 @@ def signing_key(path: Path) -> CryptoSigner:
 
 
 def is_envelope(text: bytes) -> bool:
-    """Tell whether this claims to be an envelope."""
+    """Return whether the text claims to be an envelope."""
     try:
         content: Any = json_value(text, where="")
     except DocumentError:
@@ -58,13 +57,13 @@ def is_envelope(text: bytes) -> bool:
 
 
 def opened(text: bytes, *, kind: str, where: str) -> tuple[bytes, list[str]]:
-    """The payload of an envelope and the ids of the keys that are said to have signed it: nothing of it is verified yet."""
+    """Return an envelope's payload and the ids of its signers' keys, both unverified."""
     envelope = _envelope(text, kind=kind, where=where)
     return envelope.payload, sorted(envelope.signatures)
 
 
 def verified(text: bytes, *, kind: str, key: Path, where: str) -> tuple[bytes, str]:
-    """The payload of an envelope that the public key in the file `key` verifies, and that key's id. Raises `CertificateError`."""
+    """Return the payload of an envelope verified with the public key in the file `key`, and the key's id. Raise `CertificateError`."""
     envelope, public = _envelope(text, kind=kind, where=where), _public(key)
     try:
         envelope.verify([public], threshold=1)
@@ -106,7 +105,7 @@ def _public(path: Path) -> SSlibKey:
 
 
 def _reason(fault: Exception, path: Path) -> str:
-    """One short line: the library explains at length."""
+    """Return the reason in one short line instead of the library's long message."""
     if isinstance(fault, DocumentError):
         return fault.message.removeprefix(f"{path} ")
     return "it is encrypted" if isinstance(fault, TypeError) else "expected PEM"

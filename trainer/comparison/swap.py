@@ -1,7 +1,7 @@
-"""Swapping ingredients: which of those that differ between two runs can be, and what a run of A with some of B's is made of.
+"""Swap ingredients between two runs: list the ingredients that can be swapped, and build a run of A with some ingredients of B.
 
-Knows what belongs together: a lock goes with its image, a dataset's declaration with the dataset. Refuses what no run on this machine can
-swap: devices are not, and an image is not where there is no engine.
+A lock is swapped with its image, and a dataset's declaration with the dataset. Devices cannot be swapped; images cannot be swapped without
+a container engine.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _NOTHING: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A run, as far as another one can be made of it."""
+    """A run's record and source bundle, from which a hybrid run is built."""
 
     record: Record
     bundle: SourceBundle
 
 
 def swaps(a: Made, b: Made, *, images: bool) -> Iterator[Swap]:
-    """Everything that differs and can be swapped, settings first; an image where `images` can be chosen."""
+    """Yield every ingredient that differs and can be swapped, settings first; the image only if `images` is true."""
     one, other = _values(a.record), _values(b.record)
     for name in sorted(one.keys() | other.keys()):
         if one.get(name, _NOTHING) != other.get(name, _NOTHING):
@@ -56,7 +56,7 @@ def swaps(a: Made, b: Made, *, images: bool) -> Iterator[Swap]:
 
 
 def unswappable(a: Made, b: Made, *, images: bool) -> Iterator[str]:
-    """What differs and cannot be swapped, a line each."""
+    """Yield one line per difference that cannot be swapped."""
     one, other = a.record.ingredients, b.record.ingredients
     if (one.device.accelerator, one.device.world_size) != (other.device.accelerator, other.device.world_size):
         yield f"device: {one.device.world_size} x {one.device.accelerator}, {other.device.world_size} x {other.device.accelerator}"
@@ -65,7 +65,7 @@ def unswappable(a: Made, b: Made, *, images: bool) -> Iterator[str]:
 
 
 def hybrid(a: Made, b: Made, swapped: Swaps) -> Made:
-    """A with these ingredients of B. Raises `RunError` where a dataset that it needs is declared in neither source."""
+    """Return A with these ingredients of B. Raise `RunError` if neither source declares a dataset that the run needs."""
     images = Swap("image") in swapped
     code = (b if Swap("source") in swapped else a).record.ingredients
     settings, execution, origins = _settings(a.record, b.record, swapped)
@@ -102,7 +102,7 @@ def hybrid(a: Made, b: Made, swapped: Swaps) -> Made:
 
 
 def _values(record: Record) -> dict[str, JsonValue]:
-    """Every setting that bears on the result, with those of the launch that do."""
+    """Return every setting that affects the result, including those of the launch."""
     held = record.ingredients.determinism
     return record.ingredients.settings | {"determinism": held.level, "threads": held.threads}
 
@@ -110,7 +110,7 @@ def _values(record: Record) -> dict[str, JsonValue]:
 def _settings(
     a: Record, b: Record, swapped: Swaps
 ) -> tuple[dict[str, JsonValue], dict[str, JsonValue], dict[str, str]]:
-    """Settings, settings of the execution, and origins, with those of B that are swapped."""
+    """Return settings, execution settings and origins of A, with the swapped settings of B."""
     settings, origins = dict(a.ingredients.settings), dict(a.circumstances.origins)
     for name in (swap.name for swap in swapped if swap.kind == "setting" and swap.name not in _LAUNCH):
         settings.pop(name, None)
@@ -133,7 +133,7 @@ def _held(a: Record, b: Record, swapped: Swaps) -> Any:
 
 
 def _bundle(a: Made, b: Made, swapped: Swaps) -> SourceBundle:
-    """The files: the code of one, the lock that belongs to the image, each dataset's own declaration."""
+    """Return the hybrid's source: the code of one run, the lock that belongs to the image, and each dataset's declaration."""
     code = b if Swap("source") in swapped else a
     aside = _aside(a, b)
     files = {file.path: file for file in code.bundle.files if file.path not in aside}
@@ -150,7 +150,7 @@ def _bundle(a: Made, b: Made, swapped: Swaps) -> SourceBundle:
 
 
 def _aside(a: Made, b: Made) -> set[str]:
-    """Files that belong to another ingredient than the code."""
+    """Return the files that belong to an ingredient other than the code."""
     return {LOCK, *(f"datasets/{name}.toml" for name in _contents(a) | _contents(b))}
 
 

@@ -1,7 +1,7 @@
-"""The trace: one small fingerprint a step, by which two runs are compared down to the first step, stream and tensor that differ.
+"""The trace: one small fingerprint per step, to find the first step, stream and tensor at which two runs differ.
 
-Knows how a trace is read, cut back to a step, and held against another. Refuses to know how a line is written:
-`trainer.comparison.trace_lines` does. A comparison is of bytes first: a line is read only where two differ.
+This module reads, truncates and compares traces; `trainer.comparison.trace_lines` defines the lines. Lines are compared as bytes and parsed
+only if they differ.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "trace.jsonl"
-"""The trace's name in an attempt's folder."""
+"""The trace's file name in an attempt's folder."""
 LARGEST: Final = 1 << 30
-"""Bytes of a trace: 100,000 steps of 1,000 tensors."""
+"""The largest trace in bytes: 100,000 steps of 1,000 tensors."""
 
 
 class Stream(StrEnum):
-    """What of a step is compared, in order of cause: an earlier one explains a later one."""
+    """The compared parts of a step, in order of cause: an earlier difference explains a later difference."""
 
     DATA = "data"
-    """What the step was given."""
+    """The step's input."""
     RANDOM = "random"
-    """The state of the random generators when the step ended."""
+    """The state of the random generators at the end of the step."""
     SCHEDULE = "schedule"
-    """What the optimizer was told: learning rate, momentum, weight decay."""
+    """The optimizer's hyperparameters: learning rate, momentum, weight decay."""
     FORWARD = "forward"
     """The loss."""
     BACKWARD = "backward"
-    """The gradients' norm; each gradient, where the trace is full."""
+    """The norm of the gradients; each gradient if the trace is full."""
     WEIGHTS = "weights"
     """Every weight, after the step."""
     EVALUATION = "evaluation"
@@ -50,55 +50,55 @@ L = TypeVar("L", bound=Line)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """A trace that was read: its header, and its lines, each still as it was written."""
+    """A trace: its parsed header and its unparsed lines."""
 
     header: Header
     lines: Sequence[bytes]
     where: str
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Read the lines from number `start` on. Raises `DocumentError` at one that is none of a trace."""
+        """Yield the parsed lines from index `start`. Raise `DocumentError` at an invalid line."""
         for number, line in enumerate(self.lines[start:], start=start + 2):
             kind: type[Step | Evaluation] = Evaluation if line.startswith(b'{"evaluation"') else Step
             yield parsed(line, kind, where=f"{self.where}, line {number}")
 
     @property
     def steps(self) -> int:
-        """The last step that is told of."""
+        """The last step in the trace."""
         last = next((line for line in reversed(self.lines) if not line.startswith(b'{"evaluation"')), None)
         return 0 if last is None else parsed(last, Step, where=self.where).step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first place at which two traces differ, and what each says there, as a person reads it."""
+    """The first difference between two traces, with the value of each side as text."""
 
     step: int
     stream: Stream
     tensor: str | None = None
-    """The first tensor that differs: of streams `weights` and `backward`."""
+    """The first tensor that differs, in streams `weights` and `backward`."""
     quantity: str | None = None
-    """The first number that differs: a scheduled value, a batch's loss, a metric."""
+    """The first number that differs: a scheduled value, a batch's loss or a metric."""
     a: str
     b: str
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace's file. Raises `DocumentError`, naming the line; one that a kill cut off at the end is left out."""
+    """Read a trace file; an incomplete last line is dropped. Raise `DocumentError`, naming the line."""
     if not path.exists():
         raise DocumentError(f"{path} does not exist", hint="the run was made with --trace off")
     return trace_of(read_run_file(path, most=LARGEST), where=str(path))
 
 
 def trace_of(data: bytes, *, where: str) -> Trace:
-    """Read a trace's bytes. Raises `DocumentError`."""
+    """Parse a trace. Raise `DocumentError`."""
     whole = data[: data.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]
     return Trace(header=parsed(first, Header, where=f"{where}, line 1"), lines=lines, where=where)
 
 
 def cut_back(trace: Trace, step: int) -> Trace:
-    """Give the trace as it was after `step`, before any evaluation of the weights that `step` made."""
+    """Return the trace up to `step`, without evaluations after `step`."""
     kept = 0
     for number, entry in enumerate(trace.entries()):
         if entry.step > step or (entry.step == step and isinstance(entry, Evaluation)):
@@ -108,10 +108,10 @@ def cut_back(trace: Trace, step: int) -> Trace:
 
 
 def first_difference(a: Trace, b: Trace) -> Difference | None:
-    """Find the first step, stream and tensor at which two traces differ; `None` where all they both tell of is equal.
+    """Return the first step, stream and tensor at which two traces differ; `None` if their common steps are equal.
 
-    What only one of them tells of is no difference: a run that stopped earlier, another number of validations. Of one step the
-    first stream in order of cause is named. Streams that `compared` leaves out are passed over.
+    Entries in only one trace are no difference, for example if one run stopped earlier or has another number of validations. Within a step,
+    the first stream in order of cause is returned. Streams that are not in `compared` are skipped.
     """
     streams = compared(a.header, b.header)
     same = _equal_lines(a, b) if a.header == b.header else 0
@@ -124,7 +124,7 @@ def first_difference(a: Trace, b: Trace) -> Difference | None:
 
 
 def compared(a: Header, b: Header) -> list[Stream]:
-    """Name the streams in which two traces can be compared: fingerprints need one algorithm, those of weights one layout too."""
+    """Return the comparable streams of two traces: fingerprints need equal algorithms; fingerprints of weights need equal layouts too."""
     left_out: set[Stream] = set()
     if a.algorithm != b.algorithm:
         left_out |= {Stream.DATA, Stream.WEIGHTS}
@@ -134,15 +134,15 @@ def compared(a: Header, b: Header) -> list[Stream]:
 
 
 def parsed(line: bytes, model: type[L], *, where: str) -> L:
-    """Read one line. Raises `DocumentError` where it is none of that kind."""
+    """Parse one line. Raise `DocumentError` if the line is not of this kind."""
     try:
         return model.model_validate_json(line)
     except ValueError:
-        return parse_json(line, model, where=where)  # words what is wrong
+        return parse_json(line, model, where=where)  # for its error message
 
 
 def _equal_lines(a: Trace, b: Trace) -> int:
-    """Count the lines that are equal byte for byte before the first that is not."""
+    """Return the number of leading lines that are equal byte for byte."""
     pairs = zip(a.lines, b.lines, strict=False)
     return next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(a.lines), len(b.lines)))
 
@@ -194,7 +194,7 @@ def _in_values(a: Evaluation, b: Evaluation) -> Difference | None:
 
 
 def _in_numbers(a: dict[str, float], b: dict[str, float], *, both: bool = False) -> dict[str, Any] | None:
-    """Find the first number that differs in its bits; one that only one side has differs too, unless it must be in `both`."""
+    """Return the first number whose bits differ; a number on one side only differs too, unless it must be in `both`."""
     for name in a if both else [*a, *(name for name in b if name not in a)]:
         if both and name not in b:
             continue
@@ -217,7 +217,7 @@ def _unless_equal(a: str, b: str) -> dict[str, Any] | None:
 
 
 def _first_name(names: Sequence[str], a: str, b: str) -> str | None:
-    """The first tensor whose 24 bits differ; `None` where none does, once in 16 million times."""
+    """Return the first tensor whose 24 bits differ; `None` if none differs, which has a probability of 1 in 16 million."""
     places = range(min(len(names), len(a) // WIDTH, len(b) // WIDTH))
     differs = (place for place in places if a[place * WIDTH :][:WIDTH] != b[place * WIDTH :][:WIDTH])
     return next((names[place] for place in differs), None)

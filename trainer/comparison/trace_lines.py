@@ -1,9 +1,8 @@
-"""The lines of a trace: a header, a line a step, a line an evaluation, and how numbers and fingerprints are written in them.
+"""The lines of a trace: a header, a line per step and a line per evaluation, with the encoding of numbers and fingerprints.
 
-Knows the format `reprise.trace/1` (docs/reference/formats/trace.md). Refuses to know torch, and how a fingerprint is computed:
-`trainer.training.tracing.trace` writes what `trainer.comparison.trace` reads.
-
-A trace holds no times and no names of machines: two equal runs write equal bytes, however often one was stopped and resumed.
+Format `reprise.trace/1` (docs/reference/formats/trace.md). This module does not need torch; `trainer.training.tracing.trace` writes the
+lines that `trainer.comparison.trace` reads. A trace contains no times and no machine names: two equal runs write equal bytes, even if a run
+was interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "reprise.trace/1"
 WIDTH: Final = 4
-"""Characters that a tensor gets in `tensors`: 24 bits of its fingerprint, enough to name it; `weights` tells whether any differs."""
+"""Characters per tensor in `tensors`: 24 bits of its fingerprint, enough to find the tensor; `weights` shows whether any tensor differs."""
 
 Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})*$")]
-"""Float64 numbers, 16 hex digits each, the sign first: equal exactly where the bits are, NaN's too."""
+"""Float64 numbers, 16 hex digits each, sign bit first: equal if and only if the bits are equal, including NaNs."""
 Print = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """64 bits of a fingerprint."""
 Prints = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{4})*$")]
-"""24 bits for each tensor of a list, in its order."""
+"""24 bits per tensor of a list, in the order of the list."""
 
 
 class Line(BaseModel):
-    """A line of a trace: frozen, unknown keys refused, non-finite numbers as strings."""
+    """A line of a trace: frozen, unknown keys rejected, non-finite numbers as strings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     def to_line(self) -> bytes:
-        """Write it; reading gives an equal one back."""
+        """Serialize; parsing the line gives an equal object."""
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
 class Header(Line):
-    """The first line: what each further line's fingerprints are of, and how they were computed."""
+    """The first line: the tensors and the algorithm of the fingerprints in all other lines."""
 
     format: Literal["reprise.trace/1"] = FORMAT
     algorithm: Literal["xxh3-64", "weighted-sum-64"]
-    """Of `data`, `weights`, `tensors`, `gradients`; traces of different algorithms are compared in the other streams."""
+    """The algorithm of `data`, `weights`, `tensors` and `gradients`; traces of different algorithms are compared in the other streams."""
     density: Literal["every element, every step"] = "every element, every step"
     layout: Digest
     """The digest of each tensor's name, dtype and shape: `layout_of`."""
@@ -56,45 +55,45 @@ class Header(Line):
     gradients: list[str] | None = None
     """The parameters' names, in the order of `gradients` in a step; only in a full trace."""
     schedule: list[str]
-    """What each number of `schedule` in a step is, as `0.lr`: of the optimizer's first group."""
+    """The names of the numbers in `schedule` of a step, for example `0.lr` for the optimizer's first group."""
 
 
 class Step(Line):
-    """One step of the optimizer, of one or several batches."""
+    """One optimizer step, of one or more batches."""
 
     step: Count
-    """Steps taken, this one included: the first is 1."""
+    """The number of steps including this step: the first is 1."""
     epoch: Count
     batch: Count
-    """Batches of the epoch seen, this step's included."""
+    """The number of batches in the epoch, up to and including this step."""
     data: Print
     random: Print
     schedule: list[float]
     loss: Bits
-    """One number for each batch of the step."""
+    """One number per batch of the step."""
     gradient: Bits
-    """The norm of all gradients together, before clipping."""
+    """The total norm of all gradients, before clipping."""
     weights: Print
     tensors: Prints
     gradients: Prints | None = None
 
 
 class Evaluation(Line):
-    """What a validation or the test measured."""
+    """The metrics of a validation or test."""
 
     evaluation: Literal["val", "test"]
     step: Count
-    """Steps taken before it."""
+    """The number of steps before the evaluation."""
     values: dict[str, float]
 
 
 def layout_of(tensors: Iterable[tuple[str, str, Sequence[int]]]) -> str:
-    """Name a list of tensors by name, dtype and shape, as `("head.weight", "float32", [10, 64])`."""
+    """Return the digest of a list of tensors by name, dtype and shape, for example `("head.weight", "float32", [10, 64])`."""
     return digest_of_document([[name, dtype, list(shape)] for name, dtype, shape in tensors])
 
 
 def bits_of(*numbers: float) -> str:
-    """Write numbers as their bits.
+    """Encode numbers as their bits.
 
     >>> bits_of(1.0, -0.0)
     '3ff00000000000008000000000000000'
@@ -103,7 +102,7 @@ def bits_of(*numbers: float) -> str:
 
 
 def numbers_of(bits: str) -> tuple[float, ...]:
-    """Read numbers back from their bits.
+    """Decode numbers from their bits.
 
     >>> numbers_of(bits_of(0.1, 2.0))
     (0.1, 2.0)
@@ -112,7 +111,7 @@ def numbers_of(bits: str) -> tuple[float, ...]:
 
 
 def prints_of(fingerprints: Iterable[int]) -> str:
-    """Write the lowest 24 bits of each fingerprint.
+    """Encode the lowest 24 bits of each fingerprint.
 
     >>> prints_of([0, 1, 2**64 - 1])
     'AAAAAAAB////'

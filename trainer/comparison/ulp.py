@@ -1,12 +1,10 @@
-r"""How far two stretches of numbers are apart, by their bits: without torch and without NumPy, at tens of megabytes a second.
+r"""Measure the distance between two arrays of numbers by their bits, without torch or NumPy, at tens of megabytes per second.
 
-Knows the number formats that tensors are written in, and the distance in *ulps*: how many steps from one representable number to the next
-lie between two. Refuses to know what a tensor is for.
+The distance is in *ulps*: the number of steps from one representable number to the next. All numbers of a format are ordered by IEEE 754's
+totalOrder: -0.0 is one step below 0.0, so numbers with different bits have a distance of at least 1. NaNs have no distance; they are
+counted. For integers, the distance is the difference.
 
-All numbers of a format stand in one order, by IEEE 754's totalOrder: -0.0 is the step below 0.0, so numbers of different bits are never
-zero steps apart. NaNs have no distance: they are counted. For integers the distance is the difference.
-
-A stretch is taken as one long integer, and all its lanes are put in order by three operations on it; the rest is done by `map`, in C.
+An array is read as one long integer, and three operations on it put all lanes in order; the rest runs in C, by `map`.
 """
 
 from __future__ import annotations
@@ -27,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFormat:
-    """How a number is written."""
+    """A number format."""
 
     name: str
-    """As torch and `tensors.json` call it."""
+    """The name in torch and `tensors.json`."""
     width: int
-    """Bytes."""
+    """Bytes per number."""
     code: str
-    """`array`'s code of the integers that order its numbers."""
+    """The `array` type code of the integers that order its numbers."""
     largest: int | None = None
-    """The bits of its largest magnitude that is a number, infinity included; `None` for integers."""
+    """The bits of its largest magnitude that is no NaN, including infinity; `None` for integers."""
     infinity: int | None = None
-    """The bits of infinity, where there is one."""
+    """The bits of infinity, if the format has it."""
 
 
 FORMATS: Final = {
@@ -58,29 +56,29 @@ FORMATS: Final = {
     "F8_E5M2": NumberFormat(name="float8_e5m2", width=1, code="b", largest=0x7C, infinity=0x7C),
     "F8_E4M3": NumberFormat(name="float8_e4m3fn", width=1, code="b", largest=0x7E),
 }
-"""By the names that safetensors gives them."""
+"""The formats by their safetensors names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """How far two stretches of numbers are apart; `Apart()` is not at all."""
+    """The distance between two arrays of numbers; `Apart()` for equal arrays."""
 
     differing: int = 0
-    """Numbers whose bits differ."""
+    """The count of numbers whose bits differ."""
     first: int | None = None
-    """The place of the first of them."""
+    """The index of the first number that differs."""
     ulp: int = 0
-    """The largest distance."""
+    """The largest distance in ulps."""
     relative: float = 0.0
-    """The largest |a - b| / max(|a|, |b|): at most 2; infinite where one side is."""
+    """The largest |a - b| / max(|a|, |b|): at most 2; infinite if one side is infinite."""
     zero_signs: int = 0
-    """Where -0.0 stands against 0.0."""
+    """The count of -0.0 compared with 0.0."""
     nan_against_number: int = 0
     nan_payloads: int = 0
-    """Where both are NaN, of different bits."""
+    """The count of NaNs compared with NaNs of different bits."""
 
     def joined(self, later: Apart, *, offset: int) -> Apart:
-        """This stretch and a later one that begins at the number `offset`."""
+        """Return the distance of this array joined with a later array that starts at index `offset`."""
         shifted = None if later.first is None else later.first + offset
         return Apart(
             differing=self.differing + later.differing,
@@ -94,7 +92,7 @@ class Apart:
 
 
 def apart(a: bytes, b: bytes, number: NumberFormat) -> Apart:
-    """Compare two stretches of the same length, a whole count of little-endian numbers.
+    """Compare two byte strings of equal length, each a whole count of little-endian numbers.
 
     >>> apart(struct.pack("<2f", 1.0, 2.0), struct.pack("<2f", 1.0, 2.0000002384185791), FORMATS["F32"]).ulp
     1
@@ -110,7 +108,7 @@ def apart(a: bytes, b: bytes, number: NumberFormat) -> Apart:
 
 
 def ordered(data: bytes, number: NumberFormat) -> array[int]:
-    """Each number's place in the order of all numbers of its format: neighbours are one apart, 0.0 is at 0."""
+    """Return each number's position in the order of its format: neighbors differ by 1, and 0.0 is at 0."""
     if number.largest is None:
         return _array(number.code, data)
     whole = int.from_bytes(data, "little")
@@ -120,7 +118,7 @@ def ordered(data: bytes, number: NumberFormat) -> array[int]:
 
 
 def numbers(data: bytes, number: NumberFormat) -> Sequence[float]:
-    """The numbers themselves."""
+    """Decode the numbers."""
     reader = _READERS.get(number.name)
     return reader(data) if reader else _array(number.code, data)
 
@@ -133,7 +131,7 @@ def _relative(first: compress[float], second: compress[float]) -> float:
 
 
 def _has_special(data: bytes, number: NumberFormat) -> bool:
-    """Whether a NaN or an infinity is among them: what is lacking to the sign bit is added to every lane but its sign."""
+    """Return whether any number is NaN or infinite: an addition to every magnitude overflows into the sign bit for these."""
     if number.largest is None:
         return False
     signs = _sign_bits(number.width, len(data) // number.width)
@@ -146,7 +144,7 @@ def _has_special(data: bytes, number: NumberFormat) -> bool:
 def _plain(
     x: Sequence[int], y: Sequence[int], values: tuple[Iterable[float], Iterable[float]], *, signed: bool
 ) -> Apart:
-    """Compare numbers among which there is neither NaN nor infinity; `signed` formats have two zeros."""
+    """Compare numbers without NaN or infinity; `signed` formats have two zeros."""
     gaps = list(map(abs, map(sub, x, y)))
     if not any(gaps):
         return Apart()
@@ -164,7 +162,7 @@ def _plain(
 def _with_special(
     x: array[int], y: array[int], values: tuple[Sequence[float], Sequence[float]], number: NumberFormat
 ) -> Apart:
-    """Compare a stretch with NaNs or infinities in it: those one by one, the others as ever."""
+    """Compare arrays that contain NaNs or infinities: these one by one, all other numbers as usual."""
     largest = number.largest or 0
     edge = largest if number.infinity is None else largest - 1
     usual = [-edge - 1 <= p <= edge and -edge - 1 <= q <= edge for p, q in zip(x, y, strict=True)]
@@ -197,7 +195,7 @@ def _array(code: str, data: bytes) -> array[int]:
 
 
 def _widened(data: bytes) -> Sequence[float]:
-    """Bfloat16 is the upper half of a float32."""
+    """Decode bfloat16 numbers, which are the upper half of a float32."""
     wide = bytearray(2 * len(data))
     wide[2::4], wide[3::4] = data[0::2], data[1::2]
     return _array("f", bytes(wide))
@@ -212,13 +210,13 @@ def _eight_bits(byte: int, mantissa: int, bias: int) -> float:
 
 
 _TINY: Final = 5e-324
-"""The smallest number there is, so that 0.0 against -0.0 is no division by zero."""
+"""The smallest positive number, to avoid a division by zero for 0.0 and -0.0."""
 _E4M3: Final = [_eight_bits(byte, 3, 7) for byte in range(256)]
 _E5M2: Final = [
     math.copysign(math.inf, 0x7F - byte) if byte & 0x7F == 0x7C else _eight_bits(byte, 2, 15)  # noqa: PLR2004 - infinity's bits
     for byte in range(256)
 ]
-"""The values of eight bits; where they are NaNs, nobody asks."""
+"""The values of all 8-bit numbers; the entries of NaNs are never used."""
 _READERS: Final[dict[str, Callable[[bytes], Sequence[float]]]] = {
     "float64": lambda data: _array("d", data),
     "float32": lambda data: _array("f", data),

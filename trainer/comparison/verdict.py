@@ -1,10 +1,10 @@
-"""The verdict on two runs: which rung of the ladder their outcomes hold, and what is lacking to a higher one.
+"""The verdict on two runs: the strongest rung that their outcomes satisfy, and why they do not satisfy each stronger rung.
 
-Knows what each rung demands. Refuses to say why two runs differ: what differs between them are candidates (`trainer.runs.differences`).
+The causes of a difference are not part of a verdict; `trainer.runs.differences` lists candidates.
 
 | rung | holds when | exit code |
 |---|---|---|
-| identical | final weights and all result metrics equal bit for bit, whatever went in | 0 |
+| identical | final weights and all result metrics equal bit for bit, whatever the ingredients | 0 |
 | within tolerance | every result metric within the tolerance that the experiment declares for it | 10 |
 | within noise | every result metric within the measured spread of seeds; never claimed without one | 11 |
 | different | none of these | 20 |
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Rung(StrEnum):
-    """What comparing two runs says, the strongest first."""
+    """The result of comparing two runs, the strongest first."""
 
     IDENTICAL = "identical"
     WITHIN_TOLERANCE = "within tolerance"
@@ -45,7 +45,7 @@ class Rung(StrEnum):
         return EXIT_CODES[self]
 
     def reaches(self, other: Rung) -> bool:
-        """Tell whether this is as strong a verdict as `other`, or a stronger one.
+        """Return whether this verdict is at least as strong as `other`.
 
         >>> Rung.IDENTICAL.reaches(Rung.WITHIN_NOISE)
         True
@@ -64,28 +64,28 @@ EXIT_CODES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One result metric of both runs; a value is `None` where a run has none."""
+    """One result metric of both runs; a value is `None` if a run does not have the metric."""
 
     name: str
     a: float | None
     b: float | None
     tolerance: float | None
-    """The largest difference that the experiment says is none: the smaller one, where the runs say different things."""
+    """The largest difference that the experiment tolerates; the smaller tolerance if the runs declare different tolerances."""
     noise: float | None
     """The largest difference that other seeds explain."""
     undefined: tuple[str | None, str | None] = (None, None)
-    """Why the metric is undefined in A and in B, if it is."""
+    """The reasons why the metric is undefined in A and in B, if it is."""
 
     @property
     def equal(self) -> bool:
-        """Whether both are there and of the same bits; two that are undefined for other reasons are not."""
+        """Whether both values exist and have equal bits; values that are undefined for different reasons are not equal."""
         if self.undefined[0] != self.undefined[1]:
             return False
         return self.a is not None and self.b is not None and struct.pack("<d", self.a) == struct.pack("<d", self.b)
 
     @property
     def agrees(self) -> bool:
-        """Whether it is undefined in both for one reason: then there is no difference that a limit could hold."""
+        """Whether the metric is undefined in both runs for the same reason, so that no limit applies."""
         return self.undefined[0] is not None and self.equal
 
     @property
@@ -95,19 +95,19 @@ class Figure:
 
     @property
     def ulp(self) -> int | None:
-        """How many float64 numbers on."""
+        """The distance in float64 ulps."""
         if self.a is None or self.b is None:
             return None
         return apart(struct.pack("<d", self.a), struct.pack("<d", self.b), FORMATS["F64"]).ulp
 
     def within(self, limit: float | None) -> bool:
-        """Tell whether the difference is at most `limit`; what was never said or measured holds nothing, and NaN is within nothing."""
+        """Return whether the difference is at most `limit`; false if the limit or the difference is missing or NaN."""
         return limit is not None and self.difference is not None and abs(self.difference) <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The rung, what it rests on, and what is lacking to each stronger one, a sentence each."""
+    """The rung, its reason, and the unmet requirement of each stronger rung, one sentence each."""
 
     rung: Rung
     because: str
@@ -134,7 +134,7 @@ def judge(a: Record, b: Record, *, noise: Noise | None = None) -> Verdict:
 
 
 def number_of(value: JsonValue) -> float | None:
-    """A metric as it stands in a record, where non-finite numbers are strings; `None` for what is no number.
+    """Return a recorded metric as a number (records store non-finite numbers as strings); `None` if it is no number.
 
     >>> number_of("-Infinity"), number_of("-0"), number_of("high")
     (-inf, -0.0, None)
@@ -201,7 +201,7 @@ def _beyond_noise(figures: tuple[Figure, ...], noise: Noise | None) -> str | Non
 
 
 def _told(beyond: list[Figure], what: str, limits: dict[str, float | None]) -> str | None:
-    """Each metric that is too far apart."""
+    """Describe each metric whose difference is too large."""
     said = (
         f"{figure.name} is absent on one side"
         if figure.difference is None

@@ -1,7 +1,7 @@
-"""A run's weights as files: `weights.safetensors`, which holds the numbers, and `tensors.json`, which names them by digest.
+"""A run's weights as files: `weights.safetensors` with the numbers, and `tensors.json` with their digests.
 
-Knows both formats as far as a reader without torch needs them. Refuses what the format's own reader would refuse, since a file may come
-from a stranger: a header that lies, offsets outside of the file, tensors that overlap, gaps between them.
+This module reads both formats without torch, and rejects files that the safetensors library rejects, since a file may come from an
+untrusted source: invalid headers, offsets outside of the file, overlapping tensors, gaps between tensors.
 
 Format: 8 bytes, the header's length, little-endian; the header, JSON, `{name: {dtype, shape, data_offsets: [begin, end]}}`; the data.
 https://github.com/huggingface/safetensors
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WEIGHTS: Final = "weights.safetensors"
 TENSORS: Final = "tensors.json"
 LARGEST_HEADER: Final = 32 << 20
-"""Bytes: a hundred thousand tensors."""
+"""The largest header in bytes: a hundred thousand tensors."""
 BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
     "C64": 64,
     "F8_E8M0": 8,
@@ -38,13 +38,13 @@ BITS: Final = {name: 8 * number.width for name, number in FORMATS.items()} | {
     "F6_E3M2": 6,
     "F4": 4,
 }
-"""What an element of each dtype takes."""
+"""The bits per element of each dtype."""
 _DAMAGED: Final = "it is truncated or damaged: fetch it again, and do not use it if it comes from a stranger"
 _Shape = Annotated[list[Count], Field(max_length=64)]
 
 
 class _Entry(Document):
-    """A tensor, as the header writes it."""
+    """A tensor in the header."""
 
     dtype: str
     shape: _Shape
@@ -57,7 +57,7 @@ class _Header(RootModel[dict[str, _Entry]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """A tensor in a file: its bytes are those from `start` to `stop`."""
+    """A tensor in a file; its bytes are those from `start` to `stop`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -66,12 +66,12 @@ class Tensor:
 
     @property
     def number(self) -> NumberFormat | None:
-        """How its numbers are written; `None` for formats that are compared as bytes only."""
+        """The number format; `None` for formats that are compared as bytes only."""
         return FORMATS.get({"C64": "F32", "F8_E8M0": "U8"}.get(self.dtype, self.dtype))
 
 
 class Described(Document):
-    """A tensor, as `tensors.json` names it."""
+    """A tensor in `tensors.json`."""
 
     dtype: str
     shape: _Shape
@@ -79,7 +79,7 @@ class Described(Document):
 
 
 class Tensors(Document):
-    """`tensors.json`."""
+    """The content of `tensors.json`."""
 
     format: Literal["reprise.tensors/1"]
     step: Count
@@ -88,27 +88,27 @@ class Tensors(Document):
 
     @property
     def digest(self) -> str:
-        """What a record calls `weights`."""
+        """The digest that a record stores as `weights`."""
         return digest_of_document({name: tensor.model_dump() for name, tensor in self.weights.items()})
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read `tensors.json`. Raises `DocumentError`."""
+    """Read `tensors.json`. Raise `DocumentError`."""
     return read_run_json(path, Tensors, most=LARGEST_HEADER)
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """Read where the tensors of a safetensors file are. Raises `DocumentError`, naming the file and what is wrong with it."""
+    """Read the positions of the tensors in a safetensors file. Raise `DocumentError`, naming the file and the fault."""
     with open_run_file(path) as file:
         return read_parts(file, path)[0]
 
 
 def read_parts(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read where the tensors of an open safetensors file are, and its metadata. Raises `DocumentError`."""
+    """Read the positions of the tensors in an open safetensors file, and its metadata. Raise `DocumentError`."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the length's own bytes
+    if size < 8 or length > min(size - 8, LARGEST_HEADER):  # noqa: PLR2004 - the bytes of the length itself
         said = f"its header would have {length} bytes; the file has {size}, and a header at most {LARGEST_HEADER}"
         _refuse(path, said)
     entries, metadata = _entries(path, file.read(length))
@@ -140,7 +140,7 @@ def _tensor(path: Path, name: str, entry: _Entry, offset: int) -> Tensor:
 
 
 def _check_cover(path: Path, tensors: dict[str, Tensor], *, start: int, stop: int) -> None:
-    """Hold the tensors to what the format demands: one after the other, from the header's end to the file's."""
+    """Check that the tensors cover the file without gaps or overlaps, from the header's end to the file's end."""
     reached = start
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
         if tensor.stop > stop:
