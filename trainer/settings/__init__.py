@@ -1,1 +1,1 @@
-"""Settings: fields, sources, values and their texts, the ledger of who read what."""
+"""Settings: fields, sources, values, text forms, and the ledger of which code read each setting."""

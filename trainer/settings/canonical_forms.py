@@ -1,4 +1,4 @@
-"""Forms of values: the one that all equal values have in memory, and the one that a document has."""
+"""Canonical forms of values: one form in memory for all equal values, and one form in a document."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _EXACTLY: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _PLAIN: Final = 100
-"""Digits of a decimal number that is written without an exponent."""
+"""Maximum digits of a decimal number that is written without an exponent."""
 
 
 def one_form(value: Any) -> Any:
-    """Give a value in the one form that all equal values have: sets and tables in order, no negative zero.
+    """Return a value in the form that all equal values share: sets and tables sorted, no negative zero.
 
     >>> one_form({"b": -0.0, "a": (1, -0.0)})
     {'a': (1, 0.0), 'b': 0.0}
@@ -42,7 +42,7 @@ def one_form(value: Any) -> Any:
 
 
 def one_number(value: Any, kinds: list[Any]) -> Any:
-    """Give a number that two types of a union have as the whole number: a record does not distinguish 5 and 5.0.
+    """Return a float as an int if both types are in the union and it is whole: a record does not distinguish 5 and 5.0.
 
     >>> one_number(5.0, [int, float]), one_number(5.0, [float])
     (5, 5.0)
@@ -55,7 +55,7 @@ def one_number(value: Any, kinds: list[Any]) -> Any:
 
 
 def document_of(value: Any) -> Any:
-    """Write a value as a document holds it, sets in order."""
+    """Return a value as a document holds it, with sets sorted."""
     value = fields_of(value) or value
     if isinstance(value, dict):
         return {_key(key): document_of(each) for key, each in value.items()}
@@ -65,14 +65,14 @@ def document_of(value: Any) -> Any:
 
 
 def holds_set(value: Any) -> bool:
-    """Tell whether a set is anywhere in a value: its order is not that of a document."""
+    """Return whether a value contains a set at any depth; a set has no order, a document's list has one."""
     table = fields_of(value) or value
     inner = table.values() if isinstance(table, dict) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, set | frozenset) or any(holds_set(each) for each in inner)
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Give the values of a model or a dataclass as a document names them; none of anything else."""
+    """Return the values of a model or a dataclass by their names in a document; empty for any other object."""
     if isinstance(value, BaseModel):
         known = type(value).__pydantic_fields__
         named = {info.serialization_alias or name: getattr(value, name) for name, info in known.items()}
@@ -81,7 +81,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def unrecordable(value: Any) -> tuple[str, str] | None:
-    """Say what in a value no record can hold, if there is such a thing, and what to do: a record's JSON is read by every language.
+    """Return why a record cannot hold a value, and a hint; `None` if it can. A record's JSON must be readable in every language.
 
     >>> unrecordable([1, 2**60])
     ('a whole number beyond 9007199254740991', 'give a number from -9007199254740991 to 9007199254740991')
@@ -96,13 +96,13 @@ def unrecordable(value: Any) -> tuple[str, str] | None:
         return next(filter(None, map(unrecordable, inner)), None)
     try:
         to_jsonable_python(inner)
-    except ValueError:  # pydantic's, of a type that JSON has no form for, and of bytes that are no text
+    except ValueError:  # pydantic raises it for a type without a JSON form and for bytes that are not text
         return f"a value of type {type(inner).__name__}", "declare it as text, a number, a list or a table"
     return None
 
 
 def _shortest(value: Decimal) -> Decimal:
-    """A decimal number without zeros at its end: 1.10 is 1.1, and 100 stays 100; no digit of it is rounded."""
+    """Return a decimal number without trailing zeros: 1.10 becomes 1.1, 100 stays 100. No digit is rounded."""
     if not value.is_finite():
         return value
     short = value.normalize(_EXACTLY) if value else Decimal(0)

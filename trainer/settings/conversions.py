@@ -1,6 +1,6 @@
-"""Conversions: what a type makes of a document's value that is not that value: 2.0 as `Literal[2]`, an empty text as a path.
+"""Detect silent conversions: a type changes a document's value, e.g. 2.0 for `Literal[2]`, or an empty text for a path.
 
-The validator makes them without a word. A setting has the value that was typed, so that each of them is a fault here.
+The validator converts without an error. A setting must have exactly the value that was typed, so each conversion is a fault.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ REPEATED: Final = "repeated"
 REPEATED_KEY: Final = "repeated_key"
 UNKNOWN_KEY: Final = "unknown_key"
 _SECONDS: Final = re.compile(r"\s*[+-]?[\d._]+\s*")
-"""A text that is read as seconds since 1970."""
+"""A text that pydantic reads as seconds since 1970."""
 _FINE: Final = re.compile(r"[.,]\d{7}")
-"""More than microseconds."""
+"""A fraction finer than microseconds."""
 _MOMENTS: Final = (date, time, timedelta)
 _EXACT: Final = 15
-"""Digits that a 64-bit number with a point keeps of any text."""
+"""Decimal digits that a 64-bit float preserves of any text."""
 
 
 def fault(kind: str, wrong: object, *place: int | str) -> ErrorDetails:
-    """Give a fault of this kind in the form of the validator's own; `place` is where in the value `wrong` stands."""
+    """Return a fault in the form of pydantic's own; `place` is the path to `wrong` inside the value."""
     return {"type": kind, "loc": ("value", *place), "msg": "", "input": wrong}
 
 
 def conversions(annotation: Any, given: Any, found: Any) -> Iterator[ErrorDetails]:
-    """Find what the type made of `given` that is not what was given; `found` is the validator's value."""
+    """Yield a fault for each part of `given` that the type changed; `found` is the validator's result."""
     is_given = type(given) is type(found) and not isinstance(given, list | Mapping) and given == found
     if not is_given:
         yield from _changes(given, found, (), kinds={*_kinds(annotation)})
 
 
 def _kinds(annotation: Any) -> Iterator[type]:
-    """The types of which a type is made, at any depth."""
+    """Yield the types that a type contains, at any depth."""
     for kind in members(annotation):
         inner = get_args(kind)
         if isinstance(kind, type) and not inner and kind is not Any:
@@ -75,7 +75,7 @@ def _changes(given: Any, found: Any, place: tuple[int | str, ...], *, kinds: set
 
 
 def _of_one(given: Any, found: Any, *, kinds: set[type]) -> str | None:
-    """The change of a value without parts, if there is one."""
+    """Return the kind of change of a scalar value, or `None`."""
     if isinstance(given, bool | int | float) and isinstance(found, bool | int | float):
         is_cut = isinstance(given, float) and type(found) is int and float not in kinds
         if isinstance(given, bool) != isinstance(found, bool) or is_cut:
@@ -92,7 +92,7 @@ def _of_one(given: Any, found: Any, *, kinds: set[type]) -> str | None:
 
 
 def _in_set(given: list[Any], found: Any, place: tuple[int | str, ...], *, kinds: set[type]) -> Iterator[ErrorDetails]:
-    """A set has no order: a value is unchanged if some value of the set is that value."""
+    """Yield the changes of a set. A set has no order: an item is unchanged if the set contains an equal value."""
     if len(found) < len(given):
         yield fault(REPEATED, _repeated(given), *place)
         return
@@ -126,7 +126,7 @@ def _in_table(given: Any, found: Any, place: tuple[int | str, ...], *, kinds: se
 
 
 def _names_of(found: Any) -> dict[str, str]:
-    """The names of a model's values, a dataclass's or a named tuple's, by the keys that give them; none for another object."""
+    """Map the input keys of a model, a dataclass or a named tuple to its attribute names; empty for any other object."""
     if isinstance(found, BaseModel):
         fields, config = type(found).__pydantic_fields__, found.model_config
         aliased = {

@@ -1,4 +1,4 @@
-"""Declarations of settings: what an experiment's class cannot declare, each rejected by file and line when the class is made."""
+"""Check an experiment's setting declarations when its class is created. Each error names the file and line."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 _READ_ONCE: Final = (Iterable, Iterator, Generator)
 _PLAIN: Final = (bool, int, float, str, list, tuple, dict, set)
 _LINES: Final = 10_000
-"""Lines of a class in which a declaration is looked for."""
+"""Maximum lines of a class that are searched for a declaration."""
 
 
 def unnamable(name: str, why: str, *, place: str) -> ExperimentError:
-    """Word a setting that cannot have its name; `place` is file and line."""
+    """Return the error for a setting whose name is not allowed; `place` is file and line."""
     return ExperimentError(f"{place}: no setting can be named {name}: {why}", hint=f"give {name} another name")
 
 
 def require_names(
     bases: tuple[type, ...], namespace: Mapping[str, Any], known: Collection[str], frame: FrameType
 ) -> None:
-    """Raise `ExperimentError` for a name that no setting can have, with its place in the code; `known` ones are the package's."""
+    """Raise `ExperimentError`, with file and line, for a setting name that is not allowed; `known` are the package's own names."""
     attributes = {*dir(bases[0])} - {*known} if bases else set[str]()
     for name in _declared(namespace):
         if name not in known and (why := name_fault(name, attributes=attributes)):
@@ -52,13 +52,13 @@ def require_names(
 
 
 def _is_imported(value: object, namespace: Mapping[str, Any]) -> bool:
-    """Whether an attribute of a class is a module, or a class that is not defined within it."""
+    """Return whether a class attribute is a module, or a class that is defined outside this class."""
     inner = f"{namespace.get('__qualname__')}."
     return isinstance(value, ModuleType) or (isinstance(value, type) and not value.__qualname__.startswith(inner))
 
 
 def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
-    """Raise `ExperimentError` for two names of one option, and for a setting that cannot be given, recorded or read twice."""
+    """Raise `ExperimentError` for two settings that share an option, and for a setting that cannot be parsed, recorded or reread."""
     if found := negation_fault(fields, [name for name, info in fields.items() if is_flag(info)]):
         raise unnamable(*found, place=_place(found[0], frame))
     for name, info in fields.items():
@@ -74,7 +74,7 @@ def require_fields(fields: Mapping[str, FieldInfo], frame: FrameType) -> None:
 
 
 def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any], frame: FrameType) -> ExperimentError:
-    """Word a setting of a type that no document holds; `kinds` are the types that the class declares, as text or not."""
+    """Return the error for a setting whose type has no form in a document; `kinds` maps names to types, resolved or as text."""
     for name, kind in kinds.items():
         try:
             TypeAdapter(resolved(kind, {**frame.f_globals, **frame.f_locals}))
@@ -82,14 +82,14 @@ def undocumentable(fault: PydanticSchemaGenerationError, kinds: Mapping[str, Any
             shown = kind if isinstance(kind, str) else worded(kind)
             said = f"{_place(name, frame)}: setting {name} has the type {shown}, of which no document can hold a value"
             return ExperimentError(said, hint=f"declare {name} as text, a number, a list or a table")
-        except Exception:  # noqa: BLE001, S112 - another fault than the one that is looked for
+        except Exception:  # noqa: BLE001, S112 - not the fault that is being located
             continue
     said = f"{frame.f_code.co_filename}:{frame.f_lineno}: {fault.message.splitlines()[0]}"
     return ExperimentError(said, hint="declare each setting as text, a number, a list or a table")
 
 
 def complete(settings: type[BaseModel]) -> None:
-    """Look up the types that a class names and that were defined after it. Raises `ExperimentError` for one that is not defined."""
+    """Resolve types that are defined after the class that names them. Raise `ExperimentError` if a type is not defined."""
     if settings.__pydantic_complete__ or settings.model_rebuild(raise_errors=False):
         return
     names = [name for name, info in settings.__pydantic_fields__.items() if "ForwardRef" in repr(info.annotation)]
@@ -101,7 +101,7 @@ def complete(settings: type[BaseModel]) -> None:
 
 
 def _declared(namespace: Mapping[str, Any]) -> Iterator[str]:
-    """The names that a class declares as settings, or seems to: those with a type, and plain values."""
+    """Yield the names that a class declares as settings or appears to: annotated names and plain values."""
     typed = namespace.get("__annotations__", {})
     for name, annotation in typed.items():
         is_private = isinstance(namespace.get(name), type(PrivateAttr()))
@@ -114,12 +114,12 @@ def _declared(namespace: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _place(name: str, frame: FrameType) -> str:
-    """Where the class that is being made in this frame declares a name."""
+    """Return the file and line where the class that is created in this frame declares a name."""
     return _line_of(name, frame.f_code.co_filename, frame.f_lineno)
 
 
 def _line_of(name: str, file: str, first: int) -> str:
-    """The file and the line that declares a name, from a line on; that line if there is none."""
+    """Return the file and line that declares a name, searching from line `first`; `first` itself if there is no such line."""
     pattern = re.compile(rf"\s+{re.escape(name)}\s*[:=]|\s+(import|from)\b.*\b{re.escape(name)}\b")
     for line in range(first, first + _LINES):
         if pattern.match(linecache.getline(file, line)):

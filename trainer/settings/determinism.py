@@ -1,9 +1,8 @@
-"""Determinism: how far a rerun is equal bit for bit, and the environment variables that make it so.
+"""Determinism levels, and the environment variables that each level sets.
 
-Knows each level's variables. Refuses to know torch: what is switched in code is in `trainer.training.determinism.exactness`.
-
-Libraries read these variables when they are loaded, so a launcher sets them and only then starts the process that loads torch.
-What was measured to change bits, and on which machines, is in docs/explanation/determinism.md.
+Libraries read these variables when they are loaded, so the launcher sets them before it starts the process that imports torch. The
+switches in code are in `trainer.training.determinism.exactness`. docs/explanation/determinism.md lists what was measured to change bits,
+and on which machines.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 THREADS: Final = 2
-"""Threads where none are asked for: a fixed number, as the count changes a result's bits and machines differ in cores."""
+"""Default number of threads. It is fixed: the count changes a result's bits, and machines differ in their number of cores."""
 
 
 class Level(StrEnum):
-    """How far a rerun is equal bit for bit."""
+    """The scope in which a rerun is bit-identical."""
 
     OFF = "off"
-    """Not promised; fastest."""
+    """No guarantee; fastest."""
     MACHINE = "machine"
     """On the same hardware, in the same image."""
     PORTABLE = "portable"
@@ -33,7 +32,7 @@ class Level(StrEnum):
 
 _THREADED: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait sleep instead of spinning: on cores that others share, spinning made steps three to ten times slower."""
+"""Waiting threads sleep instead of spinning: on shared cores, spinning made steps three to ten times slower."""
 _MACHINE: Final = {
     "PYTHONHASHSEED": "0",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -53,7 +52,7 @@ _CAPS: Final = {
 
 
 def threads_at(level: Level, asked: int | None) -> int:
-    """Say how many threads an operation gets. Raises `SettingError` where `portable` is asked for with more than one."""
+    """Return the number of threads per operation. Raise `SettingError` if `portable` is requested with more than one."""
     if level is Level.PORTABLE and asked not in {None, 1}:
         raise SettingError(
             f"threads is {asked} at determinism portable; expected 1",
@@ -63,7 +62,7 @@ def threads_at(level: Level, asked: int | None) -> int:
 
 
 def require_one_process(level: Level, devices: int) -> None:
-    """Raise `SettingError` where several devices are asked for at a level that promises bits: how they share sums is not held still."""
+    """Raise `SettingError` for several devices at a level that guarantees bits: the order of their reductions is not fixed."""
     if level is not Level.OFF and devices > 1:
         raise SettingError(
             f"devices is {devices} at determinism {level}, which promises equal bits with one device only",
@@ -72,7 +71,7 @@ def require_one_process(level: Level, devices: int) -> None:
 
 
 def variables(level: Level, *, threads: int) -> dict[str, str]:
-    """Name every variable that `level` sets.
+    """Return all variables that `level` sets.
 
     >>> variables(Level.OFF, threads=4)["OMP_NUM_THREADS"]
     '4'
@@ -82,7 +81,7 @@ def variables(level: Level, *, threads: int) -> dict[str, str]:
 
 
 def capabilities(level: Level) -> dict[str, str]:
-    """Name the variables that cap which instructions libraries may use.
+    """Return the variables that limit the CPU instructions that libraries use.
 
     >>> capabilities(Level.MACHINE)
     {}
@@ -91,7 +90,7 @@ def capabilities(level: Level) -> dict[str, str]:
 
 
 def differing(expected: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Say, a line each, which variables of this process are not as the level sets them.
+    """Return one line for each variable of this process that differs from its expected value.
 
     >>> differing({"TZ": "UTC"}, {"TZ": "CET"})
     ["TZ: expected 'UTC', found 'CET'"]

@@ -1,6 +1,6 @@
-"""How what is wrong with settings is told: which one, how it was given, what was found, what was expected, what to do.
+"""Error messages for settings: the setting, its origin, the value found, the value expected, and a hint.
 
-Knows the wording, of one fault and of several at once. Refuses to find any: `trainer.settings.origins` does.
+This module only words errors, single or several at once; `trainer.settings.origins` detects them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _BOUNDS: Final = {
     "path_not_directory": "the path of a folder that exists",
     "path_exists": "a path where nothing is yet",
 }
-"""What a value of the right type has to be besides."""
+"""Message templates for bounds."""
 _CHANGED: Final = {
     REPEATED: ("each value once", "{} twice"),
     REPEATED_KEY: ("each key once", "{} twice"),
@@ -64,17 +64,17 @@ _CHANGED: Final = {
     UNQUOTED: ("a decimal number, in quotes if it has more than 15 digits", "{}"),
     TOO_FINE: ("at most 6 digits after the point of a second", "{}"),
 }
-"""What was expected, and what was found, if the type would change a value without a word; empty: the type says it."""
+"""Templates for silent conversions: what was expected and what was found; if the first is empty, the type's own text is used."""
 _KEYS: Final = {
     "extra_forbidden": "the key",
     "unexpected_keyword_argument": "the key",
     "missing": "no key",
 }
 VARIABLE: Final = f"{ENVIRONMENT_PREFIX}..."
-"""Stands in a text of how a setting is given for the variable's name."""
+"""Placeholder for the variable's name in the text that describes an origin."""
 _RAISED: Final = ("value_error", "assertion_error")
 _SHOWN: Final = 80
-"""Characters of a wrong value that a message shows."""
+"""Maximum characters of a wrong value in a message."""
 
 
 def _given(where: str, name: str) -> str:
@@ -82,7 +82,7 @@ def _given(where: str, name: str) -> str:
 
 
 def all_of(faults: Sequence[SettingError]) -> SettingError:
-    """Make one failure of several, which names each with what to do about it."""
+    """Return one error that lists several faults, each with its hint."""
     if len(faults) == 1:
         return faults[0]
     lines = [f"{fault.message}{f' ({fault.hint})' if fault.hint else ''}" for fault in faults]
@@ -92,14 +92,14 @@ def all_of(faults: Sequence[SettingError]) -> SettingError:
 
 
 def each_of(fault: SettingError) -> tuple[SettingError, ...]:
-    """Give the failures that one was made of."""
+    """Return the separate faults of an error made by `all_of`."""
     return fault.faults or (fault,)
 
 
 def unknown(
     name: str, fields: Mapping[str, FieldInfo], *, origin: Origin, where: str, text: object = None
 ) -> SettingError:
-    """Word a name that no setting has, with the nearest ones, each as it would be typed."""
+    """Return the error for an unknown setting, with the most similar names in the form in which they are typed."""
     typed = option if origin is Origin.COMMAND_LINE else str
     said = f"unknown setting {typed(name)}, {_given(where, name)}"
     denied = name.removeprefix("no_")
@@ -113,7 +113,7 @@ def unknown(
 
 
 def _section(name: str, value: object, fields: Collection[str]) -> str | None:
-    """What to do with a table of a settings file that no setting is: one around settings, or the points of a sweep."""
+    """Return a hint for a table in a settings file that is not a setting: a section around settings, or a sweep's grid."""
     if isinstance(value, dict) and (inner := next((key for key in value if key.replace("-", "_") in fields), None)):
         return f"a settings file has no sections: write {inner} = ... without [{name}] above it"
     is_points = name == "points" and isinstance(value, list)
@@ -121,7 +121,7 @@ def _section(name: str, value: object, fields: Collection[str]) -> str | None:
 
 
 def _no_negation(name: str, info: FieldInfo, *, origin: Origin, text: object) -> str:
-    """What to type for `no_` before a setting that has no such form, or not with a value."""
+    """Return what to type instead of `no_` before a setting that is not a flag, or before a flag with a value."""
     if not is_flag(info):
         return f"{name} is not true or false: {how_to_type(name, info, origin) or f'write {option(name)} VALUE'}"
     if origin is Origin.COMMAND_LINE and text not in {None, "true"}:
@@ -130,7 +130,7 @@ def _no_negation(name: str, info: FieldInfo, *, origin: Origin, text: object) ->
 
 
 def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
-    """The settings that `name` has the initials of, as people write them.
+    """Return the settings whose initials are `name`.
 
     >>> _abbreviated("lr", ["learning_rate", "seed"])
     ['learning_rate']
@@ -139,7 +139,7 @@ def _abbreviated(name: str, fields: Collection[str]) -> list[str]:
 
 
 def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> ExperimentError:
-    """Word a setting that an experiment declares by a value alone: misspelt, or without its type; `place` is file and line."""
+    """Return the error for a setting declared by a value alone: misspelled, or without a type; `place` is file and line."""
     kind = _type_of(value)
     shown = f"{name}: {kind} = {value}" if kind else f"{name}: TYPE = {value}, with its TYPE"
     if near := nearest(name, known, most=1):
@@ -149,7 +149,7 @@ def untyped(name: str, value: str, *, place: str, known: Collection[str]) -> Exp
 
 
 def _type_of(value: str) -> str | None:
-    """The type of a plain value, as source; for others only its author knows.
+    """Return the type of a literal, as source text; `None` for any other expression.
 
     >>> [_type_of(text) for text in ("0.1", "True", "'a'", "None", "f()")]
     ['float', 'bool', 'str', None, None]
@@ -162,12 +162,12 @@ def _type_of(value: str) -> str | None:
 
 
 def unused(name: str, origin: str, *, hint: str) -> SettingError:
-    """Word a setting that would have no effect."""
+    """Return the error for a setting that would have no effect."""
     return SettingError(f"setting {name} is given ({origin}), but nothing in this run uses it", hint=hint)
 
 
 def unmonitored() -> SettingError:
-    """Word a patience with nothing to look at."""
+    """Return the error for a patience without a monitored metric."""
     return SettingError(
         "setting patience is given, but nothing is monitored",
         hint="give --monitor val_loss too, or leave patience out",
@@ -175,14 +175,14 @@ def unmonitored() -> SettingError:
 
 
 def without_value(name: str, info: FieldInfo) -> SettingError:
-    """Word an option that needs a value and stands alone."""
+    """Return the error for an option that needs a value and has none."""
     shown = example(info.annotation)
     also = f", as {option(name)} {shlex.quote(shown)}" if shown else ""
     return SettingError(f"setting {name}: {option(name)} has no value", hint=f"write {option(name)} VALUE{also}")
 
 
 def shown_secret(name: str, *, where: str) -> SettingError:
-    """Word a secret that was given where others can read it."""
+    """Return the error for a secret that was passed where other users can read it."""
     return SettingError(
         f"setting {name} is a secret, given {where}: the record keeps the command, and other users can read it",
         hint=f"hand it in as the environment variable {ENVIRONMENT_PREFIX}{name.upper()}",
@@ -190,13 +190,13 @@ def shown_secret(name: str, *, where: str) -> SettingError:
 
 
 def unrecorded(name: str, why: str, hint: str, *, where: str | None) -> SettingError:
-    """Word a value that no record can hold."""
+    """Return the error for a value that a record cannot hold."""
     given = _given(where, name) if where else "as the experiment has it"
     return SettingError(f"setting {name}, {given}: found {why}, which a record cannot hold", hint=hint)
 
 
 def unrepeatable(name: str, value: object, recorded: object, again: object) -> SettingError:
-    """Word a value that is read otherwise from its record: `again`; `None` if it is not read at all."""
+    """Return the error for a value that changes when it is read from its record: `again` is that value, `None` if it is rejected."""
     meant = f"{_cut(repr(value))} ({type(value).__name__})"
     if again is None:
         said = f"setting {name}: the record has {_written(recorded)} for {meant}, and a rerun would reject it"
@@ -210,7 +210,7 @@ def unrepeatable(name: str, value: object, recorded: object, again: object) -> S
 
 
 def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
-    """Word what a validator of the experiment says of all settings together."""
+    """Return the error for a failed validator of the experiment that checks all settings together."""
     said = "; ".join(_raised(fault) for fault in faults)
     return SettingError(f"the settings do not fit together: {said}", hint="the experiment's Settings class checks this")
 
@@ -218,7 +218,7 @@ def disagreement(faults: Sequence[ErrorDetails]) -> SettingError:
 def misfit(
     faults: Sequence[ErrorDetails], info: FieldInfo, *, name: str, found: object, origin: Origin, where: str | None
 ) -> SettingError:
-    """Word a value that a setting does not admit: `found` as it was given, `where` how; `None` for the experiment's own default."""
+    """Return the error for a value that a setting rejects: `found` as given, `where` its origin, `None` for the experiment's default."""
     meaning = " ".join((info.description or "").split())
     about = f"{name}: {meaning}" if meaning else None
     if faults[0]["type"] == "missing" and len(faults[0]["loc"]) == 1 and where is None:
@@ -236,7 +236,7 @@ def misfit(
 
 
 def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object) -> tuple[str, str]:
-    """What was expected and what was found: a change that the type would make, a bound, a validator's own words, else the type."""
+    """Return what was expected and what was found, from the first that applies: a conversion, a bound, a validator's message, the type."""
     for fault in faults:
         if words := _CHANGED.get(fault["type"]):
             return words[0] or expected(info.annotation), words[1].format(_written(fault["input"]))
@@ -256,15 +256,15 @@ def _expectation(faults: Sequence[ErrorDetails], info: FieldInfo, found: object)
 
 
 def _counted(template: str, facts: Mapping[str, object]) -> str:
-    """A bound with its numbers, in the singular for one."""
+    """Return a bound's text with its numbers filled in, in the singular for 1."""
     text = template.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in facts.items()})
     return re.sub(r"\b1 (value|character|byte|digit)s", r"1 \1", text)
 
 
 def _place(fault: ErrorDetails, found: object) -> str:
-    """Where in a list or a table the fault is, as a person counts; empty for the whole."""
+    """Return the position of the fault in a list or a table, counted from 1; empty for the whole value."""
     inside, shown = read_text(found) if isinstance(found, str) else found, list[str]()
-    for part in fault["loc"][1:]:  # the names of a union's types are among them
+    for part in fault["loc"][1:]:  # the path also contains the names of a union's types
         if isinstance(inside, list | tuple) and isinstance(part, int) and part < len(inside):
             inside, shown = inside[part], [*shown, f"value {part + 1}"]
         elif isinstance(inside, dict) and part in inside:
@@ -273,7 +273,7 @@ def _place(fault: ErrorDetails, found: object) -> str:
 
 
 def _written(value: object) -> str:
-    """A value as a user would write it, cut if it is long."""
+    """Return a value as a user would write it, truncated if it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, date | time):
@@ -285,7 +285,7 @@ def _written(value: object) -> str:
 
 
 def _raised(fault: ErrorDetails) -> str:
-    """The words of a validator that the experiment's author wrote."""
+    """Return the message of a validator that the experiment's author wrote."""
     return _cut(str(fault.get("ctx", {}).get("error", fault["msg"])) if fault["type"] in _RAISED else "a wrong value")
 
 

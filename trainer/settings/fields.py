@@ -1,10 +1,9 @@
-"""Settings: every value an experiment can be given, each with one name, one type and one meaning in the whole program.
+"""Fields of settings, their roles and origins, and `LaunchSettings`, the base class of all settings.
 
-Knows what a field may be marked as, how an experiment overrides a default, and which origin wins. Refuses to know which settings
-there are beyond those of the launch (`trainer.training.settings` does) and how an origin is read (`trainer.settings.origins` does).
-
-A field is described by the text under it. What is not marked bears on the result. `Role.EXECUTION` marks what does not (a progress
-bar); `Role.LAUNCH` what must be known before anything is imported, so that no experiment can set it.
+Each setting has one name, one type and one meaning in the whole program. The string below a field describes it. A field without a mark
+affects the result. `Role.EXECUTION` marks a field that does not (a progress bar); `Role.LAUNCH` marks a field that must be known before
+anything is imported, so an experiment cannot set it. `trainer.training.settings` defines the other fields; `trainer.settings.origins`
+reads the origins.
 """
 
 from __future__ import annotations
@@ -32,23 +31,24 @@ if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
     from pydantic.fields import FieldInfo
 else:
-    ModelMetaclass = type(BaseSettings)  # it has no public name
+    ModelMetaclass = type(BaseSettings)  # the metaclass has no public name
 
 _PACKAGE: Final = ("trainer.settings.fields", "trainer.training.")
 ENVIRONMENT_PREFIX: Final = "REPRISE_SETTING_"
 RETEST: Final = "REPRISE_RETEST"
-"""Names the run that this one is a retest of: what is given then comes from that run's record."""
+"""Environment variable with the run that this run retests: the settings are then read from that run's record."""
 PURPOSE: Final = "REPRISE_PURPOSE"
-"""Set by a command that trains for itself, to its name: `certify`, `noise`."""
+"""Environment variable that a command that trains by itself sets to its name: `certify`, `noise`."""
 CONFINED: Final = "REPRISE_CONFINED"
-"""Set in a container that is trusted with nothing: the user was asked before it was started, and it cannot reach the register."""
+"""Environment variable set in an untrusted container: the launcher asked for trust before start; the container cannot reach the register.
+"""
 
 
 class Role(StrEnum):
-    """What a setting bears on."""
+    """What a setting affects."""
 
     RESULT = "result"
-    """The result: an ingredient of the run."""
+    """The result: the setting is an input of the run."""
     EXECUTION = "execution"
     """Only how the run is executed and shown."""
     LAUNCH = "launch"
@@ -56,7 +56,7 @@ class Role(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where a value came from; a later one wins over an earlier one."""
+    """Where a value comes from; a later origin overrides an earlier origin."""
 
     DEFAULT = "default"
     EXPERIMENT = "experiment"
@@ -67,16 +67,16 @@ class Origin(StrEnum):
 
     @property
     def is_given(self) -> bool:
-        """Whether somebody asked for this value in this run, rather than a program's author beforehand."""
+        """Return whether the user set this value for this run, rather than an author in advance."""
         return self in {Origin.FILE, Origin.ENVIRONMENT, Origin.COMMAND_LINE}
 
 
 GIVEN: Final = frozenset(origin for origin in Origin if origin.is_given) | {Origin.RECORD}
-"""Origins of a value that was given to this run, or to the one that it repeats."""
+"""Origins of a value that was given to this run, or to the run that it reruns."""
 
 
 class Access(NamedTuple):
-    """One attribute access of a setting: which setting, and the place in the code."""
+    """One attribute access of a setting: the setting, and the place in the code."""
 
     name: str
     function: str
@@ -85,32 +85,32 @@ class Access(NamedTuple):
 
 
 class Source(PydanticBaseSettingsSource):
-    """One origin's values, already read and every name known; `where` says in a message how each was given."""
+    """Values of one origin, parsed and with known names; `where` describes the origin in messages."""
 
     def __init__(self, settings: type[LaunchSettings], origin: Origin, values: dict[str, Any], *, where: str) -> None:
-        """Hold `values` of `origin` for `settings`."""
+        """Store `values` of `origin` for `settings`."""
         super().__init__(settings)
         self.origin = origin
         self.values = values
         self.passed = values
-        """Those that are right."""
+        """The valid values."""
         self.where = where
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic-settings' signature
-        """Give the value of one field, if this origin has it."""
+        """Return the value of one field, if this origin has it."""
         return self.passed.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Give every value of this origin."""
+        """Return all values of this origin."""
         return dict(self.passed)
 
 
 given: ContextVar[tuple[Source, ...]] = ContextVar("given", default=())
-"""The sources of the settings that are being made, the one that wins first."""
+"""The sources of the settings under construction, highest priority first."""
 
 
 def role_of(info: FieldInfo) -> Role:
-    """Tell what a field bears on; secrets never bear on a result."""
+    """Return a field's role; a secret never affects a result."""
     marks = [mark for mark in info.metadata if isinstance(mark, Role)]
     if marks:
         return marks[0]
@@ -118,7 +118,7 @@ def role_of(info: FieldInfo) -> Role:
 
 
 def is_secret(info: FieldInfo) -> bool:
-    """Tell whether a field holds a secret, which is never written anywhere."""
+    """Return whether a field is a secret, which is never written."""
     return "SecretStr" in str(info.annotation)
 
 
@@ -138,11 +138,11 @@ def _launch_overridden(name: str, *, module: str) -> ExperimentError:
 
 
 class _Inheriting(ModelMetaclass):
-    """Lets an experiment write `learning_rate = 3e-4`: type, bounds, mark and meaning stay those of the overridden field."""
+    """Metaclass that lets an experiment write `learning_rate = 3e-4`: the field keeps its type, bounds, mark and description."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         annotations: dict[str, Any] = namespace.setdefault("__annotations__", {})
-        frame = sys._getframe(1)  # noqa: SLF001 - the frame in which the class is written
+        frame = sys._getframe(1)  # noqa: SLF001 - the frame in which the class is defined
         require_names(bases, namespace, _fields_of(bases), frame)
         for field, info in _fields_of(bases).items():
             if field not in namespace and field not in annotations:
@@ -161,9 +161,9 @@ class _Inheriting(ModelMetaclass):
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
-    """What the launcher must know before it starts the training process; the base of all settings.
+    """Settings that the launcher needs before it starts the training process; the base class of all settings.
 
-    Frozen. Every attribute that is read is told to the ledger, with the place that read it.
+    Instances are frozen. Each attribute access is reported to the ledger, with the place of the code that reads.
     """
 
     model_config = SettingsConfigDict(
@@ -189,7 +189,7 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
 
     _reader: Callable[[Access], None] | None = PrivateAttr(default=None)
     _earlier: dict[Access, None] = PrivateAttr(default_factory=dict)
-    """Accesses before there was a reader: the dataset, for one, is opened before the run has a ledger."""
+    """Accesses before a reader is attached, e.g. the dataset is opened before the run has a ledger."""
 
     @classmethod
     def settings_customise_sources(
@@ -200,18 +200,18 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the values from `given`; what the constructor is called with wins, as a test or a notebook expects."""
+        """Read the values from `given`; constructor arguments override them, as tests and notebooks expect."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings, *given.get())
 
-    if not TYPE_CHECKING:  # or a misspelt attribute would pass the type checker
+    if not TYPE_CHECKING:  # otherwise a misspelled attribute would pass the type checker
 
         def __getattribute__(self, name: str) -> Any:
-            """Give the attribute, and tell the ledger who read it."""
+            """Return the attribute, and report the access to the ledger."""
             value = super().__getattribute__(name)
             if name[:1] != "_" and name in type(self).__pydantic_fields__:
                 private = object.__getattribute__(self, "__pydantic_private__") or {}
-                frame = sys._getframe(1)  # noqa: SLF001 - the reader's place is what the ledger keeps
+                frame = sys._getframe(1)  # noqa: SLF001 - the ledger keeps the reader's place
                 code = frame.f_code
                 access = Access(name, code.co_qualname, code.co_filename, frame.f_lineno)
                 if reader := private.get("_reader"):
@@ -222,24 +222,24 @@ class LaunchSettings(BaseSettings, metaclass=_Inheriting):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        """Keep each value in the one form that all equal values have."""
+        """Store each value in its canonical form."""
         for name, info in type(self).__pydantic_fields__.items():
             self.__dict__[name] = one_number(one_form(self.__dict__[name]), members(info.annotation))
         return self
 
     def observe(self, reader: Callable[[Access], None]) -> None:
-        """Report every attribute access to `reader`: those before this call, and all from now on."""
+        """Report every attribute access to `reader`: earlier accesses now, later accesses as they happen."""
         self._reader = reader
         for access in self._earlier:
             reader(access)
 
     def value_of(self, name: str) -> Any:
-        """Give a setting's value without counting as a reader of it."""
+        """Return a setting's value without recording an access."""
         return self.__dict__[name]
 
 
 def roles(settings: type[LaunchSettings]) -> dict[str, Role]:
-    """Tell the role of each setting; a field that an experiment annotates anew keeps the mark of the one it overrides."""
+    """Return the role of each setting; a field that an experiment redeclares keeps the mark of the overridden field."""
     found: dict[str, Role] = {}
     for kind in reversed([kind for kind in settings.__mro__ if issubclass(kind, LaunchSettings)]):
         for name, info in kind.__pydantic_fields__.items():
@@ -249,20 +249,20 @@ def roles(settings: type[LaunchSettings]) -> dict[str, Role]:
 
 
 def is_new(settings: type[LaunchSettings], name: str) -> bool:
-    """Tell whether a setting is the experiment's own, rather than one of the package's that it may override."""
+    """Return whether the experiment itself defines a setting, rather than the package."""
     declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
     return bool(declared) and not declared[-1].__module__.startswith(_PACKAGE)
 
 
 def author_of(settings: type[LaunchSettings], name: str) -> Origin:
-    """Tell whose default a setting has: the package's, or the experiment's in place of it."""
+    """Return whose default a setting has: the package's, or the experiment's override."""
     declared = [kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {})]
     ours = declared[0].__module__.startswith(_PACKAGE)
     return Origin.EXPERIMENT if len(declared) > 1 and not ours else Origin.DEFAULT
 
 
 def written(settings: LaunchSettings, names: Iterable[str] | None = None) -> dict[str, JsonValue]:
-    """Write values as a document holds them, without secrets and without counting as a reader."""
+    """Return values as a document holds them, without secrets and without recording an access."""
     kinds = type(settings).__pydantic_fields__
     kept = {name for name in (kinds if names is None else names) if not is_secret(kinds[name])}
     values: dict[str, JsonValue] = settings.model_dump(

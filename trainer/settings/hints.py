@@ -1,4 +1,4 @@
-"""Hints: what to type for a setting: what was typed in the form that its type has, or an example."""
+"""Hints for a setting: the typed value in the form that the type requires, or an example."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _WHOLE: Final = 10**15
 _NOTHING: Final = object()
 _MEANT: Final = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false", "": "none"}
-"""What people write for values of which there is one form."""
+"""Common alternative spellings, and the accepted form of each."""
 
 
 def option(name: str) -> str:
-    """Write a setting as it is given on the command line.
+    """Return a setting's option on the command line.
 
     >>> option("learning_rate")
     '--learning-rate'
@@ -36,7 +36,7 @@ def option(name: str) -> str:
 
 
 def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = None) -> str | None:
-    """Say how a value is typed: what was found, in the form that the type has; else an example, if the form is not plain."""
+    """Return how to type a value: the value found, in the form of the type; else an example, if the form is not obvious."""
     may_be_none = type(None) in members(info.annotation)
     if is_flag(info) and origin is Origin.COMMAND_LINE:
         return f"write {option(name)} or {option(f'no_{name}')}{f' or {option(name)} none' if may_be_none else ''}"
@@ -54,7 +54,7 @@ def how_to_type(name: str, info: FieldInfo, origin: Origin, *, found: object = N
 
 
 def assigned(name: str, info: FieldInfo, text: str, origin: Origin) -> str:
-    """Write that a setting has the value of a text, as it is given by this origin."""
+    """Return the text that assigns a value to a setting, in the syntax of this origin."""
     match origin:
         case Origin.COMMAND_LINE:
             return f"{option(name)}{'=' if text.startswith('--') else ' '}{shlex.quote(text)}"
@@ -67,7 +67,7 @@ def assigned(name: str, info: FieldInfo, text: str, origin: Origin) -> str:
 
 
 def _as_toml(text: str) -> str:
-    """Write a table of JSON as TOML has it."""
+    """Convert a JSON table to TOML syntax."""
     return re.sub(r'"([\w-]+)": ', r"\1 = ", text).replace('": ', '" = ')
 
 
@@ -78,7 +78,7 @@ def _value(info: FieldInfo, text: str) -> Any:
 
 
 def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
-    """The texts that have a value of the type and look like what was found."""
+    """Return texts that are valid for the type and resemble the value found."""
     if found is None:
         return []
     text = found if isinstance(found, str) else json.dumps(found, default=str)
@@ -93,7 +93,7 @@ def _rewritten(info: FieldInfo, found: object, origin: Origin) -> list[str]:
 
 
 def _looks_like(info: FieldInfo, text: str, form: str, value: object) -> bool:
-    """Tell whether a text that any text can stand for means what was typed: one in quotes does."""
+    """Return whether a candidate text means what was typed."""
     kinds = members(info.annotation)
     if takes_texts(kinds):
         return value is None
@@ -115,7 +115,7 @@ def _texts(info: FieldInfo) -> list[str]:
 
 
 def _numbers(text: str) -> Iterator[str]:
-    """The number that was written with a point, an exponent or zeros before it, or with more digits than it can have."""
+    """Yield the number in canonical form, for a text with a point, an exponent, leading zeros or excess digits."""
     with suppress(ValueError, OverflowError):
         value = float(text)
         if value.is_integer():
@@ -123,7 +123,7 @@ def _numbers(text: str) -> Iterator[str]:
 
 
 def _brackets(text: str) -> Iterator[str]:
-    """A list or a table that was written without its brackets or quotes, or with a value twice."""
+    """Yield a list or a table with the missing brackets or quotes added, or without repeated values."""
     inner = text[1:-1] if text[:1] + text[-1:] in {"()", "[]", "{}"} else text
     yield f"[{inner}]"
     if not {*inner} & {*"\"'[]{}"}:

@@ -1,10 +1,8 @@
-"""The ledger: for each setting its value, where it came from, who was bound to it and who read it.
+"""The ledger: for each setting its value, its origin, the functions bound to it and the code that read it.
 
-Knows how a function is bound to the settings of the run, and how a read is noticed. Refuses to know what any setting means.
-
-A function takes what it needs as parameters; `@configured` fills what its caller left out, by name, from the settings of the run,
-and notes it here. A setting that was given and that nothing is bound to would have no effect: that is an error before the first
-step. One that was bound and never read is listed at the end. What a loader worker or a forked process reads is seen too.
+A function takes its inputs as parameters. `@configured` fills the parameters that the caller omits, by name, from the settings of the
+run, and records the binding here. A given setting that nothing is bound to would have no effect: that is an error before the first step.
+A bound setting that is never read is listed at the end. Accesses in loader workers and forked processes are recorded too.
 """
 
 from __future__ import annotations
@@ -41,10 +39,10 @@ _BOUND, _READ = "bound", "read"
 
 
 class Ledger:
-    """Who was bound to the settings of one run and who read them. `root` is what places in the code are named from."""
+    """The bindings and accesses of one run's settings. Places in the code are relative to `root`."""
 
     def __init__(self, resolved: Resolved[Any], *, root: Path | None = None) -> None:
-        """Begin an empty ledger over these settings, and have every attribute access of theirs told to it."""
+        """Create an empty ledger for these settings, and record all their attribute accesses from now on."""
         self._settings = resolved.settings
         self._origins = resolved.origins
         self._root = root
@@ -52,15 +50,15 @@ class Ledger:
         self._settings.observe(self._on_read)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand over all but the settings' own class: a process that is started anew cannot always import an experiment."""
+        """Pickle everything except the settings' class: a spawned process cannot always import the experiment."""
         return {**self.__dict__, "_settings": _Values({name: self._settings.value_of(name) for name in self._origins})}
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether there is a setting of this name."""
+        """Return whether a setting of this name exists."""
         return name in self._origins
 
     def bind(self, name: str, *, to: str, code: CodeType, read: bool) -> Any:
-        """Give a setting's value to the parameter of a function, and note whom it went to and whether it is used there."""
+        """Return a setting's value for a function's parameter, and record the binding, and the access if `read`."""
         place = f"{to} ({self._place(code.co_filename, code.co_firstlineno)})"
         self._notes.add(_BOUND, name, place)
         if read:
@@ -68,27 +66,27 @@ class Ledger:
         return self._settings.value_of(name)
 
     def unbound(self) -> list[str]:
-        """Name the settings that were given and that nothing assembled so far was bound to or has read."""
+        """Return the settings that were given, and that nothing has been bound to or has read so far."""
         used = self._used()
         return [name for name, origin in self._origins.items() if origin.is_given and name not in used]
 
     def unread(self) -> list[str]:
-        """Name the settings that something was bound to and that nothing read, and those of the experiment's own that nothing used."""
+        """Return the settings that were bound but never read, and the experiment's own settings that nothing used."""
         read = self._notes.book(_READ)
         return [*(name for name in self._notes.book(_BOUND) if name not in read), *self.idle()]
 
     def idle(self) -> list[str]:
-        """Name the settings of the experiment's own that nothing was bound to or has read so far."""
+        """Return the experiment's own settings that nothing has been bound to or has read so far."""
         used, kind = self._used(), type(self._settings)
         return [name for name in self._origins if is_new(kind, name) and name not in used]
 
     def require_bound(self) -> None:
-        """Raise `SettingError` where a given setting would have no effect on this run; all of them at once, with what would use each."""
+        """Raise `SettingError` if a given setting would have no effect on this run; it lists all such settings and what would use each."""
         if faults := [self.unused(name) for name in self.unbound()]:
             raise all_of(faults)
 
     def unused(self, name: str) -> SettingError:
-        """Word that a given setting has no effect, with what would use it."""
+        """Return the error for a given setting without effect, with what would use it."""
         kinds = type(self._settings).__pydantic_fields__
         choices = [
             f"{option(other)} {taker}"
@@ -103,14 +101,14 @@ class Ledger:
         return unused(name, str(self._origins[name]), hint=told)
 
     def needed(self, name: str, *, by: str) -> SettingError:
-        """Word the failure of a function whose parameter neither its caller nor a setting gives."""
+        """Return the error for a parameter that neither the caller nor a setting supplies."""
         return SettingError(
             f"{by} needs {name!r}: its caller left it out and no setting has that name",
             hint=did_you_mean(name, self._origins),
         )
 
     def entries(self) -> dict[str, LedgerEntry]:
-        """Write the ledger as the record holds it, without secrets."""
+        """Return the ledger as the record holds it, without secrets."""
         kinds = type(self._settings).__pydantic_fields__
         values, bound, read = written(self._settings), self._notes.book(_BOUND), self._notes.book(_READ)
         return {
@@ -124,7 +122,7 @@ class Ledger:
         }
 
     def origins(self) -> Mapping[str, Origin]:
-        """Say where each value came from."""
+        """Return the origin of each value."""
         return self._origins
 
     def _used(self) -> set[str]:
@@ -142,13 +140,13 @@ class Ledger:
 
 
 class _Values:
-    """Settings as another process is handed them: each is unpacked when it is asked for."""
+    """Settings in the form that is sent to another process: each is unpickled on access."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._packed = {name: pickle.dumps(value) for name, value in values.items()}
 
     def value_of(self, name: str) -> Any:
-        return pickle.loads(self._packed[name])  # noqa: S301 - this process's parent packed it
+        return pickle.loads(self._packed[name])  # noqa: S301 - pickled by this process's parent
 
 
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
@@ -156,7 +154,7 @@ _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 @contextmanager
 def kept(ledger: Ledger) -> Iterator[Ledger]:
-    """Make `ledger` the one of the run that `@configured` fills from, until the block ends."""
+    """Make `ledger` the ledger that `@configured` reads, until the block ends."""
     token = _current.set(ledger)
     try:
         yield ledger
@@ -165,12 +163,12 @@ def kept(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def current() -> Ledger | None:
-    """Give the ledger of the run, to hand it to a process."""
+    """Return the run's ledger, to send it to another process."""
     return _current.get()
 
 
 def adopt(ledger: Ledger | None) -> None:
-    """Make `ledger` the one that this process fills from as long as it lives: a process that was started anew knows of none."""
+    """Make `ledger` the current ledger for the lifetime of this process; a spawned process starts without one."""
     _current.set(ledger)
 
 
@@ -183,10 +181,10 @@ def configured(target: Callable[..., R]) -> Callable[..., R]: ...
 
 
 def configured(target: Any) -> Any:
-    """Fill the parameters that a caller leaves out, by name, from the settings of the run.
+    """Fill the parameters that a caller omits, by name, from the settings of the run.
 
-    A class keeps its identity: its constructor is what is filled. Outside of a run nothing is filled and the function is as it was.
-    Raises `SettingError` where a parameter without a default is neither given nor a setting.
+    A class keeps its identity: only its constructor is wrapped. Outside of a run, nothing is filled and the function is unchanged. Raise
+    `SettingError` if a parameter without a default is neither passed nor a setting.
     """
     if isinstance(target, type):
         constructor = vars(target).get("__init__")
@@ -197,7 +195,7 @@ def configured(target: Any) -> Any:
 
 
 def made(target: Callable[..., R], *args: object, **kwargs: object) -> R:
-    """Call what is configured, and leave the other parameters to the ledger: a type checker cannot know that they are filled."""
+    """Call a configured function and let the ledger fill the omitted parameters: a type checker cannot know that they are filled."""
     return target(*args, **kwargs)
 
 

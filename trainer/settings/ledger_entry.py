@@ -1,4 +1,4 @@
-"""An entry of the settings ledger, as a run's record holds it."""
+"""Ledger entries as a run's record holds them."""
 
 from __future__ import annotations
 

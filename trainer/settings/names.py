@@ -1,4 +1,4 @@
-"""Names of settings: which names no setting can have, since a command, the settings' own class or a record gives them another meaning."""
+"""Check setting names: a name is rejected if a command, the settings' base class or a record gives it another meaning."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "noise": ("help", "json", "settings", "seeds", "gain"),
     "certify": ("help", "json", "settings", "steps", "kill_after", "key"),
 }
-"""The options of each command that takes settings beside its own options. No setting is named like one of `train`, which every setting
-is given to; of another command the option is meant, and `trainer.cli.shared_options` says so."""
+"""The options of each command that also accepts settings. No setting may have the name of an option of `train`, which accepts every
+setting. For other commands the option takes precedence, and `trainer.cli.shared_options` reports it."""
 _FORM: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
-"""As `trainer.comparison.rerun` expects the names in a record; an environment variable has only one case."""
+"""`trainer.comparison.rerun` expects the same form in a record. Upper case is rejected because an environment variable has one case."""
 _UNFILLABLE: Final = frozenset({"self"})
-"""A parameter of this name is never filled."""
+"""Parameters of these names are never filled."""
 
 
 def name_fault(name: str, *, attributes: Collection[str]) -> str | None:
-    """Say why no setting can have this name, if none can; `attributes` are those of the settings' base class.
+    """Return why a setting cannot have this name, or `None`; `attributes` are the names in the settings' base class.
 
     >>> name_fault("resume", attributes=()), name_fault("steps", attributes=())
     ('--resume is an option of reprise train', None)
@@ -40,7 +40,7 @@ def name_fault(name: str, *, attributes: Collection[str]) -> str | None:
 
 
 def negation_fault(names: Collection[str], flags: Collection[str]) -> tuple[str, str] | None:
-    """Give a setting whose option would be the negation of another one's, and why it cannot be; `flags` are the truth values.
+    """Return a setting whose option equals the negation of another setting's option, and the reason; `flags` are the boolean settings.
 
     >>> negation_fault(["bias", "no_bias"], ["bias"])
     ('no_bias', '--no-bias sets bias to false')

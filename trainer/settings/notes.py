@@ -1,8 +1,7 @@
-"""Notes that several processes make of one thing: each of them once, in one book.
+"""Notes shared by several processes, each kept once.
 
-Knows that a process which was forked shares an open file with the first one, into which it writes its own notes, a line at a time: nothing
-is lost with a worker that is killed, and no file has a name that could be left behind. One that is started anew and handed the notes is
-handed that file with them. Refuses to know what is noted.
+A forked process shares an open file with its parent and appends its notes to it, a line at a time: a killed worker loses nothing, and the
+file has no name that could remain on disk. A spawned process that receives the notes also receives the file.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from multiprocessing.reduction import DupFd
 from typing import Any, Final
 
 Book = dict[str, list[str]]
-"""What was noted about each name, in order, each once."""
+"""The notes about each name, in order and without repeats."""
 _BLOCK: Final = 1 << 20
 
 
 class Notes:
-    """The notes of a process, and of all that came of it."""
+    """The notes of a process and of all its child processes."""
 
     def __init__(self) -> None:
-        """Begin with none. Where no file can be made, what other processes note is not known here."""
+        """Create empty notes. If the file cannot be created, the notes of other processes are not available."""
         self._owner = os.getpid()
         self._mine: dict[str, Book] = {}
         self._file: int | None = None
@@ -35,27 +34,27 @@ class Notes:
             weakref.finalize(self, os.close, self._file)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand over what was noted; and the file, where a process is being started that this goes to."""
+        """Pickle the notes; include the file only if a process is being spawned with them."""
         file = self._file if get_spawning_popen() else None
         return {**self.__dict__, "_file": None if file is None else DupFd(file)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take it over."""
+        """Restore the notes, and the file if there is one."""
         file = state["_file"]
         self.__dict__.update(state, _file=None if file is None else file.detach())
 
     def add(self, kind: str, name: str, place: str) -> None:
-        """Note a place, once."""
+        """Record a place, once."""
         places = self._mine.setdefault(kind, {}).setdefault(name, [])
         if place in places:
             return
         places.append(place)
         if os.getpid() != self._owner and self._file is not None:
-            with suppress(OSError):  # in one go, so that lines of several processes never mix
+            with suppress(OSError):  # a single write, so that lines of several processes do not interleave
                 os.write(self._file, f"{json.dumps([kind, name, place])}\n".encode())
 
     def book(self, kind: str) -> Book:
-        """Everything of a kind that was noted so far, by whichever process."""
+        """Return all notes of a kind so far, from every process."""
         found = {name: list(places) for name, places in self._mine.get(kind, {}).items()}
         for other, name, place in _lines(self._file):
             if other == kind and place not in found.setdefault(name, []):
@@ -64,7 +63,7 @@ class Notes:
 
 
 def _nameless() -> int:
-    """Open a file that has no name, and whose every write goes to its end."""
+    """Open an unnamed file in append mode."""
     with tempfile.TemporaryFile() as file:
         handle = os.dup(file.fileno())
     fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_APPEND)
@@ -72,10 +71,10 @@ def _nameless() -> int:
 
 
 def _lines(file: int | None) -> list[tuple[str, str, str]]:
-    """The whole lines of the file: what a process was killed over is not one."""
+    """Return the complete lines of the file; a killed process can leave a partial last line."""
     found: list[tuple[str, str, str]] = []
     for line in _content(file).rpartition(b"\n")[0].splitlines():
-        with suppress(ValueError):  # two lines run together, where the first one's writer was killed over it
+        with suppress(ValueError):  # two lines merged, because the first line's writer was killed
             kind, name, place = json.loads(line)
             found.append((kind, name, place))
     return found

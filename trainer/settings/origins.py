@@ -1,6 +1,6 @@
-"""Origins: the words of a command line, a settings file and the environment, turned into settings with each value's origin.
+"""Read settings from the command line, a settings file and the environment, with each value's origin.
 
-Reads each of them and reports what is wrong in one, by the setting's name. `trainer.settings.values` decides which value a text has.
+Errors name the setting. `trainer.settings.values` decides which value a text has.
 
 On the command line: `--name value`, `--name=value`, `--flag`, `--no-flag`, with `-` or `_`.
 """
@@ -57,18 +57,18 @@ S = TypeVar("S", bound=LaunchSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """A command line taken apart: options in the order they were given; `None` for one that stood alone."""
+    """A parsed command line: options in the given order; `None` for an option without a value."""
 
     options: dict[str, str | None]
 
     def without(self, *names: str) -> Words:
-        """Leave out the options of the command itself, which are not settings."""
+        """Return a copy without the given names, which are the command's own options and not settings."""
         return Words(options={name: value for name, value in self.options.items() if name not in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved(Generic[S]):
-    """Frozen settings, and where each value came from."""
+    """Frozen settings, and the origin of each value."""
 
     settings: S
     origins: dict[str, Origin]
@@ -76,7 +76,7 @@ class Resolved(Generic[S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origins:
-    """Everything that settings can be given by, unread."""
+    """All origins of settings, not yet read."""
 
     words: Words
     environ: Mapping[str, str]
@@ -85,7 +85,7 @@ class Origins:
 
 
 def take_apart(argv: Sequence[str]) -> Words:
-    """Take a command line apart without knowing any option. Raises `UsageError` for what is none, or is given twice.
+    """Parse a command line without knowledge of any option. Raise `UsageError` for a non-option word and a repeated option.
 
     >>> take_apart(["--learning-rate=1e-3", "--progress", "--seed", "-1"]).options
     {'learning_rate': '1e-3', 'progress': None, 'seed': '-1'}
@@ -106,7 +106,7 @@ def take_apart(argv: Sequence[str]) -> Words:
 
 
 def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
-    """Word what stands where an option was expected, `before` it other options."""
+    """Return the error for a word where an option was expected; `before` are the options before the word."""
     said = f"found {word!r} where an option was expected"
     name = [*before][-1] if before else ""
     if before.get(name) == "=":
@@ -115,7 +115,7 @@ def _no_option(word: str, before: Mapping[str, str | None]) -> UsageError:
 
 
 def asked(origins: Origins) -> dict[str, Any]:
-    """Give what was asked for, by name, without knowing any setting: of the command line and the environment that is text, or a flag.
+    """Return the given values by name, without knowledge of any setting. Command line and environment values are text or a flag.
 
     >>> asked(Origins(words=take_apart(["--seed", "1", "--no-publish", "--full"]), environ={"REPRISE_SETTING_CLASSES": "3"}))
     {'classes': '3', 'seed': '1', 'publish': False, 'full': True}
@@ -128,9 +128,9 @@ def asked(origins: Origins) -> dict[str, Any]:
 
 
 def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Resolved[S]:
-    """Make frozen settings of everything given. Raises `SettingError` naming every one that is wrong, each with its origin.
+    """Create frozen settings from all origins. Raise `SettingError` that lists every wrong setting with its origin.
 
-    `partly` passes over names that `settings` does not have: the launcher's view, which does not know the experiment's.
+    `partly` ignores names that `settings` does not have: the launcher does not know the experiment's own settings.
     """
     complete(settings)
     read = [
@@ -156,7 +156,7 @@ def resolve(settings: type[S], origins: Origins, *, partly: bool = False) -> Res
 
 
 class _Read(NamedTuple):
-    """What one origin gives, by name; `None` for an option that stands alone. `where` says it in a message."""
+    """The values of one origin, by name; `None` for an option without a value. `where` describes the origin in messages."""
 
     origin: Origin
     values: Mapping[str, Any]
@@ -164,12 +164,12 @@ class _Read(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are texts, which have no type yet."""
+        """Whether the values are texts, which have no type yet."""
         return self.origin in {Origin.COMMAND_LINE, Origin.ENVIRONMENT}
 
 
 def _keep_out_of_texts(settings: type[LaunchSettings], read: Sequence[_Read]) -> None:
-    """Have every secret that was given redacted wherever text leaves this process."""
+    """Register every given secret with the redactor, so that it is removed from text that leaves this process."""
     fields = settings.__pydantic_fields__
     for values in (each.values for each in read):
         for name, value in values.items():
@@ -190,7 +190,7 @@ def _refused(settings: type[LaunchSettings], read: _Read, *, partly: bool) -> It
 
 
 def _sources(settings: type[LaunchSettings], read: Sequence[_Read]) -> tuple[list[Source], dict[str, SettingError]]:
-    """The values that count, each with its type, and what is wrong with others; a value that a later origin replaces is left out."""
+    """Return the effective values with their types, and the faults of the others; overridden values are omitted."""
     fields = settings.__pydantic_fields__
     kept: list[dict[str, Any]] = [{} for _ in read]
     faults: dict[str, SettingError] = {}
@@ -223,7 +223,7 @@ def _typed(settings: type[LaunchSettings], name: str, value: Any, *, textual: bo
 def _misfits(
     found: ValidationError, settings: type[LaunchSettings], sources: Sequence[Source], *, known: Collection[str]
 ) -> list[SettingError]:
-    """Word what the class itself found wrong, once for each setting; `known` faults are worded already."""
+    """Return one error per setting for the faults that the class itself found; `known` settings already have an error."""
     faults: dict[str, list[ErrorDetails]] = {}
     for fault in found.errors(include_url=False):
         faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault)
@@ -249,7 +249,7 @@ def _misfit(
 
 
 def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Collection[str]) -> Iterator[SettingError]:
-    """Word the defaults that Python takes for values of their type and that are none: `True` for a number, a text for one."""
+    """Yield errors for defaults of the wrong type that Python accepts: `True` for a number, a text for a number."""
     kind = type(made)
     for name, info in kind.__pydantic_fields__.items():
         if name in known or judged_by_itself(kind, name) or any(name in source.values for source in sources):
@@ -261,7 +261,7 @@ def _odd_defaults(made: LaunchSettings, sources: Sequence[Source], *, known: Col
 
 
 def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[SettingError]:
-    """Word the values that no record can hold, which anybody must be able to read and give again."""
+    """Yield errors for values that a record cannot hold: every value must be readable and usable again."""
     for name in type(made).__pydantic_fields__:
         if why := unrecordable(made.value_of(name)):
             where = next((source.where for source in sources if name in source.values), None)
@@ -269,7 +269,7 @@ def _unrecorded(made: LaunchSettings, sources: Sequence[Source]) -> Iterator[Set
 
 
 def _origins(settings: type[LaunchSettings], sources: Iterable[Source], *, retest: bool) -> dict[str, Origin]:
-    """Where each value came from; in a retest a record is behind everything that is given."""
+    """Return the origin of each value; in a retest, every given value comes from a record."""
     found = {name: author_of(settings, name) for name in settings.__pydantic_fields__}
     for source in reversed(list(sources)):
         found |= dict.fromkeys(source.values, Origin.RECORD if retest else source.origin)

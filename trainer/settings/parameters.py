@@ -1,7 +1,6 @@
-"""Parameters of configured functions: which there are, of what type, and that one name has one type wherever it is taken.
+"""Parameters of configured functions: their names, types and places, and the check that each name has one type everywhere.
 
-Knows where each is written, for a message names both places, and whether its function uses it. Refuses to compare
-types: `trainer.settings.type_agreement` does.
+`trainer.settings.type_agreement` compares the types.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _FILLABLE: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.K
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taker:
-    """A parameter of a configured function, which a setting of that name fills."""
+    """A parameter of a configured function, which the setting of the same name fills."""
 
     name: str
     called: str
@@ -37,40 +36,40 @@ class Taker:
 
     @property
     def kind(self) -> Any:
-        """Its type; `Any` where it says none, or in words that cannot be read here."""
+        """Return the parameter's type; `Any` if it has no annotation, or an annotation that cannot be resolved here."""
         written = self.parameter.annotation
         return Any if written is inspect.Parameter.empty else resolved(written, self.function.__globals__)
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether the package's own code always gives it in its place: then no setting ever fills it."""
+        """Return whether the package's own code always passes this parameter by position, so that no setting fills it."""
         ours = str(self.function.__module__).startswith("trainer.training.")
         return ours and self.parameter.kind is not inspect.Parameter.KEYWORD_ONLY
 
     def told(self, root: Path) -> str:
-        """Which type it takes, and where that is written."""
+        """Return the parameter's type and the place of its declaration, for a message."""
         code = self.function.__code__
         place = _place(Path(code.co_filename), code.co_firstlineno, root)
         return f"{self.called} ({place}) takes it as {worded(self.parameter.annotation)}"
 
 
 _takers: Final[dict[str, dict[tuple[str, str], Taker]]] = {}
-"""Who takes a setting, whether or not it is part of this run: by parameter, then by module and function."""
+"""All parameters that a setting can fill, used in this run or not: by parameter name, then by module and function."""
 
 
 def fillable(signature: inspect.Signature) -> dict[str, inspect.Parameter]:
-    """The parameters that a setting can fill."""
+    """Return the parameters that a setting can fill."""
     return {name: value for name, value in signature.parameters.items() if value.kind in _FILLABLE and name != "self"}
 
 
 def takers_of(function: Any, *, called: str) -> list[Taker]:
-    """The parameters of a function."""
+    """Return the parameters of a function that a setting can fill."""
     wanted, inner = fillable(inspect.signature(function)), inspect.unwrap(function)
     return [Taker(name=name, called=called, function=inner, parameter=each) for name, each in wanted.items()]
 
 
 def loaded(code: CodeType) -> set[str]:
-    """The variables that a function's bytecode loads, inner functions included."""
+    """Return the variables that a function's bytecode loads, including inner functions."""
     names: set[str] = set()
     for instruction in dis.get_instructions(code):
         if instruction.opname.startswith(_LOADS):
@@ -83,23 +82,23 @@ def loaded(code: CodeType) -> set[str]:
 
 
 def register(function: Any, *, called: str) -> None:
-    """Know the parameters of a function that is configured."""
+    """Register the parameters of a configured function."""
     for taker in takers_of(function, called=called):
         _takers.setdefault(taker.name, {})[function.__module__, called] = taker
 
 
 def callers_of(name: str) -> list[str]:
-    """Every configured function with a parameter of this name."""
+    """Return the names of all configured functions with a parameter of this name."""
     return sorted({called for _, called in _takers.get(name, ())})
 
 
 def takers_in(modules: Container[str]) -> list[Taker]:
-    """Every parameter of configured functions of these modules."""
+    """Return all parameters of configured functions in these modules."""
     return [taker for each in _takers.values() for (module, _), taker in each.items() if module in modules]
 
 
 def require_agreement(settings: type[LaunchSettings], takers: Sequence[Taker], *, root: Path) -> None:
-    """Raise `ExperimentError` where one name stands for two types; all such names at once, each with both places."""
+    """Raise `ExperimentError` if a name has two types; the error lists all such names, each with both places."""
     lines = [*_with_settings(settings, takers, root), *_among(settings, takers, root)]
     if lines:
         more = "" if len(lines) == 1 else f" (and {len(lines) - 1} more)"
@@ -117,7 +116,7 @@ def _with_settings(settings: type[LaunchSettings], takers: Sequence[Taker], root
 
 
 def _among(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) -> Iterator[str]:
-    """Names that no setting has yet: only what must be given by name was meant to be one."""
+    """Yield disagreements for names without a setting. Only keyword-only parameters count: others were not meant as settings."""
     first: dict[str, Taker] = {}
     for taker in takers:
         if taker.name in settings.__pydantic_fields__ or taker.parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -128,7 +127,7 @@ def _among(settings: type[LaunchSettings], takers: Sequence[Taker], root: Path) 
 
 
 def _declared_at(settings: type[LaunchSettings], name: str, root: Path) -> str:
-    """Where the class that declares a setting says its type."""
+    """Return the place where a setting's class declares its type."""
     owner = next(kind for kind in settings.__mro__ if name in vars(kind).get("__annotations__", {}))
     try:
         lines, begun = inspect.getsourcelines(owner)

@@ -1,4 +1,4 @@
-"""Replay: whether settings that are read from their record are these settings again, on which every rerun depends."""
+"""Check that settings read back from their record equal the originals; every rerun depends on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def changed_by_record(made: LaunchSettings) -> Iterator[SettingError]:
-    """Word each setting that another value is read for than was recorded, or none: by a validator or by a union's types."""
+    """Yield an error for each setting whose recorded value is read as another value, or rejected, e.g. by a validator or a union."""
     recorded, fields = written(made), type(made).__pydantic_fields__
     values = {name: recorded.get(name, made.value_of(name)) for name in fields if not _is_unknown(made, name)}
     again = object.__new__(type(made))
     try:
-        BaseModel.__init__(again, **values)  # without the sources of settings
+        BaseModel.__init__(again, **values)  # without the settings sources
     except ValidationError as fault:
         for name in dict.fromkeys(str(each["loc"][0]) for each in fault.errors() if each["loc"]):
             if name in recorded:
@@ -36,13 +36,13 @@ def changed_by_record(made: LaunchSettings) -> Iterator[SettingError]:
 
 
 def _is_unknown(made: LaunchSettings, name: str) -> bool:
-    """Whether only running the experiment tells the value: it stands as a default that nothing judges."""
+    """Return whether the value is an unvalidated default, which is known only when the experiment runs."""
     info = type(made).__pydantic_fields__[name]
     return info.validate_default is False and made.value_of(name) is info.default
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal for the experiment's code, which distinguishes 1, 1.0 and True, a text and a path."""
+    """Return whether two values are equal to the experiment's code, which distinguishes 1, 1.0 and True, and a text and a path."""
     if one is other:
         return True
     for kind in (bool, int, float, str, set | frozenset, list | tuple, Mapping):

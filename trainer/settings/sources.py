@@ -1,4 +1,4 @@
-"""Sources of settings: what a command line, the environment and a settings file give, by name, before any value has a type."""
+"""Read the values of a command line, the environment and a settings file, by name, before they have a type."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST_SETTINGS: Final = 1 << 20
-"""Bytes of a settings file: what is larger is another file, named by mistake."""
+"""Maximum bytes of a settings file; a larger file was probably named by mistake."""
 _MOST: Final = 1_000
-"""Keys of a settings file: each one that is unknown is compared with all that are known."""
+"""Maximum keys of a settings file: each unknown key is compared with all known names."""
 _OTHER: Final = "is it the settings file?"
 _LIKE_PREFIX: Final = re.compile(r"REPRISE[_-]?SETTING(S?[_-]|)", re.IGNORECASE)
-"""How the prefix of a variable is misspelt."""
+"""Misspellings of the variable prefix."""
 
 
 def of_words(settings: type[LaunchSettings], options: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Give the values of a command line; `None` for an option that needs one and stands alone."""
+    """Return the values of a command line; `None` for an option that needs a value and has none."""
     fields = settings.__pydantic_fields__
     values: dict[str, str | None] = {}
     for name, text in options.items():
@@ -41,7 +41,7 @@ def of_words(settings: type[LaunchSettings], options: Mapping[str, str | None]) 
 
 
 def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the values of the variables `REPRISE_SETTING_NAME`. Raises `SettingError` for a prefix that is nearly that."""
+    """Return the values of the variables `REPRISE_SETTING_NAME`. Raise `SettingError` for a misspelled prefix."""
     values: dict[str, str] = {}
     for variable, text in environ.items():
         if not (found := _LIKE_PREFIX.match(variable)):
@@ -58,7 +58,7 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_file(file: Path | None) -> dict[str, Any]:
-    """Give the values of a settings file; `-` and `_` are the same in its names. Raises `DocumentError`."""
+    """Return the values of a settings file; `-` and `_` in names are equivalent. Raise `DocumentError`."""
     if file is None:
         return {}
     content = parse_toml(read_text(file, most=LARGEST_SETTINGS), where=f"settings file {file}")

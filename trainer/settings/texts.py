@@ -1,7 +1,7 @@
-"""Texts: what a text of the command line or of the environment can stand for, given the type of its setting.
+"""Candidate values of a text from the command line or the environment, for a setting's type.
 
-A text means what the same text means in a settings file if the setting's type admits that value; otherwise it is the text itself. A text
-that is written as another type of a union writes its values is no text: 5.0 is no value of `int | str`, and "5.0" in quotes is one.
+A text has the value that it has in a settings file if the setting's type accepts that value; otherwise it is the text itself. If the
+text has the form of another type of a union, it is not a plain text: 5.0 is rejected for `int | str`, and "5.0" in quotes is accepted.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 _NULLS: Final = frozenset({"none", "null"})
 _FLAGS: Final = {"true": True, "false": False}
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
-"""Numbers as Python writes some of them, and neither JSON nor TOML does: `.5`, `5.`, `+.5`."""
+"""Number forms that Python accepts, and JSON and TOML do not: `.5`, `5.`, `+.5`."""
 _WRITTEN_NUMBER: Final = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
 _TEXTS: Final = (str, bytes, PurePath, SecretStr, SecretBytes, Decimal)
-"""Types that take a text as it is typed: quotes and digits are a part of it."""
+"""Types that use a text exactly as typed, including quotes and digits."""
 _NOTHING: Final = object()
 
 
 class RepeatedKeyError(ValueError):
-    """A table of JSON in which a key stands twice."""
+    """A JSON object with a repeated key."""
 
     def __init__(self, key: str) -> None:
-        """Keep the key."""
+        """Store the key."""
         super().__init__(key)
         self.key = key
 
 
 def candidates(info: FieldInfo, text: str) -> list[Any]:
-    """Give what a text can stand for, the first that fits counts; `none` is null unless it is one of the setting's own texts."""
+    """Return the candidate values of a text, in order of priority; `none` is null unless it is one of the setting's own texts."""
     kinds = members(info.annotation)
     own = {choice for kind in kinds for choice in choices(kind) or () if isinstance(choice, str)}
     null = [None] if text.lower() in _NULLS and type(None) in kinds and text not in own else []
@@ -55,7 +55,7 @@ def candidates(info: FieldInfo, text: str) -> list[Any]:
 
 
 def takes_texts(kinds: list[Any]) -> bool:
-    """Tell whether a text is taken as it is typed: by all of these types, `None` aside."""
+    """Return whether all of these types, except `None`, use a text exactly as typed."""
     return all(_takes_text(kind) for kind in kinds if kind is not type(None))
 
 
@@ -66,7 +66,7 @@ def _takes_text(kind: Any) -> bool:
 
 
 def _form(text: str, read: Any) -> str | None:
-    """How a text is written: as a truth value, a number, a list or a table; `None` if only as a text."""
+    """Return the form of a text: truth value, number, list or table; `None` if it is only a text."""
     if read is not _NOTHING and not isinstance(read, RepeatedKeyError):
         return _form_of(read)
     return "number" if _WRITTEN_NUMBER.fullmatch(text) else {"[": "list", "{": "table"}.get(text.strip()[:1])
@@ -78,7 +78,7 @@ def _form_of(value: Any) -> str | None:
 
 
 def _forms(kind: Any) -> set[str | None]:
-    """The forms in which values of a type are written."""
+    """Return the forms in which a type's values are written."""
     if (listed := choices(kind)) is not None:
         return {_form_of(choice) for choice in listed} - {None}
     if is_list(kind) or is_table(kind):
@@ -89,9 +89,9 @@ def _forms(kind: Any) -> set[str | None]:
 
 
 def read_text(text: str) -> Any:
-    """Give what a text means in a document: JSON, else TOML, else a number as Python writes it; `true` and `false` in any case.
+    """Parse a text as JSON, else as TOML, else as a Python number; `true` and `false` in any case.
 
-    A table with a key twice has no meaning there: it is the error that says so.
+    A table with a repeated key is returned as a `RepeatedKeyError`.
     """
     if text.lower() in _FLAGS:
         return _FLAGS[text.lower()]
@@ -112,7 +112,7 @@ def read_text(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a table of what JSON has between braces; it allows a key twice, which TOML does not."""
+    """Build a dict from the pairs of a JSON object. A repeated key is an error, as in TOML; JSON allows it."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -1,7 +1,7 @@
-r"""Agreement: whether a value of one declared type can be what another place, by the same name, says that it takes.
+r"""Check whether a value of one declared type can be passed where another type is declared under the same name.
 
-Knows annotations as Python and pydantic write them. Refuses to guess: what it cannot compare agrees, for a false alarm would stop a good
-run. So does `None` beside a type, and a wider type where a narrower one is taken.
+Types that cannot be compared agree, because a false alarm would stop a valid run. `None` beside a type agrees, and so does a wider
+type where a narrower type is accepted.
 
 | declared | taken as | agree |
 |---|---|---|
@@ -21,11 +21,11 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NewType, Union, get_args, get_origin
 
 _NUMBERS: Final = (bool, int, float, complex)
-"""A value of each can stand where a later one is taken."""
+"""A value of each type is also valid for each later type."""
 
 
 def agree(declared: Any, taken: Any) -> bool:
-    """Tell whether some value of what is declared can be what is taken.
+    """Return whether some value of the declared type can be a value of the taken type.
 
     >>> agree(int, float), agree(float, int), agree(int | None, int), agree(Literal["a"], str), agree(list[int], list[str])
     (True, False, True, True, False)
@@ -34,7 +34,7 @@ def agree(declared: Any, taken: Any) -> bool:
 
 
 def resolved(annotation: Any, names: dict[str, Any]) -> Any:
-    """Give the type that an annotation names, where it is text; `Any` where that cannot be told.
+    """Resolve an annotation that is text; return `Any` if it cannot be resolved.
 
     >>> resolved("int | None", {}), resolved("Unknown", {})
     (int | None, typing.Any)
@@ -44,12 +44,12 @@ def resolved(annotation: Any, names: dict[str, Any]) -> Any:
     holder = type("Holder", (), {"__annotations__": {"it": annotation}})
     try:
         return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
-    except Exception:  # noqa: BLE001 - an annotation is somebody's expression: one that cannot be read says nothing
+    except Exception:  # noqa: BLE001 - evaluating an annotation can raise anything; if it fails, the type is unknown
         return Any
 
 
 def worded(annotation: Any) -> str:
-    """Write a type as its author would.
+    """Return a type as its author would write it.
 
     >>> worded("PositiveInt"), worded(int), worded(int | None), worded(list[int])
     ('PositiveInt', 'int', 'int | None', 'list[int]')
@@ -60,7 +60,7 @@ def worded(annotation: Any) -> str:
 
 
 def _members(kind: Any) -> list[Any]:
-    """The types of a union, without `None` beside others, without marks and bounds."""
+    """Return the types of a union, without marks and bounds, and without `None` unless it is the only one."""
     kind = _bare(kind)
     if get_origin(kind) in {Union, types.UnionType}:
         found = [member for each in get_args(kind) if each is not type(None) for member in _members(each)]
@@ -109,7 +109,7 @@ def _fits_value(one: Any, other: Any) -> bool:
 
 
 def _inner_fit(ones: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Whether what containers hold agrees, as far as both say it in the same form."""
+    """Return whether the item types of two containers agree, as far as both declare them in the same form."""
     if len(ones) != len(others):
         return True
     return all(one is ... or other is ... or agree(one, other) for one, other in zip(ones, others, strict=True))
@@ -118,10 +118,10 @@ def _inner_fit(ones: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
 def _is_subclass(one: type, other: type) -> bool:
     try:
         return issubclass(one, other)
-    except TypeError:  # a protocol that cannot be asked
+    except TypeError:  # a protocol that does not support isinstance
         return True
 
 
 def _says_nothing(kind: Any) -> bool:
-    """Whether a type is one that everything agrees with, or a form that is not compared."""
+    """Return whether a type agrees with everything, or has a form that is not compared."""
     return kind in (Any, object, Callable, type(None)) or not (isinstance(kind, type) or get_args(kind))

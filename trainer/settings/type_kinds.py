@@ -1,4 +1,4 @@
-"""Kinds of types: what a setting's type is made of: the types of a union, its choices, whether it is a list or a table."""
+"""Inspect a setting's type: the types of a union, its choices, and whether it is a list or a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, Union, get_args
 
 
 class Key(NamedTuple):
-    """A key of a table that has certain keys."""
+    """A key of a table with fixed keys."""
 
     name: str
     annotation: Any
@@ -19,7 +19,7 @@ class Key(NamedTuple):
 
 
 def members(annotation: Any) -> list[Any]:
-    """Give the types of a union, each without its bounds; one type alone is a union of one.
+    """Return the types of a union, each without its bounds; a single type is returned as a list of one.
 
     >>> members(int | None), members(Annotated[float, "bound"])
     ([<class 'int'>, <class 'NoneType'>], [<class 'float'>])
@@ -33,7 +33,7 @@ def members(annotation: Any) -> list[Any]:
 
 
 def choices(kind: Any) -> list[Any] | None:
-    """Give the values of a `Literal` or an enumeration; `None` for another type.
+    """Return the values of a `Literal` or an enumeration; `None` for another type.
 
     >>> choices(Literal[1, "a"]), choices(int)
     ([1, 'a'], None)
@@ -44,19 +44,19 @@ def choices(kind: Any) -> list[Any] | None:
 
 
 def is_table(kind: Any) -> bool:
-    """Tell whether a document has a table for this type."""
+    """Return whether a document represents this type as a table."""
     base = get_origin(kind) or kind
     return isinstance(base, type) and (issubclass(base, Mapping) or has_keys(base))
 
 
 def has_keys(kind: Any) -> bool:
-    """Tell whether this is a type of tables with certain keys: a model, a dataclass, a `TypedDict`."""
+    """Return whether this type is a table with fixed keys: a model, a dataclass, a `TypedDict`."""
     marked = hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__required_keys__")
     return isinstance(kind, type) and (marked or is_dataclass(kind))
 
 
 def keys_of(kind: Any) -> list[Key]:
-    """Give the keys of such a table."""
+    """Return the keys of a table with fixed keys."""
     if hasattr(kind, "__pydantic_fields__"):
         known = kind.__pydantic_fields__.items()
         return [Key(info.alias or name, info.annotation, info.is_required()) for name, info in known]
@@ -68,7 +68,7 @@ def keys_of(kind: Any) -> list[Key]:
 
 
 def is_list(kind: Any) -> bool:
-    """Tell whether a document has a list for this type."""
+    """Return whether a document represents this type as a list."""
     base = get_origin(kind) or kind
     if not isinstance(base, type) or issubclass(base, str | bytes | bytearray) or is_table(kind):
         return False

@@ -1,7 +1,6 @@
-"""Types of settings in a user's words: what is expected, and an example of how it is typed.
+"""Describe setting types in plain words: what is expected, and an example of how to type it.
 
-No validator's own words reach a user. Each type that pydantic has for a value of a document has its words here; another type is called
-by its name.
+Pydantic's own messages are never shown. Each type that a document can hold has a description here; any other type is shown by name.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _WORDS: Final[tuple[tuple[type, str, str, str], ...]] = (
     (UUID, "a UUID", "UUIDs", "12345678-1234-5678-1234-567812345678"),
     (AnyUrl, "a URL", "URLs", "https://example.org"),
 )
-"""A type, one of it, many of it, an example of its text; the first that fits counts."""
+"""A type, its singular, its plural, and an example of its text; the first match counts."""
 _PLAIN: Final[dict[Any, tuple[str, ...]]] = {
     NoneType: ("none",),
     bool: ("true", "false"),
@@ -43,11 +42,11 @@ _PLAIN: Final[dict[Any, tuple[str, ...]]] = {
     object: ("any value",),
 }
 _MOST: Final = 12
-"""Choices that a message lists."""
+"""Maximum number of choices that a message lists."""
 
 
 def expected(annotation: Any) -> str:
-    """Say what a value of this type is.
+    """Describe a value of this type.
 
     >>> expected(list[int]), expected(tuple[int, float]), expected(tuple[float, float])
     ('a list of whole numbers', 'a list of a whole number and a number', 'a list of 2 numbers')
@@ -58,7 +57,7 @@ def expected(annotation: Any) -> str:
 
 
 def example(annotation: Any) -> str | None:
-    """Give a text of this type as it is typed on a command line; `None` if only its author knows.
+    """Return an example of this type as it is typed on a command line; `None` if there is none.
 
     >>> example(list[int]), example(tuple[float, float]), example(dict[str, int]), example(int | None)
     ('[8, 16]', '[0.5, 0.25]', '{"a": 8}', '8')
@@ -70,12 +69,12 @@ def example(annotation: Any) -> str | None:
 
 
 def is_compound(annotation: Any) -> bool:
-    """Tell whether a value of this type is written with brackets."""
+    """Return whether a value of this type is written with brackets."""
     return any(is_list(kind) or is_table(kind) for kind in members(annotation))
 
 
 def _alternatives(annotation: Any) -> list[str]:
-    """What a value may be, without any that another one contains: a whole number is a number."""
+    """Return the alternatives of a type, without those that another alternative includes: a whole number is a number."""
     kinds = members(annotation)
     found = [word for kind in kinds for word in _one(kind)]
     spare = {_WORDS[0][1]} if float in kinds else set()
@@ -104,7 +103,7 @@ def _table(kind: Any) -> str:
 
 
 def _keys(kind: Any) -> str:
-    """The keys of a table, each with what its value is."""
+    """List the keys of a table, each with the description of its value."""
     shown = [
         f"{key.name} ({_briefly(key.annotation)}{'' if key.is_required else '; may be left out'})"
         for key in keys_of(kind)
@@ -113,7 +112,7 @@ def _keys(kind: Any) -> str:
 
 
 def _briefly(annotation: Any) -> str:
-    """What is expected, without the keys of tables within: their types may hold each other."""
+    """Describe a type without the keys of nested tables: such types can be recursive."""
     kinds = members(annotation)
     if not any(map(_holds_keys, kinds)):
         return expected(annotation)
@@ -137,7 +136,7 @@ def _list(kind: Any) -> str:
 
 
 def _values(kind: Any) -> tuple[Any, ...] | None:
-    """The types of a list's values, if it has a certain number of them."""
+    """Return the types of a list's values if their number is fixed; otherwise `None`."""
     if named := getattr(kind, "_fields", ()):
         return tuple(get_type_hints(kind)[name] for name in named)
     inner = get_args(kind)
@@ -146,7 +145,7 @@ def _values(kind: Any) -> tuple[Any, ...] | None:
 
 
 def _fixed(inner: tuple[Any, ...]) -> str:
-    """A list of as many values as a tuple has."""
+    """Describe a list with a fixed number of values."""
     if len({expected(each) for each in inner}) == 1:
         many = _many(inner[0])
         each = f"{len(inner)} {many}" if many else f"{len(inner)} values, each {expected(inner[0])}"
@@ -156,7 +155,7 @@ def _fixed(inner: tuple[Any, ...]) -> str:
 
 
 def _of(annotation: Any) -> str:
-    """What the values of a list or a table are."""
+    """Describe the values of a list or a table."""
     if members(annotation) == [Any]:
         return ""
     many = _many(annotation)
@@ -164,7 +163,7 @@ def _of(annotation: Any) -> str:
 
 
 def _many(annotation: Any) -> str | None:
-    """The plural of a type; `None` if it has none, as a union."""
+    """Return the plural of a type; `None` if it has none, e.g. a union."""
     kinds = members(annotation)
     if len(kinds) != 1 or choices(kinds[0]) is not None or kinds[0] is bool:
         return None
@@ -175,7 +174,7 @@ def _many(annotation: Any) -> str | None:
 
 
 def _plural(text: str) -> str | None:
-    """The plural of a list or a table: of one that is of others by its first word alone."""
+    """Return the plural of a list or a table; only the first noun changes."""
     for one, many in (("a list", "lists"), ("a table", "tables"), ("an empty list", "empty lists")):
         if text.startswith(one):
             return many + text.removeprefix(one)
@@ -198,7 +197,7 @@ def _words(kind: Any) -> tuple[type, str, str, str] | None:
 
 
 def _example(annotation: Any, place: int) -> Any:
-    """A value of this type; `place` lets the items of a list differ."""
+    """Return an example value of this type; `place` makes the items of a list differ."""
     kind = next((each for each in members(annotation) if each is not NoneType), None)
     if listed := choices(kind):
         return listed[min(place, len(listed) - 1)]

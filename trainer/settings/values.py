@@ -1,8 +1,8 @@
-"""Values of settings: which value a text or a document's value has for a setting's type.
+"""Convert a text or a document's value to a setting's type.
 
-A value from a document (TOML, JSON, a record) is checked strictly: a number is not a string, `true` is not a number, 1 is not a boolean;
-an int is accepted as a float. Silent conversions of the type are rejected (`trainer.settings.conversions`). `trainer.settings.texts` parses
-texts of the command line and of the environment.
+A value from a document (TOML, JSON, a record) is checked strictly: a number is not a string, `true` is not a number, 1 is not a
+boolean; an int is accepted as a float. Silent conversions of the type are rejected (`trainer.settings.conversions`).
+`trainer.settings.texts` parses texts of the command line and of the environment.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
 
 _BEFORE: Final = ("before", "wrap", "plain")
 _CONVERTERS: Final = (BeforeValidator, PlainValidator, WrapValidator)
-"""The author's own conversions of a value."""
+"""Validators with which the author converts values."""
 
 
 class MisfitError(ValueError):
-    """A value that a setting's type does not admit; `faults` are the validator's."""
+    """A value that a setting's type rejects; `faults` are the validator's."""
 
     def __init__(self, faults: Iterable[ErrorDetails]) -> None:
-        """Keep what the validator found."""
+        """Store the validator's faults."""
         super().__init__("the type does not admit this value")
         self.faults = tuple(faults)
 
 
 def is_flag(info: FieldInfo | None) -> bool:
-    """Tell whether an option of this setting may stand alone: `--x`, `--no-x`."""
+    """Return whether this setting's option can stand alone: `--x`, `--no-x`."""
     return info is not None and {kind for kind in members(info.annotation) if kind is not type(None)} == {bool}
 
 
 def typed_text(info: FieldInfo, text: str, *, judges: bool = True) -> Any:
-    """Give the value that a text has for this setting. Raises `MisfitError`.
+    """Return the value of a text for this setting. Raise `MisfitError`.
 
-    `judges` is false for a setting with a validator of its own that sees values before they have their type: it gets the text.
+    Set `judges` to false for a setting whose own validator runs before type conversion: it receives the text.
     """
     faults: list[ErrorDetails] = []
     for candidate in candidates(info, text):
@@ -71,14 +71,14 @@ def typed_text(info: FieldInfo, text: str, *, judges: bool = True) -> Any:
 
 
 def typed_value(info: FieldInfo, value: Any) -> Any:
-    """Give a document's value back if the setting's type admits it. Raises `MisfitError`."""
+    """Return a document's value if the setting's type accepts it. Raise `MisfitError`."""
     if isinstance(value, RepeatedKeyError):
         raise MisfitError([fault(REPEATED_KEY, value.key)])
     judge = _judge(_Kind(info)).__pydantic_validator__
     try:
         judge.validate_json(json.dumps({"value": value}, default=_written_out), strict=True)
         plain = _undated(value)
-        found = judge.validate_python({"value": plain}).value  # as the settings' class is given it
+        found = judge.validate_python({"value": plain}).value  # in the form that the settings' class receives
     except ValidationError as misfit:
         raise MisfitError(misfit.errors(include_url=False)) from misfit
     except (TypeError, ValueError, RecursionError) as misfit:
@@ -90,7 +90,7 @@ def typed_value(info: FieldInfo, value: Any) -> Any:
 
 
 def typed_as(info: FieldInfo, value: Any) -> str | None:
-    """Give a text that has this value for this setting: what would be typed for a document's value; `None` if no text has it."""
+    """Return a text whose value for this setting is `value`, as it would be typed; `None` if there is no such text."""
     plain = _undated(value)
     texts = [plain] if isinstance(plain, str) else []
     with suppress(ValueError, TypeError):
@@ -104,13 +104,13 @@ def typed_as(info: FieldInfo, value: Any) -> str | None:
 
 
 def typed_default(info: FieldInfo) -> None:
-    """Judge a setting's default, which may be of any form that Python has for it. Raises `MisfitError`."""
+    """Check a setting's default, which can be in any Python form. Raise `MisfitError`."""
     if info.validate_default is False or info.default is PydanticUndefined or info.default is None:
-        return  # None: pydantic itself judges it, and nothing else is taken for it
+        return  # None: pydantic checks it itself, and nothing else is equal to it
     try:
         found = _judge(_Kind(info)).__pydantic_validator__.validate_python({"value": info.default}, strict=True).value
     except ValidationError as misfit:
-        with suppress(ValueError):  # a list for a tuple, a date as text: any form that a document has for it
+        with suppress(ValueError):  # a list for a tuple, a date as text: any form that a document can have
             typed_value(info, to_jsonable_python(info.default))
             return
         raise MisfitError(misfit.errors(include_url=False)) from misfit
@@ -119,7 +119,7 @@ def typed_default(info: FieldInfo) -> None:
 
 
 def judged_by_itself(settings: type[BaseModel], name: str) -> bool:
-    """Tell whether the class has a validator for this setting that sees values before they have their type."""
+    """Return whether the class has a validator for this setting that runs before type conversion."""
     found = settings.__pydantic_decorators__.field_validators.values()
     return any(
         each.info.mode in _BEFORE and ("*" in each.info.fields or name in each.info.fields) for each in found
@@ -127,7 +127,7 @@ def judged_by_itself(settings: type[BaseModel], name: str) -> bool:
 
 
 class _Kind:
-    """A setting's type with its bounds, by which a judge is kept."""
+    """A setting's type with its bounds; the cache key of its validator model."""
 
     def __init__(self, info: FieldInfo) -> None:
         self.annotation = info.annotation
@@ -146,14 +146,14 @@ class _Kind:
 
 @lru_cache(maxsize=512)
 def _judge(kind: _Kind) -> Any:
-    """A model with one field of this type."""
+    """Return a model with one field of this type."""
     annotation: Any = Annotated[kind.annotation, *kind.metadata] if kind.metadata else kind.annotation
     config = ConfigDict(allow_inf_nan=False, extra="forbid")
     return create_model("Judge", __config__=config, value=(annotation, ...))
 
 
 def _undated(value: Any) -> Any:
-    """A document's value with a date of TOML as its text: a record has no other form for it."""
+    """Return a document's value with TOML dates replaced by their text, the only form that a record has for them."""
     if isinstance(value, dict):
         return {key: _undated(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -162,7 +162,7 @@ def _undated(value: Any) -> Any:
 
 
 def _written_out(value: Any) -> str:
-    """A date or a time of TOML as JSON has it; anything else has no form there."""
+    """Return a TOML date or time in its JSON form; raise `TypeError` for anything else."""
     if isinstance(value, date | time):
         return value.isoformat()
     raise TypeError(type(value).__name__)
