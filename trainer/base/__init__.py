@@ -1,1 +1,1 @@
-"""What every subject needs: errors, digests, documents, safe paths and files, child processes, messages."""
+"""Shared basics: errors, digests, documents, safe paths and files, child processes, messages."""

@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all.
+"""Write files atomically: a file is either complete or not there.
 
 The path is followed as the user typed it; files below a runs folder or a cache are written through `trainer.base.safe_folder`. A full
 disk or a folder without write permission raises an error that names the path, and the previous file stays.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, data: bytes | mmap, *, mode: int = 0o644) -> None:
-    """Make `path` hold `data`, replacing what it held. Raises `DiskFullError`, `NotWritableError`, `MachineError`."""
+    """Replace the content of `path` with `data` atomically. Raise `DiskFullError`, `NotWritableError`, `MachineError`."""
     with disk_faults(path), Root.at(path.parent) as folder:
         folder.write_whole(path.name, data, mode=mode)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut, where the file system can do that."""
+    """Flush the names in `folder` to disk, so that they survive a power failure, if the file system supports that."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):
@@ -37,7 +37,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def disk_faults(path: Path, *, done: str = "written") -> Iterator[None]:
-    """Word what the system says about `path`, which was to be written, or to be `done` something else to."""
+    """Convert an `OSError` about `path` to an error of Reprise; `done` is the participle for the failed action in the message."""
     try:
         yield
     except OSError as fault:

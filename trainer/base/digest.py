@@ -1,6 +1,4 @@
-"""Digests: how bytes and documents are named by their content.
-
-Knows sha256 and the canonical form of JSON (RFC 8785). Refuses to know what a document means.
+"""Digests of bytes, files and JSON documents: SHA-256, over the canonical form of JSON (RFC 8785).
 
 A digest is written `sha256:<64 hex digits>` in every document, so that it carries its algorithm.
 """
@@ -21,14 +19,14 @@ if TYPE_CHECKING:
 
 PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, StringConstraints(pattern=PATTERN)]
-"""A field that holds a digest: `sha256:` and 64 lower-case hex digits."""
+"""A field with a digest: `sha256:` and 64 lower-case hex digits."""
 
 _BLOCK: Final = 1 << 20
 LARGEST_EXACT: Final = 2**53 - 1
 
 
 def digest_of_bytes(data: bytes) -> str:
-    """Name these bytes.
+    """Return the digest of `data`.
 
     >>> digest_of_bytes(b"")[:14]
     'sha256:e3b0c44'
@@ -37,7 +35,7 @@ def digest_of_bytes(data: bytes) -> str:
 
 
 def digest_of_blocks(blocks: Iterable[bytes | memoryview]) -> str:
-    """Name the concatenation of `blocks` without holding it in memory."""
+    """Return the digest of the concatenated `blocks`, without holding them in memory."""
     running = hashlib.sha256()
     for block in blocks:
         running.update(block)
@@ -45,18 +43,18 @@ def digest_of_blocks(blocks: Iterable[bytes | memoryview]) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """Name a file's bytes, read once."""
+    """Return the digest of a file, read once."""
     with path.open("rb") as file:
         return digest_of_open(file)
 
 
 def digest_of_open(file: BinaryIO) -> str:
-    """Name the bytes of an open file, from where it stands to its end."""
+    """Return the digest of an open file, from its current position to its end."""
     return digest_of_blocks(iter(lambda: file.read(_BLOCK), b""))
 
 
 def digest_of_document(document: object) -> str:
-    """Name a JSON document by its canonical form: key order, spacing and number notation do not matter.
+    """Return the digest of a JSON document's canonical form: key order, spacing and number notation do not matter.
 
     >>> digest_of_document({"a": 1, "b": 2.0}) == digest_of_document({"b": 2.0, "a": 1})
     True
@@ -65,10 +63,10 @@ def digest_of_document(document: object) -> str:
 
 
 def canonical(document: object) -> bytes:
-    """Write a JSON document in its one canonical form (RFC 8785).
+    """Return the canonical form of a JSON document (RFC 8785).
 
-    What RFC 8785 cannot hold is written as a string: non-finite numbers as `NaN`, `Infinity`, `-Infinity`, negative zero as `-0`,
-    and integers beyond 2**53 - 1 in decimal.
+    Values that RFC 8785 does not support are written as strings: non-finite numbers as `NaN`, `Infinity`, `-Infinity`, negative zero
+    as `-0`, and integers beyond 2**53 - 1 in decimal.
 
     >>> canonical({"b": float("inf"), "a": [1, 1.5]})
     b'{"a":[1,1.5],"b":"Infinity"}'
@@ -77,7 +75,7 @@ def canonical(document: object) -> bytes:
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is a digest in the written form."""
+    """Return whether `text` is a digest in its written form."""
     return re.fullmatch(PATTERN, text) is not None
 
 

@@ -1,7 +1,7 @@
-"""How a failure of the file system is worded: what could not be done with which path, why, and the advice that fits that reason.
+"""Messages for file system errors: the path, the failed action, the reason, and a hint that fits the reason.
 
-One table for everything that writes. A read-only file system, a used-up quota and a name that is too long have another remedy than a
-folder of another owner.
+Every module that writes uses this table. A read-only file system, an exhausted quota and a name that is too long each need a different
+hint than a folder of another owner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHOWN: Final = 200
 
 
 def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> MachineError:
-    """Word a failure at `path`, which was to be `done` something to."""
+    """Return the error for a failure at `path`; `done` is the participle for the failed action."""
     name = shown(path)
     match fault.errno:
         case errno.ENOSPC:
@@ -43,7 +43,7 @@ def disk_fault(fault: OSError, path: Path | str, *, done: str = "written") -> Ma
 
 
 def shown(path: Path | str) -> str:
-    """Give a path as a message shows it: one that is too long to read is cut.
+    """Return a path as a message shows it: a path that is too long is truncated.
 
     >>> len(shown("x" * 4000))
     203

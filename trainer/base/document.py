@@ -1,8 +1,8 @@
-"""Reading files that people and programs write: TOML and JSON into frozen values, within bounds.
+"""Read TOML and JSON files into frozen, typed values, within limits.
 
-Every document of Reprise is read here, whoever wrote it. A text is rejected if it has more bytes, items or levels than such a document can
-have, a key twice, a number that RFC 8785 cannot write, or a character that UTF-8 cannot. Each fault is a `DocumentError` that names the
-document and the key.
+Every document of Reprise is read here, including documents from other users. A text is rejected if it has too many bytes, items or
+levels, a repeated key, a number that RFC 8785 cannot write, or a character that UTF-8 cannot encode. Each fault is a `DocumentError`
+that names the document and the key.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 MOST_ITEMS: Final = 1_000_000
-"""Values and keys of a document: a seal that lists 100,000 files has 800,000."""
+"""Maximum values and keys of a document: a seal that lists 100,000 files has 800,000."""
 DEEPEST: Final = 64
-"""Levels of brackets."""
+"""Maximum levels of nesting."""
 LONGEST: Final = 1e12
-"""Seconds of a duration: 30,000 years."""
+"""Maximum duration in seconds: 30,000 years."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_EXACT)]
-"""A whole number that every reader of JSON keeps exact: of things, bytes, steps."""
+"""A whole number that every JSON reader represents exactly: a number of items, bytes, steps."""
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=LONGEST)]
-"""A duration that can be added up and shown."""
+"""A finite, nonnegative duration in seconds."""
 OneLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=1000)]
-"""A name, which a line of output is made of."""
+"""A name that fits on one line of output."""
 
 
 class Document(BaseModel):
-    """A value read from a file: frozen, unknown keys refused."""
+    """A value read from a file: frozen, unknown keys rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,25 +55,25 @@ class Document(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 _BITS: Final = 1024
-"""Of a hexadecimal, octal or binary number of TOML, to which Python's limit of digits does not apply."""
+"""Maximum bits of a hexadecimal, octal or binary number in TOML, to which Python's limit of digits does not apply."""
 _DIGITS: Final = sys.get_int_max_str_digits()
 _DIGITS_OF_FLOATS: Final = 22
 _SHOWN: Final = 80
-"""Characters of a wrong value that a message shows."""
+"""Maximum characters of a wrong value in a message."""
 _COUNTED: Final = 10_000
-"""Wrong values of a document, of which the first is worded; of more than that none is."""
+"""Maximum wrong values of a document for which the first is described."""
 _PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*+\.[ \t]*+"""
 _CHAIN: Final = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{{DEEPEST}}}""")
-"""A dotted key of too many parts: tomllib takes a time that grows with the square of their number."""
+"""A dotted key with too many parts: tomllib's time grows with the square of their number."""
 _AGAIN: Final = "it is truncated or damaged: fetch it again"
 
 
 class UnderflowError(ValueError):
-    """A number that is not zero, and for which the nearest number of 64 bits is zero."""
+    """A nonzero number whose nearest 64-bit float is zero."""
 
 
 def read_number(text: str) -> float:
-    """Read a number with a point or an exponent. Raises `UnderflowError`.
+    """Parse a number with a point or an exponent. Raise `UnderflowError`.
 
     >>> read_number("1e-4")
     0.0001
@@ -87,13 +87,13 @@ def read_number(text: str) -> float:
 def read_toml(path: Path, model: type[M], *, most: int = LARGEST) -> M:
     """Read a file of at most `most` bytes as `model`.
 
-    Raises `DocumentError`, naming the file, the key, what was found and what was expected.
+    Raise `DocumentError`, naming the file, the key, what was found and what was expected.
     """
     return typed(parse_toml(read_text(path, most=most), where=str(path)), model, where=str(path))
 
 
 def parse_toml(text: str, *, where: str) -> dict[str, Any]:
-    """Read TOML text. Raises `DocumentError` with `where` and the line."""
+    """Parse TOML text. Raise `DocumentError` with `where` and the line."""
     if found := _CHAIN.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise DocumentError(f"{where}, line {line}: a key has more than {DEEPEST} parts", hint="remove some")
@@ -114,32 +114,32 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
 
 
 def _longest_number(text: str) -> tuple[int, str]:
-    """The longest run of digits in a text, with its line."""
+    """Return the line and the digits of the longest number in a text."""
     found = max(re.finditer(r"\d[\d_]*", text), key=lambda match: len(match[0]))
     return text[: found.start()].count("\n") + 1, found[0].replace("_", "")
 
 
 def read_json(path: Path, model: type[M], *, most: int = LARGEST) -> M:
-    """Read a file of at most `most` bytes as `model`. Raises `DocumentError`, as `read_toml` does."""
+    """Read a file of at most `most` bytes as `model`. Raise `DocumentError`, as `read_toml` does."""
     return parse_json(read_text(path, most=most), model, where=str(path), most=most)
 
 
 def read_json_below(root: Root, path: str, model: type[M], *, most: int = LARGEST) -> M:
-    """Read a file below a run or a cache as `model`. Raises `DocumentError`, as `read_json` does, and `UnsafePathError`."""
+    """Read a file below a run or a cache as `model`. Raise `DocumentError`, as `read_json` does, and `UnsafePathError`."""
     where = root.path / path
     with reading(where):
         return parse_json(root.read(path, most=most), model, where=str(where), most=most)
 
 
 def parse_json(text: str | bytes, model: type[M], *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> M:
-    """Read JSON text as `model`; `where` names its origin in messages."""
+    """Parse JSON text as `model`; `where` names its origin in messages."""
     return typed(json_value(text, where=where, most=most, whole=whole), model, where=where)
 
 
 def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int = LARGEST_EXACT) -> Any:
-    """Read JSON text of at most `most` bytes: UTF-8, each key once, finite numbers, none of them whole and beyond `whole`.
+    """Parse JSON text of at most `most` bytes: UTF-8, unique keys, finite numbers, integers up to `whole`.
 
-    Raises `DocumentError`.
+    Raise `DocumentError`.
     """
     if len(text) > most:
         raise DocumentError(f"{where} has {len(text):,} bytes; expected at most {most:,}", hint="do not use it")
@@ -157,7 +157,7 @@ def json_value(text: str | bytes, *, where: str, most: int = LARGEST, whole: int
 
 
 def typed(content: Mapping[str, Any] | object, model: type[M], *, where: str) -> M:
-    """Make `content` a `model`, or say in one sentence what is wrong with it first."""
+    """Validate `content` as `model`. Raise `DocumentError` that describes the first fault in one sentence."""
     try:
         return model.model_validate(content)
     except ValidationError as fault:
@@ -171,7 +171,7 @@ def typed(content: Mapping[str, Any] | object, model: type[M], *, where: str) ->
 
 
 def _require_few(text: str, where: str) -> None:
-    """Bound the number of values by what separates them, before any is made."""
+    """Limit the number of values by counting separators, before any value is created."""
     found = sum(map(text.count, ",[{"))
     if found > MOST_ITEMS:
         raise DocumentError(f"{where} has {found:,} items; expected at most {MOST_ITEMS:,}", hint="do not use it")
@@ -188,7 +188,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str, *, whole: int) -> int | float:
-    """A number without a point. One beyond `whole` is a float if it is spelled as RFC 8785 spells that float, up to 1e21."""
+    """Parse a number without a point. A number beyond `whole` is a float if its spelling is that of RFC 8785, up to 1e21."""
     value = int(text)
     if abs(value) > whole and len(text) <= _DIGITS_OF_FLOATS and int(Decimal(repr(float(value)))) == value:
         return float(value)
@@ -200,9 +200,9 @@ def _not_finite(name: str) -> Never:
 
 
 def _require_shallow(content: Any, where: str) -> None:
-    """Raise `DocumentError` for too many levels, and for numbers that Python does not write out.
+    """Raise `DocumentError` for too many levels, and for numbers that Python cannot convert to text.
 
-    Other numbers are judged by who takes them: TOML has some that JSON has not.
+    The caller checks other numbers: TOML has numbers that JSON does not have.
     """
     level: list[Any] = [content]
     for _ in range(DEEPEST):
@@ -216,7 +216,7 @@ def _require_shallow(content: Any, where: str) -> None:
 
 
 def _require_plain(content: Any, where: str, whole: int) -> None:
-    """Raise `DocumentError` for the first key or value that no document can hold, and for too many levels."""
+    """Raise `DocumentError` for the first key or value that a document cannot hold, and for too many levels."""
     level, depth = [content], 0
     while level:
         if depth >= DEEPEST:
@@ -229,11 +229,11 @@ def _require_plain(content: Any, where: str, whole: int) -> None:
 
 
 class _OddError(ValueError):
-    """A key or a value that no document can hold."""
+    """A key or a value that a document cannot hold."""
 
 
 def _holders_in(holder: Any, whole: int) -> list[Any]:
-    """The values of a value that hold others in turn. Raises `_OddError`. It sees each value of each document: every line counts."""
+    """Return the nested containers of a value. Raise `_OddError`. This is a hot loop: it runs for every value of every document."""
     values: Iterable[Any] = holder if type(holder) is list else (holder,)
     if type(holder) is dict:
         if not all(key.isascii() or _is_text(key) for key in holder):
@@ -253,7 +253,7 @@ def _holders_in(holder: Any, whole: int) -> list[Any]:
 
 
 def _odd(content: Any, whole: int) -> tuple[tuple[Any, ...], str]:
-    """The first key or value that no document can hold: the keys that lead to it, and what is wrong with it."""
+    """Return the path to the first key or value that a document cannot hold, and the reason."""
     waiting: list[tuple[tuple[Any, ...], Any]] = [((), content)]
     for path, value in waiting:
         match value:
@@ -295,7 +295,7 @@ def _worded(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
 
 
 def _dotted(path: tuple[Any, ...]) -> str:
-    """Give the keys that lead to a value, on one line."""
+    """Return the path to a value as dotted keys, on one line."""
     key = _joined(path)
     return key if key.isprintable() else ascii(key)
 

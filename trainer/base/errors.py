@@ -1,16 +1,14 @@
-"""Every failure a caller could treat differently, and the exit code it gets.
+"""The errors of Reprise, and their exit codes. `trainer.cli` prints them.
 
-Knows how a failure is worded and numbered. Refuses to know how it is printed: that is the edge's business (`trainer.cli`).
-
-A message is one sentence that names the thing, what was found and what was expected; the hint is what to do next.
+A message is one sentence that names the object, what was found and what was expected; the hint says what to do next.
 
 | codes | meaning |
 |---|---|
-| 0 | well |
+| 0 | success |
 | 1 | unexpected: a bug in Reprise |
 | 2 | usage: an unknown word or a value of the wrong form |
 | 10-39 | verdicts of comparing two runs |
-| 40-49 | what was declared: files, settings, environments, datasets, records |
+| 40-49 | declarations: files, settings, environments, datasets, records |
 | 50-59 | the store |
 | 60-69 | the engine and its images |
 | 70-79 | the machine: disk, permissions, ports, devices |
@@ -35,7 +33,7 @@ class RepriseError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive a trip between processes: loader workers raise these too."""
+        """Support pickling: loader workers raise these errors too."""
         return _rebuild, (type(self), self.message, self.hint)
 
 
@@ -58,7 +56,7 @@ class IncomparableError(RepriseError):
     code = 30
 
 
-# --- 40-49: what was declared
+# --- 40-49: declarations
 
 
 class DocumentError(RepriseError):

@@ -1,7 +1,7 @@
-"""What git knows about a checkout: its files and those of its submodules, its commit, whether it differs from that commit.
+"""Query git about a checkout: its files, its submodules, its commit, and whether files differ from the commit.
 
-Nothing is written: no lock is taken, and no hook and no program that the repository names is run. If git is absent, fails, or finds no
-repository, the answer is None: a fact, not an error.
+Nothing is written: no lock is taken, and no hook or program of the repository is run. If git is not installed, fails, or finds no
+repository, the result is None, not an error.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _QUIET: Final = (
     *("-c", "core.attributesFile=/dev/null"),
 )
 _SUBMODULE: Final = "160000"
-"""The mode of an index entry that is another repository's commit."""
+"""The mode of an index entry that is a submodule's commit."""
 _REACH: Final = 20.0
-"""Seconds after which git is taken for absent; a listing takes 10 ms."""
+"""Timeout in seconds, after which git counts as not available; a listing takes 10 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The files of a checkout by git: tracked, and untracked but not ignored."""
+    """The files of a checkout as git lists them: tracked, and untracked but not ignored."""
 
     paths: tuple[str, ...]
     commit: str | None
     """None before the first commit."""
     dirty: bool
     submodules: dict[str, str] = field(default_factory=dict)
-    """The commit that each submodule stands on, by its path; those of submodules of submodules too."""
+    """The checked-out commit of each submodule, by path; includes nested submodules."""
     not_initialized: tuple[str, ...] = ()
-    """Submodules whose files are not here."""
+    """Submodules whose files are not checked out."""
 
 
 def listing(checkout: Path) -> Listing | None:
-    """List `checkout` and its submodules as git sees them, whoever owns them; None if git cannot tell."""
+    """List the files of `checkout` and its submodules, whoever owns them; None if git fails."""
     own, links = _own(checkout)
     if own is None:
         return None
@@ -57,11 +57,11 @@ def listing(checkout: Path) -> Listing | None:
 
 
 def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> Listing:
-    """A listing with the files of a submodule, which the checkout names by a commit."""
+    """Return a listing extended by the files of a submodule, which the checkout refers to by a commit."""
     if not (checkout / path / ".git").exists():
         return replace(whole, not_initialized=(*whole.not_initialized, path))
     inner = listing(checkout / path)
-    if inner is None:  # its files are here, and git cannot read where its history is kept
+    if inner is None:  # the submodule's files exist, but git cannot read its repository
         files = without_ignored(checkout / path, walk(checkout / path))
         inner = Listing(paths=tuple(files), commit=None, dirty=True)
     here = {path: inner.commit or "unknown"} | {f"{path}/{name}": each for name, each in inner.submodules.items()}
@@ -75,7 +75,7 @@ def _with_submodule(whole: Listing, checkout: Path, path: str, commit: str) -> L
 
 
 def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
-    """The listing of `checkout` without its submodules, and those with the commits that it names."""
+    """Return the listing of `checkout` without submodules, and the commits of its submodules by path."""
     tracked = _git(checkout, "ls-files", "-z", "--cached", "--stage")
     status = _git(
         checkout,
@@ -106,14 +106,14 @@ def _own(checkout: Path) -> tuple[Listing | None, dict[str, str]]:
 
 
 def changed_paths(checkout: Path, *below: str) -> list[str] | None:
-    """The files below these folders that are not as the commit has them, untracked ones too; `None` if git cannot tell."""
+    """Return the files below these folders that differ from the commit, including untracked files; `None` if git fails."""
     told = _git(checkout, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *below)
     return None if told is None else sorted(entry[3:] for entry in told.split("\0") if entry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
-    """The commit that wrote a file last, and how many commits after it changed some folders."""
+    """The last commit that changed a file, and the number of later commits that changed certain folders."""
 
     commit: str
     date: str
@@ -121,7 +121,7 @@ class Since:
 
 
 def since(checkout: Path, file: str, *below: str) -> Since | None:
-    """What was committed after a file; `None` if git cannot tell, as in a shallow clone or of a file that was never committed."""
+    """Return what was committed after a file; `None` if git fails, e.g. in a shallow clone or for a file that was never committed."""
     shallow = _git(checkout, "rev-parse", "--is-shallow-repository")
     last = _git(checkout, "log", "-1", "--format=%H %h %cs", "--", file)
     if shallow is None or shallow.strip() != "false" or not (last or "").strip():
@@ -132,7 +132,7 @@ def since(checkout: Path, file: str, *below: str) -> Since | None:
 
 
 def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that no .gitignore of `folder` names, whether it is a repository or not; without git all of them."""
+    """Return the `paths` that no .gitignore in `folder` matches, in a repository or not; without git, return all of them."""
     listed = list(paths)
     with tempfile.TemporaryDirectory(prefix="reprise-git-") as empty:
         if _git(folder, "init", "--quiet", "--bare", "--template=", empty) is None:
@@ -143,7 +143,7 @@ def without_ignored(folder: Path, paths: Iterable[str]) -> list[str]:
 
 
 def repository_of_worktree(checkout: Path) -> Path | None:
-    """The `.git` folder of the repository that `checkout` is a linked worktree of; None if it is none, or names it by a relative path."""
+    """Return the `.git` folder of the repository if `checkout` is a linked worktree; None if it is not, or if the path is relative."""
     try:
         private = Path((checkout / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").rstrip("\n"))
         common = (private / "commondir").read_text(encoding="utf-8").rstrip("\n")
@@ -166,10 +166,10 @@ def _git(checkout: Path, *words: str, stdin: str = "") -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """Our own environment, but that a checkout of another user is read, and that nobody's own settings of git count.
+    """Return the environment for git: every owner's checkout is readable, and personal git settings are ignored.
 
-    A checkout is the same source whoever looks at it, on the host and in a container. safe.directory is obeyed from the
-    environment and refused from `-c` by older versions of git.
+    A checkout has the same source for every user, on the host and in a container. Older versions of git accept safe.directory from the
+    environment, and ignore it in `-c`.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     owner = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}

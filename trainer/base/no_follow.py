@@ -1,6 +1,6 @@
-"""One step below a folder's descriptor: to open, to remove, never through a link. `trainer.base.safe_folder` makes paths of such steps.
+"""Open and remove entries of an open folder without following links. `trainer.base.safe_folder` builds paths from these steps.
 
-What stands in place of a file or a folder is named: a link, a pipe, a socket, a device. An ordinary failure stays the `OSError` that it is.
+A link, a pipe, a socket or a device in place of a file or a folder raises an error that names it. Other failures stay an `OSError`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FILE_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""Without O_NONBLOCK, to open a pipe waits for its other end."""
+"""Without O_NONBLOCK, opening a pipe blocks until its other end is opened."""
 _IN_THE_WAY: Final = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP}
-"""What the system says of a link, a file, a folder or a socket that is not what was to be opened."""
+"""The error codes for a link, a file, a folder or a socket of another type than expected."""
 _KINDS: Final = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a folder"),
@@ -35,7 +35,7 @@ _KINDS: Final = (
 
 
 def enter(folder: int, name: str, path: Path) -> int:
-    """The descriptor of a folder in `folder`. Raises `UnsafePathError` for anything else; `path` is its name in messages."""
+    """Open a folder in `folder` and return its descriptor. Raise `UnsafePathError` for anything else; `path` is its name in messages."""
     try:
         return os.open(name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as fault:
@@ -45,7 +45,7 @@ def enter(folder: int, name: str, path: Path) -> int:
 
 
 def open_file(folder: int, name: str, flags: int, path: Path, *, mode: int = 0o666) -> int:
-    """The descriptor of a regular file in `folder`. Raises `UnsafePathError` for anything else."""
+    """Open a regular file in `folder` and return its descriptor. Raise `UnsafePathError` for anything else."""
     try:
         handle = os.open(name, flags | FILE_FLAGS, mode, dir_fd=folder)
     except OSError as fault:
@@ -59,7 +59,7 @@ def open_file(folder: int, name: str, flags: int, path: Path, *, mode: int = 0o6
 
 
 def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
-    """The descriptor of a folder, or of a file of few names, to change its mode or owner. Raises `UnsafePathError` for anything else."""
+    """Open a folder, or a file with at most `names` links, to change its mode or owner. Raise `UnsafePathError` for anything else."""
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         return enter(folder, name, path)
@@ -73,14 +73,14 @@ def open_either(folder: int, name: str, path: Path, *, names: int = 1) -> int:
 
 
 def require_names(handle: int, path: Path, *, most: int = 1) -> None:
-    """Raise `UnsafePathError` if a file has more names: it is a file of another place too."""
+    """Raise `UnsafePathError` if a file has more than `most` hard links: it then belongs to another place too."""
     if (names := os.fstat(handle).st_nlink) > most:
         said = f"{shown(path)} has {names} names (hard links); expected a file of its own"
         raise UnsafePathError(said, hint=f"remove this name of it: rm {shlex.quote(str(path))}")
 
 
 def link_file(folder: int, name: str, there: int, other: str, path: Path) -> None:
-    """Give a regular file in `folder` a second name in the folder `there`. Raises `UnsafePathError` for anything else."""
+    """Hard-link a regular file in `folder` into the folder `there`. Raise `UnsafePathError` for anything else."""
     os.link(name, other, src_dir_fd=folder, dst_dir_fd=there, follow_symlinks=False)
     if not stat.S_ISREG(os.stat(other, dir_fd=there, follow_symlinks=False).st_mode):
         os.unlink(other, dir_fd=there)
@@ -88,11 +88,11 @@ def link_file(folder: int, name: str, there: int, other: str, path: Path) -> Non
 
 
 def remove(folder: int, name: str) -> None:
-    """Remove a file, a link, or a folder and all in it that can be removed, read-only folders included.
+    """Remove a file, a link, or a folder with all removable content, including read-only folders.
 
-    Without recursion, since a stranger may nest folders as deep as they like. Raises what kept the first that could not be removed.
+    Not recursive, because another user can nest folders to any depth. Raise the first error that prevented a removal.
     """
-    entered: list[tuple[int, str, list[str]]] = []  # a folder's descriptor, its name, the names in it that are left
+    entered: list[tuple[int, str, list[str]]] = []  # a folder's descriptor, its name, the names in it that remain
     faults: list[OSError] = []
     left = [name]
     while entered or left:
@@ -120,13 +120,13 @@ def _removed_or_entered(folder: int, name: str) -> int | None:
             raise
         os.unlink(name, dir_fd=folder)
         return None
-    with suppress(PermissionError):  # another user's: whether it may be emptied shows next
+    with suppress(PermissionError):  # another user's folder: the next calls show whether it can be emptied
         os.fchmod(inner, 0o700)
     return inner
 
 
 def is_there(folder: int, name: str) -> bool:
-    """Whether anything has this name, be it a link."""
+    """Return whether an entry with this name exists, including a link."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -135,13 +135,13 @@ def is_there(folder: int, name: str) -> bool:
 
 
 def flush(folder: int) -> None:
-    """Make the names in a folder survive a power cut, if the file system can do that."""
+    """Flush the names in a folder to disk, so that they survive a power failure, if the file system supports that."""
     with suppress(OSError):
         os.fsync(folder)
 
 
 def _unsafe(folder: int, name: str, path: Path, *, expected: str) -> UnsafePathError:
-    """Say what stands where a file or a folder was expected."""
+    """Return the error that names what was found in place of a file or a folder."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         what = next((kind for is_one, kind in _KINDS if is_one(found.st_mode)), "of an unknown kind")

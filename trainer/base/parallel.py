@@ -1,6 +1,6 @@
-"""Doing many pieces of a transfer at once, so that the first failure or Ctrl-C ends all of them soon.
+"""Run the pieces of a transfer in threads; the first failure or Ctrl-C stops all of them.
 
-Knows threads: hashing and input and output release Python's lock. Refuses to know what a piece is.
+Threads are sufficient, because hashing, input and output release the GIL.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ R = TypeVar("R")
 THREADS: Final = 8
 _LOOK_UP_S: Final = 0.2
 PASSING: Final = (DigestMismatchError, StoreUnreachableError)
-"""Failures that may be gone at the next try."""
+"""Failures that a retry may resolve."""
 PAUSES_S: Final = (0.5, 2.0)
-"""Before the second and the third try of a piece: what a connection that broke or a busy server usually needs."""
+"""Seconds before the second and the third attempt; usually sufficient for a broken connection or a busy server."""
 
 
 class StoppedPieceError(Exception):
-    """Raised inside a piece when another one has failed; never leaves this module."""
+    """Raised inside a piece after another piece has failed; never leaves this module."""
 
 
 class Stop:
-    """Asked between blocks: go on, or has another piece failed?"""
+    """A stop flag that pieces check between blocks."""
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
+        """Create the flag, not set."""
         self._event = Event()
 
     def set(self) -> None:
-        """End every piece at its next block."""
+        """Stop every piece at its next block."""
         self._event.set()
 
     @property
     def is_set(self) -> bool:
-        """Whether it is over."""
+        """Whether the pieces must stop."""
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise when it is over."""
+        """Raise `StoppedPieceError` if the flag is set."""
         if self._event.is_set():
             raise StoppedPieceError
 
     def wait(self, seconds: float) -> None:
-        """Pause, unless it is over before."""
+        """Wait for `seconds`; raise `StoppedPieceError` if the flag is set meanwhile."""
         self._event.wait(seconds)
         self.check()
 
 
 def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: int = THREADS) -> list[R]:
-    """Do `work` on every piece and give the results in their order; raise the first failure once all threads have ended."""
+    """Run `work` on every piece and return the results in order; raise the first failure after all threads have ended."""
     job = _Job(work, pieces)
     try:
         for _ in range(threads):
@@ -70,7 +70,7 @@ def in_parallel(work: Callable[[T, Stop], R], pieces: Iterable[T], *, threads: i
 
 
 class _Job(Generic[T, R]):
-    """Pieces of work, taken one by one by as many threads as like."""
+    """Pieces of work that several threads take one by one."""
 
     def __init__(self, work: Callable[[T, Stop], R], pieces: Iterable[T]) -> None:
         self.stop = Stop()
@@ -88,19 +88,19 @@ class _Job(Generic[T, R]):
                 self._results[number] = self._work(piece, self.stop)
         except StoppedPieceError:
             pass
-        except BaseException as fault:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+        except BaseException as fault:  # noqa: BLE001 - passed to the waiting thread, and raised there
             self._failures.append(fault)
             self.stop.set()
-        with self._counting:  # who comes later finds nothing left to take
+        with self._counting:  # later threads find no pieces
             self._running, self._over = self._running - 1, True
             if self._running == 0:
                 self._ended.set()
 
     def wait(self) -> None:
-        """Wait until no thread works any more.
+        """Wait until no thread is working.
 
-        By an event, not by joining: in Python 3.11 a signal that arrives while a thread is joined makes a living thread look dead. And look
-        up now and then: a signal that arrives just before a thread begins to wait would not wake it.
+        Wait for an event instead of joining: in Python 3.11 a signal that arrives during a join makes a live thread appear dead. Wait
+        with a timeout: a signal that arrives just before the wait begins would not interrupt it.
         """
         while not self._idle():
             self._ended.wait(_LOOK_UP_S)
@@ -121,7 +121,7 @@ class _Job(Generic[T, R]):
 
 
 def patiently(work: Callable[[], R], stop: Stop, *, on: tuple[type[StoreError], ...] = PASSING) -> R:
-    """Try `work` up to three times when bytes came wrong or a connection broke; the last failure is raised."""
+    """Call `work` up to three times if bytes are wrong or a connection breaks; raise the last failure."""
     for pause in PAUSES_S:
         try:
             return work()

@@ -1,9 +1,9 @@
-"""Relative paths as documents write them: which ones may be created on a reader's disk.
+"""Validate relative paths in documents: which paths may be created on the reader's disk.
 
-Knows spelling only. Refuses to touch a disk, and to mend a path: what is not acceptable is refused by name.
+Only the spelling is checked: no disk is accessed, and an invalid path is rejected, not corrected.
 
-A run or a bundle may come from a stranger. A path in it is acceptable when it stays below the folder it is unpacked
-in, on every system that a team uses, and when it can be printed in one line.
+A run or a bundle may be from an untrusted user. A path in it is valid if it stays below the folder into which it is unpacked, on every
+supported system, and if it can be printed on one line.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST: Final = 1024
-"""Bytes of UTF-8 in a whole path."""
+"""Maximum bytes of a whole path in UTF-8."""
 LONGEST_PART: Final = 255
-"""Bytes of UTF-8 in one part: what every common file system holds."""
+"""Maximum bytes of one part in UTF-8: the limit of every common file system."""
 
 
 def path_fault(path: str) -> str | None:
-    r"""What is wrong with `path`, in a few words; None when it is acceptable.
+    r"""Return why `path` is invalid, in a few words; None if it is valid.
 
     >>> path_fault("trainer/base/digest.py")
     >>> path_fault("../outside")
@@ -45,7 +45,7 @@ def path_fault(path: str) -> str | None:
 
 
 def collision(paths: Iterable[str]) -> str | None:
-    """The first path that stands twice, or is a file here and a folder there; None when all can exist together.
+    """Return the first path that is repeated, or is both a file and a folder; None if all paths can exist together.
 
     >>> collision(["a/b", "a"])
     'a'
@@ -65,15 +65,15 @@ def collision(paths: Iterable[str]) -> str | None:
 
 
 REPOSITORIES: Final = frozenset({".git", ".hg", ".bzr", ".jj", ".sl", ".svn", "_darcs", "git~1"})
-"""Folders, and files, by which a version control finds its settings; the last is another spelling of the first on some file systems."""
+"""Folders and files in which a version control system stores its settings; on some file systems the last is an alias of the first."""
 _IGNORED: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-"""Characters that some file systems leave out of names."""
+"""Characters that some file systems ignore in names."""
 
 
 def repository_parts(paths: Iterable[str]) -> set[str]:
-    """The paths that make a folder a repository for a version control, which obeys the settings in it as soon as it is asked about a file.
+    """Return the paths that make a folder a repository: a version control system uses the settings in it as soon as it runs there.
 
-    A bare repository of git has no `.git`: it is a folder with HEAD and either `objects` and `refs`, or `commondir`.
+    A bare git repository has no `.git`: it is a folder with HEAD and either `objects` and `refs`, or `commondir`.
 
     >>> sorted(repository_parts(["a.py", ".gitattributes", "x/.GIT/config", "b/HEAD", "b/objects/x", "b/refs/x", "c/HEAD"]))
     ['b/HEAD', 'x/.GIT/config']

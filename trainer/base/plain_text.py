@@ -1,7 +1,7 @@
-"""Decoding the text files that people write: settings, declarations, lists, label tables.
+"""Decode text files that users write: settings, declarations, lists, label tables.
 
-Editors and spreadsheets save UTF-8 with a byte order mark, UTF-16, and lines that end in CR. All of these are read as what they
-mean. Text in an unmarked encoding that is not UTF-8 is an error that names the line: a guess could merge two names into one.
+Editors and spreadsheets save UTF-8 with a byte order mark, UTF-16, and lines that end in CR; all of these are accepted. Unmarked text
+that is not UTF-8 is an error that names the line: guessing the encoding could merge two names.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST: Final = 32 << 20
-"""Bytes of a document: a record with its inventory and a list of some 100,000 files."""
-_MARKS: Final = (  # the longer marks first: the mark of UTF-32 begins with that of UTF-16
+"""Maximum bytes of a document: a record with its inventory and a list of about 100,000 files."""
+_MARKS: Final = (  # longer marks first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -34,19 +34,19 @@ SURROGATE: Final = "half of a character (a surrogate)"
 
 
 def read_text(path: Path, *, most: int = LARGEST) -> str:
-    """Read a text file of at most `most` bytes, with LF line ends. Raises `DocumentError` if it cannot be read or decoded."""
+    """Read a text file of at most `most` bytes, with LF line ends. Raise `DocumentError` if it cannot be read or decoded."""
     return decode_text(read_bytes(path, most=most), where=str(path))
 
 
 def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
-    """Read a file of at most `most` bytes, without waiting for a pipe or a device. Raises `DocumentError` if it cannot be read."""
+    """Read a file of at most `most` bytes, without blocking on a pipe or a device. Raise `DocumentError` if it cannot be read."""
     with reading(path), FileIO(path, opener=_open_at_once) as file:
         return read_open(file, path, most=most)
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise `DocumentError` for what the system says of a file that is to be read."""
+    """Convert an `OSError` on reading `path` to a `DocumentError`."""
     try:
         yield
     except FileNotFoundError as fault:
@@ -61,12 +61,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file as `open` does; a pipe without a writer opens too, and a terminal does not become this process's own."""
+    """Open a file without blocking on a pipe, and without making a terminal the controlling terminal."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def read_open(file: FileIO, path: Path, *, most: int) -> bytes:
-    """The bytes of an open file, which `path` names in messages. Raises `DocumentError` if they are more than `most`."""
+    """Return the bytes of an open file, which `path` names in messages. Raise `DocumentError` if there are more than `most`."""
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         said = f"{path} is a named pipe or a device; expected a file: it is read more than once"
@@ -80,22 +80,22 @@ def read_open(file: FileIO, path: Path, *, most: int) -> bytes:
 
 
 def read_python(path: Path) -> str:
-    """Read a Python file as Python itself does: by its byte order mark or coding line, else as UTF-8.
+    """Read a Python file as Python does: by its byte order mark or coding line, else as UTF-8.
 
-    Raises `OSError`, `SyntaxError`, `UnicodeDecodeError`.
+    Raise `OSError`, `SyntaxError`, `UnicodeDecodeError`.
     """
     with tokenize.open(path) as file:
         return file.read()
 
 
 def is_surrogate(fault: UnicodeDecodeError) -> bool:
-    """Whether text that is not UTF-8 has half of a character encoded as if it were one, as CESU-8 of Java and databases."""
+    """Return whether the invalid byte begins an encoded surrogate, as in CESU-8 from Java and databases."""
     lead, *rest = fault.object[fault.start : fault.start + 2] or b"\0"
     return lead == 0xED and bool(rest) and rest[0] >= 0xA0  # noqa: PLR2004 - U+D800 to U+DFFF
 
 
 def _require_no_nul(body: bytes, *, where: str) -> None:
-    """Raise `DocumentError` for a NUL character, with the encoding that the text seems to have."""
+    """Raise `DocumentError` for a NUL character, with the text's likely encoding."""
     if (at := body.find(b"\0")) < 0:
         return
     hint = f"{_HINT}: it seems to be {kind} without a byte order mark" if (kind := likely_utf_16(body)) else "remove it"
@@ -104,7 +104,7 @@ def _require_no_nul(body: bytes, *, where: str) -> None:
 
 
 def likely_utf_16(body: bytes) -> str:
-    r"""The kind of UTF-16 that text with NUL characters seems to be; empty if it seems to be none.
+    r"""Return the likely kind of UTF-16 of a text with NUL characters; empty if it is not UTF-16.
 
     >>> likely_utf_16("ab".encode("utf-16-be")), likely_utf_16(b"tw\0o")
     ('UTF-16BE', '')
@@ -116,9 +116,9 @@ def likely_utf_16(body: bytes) -> str:
 
 
 def decode_text(raw: bytes, *, where: str) -> str:
-    r"""Decode UTF-8, or UTF-16 and UTF-32 with a byte order mark, and end lines with LF.
+    r"""Decode UTF-8, or UTF-16 and UTF-32 with a byte order mark, and convert line ends to LF.
 
-    Raises `DocumentError` with `where` and the line.
+    Raise `DocumentError` with `where` and the line.
 
     >>> decode_text(b"\xef\xbb\xbfa\r\nb\rc", where="list.txt")
     'a\nb\nc'

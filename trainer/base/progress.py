@@ -1,4 +1,4 @@
-"""What a transfer tells while it runs. Knows nothing of how that is shown: the edge brings what shows it."""
+"""The interface through which a transfer reports its progress. The command line provides the display."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from typing import Final, Protocol
 
 
 class Progress(Protocol):
-    """Where a transfer reports. `advance` may be called from several threads at once."""
+    """A receiver of progress. `advance` may be called from several threads at once."""
 
     def note(self, line: str) -> None:
-        """Something a person who waits would like to know."""
+        """Report a line for the waiting user."""
 
     def begin(self, title: str, total: int) -> None:
-        """`total` bytes are to come."""
+        """Begin a transfer of `total` bytes."""
 
     def advance(self, size: int) -> None:
-        """`size` more bytes are done."""
+        """Report that `size` more bytes are done."""
 
     def end(self) -> None:
-        """It is over, well or not."""
+        """End the transfer, successful or not."""
 
 
 class Silent:
-    """Tells nothing."""
+    """A receiver that ignores everything."""
 
     def note(self, line: str) -> None:
-        """Ignore it."""
+        """Ignore the line."""
 
     def begin(self, title: str, total: int) -> None:
-        """Ignore it."""
+        """Ignore the begin."""
 
     def advance(self, size: int) -> None:
-        """Ignore it."""
+        """Ignore the bytes."""
 
     def end(self) -> None:
-        """Ignore it."""
+        """Ignore the end."""
 
 
 SILENT: Final = Silent()

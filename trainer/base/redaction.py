@@ -1,8 +1,8 @@
-"""Removes the values of secrets from text that leaves a process: terminal, log, record, messages as JSON.
+"""Remove the values of secrets from text that leaves a process: terminal, log, record, messages as JSON.
 
-Values are found in every encoding that occurs in messages: plain, as Python and JSON write texts, in a URL, in base64 at any place of a
-longer body, in hexadecimal digits, in HTML; and their first part at a place where a text was cut, as messages are. It is a net below the
-rules that keep secrets out of texts, not a replacement for them: a value that is printed in pieces is not found.
+Values are found in every encoding that occurs in messages: plain, as Python and JSON string literals, in a URL, in base64 at any
+offset in a longer body, in hexadecimal, in HTML; also the beginning of a value where a text was truncated, as messages are. This is a
+second line of defense behind the rules that keep secrets out of texts: a value that is printed in pieces is not found.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SHORTEST: Final = 8
-"""Characters: a shorter value would be found in many words."""
+"""Minimum characters of a value: a shorter value would match many words."""
 _NAMES: Final = re.compile(r"(?i)(^|_)(key|pat|pwd|dsn)(_|$)|token|secret|passw|credential|apikey")
 
 _CUT: Final = re.compile(r"\s?(\.\.|\u2026)|\s*(\Z|\n)")
-"""What stands behind a text that was cut."""
+"""The text that follows a truncation."""
 _FOLDERS: Final = {"PWD", "OLDPWD"}
-"""The shell's current folder and the one before, which stand in every path that is printed."""
+"""The shell's current folder and the previous folder, which occur in every printed path."""
 
 
 class Redactor:
-    """Replaces the values that it was given by the names of their secrets."""
+    """Replaces the values of secrets with the names of the secrets."""
 
     def __init__(self) -> None:
-        """Begin with no values."""
+        """Create a redactor without values."""
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
         self._heads: re.Pattern[str] | None = None
 
     def add(self, name: str, value: str | None) -> None:
-        """Redact `value` from now on, as `[redacted: NAME]`; a value of less than 8 characters is not redacted."""
+        """Replace `value` by `[redacted: NAME]` from now on; a value of less than 8 characters is not redacted."""
         if value is None or len(value) < SHORTEST:
             return
         for form in _encodings(value):
@@ -43,13 +43,13 @@ class Redactor:
         self._heads = re.compile("|".join({re.escape(form[:SHORTEST]) for form in longest_first}))
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        """Redact the value of each variable whose name is that of a secret, as WANDB_API_KEY."""
+        """Redact the value of each variable whose name is that of a secret, e.g. WANDB_API_KEY."""
         for name, value in environ.items():
             if is_secret_name(name):
                 self.add(name, value)
 
     def redact(self, text: str) -> str:
-        """The text without the values.
+        """Return the text without the values.
 
         >>> redactor = Redactor()
         >>> redactor.add("TOKEN", "s3cr3t-value")
@@ -68,7 +68,7 @@ class Redactor:
         return "".join([*parts, whole[at:]])
 
     def _cut_value(self, text: str, start: int) -> tuple[str, int] | None:
-        """The name of a secret of whose value the first part stands in a text from `start` to where the text was cut, and its end."""
+        """Return the name of the secret whose value begins at `start` and is truncated, and the position where it ends; else `None`."""
         for form, name in self._names.items():
             pairs = zip(form, text[start : start + len(form)], strict=False)
             end = start + next((at for at, (one, other) in enumerate(pairs) if one != other), len(form))
@@ -79,7 +79,7 @@ class Redactor:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable of this name holds a secret.
+    """Return whether a variable of this name holds a secret.
 
     >>> is_secret_name("AWS_SECRET_ACCESS_KEY"), is_secret_name("AWS_ACCESS_KEY_ID"), is_secret_name("KEYBOARD")
     (True, False, False)
@@ -88,8 +88,8 @@ def is_secret_name(name: str) -> bool:
 
 
 def _encodings(value: str) -> Iterator[str]:
-    """The forms in which a value stands in text."""
-    import base64  # here, since every command imports this module, and few have a secret
+    """Yield the encodings of a value."""
+    import base64  # imported here, since every command imports this module, and few have a secret
     import html
     import json
     from urllib.parse import quote, quote_plus
@@ -113,7 +113,7 @@ def _encodings(value: str) -> Iterator[str]:
 
 
 def _inner(encode: Callable[[bytes], bytes], data: bytes, before: int) -> str:
-    """What base64 makes of `data` after that many bytes, whatever these and those that follow are."""
+    """Return the base64 characters of `data` after `before` bytes that do not depend on the neighboring bytes."""
     text = encode(b"\0" * before + data).decode().rstrip("=")
     first = -(-before * 8 // 6)
     whole = (before + len(data)) * 8 // 6
@@ -121,4 +121,4 @@ def _inner(encode: Callable[[bytes], bytes], data: bytes, before: int) -> str:
 
 
 REDACTOR: Final = Redactor()
-"""This process's own: a secret is known where it is read, and texts leave from many places."""
+"""The redactor of this process: secrets are registered when they are read, and texts leave from many places."""

@@ -1,11 +1,11 @@
-"""Files and folders below a root: a runs folder, a run, the cache. Each folder is opened from the one above it; no link is followed.
+"""Files and folders below a root: a runs folder, a run, the cache. Each folder is opened from its parent; links are not followed.
 
-The root's own path is the user's word, so links in that are followed. What lies below may have been put there by somebody else: another
-user of a shared cache, code in a container that can write to `runs/`. A link, a pipe, a socket or a device in place of a file or a folder
-raises `UnsafePathError`; so does a path that would leave the root. Other faults stay an `OSError`, which names the whole path.
+Links in the root's own path are followed, because the user typed it. The content below it may be from another user of a shared cache,
+or from code in a container that can write to `runs/`. A link, a pipe, a socket or a device in place of a file or a folder raises
+`UnsafePathError`; so does a path that leaves the root. Other faults stay an `OSError`, which names the whole path.
 
-What is written must belong to this user, to root or to the root folder's owner. A root folder that its group or everybody may write to
-is shared: what others made below it may be added to. docs/security.md says what this promises, and what it does not.
+A file that is written must belong to this user, to root or to the root folder's owner. A root folder that is writable for its group or
+for all users is shared: files of other owners below it may be written to. docs/security.md describes the guarantees and their limits.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTIAL: Final = ".partial"
-"""How the names of half-written files end."""
+"""Suffix of the names of incomplete files."""
 _OPEN_TO_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Root:
-    """A folder that is held open, and what lies below it. Close it, or use it in a `with`."""
+    """An open folder, and the entries below it. Close it, or use it in a `with`."""
 
     __slots__ = ("_handle", "_owners", "path")
 
     def __init__(self, path: Path, handle: int, owners: frozenset[int] | None) -> None:
-        """Take over a folder's descriptor. What `owners` own may be written to; None: whatever the system lets this user write."""
+        """Take ownership of a folder's descriptor. Files of `owners` may be written to; None: all that the system permits."""
         self.path, self._handle, self._owners = path, handle, owners
 
     @classmethod
     def at(cls, path: Path, *, make: bool = False) -> Self:
-        """Hold the folder at `path`; `make` it, and those above it, if it is not there. Raises `OSError`."""
+        """Open the folder at `path`; `make` creates it and its parents if missing. Raise `OSError`."""
         if make:
             path.mkdir(parents=True, exist_ok=True)
         return cls(path, *_with_owners(os.open(path, no_follow.FOLDER_FLAGS)))
 
     def as_root(self) -> Self:
-        """The same folder as a root of its own, whose owner is trusted below it."""
+        """Return the same folder as a separate root, whose owner is trusted below it."""
         return type(self)(self.path, *_with_owners(os.dup(self._handle)))
 
     def below(self, path: str, *, make: bool = False) -> Self:
-        """Hold a folder below this one; `make` those that are not there."""
+        """Open a folder below this folder; `make` creates missing folders."""
         return type(self)(self.path / path, self._entered(self._parts(path), make=make), self._owners)
 
     def __enter__(self) -> Self:
@@ -65,17 +65,17 @@ class Root:
         self.close()
 
     def fileno(self) -> int:
-        """The folder's descriptor, for a system call that has no verb here."""
+        """Return the folder's descriptor, for a system call that has no method here."""
         return self._handle
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Close the folder."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
 
     def stat(self, path: str) -> os.stat_result | None:
-        """What has this name, be it a link; None if nothing has."""
+        """Return the status of an entry, of a link itself; None if there is no entry."""
         try:
             with self.parent_of(path) as (folder, name):
                 return os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -83,23 +83,23 @@ class Root:
             return None
 
     def has_folder(self, path: str) -> bool:
-        """Whether a folder has this name; a link to one is none."""
+        """Return whether a folder has this name; a link to a folder does not count."""
         found = self.stat(path)
         return found is not None and stat.S_ISDIR(found.st_mode)
 
     def has_file(self, path: str) -> bool:
-        """Whether a regular file has this name; a link to one is none."""
+        """Return whether a regular file has this name; a link to a file does not count."""
         found = self.stat(path)
         return found is not None and stat.S_ISREG(found.st_mode)
 
     def names(self) -> list[str]:
-        """The names in this folder, sorted; without those that no path of Reprise has, as one with a line break."""
+        """Return the names in this folder, sorted; names that are no valid path in Reprise, e.g. with a line break, are omitted."""
         with _about(self.path):
             found = os.listdir(self._handle)  # noqa: PTH208 - of a descriptor
         return sorted(name for name in found if path_fault(name) is None)
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        """All that is below, a folder before what is in it. What this user may not list is passed over, as `os.walk` does."""
+        """Yield all entries below, a folder before its content. Folders that this user cannot list are skipped, as in `os.walk`."""
         waiting = [""]
         while waiting:
             found = list(self._listed(waiting.pop()))
@@ -107,27 +107,27 @@ class Root:
             waiting.extend(path for path, about in reversed(found) if stat.S_ISDIR(about.st_mode))
 
     def open(self, path: str) -> BinaryIO:
-        """Open a regular file for reading. It never waits for who writes into a pipe."""
+        """Open a regular file for reading. It never blocks on a pipe."""
         return os.fdopen(self.handle(path, os.O_RDONLY), "rb")
 
     def read(self, path: str, *, most: int = LARGEST) -> bytes:
-        """The bytes of a regular file. Raises `DocumentError` if they are more than `most`."""
+        """Return the bytes of a regular file. Raise `DocumentError` if there are more than `most`."""
         with FileIO(self.handle(path, os.O_RDONLY)) as file:
             return read_open(file, self.path / path, most=most)
 
     def create(self, path: str, *, mode: int = 0o666, make: bool = False) -> BinaryIO:
-        """A new file; `make` the folders above it. `FileExistsError` if anything has that name."""
+        """Create a new file; `make` creates its parent folders. Raise `FileExistsError` if the name exists."""
         above = path.rpartition("/")[0]
         if make and above:
             self.below(above, make=True).close()
         return os.fdopen(self.handle(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode), "w+b")
 
     def append(self, path: str) -> BinaryIO:
-        """A file to write to at its end, made if it is not there."""
+        """Open a file for appending, and create it if missing."""
         return os.fdopen(self.handle(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
     def handle(self, path: str, flags: int, *, mode: int = 0o666) -> int:
-        """The descriptor of a regular file. One that was there before and is written to has one name and a trusted owner."""
+        """Return the descriptor of a regular file. An existing file that is opened for writing must have one link and a trusted owner."""
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         with self.parent_of(path, writes=writes) as (folder, name):
             found = no_follow.open_file(folder, name, flags, self.path / path, mode=mode)
@@ -142,9 +142,9 @@ class Root:
 
     @contextmanager
     def whole(self, path: str, *, mode: int | None = 0o644) -> Iterator[BinaryIO]:
-        """A new file that replaces what has this name when the block ends well, and is on the disk then; else nothing of it is left.
+        """Yield a new file that replaces `path`, flushed to disk, when the block succeeds; otherwise it is removed.
 
-        It gets this `mode`, or 0o666 as the process's mask has it. Raises `DiskFullError`, `NotWritableError`, `MachineError`.
+        The file gets this `mode`, or 0o666 with the process's umask. Raise `DiskFullError`, `NotWritableError`, `MachineError`.
         """
         try:
             with self.parent_of(path, writes=True) as (folder, name):
@@ -168,17 +168,17 @@ class Root:
             raise disk_fault(fault, self.path / path) from fault
 
     def write_whole(self, path: str, data: bytes | mmap, *, mode: int = 0o644) -> None:
-        """Make a file hold `data`, as `whole` does."""
+        """Replace the content of a file with `data` atomically, as `whole` does."""
         with self.whole(path, mode=mode) as file:
             file.write(data)
 
     def mkdir(self, path: str, *, mode: int = 0o777) -> None:
-        """Make a folder; `FileExistsError` if anything has that name."""
+        """Create a folder. Raise `FileExistsError` if the name exists."""
         with self.parent_of(path, writes=True) as (folder, name):
             os.mkdir(name, mode, dir_fd=folder)
 
     def rename(self, old: str, new: str, *, to: Root | None = None) -> None:
-        """Give a file or a folder another name, below this root or below `to`."""
+        """Rename a file or a folder, below this root or to a path below `to`."""
         with (
             self.parent_of(old, writes=True) as (here, name),
             (to or self).parent_of(new, writes=True) as (there, other),
@@ -186,7 +186,7 @@ class Root:
             os.rename(name, other, src_dir_fd=here, dst_dir_fd=there)
 
     def link(self, old: str, new: str, *, to: Root) -> None:
-        """Give a regular file a second name, below `to`."""
+        """Create a hard link to a regular file, below `to`."""
         with self.parent_of(old) as (here, name), to.parent_of(new, writes=True) as (there, other):
             no_follow.link_file(here, name, there, other, self.path / old)
 
@@ -196,7 +196,7 @@ class Root:
             os.rmdir(name, dir_fd=folder)
 
     def unlink(self, path: str, *, missing_ok: bool = False) -> None:
-        """Remove a name: of a link the link, never what it leads to."""
+        """Remove a file or a link; the link's target is not removed."""
         with (
             suppress(*([FileNotFoundError] if missing_ok else [])),
             self.parent_of(path, writes=True) as (folder, name),
@@ -204,37 +204,37 @@ class Root:
             os.unlink(name, dir_fd=folder)
 
     def remove_tree(self, path: str) -> None:
-        """Remove a folder and all in it that can be removed, read-only folders included; of a link the link; nothing, if nothing is there.
+        """Remove a folder with all removable content, read-only folders included; of a link only the link. A missing path is ignored.
 
-        Raises what kept the first that could not be removed.
+        Raise the first error that prevented a removal.
         """
         with suppress(FileNotFoundError), self.parent_of(path, writes=True) as (folder, name):
             no_follow.remove(folder, name)
 
     def chmod(self, path: str, mode: int) -> None:
-        """Set the mode of a file or a folder, by its descriptor."""
+        """Set the mode of a file or a folder through its descriptor."""
         with self._either(path) as handle:
             os.fchmod(handle, mode)
 
     def chown(self, path: str, uid: int, gid: int, *, names: int = 1) -> None:
-        """Give a folder, or a file of at most so many names, away, by its descriptor."""
+        """Set the owner of a folder, or of a file with at most `names` links, through its descriptor."""
         with self._either(path, names=names) as handle:
             os.fchown(handle, uid, gid)
 
     def give(self, path: str) -> None:
-        """Give what root made to whoever owns the folder that it is in: in containers that user writes there."""
+        """Give an entry that root created to the owner of its folder, which is the user that writes there in containers."""
         with self.parent_of(path) as (folder, _):
             owner = os.fstat(folder)
         if os.getuid() == 0:
             self.chown(path, owner.st_uid, owner.st_gid)
 
     def flush(self) -> None:
-        """Make the names in this folder survive a power cut, if the file system can do that."""
+        """Flush the names in this folder to disk, so that they survive a power failure, if the file system supports that."""
         no_follow.flush(self._handle)
 
     @contextmanager
     def parent_of(self, path: str, *, writes: bool = False) -> Iterator[tuple[int, str]]:
-        """The descriptor of the folder that `path` is in, and the path's last part."""
+        """Yield the descriptor of the folder that contains `path`, and the path's last part."""
         *above, name = self._parts(path)
         folder = self._entered(above) if above else self._handle
         try:
@@ -290,28 +290,28 @@ class Root:
             os.close(folder)
 
     def _require_owner(self, handle: int, path: Path) -> None:
-        """Raise `PermissionError`, as the system does, for what belongs to none of `owners`."""
+        """Raise `PermissionError`, as the system does, if the file's owner is not in `owners`."""
         if self._owners is not None and (owner := os.fstat(handle).st_uid) not in self._owners:
             known = " or ".join(map(str, sorted(self._owners)))
             raise PermissionError(errno.EPERM, f"it belongs to uid {owner}; expected uid {known}", str(path))
 
 
 def run_root(folder: Path) -> Root:
-    """Hold the folder of a run, which is no link in the folder of runs; its own owner is trusted below it. Raises `OSError`."""
+    """Open the folder of a run; a link in the folder of runs is rejected. The run's owner is trusted below it. Raise `OSError`."""
     folder = folder.absolute()
     with Root.at(folder.parent) as runs, runs.below(folder.name) as run:
         return run.as_root()
 
 
 def _with_owners(handle: int) -> tuple[int, frozenset[int] | None]:
-    """A root folder's descriptor, and who is trusted below it."""
+    """Return a root folder's descriptor, and the owners that are trusted below it."""
     found = os.fstat(handle)
     return handle, None if found.st_mode & _OPEN_TO_OTHERS else frozenset({os.geteuid(), 0, found.st_uid})
 
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Have what the system says name the whole path."""
+    """Add the whole path to an `OSError`."""
     try:
         yield
     except OSError as fault:

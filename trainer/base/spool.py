@@ -1,7 +1,4 @@
-"""A file without a name, for what is too long to be held in memory: gone with its process, whatever ends it.
-
-Knows how it is made and mapped. Refuses to know what stands in it.
-"""
+"""Unnamed temporary files for data that is too large for memory; a file disappears with its process."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def spool(folder: Path | None = None) -> Iterator[BinaryIO]:
-    """An empty file to write and to read, in `folder` or where the system keeps such. A full disk raises `DiskFullError`."""
+    """Yield an empty file for writing and reading, in `folder` or the system's temporary folder. A full disk raises `DiskFullError`."""
     with disk_faults(folder or Path(tempfile.gettempdir())), tempfile.TemporaryFile(dir=folder) as file:
         yield file
 
 
 def mapped(file: BinaryIO) -> bytes | mmap.mmap:
-    """All that was written into it, to be read; it stays when the file is closed."""
+    """Return the file's content as a memory map; it stays valid after the file is closed."""
     file.flush()
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b""

@@ -1,7 +1,4 @@
-"""The nearest known names to one that is not known, short lists of names, and numbers with their nouns, for messages.
-
-Knows spelling only.
-"""
+"""For messages: known names similar to an unknown name, short lists of names, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -14,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST_COMPARED: Final = 10_000
-"""Names that a search for the nearest looks at: more take seconds, and say no more."""
+"""Maximum names that a search compares: more take seconds, and do not improve the result."""
 _NEAR: Final = 0.6
-"""The least likeness of two names, from 0 to 1, at which one is suggested for the other."""
+"""Minimum similarity of two names, from 0 to 1, for a suggestion."""
 _CLEAR: Final = 0.8
 _ABOUT: Final = 0.1
 _SHORTEST_WORD: Final = 3
 LONGEST_NAME: Final = 60
-"""Characters of a name that a message shows."""
+"""Maximum characters of a name in a message."""
 LONGEST_LIST: Final = 200
-"""Characters of a list of names."""
+"""Maximum characters of a list of names."""
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """The known names that `name` could have been meant as, best first; empty when nothing is near.
+    """Return the known names that are similar to `name`, best first; empty if there are none.
 
-    One that differs only in case, dashes or blanks is the only one. Others count if they are about as near as the nearest, and before
-    them those of which `name` is a word.
+    If a name differs only in case, dashes or blanks, only that name is returned. Otherwise, names that contain `name` as a word
+    precede names that are about as similar as the most similar.
 
     >>> nearest("learning_rat", ["learning_rate", "final_rate", "seed"]), nearest("SEED", ["seed", "sed"])
     (['learning_rate'], ['seed'])
@@ -55,12 +52,12 @@ def _folded(name: str) -> str:
 
 
 def _letters(name: str) -> str:
-    """A name without case and without what separates words."""
+    """Return a name in lower case and without separators."""
     return re.sub(r"[-_. ]", "", name.lower())
 
 
 def _holding(wanted: str, known: Iterable[str]) -> list[str]:
-    """The names that have every word of `wanted`, in the singular or the plural."""
+    """Return the names that contain every word of `wanted`, singular or plural."""
     words = {each.removesuffix("s") for each in wanted.split("-")}
     if not wanted or min(map(len, words)) < _SHORTEST_WORD:
         return []
@@ -68,7 +65,7 @@ def _holding(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint for an unknown name: the nearest ones, else those that are known, a few of many.
+    """Return the hint for an unknown name: similar names, else the known names, shortened if there are many.
 
     >>> did_you_mean("digitz", ["digits", "faces"])
     'did you mean digits?'
@@ -88,7 +85,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _in_another_form(name: str, names: Iterable[str]) -> str | None:
-    """The name that looks like this one and differs by Unicode form."""
+    """Return the name that looks the same and differs in its Unicode form."""
     if name.isascii():
         return None
     composed = unicodedata.normalize("NFC", name)
@@ -96,7 +93,7 @@ def _in_another_form(name: str, names: Iterable[str]) -> str | None:
 
 
 def short(name: str) -> str:
-    """A name as a message shows it: its middle is left out if it is long.
+    """Return a name as a message shows it; the middle of a long name is omitted.
 
     >>> short("a" * 100)
     'aaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
@@ -106,7 +103,7 @@ def short(name: str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and what it counts.
+    """Return a count with its noun.
 
     >>> counted(1, "step"), counted(0, "file"), counted(1234, "class")
     ('1 step', '0 files', '1,234 classes')
@@ -115,7 +112,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def listed(names: Iterable[str], *, longest: int = LONGEST_LIST) -> str:
-    """A list of names for a message: as many as fit into a line, and the number of the others.
+    """Return a list of names for a message: as many as fit on a line, and the number of the others.
 
     >>> listed(["digits", "faces"])
     'digits, faces'

@@ -1,7 +1,6 @@
-"""The files of a folder where git cannot list them: all but what no source ever is.
+"""List the files of a folder if git cannot: all files except known leftovers of tools.
 
-Knows a short, conservative list of what tools leave behind. Refuses to guess further: a file that is not plainly a
-leftover counts.
+The list of leftovers is short and conservative: a file that is not clearly a leftover is included.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ENDINGS: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", ".swp", ".partial",
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """The relative paths below `folder`, links not followed, in no order."""
+    """Yield the relative paths below `folder` in no order; links are not followed."""
     for here, folders, files in os.walk(folder):
         below = os.path.relpath(here, folder)
         top = below == "."
@@ -38,5 +37,5 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def _leftover(name: str, *, top: bool) -> bool:
-    """Whether a folder is one. A file `venv` or `build` is a script of somebody's."""
+    """Return whether a folder is a leftover. A file named `venv` or `build` may be a user's script."""
     return name in LEFTOVERS or name.endswith(ENDINGS) or (top and name in AT_THE_TOP)
