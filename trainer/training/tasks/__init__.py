@@ -1,1 +1,1 @@
-"""Tasks: what a net is trained for. One module a kind; `task` is what they share."""
+"""Tasks: the kinds of training. One module per task; `task` holds their base class."""

@@ -1,7 +1,4 @@
-"""Classification: one of several classes for each sample.
-
-Knows the loss (cross entropy), the metrics, the checks and the figures of a classifier. Refuses to know its net.
-"""
+"""The classification task: predict one of several classes for each sample, with cross entropy as the loss."""
 
 from __future__ import annotations
 
@@ -33,33 +30,33 @@ if TYPE_CHECKING:
 __all__ = ["ClassificationSettings", "Classifier"]
 
 _TABLED: Final = 100
-"""More classes make a table that nobody reads."""
+"""The largest number of classes for which the report has a confusion matrix."""
 _CURVES: Final = 12
-"""More curves cannot be told apart."""
+"""The largest number of classes for which the report has ROC curves."""
 _WORST: Final = 16
 
 
 class Classifier(Task):
-    """A net whose `forward` gives scores, float `[batch, classes]`; labels are whole numbers, `[batch]`, below `classes`.
+    """A net whose `forward` returns scores, float `[batch, classes]`; labels are integers below `classes`, `[batch]`.
 
-    Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC of each class, the most wrong samples.
+    Metrics: accuracy over samples, F1 averaged over classes. Figures: confusion matrix, ROC curve of each class, samples with largest loss.
     """
 
     def setup(self, stage: str) -> None:
-        """Know what the classes are called."""
+        """Read the names of the classes and create loss, metrics and buffers."""
         self._named = class_names(tuple(self.class_names))
         super().setup(stage)
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the cross entropy."""
+        """Return the cross entropy."""
         return cross_entropy()
 
     def make_metrics(self) -> MetricCollection:
-        """Make accuracy and F1."""
+        """Return accuracy and F1."""
         return measures()
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` where labels are no class numbers."""
+        """Raise `DatasetError` if the labels are not integers (int64 or uint8)."""
         del given
         if wanted.dtype not in _NUMBERS:
             said = f"labels are {described(wanted)}; a classification expects int64 [batch]"
@@ -67,13 +64,13 @@ class Classifier(Task):
             raise DatasetError(said, hint=_INTEGERS if is_whole else _KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Raise `DatasetError` or `SettingError` if a label of any split is no class; note classes without a sample to train on."""
+        """Raise `DatasetError` or `SettingError` if a label of any split is not a class; note classes without a training sample."""
         labels = seen.field(self._used[1])
         require_classes(labels, classes=len(self._named))
         return [*not_trained_on(labels, self._named)]
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` if there is not a score for each class, `DatasetError` if labels have an axis too many for them."""
+        """Raise `ExperimentError` if the output is not one score per class, `DatasetError` if labels have too many axes."""
         axes = getattr(predicted, "ndim", 0)
         if wanted.ndim >= axes >= 2:  # noqa: PLR2004 - batch and classes
             expected = "int64 [batch], a class for each sample" if axes == 2 else f"int64 with {axes - 1} axes"  # noqa: PLR2004
@@ -81,12 +78,12 @@ class Classifier(Task):
         require_float(self, predicted, (len(wanted), len(self._named), *wanted.shape[1:]), is_="a score for each class")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Notice probabilities: cross entropy takes the softmax of scores itself."""
+        """Report outputs that are probabilities: cross entropy applies the softmax itself."""
         del wanted
         return odd_probabilities(self, predicted, dim=1) if isinstance(self.loss, nn.CrossEntropyLoss) else None
 
     def make_output_buffers(self) -> dict[str, Rows]:
-        """Keep what was said of each sample; where few classes make curves, all scores; and the samples with the largest loss."""
+        """Return buffers for the predictions, for all scores if there are few classes, and for the samples with the largest loss."""
         kept = {"worst": Rows("loss", "given", "said", "sure", "label", by="loss", most=_WORST)}
         if len(self._named) <= _TABLED:
             kept["table"] = Rows("said", "label")
@@ -95,7 +92,7 @@ class Classifier(Task):
         return kept
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Keep of a batch what its figures need."""
+        """Store the outputs of a batch that the figures need."""
         if wanted.ndim > 1:
             return
         scores, labels = predicted.float().log_softmax(dim=1), wanted.long()
@@ -107,7 +104,7 @@ class Classifier(Task):
                 rows.update(**columns)  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Show the confusion matrix, the ROC curves, the most wrong samples."""
+        """Return the confusion matrix, the ROC curves and the samples with the largest loss."""
         found: dict[str, dict[str, Tensor]] = {name: rows.columns() for name, rows in self.kept.items()}  # type: ignore[operator]
         drawings = {"table": self._table, "curves": self._curves, "worst": self._worst}
         shown = [draw(found[name]) for name, draw in drawings.items() if found.get(name)]
@@ -148,10 +145,10 @@ _INTEGERS: Final = "publish them as labels.astype('int64'), of a table as --colu
 
 
 class _CrossEntropy(nn.CrossEntropyLoss):
-    """Cross entropy that says what is wrong with a label; on a GPU such a label ends the process in CUDA's own words."""
+    """Cross entropy that raises an error for a label out of range; on a GPU, CUDA would end the process with an assertion."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Give the loss. Raises `SettingError`."""
+        """Return the loss; raise `SettingError` or `DatasetError` if a label is out of range."""
         try:
             return super().forward(scores, labels)
         except IndexError as fault:
@@ -162,19 +159,19 @@ class _CrossEntropy(nn.CrossEntropyLoss):
 
 @configured
 def cross_entropy(*, label_smoothing: float) -> nn.CrossEntropyLoss:
-    """Cross entropy of scores `[batch, classes]` and labels `[batch]`, a mean over the batch."""
+    """Return the cross entropy of scores `[batch, classes]` and labels `[batch]`: the mean over the batch."""
     return _CrossEntropy(label_smoothing=label_smoothing)
 
 
 @configured
 def class_names(known: tuple[str, ...], *, classes: int) -> list[str]:
-    """Name each of `classes`: as the dataset does, else by its number."""
+    """Return the names of `classes` classes: the dataset's names, or the number of a class without a name."""
     return [known[at] if at < len(known) else str(at) for at in range(classes)]
 
 
 @configured
 def measures(*, classes: int) -> MetricCollection:
-    """Accuracy and F1 over `classes`."""
+    """Return accuracy and F1 over `classes`."""
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),

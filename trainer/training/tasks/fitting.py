@@ -1,6 +1,6 @@
-"""Whether a net and its data fit its task: tried on two samples, and judged by the inspection, before the first step.
+"""Checks before the first step that a net and its data fit the task: a trial with two samples, and the inspected values.
 
-What does not fit is rejected, and no run is kept. What each task expects: `Task.check_batch`, `Task.check_values` and `Task.check_output`.
+If a check fails, no run is stored. A task's own checks are `Task.check_batch`, `Task.check_values` and `Task.check_output`.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 
 
 _LARGE: Final = 1e3
-"""Numbers below are tried with no sample of their own."""
+"""Fields with values below this limit need no trial with their largest value."""
 _ENORMOUS: Final = 1e9
-"""An output or a loss from which hardly any training comes down."""
+"""The size of an output or a loss from which training rarely recovers."""
 MEASURED: Final = ("val", "test")
 SPLITS: Final = (TRAIN, *MEASURED)
 
 
 class CheckNet(Callback):
-    """Tries the net on two samples; raises `DatasetError`, `SettingError` or `ExperimentError` if its data or output is not its task's."""
+    """Try the net on two samples; raise `DatasetError`, `SettingError` or `ExperimentError` if its data or output does not fit its task."""
 
     def __init__(
         self, experiment: Experiment, data: RunData, seen: Inspection | None, say: Callable[[str], None]
     ) -> None:
-        """Take samples from `data`, of which `seen` is what the first rank inspected."""
+        """Take samples from `data`; `seen` holds the values that rank 0 inspected."""
         self.experiment, self.data, self.seen, self.say = experiment, data, seen, say
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Try, on the device and in the precision of the run; every rank by the first one's inspection."""
+        """Try the net on the device and in the precision of the run; every rank uses the inspection of rank 0."""
         if not (isinstance(pl_module, Task) and self.experiment.has_package_steps):
             return
         seen = trainer.strategy.broadcast(self.seen) if trainer.world_size > 1 else self.seen
@@ -84,7 +84,7 @@ class CheckNet(Callback):
         require_more_than_one(singles, counts, batch_size=self.data.batch_size, world=trainer.world_size)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Note with what is raised in a last batch of one sample that it was one: statistics over a batch need more."""
+        """Add a note to an exception in a last batch of one sample: batch statistics need more than one sample."""
         del pl_module
         if isinstance(exception, RepriseError) or not (trainer.training and trainer.is_last_batch):
             return
@@ -95,9 +95,9 @@ class CheckNet(Callback):
 
 
 def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved) -> tuple[list[str], Tensor]:
-    """Raise if the net, its example batch or any inspected value does not fit the task; give notes, and what the net made of the batch.
+    """Raise if the net, its example batch or any inspected value does not fit the task; return notes and the output for the batch.
 
-    `moved` brings a batch to the net.
+    `moved` moves a batch to the device of the net.
     """
     example = data.example()
     batch = moved(example)
@@ -112,7 +112,7 @@ def require_fit(net: Task, data: RunData, seen: Inspection | None, moved: Moved)
 
 
 def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
-    """Have the task judge the values of every split, if `batch` shows that it uses the fields as they are; give its notes."""
+    """Return the task's notes on the values of every split; none if `batch` shows that the net does not use the fields unchanged."""
     if not _is_parted_plainly(net, batch):
         return []
     notes, undefined = net.check_values(seen), undefined_metrics(net, seen)
@@ -122,7 +122,7 @@ def judged(net: Task, seen: Inspection, batch: Batch) -> list[str]:
 
 
 def undefined_metrics(net: Task, seen: Inspection) -> dict[str, str]:
-    """Name the metrics, as `val_r2`, that no net can have on the inspected values, each with the reason."""
+    """Return the metrics, such as `val_r2`, that are undefined on the inspected values, each with the reason."""
     return {
         f"{split}_{name}": why
         for split in MEASURED
@@ -133,14 +133,14 @@ def undefined_metrics(net: Task, seen: Inspection) -> dict[str, str]:
 
 @configured
 def require_defined(undefined: Mapping[str, str], *, monitor: str | None) -> None:
-    """Raise `SettingError` if no net can have what is monitored: an epoch would be chosen by nothing."""
+    """Raise `SettingError` if the monitored metric is undefined: it could not select an epoch."""
     if monitor is not None and (why := undefined.get(monitor)) is not None:
         said = f"setting monitor is {monitor!r}, which is undefined on the split val: {why}"
         raise SettingError(said, hint="--monitor val_loss, or a split val on which it is defined")
 
 
 def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) -> None:
-    """Raise `DatasetError` if a field that the net uses holds NaN or infinities, and the loss of such a sample is not finite either."""
+    """Raise `DatasetError` if a used field holds NaN or infinities and the loss of such a sample is not finite either."""
     for field in net._used:  # noqa: SLF001 - the task's own
         for _, found, _ in seen.not_finite(field):
             _, loss = _tried(net, data, found.row, moved)
@@ -154,7 +154,7 @@ def require_treated(net: Task, data: RunData, seen: Inspection, moved: Moved) ->
 
 
 def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> list[str]:
-    """Note the fields whose number farthest from 0 makes the net's output, or the loss, of its sample enormous."""
+    """Return notes on fields whose largest absolute value makes the net's output or the loss for that sample enormous."""
     notes = []
     for field in net._used:  # noqa: SLF001 - the task's own
         bound = seen.farthest(field)
@@ -172,7 +172,7 @@ def describe_large(net: Task, data: RunData, seen: Inspection, moved: Moved) -> 
 
 @torch.no_grad()
 def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, float]:
-    """Give the largest output for a sample, beside the first one of train, and their loss, when the net is not trained."""
+    """Return the largest output for a sample and the first sample of train, and their loss, in eval mode."""
     given, wanted = net._parted(moved(data.read([row, data.first])))  # noqa: SLF001 - the task's own
     with evaluating(net):
         predicted = net(given)
@@ -182,7 +182,7 @@ def _tried(net: Task, data: RunData, row: int, moved: Moved) -> tuple[float, flo
 
 @torch.enable_grad()
 def try_out(net: Task, batch: Batch) -> Tensor:
-    """Give what a net makes of a batch when it is not trained, with its graph, and leave the net as it was."""
+    """Return a net's output for a batch in eval mode, with its graph; restore the net's modes."""
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     net.check_batch(given, wanted)
     with evaluating(net):
@@ -196,7 +196,7 @@ def try_out(net: Task, batch: Batch) -> Tensor:
 
 @contextmanager
 def evaluating(net: Task) -> Iterator[None]:
-    """Have the net in eval mode, and each module in its own mode afterwards."""
+    """Set the net to eval mode; restore the mode of each module at the end."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -219,7 +219,7 @@ def _predicted(net: Task, given: Tensor) -> Tensor:
 
 
 def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
-    """Word a `forward` that failed because of its input's dtype alone: with another one it works."""
+    """Return the error for a `forward` that fails only because of its input's dtype: the net accepts another dtype."""
     weights = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
     calls = {torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
     for dtype, call in ((weights, calls.get(weights, "float")), (torch.int64, "long")):
@@ -240,7 +240,7 @@ def wrong_dtype(net: Task, given: Tensor) -> DatasetError | None:
 
 
 def _is_parted_plainly(net: Task, batch: Batch) -> bool:
-    """Whether input and target are the fields themselves, or their beginnings: of anything else the inspection says nothing."""
+    """Return whether input and target are the fields themselves or slices from their start; the inspection covers nothing else."""
     given, wanted = net._parted(batch)  # noqa: SLF001 - the task's own
     pairs = zip(net._used, (given, wanted), strict=False)  # noqa: SLF001
     return all(_begins(batch[name], part) or _has_nan(part) for name, part in pairs)

@@ -1,4 +1,4 @@
-"""Labels of a classification: whether each is one of the net's classes, in every split, and which classes no sample of train has."""
+"""Checks of classification labels: whether each label of every split is a class, and which classes have no training sample."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 IGNORED: Final = -100
 """The label that torch's cross entropy leaves out of its mean."""
 COMMONLY_IGNORED: Final = 255
-"""The label that masks and data sets of uint8 commonly use for what is to be ignored."""
+"""The label that masks and uint8 datasets commonly use for samples to ignore."""
 _LISTED: Final = 5
 
 
 def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
-    """Raise `DatasetError` or `SettingError` for a label that is no class: how many in which split, the first, and what to do."""
+    """Raise `DatasetError` or `SettingError` for a label that is not a class; the error counts the samples and names the first."""
     whole = {split: values for split, values in labels.items() if not values.dtype.startswith("float")}
     bounds = [(values.low.value, values.high.value) for values in whole.values() if values.low and values.high]
     if not bounds:
@@ -38,7 +38,7 @@ def require_classes(labels: Mapping[str, FieldValues], *, classes: int) -> None:
 
 
 def negative(said: str, label: int) -> DatasetError:
-    """Word a label below 0."""
+    """Return the error for a label below 0."""
     hint = "drop those samples, or give them a class, and publish again"
     if label == IGNORED:
         what = "torch's loss leaves such samples out, and the metrics would count them as errors"
@@ -49,7 +49,7 @@ def negative(said: str, label: int) -> DatasetError:
 def beyond(
     said: str, label: int, classes: int, *, begin_at_one: bool = False, known: int | None = None
 ) -> RepriseError:
-    """Word a label that has no score; `known` is how many different ones there are."""
+    """Return the error for a label without a score; `known` is the number of different labels."""
     found = f"{said}; {_scores(classes)}"
     if begin_at_one:
         also = "" if label == classes else f", and set classes to {label}"
@@ -66,7 +66,7 @@ def _different(labels: Mapping[str, FieldValues]) -> int:
 
 
 def _ignored(labels: Mapping[str, FieldValues], classes: int) -> DatasetError | None:
-    """Word the label 255 beside classes from 0 on; None if it may be a class as the others are."""
+    """Return the error for the label 255 among classes from 0 on, or None if 255 may be an ordinary class."""
     known = {each.value for values in labels.values() for each in values.values or ()}
     others = known - {COMMONLY_IGNORED}
     is_of_samples = not any(each.shape for values in labels.values() for each in values.shapes)
@@ -91,7 +91,7 @@ def _scores(classes: int) -> str:
 
 
 def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> Iterator[str]:
-    """Note the classes that no sample of train has."""
+    """Yield notes on the classes that no sample of train has."""
     train = labels.get("train")
     if train is None or train.values is None:
         return
@@ -105,9 +105,9 @@ def not_trained_on(labels: Mapping[str, FieldValues], names: Sequence[str]) -> I
 
 
 def _holders(labels: Mapping[str, FieldValues], label: int) -> str:
-    """Say how many samples of which splits have a label, and which is the first.
+    """Return how many samples of which splits have a label, and the first of them.
 
-    Of a label per sample they are counted; of several, as of a mask, only the splits are known.
+    Samples are counted if each has one label; if a sample has several labels, as a mask does, only the splits are listed.
     """
     counts = {split: found for split, values in labels.items() if (found := _found(values, label))}
     if counts:

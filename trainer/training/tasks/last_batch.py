@@ -1,7 +1,4 @@
-"""A last batch of one sample: batch norm has no variance of it. Found before the first step, by counting.
-
-Knows which normalizations need more than one value for a channel, and of which splits the last batch has one sample.
-"""
+"""Check for a last batch of one sample, for which batch norm has no variance; the check counts samples before the first step."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ TRAIN: Final = "train"
 
 @contextmanager
 def single_values(net: nn.Module, samples: int) -> Iterator[dict[str, nn.Module]]:
-    """Collect, during a pass of so many samples, the normalizations that get one value of a sample for a channel, by name."""
+    """Collect, during a pass of `samples` samples, the normalization layers that receive one value per sample and channel, by name."""
     found: dict[str, nn.Module] = {}
     handles = [
         module.register_forward_pre_hook(_noting(found, name, samples))
@@ -49,7 +46,7 @@ def _noting(found: dict[str, nn.Module], name: str, samples: int) -> Any:
 def require_more_than_one(
     found: Mapping[str, nn.Module], counts: Mapping[str, int], *, batch_size: int, world: int = 1
 ) -> None:
-    """Raise `ExperimentError` if one of `found` is given a batch of one sample of a split; `counts` are those of the splits."""
+    """Raise `ExperimentError` if a layer of `found` would receive a batch of one sample; `counts` are the sizes of the splits."""
     for split, count in counts.items():
         names = [name for name, module in found.items() if _by_batch(module, split)]
         if not names or last_batch(count, split, batch_size, world) != 1:
@@ -64,19 +61,19 @@ def require_more_than_one(
 
 
 def _by_batch(module: nn.Module, split: str) -> bool:
-    """Whether a module normalizes by the batch at hand: batch norm does so in training, or if it keeps no averages."""
+    """Return whether a module normalizes by the statistics of the batch: batch norm does so in training or without running averages."""
     return split == TRAIN or not isinstance(module, _BatchNorm) or module.running_mean is None
 
 
 def last_batch(count: int, split: str, batch_size: int, world: int) -> int:
-    """Give the samples of the smallest batch of a rank; in training with several ranks, an incomplete batch is left out."""
+    """Return the size of a rank's smallest batch; training with several ranks drops an incomplete batch."""
     if world > 1 and split == TRAIN:
         return batch_size // world
     return -(-count // world) % batch_size or batch_size
 
 
 def _fitting(found: Mapping[str, nn.Module], counts: Mapping[str, int], batch_size: int, world: int) -> int:
-    """Give the batch size nearest to `batch_size`, a smaller one first, that leaves no batch of one."""
+    """Return the batch size nearest to `batch_size`, smaller sizes first, that leaves no batch of one sample."""
     splits = {split: n for split, n in counts.items() if any(_by_batch(module, split) for module in found.values())}
     near = (size for step in range(1, max(splits.values()) + 2) for size in (batch_size - step, batch_size + step))
     fits = (

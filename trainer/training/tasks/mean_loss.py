@@ -1,7 +1,6 @@
-"""The mean of a split's losses, over all its samples however they came in batches.
+"""The mean loss of a split over all its samples, independent of the batches.
 
-Knows how sums are kept: in float64, on the loss's device, saved and gathered as torchmetrics does. Refuses to leave a value out: a loss
-that is no number makes the mean none.
+Sums are float64 on the loss's device, and are saved and gathered as torchmetrics metrics are. A loss that is NaN makes the mean NaN.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ from torchmetrics import Metric
 
 
 class MeanLoss(Metric):
-    """A weighted mean. torchmetrics' own drops what is NaN, and takes several times as long for looking: this is added to at every step."""
+    """A weighted mean for use at every step; torchmetrics' own mean drops NaN and takes several times as long to check for it."""
 
     full_state_update = False
     total: Tensor
     count: Tensor
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Create empty sums."""
         super().__init__()
         for name in ("total", "count"):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.last: Tensor | None = None
-        """The last loss that came, `[]`."""
+        """The latest loss, `[]`."""
 
     def update(self, loss: Tensor, count: Tensor | int) -> None:
-        """Add the loss of a batch, `[]`, that is a mean over `count` things; of none it is NaN in torch, and adds nothing."""
+        """Add the loss of a batch, `[]`, a mean over `count` elements; with a count of 0 the loss is NaN in torch, and is skipped."""
         self.last = loss.detach()
         if isinstance(count, Tensor):
             self.total = self.total + torch.where(count > 0, self.last.double() * count, 0.0)
@@ -36,5 +35,5 @@ class MeanLoss(Metric):
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """Give the mean over all ranks, `[]` in float64; every rank calls this, or the others wait."""
+        """Return the mean over all ranks, `[]`, float64; every rank must call this, or the others wait."""
         return self.total / self.count

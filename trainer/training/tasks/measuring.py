@@ -1,7 +1,7 @@
-"""The metrics of a split: each one number, or undefined for a reason.
+"""The metrics of a split: each is one number, or NaN with a reason.
 
-A metric that no net can have on these samples (an area under the curve of one class, R2 of one sample) is NaN with a reason. A metric of
-the package's own gives the reason as its attribute `undefined`; one of torchmetrics raises or warns, and is read by that.
+A metric is NaN if no net can have it on these samples (an area under the curve of one class, R2 of one sample). A metric of this package
+stores the reason in its attribute `undefined`; a metric of torchmetrics raises or warns, and the message becomes the reason.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
 _MEANINGLESS: Final = re.compile(r"No (positive|negative) samples in targets")
-"""What torchmetrics warns of where it gives 0 for a curve that does not exist."""
+"""The warning of torchmetrics if it returns 0 for a curve that does not exist."""
 _LIBRARY: Final = "/torchmetrics/"
 _LONGEST: Final = 160
 NO_NUMBER: Final = "the computed value is NaN"
 
 
 def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Compute every metric: its value, and why it is NaN if it is. Raises `ExperimentError` for a metric that is not one number."""
+    """Return the value of every metric and the reason for each NaN; raise `ExperimentError` for a metric that is not one number."""
     found: dict[str, Any] = {}
     undefined: dict[str, str] = {}
     for name, metric in metrics.items(copy_state=False):
@@ -46,13 +46,13 @@ def computed(metrics: MetricCollection) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def require_numbers(metrics: MetricCollection, *given: Any) -> None:
-    """Raise `ExperimentError` for a metric that is not one number, tried on a few values; one may be undefined for so few."""
+    """Raise `ExperimentError` for a metric that is not one number on a few values; a metric may be undefined for so few values."""
     tried = metrics.clone()
     with noting("the metrics of val", *given):
         tried.update(*given)
     try:
         found = {str(name): (metric, _computed(metric)[0]) for name, metric in tried.items(copy_state=False)}
-    except Exception:  # noqa: BLE001 - the first validation says it, with all of its samples
+    except Exception:  # noqa: BLE001 - the first validation raises the error, with all of its samples
         return
     for name, (metric, value) in found.items():
         for key, each in _parts(tried, name, value, ()):
@@ -60,7 +60,7 @@ def require_numbers(metrics: MetricCollection, *given: Any) -> None:
 
 
 def _parts(metrics: MetricCollection, name: str, value: Any, known: Container[str]) -> list[tuple[str, Any]]:
-    """Name the values of a metric that gives several by name, as torchmetrics does: by their own names."""
+    """Return the values of a metric by name; a metric that returns a dict uses its own keys, as torchmetrics does."""
     if not isinstance(value, dict):
         return [(name, value)]
     own = {key: f"{metrics.prefix or ''}{key}" for key in value}
@@ -68,7 +68,7 @@ def _parts(metrics: MetricCollection, name: str, value: Any, known: Container[st
 
 
 def _computed(metric: Metric) -> tuple[Any, str | None]:
-    """Give the value and, if it is undefined, the reason."""
+    """Return the value and, if it is undefined, the reason."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -87,7 +87,7 @@ def _computed(metric: Metric) -> tuple[Any, str | None]:
 
 
 def _sentence(said: object) -> str:
-    """Give the first sentence.
+    """Return the first sentence.
 
     >>> _sentence("Needs at least two samples to calculate r2 score.")
     'Needs at least two samples to calculate r2 score'
@@ -109,7 +109,7 @@ def _number(name: str, metric: Metric, value: Any) -> Tensor:
 
 @contextmanager
 def noting(what: str, *given: Any) -> Iterator[None]:
-    """Add to what is raised in the block, as a note, `what` was done with which values."""
+    """Add a note to an exception in the block: `what`, and the given values."""
     try:
         yield
     except Exception as fault:
@@ -119,29 +119,29 @@ def noting(what: str, *given: Any) -> Iterator[None]:
 
 
 class Area(BinaryAUROC):
-    """Area under the ROC curve of pairs, `[pairs]`; undefined if all of them are the same, or none is."""
+    """Area under the ROC curve of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
 
     undefined: str | None = None
 
     def compute(self) -> Tensor:  # type: ignore[override] # as BinaryAUROC does
-        """Give the area."""
+        """Return the area."""
         self.undefined = _one_kind(self)
         return super().compute()
 
 
 class EqualErrorRate(BinaryEER):
-    """Equal error rate of pairs, `[pairs]`; undefined if all of them are the same, or none is."""
+    """Equal error rate of pairs, `[pairs]`; undefined if all pairs are of the same class, or if no pair is."""
 
     undefined: str | None = None
 
     def compute(self) -> Tensor:  # type: ignore[override] # as BinaryEER does
-        """Give the rate."""
+        """Return the rate."""
         self.undefined = _one_kind(self)
         return super().compute()
 
 
 def _one_kind(metric: Any) -> str | None:
-    """Why a curve of pairs does not exist, if it does not."""
+    """Return why the curve of pairs does not exist, or None if it exists."""
     kept = metric.target
     targets = torch.cat([each.flatten() for each in kept]) if isinstance(kept, list | tuple) else kept.flatten()
     if not len(targets):
@@ -154,21 +154,21 @@ def _one_kind(metric: Any) -> str | None:
 
 
 class Accuracy(MulticlassAccuracy):
-    """Accuracy over samples; undefined if there is none to judge: torchmetrics gives 0."""
+    """Accuracy over samples; undefined without samples, for which torchmetrics returns 0."""
 
     undefined: str | None = None
 
     def compute(self) -> Tensor:
-        """Give the share of right ones."""
+        """Return the fraction of correct predictions."""
         judged = sum(int(torch.as_tensor(getattr(self, name)).sum()) for name in ("tp", "fn"))
         self.undefined = None if judged else "there is nothing to judge"
         return super().compute()
 
 
 class R2(Metric):
-    """R2, the share of the targets' variance that is explained; undefined for one number and for equal targets.
+    """R2, the fraction of the targets' variance that is explained; undefined for fewer than two targets and for equal targets.
 
-    In float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: with small targets it makes R2 1, or 0, of any net.
+    Computed in float64, and without torchmetrics' rule that sums of squares below 1e-4 are 0: for small targets it sets R2 to 1 or 0.
     """
 
     full_state_update = False
@@ -181,7 +181,7 @@ class R2(Metric):
     highest: Tensor
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create empty sums."""
         super().__init__()
         for name in ("count", "total", "squares", "wrong"):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -200,7 +200,7 @@ class R2(Metric):
             self.highest = torch.maximum(self.highest, wanted.max())
 
     def compute(self) -> Tensor:
-        """Give 1 - (sum of squared errors) / (sum of squared differences from the mean)."""
+        """Return 1 - (sum of squared errors) / (sum of squared differences from the mean)."""
         self.undefined = self._reason()
         spread = self.squares - self.total * self.total / self.count
         return torch.full_like(spread, torch.nan) if self.undefined else 1 - self.wrong / spread

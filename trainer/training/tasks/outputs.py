@@ -1,4 +1,4 @@
-"""Comparing what a net's methods give with what its task needs, and wording what does not fit."""
+"""Checks of the values that a net's methods return, and the errors for values that do not fit the task."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CLOSE: Final = 1e-3
 
 
 def described(tensor: Tensor) -> str:
-    """Word type and shape: `float32 [2, 10]`."""
+    """Return dtype and shape of a tensor: `float32 [2, 10]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None, ...], *, is_: str) -> None:
-    """Raise `ExperimentError` where `predicted` is no float tensor of the shape `expected`, with any size for None; `is_` says of what."""
+    """Raise `ExperimentError` if `predicted` is not a float tensor of shape `expected` (None: any size); `is_` describes the output."""
     if not _fits(predicted, expected):
         found = described(predicted) if hasattr(predicted, "shape") else f"a {type(predicted).__name__}"
         shape = ", ".join("any" if size is None else str(size) for size in expected)
@@ -33,7 +33,7 @@ def require_float(net: nn.Module, predicted: Tensor, expected: tuple[int | None,
 
 
 def odd_probabilities(net: nn.Module, predicted: Tensor, *, dim: int) -> tuple[str, str] | None:
-    """Say that scores are probabilities already, and what to remove: `forward` ends with softmax or sigmoid, or its rows add up to 1."""
+    """Return an error and a hint if scores are probabilities: `forward` ends with softmax or sigmoid, or its rows sum to 1."""
     if not bool(((predicted >= 0) & (predicted <= 1)).all()):
         return None
     adds_up = predicted.shape[dim] > 1 and bool(((predicted.sum(dim=dim) - 1).abs() < _CLOSE).all())
@@ -62,7 +62,7 @@ _SHAPING: Final = (
 
 
 def _last_operation(tensor: Tensor) -> str:
-    """Name the operation that made the values of a tensor, as autograd does, behind those that change the shape or the type alone."""
+    """Return autograd's name of the operation that computed a tensor; skip operations that change only the shape or the dtype."""
     node: Any = tensor.grad_fn
     while node is not None:
         name = str(node.name()).partition("Backward")[0]
@@ -73,14 +73,14 @@ def _last_operation(tensor: Tensor) -> str:
 
 
 def require_no_column(labels: Tensor, *, task: str, expected: str) -> None:
-    """Raise `DatasetError` if labels are a column, `[batch, 1]`, as arrays of one column are read."""
+    """Raise `DatasetError` if labels have the shape `[batch, 1]`, as arrays with one column do."""
     if labels.ndim == 2 and labels.shape[1] == 1:  # noqa: PLR2004 - rows and columns
         said = f"labels are {described(labels)}; a {task} expects {expected}"
         raise DatasetError(said, hint="publish the array without its second dimension: y[:, 0]")
 
 
 def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
-    """Word a loss that is not one number."""
+    """Return the error for a loss that is not one number."""
     found = described(loss) if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
     return ExperimentError(
         f"the loss of {type(net).__name__} is {found}; expected one number, float []",
@@ -89,7 +89,7 @@ def wrong_loss(net: nn.Module, loss: object) -> ExperimentError:
 
 
 def loss_of(net: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """Have the net make its loss. Raises `ExperimentError` if that is no function."""
+    """Return the net's loss function; raise `ExperimentError` if `make_loss` does not return a function."""
     loss: Any = net.make_loss()
     if not callable(loss):
         hint = "return the function, as nn.CrossEntropyLoss()"
@@ -99,7 +99,7 @@ def loss_of(net: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def metrics_of(net: Any) -> MetricCollection:
-    """Have the net make its metrics. Raises `ExperimentError` if they are no collection."""
+    """Return the net's metrics; raise `ExperimentError` if `make_metrics` does not return a `MetricCollection`."""
     metrics: Any = net.make_metrics()
     if not isinstance(metrics, MetricCollection):
         hint = "return MetricCollection({NAME: METRIC, ..}), of torchmetrics"
@@ -113,7 +113,7 @@ def _wrong_kind(net: nn.Module, method: str, found: object, *, expected: str, hi
 
 
 def no_gradient(net: nn.Module) -> ExperimentError:
-    """Word a loss that no parameter had a part in."""
+    """Return the error for a loss that does not depend on any trained parameter."""
     name = type(net).__name__
     trained = [each for each in net.parameters() if each.requires_grad]
     said = "no parameter is trained: requires_grad is False for all of them" if not trained else _CUT
@@ -126,7 +126,7 @@ def no_gradient(net: nn.Module) -> ExperimentError:
 
 
 def nothing_measured(net: nn.Module, split: str) -> ExperimentError:
-    """Word a validation or a test whose own step gave the task nothing to measure."""
+    """Return the error for a validation or a test whose overridden step measures nothing."""
     step = {"val": "validation_step", "test": "test_step"}[split]
     said = f"{type(net).__name__}.{step} gave nothing to measure: {split} has no loss and no metric"
     return ExperimentError(said, hint=f"call super().{step}(batch, index) in it, or leave it out")

@@ -1,8 +1,8 @@
-"""Pairs of samples, of one class or of two: what a verification learns from and is measured on.
+"""Pairs of samples for verification, of the same class or of different classes.
 
-Knows which sample goes with which: both of one split, with even chances for the same class and for another. For training the second one
-follows from the run's seed, the epoch and the first one's number; in every other split from its number alone, so that all runs are
-measured on the same pairs. Refuses to read a sample and to change one: the dataset's own reader does.
+Both samples of a pair are from one split; the same class and another class are equally likely. In training the second sample depends on
+the run's seed, the epoch and the first sample's number; in every other split only on the number, so that all runs are measured on the
+same pairs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TRAIN = "train"
 
 
 class Pairs(Samples):
-    """As many pairs as samples. A batch of pairs holds twice as many samples: the two of a pair are neighbours."""
+    """One pair per sample. A batch of pairs holds twice as many samples: the samples of a pair are neighbors."""
 
     def __init__(self, singles: Samples, declared: Dataset) -> None:
-        """Pair the samples of each split. Raises `DatasetError` where their classes are not known."""
+        """Pair the samples of each split; raise `DatasetError` if the classes of the samples are not known."""
         self.singles = singles
         self._in: dict[str, _Classes] = {}
         self._split = np.full(len(singles), -1, dtype=np.int8)
@@ -46,28 +46,28 @@ class Pairs(Samples):
             self._split[np.asarray(rows, dtype=np.int64)] = number
 
     def __len__(self) -> int:
-        """The number of samples: each is the first one of a pair."""
+        """Return the number of samples: each is the first sample of a pair."""
         return len(self.singles)
 
     def sample(self, pick: Pick) -> Sample:
-        """The first one of a pair."""
+        """Return the first sample of a pair."""
         return self.singles.sample(pick)
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Both of each pair, one after the other: `[2 * pairs, ...]`."""
+        """Return both samples of each pair, one after the other: `[2 * pairs, ...]`."""
         return self.singles.batch([each for pick in picks for each in (pick, self.second(pick))])
 
     @property
     def holds_values(self) -> bool:
-        """As the samples do."""
+        """Whether the wrapped reader holds values."""
         return self.singles.holds_values
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
-        """The samples, without pairs: each is read once."""
+        """Return the blocks of the single samples: each sample is read once."""
         return self.singles.blocks(rows)
 
     def second(self, pick: Pick) -> Pick:
-        """The sample that goes with this one; the sample itself where it is in no split."""
+        """Return the second sample of a pair; a sample that is in no split is paired with itself."""
         number = int(self._split[pick.index])
         if number < 0:
             return pick
@@ -78,16 +78,16 @@ class Pairs(Samples):
 
     @property
     def layout(self) -> Layout:
-        """As the samples lie."""
+        """The layout of the single samples."""
         return self.singles.layout
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """As the samples' are called."""
+        """The names of the classes."""
         return self.singles.classes
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """The first ones' classes."""
+        """Return the classes of the single samples."""
         return self.singles.labels(rows)
 
 
@@ -102,7 +102,7 @@ class _Classes:
         self.by_number = np.argsort(self.rows, kind="stable")
 
     def other(self, index: int, seed: int) -> int:
-        """Another sample, drawn by `seed`: its last bit says whether of the same class, where there are both."""
+        """Return another sample, drawn by `seed`: the last bit selects the same class or another class, if both exist."""
         at = int(self.by_number[np.searchsorted(self.rows, index, sorter=self.by_number)])
         first, end = (int(np.searchsorted(self.kinds, self.kinds[at], side=side)) for side in ("left", "right"))
         same, others = end - first - 1, len(self.rows) - (end - first)

@@ -1,7 +1,4 @@
-"""Regression: a number for each sample.
-
-Knows the loss (squared error), the metrics, the checks and the figures. Refuses to know the net.
-"""
+"""The regression task: predict a number for each sample, with the squared error as the loss."""
 
 from __future__ import annotations
 
@@ -33,32 +30,32 @@ _KIND: Final = "have the dataset declare the field as float32, or give --target-
 
 
 class Regressor(Task):
-    """A net whose `forward` gives a number for each sample, float `[batch]`; so are the targets.
+    """A net whose `forward` returns a number for each sample, float `[batch]`; targets have the same shape.
 
-    Metrics: mean absolute error, and R2, the share of variance explained. Figures: predicted against true, and the residuals.
+    Metrics: mean absolute error, and R2, the fraction of variance explained. Figures: predicted against true values, and the residuals.
     """
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the mean squared error."""
+        """Return the mean squared error."""
         return nn.MSELoss()
 
     def make_metrics(self) -> MetricCollection:
-        """Make mean absolute error and R2."""
+        """Return the mean absolute error and R2."""
         return MetricCollection({"mae": MeanAbsoluteError(), "r2": R2()})
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` where targets are no fractions: torch has no gradient for whole numbers."""
+        """Raise `DatasetError` if targets are not floats: torch has no gradient for integers."""
         del given
         if not wanted.is_floating_point():
             raise DatasetError(f"targets are {described(wanted)}; a regression expects float32 [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Note targets of train that are all one number."""
+        """Note a training split whose targets are all equal."""
         same = _same(seen.splits.get("train"), self._used[1])
         return [] if same is None else [f"all targets of split train are {same:g}: the net learns that number"]
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """R2 needs two targets that differ."""
+        """Return R2 if the split has fewer than two different targets."""
         values = seen.fields.get(self._used[1])
         count = seen.samples * (math.prod(values.shapes[0].shape) if values and values.shapes else 1)
         if count < _FEWEST:
@@ -67,7 +64,7 @@ class Regressor(Task):
         return {} if same is None else {"r2": f"all {count:,} targets are {same:g}"}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` where the shape is not the targets': `[batch, 1]` against `[batch]` would be all against all."""
+        """Raise `ExperimentError` if output and targets differ in shape: `[batch, 1]` and `[batch]` would broadcast to all pairs."""
         column = wanted.shape[1:] == (1,)
         if column and getattr(predicted, "shape", None) == wanted.shape[:1]:
             said = f"{type(self).__name__}.forward gives {described(predicted)}; the targets are {described(wanted)}"
@@ -75,16 +72,16 @@ class Regressor(Task):
         require_float(self, predicted, tuple(wanted.shape), is_="a number for each target")
 
     def make_output_buffers(self) -> dict[str, Rows]:
-        """Keep what was predicted and what is true."""
+        """Return a buffer for predictions and targets."""
         return {"numbers": Rows("predicted", "true")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Keep of a batch what its figures need."""
+        """Store the outputs of a batch that the figures need."""
         del given
         self.kept["numbers"].update(predicted=predicted.float().flatten(), true=wanted.float().flatten())  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Show predicted against true, and how far they are apart."""
+        """Return the plot of predicted against true values, and the histogram of the residuals."""
         found: dict[str, Tensor] = self.kept["numbers"].columns()  # type: ignore[operator]
         finite = torch.isfinite(found["predicted"]) & torch.isfinite(found["true"]) if found else torch.zeros(0)
         if not finite.any():
@@ -95,7 +92,7 @@ class Regressor(Task):
 
 
 def _same(seen: SplitValues | None, field: str) -> float | None:
-    """Give the number that all values of a field are, if they are one number."""
+    """Return the value of a field if all of its values are equal."""
     values = seen.fields.get(field) if seen else None
     if values is None or values.low is None or values.high is None or values.not_finite:
         return None

@@ -1,7 +1,4 @@
-"""Rows of a test that are kept for figures: numbers of each sample, from every rank, in one order.
-
-Knows how they are gathered: as torchmetrics gathers, so that several devices give one whole. Refuses to know what is drawn of them.
-"""
+"""A buffer for figures: per-sample columns of the test, gathered from every rank in one order as torchmetrics gathers metrics."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class Rows(Metric):
-    """Named columns, a row a sample; with `most` only the rows with the largest `by`, the largest first."""
+    """Named columns with one row per sample; with `most`, only the rows with the largest `by`, in descending order."""
 
     full_state_update = False
 
     def __init__(self, *names: str, by: str | None = None, most: int = 0) -> None:
-        """Keep the columns of these names."""
+        """Create columns with these names."""
         super().__init__()
         self.names, self.by, self.most = names, by, most
         self.gathered: dict[str, Tensor] = {}
@@ -29,7 +26,7 @@ class Rows(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, **columns: Tensor) -> None:
-        """Add the rows of a batch: each column `[batch, ...]`."""
+        """Add the rows of a batch; each column is `[batch, ...]`."""
         for name in self.names:
             getattr(self, name).append(columns[name].detach())
         if self.by is not None:
@@ -37,13 +34,13 @@ class Rows(Metric):
                 setattr(self, name, [column])
 
     def compute(self) -> int:
-        """Gather the rows of all ranks, and count them; every rank calls this, or the others wait."""
+        """Gather the rows of all ranks and return their number; every rank must call this, or the others wait."""
         known = len(getattr(self, self.names[0])) > 0
         self.gathered = {name: column.cpu() for name, column in self._cut().items()} if known else {}
         return len(next(iter(self.gathered.values()), ()))
 
     def columns(self) -> dict[str, Tensor]:
-        """Give each column whole, on the CPU; nothing where there were no rows. What `compute` gives, torchmetrics would squeeze."""
+        """Return each column on the CPU, or nothing if there are no rows; torchmetrics would squeeze values that `compute` returns."""
         self.compute()
         return self.gathered
 

@@ -1,9 +1,7 @@
-r"""Sequence modelling: the next byte of a text, from those before it.
+r"""The sequence task: predict the next byte of a text from the bytes before it.
 
-Knows how windows and lines become sequences, the loss, the metrics and the figures. Refuses to know the net.
-
-A window is given with the same bytes one further on (reader `text`). A line is given as "\n" and the line, and wanted is the line and "\n"
-(reader `lines`): so a net learns where lines end, and to begin one from nothing.
+The target of a window (reader `text`) is the same window one byte later. For a line (reader `lines`), the input is "\n" and the line, and
+the target is the line and "\n": the net learns where lines end, and how to begin a line.
 """
 
 from __future__ import annotations
@@ -37,37 +35,37 @@ __all__ = ["BYTES", "SequenceModel", "SequenceSettings"]
 
 BYTES: Final = 256
 NOT_WANTED: Final = -100
-"""What stands for no target, behind a line's end: the number that torch's cross entropy passes over."""
+"""The target after a line's end: the number that torch's cross entropy ignores."""
 _NEWLINE: Final = 10
 _WRITTEN: Final = 240
-"""Bytes of the text that a net writes to show what it learned."""
+"""Length in bytes of the generated text in the report."""
 
 
 class SequenceModel(Task):
-    """A net whose `forward` is given bytes, int64 `[batch, time]`, and gives for each place a score of each byte that may come next.
+    """A net whose `forward` maps bytes, int64 `[batch, time]`, to scores of the next byte at each place, float `[batch, time, 256]`.
 
-    That is float `[batch, time, 256]`; at a place it must not see what comes later. `time` is `context` at most. Metrics: bits per byte,
-    and accuracy. Figures: bits per byte at each place, and a text that the net writes.
+    A score must not depend on later bytes. `time` is at most `context`. Metrics: bits per byte, and accuracy. Figures: bits per byte at
+    each place, and a text that the net generates.
     """
 
     causal = True
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the cross entropy over all bytes of the batch."""
+        """Return the cross entropy over all bytes of the batch."""
         return next_byte_loss
 
     def make_metrics(self) -> MetricCollection:
-        """Make bits per byte, and accuracy."""
+        """Return bits per byte, and accuracy."""
         accuracy = Accuracy(num_classes=BYTES, average="micro", ignore_index=NOT_WANTED)
         return MetricCollection({"bits_per_byte": BitsPerByte(), "accuracy": accuracy})
 
     def used_fields(self) -> tuple[str, ...]:
-        """Name the text's field, by the setting `input_field`; its reader gives what else is needed."""
+        """Return the name of the text's field, from the setting `input_field`; its reader supplies the other fields."""
         self._context = longest()
         return text_field()
 
     def split_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give bytes, and for each the one that comes next: int64 `[batch, time]`, twice."""
+        """Return the bytes, and the next byte of each: int64 `[batch, time]` each."""
         text = batch[self._used[0]]
         if "next" in batch:
             given, wanted = text.long(), batch["next"].long()
@@ -80,7 +78,7 @@ class SequenceModel(Task):
         return given[:, : self._context], wanted[:, : self._context]
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` where samples are not bytes."""
+        """Raise `DatasetError` if samples are not bytes."""
         del wanted
         if given.ndim != 2:  # noqa: PLR2004 - batch and time
             raise DatasetError(f"texts are {described(given)}; expected bytes [batch, time]", hint=_READ)
@@ -89,7 +87,7 @@ class SequenceModel(Task):
             raise DatasetError(f"texts have {found}; expected bytes, 0 to {BYTES - 1}", hint=_READ)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Raise `DatasetError` if a split holds what is no byte."""
+        """Raise `DatasetError` if a split holds a value that is not a byte."""
         for split, values in seen.field(self._used[0]).items():
             for bound in filter(None, (values.low, values.high)):
                 if not 0 <= bound.value < BYTES:
@@ -98,28 +96,28 @@ class SequenceModel(Task):
         return []
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` where there is not a score of each byte at each place."""
+        """Raise `ExperimentError` if the output is not one score for each byte at each place."""
         require_float(self, predicted, (*wanted.shape, BYTES), is_="a score of each byte, at each place")
 
     def describe_oddity(self, predicted: Tensor, wanted: Tensor) -> tuple[str, str] | None:
-        """Notice probabilities: cross entropy takes the softmax of scores itself."""
+        """Report outputs that are probabilities: cross entropy applies the softmax itself."""
         del wanted
         return odd_probabilities(self, predicted, dim=-1) if self.loss is next_byte_loss else None
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Give scores and bytes place by place: `[places, 256]` and `[places]`."""
+        """Return scores and bytes of all places: `[places, 256]` and `[places]`."""
         return predicted.flatten(0, 1), wanted.flatten()
 
     def counted(self, wanted: Tensor) -> Tensor:
-        """Count the bytes that are wanted."""
+        """Return the number of target bytes."""
         return (wanted != NOT_WANTED).sum()
 
     def make_output_buffers(self) -> dict[str, Rows]:
-        """Keep what each batch's bytes cost at each place."""
+        """Return a buffer for the bits of each batch's bytes at each place."""
         return {"places": Rows("bits", "count")}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Keep sums over the batch, of every place up to `context`."""
+        """Store sums over the batch, for every place up to `context`."""
         del given
         bits = costs(*self.metric_inputs(predicted, wanted)).reshape(wanted.shape) / math.log(2)
         missing = self._context - wanted.shape[1]
@@ -128,7 +126,7 @@ class SequenceModel(Task):
         self.kept["places"].update(**{name: F.pad(row, (0, missing))[None] for name, row in sums.items()})  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Show bits per byte at each place, and what the net writes."""
+        """Return the bits per byte at each place, and a text that the net generates."""
         found: dict[str, Tensor] = self.kept["places"].columns()  # type: ignore[operator]
         if not found:
             return []
@@ -147,7 +145,7 @@ _READ: Final = "its reader is to be `text` or `lines`"
 
 
 def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Make of padded lines `[batch, longest]` what is given ("\n" and the line) and wanted (the line and "\n"): `[batch, longest + 1]`."""
+    r"""Return input ("\n" and the line) and target (the line and "\n"), `[batch, longest + 1]`, of padded lines `[batch, longest]`."""
     places = torch.arange(text.shape[1] + 1, device=text.device)
     ends = lengths[:, None]
     wanted = torch.where(places == ends, _NEWLINE, F.pad(text, (0, 1)))
@@ -155,17 +153,17 @@ def of_lines(text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def costs(scores: Tensor, wanted: Tensor) -> Tensor:
-    """What each byte costs, in nats: `[places]`, float64; none where none is wanted."""
+    """Return the loss of each byte in nats, `[places]`, float64; 0 for places without a target."""
     return F.cross_entropy(scores.float(), wanted, ignore_index=NOT_WANTED, reduction="none").double()
 
 
 def next_byte_loss(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy of scores `[batch, time, 256]` and bytes `[batch, time]`, a mean over the bytes."""
+    """Return the cross entropy of scores `[batch, time, 256]` and bytes `[batch, time]`: the mean over the bytes."""
     return F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=NOT_WANTED)
 
 
 def written(net: Task, count: int, *, context: int) -> bytes:
-    """Have the net write: each byte is drawn as its scores say, by a generator of its own, and each line begins anew."""
+    """Return `count` bytes that the net generates: sampled by its scores with a separate generator; each line starts with empty context."""
     generator = torch.Generator().manual_seed(derived(0, "written"))
     found = bytearray([_NEWLINE])
     for _ in range(count):
@@ -177,7 +175,7 @@ def written(net: Task, count: int, *, context: int) -> bytes:
 
 
 class BitsPerByte(Metric):
-    """What a byte costs on average, in bits: 8 for a net that knows nothing."""
+    """The mean loss of a byte in bits: 8 for uniform predictions."""
 
     full_state_update = False
     undefined: str | None = None
@@ -185,7 +183,7 @@ class BitsPerByte(Metric):
     count: Tensor
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create empty sums."""
         super().__init__()
         self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
@@ -196,18 +194,18 @@ class BitsPerByte(Metric):
         self.count += (wanted != NOT_WANTED).sum()
 
     def compute(self) -> Tensor:
-        """Give the average."""
+        """Return the mean."""
         self.undefined = None if int(self.count) else "there is no byte"
         return self.total / self.count / math.log(2)
 
 
 @configured
 def text_field(*, input_field: str) -> tuple[str]:
-    """Name the field of the text."""
+    """Return the name of the text's field."""
     return (input_field,)
 
 
 @configured
 def longest(*, context: int) -> int:
-    """How many bytes a net sees at most."""
+    """Return the largest number of bytes that a net receives."""
     return context

@@ -66,17 +66,17 @@ class Task(L.LightningModule):
     blank: nn.ModuleDict
     """The number of batches of each split for which the net returned NaN."""
     tolerances: ClassVar[Mapping[str, float]] = {}
-    """The largest difference of each result metric, as `test_accuracy`, that counts as none when two runs are compared."""
+    """The largest difference of each result metric, such as `test_accuracy`, that counts as equal when two runs are compared."""
     frozen: ClassVar[Sequence[str]] = ()
-    """What the names of parameters begin with that are meant not to be trained; `reprise check` accuses any other that is not."""
+    """The prefixes of the names of parameters that stay untrained on purpose; `reprise check` reports every other untrained parameter."""
     causal: ClassVar[bool] = False
-    """Whether `forward` is given and gives `[batch, time, ...]`, and what it gives at a place may depend on inputs up to there alone."""
+    """Whether `forward` maps `[batch, time, ...]` to `[batch, time, ...]` and an output depends only on inputs up to its time."""
     class_names: Sequence[str] = ()
     """The names of the classes, by number, if the dataset's reader provides them."""
     kept: nn.ModuleDict
     """The test outputs that `record_outputs` stores for `figures`."""
     pictures: dict[str, bytes]
-    """PNG files, by name, that go with `figures`."""
+    """PNG files by file name; `figures` refers to them."""
 
     @abstractmethod
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1,9 +1,7 @@
-"""Verification: whether two samples are of one class, told by how near their embeddings are (metric learning).
+"""The verification task: decide whether two samples are of the same class by the distance of their embeddings (metric learning).
 
-Knows how pairs come about, the loss, the metrics and the figures. Refuses to know the net, and how many classes there are: those of the
-test need not be those of the training.
-
-No square root is taken anywhere: torch's differs between CPUs in its last bit.
+The classes of the test split may differ from the classes of the training split. The task never takes a square root, because torch's square
+root differs between CPUs in its last bit.
 """
 
 from __future__ import annotations
@@ -44,58 +42,58 @@ _KIND: Final = "give --target-field the field of the class number"
 
 
 class Verifier(Task):
-    """A net whose `forward` gives an embedding of each sample, float `[batch, any]`; labels are whole numbers, `[batch]`.
+    """A net whose `forward` returns an embedding of each sample, float `[batch, any]`; labels are integers, `[batch]`.
 
-    A batch holds pairs, neighbours: samples 0 and 1, samples 2 and 3; `batch_size` counts pairs. Metrics: area under the ROC curve, equal
-    error rate, accuracy at the loss's own threshold. Figures: ROC, how far pairs are apart, the most wrong pairs.
+    A batch holds pairs of neighbors: samples 0 and 1, samples 2 and 3; `batch_size` counts pairs. Metrics: area under the ROC curve, equal
+    error rate, accuracy at the loss's own threshold. Figures: ROC curve, distances of pairs, the pairs with the largest error.
     """
 
     def samples(self, declared: Dataset, files: Files) -> Samples:
-        """Read samples as the dataset declares, in pairs."""
+        """Open the samples with the reader that the dataset declares, in pairs."""
         return Pairs(super().samples(declared, files), declared)
 
     def make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Make the contrastive loss."""
+        """Return the contrastive loss."""
         return contrastive()
 
     def make_metrics(self) -> MetricCollection:
-        """Make area, equal error rate and accuracy."""
+        """Return the area under the ROC curve, the equal error rate and the accuracy."""
         return measures()
 
     def check_batch(self, given: Tensor, wanted: Tensor) -> None:
-        """Raise `DatasetError` where labels are no class numbers."""
+        """Raise `DatasetError` if the labels are not integers, `[batch]`."""
         del given
         if wanted.is_floating_point() or wanted.ndim != 1:
             raise DatasetError(f"labels are {described(wanted)}; a verification expects int64 [batch]", hint=_KIND)
 
     def check_values(self, seen: Inspection) -> list[str]:
-        """Note a split train whose pairs are all of one class, or all of two."""
+        """Note a training split whose pairs are all of the same class, or all of different classes."""
         why = _one_kind_of_pairs(seen.splits.get("train"), self._used[1])
         return [f"split train: {why}: nothing can be learned from it"] if why else []
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """Area and equal error rate need pairs of one class and pairs of two."""
+        """Return AUC and EER if the split lacks pairs of the same class or pairs of different classes."""
         why = _one_kind_of_pairs(seen, self._used[1])
         return dict.fromkeys(("auc", "eer"), why) if why else {}
 
     def check_output(self, predicted: Tensor, wanted: Tensor) -> None:
-        """Raise `ExperimentError` where there is not an embedding for each sample."""
+        """Raise `ExperimentError` if the output is not one embedding per sample."""
         require_float(self, predicted, (len(wanted), None), is_="an embedding of each sample")
 
     def metric_inputs(self, predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Give of each pair how near it is, from 0 to 1, and whether it is the same class: `[pairs]`, twice."""
+        """Return the similarity of each pair, from 0 to 1, and whether its samples are of the same class: `[pairs]` each."""
         return nearness(predicted), same(wanted)
 
     def counted(self, wanted: Tensor) -> int:
-        """Count the pairs."""
+        """Return the number of pairs."""
         return len(wanted) // 2
 
     def make_output_buffers(self) -> dict[str, Rows]:
-        """Keep how near each pair is, and the pairs with the largest loss."""
+        """Return buffers for the similarity of each pair and for the pairs with the largest error."""
         return {"pairs": Rows("near", "same"), "worst": Rows("loss", "given", "same", by="loss", most=_WORST)}
 
     def record_outputs(self, given: Tensor, predicted: Tensor, wanted: Tensor) -> None:
-        """Keep of a batch what its figures need."""
+        """Store the outputs of a batch that the figures need."""
         near, equal = nearness(predicted.float()), same(wanted)
         self.kept["pairs"].update(near=near, same=equal)  # type: ignore[operator]
         if is_picture(given[0]):
@@ -103,7 +101,7 @@ class Verifier(Task):
             self.kept["worst"].update(loss=loss, given=torch.cat([given[0::2], given[1::2]], dim=-1), same=equal)  # type: ignore[operator]
 
     def figures(self) -> list[Figure]:
-        """Show the ROC curve, how far pairs are apart, and the most wrong ones."""
+        """Return the ROC curve, the distances of the pairs and the pairs with the largest error."""
         found: dict[str, Tensor] = self.kept["pairs"].columns()  # type: ignore[operator]
         if not found:
             return []
@@ -129,7 +127,7 @@ class Verifier(Task):
 
 
 def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
-    """Say why all pairs of a split are the same, or none is; nothing if there are both."""
+    """Return why all pairs of a split are of the same class or all of different classes; an empty string if there are both."""
     values = seen.fields.get(field) if seen else None
     kinds = values.values or () if values else ()
     if seen and kinds and seen.samples == 1:
@@ -142,42 +140,42 @@ def _one_kind_of_pairs(seen: SplitValues | None, field: str) -> str:
 
 
 def squared_distance(embeddings: Tensor) -> Tensor:
-    """How far the two of each pair are apart, squared: `[2 * pairs, any]` to `[pairs]`."""
+    """Return the squared distance of the embeddings of each pair: `[2 * pairs, any]` to `[pairs]`."""
     return (embeddings[0::2] - embeddings[1::2]).square().sum(dim=1)
 
 
 def nearness(embeddings: Tensor) -> Tensor:
-    """1 where the two of a pair are the same, towards 0 the farther they are apart: `[pairs]`."""
+    """Return the similarity of each pair, `[pairs]`: 1 for equal embeddings, towards 0 with growing distance."""
     return 1 / (1 + squared_distance(embeddings))
 
 
 def same(labels: Tensor) -> Tensor:
-    """1 where the two of a pair are of one class: `[pairs]`, int64."""
+    """Return 1 for each pair whose samples are of the same class, else 0: `[pairs]`, int64."""
     return (labels[0::2] == labels[1::2]).long()
 
 
 class Contrastive(nn.Module):
-    """Draws pairs of one class together, and others apart until their squared distance is `margin` (after Hadsell et al., 2006)."""
+    """Contrastive loss: pulls pairs of one class together, pushes others to a squared distance of `margin` (Hadsell et al., 2006)."""
 
     def __init__(self, margin: float) -> None:
-        """Push apart up to `margin`."""
+        """Create the loss with the squared distance `margin`."""
         super().__init__()
         self.margin = margin
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Give the mean over the pairs."""
+        """Return the mean over the pairs."""
         apart = squared_distance(embeddings)
         return torch.where(same(labels) == 1, apart, F.relu(self.margin - apart)).mean()
 
 
 @configured
 def contrastive(*, margin: float) -> Contrastive:
-    """Contrastive loss of embeddings `[2 * pairs, any]` and labels `[2 * pairs]`, a mean over the pairs."""
+    """Return the contrastive loss of embeddings `[2 * pairs, any]` and labels `[2 * pairs]`: the mean over the pairs."""
     return Contrastive(margin)
 
 
 @configured
 def measures(*, margin: float) -> MetricCollection:
-    """AUC and EER over all thresholds; accuracy where pairs within half the margin are called the same."""
+    """Return AUC and EER over all thresholds, and the accuracy if pairs within half the margin count as the same class."""
     middle = 1 / (1 + margin / 2)
     return MetricCollection({"auc": Area(), "eer": EqualErrorRate(), "accuracy": BinaryAccuracy(threshold=middle)})
