@@ -1,6 +1,6 @@
-"""An experiment at small scale: a minute's training of many epochs on synthetic data of the dataset, with several seeds, or with nudges.
+"""Small-scale runs of an experiment: about a minute of training on synthetic data, with several seeds or with perturbed weights.
 
-Knows how small. Refuses to judge what it comes to: `trainer.comparison.baseline` does.
+`trainer.comparison.baseline` judges the results.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 STEPS: Final = 40
 _BATCHES: Final = 8
 _NUDGE: Final = 2.0**-20
-"""By what part of themselves weights are moved: eight times the last bit of float32."""
+"""The relative change of perturbed weights: eight times the last bit of float32."""
 
 
 def small(experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *, root: Path, folder: Path) -> Subject:
-    """Take the experiment with its own settings, in small batches, on a twin of eight of them, on the CPU."""
+    """Return the experiment with its own settings, in small batches on the CPU, with a synthetic twin of eight batches."""
     size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
     dataset, data = twin_of(declared, rows=_BATCHES * size)
@@ -49,7 +49,7 @@ def small(experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *,
 
 
 def results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
-    """Give the result metrics with each seed, from 0 on."""
+    """Yield the result metrics for each seed from 0 on."""
     quieten()
     for seed in range(seeds):
         with warnings.catch_warnings():
@@ -59,7 +59,7 @@ def results(subject: Subject, *, seeds: int) -> Iterator[dict[str, float]]:
 
 
 def nudged(subject: Subject, *, times: int) -> Iterator[dict[str, float]]:
-    """Give the result metrics with seed 0 where the initial weights' last bits are others: what rounding does to them."""
+    """Yield the result metrics of seed 0 with the last bits of the initial weights perturbed, to measure the effect of rounding."""
     for number in range(1, times + 1):
         experiment = replace(subject.experiment, net=_nudged(subject.experiment.net, number))
         moved = replace(subject, experiment=experiment, folder=subject.folder / f"nudge{number}")

@@ -1,9 +1,7 @@
-"""The benchmark of an experiment: steps of its own training, timed as wholes and, in turns, in parts.
+"""The benchmark of an experiment: training steps, timed alternately as a whole and in parts.
 
-Knows where Lightning begins and ends each part of a step. Refuses to choose what is trained, and to record anything.
-
-Even steps are timed as wholes, from the end of the step before to their own end; odd ones in parts. On a GPU each part's end is waited
-for, which steps that are timed as wholes do not pay: there only the end of the step is.
+Even steps are timed as a whole, from the end of the previous step to their own end; odd steps are timed in parts. On a GPU the timer
+synchronizes at the end of each part; a step timed as a whole synchronizes only at its end.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 DEAREST: Final = 10
 _PROFILED: Final = 10
 _WARM: Final = 3
-"""Steps before those that are profiled."""
+"""Steps before the profiled steps."""
 _QUIET: Final[dict[str, Any]] = {
     "num_sanity_val_steps": 0,
     "limit_val_batches": 0,
@@ -55,26 +53,26 @@ _QUIET: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What is timed, and how long."""
+    """What a benchmark times, and for how long."""
 
     experiment: Experiment
     resolved: Resolved[Any]
     dataset: Dataset
     data: Files
     said: str
-    """The data, for people."""
+    """A description of the data for the report."""
     device: str
     root: Path
     folder: Path
-    """For what a training writes."""
+    """The folder for the files that the training writes."""
     warmup: int
     steps: int
     seconds: float
-    """After these no further step begins, once half of the steps are made."""
+    """Time limit in seconds: after it no further step begins, once half of the steps are done."""
 
 
 def bench(course: Course) -> Bench:
-    """Time a training."""
+    """Time a training and return the benchmark."""
     watch = Stopwatch(course)
     net = _trained(course, [watch], profiler=watch.parts, steps=course.warmup + course.steps)
     settings = course.resolved.settings
@@ -100,7 +98,7 @@ def bench(course: Course) -> Bench:
 
 
 def profiled(course: Course, path: Path) -> list[Dear]:
-    """Write a trace of a few steps for Chrome's viewer, or Perfetto; give the ten dearest operations."""
+    """Write a trace of a few steps for Chrome's viewer or Perfetto; return the ten most expensive operations."""
     on_gpu = course.device == "gpu"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     window = Window(profile(activities=activities, acc_events=True))
@@ -149,10 +147,10 @@ def _trained(course: Course, watching: list[Callback], *, profiler: Profiler | N
 
 
 class Parts(Profiler):
-    """Sums up what each part of a step takes, as Lightning names its parts; nothing while it is off."""
+    """Sum the time of each part of a step, by Lightning's names of the parts; does nothing while `on` is false."""
 
     def __init__(self, *, on_gpu: bool) -> None:
-        """Begin with nothing."""
+        """Create empty sums."""
         super().__init__()
         self.on = False
         self.on_gpu = on_gpu
@@ -160,17 +158,17 @@ class Parts(Profiler):
         self.sums: defaultdict[str, float] = defaultdict(float)
 
     def start(self, action_name: str) -> None:
-        """Note when a part begins."""
+        """Record the start of a part."""
         if self.on and (part := _part(action_name)):
             self.began[part] = self._now()
 
     def stop(self, action_name: str) -> None:
-        """Add what it took."""
+        """Add the duration of a part."""
         if self.on and (part := _part(action_name)) and part in self.began:
             self.sums[part] += self._now() - self.began.pop(part)
 
     def taken(self, whole: float) -> dict[str, float]:
-        """Give the parts of a step, and begin the next."""
+        """Return the durations of a step's parts, and reset the sums for the next step."""
         sums, self.sums = self.sums, defaultdict(float)
         self.began.clear()
         within = sums["forward"] + sums["backward"] + sums["callbacks in it"]
@@ -190,7 +188,7 @@ class Parts(Profiler):
 
 
 def _part(action: str) -> str | None:
-    """The part of a step that one of Lightning's actions is.
+    """Return the part of a step to which an action of Lightning belongs.
 
     >>> _part("[Strategy]SingleDeviceStrategy.backward"), _part("[Callback]Tracer.on_train_batch_end")
     ('backward', 'callbacks')
@@ -214,14 +212,14 @@ _WITHIN: Final = {
     "on_after_backward": "callbacks in backward",
     "on_before_optimizer_step": "callbacks in it",
 }
-"""Hooks that Lightning calls within the optimizer's step, which calls the closure that computes the loss, and within its backward."""
+"""Hooks that Lightning calls in the optimizer's step, whose closure computes the loss, and in its backward pass."""
 
 
 class Stopwatch(Callback):
-    """Times steps: even ones as wholes, odd ones in parts. Comes last, so that a step ends with all that others do in it."""
+    """Time even steps as a whole and odd steps in parts. Must be the last callback, so that a step includes all other callbacks."""
 
     def __init__(self, course: Course) -> None:
-        """Time what is to be timed."""
+        """Time the steps of `course`."""
         self.course = course
         self.parts = Parts(on_gpu=course.device == "gpu")
         self.wholes: list[float] = []
@@ -231,13 +229,13 @@ class Stopwatch(Callback):
 
     @property
     def counted(self) -> int:
-        """How many steps were timed."""
+        """The number of timed steps."""
         return len(self.wholes) + len(self.split)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """End a step, begin the next."""
+        """End a step and begin the next."""
         del pl_module, outputs, batch, batch_idx
         if self.parts.on_gpu:
             torch.cuda.synchronize()
@@ -262,17 +260,17 @@ class Stopwatch(Callback):
 
 
 class Window(Callback):
-    """Has a few steps profiled, after some that are not."""
+    """Profile a few steps after a warm-up."""
 
     def __init__(self, watching: profile) -> None:
-        """Let this one watch."""
+        """Use the profiler `watching`."""
         self.profile = watching
         self.step = 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Start after the warm-up, stop at the end."""
+        """Start the profiler after the warm-up; stop it at the end."""
         del trainer, pl_module, outputs, batch, batch_idx
         self.step += 1
         if self.step == _WARM:

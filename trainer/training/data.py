@@ -1,7 +1,7 @@
-"""The data of a run: a reader's samples, the declared splits, and the loaders over them.
+"""The data of a run: the samples of a reader, the declared splits and their loaders.
 
-Knows which samples come when, and with which seed. Refuses to know how a sample is read, to fetch anything, and to draw from any global
-generator: with any number of workers, forked or spawned, every batch has the same bits.
+The order of samples and all seeds are independent of global generators: with any number of workers, forked or spawned, every batch has
+the same bits.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _OURS: Final = "trainer.training.readers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """What a worker hands over in place of a batch that it could not read."""
+    """The error that a worker returns instead of a batch that it could not read."""
 
     fault: RepriseError
 
 
 class Picked(Dataset["Batch | Failed"]):
-    """A reader's samples, asked for by epoch and index, a batch at a time, and held against what the dataset declares."""
+    """The samples of a reader, read in batches by epoch and index, and compared with the declaration of the dataset."""
 
     def __init__(self, samples: Samples, *, seed: int, said: Mapping[str, Typed], dataset: str) -> None:
-        """Read from `samples`, in a run of this seed."""
+        """Read from `samples` in a run with the seed `seed`."""
         self.samples, self.seed, self.said, self.dataset = samples, seed, dict(said), dataset
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | Failed:
-        """Read a batch; loaders prefer this to one call a sample."""
+        """Read a batch; loaders prefer this method to one call per sample."""
         try:
             return self.read(keys)
         except RepriseError as fault:
@@ -65,11 +65,11 @@ class Picked(Dataset["Batch | Failed"]):
             return Failed(fault=fault)
 
     def __getitem__(self, key: Key) -> Batch | Failed:
-        """Read a batch of one."""
+        """Read a batch of one sample."""
         return self.__getitems__([key])
 
     def read(self, keys: Sequence[Key]) -> Batch:
-        """Read a batch; raise what is wrong with it, as `DatasetError`, in this process."""
+        """Read a batch in this process; raise `DatasetError` if it does not match the declaration."""
         batch = self._checked([Pick(index=index, epoch=epoch, run=self.seed) for epoch, index in keys])
         if self.said:
             found = {
@@ -79,7 +79,7 @@ class Picked(Dataset["Batch | Failed"]):
         return batch
 
     def _checked(self, picks: Sequence[Pick]) -> Batch:
-        """Read; raise `ExperimentError` if a reader gives no batch: fields by name, each a tensor."""
+        """Read a batch; raise `ExperimentError` if the reader does not return a mapping of field names to tensors."""
         batch = self._read(picks)
         given: Any = batch
         fields = given.items() if isinstance(given, Mapping) else [("", given)]
@@ -92,7 +92,7 @@ class Picked(Dataset["Batch | Failed"]):
         return batch
 
     def _read(self, picks: Sequence[Pick]) -> Batch:
-        """Read; what a reader of the experiment's own raises is told as hers, here, where its lines are known."""
+        """Read a batch; attribute errors of an experiment's own reader to the experiment, here, while its traceback is available."""
         try:
             return self.samples.batch(picks)
         except RepriseError:
@@ -105,10 +105,10 @@ class Picked(Dataset["Batch | Failed"]):
 
 
 class Loader(DataLoader[Any]):
-    """A loader that raises what a worker met as the worker met it: torch would word it as a page, and lose its hint."""
+    """A loader that raises a worker's error unchanged: torch would wrap it in a traceback text and lose its hint."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Give each batch."""
+        """Yield each batch."""
         for batch in super().__iter__():
             if isinstance(batch, Failed):
                 raise batch.fault
@@ -117,10 +117,10 @@ class Loader(DataLoader[Any]):
 
 @configured
 class RunData(L.LightningDataModule):
-    """A dataset's splits as loaders: `train` shuffled, `val` and `test` in order."""
+    """The splits of a dataset as loaders: `train` is shuffled, `val` and `test` are in order."""
 
     def __init__(self, declared: Declared, samples: Samples, *, batch_size: int, seed: int, workers: int) -> None:
-        """Take the samples of a dataset. Raises `DatasetError` where the first of them is not what is declared."""
+        """Use the samples of a dataset; raise `DatasetError` if the first sample does not match the declaration."""
         super().__init__()
         self.declared = declared
         self.picked = Picked(samples, seed=seed, said=declared.sample, dataset=declared.title)
@@ -132,7 +132,7 @@ class RunData(L.LightningDataModule):
         self.start = (0, 0)
 
     def start_at(self, *, epoch: int, batch: int) -> None:
-        """Have the training begin at a batch of an epoch: a resumed one."""
+        """Begin the training at a batch of an epoch, for a resumed run."""
         self.start = (epoch, batch)
 
     @property
@@ -141,19 +141,19 @@ class RunData(L.LightningDataModule):
         return int(self._split("train")[0])
 
     def example(self, count: int = 2) -> Batch:
-        """Give the first samples of the training split as a batch, as they are in the first epoch. Raises `DatasetError`."""
+        """Return the first samples of the training split as a batch of the first epoch; raise `DatasetError`."""
         return self.read(self._split("train")[:count])
 
     def read(self, rows: Sequence[int]) -> Batch:
-        """Give these samples as a batch, as they are in the first epoch. Raises `DatasetError`."""
+        """Return the samples `rows` as a batch of the first epoch; raise `DatasetError`."""
         return self.picked.read([(0, row) for row in rows])
 
     def count_of(self, split: str) -> int:
-        """Give the number of samples of a split."""
+        """Return the number of samples of a split."""
         return len(self._split(split))
 
     def train_dataloader(self) -> Loader:
-        """Load the training split, shuffled by seed and epoch."""
+        """Return the loader of the training split, shuffled by seed and epoch."""
         batches = ShuffledBatches(self._split("train"), batch_size=self.batch_size, seed=self.seed, share=self._share())
         if len(batches) == 0:
             raise DatasetError(
@@ -165,11 +165,11 @@ class RunData(L.LightningDataModule):
         return self._loader(batches)
 
     def val_dataloader(self) -> Loader:
-        """Load the validation split."""
+        """Return the loader of the validation split."""
         return self._loader(PlainBatches(self._split("val"), batch_size=self.batch_size, share=self._share()))
 
     def test_dataloader(self) -> Loader:
-        """Load the test split."""
+        """Return the loader of the test split."""
         return self._loader(PlainBatches(self._split("test"), batch_size=self.batch_size, share=self._share()))
 
     def _split(self, name: str) -> Sequence[int]:

@@ -1,9 +1,8 @@
-"""Writing what a training keeps: a file appears under its name when its bytes are on the disk, or not at all.
+"""Atomic writes of training files: a file appears under its name only when all its bytes are on the disk.
 
-Knows how that holds where the run folder is a mount. Refuses to know what is written.
-
-Lightning's own saving goes through another file system and copies over the old file: a kill in that window leaves nothing. Here
-`trainer.base.safe_folder` writes: the temporary file is in the same folder, is synced, takes the name, and then the folder is synced.
+Lightning's own saving uses another file system layer and copies over the old file: a kill during the copy leaves no valid file. Here
+`trainer.base.safe_folder` writes a temporary file in the same folder, syncs it, renames it and syncs the folder; this also works if the
+run folder is a mount.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill the file `path`: it appears with all its bytes, or not at all. Raises `DiskFullError`, `NotWritableError`."""
+    """Write the file `path` atomically with the bytes from `write`; raise `DiskFullError` or `NotWritableError`."""
     try:
         with folder_of(path, make=True) as folder, folder.whole(path.name, mode=None) as file:
             write(file)
@@ -32,7 +31,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Lightning's port to the disk, through `write_whole`."""
+    """Lightning's checkpoint plugin that writes with `write_whole`."""
 
     def __init__(self, read: Callable[[Path], dict[str, Any]] = read_checkpoint) -> None:
         """Read checkpoints with `read`."""
@@ -49,7 +48,7 @@ class WholeCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
     ) -> dict[str, Any]:
-        """Read one of this run's own checkpoints, into this machine's memory; nothing in it is code."""
+        """Read a checkpoint of this run into CPU memory; a checkpoint holds no code."""
         del map_location, weights_only
         return self._read(Path(path))
 
@@ -61,7 +60,7 @@ class WholeCheckpointIO(CheckpointIO):
 
 
 def _disk_fault(fault: BaseException, path: Path) -> Exception:
-    """Word what the disk said; what writes may raise what is no fault of the disk too, and hide one behind a failure of its own."""
+    """Return the error for a disk failure; `write` may also raise other errors, or hide a disk error behind its own."""
     cause = fault if isinstance(fault, OSError) else fault.__context__
     if isinstance(cause, OSError) and cause.errno is not None:
         return disk_fault(cause, path)

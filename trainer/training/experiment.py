@@ -1,7 +1,4 @@
-"""An experiment: one module's `Settings` and its one net.
-
-Knows how the module is found in the frozen source and what it must hold. Refuses to run anything in it but its import.
-"""
+"""An experiment: a module with one `Settings` class and one net; this module imports and checks it."""
 
 from __future__ import annotations
 
@@ -41,16 +38,16 @@ class Experiment:
 
     @property
     def reads_fields(self) -> bool:
-        """Tell whether the package's own steps read the sample's fields: one that has steps of its own may not care for them."""
+        """Whether the package's own steps read the sample's fields; an experiment with its own steps may not use them."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in STEPS)
 
     @property
     def has_package_steps(self) -> bool:
-        """Tell whether the package's own steps train and measure the net, whoever reads its samples."""
+        """Whether the package's own steps train and measure the net, with any reader."""
         return all(getattr(self.net, name).__module__.startswith(_PACKAGE) for name in _JUDGED)
 
     def make_net(self) -> Task:
-        """Make the net, its parameters filled from the settings. Raises `ExperimentError` where it hides what its task needs."""
+        """Return the net with constructor arguments from the settings; raise `ExperimentError` if it overwrites a task attribute."""
         net: Task = configured(self.net)()
         if hidden := sorted(_kept_by(net) & _names_of_task(type(net))):
             said = f"{self.file.name}: the net sets self.{hidden[0]}, which is a name of its task"
@@ -65,8 +62,8 @@ class Experiment:
 
 
 def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
-    """Import the experiment in `file`. Raises `ExperimentFailedError` where its code does, `ExperimentError` where parts are missing."""
-    seed_all(derived(0, "import"))  # what a module draws while it is imported is then equal in every process
+    """Import the experiment in `file`; raise `ExperimentFailedError` if its code raises, `ExperimentError` if parts are missing."""
+    seed_all(derived(0, "import"))  # random numbers drawn during the import are then equal in every process
     module = _imported(file, root=root)
     settings = getattr(module, "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
@@ -94,7 +91,7 @@ def load_experiment(name: str, file: Path, *, root: Path) -> Experiment:
 
 
 def _reached(module: ModuleType, root: Path) -> set[str]:
-    """The modules whose functions can take a setting of the experiment: its own, those that it uses, the package's trainings."""
+    """Return the modules that can use a setting of the experiment: its own, the modules that it uses, and `trainer.training`."""
     found, waiting = {module.__name__}, [module]
     while waiting:
         for value in list(vars(waiting.pop()).values()):
@@ -113,12 +110,12 @@ def _is_source(file: str | None, root: Path) -> bool:
 
 
 def _kept_by(net: Task) -> set[str]:
-    """What the net's constructor left in it."""
+    """Return the names of the attributes that the net's constructor set."""
     return {*vars(net), *net._modules, *net._parameters, *net._buffers}  # noqa: SLF001 - where torch keeps them
 
 
 def _names_of_task(kind: type[Task]) -> set[str]:
-    """The methods of its task, and what the task keeps in the net once a training is set up."""
+    """Return the names of the task's methods and of the attributes that its setup sets."""
     ours = [base for base in kind.__mro__ if base.__module__.startswith(_PACKAGE)]
     return {*MADE_AT_SETUP, *(name for base in ours for name, value in vars(base).items() if callable(value))}
 
@@ -141,7 +138,7 @@ def _imported(file: Path, *, root: Path) -> ModuleType:
 
 
 def _untyped(fault: PydanticUserError, file: Path) -> ExperimentError | None:
-    """Word pydantic's refusal of a setting that has no type, where that is what it refuses."""
+    """Return the error for a setting without a type, if that is pydantic's error."""
     named = re.search(r"`(\w+) = ", fault.message)
     if fault.code != "model-field-missing-annotation" or named is None:
         return None

@@ -1,7 +1,7 @@
-"""Whose failure an exception is: the experiment's, a library's at work on the experiment's objects, or the package's own.
+"""Attribution of an exception to the experiment, to a library working on the experiment's objects, or to the package.
 
-Judges by the frames of the traceback and of its causes, the innermost first. What the package itself raises without a library and without
-the experiment below it is a bug of the package, and stays as it is.
+Attribution uses the frames of the traceback and of its causes, the innermost first. An exception that the package raises without a frame
+of a library or of the experiment below it is a bug of the package, and is raised unchanged.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _DOING: Final = {
     "disk": "saving a checkpoint of {net}",
     "tracing": "looking at the tensors of {net}",
 }
-"""What each part of `trainer/training/` does with what the experiment gave it; any other one trains."""
+"""What each part of `trainer/training/` does with the experiment's objects; other parts train."""
 _TAKES_VALUES: Final = ("tasks", "optimization", "readers", "data")
-"""Parts that handle what the experiment's own methods give: what fails in them need not be their fault."""
+"""Parts that process values from the experiment's own methods: a failure there need not be caused by these parts."""
 _LONGEST: Final = 300
 _IN_WORKER: Final = re.compile(r"Caught (\w+) in \w+ worker process \d+\.\nOriginal Traceback")
 _WORKER_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 _EARLY: Final = "torch._functorch._aot_autograd.graph_compile"
-"""Torch's logger of what it compiles before it is needed."""
+"""Torch's logger for ahead-of-time compilation."""
 _NO_COMPILER: Final = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 
 
 def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> RepriseError | None:
-    """Word a failure of the experiment in `file`, or of a library that was given its objects; `None` if it is the package's own."""
+    """Return the error for a failure of the experiment in `file` or of a library with its objects; None for a bug of the package."""
     own = own_failure(fault, file=file, root=root)
     if known := _known(fault):
         return type(known)(f"{known.message}: {own.place}", hint=known.hint) if own and own.place else known
@@ -52,7 +52,7 @@ def attributed(fault: BaseException, *, file: Path, root: Path, net: str) -> Rep
 
 @contextmanager
 def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
-    """Raise what the block raises as what it is."""
+    """Replace an exception of the block with the attributed error."""
     try:
         yield
     except (RepriseError, KeyboardInterrupt):
@@ -65,7 +65,7 @@ def attributing(*, file: Path, root: Path, net: str) -> Iterator[None]:
 
 
 def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -> ExperimentFailedError | None:
-    """Word a failure of the experiment's own code, with its lines of the traceback; `None` if no such code was under way."""
+    """Return the error for a failure of the experiment's own code, with its traceback lines; None if no such code was running."""
     if isinstance(fault, SyntaxError) and fault.filename == str(file):
         return ExperimentFailedError(
             f"{file.name}:{fault.lineno}: {fault.msg}", hint=(fault.text or "").strip() or None
@@ -77,7 +77,7 @@ def own_failure(fault: BaseException, *, file: Path, root: Path | None = None) -
 
 
 def first_line(fault: BaseException) -> str:
-    r"""Give the first line of what an exception says, behind a colon; nothing if it says nothing, or fails to.
+    r"""Return the first line of an exception's message after a colon; an empty string if there is no message or `str` fails.
 
     >>> first_line(ValueError("one\ntwo")), first_line(MemoryError())
     (': one ...', '')
@@ -104,7 +104,7 @@ def _of_experiment(fault: BaseException, frames: list[traceback.FrameSummary], f
 
 
 def _said(fault: BaseException) -> tuple[str, str]:
-    """Give the type and the first line; of what a loader's worker raised, its own: torch hands that over as a text."""
+    """Return the type and the first line; for an exception from a loader's worker, which torch passes on as text, the original ones."""
     text = first_line(fault)
     found = _IN_WORKER.search(str(fault)) if text else None
     if found is None:
@@ -114,7 +114,7 @@ def _said(fault: BaseException) -> tuple[str, str]:
 
 
 def _known(fault: BaseException) -> RepriseError | None:
-    """Word what a library says for a reason that is known by name."""
+    """Return the error for a library failure whose cause is known."""
     for each in _chain(fault):
         if isinstance(each, RuntimeError) and (exact := translated(each)):
             return exact
@@ -133,7 +133,7 @@ def _lacks_compiler(fault: BaseException) -> bool:
 
 
 def hide_missing_compiler() -> None:
-    """Keep torch from logging, as a page, that a step could not be compiled early for want of a compiler: the step itself fails of it."""
+    """Filter torch's long log of a failed early compilation without a compiler: the step itself raises the error."""
     logger = logging.getLogger(_EARLY)
     if _not_of_compiler not in logger.filters:
         logger.addFilter(_not_of_compiler)
@@ -145,15 +145,13 @@ def _not_of_compiler(record: logging.LogRecord) -> bool:
 
 
 def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | None:
-    """Word what a library raised, without a line of the experiment below; `None` if no library was under way."""
+    """Return the error for an exception of a library without experiment frames below; None if no library was running."""
     frames = _frames(fault)
     library = next((name for frame in reversed(frames) if (name := _library(frame.filename)) is not None), "")
     part = next((name for frame in reversed(frames) if (name := _part(frame.filename)) is not None), None)
     if library == "" or part is None:
         return None
-    if (
-        library == PACKAGE.name
-    ):  # the innermost frame is the package's: torch's own code, which is no Python, has no frame
+    if library == PACKAGE.name:  # the innermost frame is the package's: torch's compiled code has no frame
         if not isinstance(fault, RuntimeError | NotImplementedError) and part not in _TAKES_VALUES:
             return None
         library = "torch" if isinstance(fault, RuntimeError) else ""
@@ -166,7 +164,7 @@ def _of_library(fault: BaseException, *, net: str) -> ExperimentFailedError | No
 
 
 def _chain(fault: BaseException) -> Iterator[BaseException]:
-    """Give an exception and those that led to it, the last one first."""
+    """Yield an exception and its causes, the latest first."""
     seen: set[int] = set()
     each: BaseException | None = fault
     while each is not None and id(each) not in seen:
@@ -176,7 +174,7 @@ def _chain(fault: BaseException) -> Iterator[BaseException]:
 
 
 def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
-    """Give the frames of an exception, and behind them those of the worker process that raised it."""
+    """Return the frames of an exception, and after them the frames of the worker process that raised it."""
     frames = list(traceback.extract_tb(fault.__traceback__))
     text = str(fault) if first_line(fault) else ""
     if _IN_WORKER.search(text):
@@ -187,7 +185,7 @@ def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _is_own(filename: str, file: Path, root: Path | None) -> bool:
-    """Whether a file is the experiment, or code of its checkout that is not the package's."""
+    """Return whether a file is the experiment, or code of its checkout outside the package."""
     path = Path(filename)
     if path == file:
         return True
@@ -197,7 +195,7 @@ def _is_own(filename: str, file: Path, root: Path | None) -> bool:
 
 
 def _library(filename: str) -> str | None:
-    """Name the library that a file is of, or the package; `None` for Python's own."""
+    """Return the name of the library, or of the package, that a file belongs to; None for Python's standard library."""
     path = Path(filename)
     if path.is_relative_to(PACKAGE):
         return PACKAGE.name
@@ -211,7 +209,7 @@ def _library(filename: str) -> str | None:
 
 
 def _part(filename: str) -> str | None:
-    """Name the part of `trainer/training/` that a file is of."""
+    """Return the part of `trainer/training/` that a file belongs to."""
     path = Path(filename)
     inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else ()
     return inside[1].removesuffix(".py") if inside[:1] == ("training",) and len(inside) > 1 else None

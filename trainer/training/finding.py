@@ -1,7 +1,4 @@
-"""What a check of an experiment found: passed, odd, failed or skipped, a line about it, and what to look at.
-
-Knows how findings are told. Refuses to know how anything is checked: `trainer.training.checks` does.
-"""
+"""The result of a check of an experiment: passed, noted, failed or skipped, with one line of text and a hint."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """What came of a check."""
+    """The status of a check."""
 
     PASSED = "passed"
     NOTED = "noted"
-    """Passed, with something that is worth knowing and may be meant."""
+    """Passed, with a remark on something that may be intended."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -31,7 +28,7 @@ class Finding(Document):
     status: Status
     said: str
     look: str | None = None
-    """Of a failure, or of what is odd: what to look at."""
+    """Hint for a failure or a note: what to look at."""
     seconds: float = 0.0
 
 
@@ -40,17 +37,17 @@ _MARKS: Final = {Status.PASSED: "ok", Status.NOTED: "note", Status.FAILED: "FAIL
 
 
 def failed(findings: Sequence[Finding]) -> list[str]:
-    """Name the checks that failed."""
+    """Return the names of the checks that failed."""
     return [finding.check for finding in findings if finding.status is Status.FAILED]
 
 
 def noted(findings: Sequence[Finding]) -> list[str]:
-    """Name the checks that found something odd."""
+    """Return the names of the checks with notes."""
     return [finding.check for finding in findings if finding.status is Status.NOTED]
 
 
 def lines(finding: Finding) -> Iterator[str]:
-    """Tell one: a line, and under it what to look at, where there is something.
+    """Yield the line of a finding and, if there is a hint, a line with the hint.
 
     >>> list(lines(Finding(check="forward", status=Status.PASSED, said="[32, 1, 8, 8] to [32, 10]")))
     ['forward           ok       [32, 1, 8, 8] to [32, 10]']

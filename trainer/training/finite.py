@@ -1,6 +1,6 @@
-"""Losses that are no finite numbers: of a training step and of a validation they end the run there; a run whose test has one fails.
+"""Checks for losses that are NaN or infinite: such a training or validation loss ends the run; such a test loss fails it.
 
-On a GPU the loss of a step is looked at on the device, and asked for every `log_every` steps and at each epoch's end. Without
+On a GPU the loss of a step is checked on the device, and read every `log_every` steps and at the end of each epoch. Without
 `terminate_on_nan` training continues to the end; the run fails nevertheless if the last validation or the test has such a loss.
 """
 
@@ -30,22 +30,22 @@ _NOTHING: Final = (0.0, _NEVER, 0.0, _NEVER)
 
 @configured
 class StopWhereNotFinite(Callback):
-    """Raises `NotFiniteError` that names the step, the loss, and the last step at which it was finite."""
+    """Raise `NotFiniteError` with the step, the loss, and the last step with a finite loss."""
 
     def __init__(self, inspection: Inspection | None = None, *, terminate_on_nan: bool, log_every: int) -> None:
-        """Look only if `terminate_on_nan`; ask a GPU every `log_every` batches. `inspection` says whether the data are to blame."""
+        """Check only if `terminate_on_nan`; read a GPU every `log_every` batches. `inspection` shows whether the data hold NaN."""
         self.looks = terminate_on_nan
         self.inspection = inspection
         self.every = log_every
         self.seen: Tensor | None = None
-        """On a GPU: the last finite loss and its step; the first that was not finite and its step."""
+        """On a GPU: the last finite loss and its step; the first loss that is not finite and its step."""
         self.losses: list[Tensor] = []
-        """Of the step that is being made, if the net optimizes by itself."""
+        """The losses of the current step, if the net uses manual optimization."""
         self.known: list[float] = [*_NOTHING]
-        """On a CPU the same, where it is a number at once: sixteen operations of torch a step are more than a small net's whole step."""
+        """The same as `seen` on a CPU, as plain numbers: sixteen torch operations would take longer than a step of a small net."""
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Keep the losses of a net that optimizes by itself: its step need not give them."""
+        """Store the losses of a net with manual optimization: its step need not return them."""
         if self.looks and not pl_module.automatic_optimization:
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             self.losses.append(loss.detach() / (scaler.get_scale() if scaler else 1))
@@ -53,7 +53,7 @@ class StopWhereNotFinite(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Look at the step's loss; at those of a net that optimizes by itself, or at its weights if it gave none."""
+        """Check the loss of the step; with manual optimization the stored losses, or the weights if there are none."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         losses, self.losses = self.losses or ([loss] if isinstance(loss, torch.Tensor) else []), []
         optimizes = not pl_module.automatic_optimization
@@ -77,20 +77,20 @@ class StopWhereNotFinite(Callback):
             self.known[place : place + 2] = [value, step]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the loss of the validation, which every rank has."""
+        """Check the loss of the validation, which every rank has."""
         if self.looks:
             results: Mapping[str, float] = getattr(pl_module, "results", {})
             measured = {name: results[name] for name in ("val_loss",) if name in results}
             require_finite(measured, self.inspection, when=f" after step {trainer.global_step}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Ask the device before the epoch's checkpoint is written."""
+        """Read the device before the epoch's checkpoint is written."""
         del pl_module
         if self.seen is not None:
             self._judge(trainer, self.seen.tolist(), None)
 
     def _judge(self, trainer: L.Trainer, known: Sequence[float], batch: object) -> None:
-        """Raise on every rank where it is so on one: a rank that goes on alone would wait for the others for ever."""
+        """Raise on every rank if the loss of one rank is not finite: a rank that continued alone would wait forever."""
         good, good_step, bad, bad_step = known
         ends = bad_step != _NEVER
         if trainer.world_size > 1:
@@ -120,7 +120,7 @@ _ALL_THE_SAME: Final = "--no-terminate-on-nan continues the training"
 
 
 def require_finite_weights(net: L.LightningModule, step: int) -> None:
-    """Raise `NotFiniteError` if a weight is NaN or infinite after a step whose loss is not known."""
+    """Raise `NotFiniteError` if a weight is NaN or infinite after a step whose loss is unknown."""
     bad = next((name for name, each in net.named_parameters() if not bool(torch.isfinite(each).all())), None)
     if bad is not None:
         said = f"parameter {bad} has NaN or infinity after step {step}; the step's loss is not known"
@@ -128,7 +128,7 @@ def require_finite_weights(net: L.LightningModule, step: int) -> None:
 
 
 def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, when: str = "") -> None:
-    """Raise `NotFiniteError` if the loss of a validation or of the test is no finite number: such a run has no result."""
+    """Raise `NotFiniteError` if the loss of a validation or of the test is not finite: such a run has no result."""
     for split, name in (("validation", "val_loss"), ("test", "test_loss")):
         if name in metrics and not math.isfinite(metrics[name]):
             hint = _remedy(seen, name.removesuffix("_loss"), diverged=True)
@@ -136,7 +136,7 @@ def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, whe
 
 
 def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
-    """Say what to look at: the data, if the inspection found NaN, infinities or enormous numbers there, else the training."""
+    """Return the hint: the data, if the inspection found NaN, infinities or enormous values in the split, else the training."""
     for name in seen.splits[split].fields if seen is not None and split in seen.splits else ():
         assert seen is not None  # noqa: S101 - it has fields
         if next(iter(seen.not_finite(name)), None):
@@ -149,7 +149,7 @@ def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
 
 
 def not_finite(batch: object) -> str:
-    """Say which fields of a batch have NaN or infinity, and in how many samples; nothing if none does."""
+    """Return which fields of a batch have NaN or infinity, in how many samples; an empty string if there are none."""
     if not isinstance(batch, dict):
         return ""
     found = []
@@ -162,13 +162,13 @@ def not_finite(batch: object) -> str:
 
 
 def _size(batch: object) -> int:
-    """Give the number of samples of a batch; 0 if it is not known."""
+    """Return the number of samples of a batch; 0 if it is unknown."""
     tensors = [each for each in batch.values() if isinstance(each, torch.Tensor)] if isinstance(batch, dict) else []
     return len(tensors[0]) if tensors and tensors[0].ndim else 0
 
 
 def _noted(seen: Tensor | None, loss: Tensor, step: int) -> Tensor:
-    """Note a loss without leaving its device."""
+    """Record a loss without a copy from its device."""
     if seen is None:
         seen = torch.tensor(_NOTHING, dtype=torch.float64, device=loss.device)
     value = loss.to(torch.float64)

@@ -1,7 +1,4 @@
-"""One training from assembled parts to files: net, data, steps, the test of what is served, its tensors.
-
-Knows the order in which things are made and done. Refuses to know where the dataset came from, who keeps the record and who is told.
-"""
+"""One training: assemble net, data and callbacks, train, test the served checkpoint, and write its tensors."""
 
 from __future__ import annotations
 
@@ -63,62 +60,62 @@ _UNFIT: Final = (
     DocumentError,
     DigestMismatchError,
 )
-"""What restoring a checkpoint raises that is not of this net, or not of this form."""
+"""Exceptions of restoring a checkpoint that belongs to another net or has another format."""
 _LONGEST: Final = 300
 _OTHER: Final = "remove the file, and the one before it is used; or start a new run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a training is handed."""
+    """The inputs of a training."""
 
     run: str
     experiment: Experiment
     ledger: Ledger
     dataset: Dataset
     data: Files
-    """The fetched dataset's files."""
+    """The files of the fetched dataset."""
     into: Path
-    """The attempt's folder."""
+    """The folder of the attempt."""
     stop: Stop
     say: Callable[[str], None]
     on_first_step: Callable[[], None]
-    """Told when the first step begins: from then on the run is one, whatever happens."""
+    """Called when the first step begins: from then on the run is recorded."""
     on_terminal: bool
     device: str
-    """What the launcher found to train on: `cpu` or `gpu`."""
+    """The device that the launcher found: `cpu` or `gpu`."""
     started: float
-    """The monotonic clock when the command was typed."""
+    """The time on the monotonic clock when the command started."""
     saved: Saved | None = None
-    """The checkpoint in the attempt's folder to go on from."""
+    """The checkpoint in the attempt's folder from which to resume."""
     record: Record | None = None
-    """What is known of the run, where this process keeps its record."""
+    """The run's record, if this process writes it."""
     inspection: Kept | None = None
-    """Where the dataset's inspection is kept, if this process makes one: the first rank does."""
+    """Storage for the dataset's inspection, if this process makes an inspection: rank 0 does."""
     on_switched: Callable[[str], None] = lambda _: None
-    """Takes each line that says how the net left the level of determinism."""
+    """Called with each line that reports that the net changed the level of determinism."""
     gauges: Gauges = lambda _: {}
-    """What the machine tells of this process and of its GPU."""
+    """Returns measurements of this process and of its GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a training gave."""
+    """The results of a training."""
 
     metrics: dict[str, float]
     undefined: dict[str, str]
-    """Why a metric is NaN."""
+    """The reason for each metric that is NaN."""
     telemetry: dict[str, float]
     steps: int
     evaluated: EvaluatedWeights
     weights: str
     """The digest of the weights' table in `tensors.json`."""
     inspection: Inspection | None = None
-    """What was read of the dataset before the first step."""
+    """The inspection of the dataset before the first step."""
 
 
 def train(job: Job) -> Trained:
-    """Train, test the checkpoint that is served, write its tensors. Raises what the experiment raises."""
+    """Train, test the served checkpoint and write its tensors; exceptions of the experiment propagate."""
     quieten()
     with kept(job.ledger):
         apply_level()
@@ -145,7 +142,7 @@ def train(job: Job) -> Trained:
 
 
 def log_sizes(folder: Path, traced: list[Tracer]) -> dict[str, int]:
-    """Tell how long each log is, once everything held back is written."""
+    """Flush the logs and return the size of each log in bytes."""
     for tracer in traced:
         tracer.flush()
     return {name: (folder / name).stat().st_size for name in (METRICS, TRACE) if (folder / name).exists()}
@@ -174,13 +171,13 @@ def _fitted(job: Job, machine: L.Trainer, net: Task, data: RunData, checkpoints:
 
 
 def _is_of_checkpoint(fault: Exception, experiment: Experiment) -> bool:
-    """Whether a failure while a checkpoint is restored is the checkpoint's, and not the machine's or of the experiment's own code."""
+    """Return whether an exception while a checkpoint is restored is caused by the checkpoint, not by the machine or the experiment."""
     own = own_failure(fault, file=experiment.file, root=PACKAGE.parent)
     return own is None and not isinstance(fault, torch.OutOfMemoryError)
 
 
 def _inspected(job: Job, net: Task, data: RunData) -> Inspection | None:
-    """Inspect the data in the first rank, before there are others."""
+    """Inspect the data in rank 0, before other ranks start."""
     if job.record is None:
         return None
     return Inspector(data=data, kept=job.inspection, say=job.say).inspect(net, resumed=job.saved is not None)
@@ -225,7 +222,7 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telem
     net.load_state_dict(checkpoint["state_dict"])
     net.results, net.undefined = {}, {}
     steps = machine.global_step
-    if not checkpoint["reprise"]["results"]:  # `max_steps` ended an epoch before its validation
+    if not checkpoint["reprise"]["results"]:  # `max_steps` ended the run before the epoch's validation
         machine.validate(net, datamodule=data, verbose=False)
     machine.test(net, datamodule=data, verbose=False)
     weights = write_tensors(job.into, net, checkpoint) if machine.is_global_zero else ""
@@ -246,7 +243,7 @@ def _closed(job: Job, machine: L.Trainer, net: Task, data: RunData, clock: Telem
 def limits(
     *, max_epochs: int, max_steps: int | None, accumulate: int, clip_norm: float | None, log_every: int
 ) -> dict[str, Any]:
-    """Say how long to train and how steps are made of batches."""
+    """Return the arguments for the length of the training and for gradient accumulation."""
     return {
         "max_epochs": max_epochs,
         "max_steps": -1 if max_steps is None else max_steps,
@@ -258,7 +255,7 @@ def limits(
 
 @configured
 def placement(found: str, *, accelerator: str, devices: int, precision: str) -> dict[str, Any]:
-    """Say what to train on: several devices are processes that exchange gradients. Raises `DeviceError`, never falls back."""
+    """Return the arguments for the devices; several devices train as processes; raise `DeviceError` if a device is missing."""
     kind = found if accelerator == "auto" else accelerator
     usable = torch.cuda.device_count() if kind == "gpu" else devices
     if usable < devices:
@@ -280,7 +277,7 @@ def _seed_start(*, seed: int) -> None:
 
 
 def quieten() -> None:
-    """Keep Lightning's advice to itself: what it would say about workers and devices is settled by settings."""
+    """Silence Lightning's advice: settings determine workers and devices."""
     hide_missing_compiler()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""The inspection of a run's data: kept from an earlier run, or made now, before the first step.
+"""The inspection of a run's data: loaded from an earlier run, or made before the first step.
 
-Samples that the package's own readers give are read once on each machine; those of an experiment's own reader, which may change with its
-code, are read for val and test at each start; of train such a reader's `labels` are asked.
+Samples of the package's own readers are inspected once per machine. An experiment's own reader may change with its code: its samples of val
+and test are inspected at each start, and of train only the labels, from the reader's `labels`.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _PACKAGE: Final = "trainer.training.tasks."
 
 
 class Kept(Protocol):
-    """Where an inspection is kept between runs."""
+    """Storage of an inspection between runs."""
 
     def read(self) -> Inspection | None:
-        """Give it; None if there is none."""
+        """Return the stored inspection, or None."""
 
     def write(self, seen: Inspection) -> bool:
-        """Keep it; tell whether that was possible."""
+        """Store an inspection; return whether that was possible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspector:
-    """Inspects the data of one run."""
+    """Inspects the data of a run."""
 
     data: RunData
     kept: Kept | None
     say: Callable[[str], None]
 
     def inspect(self, net: Task, *, resumed: bool = False) -> Inspection | None:
-        """Give the inspection of what `net` reads; None if an earlier attempt made its steps and none is kept.
+        """Return the inspection of the fields that `net` reads; None if the run is resumed and no inspection is stored.
 
         Raises `DatasetError` for samples that cannot be read.
         """
@@ -80,7 +80,7 @@ class Inspector:
         return seen
 
     def _of_own_reader(self, fields: Sequence[str]) -> Inspection:
-        """Read val and test; of train the labels alone, if the reader tells them without reading whole samples."""
+        """Inspect val and test, and the labels of train if the reader returns labels without reading whole samples."""
         began = monotonic()
         rows = {name: np.asarray(self._rows(name), dtype=np.int64) for name in MEASURED}
         seen = inspect_blocks(self._own_blocks(rows), rows, name=self._name)
@@ -91,7 +91,7 @@ class Inspector:
         return Inspection(splits={**train, **seen.splits})
 
     def _own_labels(self, field: str) -> dict[str, SplitValues]:
-        """Give the labels of train as a reader of the experiment's own tells them; nothing if it tells none."""
+        """Return the labels of train from an experiment's own reader; an empty dict if the reader has no labels."""
         rows = np.asarray(self._rows(TRAIN), dtype=np.int64)
         labels = self._singles.labels(rows.tolist())
         if labels is None:
@@ -133,12 +133,12 @@ class Inspector:
 
 
 def has_package_reader(net: Task) -> bool:
-    """Whether samples are read as the dataset declares."""
+    """Return whether the package's reader for the dataset reads the samples."""
     return type(net).samples.__module__.startswith(_PACKAGE)
 
 
 def _values(value: Tensor, count: int) -> Values | None:
-    """A field's values; None for what NumPy has no numbers for, and if a batch has not a row for each sample."""
+    """Return a field's values; None if NumPy has no such dtype or a batch does not have one row per sample."""
     try:
         values: Values = value.detach().cpu().numpy()
     except (AttributeError, TypeError, RuntimeError):

@@ -1,7 +1,6 @@
-"""Beginning an experiment: another one's page under a new name, with comments that say what to change.
+"""A new experiment from the file of another experiment, with comments that say what to change.
 
-Knows the form of a page: its first line, its `Settings`, its net. Refuses to change what the page does, but for the dataset that was asked
-for: it trains as it is.
+The new file trains like the original, except for a dataset that the user names.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ _NET: Final = """\
 # A parameter called like a setting gets its value. Loss, metrics, optimizer and figures are the task's:
 # docs/how-to/experiments.md says what of it may be overridden here."""
 _LONGEST: Final = 63
-"""Characters of a name."""
+"""Maximum length of a name, in characters."""
 _CODING: Final = re.compile(r"[ \t\f]*#.*?coding[:=]")
-"""A comment that names a file's encoding, in its first two lines: PEP 263."""
+"""A comment with a file's encoding in its first two lines (PEP 263)."""
 _FORWARD: Final = "# The net is tried on two samples before the first step; errors name what does not fit the task."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """A page that was written, and what is still to be changed in it."""
+    """A file that was written, and the changes that remain for the user."""
 
     file: Path
     notes: tuple[str, ...]
 
 
 def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) -> Begun:
-    """Write `file` after the page `like`. Raises `ExperimentError` where there is such a file already."""
+    """Write `file` after the model of `like`; raise `ExperimentError` if `file` exists."""
     check_name(file.stem)
     try:
         text = begun(read_python(like), name=file.stem, like=like.stem, dataset=dataset)
@@ -66,7 +65,7 @@ def new_experiment(file: Path, *, like: Path, dataset: Dataset | None = None) ->
 
 
 def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) -> str:
-    """Give the page's text under its new name; a comment that is there already is not written again."""
+    """Return the text under its new name; a comment that is already there is not repeated."""
     lines = text.splitlines()
     for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
         lines[at:end] = [line for line in new if not (line.lstrip().startswith("# ") and line in lines)]
@@ -75,7 +74,7 @@ def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) ->
 
 
 def check_name(name: str) -> None:
-    """Raise `ExperimentError` for a name that no Python module can have, or that is very long."""
+    """Raise `ExperimentError` for a name that is not a valid Python module name, or is too long."""
     if re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name) and not keyword.iskeyword(name) and len(name) <= _LONGEST:
         return
     near = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")[:_LONGEST].strip("_")
@@ -88,7 +87,7 @@ def check_name(name: str) -> None:
 
 
 _Edit = tuple[int, int, list[str]]
-"""Lines `[at:end]` become others."""
+"""A replacement of the lines `[at:end]`."""
 
 
 def _edits(page: ast.Module, name: str, like: str, dataset: Dataset | None) -> list[_Edit]:
@@ -111,7 +110,7 @@ def _above(node: ast.stmt, comment: str) -> _Edit:
 
 
 def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
-    """Comment the dataset's line, and put another dataset's name and number of classes where they are said."""
+    """Add a comment to the dataset's line, and insert the dataset and its number of classes."""
     values = {} if dataset is None else {"dataset": repr(dataset.name).replace("'", '"'), "classes": _classes(dataset)}
     found: list[_Edit] = []
     for line in settings.body:
@@ -128,7 +127,7 @@ def _of_dataset(settings: ast.ClassDef, dataset: Dataset | None) -> list[_Edit]:
 
 
 def _classes(dataset: Dataset) -> str | None:
-    """How many classes a dataset says that it has."""
+    """Return the number of classes that a dataset declares."""
     if isinstance(dataset.reader, Images) and len(dataset.reader.classes) > 1:
         return str(len(dataset.reader.classes))
     counts = [field.classes for field in dataset.twin.values() if field.classes]
@@ -136,7 +135,7 @@ def _classes(dataset: Dataset) -> str | None:
 
 
 def _notes(text: str, file: str, dataset: Dataset | None) -> list[str]:
-    """What only a person can change: where numbers of the page may not be the dataset's."""
+    """Return the changes that only the user can make: lines whose numbers may not fit the dataset."""
     found = {"classes =": "how many classes the dataset has"} if dataset and not _classes(dataset) else {}
     found |= {"def forward": "what the net is given, and what it gives"}
     return [

@@ -1,4 +1,4 @@
-"""Settings of every training and of each kind of task. Imports no torch: the launcher reads them."""
+"""Settings of every training and of each kind of task. Does not import torch, because the launcher imports this module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The settings of an experiment as its text tells them: read, not run, so that what is certainly wrong is refused at once.
+"""The settings of an experiment, parsed from its source without running it, to reject definite errors early.
 
-Knows one form: a class `Settings` that derives from one of the package's and holds nothing but names, types and values that mean what
-they say. Refuses to guess: any other form gives no sketch, and then the training process, which imports the experiment, is the judge.
+The parser accepts one form: a class `Settings` that derives from a class of the package and contains only names, types and values with
+an unambiguous meaning. For any other form there is no sketch, and the training process reports errors when it imports the experiment.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STEPS: Final = frozenset(
     {"samples", "setup", "training_step", "validation_step", "test_step", "split_batch", "used_fields"}
 )
-"""The methods of `Task` by which the fields of a sample are made and read."""
+"""The methods of `Task` that create and read the fields of a sample."""
 _PACKAGE: Final = "trainer.training."
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "min_length", "max_length")
 _HOLDERS: Final = ("list", "tuple", "dict", "set", "frozenset")
@@ -54,21 +54,21 @@ _UNKNOWN: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sketch:
-    """A class that has the experiment's names and types, and the names whose default only running the experiment tells."""
+    """A class with the experiment's names and types, and the names whose default is known only by running the experiment."""
 
     settings: type[TrainingSettings]
     untold: frozenset[str] = frozenset()
     reads_fields: bool = True
-    """Whether the package's own steps read the sample's fields; an experiment that has steps of its own may not care for them."""
+    """Whether the package's own steps read the sample's fields; an experiment with its own steps may not use them."""
 
     @property
     def known(self) -> frozenset[str]:
-        """The settings whose type the text makes certain."""
+        """The settings whose type is certain from the source."""
         fields = self.settings.__pydantic_fields__
         return frozenset(name for name, info in fields.items() if info.annotation is not Any)
 
     def given(self, origins: Origins) -> dict[str, Any]:
-        """The values that were given, as a record holds them; a text if its setting's type is not certain. Raises `SettingError`."""
+        """Return the given values as a record stores them; text if the type is not certain; raise `SettingError`."""
         resolved, texts = resolve(self.settings, origins), asked(origins)
         values = written(resolved.settings)
         return {
@@ -78,24 +78,24 @@ class Sketch:
         }
 
     def typed(self, origins: Origins) -> dict[str, Any]:
-        """The values that were given to settings whose type is certain, as a record holds them. Raises `SettingError`."""
+        """Return the given values of settings whose type is certain, as a record stores them; raise `SettingError`."""
         return {name: value for name, value in self.given(origins).items() if name in self.known}
 
     def spelled(self, name: str, value: Any) -> str | None:
-        """The text that would be typed for a setting's value, if its type is certain and a text has that value."""
+        """Return the command-line text of a setting's value, if its type is certain and a text has that value."""
         return typed_as(self.settings.__pydantic_fields__[name], value) if name in self.known else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untyped:
-    """A setting that is declared by a value alone, which pydantic refuses."""
+    """A setting that is declared by a value without a type, which pydantic rejects."""
 
     name: str
     value: str
-    """Its source."""
+    """The source of the value."""
     line: int
     known: frozenset[str] = frozenset(TrainingSettings.__pydantic_fields__)
-    """Settings that could have been meant."""
+    """Settings that the user could have meant."""
 
 
 class _Declared(NamedTuple):
@@ -105,7 +105,7 @@ class _Declared(NamedTuple):
 
 
 def sketched_in(file: Path) -> Sketch | None:
-    """Sketch the settings of the experiment in a file; `None` if it cannot be read as text."""
+    """Sketch the settings of the experiment in a file; return None if the file cannot be parsed."""
     try:
         return sketched(read_python(file))
     except (OSError, SyntaxError, UnicodeDecodeError):
@@ -113,7 +113,7 @@ def sketched_in(file: Path) -> Sketch | None:
 
 
 def sketched(text: str) -> Sketch | None:
-    """Sketch the settings of the experiment whose source is `text`; `None` where its form is another one."""
+    """Sketch the settings of the experiment with the source `text`; return None for any other form."""
     module = _parsed(text)
     if module is None or (declared := _declared(module)) is None:
         return None
@@ -122,7 +122,7 @@ def sketched(text: str) -> Sketch | None:
 
 
 def untyped(text: str) -> Untyped | None:
-    """Give the first setting of the experiment that certainly has no type."""
+    """Return the experiment's first setting that certainly has no type."""
     module = _parsed(text)
     if module is None or (declared := _declared(module)) is None:
         return None
@@ -140,7 +140,7 @@ def untyped(text: str) -> Untyped | None:
 
 
 def misnamed(text: str) -> tuple[str, str, int] | None:
-    """Give the first setting of the experiment that cannot have its name: the name, why, and the line."""
+    """Return the experiment's first setting with an invalid name: the name, the reason and the line."""
     module = _parsed(text)
     if module is None or (declared := _declared(module)) is None:
         return None
@@ -153,7 +153,7 @@ def misnamed(text: str) -> tuple[str, str, int] | None:
 
 
 def _settings_in(declared: ast.ClassDef, known: Container[str]) -> Iterator[tuple[str, int]]:
-    """The names that a class certainly declares as settings of its own, with their lines."""
+    """Yield the names that a class certainly declares as its own settings, with their lines."""
     for line in declared.body:
         match line:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=given):
@@ -170,7 +170,7 @@ def _is_private(given: ast.expr | None) -> bool:
 
 
 def untyped_named(text: str, name: str) -> Untyped | None:
-    """Give the line of a class that declares `name` by a value alone, whatever the value and the class."""
+    """Return the line of any class that declares `name` by a value without a type."""
     module = _parsed(text)
     for node in ast.walk(module) if module else ():
         for line in node.body if isinstance(node, ast.ClassDef) else ():
@@ -245,7 +245,7 @@ def _annotated(info: Any) -> Any:
 
 
 def _imported(body: list[ast.stmt]) -> dict[str, str]:
-    """What the names of the package, pydantic and typing are called in this module."""
+    """Return the module's names for names of the package, pydantic and typing."""
     return {
         alias.asname or alias.name: alias.name
         for node in body
@@ -255,7 +255,7 @@ def _imported(body: list[ast.stmt]) -> dict[str, str]:
 
 
 def _bound(node: ast.stmt) -> Iterator[str]:
-    """The names that a statement may bind or change, at any depth."""
+    """Yield the names that a statement may bind or change, at any depth."""
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield node.name
         return
@@ -274,7 +274,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _type(node: ast.expr, names: dict[str, str]) -> Any:
-    """The type that an annotation names, where it is a plain one or pydantic's; `Any`, which admits everything, for another."""
+    """Return the type of an annotation if it is a builtin or pydantic type, else `Any`, which accepts every value."""
     found: Any = Any
     match node:
         case ast.Name(id=name) if name in _TYPES and name not in names:
@@ -308,14 +308,14 @@ def _held(holder: Any, kinds: list[Any]) -> Any:
 
 
 def _holder(name: str, names: dict[str, str]) -> Any:
-    """The type that holds others by this name: a builtin one, or one of the library."""
+    """Return the generic type of this name: builtin, or from the library."""
     if name in _HOLDERS and name not in names:
         return getattr(builtins, name)
     return {"Sequence": Sequence, "Mapping": Mapping, "Optional": Optional, "Union": Union}.get(names.get(name, ""))
 
 
 def _marked(kind: Any, marks: list[ast.expr], names: dict[str, str]) -> Any:
-    """A type with its bounds: `Annotated[float, Field(ge=0)]`."""
+    """Return a type with its bounds: `Annotated[float, Field(ge=0)]`."""
     match marks:
         case [ast.Call(func=ast.Name(id=name), args=[], keywords=bounds)] if names.get(name) == "Field":
             known = {bound.arg: _literal(bound.value) for bound in bounds if bound.arg in _BOUNDS}

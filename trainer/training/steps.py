@@ -1,7 +1,4 @@
-"""What happens around every step: the seed of the step, the check before the first.
-
-Knows that a step's randomness follows from its place alone. Refuses to know what a step computes.
-"""
+"""Callbacks around every step: the seed of the step, which depends only on its position, and the check before the first step."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 @configured
 class SeedEveryStep(Callback):
-    """Seeds all generators at the start of each batch, by epoch, batch and rank; and of each validation and test."""
+    """Seed all generators at the start of each batch by epoch, batch and rank, and at the start of each validation and test."""
 
     def __init__(self, *, seed: int) -> None:
         """Derive every seed from `seed`."""
@@ -49,19 +46,19 @@ class SeedEveryStep(Callback):
 
 
 class CheckBeforeFirstStep(Callback):
-    """Lets no step be made where a setting that was given has no effect."""
+    """Raise before the first step if a given setting has no effect."""
 
     def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
-        """Ask `ledger`; what is no fault and odd all the same is said."""
+        """Check `ledger`; pass unusual but valid findings to `say`."""
         self.ledger, self.say = ledger, say
         self.asked = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Raise where a given setting is bound to nothing: by now everything is assembled, and a worker has read the first batch.
+        """Raise if a given setting is not used: by now all objects exist, and a worker has read the first batch.
 
-        The first rank judges for all: some settings, as `publish`, it alone reads.
+        Rank 0 checks for all ranks: only rank 0 reads some settings, such as `publish`.
         """
         del pl_module, batch, batch_idx
         if self.asked:

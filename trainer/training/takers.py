@@ -1,8 +1,8 @@
-"""Which settings nothing would take, as the text of the package and of the experiment tells: read, not run.
+"""Settings that no code uses, found by parsing the source of the package and of the experiment without running it.
 
-Knows two cases that are certain: a setting of the experiment's own that nothing mentions, and one of the package's that only the
-choices of another setting take, none of which is chosen. Refuses to guess: where the experiment brings code of its own that is not in
-its file, or names the setting anywhere, the ledger is the judge, before the first step.
+Two cases are certain: a setting of the experiment that the experiment never mentions, and a setting of the package that is used only by
+choices of another setting, of which none is selected. If the experiment imports its own code from other files or names the setting
+anywhere, the ledger decides before the first step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OURS: Final = ("trainer.training.", "trainer.settings.ledger", "trainer.setting
 
 
 def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[SettingError]:
-    """Word each setting that was given and that certainly nothing takes; `text` is the experiment's, `package` the folder of trainings."""
+    """Yield an error for each given setting that certainly has no use; `text` is the experiment, `package` the folder of trainings."""
     module = ast.parse(text)
     if not _is_alone(module):
         return
@@ -50,7 +50,7 @@ def untaken(resolved: Resolved[Any], text: str, *, package: Path) -> Iterator[Se
 
 
 def parameter(text: str, name: str) -> tuple[str, int] | None:
-    """Give the line that would declare as a setting what a function of the experiment has as a parameter with a default, and its place."""
+    """Return the line that would declare a function parameter with a default as a setting, and its position."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             for taken, default in _with_defaults(node.args):
@@ -71,7 +71,7 @@ def _with_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr
 
 
 def _is_alone(module: ast.Module) -> bool:
-    """Whether all code that can take a setting is in this file and the package: nothing else of the checkout is imported."""
+    """Return whether the file and the package hold all code that can use a setting: it imports nothing else of the checkout."""
     names = [
         *(alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names),
         *(
@@ -84,7 +84,7 @@ def _is_alone(module: ast.Module) -> bool:
 
 
 def _words(module: ast.Module) -> set[str]:
-    """Every name and text in the experiment, but those by which its `Settings` declares."""
+    """Return every name and string in the experiment, except the declarations of its `Settings`."""
     found: set[str] = set()
     for top in module.body:
         declares = isinstance(top, ast.ClassDef) and top.name == "Settings"
@@ -103,7 +103,7 @@ def _words(module: ast.Module) -> set[str]:
 
 
 def _takers(name: str, package: Path) -> set[str]:
-    """What of the package is configured and has a parameter of this name; `.` where one of the settings' is read as an attribute."""
+    """Return the configured objects of the package with a parameter of this name; `.` if a settings attribute is read by this name."""
     found: set[str] = set()
     for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -126,7 +126,7 @@ def _is_settings(node: ast.expr) -> bool:
 
 
 def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
-    """A function's own, or those of a class's constructor."""
+    """Yield the parameters of a function, or of a class's constructor."""
     functions = (
         [node]
         if isinstance(node, ast.FunctionDef)
@@ -137,7 +137,7 @@ def _parameters(node: ast.FunctionDef | ast.ClassDef) -> Iterator[ast.arg]:
 
 
 def _not_chosen(unnamed: set[str], takers: set[str], settings: LaunchSettings) -> list[str]:
-    """The choices that would take a setting, as they are typed, where these are all its takers and another is chosen."""
+    """Return the choices that would use a setting, as typed, if they are its only users and another choice is selected."""
     if unnamed != takers:
         return []
     fields: Mapping[str, Any] = type(settings).__pydantic_fields__

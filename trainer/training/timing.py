@@ -1,9 +1,7 @@
-"""What a benchmark of an experiment measured: the document `reprise.bench/1`, its table, and ratios to another one.
+"""The results of an experiment's benchmark: the document `reprise.bench/1`, its table, and ratios to another benchmark.
 
-Knows medians and their intervals. Refuses to measure, and to call anything fast or slow.
-
-An interval holds the median with 95 % confidence: its ends are two of the values themselves, those whose ranks a fair coin names. So it
-assumes nothing of how values are spread, but that they are independent, which steps of one training nearly are.
+An interval contains the median with 95 % confidence: its ends are two of the values, by ranks of the binomial distribution (p = 1/2). It
+assumes only that values are independent, which is nearly true for steps of one training.
 """
 
 from __future__ import annotations
@@ -24,18 +22,18 @@ _MIB: Final = 1 << 20
 
 
 class Interval(Document):
-    """A median, and where it lies with 95 % confidence."""
+    """A median with its 95 % confidence interval."""
 
     median: float
     low: float
     high: float
 
     def times(self, factor: float) -> Interval:
-        """The same in another unit."""
+        """Return the interval multiplied by `factor`, for another unit."""
         return Interval(median=factor * self.median, low=factor * self.low, high=factor * self.high)
 
     def inverse(self, factor: float = 1.0) -> Interval:
-        """What there is `factor` of in each of these.
+        """Return the interval of `factor` divided by each value.
 
         >>> Interval(median=0.5, low=0.25, high=1.0).inverse(8)
         Interval(median=16.0, low=8.0, high=32.0)
@@ -43,7 +41,7 @@ class Interval(Document):
         return Interval(median=factor / self.median, low=factor / self.high, high=factor / self.low)
 
     def over(self, other: Interval) -> Interval | None:
-        """The ratio to another; its interval holds whatever both hold. `None` where the other one is nothing."""
+        """Return the ratio to another interval; the result contains every ratio of the two. None if `other` is not positive."""
         if not other.low > 0:
             return None
         return Interval(median=self.median / other.median, low=self.low / other.high, high=self.high / other.low)
@@ -63,28 +61,28 @@ class Bench(Document):
     batch_size: int
     parameters: int
     warmup: int
-    """Steps before the first that counts."""
+    """Steps before the first measured step."""
     steps: int
     samples_per_second: Interval
     seconds_per_step: Interval
     parts: dict[str, Interval]
-    """Seconds of a step: `data`, `forward`, `backward`, `optimizer`, `callbacks`, and the `rest` of the loop."""
+    """Seconds per step of `data`, `forward`, `backward`, `optimizer`, `callbacks`, and the `rest` of the loop."""
     memory: dict[str, int]
-    """Bytes at most: `resident`, of the process; `allocated`, on a GPU."""
+    """Peak bytes: `resident` memory of the process; `allocated` on a GPU."""
 
 
 class Dear(Document):
-    """An operation, and what it costs a step."""
+    """An operation and its time per step."""
 
     name: str
     calls: float
     seconds: float
-    """Its own, without the operations that it calls."""
+    """Self time, without the operations that it calls."""
     share: float
 
 
 class Told(Document):
-    """What `reprise bench --json` prints; `--against` reads it."""
+    """The output of `reprise bench --json`, which `--against` reads."""
 
     bench: Bench
     ratios: dict[str, Interval | None] | None = None
@@ -94,7 +92,7 @@ class Told(Document):
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The median of some values and its interval.
+    """Return the median of values and its interval.
 
     >>> interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0])
     Interval(median=5.5, low=2.0, high=9.0)
@@ -105,7 +103,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def _rank(count: int) -> int:
-    """The place of the lower end: with probability 2.5 % at most, fewer of `count` values than that lie below the true median."""
+    """Return the rank of the lower end: with at most 2.5 % probability, fewer of `count` values lie below the true median."""
     below, place = 1, 0
     while 40 * (below + comb(count, place + 1)) <= 2**count:
         place += 1
@@ -114,7 +112,7 @@ def _rank(count: int) -> int:
 
 
 def page(bench: Bench) -> Iterator[str]:
-    """Tell it as a table."""
+    """Yield the lines of a benchmark's table."""
     yield f"{bench.experiment} on {bench.data}: batches of {bench.batch_size}, {bench.parameters:,} parameters, {bench.precision}"
     yield f"{bench.device}, {counted(bench.threads, 'thread')}, torch {bench.torch}, determinism {bench.determinism}"
     yield f"{bench.steps} steps after {bench.warmup} of warm-up; medians, with their 95 % intervals (order statistics)"
@@ -129,7 +127,7 @@ def page(bench: Bench) -> Iterator[str]:
 
 
 def ratios(bench: Bench, other: Bench) -> dict[str, Interval | None]:
-    """Each number over the other's."""
+    """Return the ratio of each number to the other benchmark's number."""
     return {
         "samples/s": bench.samples_per_second.over(other.samples_per_second),
         "step": bench.seconds_per_step.over(other.seconds_per_step),
@@ -145,10 +143,7 @@ def ratios(bench: Bench, other: Bench) -> dict[str, Interval | None]:
 
 
 def unlike(bench: Bench, other: Bench) -> list[str]:
-    """What else differs between the two, a line each.
-
-    Ratios say nothing of one of these alone.
-    """
+    """Return the other differences between two benchmarks, one line each; they affect the ratios."""
     names = ("experiment", "data", "device", "threads", "torch", "determinism", "precision", "batch_size", "parameters")
     return [
         f"{name.replace('_', ' ')}: {getattr(bench, name)}, against {getattr(other, name)}"
@@ -158,7 +153,7 @@ def unlike(bench: Bench, other: Bench) -> list[str]:
 
 
 def compared(found: Mapping[str, Interval | None]) -> Iterator[str]:
-    """Tell ratios as a table."""
+    """Yield ratios as lines of a table."""
     for name, ratio in found.items():
         yield f"  {name:<11} {_shown(ratio, digits=3) if ratio else '-'}"
 
