@@ -28,7 +28,7 @@ def test_stopped_by_docker_and_resumed_is_identical_to_a_run_left_alone(house: H
     resumed, twin = house.train("--resume", run), house.train(*WORDS)
     assert resumed.code == 0, resumed.text
     assert house.record(run)["attempt"] == 2
-    for said in (house.type("scripts/reprise", "compare", run, twin.run), house.train("same", run, twin.run)):
+    for said in (house.type("scripts/reprise", "compare", run, twin.run), house.train("compare", run, twin.run)):
         assert said.code == 0, said.text
         assert said.out.startswith("identical:")
     again = house.train("--resume", run)
