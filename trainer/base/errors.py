@@ -22,12 +22,12 @@ from typing import ClassVar
 
 
 class RepriseError(Exception):
-    """The root: a failure with a sentence for its reader and a number for scripts."""
+    """The base class: an error with a message, a hint and an exit code."""
 
     code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        """Keep the sentence and what to do about it."""
+        """Store the message and the hint."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -42,7 +42,7 @@ def _rebuild(kind: type[RepriseError], message: str, hint: str | None) -> Repris
 
 
 class UsageError(RepriseError):
-    """A command line that cannot be understood."""
+    """An invalid command line."""
 
     code = 2
 
@@ -51,7 +51,7 @@ class UsageError(RepriseError):
 
 
 class IncomparableError(RepriseError):
-    """A run without a result: running it again could say nothing."""
+    """A run without a result, which cannot be compared with a rerun."""
 
     code = 30
 
@@ -60,13 +60,13 @@ class IncomparableError(RepriseError):
 
 
 class DocumentError(RepriseError):
-    """A file that cannot be read as what it claims to be."""
+    """A file that does not have its declared format."""
 
     code = 40
 
 
 class SettingError(RepriseError):
-    """A setting that is unknown, of the wrong type, out of range, or without any effect; `faults` are the parts of one that is several."""
+    """A setting that is unknown, of the wrong type, out of range, or without effect; `faults` lists several faults."""
 
     code = 41
     faults: tuple[SettingError, ...] = ()
@@ -85,13 +85,13 @@ class EnvironmentNameError(RepriseError):
 
 
 class DatasetError(RepriseError):
-    """A dataset that is not declared, or whose declaration does not hold."""
+    """A dataset that is not declared, or does not match its declaration."""
 
     code = 44
 
 
 class RunNotFoundError(RepriseError):
-    """A run that is neither here nor in the store."""
+    """A run that is neither on this machine nor in the store."""
 
     code = 45
 
@@ -103,19 +103,19 @@ class SourceError(RepriseError):
 
 
 class LockError(RepriseError):
-    """A lock that is not the one the image was built from."""
+    """A lock that differs from the lock of the image."""
 
     code = 47
 
 
 class ManifestError(RepriseError):
-    """A manifest that is damaged, or names files that no dataset may have."""
+    """A damaged manifest, or one that names invalid files."""
 
     code = 48
 
 
 class CertificateError(RepriseError):
-    """A certificate that was altered, was signed by another key, or is about another run."""
+    """A certificate that was changed, is signed by another key, or is about another run."""
 
     code = 49
 
@@ -124,7 +124,7 @@ class CertificateError(RepriseError):
 
 
 class StoreError(RepriseError):
-    """A store that did not do what was asked."""
+    """A failed operation of a store."""
 
     code = 50
 
@@ -136,7 +136,7 @@ class StoreUnreachableError(StoreError):
 
 
 class StoreDeniedError(StoreError):
-    """A store that refuses these credentials."""
+    """A store that rejects the credentials."""
 
     code = 52
 
@@ -154,7 +154,7 @@ class ObjectMissingError(StoreError):
 
 
 class DigestMismatchError(StoreError):
-    """Bytes that are not the bytes their digest names."""
+    """Bytes that do not match their digest."""
 
     code = 55
 
@@ -163,13 +163,13 @@ class DigestMismatchError(StoreError):
 
 
 class EngineError(RepriseError):
-    """An engine that did not do what was asked."""
+    """A failed operation of the container engine."""
 
     code = 60
 
 
 class EngineAbsentError(EngineError):
-    """No engine, or none that answers."""
+    """No container engine is installed, or it does not answer."""
 
     code = 61
 
@@ -187,7 +187,7 @@ class ImageBuildError(EngineError):
 
 
 class PinError(EngineError):
-    """A pin that cannot be written or obeyed."""
+    """A pin that cannot be written or restored."""
 
     code = 64
 
@@ -196,19 +196,19 @@ class PinError(EngineError):
 
 
 class MachineError(RepriseError):
-    """Something about this machine that stands in the way."""
+    """A problem of this machine."""
 
     code = 70
 
 
 class DiskFullError(MachineError):
-    """No space left where bytes had to go."""
+    """No space left on the disk."""
 
     code = 71
 
 
 class NotWritableError(MachineError):
-    """A folder that this user cannot write."""
+    """A folder without write permission for this user."""
 
     code = 72
 
@@ -220,7 +220,7 @@ class PortTakenError(MachineError):
 
 
 class DeviceError(MachineError):
-    """A device that was asked for and is not usable."""
+    """A requested device that is not usable."""
 
     code = 74
 
@@ -232,7 +232,7 @@ class DotenvError(MachineError):
 
 
 class UnsafePathError(MachineError):
-    """A link, a pipe, a device or another user's file below a run or a cache, in place of a file or a folder of its own."""
+    """A link, a pipe, a device or another user's file in a run or a cache, in place of a regular file or folder."""
 
     code = 76
 
@@ -241,7 +241,7 @@ class UnsafePathError(MachineError):
 
 
 class RunError(RepriseError):
-    """A run that failed for a reason known by name."""
+    """A failed run."""
 
     code = 80
 
@@ -253,62 +253,62 @@ class NotDeterministicError(RunError):
 
 
 class ExperimentFailedError(RunError):
-    """The experiment's own code raised; `place` is the last of its lines that was reached."""
+    """An exception in the experiment's code; `place` is its last executed line."""
 
     code = 82
     place: str = ""
 
 
 class NotFiniteError(RunError):
-    """A loss of a training step, a validation or the test that is no finite number."""
+    """A loss of training, validation or test that is not finite."""
 
     code = 83
 
 
 class IrreproducibleError(RunError):
-    """A run that cannot be run again here: something that it needs is missing."""
+    """A run that cannot be reproduced here, because something that it needs is missing."""
 
     code = 84
 
 
 class UntrustedCodeError(RunError):
-    """Somebody else's code, which nobody agreed to run."""
+    """Code from another user or machine that the user has not trusted."""
 
     code = 85
 
 
 class ResumeError(RunError):
-    """A run that cannot be gone on with: it is completed, alive, or what determines it has changed."""
+    """A run that cannot be resumed: it is complete, still running, or its ingredients changed."""
 
     code = 88
 
 
 class ImageMismatchError(RunError):
-    """A process in another image than the one that a record names."""
+    """A process in another image than the recorded image."""
 
     code = 86
 
 
 class DriftError(RunError):
-    """A process that is not what its image was built with, where work must be exact."""
+    """A process that has drifted from its image."""
 
     code = 87
 
 
 class CheckFailedError(RunError):
-    """An experiment that `reprise check` finds something wrong with."""
+    """An experiment that fails `reprise check`."""
 
     code = 89
 
 
 class CheckpointError(RunError):
-    """A checkpoint that cannot be restored: it is not of this run's net, or not what a checkpoint is."""
+    """A checkpoint that cannot be restored: it is invalid, or of another net."""
 
     code = 90
 
 
 class StoppedError(RepriseError):
-    """A run that was asked to stop: 130 by Ctrl-C, 143 by SIGTERM."""
+    """A run that was stopped by a signal: 130 after Ctrl-C, 143 after SIGTERM."""
 
     code = 143
 
