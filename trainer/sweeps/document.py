@@ -1,7 +1,7 @@
-"""A sweep: one experiment at several points, all of one source in one image; its form, and how points are written.
+"""The document of a sweep: one experiment at several points, all with the same source and image. Format `reprise.sweep/1`.
 
-Knows how lists, ranges and files become points, and the document that a sweep goes on from. Refuses to know what a setting means, and to
-say how a point stands: its run's record does.
+Lists, ranges and files are expanded to points here. The document contains everything that resuming a sweep needs, except the state of its
+points, which is read from their runs' records.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = SWEEPS
-"""Below the folder of runs: a folder for each sweep."""
+"""The folder of all sweeps, in the folder of all runs."""
 FILE: Final = "sweep.json"
 FORMAT: Final = "reprise.sweep/1"
 MOST: Final = 1000
@@ -39,13 +39,13 @@ RunId = Annotated[str, StringConstraints(pattern=rf"^{RUN_ID.pattern}$")]
 
 
 class Point(Document):
-    """Settings to train with, as they would be typed, and the runs that were made of them."""
+    """A point: its settings, as on a command line, and the runs that were made with them."""
 
     settings: dict[str, str]
     runs: list[RunId] = []
-    """The last one counts; before it stand those that ended without a record that could be gone on from."""
+    """The last run counts; earlier runs ended without a record from which they could be resumed."""
     code: int | None = None
-    """The exit code of its last process; none while it was never seen to end."""
+    """The exit code of its last process; `None` if no end of a process was observed."""
 
     @property
     def run(self) -> str | None:
@@ -53,39 +53,39 @@ class Point(Document):
         return self.runs[-1] if self.runs else None
 
     def words(self) -> list[str]:
-        """The options of `train`."""
+        """Return the options of `train`."""
         return [f"--{name.replace('_', '-')}={text}" for name, text in self.settings.items()]
 
     def __str__(self) -> str:
-        """As a person would name it."""
+        """Return a readable name."""
         return " ".join(f"{name}={text}" for name, text in self.settings.items()) or "(no settings)"
 
 
 class Asked(Document):
-    """What was asked for: equal for the same command, wherever and whenever it is typed."""
+    """The request: equal for equal commands, regardless of folder and time."""
 
     experiment: str
-    """As records name it."""
+    """The experiment's name as in records."""
     words: list[str] = []
-    """Options that every point is given."""
+    """Options of all points."""
     environment: dict[str, str] = {}
-    """Settings of the environment, REPRISE_SETTING_..., but for secrets."""
+    """Settings in environment variables, REPRISE_SETTING_..., without secrets."""
     secrets: list[str] = []
-    """Names of secret settings of the environment, which is asked for them each time."""
+    """Names of secret settings in environment variables; their values are read each time."""
     file: str | None = None
     """The text of the settings file."""
     axes: list[str] = []
-    """The settings that differ between points, in the order in which they were typed."""
+    """The settings that differ between points, in the order of the command line."""
     points: list[dict[str, str]] = Field(min_length=1, max_length=MOST)
 
     @property
     def digest(self) -> str:
-        """By which the same command is known again."""
+        """The digest that identifies the same request."""
         return digest_of_document(self.model_dump(mode="json"))
 
 
 class Sweep(Document):
-    """The whole document: what was frozen at the start, and how far it came."""
+    """A sweep: the inputs that were frozen at the start, and the state of its points."""
 
     format: Literal["reprise.sweep/1"] = "reprise.sweep/1"
     id: RunId
@@ -93,30 +93,30 @@ class Sweep(Document):
     asked: Asked
     source: Digest
     captured: Source
-    """What the record of each run says of the source."""
+    """The description of the source for the record of each run."""
     image: dict[str, str] = {}
-    """What containers are told of the image that was frozen; empty where points are processes."""
+    """The environment variables that describe the frozen image to containers; empty if points run as processes."""
     layers: list[Digest] | None = None
-    """The image's, by which another one is known."""
+    """The layers of the frozen image, to detect another image."""
     points: list[Point]
 
     def to_json(self) -> bytes:
-        """Write it; equal sweeps have equal bytes."""
+        """Serialize; equal sweeps give equal bytes."""
         return canonical(self.model_dump(mode="json")) + b"\n"
 
     @property
     def frozen(self) -> str:
-        """The digest of what was frozen at the start: everything but how far it came."""
+        """The digest of the frozen inputs: everything except the points."""
         return digest_of_document(self.model_dump(mode="json", exclude={"points"}))
 
     def with_point(self, number: int, point: Point) -> Sweep:
-        """The sweep with another state of one point."""
+        """Return the sweep with a new state of one point."""
         points = [*self.points[:number], point, *self.points[number + 1 :]]
         return self.model_copy(update={"points": points})
 
 
 def values(name: str, text: str) -> list[str]:
-    """Split what was typed for a setting into its values: at commas outside of brackets and quotes; a range has both ends.
+    """Split an option's text into values, at commas outside of brackets and quotes; ranges include both ends.
 
     >>> values("seed", "1..3,7"), values("seed", "0..100..50"), values("sizes", "[8, 16],[32]"), values("seed", "5")
     (['1', '2', '3', '7'], ['0', '50', '100'], ['[8, 16]', '[32]'], ['5'])
@@ -130,7 +130,7 @@ def values(name: str, text: str) -> list[str]:
 
 
 def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Every combination; the last axis changes fastest. Raises `UsageError` for more than a sweep may have.
+    """Return every combination; the last axis changes fastest. Raise `UsageError` if there are more points than a sweep may have.
 
     >>> grid({"a": ["1", "2"], "b": ["x", "y"]})[:2]
     [{'a': '1', 'b': 'x'}, {'a': '1', 'b': 'y'}]
@@ -143,16 +143,16 @@ def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def read_points(path: Path, spell: Callable[[str, Any], str | None] = lambda _, __: None) -> list[dict[str, str]]:
-    """The points in a file: a `[[points]]` table each. Raises `DocumentError`, `UsageError`.
+    """Read points from a file with a `[[points]]` table per point. Raise `DocumentError`, `UsageError`.
 
-    `spell` gives the text that would be typed for a setting's value, if it knows the setting's type.
+    `spell` returns a setting's value as command line text, or `None` if the setting's type is not known.
     """
     points = [{name.replace("-", "_"): value for name, value in point.items()} for point in _tables(path)]
     return [{name: spell(name, value) or _text(value) for name, value in point.items()} for point in points]
 
 
 def _tables(path: Path) -> list[dict[str, Any]]:
-    """The `[[points]]` of a file, which holds nothing else."""
+    """Return the `[[points]]` of a file, which must contain nothing else."""
     content = parse_toml(read_text(path), where=str(path))
     found = content.get("points")
     if isinstance(found, list) and found and all(isinstance(each, dict) for each in found) and len(content) == 1:
@@ -166,7 +166,7 @@ def _tables(path: Path) -> list[dict[str, Any]]:
 
 
 def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Each of the points with each combination of the axes. Raises `UsageError` where two are one, or a setting is in both."""
+    """Return each point combined with the axes. Raise `UsageError` if points are equal or a setting is in both."""
     if both := sorted({name for point in points for name in point} & axes.keys()):
         raise UsageError(f"{both[0]} is given in the file of points and as --{_typed(both[0])}", hint="give it once")
     _require_few(len(points))
@@ -179,7 +179,7 @@ def crossed(points: Sequence[Mapping[str, str]], axes: Mapping[str, Sequence[str
 
 
 def require_distinct(points: Sequence[Mapping[str, str]], meant: Sequence[object]) -> None:
-    """Raise `UsageError` if two points are written in two ways and mean the same: `meant` are the points' documents."""
+    """Raise `UsageError` if two points have different texts but the same meaning: `meant` are the points' documents."""
     first: dict[str, int] = {}
     for number, document in enumerate(meant):
         before = first.setdefault(digest_of_document(document), number)
@@ -228,7 +228,7 @@ def _expanded(name: str, part: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A value of a TOML file as it would be typed."""
+    """Return a value of a TOML file as command line text."""
     if isinstance(value, bool | list | dict):
         return json.dumps(value, default=str)
     return value if isinstance(value, str) else str(value)

@@ -1,12 +1,11 @@
-"""A sweep on this machine's disk: begun, found again, held by one process at a time; and how each of its points stands.
+"""A sweep's folder `runs/sweeps/<id>/`: create, find and lock it, and read the state of its points.
 
-Knows the folder `runs/sweeps/<id>/`. How a point stands is read from its run's record, so that nothing has to be remembered of a process
-that was killed. Refuses to start anything.
+The state of a point is read from its run's record, so a killed process leaves no stale state. No process is started here.
 
-    sweep.json          what was frozen, and which runs the points have
-    source.tar.gz       the source, frozen; source/ is its copy, from which points start
-    settings.toml       the settings file, where one was given
-    logs/<n>.txt        what the processes of point n said; whoever writes there holds a lock on it for as long as it lives
+    sweep.json          the frozen inputs, and the runs of the points
+    source.tar.gz       the frozen source; source/ is its unpacked copy, in which points start
+    settings.toml       the settings file, if given
+    logs/<n>.txt        the output of the processes of point n; a process holds a lock on its log while it is alive
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ _LOCK: Final = "lock"
 
 
 class Standing(StrEnum):
-    """How a point stands."""
+    """The state of a point."""
 
     WAITING = "waiting"
     RUNNING = "running"
     STOPPED = "stopped"
-    """Its run ended before it was complete, and can be gone on with."""
+    """The run ended before it was complete, and can be resumed."""
     FAILED = "failed"
     FINISHED = "finished"
 
@@ -59,7 +58,7 @@ _STANDINGS: Final = {Status.COMPLETED: Standing.FINISHED, Status.FAILED: Standin
 
 
 def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
-    """Freeze the source and write the document. Raises `DiskFullError`, `NotWritableError`."""
+    """Freeze the source and write the document. Raise `DiskFullError`, `NotWritableError`."""
     folder = runs / FOLDER / sweep.id
     with disk_faults(folder), Root.at(runs) as root:
         for path in (FOLDER, f"{FOLDER}/{sweep.id}", f"{FOLDER}/{sweep.id}/{LOGS}"):
@@ -69,7 +68,7 @@ def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
         with root.below(f"{FOLDER}/{sweep.id}") as place:
             place.write_whole(ARCHIVE, archive(bundle))
             unpack(bundle, place, COPY)
-            place.below(f"{COPY}/runs", make=True).close()  # where a container finds the runs
+            place.below(f"{COPY}/runs", make=True).close()  # the mount point of the runs in a container
             open_to_all(place, COPY)
             if sweep.asked.file is not None:
                 place.write_whole(SETTINGS, sweep.asked.file.encode())
@@ -78,27 +77,27 @@ def begin(sweep: Sweep, bundle: SourceBundle, *, runs: Path) -> Path:
 
 
 def sweep_root(folder: Path) -> Root:
-    """Hold a sweep's folder, `runs/sweeps/<id>`. Raises `OSError`, `UnsafePathError`."""
+    """Open a sweep's folder, `runs/sweeps/<id>`. Raise `OSError`, `UnsafePathError`."""
     folder = folder.absolute()
     with run_root(folder.parent) as sweeps:
         return sweeps.below(folder.name)
 
 
 def save(sweep: Sweep, folder: Path) -> None:
-    """Write the document, whole or not at all."""
+    """Write the document atomically."""
     with disk_faults(folder), sweep_root(folder) as place:
         place.write_whole(FILE, sweep.to_json())
         place.give(FILE)
 
 
 def load(folder: Path) -> Sweep:
-    """Read the document. Raises `DocumentError`."""
+    """Read the document. Raise `DocumentError`."""
     with reading(folder / FILE), sweep_root(folder) as place:
         return read_json_below(place, FILE, Sweep)
 
 
 def sweep_ids(runs: Path) -> list[str]:
-    """The sweeps on this machine, in order; one whose document was never written is none."""
+    """Return the ids of the local sweeps in order, without sweeps that have no document."""
     with suppress(FileNotFoundError), run_root(runs / FOLDER) as sweeps:
         return [name for name in sweeps.names() if is_run_id(name) and _is_sweep(sweeps, name)]
     return []
@@ -109,7 +108,7 @@ def _is_sweep(sweeps: Root, name: str) -> bool:
 
 
 def resolve_sweep(word: str, ids: Sequence[str]) -> str:
-    """The one that `word` means: an id, the beginning of one, `latest`. Raises `RunNotFoundError`, `UsageError`."""
+    """Return the sweep id for `word`: an id, the start of an id, or `latest`. Raise `RunNotFoundError`, `UsageError`."""
     if word == LATEST and ids:
         return ids[-1]
     found = [name for name in ids if name.startswith(word.rstrip("/").rpartition("/")[2])]
@@ -127,7 +126,7 @@ def resolve_sweep(word: str, ids: Sequence[str]) -> str:
 
 
 def begun_before(digest: str, *, runs: Path) -> Sweep | None:
-    """The latest sweep here of the same request; one that cannot be read is passed over."""
+    """Return the latest local sweep with the same request; unreadable sweeps are skipped."""
     for name in reversed(sweep_ids(runs)):
         with suppress(RepriseError):
             found = load(runs / FOLDER / name)
@@ -138,7 +137,7 @@ def begun_before(digest: str, *, runs: Path) -> Sweep | None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Be the only process that works at a sweep. Raises `RunError` where another one is; its end, however it comes, lets go."""
+    """Hold the sweep's lock. Raise `RunError` if another process holds it; the end of the process always releases it."""
     with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_LOCK, os.O_RDWR | os.O_CREAT, mode=0o644)
     try:
@@ -152,7 +151,7 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def log_of(folder: Path, number: int) -> Iterator[int]:
-    """A file to write into, of which every process that inherits it holds the lock."""
+    """Open a point's log for writing; every process that inherits the file holds its lock."""
     with disk_faults(folder), sweep_root(folder) as place:
         handle = place.handle(_log(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o644)
     try:
@@ -163,7 +162,7 @@ def log_of(folder: Path, number: int) -> Iterator[int]:
 
 
 def is_written(folder: Path, number: int) -> bool:
-    """Tell whether a process of this point lives, whoever started it."""
+    """Return whether a process of this point is alive, no matter which process started it."""
     try:
         with sweep_root(folder) as place:
             handle = place.handle(_log(number), os.O_WRONLY)
@@ -188,7 +187,7 @@ def _locked(handle: int) -> bool:
 
 
 def record_at(point: Point, *, runs: Path) -> Record | None:
-    """The record of the run that counts."""
+    """Return the record of the run that counts; `None` if there is none."""
     if point.run is None:
         return None
     with suppress(RepriseError):
@@ -197,7 +196,7 @@ def record_at(point: Point, *, runs: Path) -> Record | None:
 
 
 def unreadable(point: Point, *, runs: Path) -> str | None:
-    """Why the record of the run that counts cannot be read; `None` if it can, or there is none yet."""
+    """Return why the record of the run that counts cannot be read; `None` if it can be read or does not exist yet."""
     try:
         if point.run is not None and recorded_attempts(runs / point.run):
             record_of(runs / point.run)
@@ -207,7 +206,7 @@ def unreadable(point: Point, *, runs: Path) -> str | None:
 
 
 def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
-    """How a point stands, as its processes and its run's record say."""
+    """Return a point's state, from its processes and its run's record."""
     run = sweep.points[number].run
     if is_written(runs / FOLDER / sweep.id, number):
         return Standing.RUNNING
@@ -225,7 +224,7 @@ def standing(sweep: Sweep, number: int, *, runs: Path) -> Standing:
 def equal_run(
     wanted: Wanted, records: Sequence[Record], *, layers: Sequence[str] | None, accelerator: str
 ) -> str | None:
-    """The latest of the records that is what a point would become: same source, settings, image and kind of device."""
+    """Return the latest of the records with the same source, settings, image and kind of device as the point."""
     for record in records:
         mine = record.ingredients
         if (
@@ -239,7 +238,7 @@ def equal_run(
 
 
 def prepare(sweep: Sweep, run: Path, *, runs: Path) -> None:
-    """Give a new run the frozen source and the settings file, where its launcher finds them."""
+    """Write the frozen source and the settings file into a new run's folder, for its launcher."""
     with disk_faults(run), sweep_root(runs / FOLDER / sweep.id) as place, run_root(run) as new:
         with place.open(ARCHIVE) as frozen, new.create(ARCHIVE) as copy:
             shutil.copyfileobj(frozen, copy)

@@ -1,6 +1,6 @@
-"""What the runs of a sweep say together: a row for each setting but the seed, the spread over seeds, the best one, a figure.
+"""Combine the results of a sweep's runs: one row per setting except the seed, the spread over seeds, and the best row.
 
-Knows which way a metric is better only where the experiment or the user says so, or its name does. Refuses to run anything.
+The direction of a metric is given by the user or the experiment, else inferred from the metric's name.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ _FIRST: Final = ("val_loss", "val_error", "test_loss")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The points that differ in nothing but the seed."""
+    """The points that differ only in the seed."""
 
     settings: dict[str, str]
-    """Of the axes, without the seed."""
+    """The settings of the axes, without the seed."""
     numbers: list[int]
-    """Its points, from 0."""
+    """The indices of the row's points, from 0."""
     values: dict[str, list[float]]
-    """For each metric the finite values of the runs that are finished."""
+    """The finite values of each metric in the finished runs."""
     finished: int
 
     def mean(self, metric: str) -> float | None:
-        """The mean over seeds; none where a finished run has no finite value: it would flatter what failed."""
+        """Return the mean over seeds; `None` if a finished run has no finite value, since a mean without this run would be too good."""
         found = self.values.get(metric, [])
         return fmean(found) if found and len(found) == self.finished else None
 
     def deviation(self, metric: str) -> float | None:
-        """The standard deviation over seeds, of two values or more."""
+        """Return the standard deviation over seeds; `None` for fewer than two values."""
         found = self.values.get(metric, [])
         return spread(found).deviation if len(found) > 1 else None
 
@@ -69,21 +69,21 @@ class Results:
 
     axes: list[str]
     seeds: int
-    """How many seeds there are; 0 where the seed is none of the axes."""
+    """The number of seeds; 0 if the seed is not an axis."""
     metrics: list[str]
-    """What they are sorted by first."""
+    """The metrics; the rows are sorted by the first."""
     mode: Mode
     rows: list[Row]
     standings: list[Standing]
 
     @property
     def metric(self) -> str | None:
-        """What they are sorted by."""
+        """The metric by which the rows are sorted."""
         return self.metrics[0] if self.metrics else None
 
     @property
     def best(self) -> Row | None:
-        """The row that is best by that."""
+        """The best row by this metric."""
         first = self.rows[0] if self.rows else None
         return first if first and self.metric and first.mean(self.metric) is not None else None
 
@@ -96,7 +96,7 @@ def sum_up(
     by: str | None = None,
     mode: Mode | None = None,
 ) -> Results:
-    """Sum up the points that are finished, sorted `by` a metric that one of them has; otherwise by what the runs monitor."""
+    """Combine the finished points, sorted by the metric `by` if a run has it, otherwise by the metric that the runs monitor."""
     settings = [point.settings for point in sweep.points]
     axes = _differing(settings, sweep.asked.axes)
     shown = [name for name in axes if name != SEED]
@@ -125,7 +125,7 @@ def sum_up(
 
 
 def _differing(settings: Sequence[Mapping[str, str]], typed: Sequence[str]) -> list[str]:
-    """The settings that not every point has alike: those that were typed in that order, after those of a file."""
+    """Return the settings that differ between points: first those from a file, then those from the command line in their order."""
     named = dict.fromkeys(name for each in settings for name in each)
     names = [*(name for name in named if name not in typed), *(name for name in typed if name in named)]
     return [name for name in names if len({each.get(name) for each in settings}) > 1]
