@@ -1,1 +1,1 @@
-"""Reporting: figures, curves and what a report shows of a run."""
+"""Reporting: figures, curves and the content of a report."""

@@ -1,7 +1,7 @@
-"""Curves: what a run logged while it went on, by step, read back from its files.
+"""Curves: the values that a run logged by step, read from its files.
 
-Knows lines of JSON that have a `step`: metrics.jsonl, telemetry.jsonl, and of a trace what its optimizer was told. Refuses to fail for a
-line that cannot be read: a killed run's last one is often half a line, and a curve is for looking at.
+The files contain lines of JSON with a `step`: metrics.jsonl, telemetry.jsonl, and the learning rates and gradient norms of a trace. A line
+that cannot be read is skipped, since the last line of a killed run is often incomplete.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 TELEMETRY: Final = "telemetry.jsonl"
 LARGEST: Final = 256 << 20
-"""Bytes of a file that is read for its curves."""
+"""The largest file, in bytes, whose curves are read."""
 _MOST: Final = 200
-"""Curves of a file."""
+"""The largest number of curves per file."""
 _NO_CURVE: Final = frozenset({"step", "epoch"})
 RATE: Final = "learning rate"
 NORM: Final = "gradient norm"
@@ -35,14 +35,14 @@ Curves = dict[str, Line]
 
 
 def read_curves(path: Path) -> Curves:
-    """Read every number of a file of lines of JSON, by its name; none where there is no such file, or it is too large to look at."""
+    """Read all numbers of a file of JSON lines, by name; empty if the file does not exist or is too large."""
     return _curves(
         (row["step"], {name: value for name, value in row.items() if name not in _NO_CURVE}) for row in _rows(path)
     )
 
 
 def read_telemetry(attempts: Iterable[Path]) -> Curves:
-    """Read the telemetry of a run's attempts, in their order: where a later one went over the same steps again, it counts."""
+    """Read the telemetry of a run's attempts, in order; a later attempt replaces the values of steps that it repeated."""
     found: Curves = {}
     for attempt in attempts:
         for name, line in read_curves(attempt / TELEMETRY).items():
@@ -56,7 +56,7 @@ def _points(line: Line | None) -> list[tuple[float, float]]:
 
 
 def read_schedule(trace: Path) -> Curves:
-    """Read from a trace the learning rate of each group of parameters, and the norm of the gradients, at every step."""
+    """Read the learning rate of each parameter group and the norm of the gradients at every step from a trace."""
     rows = _rows(trace, marked='"loss"', header=True)
     header = next(rows, {})
     named = header.get("schedule") if isinstance(header.get("schedule"), list) else []
@@ -88,7 +88,7 @@ def _curves(rows: Iterable[tuple[int, dict[str, Any]]]) -> Curves:
 
 
 def _rows(path: Path, *, marked: str = "", header: bool = False) -> Iterator[dict[str, Any]]:
-    """Each line that is an object with a step, and holds `marked`; with `header` the first line, whatever it holds."""
+    """Yield each line that contains `marked` and is an object with a step; with `header`, the first line in any case."""
     try:
         with io.TextIOWrapper(open_run_file(path), encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_size > LARGEST:

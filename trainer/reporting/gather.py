@@ -1,7 +1,6 @@
-"""Gathering what there is to show of a run: its record, what it logged, its figures, its code, what others found of it.
+"""Gather the content of a report about a run: its record, logs, figures, code, retests and certificates.
 
-Knows the files of a run's folder. Refuses to fail for one that is missing or damaged: what could not be read is a note. Everything it
-gives came from a record that may be a stranger's.
+A missing or damaged file becomes a note instead of an error. All values are untrusted, since a record may come from another person.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ if TYPE_CHECKING:
 
 METRICS: Final = "metrics.jsonl"
 _LARGEST: Final = 1 << 24
-"""Bytes of a document or a picture that is looked at."""
+"""The largest document or picture in bytes."""
 _CODE: Final = 200_000
-"""Letters of an experiment's module that are shown."""
+"""The largest number of characters of an experiment's module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """A certificate beside a run: nobody has checked its signature."""
+    """A certificate in a run's folder; its signature is not verified."""
 
     file: str
     statement: Statement
@@ -57,13 +56,13 @@ class Certified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """A run, and all there is to show of it."""
+    """A run with everything that a report shows of it."""
 
     side: Side
     earlier: tuple[Record, ...] = ()
-    """Of the attempts before, in order."""
+    """The records of earlier attempts, in order."""
     died: bool = False
-    """Its record says `running`, and its process is gone."""
+    """True if the record has the status `running`, but the process does not exist."""
     metrics: Curves = field(default_factory=dict)
     schedule: Curves = field(default_factory=dict)
     """Learning rate and gradient norm, at every step."""
@@ -72,14 +71,14 @@ class Gathered:
     pictures: dict[str, bytes] = field(default_factory=dict)
     """The files of the figures that are pictures, by name."""
     code: tuple[str, str] | None = None
-    """The experiment's module: its path and its text."""
+    """The path and text of the experiment's module."""
     retests: tuple[Retest, ...] = ()
     certificates: tuple[Certified, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def gather_run(folder: Path) -> Gathered:
-    """Gather what is in a run's folder. Raises what `side` raises where it has no record that can be read."""
+    """Gather the content of a run's folder. Raise the errors of `side` if there is no readable record."""
     found = side(folder)
     if found.attempt is None or found.folder is None:
         return Gathered(side=found)
@@ -141,7 +140,7 @@ def _pictures(attempt: Path, figures: Figures) -> Iterator[tuple[str, bytes]]:
 
 
 def _code(found: Side, notes: list[str]) -> tuple[str, str] | None:
-    """The module of the experiment as it was run, where it is one of the package's."""
+    """Return the experiment's module from the run's source, if the experiment is part of the package."""
     wanted, text = f"trainer/experiments/{found.record.ingredients.experiment}.py", None
     if found.folder is None or not (found.folder / ARCHIVE).is_file():
         return None

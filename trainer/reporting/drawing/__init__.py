@@ -1,13 +1,11 @@
-"""Drawing: figures and curves as SVG, for a page or a file of their own. Needs nothing but Python.
+"""Draw figures and curves as SVG, for a page or for separate files. Needs only the standard library.
 
-Knows shapes, scales and what keeps a plot readable on a phone, in the light and in the dark. Refuses to know runs and pages.
-
-    draw(figure)                                       # one of `trainer.runs.figure`
+    draw(figure)                                       # a figure of `trainer.runs.figure`
     plot_lines([Line(name=.., x=.., y=..)], title=..)  # curves
-    as_file(svg)                                       # with its style, for a file that ends in .svg
+    as_file(svg)                                       # with its style, for an .svg file
 
-Every text in a drawing is escaped. A page puts `STYLE` into its own style once; its colours follow the page's, by `currentColor` and by
-the variables that `STYLE` sets.
+Plots are readable on a phone, in light and dark mode. All text in a drawing is escaped. A page includes `STYLE` once; the colors follow the
+page's through `currentColor` and the variables that `STYLE` sets.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ from trainer.runs.figure import Bars, Lines, Matrix, Points
 __all__ = ["STYLE", "Drawn", "Line", "as_file", "draw", "plot_lines", "plot_points"]
 
 Drawn: TypeAlias = Lines | Points | Matrix | Bars
-"""The figures that are drawn; pictures and texts are shown as they are."""
+"""The figures that are drawn; pictures and texts are shown unchanged."""
 
 
 def draw(figure: Drawn) -> Markup:
-    """Give a figure as SVG."""
+    """Return a figure as SVG."""
     if isinstance(figure, Matrix):
         return plot_matrix(figure)
     if isinstance(figure, Bars):
@@ -51,7 +49,7 @@ def draw(figure: Drawn) -> Markup:
 
 
 def as_file(svg: Markup) -> str:
-    """Give a drawing with its style, as a file of its own."""
+    """Return a drawing with its style, as the content of a separate file."""
     start, end = svg.split(">", 1)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{start}>{tag("style", Markup(STYLE))}{end}\n'
 
@@ -83,4 +81,4 @@ svg.plot { --c0: #2463c9; --c1: #c2570c; --c2: #0d8170; --c3: #a8308f; --c4: #86
 svg.plot .c0 { --c: var(--c0); } svg.plot .c1 { --c: var(--c1); } svg.plot .c2 { --c: var(--c2); } svg.plot .c3 { --c: var(--c3); }
 svg.plot .c4 { --c: var(--c4); } svg.plot .c5 { --c: var(--c5); } svg.plot .c6 { --c: var(--c6); } svg.plot .c7 { --c: var(--c7); }
 """
-"""Light and dark are the reader's choice; a page that decides itself sets the variables anew."""
+"""Light or dark follows the reader's system; a page that chooses itself sets the variables again."""

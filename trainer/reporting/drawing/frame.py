@@ -1,6 +1,6 @@
 """The frame of a plot: its area, axes, grid, labels and legend.
 
-Knows pixels, of a drawing that is as wide as a phone can show readably. Refuses to know what is drawn inside.
+Sizes are in pixels, for a drawing that is readable at the width of a phone.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 WIDTH: Final = 440.0
 HEIGHT: Final = 250.0
 LETTER: Final = 6.4
-"""About how wide a letter is at the size of a plot's text, 12."""
+"""The approximate width of a letter in pixels, at the plots' font size of 12."""
 COLOURS: Final = 8
-"""After so many, colours are used again, with dashes."""
+"""The number of colors; further lines repeat the colors with dashes."""
 _TOP: Final = 12.0
 _RIGHT: Final = 14.0
 _BELOW: Final = 40.0
 _ROW: Final = 19.0
 _NAME: Final = 60
-"""Letters of a name in the legend."""
+"""The largest number of letters of a name in the legend."""
 _MOST: Final = 16
-"""Entries of a legend."""
+"""The largest number of entries in a legend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Where the two axes are drawn."""
+    """The area between the two axes."""
 
     x: Scale
     y: Scale
@@ -43,12 +43,12 @@ class Frame:
     bottom: float = HEIGHT - _BELOW
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Give a point's pixels."""
+        """Return a point's position in pixels."""
         across, up = self.x.at(x), self.y.at(y)
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def axes(self, x_label: str, y_label: str, *, names: Sequence[str] = ()) -> Iterator[Markup]:
-        """Draw grid and numbers; `names` stand below in place of the numbers of x, spread evenly."""
+        """Draw the grid and the tick labels; `names`, evenly spaced, replace the numbers of x."""
         for value, text in self.y.ticks(5):
             height = self.place(self.x.low, value)[1]
             yield tag("line", class_="grid", x1=self.left, x2=self.right, y1=height, y2=height)
@@ -79,14 +79,14 @@ class Frame:
 
 
 def frame_for(x: Scale, y: Scale, *, y_label: str = "") -> Frame:
-    """Give a frame whose left margin has room for the numbers of y, and its label."""
+    """Return a frame whose left margin fits the numbers of y and the label."""
     longest = max((len(text) for _, text in y.ticks(5)), default=1)
     return Frame(x=x, y=y, left=(30 if y_label or y.log else 10) + longest * LETTER)
 
 
 def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
-    """Draw which colour is whose, from `top` on; give where it ends. One line alone needs none."""
-    if len(names) < 2:  # noqa: PLR2004 - one
+    """Draw the legend from `top` on, and return it with its lower end; a single line has no legend."""
+    if len(names) < 2:  # noqa: PLR2004 - a single line
         return [], top
     parts: list[Markup] = []
     across, row = 14.0, top + 12
@@ -103,12 +103,12 @@ def legend(names: Sequence[str], top: float) -> tuple[list[Markup], float]:
 
 
 def style_of(number: int) -> str:
-    """Give the classes of the line with this number: eight colours, then the same dashed."""
+    """Return the CSS classes of the line with this number: eight colors, then the same colors dashed."""
     return f"line c{number % COLOURS}" + (" dashed" if number // COLOURS % 2 else "")
 
 
 def picture(parts: Iterable[object], *, title: str, said: str, height: float) -> Markup:
-    """Give the whole drawing, named and described for who does not see it."""
+    """Return the complete drawing, with a title and a description for screen readers."""
     return tag(
         "svg",
         tag("desc", said),

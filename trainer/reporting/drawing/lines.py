@@ -1,7 +1,6 @@
-"""Lines and points in a frame: curves, ROC, parity.
+"""Plot lines and points in a frame: curves, ROC, parity.
 
-Knows that a number which is not finite is a gap, and says how many there are. Refuses to draw thousands of points where hundreds show
-the same.
+Non-finite numbers are gaps, and their number is shown. Lines with many points are thinned.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
     Point = tuple[float, float]
 
 _MOST: Final = 800
-"""Points of a line: about two for each pixel across."""
+"""The largest number of points per line: about two per pixel of width."""
 _MARKED: Final = 40
-"""A line of at most as many points has a mark at each."""
+"""Lines with at most this number of points have a marker at each point."""
 _SCATTERED: Final = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line: a name, and points in their order; what is not finite is a gap."""
+    """A line: a name and points in order; non-finite points are gaps."""
 
     name: str
     x: Sequence[float]
@@ -36,7 +35,7 @@ class Line:
 
     @property
     def stretches(self) -> list[list[Point]]:
-        """The points, parted at the gaps."""
+        """The points, split at the gaps."""
         found: list[list[Point]] = [[]]
         for x, y in zip(self.x, self.y, strict=True):
             if drawable(x) and drawable(y):
@@ -47,7 +46,7 @@ class Line:
 
     @property
     def gaps(self) -> int:
-        """How many points have no place in a drawing."""
+        """The number of points that cannot be drawn."""
         return sum(not (drawable(x) and drawable(y)) for x, y in zip(self.x, self.y, strict=True))
 
 
@@ -62,7 +61,7 @@ def plot_lines(
     diagonal: bool = False,
     zero: bool = False,
 ) -> Markup:
-    """Draw lines; `log` None lets the numbers say whether y is logarithmic, `zero` has y begin there."""
+    """Draw lines; with `log` None the numbers determine whether y is logarithmic, with `zero` y starts at zero."""
     frame = _frame(lines, y_label, log=log, log_x=log_x, diagonal=diagonal, zero=zero)
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]
     for number, line in enumerate(lines):
@@ -76,7 +75,7 @@ def plot_lines(
 def plot_points(
     points: Line, *, title: str, x_label: str, y_label: str, diagonal: bool = False, of: int | None = None
 ) -> Markup:
-    """Draw points; `of` is how many there were before some were chosen."""
+    """Draw points; `of` is the total number of points if these are a selection."""
     frame = _frame([points], y_label, log=False, diagonal=diagonal, tight=False)
     shown = [point for stretch in points.stretches for point in stretch][:_SCATTERED]
     parts = [*frame.axes(x_label, y_label), *_diagonal(frame, show=diagonal)]

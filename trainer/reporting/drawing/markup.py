@@ -1,7 +1,6 @@
-"""Markup that cannot be broken out of: tags of HTML and SVG, with every plain text escaped on its way in.
+"""Build HTML and SVG tags in which all plain text is escaped.
 
-Knows tags and attributes. Refuses to let a string through as markup that no tag made: names, settings and figures of a record are a
-stranger's text.
+A string is inserted unescaped only if a function of this module made it: names, settings and figures of a record are untrusted text.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WIDE: Final = 1.875
-"""Average letters of a system's font beside one wide letter: 12 pixels beside 6.4."""
+"""The width of a wide letter in average letters of a system font: 12 pixels to 6.4."""
 _LONGEST: Final = 4
-"""Letters of a text that are looked at for each that may be shown: some have no width."""
+"""The number of letters that are read per letter that may be shown, since some letters have no width."""
 _VOID: Final = frozenset({"br", "col", "hr", "img", "link", "meta"})
 
 
 class Markup(str):
-    """Text that is markup already: made by `tag`, `joined` or a constant of our own."""
+    """Text that is already markup: made by `tag`, `joined` or a constant in this package."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
-    """Give an element; `class_` is `class`, `aria_label` is `aria-label`; what is None or False is left out.
+    """Return an element; `class_` becomes `class`, `aria_label` becomes `aria-label`; None and False are left out.
 
     >>> tag("p", "1 < 2 & ", tag("b", "so"), class_="x", title='"', hidden=False)
     '<p class="x" title="&quot;">1 &lt; 2 &amp; <b>so</b></p>'
@@ -39,12 +38,12 @@ def tag(name: str, /, *inner: object, **attributes: object) -> Markup:
 
 
 def joined(parts: Iterable[object], between: str = "") -> Markup:
-    """Give several parts in a row, each escaped where it is no markup; those that are None are left out."""
+    """Join parts, each escaped unless it is markup; None is left out."""
     return Markup(escaped(between).join(escaped(part) for part in parts if part is not None))
 
 
 def escaped(value: object) -> Markup:
-    r"""Give a value as text of a page: escaped, numbers short, and what is no letter, as an order to turn the line around, written out.
+    r"""Return a value as text of a page: escaped, numbers shortened, and unprintable characters such as bidirectional controls spelled out.
 
     >>> escaped("<b>\x00"), escaped(0.1 + 0.2)
     ('&lt;b&gt;\\x00', '0.3')
@@ -58,7 +57,7 @@ def escaped(value: object) -> Markup:
 
 
 def width_of(text: str) -> float:
-    """Measure a text in letters of average width; an East Asian wide letter is as wide as its font is high.
+    """Return the width of a text in letters of average width; an East Asian wide letter is as wide as its font is high.
 
     >>> width_of("abc"), width_of("고양이")
     (3.0, 5.625)

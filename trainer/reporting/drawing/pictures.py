@@ -1,7 +1,6 @@
-"""Pictures on a page of their own: PNG files by value, and only what is one.
+"""Embed PNG files in a page, after checking that each is a valid PNG.
 
-Knows the outer form of a PNG (ISO/IEC 15948, clause 5): signature, chunks with their checks, sizes. Refuses to decode: the reader's
-browser does, and what is not of this form is not handed to it.
+The outer form of a PNG is checked (ISO/IEC 15948, clause 5): signature, chunks with their checksums, sizes. The pixels are not decoded.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST: Final = 2 << 20
-"""Bytes of a picture on a page."""
+"""The largest picture in bytes."""
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _SIDE: Final = 8192
-"""Pixels of a side."""
+"""The largest width and height in pixels."""
 _ALLOWED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"IDAT", b"IEND"})
-"""No text and no profile: nothing that a page has no use for."""
+"""Chunks with text or profiles are not allowed, since a page does not need them."""
 
 
 def is_png(data: bytes) -> bool:
-    """Tell whether this is a PNG of a sane size: its chunks whole, in place, and of the kinds that make a picture."""
+    """Return whether the data is a PNG of reasonable size, with complete chunks in order and of allowed kinds only."""
     chunks = list(_chunks(data))
-    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":  # noqa: PLR2004 - its length
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":  # noqa: PLR2004 - the length of IHDR
         return False
     width, height = (int.from_bytes(chunks[0][1][at : at + 4], "big") for at in (0, 4))
     kinds = {kind for kind, _ in chunks}
@@ -35,14 +34,14 @@ def is_png(data: bytes) -> bool:
 
 
 def embedded(data: bytes, *, said: str) -> Markup | None:
-    """Give an image element that holds the picture; None for what is no PNG, or too large."""
+    """Return an image element with the picture as a data URL; `None` if it is no PNG or too large."""
     if len(data) > LARGEST or not is_png(data):
         return None
     return tag("img", src=f"data:image/png;base64,{b64encode(data).decode()}", alt=said)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each chunk's kind and content; none at all where one is damaged or something stands behind the last."""
+    """Yield the kind and content of each chunk; nothing if a chunk is damaged or data follows the last chunk."""
     found, at = [], len(_SIGNATURE)
     while data.startswith(_SIGNATURE) and at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")

@@ -1,6 +1,6 @@
-"""Scales: where a number is on an axis, and which round numbers are written beside it.
+"""Scales: map numbers to positions on an axis, and choose round tick values.
 
-Knows linear and logarithmic axes. Refuses to know pixels: a place is a part of the axis, from 0 to 1.
+Axes are linear or logarithmic. A position is a fraction of the axis, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LARGEST: Final = 1e300
-"""What is larger cannot be told from infinity on an axis: the distance of two such numbers overflows. 1 / it counts as 0."""
+"""The largest number on an axis: the difference of two larger numbers overflows. Numbers smaller than 1 / LARGEST count as 0."""
 _SMALLEST: Final = 1e-100
-"""What is smaller is not drawn logarithmically."""
+"""The smallest number on a logarithmic axis."""
 _DECADES: Final = 2
-"""Positive numbers that span as many are drawn logarithmically."""
+"""Positive numbers that span this number of decades are drawn logarithmically."""
 _FLAT: Final = 1e-6
-"""Numbers that differ by less, relative to their size, differ by rounding: a flat line, drawn in the middle of an axis from 0."""
+"""Numbers with a smaller relative difference differ by rounding only: a flat line in the middle of an axis from 0."""
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NEAR: Final = 0.03
-"""What part of an axis is left free at either end."""
+"""The fraction of an axis that is free at each end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +34,12 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Give the place of a value: 0 at `low`, 1 at `high`, never beyond."""
+        """Return the position of a value: 0 at `low`, 1 at `high`, limited to this interval."""
         low, high, here = (self._placed(each) for each in (self.low, self.high, value))
         return min(1.0, max(0.0, (here - low) / (high - low)))
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
-        """Give round numbers, and how each is written."""
+        """Return round numbers with their labels."""
         if self.log and (powers := _powers(self.low, self.high, most)):
             return [(value, _power(value)) for value in powers]
         step = _round_step((self.high - self.low) / most)
@@ -52,7 +52,7 @@ class Scale:
 
 
 def drawable(value: float) -> bool:
-    """Tell whether a number has a place on an axis.
+    """Return whether a number can be drawn on an axis.
 
     >>> [drawable(some) for some in (1.0, float("nan"), float("inf"))]
     [True, False, False]
@@ -61,9 +61,9 @@ def drawable(value: float) -> bool:
 
 
 def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = False, tight: bool = False) -> Scale:
-    """Give an axis for these values: logarithmic as `log` says, or where it is None, where all are positive and far apart.
+    """Return an axis for these values; with `log` None it is logarithmic if all values are positive and span enough decades.
 
-    `zero` has it begin at zero, as bars want it; `tight` leaves nothing free at its ends.
+    With `zero` the axis includes zero, as for bars; with `tight` it has no free space at its ends.
     """
     found = [value if abs(value) > 1 / LARGEST else 0.0 for value in values if drawable(value)] or [0.0, 1.0]
     low, high = min(found), max(found)
@@ -79,13 +79,13 @@ def scale_of(values: Iterable[float], *, log: bool | None = False, zero: bool = 
 
 
 def worded(values: Sequence[float], step: float) -> list[str]:
-    """Write the numbers of one axis, all to the same place; thousands as `k`, millions as `M`.
+    """Return the labels of one axis, all with the same number of decimals; thousands as `k`, millions as `M`.
 
     >>> worded([0.0, 0.5, 1.0], 0.5), worded([0.0, 20000.0], 20000.0), worded([-2e-5, 0.0], 1e-5)
     (['0.0', '0.5', '1.0'], ['0', '20k'], ['-2e-5', '0'])
     """
     largest = max((abs(value) for value in values), default=0.0)
-    if largest and (largest < 1e-3 or largest >= 1e15):  # noqa: PLR2004 - as far as plain numbers are read at a glance
+    if largest and (largest < 1e-3 or largest >= 1e15):  # noqa: PLR2004 - the range in which plain numbers are readable
         return [_power(round(value / step) * step) for value in values]
     unit, letter = next(((size, name) for size, name in _UNITS if largest >= 10 * size), (1.0, ""))
     places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
@@ -93,13 +93,13 @@ def worded(values: Sequence[float], step: float) -> list[str]:
 
 
 def _round_step(rough: float) -> float:
-    """One, two or five times a power of ten, hardly smaller than `rough`."""
+    """Return one, two or five times a power of ten, at least three quarters of `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough * 0.75)
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten between two numbers, with their doubles and fives where there are few; none where even these are too few."""
+    """Return powers of ten between two numbers, with twice and five times these if there are few; empty if fewer than two remain."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     stride = max(1, math.ceil((last - first + 1) / most))
     tens = [10.0**power for power in range(first, last + 1, stride)]

@@ -1,6 +1,6 @@
-"""Counts as a table of shaded cells (a confusion matrix), and numbers as bars.
+"""Draw counts as a table of shaded cells (a confusion matrix), and numbers as bars.
 
-Knows that a shade is a part of its row. Refuses to draw a cell for each of a million counts.
+A cell's shade is its fraction of the row. Matrices with too many cells are not drawn.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 38.0
 _READABLE: Final = 19.0
-"""Pixels of a cell that has room for its count."""
+"""The smallest cell, in pixels, that has room for its count."""
 _CELLS: Final = 10_000
 _NAME: Final = 18
-"""Letters of a class's name."""
+"""The largest number of letters of a class's name."""
 _LINE: Final = 14.0
-"""Pixels between two names that can still be read."""
+"""The smallest distance in pixels between two readable names."""
 _DARK: Final = 0.55
-"""From this shade on a count is written in the colour of the paper."""
+"""The shade from which a count is written in the background color."""
 
 
 def plot_matrix(figure: Matrix) -> Markup:
-    """Draw counts; each row's shades add up to one."""
+    """Draw a matrix of counts; the shades of a row add up to 1."""
     rows, columns = len(figure.rows), len(figure.columns)
     left = 34 + LETTER * max((width_of(cut(name, _NAME)) for name in figure.rows), default=1)
     cell = min(_LARGEST, (WIDTH - left - 14) / max(columns, 1))
@@ -80,7 +80,7 @@ def _row_names(figure: Matrix, left: float, cell: float) -> Iterator[Markup]:
 
 
 def _column_names(figure: Matrix, left: float, cell: float, bottom: float) -> Iterator[Markup]:
-    """Write the names below their columns: level if they fit, else slanted; of columns thinner than a line every other one or fewer."""
+    """Yield the column names: horizontal if they fit, else slanted; if columns are narrower than a line, only every nth name."""
     every = max(1, round(_LINE / max(cell, 0.01) + 0.49))
     slanted = _is_slanted(figure, cell)
     for across, name in enumerate(figure.columns):
@@ -104,12 +104,12 @@ def _is_slanted(figure: Matrix, cell: float) -> bool:
 
 
 def _below(figure: Matrix, cell: float) -> float:
-    """Pixels below the cells: the names of the columns and their label."""
+    """Return the height in pixels of the column names and their label."""
     return 44.0 if not _is_slanted(figure, cell) else 42.0 + _widest(figure) * 0.71
 
 
 def plot_bars(figure: Bars) -> Markup:
-    """Draw bars: of a histogram side by side without gaps, several sets over one another; of names in groups."""
+    """Draw bars: adjacent and overlaid for a histogram, grouped for named categories."""
     heights = [value for series in figure.series for value in series.y]
     edges = [float(edge) for edge in figure.edges]
     across = scale_of(edges, tight=True) if edges else Scale(low=0.0, high=float(len(figure.labels) or 1))

@@ -1,6 +1,6 @@
-"""Thinning: a line of many points as one of few that looks the same, since each stretch keeps its ends and its extremes.
+"""Reduce a line of many points to a few points that look the same, by keeping the ends and extremes of each section.
 
-Knows points in an order. Refuses to smooth: every point that is left was there, and no peak is lost.
+The result is a subset of the points, without smoothing; no peak is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Give at most `most` of the points: of each stretch its first, lowest, highest and last (M4, Jugel and others, VLDB 2014).
+    """Return at most `most` of the points: the first, lowest, highest and last of each section (M4, Jugel and others, VLDB 2014).
 
     >>> thinned([(0, 0), (1, 9), (2, 1), (3, 2), (4, -5), (5, 3), (6, 1), (7, 4)], 4)
     [(0, 0), (1, 9), (4, -5), (7, 4)]
