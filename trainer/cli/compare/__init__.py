@@ -1,7 +1,6 @@
-"""`reprise compare`: compare two runs, and say how sure it is that they are the same. Needs neither torch nor an engine.
+"""`reprise compare`: compare two runs and report the verdict with its evidence. Needs neither torch nor a container engine.
 
-Knows words, output and exit codes. A run is named by its id, the beginning of one, `latest`, or its folder; one that is in the store only
-is compared by its record.
+A run is named by its id, the start of an id, `latest`, or its folder. For a run that is only in the store, the record is compared.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _RUNGS = {rung.value.replace(" ", "-"): rung for rung in Rung if rung is not Run
 
 
 def main(argv: list[str]) -> int:
-    """Compare, print, and give the verdict's exit code."""
+    """Compare, print, and return the verdict's exit code."""
     words = _parser().parse_args(argv)
     rung = _rung(words.at_least) if words.at_least else None
     store = _store(words.store or store_address())
@@ -76,7 +75,7 @@ def _rung(word: str) -> Rung:
 
 
 def _store(address: str | None) -> Store | None:
-    """The store, where one is configured; one that cannot even be opened matters only to a run that is not here."""
+    """Return the configured store; `None` if there is none or it cannot be opened, which matters only for runs that are not local."""
     try:
         return store_at(address) if address else None
     except RepriseError as fault:
@@ -85,7 +84,7 @@ def _store(address: str | None) -> Store | None:
 
 
 def _side(word: str, store: Store | None) -> Side:
-    """The run that `word` names: a folder, else one of this machine's, else one in the store."""
+    """Return the run that `word` names: a folder, else a local run, else a run in the store."""
     path = Path(word)
     if word and is_folder(path):
         return side(typed_folder(path))

@@ -1,7 +1,6 @@
-"""A process of its own for what a command needs torch for: started as a training is, it tells lines of JSON.
+"""Run a hidden command that needs torch in a separate process, started like a training, and read its output as lines of JSON.
 
-Knows the variables of the level and how the lines are read. Refuses to know what they say. On a host without torch the command is typed
-again in the image (`in_image`), so this runs where torch is.
+On a host without torch, the whole command runs in the image (`in_image`), so torch is available here.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def told(hidden: Sequence[str], asked: Asked, *, source: Path = CHECKOUT) -> Iterator[Any]:
-    """Give each line that the hidden command tells, as it comes. Raises `RunError` where it fails: it has said why.
+    """Yield each line of the hidden command's output, parsed, as soon as it is written. Raise `RunError` if the command fails.
 
-    `source` is the checkout, or a copy of it that holds an experiment from outside, too.
+    `source` is the checkout, or a copy of it that contains an external experiment too.
     """
     level = asked.settings.determinism
     device = device_for(asked.settings.accelerator, gpus=visible_gpus(), torch=torch_version(), level=level)

@@ -1,7 +1,6 @@
-"""How a comparison is shown to a person: the verdict, the first difference, the candidates, the figures, what is lacking.
+"""Format a comparison as text: the verdict, the first difference, the candidates, the metrics, the requirements of stronger verdicts.
 
-Knows order and wording. Refuses to print: it gives lines. Every word of a record may come from a stranger, so control characters, which a
-terminal would obey, are written out.
+The functions return lines and print nothing. Text of a record is untrusted, so control characters are escaped.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ if TYPE_CHECKING:
     from trainer.runs.differences import Candidate
 
 _LONGEST = 60
-"""Characters of a value in a table."""
+"""The largest number of characters of a value in a table."""
 _FEW = 1 << 20
-"""Numbers of a format that are worth counting: where more lie between two, they are simply different."""
+"""The largest distance in ulps that is shown as a number; a larger distance is shown as a relative difference."""
 
 
 def headline(comparison: Comparison) -> str:
-    """The verdict in one line."""
+    """Return the verdict in one line."""
     same = "it is the same run; " if comparison.same_run else ""
     return f"{comparison.verdict.rung}: {same}{spelled(comparison.verdict.because)}"
 
 
 def page(comparison: Comparison, *, most: int | None) -> Iterator[str]:
-    """All the evidence, at most `most` lines of each long list."""
+    """Yield all evidence, with at most `most` lines of each long list."""
     yield from columns([("A", *_side(comparison.a)), ("B", *_side(comparison.b))])
     if comparison.same_run:
         return
@@ -77,7 +76,7 @@ def _side(side: Side) -> tuple[str, ...]:
 
 
 def _left(comparison: Comparison) -> Iterator[str]:
-    """Which side left the level of determinism that it was asked for, and how."""
+    """Yield each side whose determinism was below the requested level at its end, with the cause."""
     for name, record in (("A", comparison.a.record), ("B", comparison.b.record)):
         if lines := record.circumstances.determinism_at_end:
             asked, more = record.ingredients.determinism.level, f" and {len(lines) - 1} more" if len(lines) > 1 else ""
@@ -95,7 +94,7 @@ def _parting(found: Parting) -> Iterator[str]:
 
 
 def _candidates(comparison: Comparison, most: int | None) -> Iterator[str]:
-    """What differs; where the results do not, nothing needs a cause."""
+    """Yield the differences; if the results are identical, they are not called candidates for a cause."""
     found = comparison.candidates
     title = "differs all the same" if comparison.verdict.rung is Rung.IDENTICAL else "candidates for a cause"
     ingredients = [each for each in found if each.ingredient or each.kind is DifferenceKind.RESUMED]
@@ -149,7 +148,7 @@ def _figure(figure: Figure) -> tuple[str, ...]:
 
 
 def _apart(figure: Figure) -> str:
-    """How far apart two values are: in numbers of their format where few lie between, else by their relation."""
+    """Return the distance of two values: in ulps if it is small, else as a relative difference."""
     if figure.ulp is not None and figure.ulp <= _FEW:
         return f"{figure.ulp} ulp"
     if not figure.difference or not isinstance(figure.a, float | int) or not isinstance(figure.b, float | int):
