@@ -1,8 +1,8 @@
-"""`reprise why A B`: which of the ingredients that differ makes two runs part.
+"""`reprise why A B`: find which differing ingredients cause two runs to diverge.
 
-Knows the order: where they part, what differs and can be swapped, short runs that swap it, what these allow to say. The short runs are made
-as `reprise reproduce` makes them, in the recorded images, without network; each is ended, and removed, once it is past the step in
-question. Refuses to name a cause that was not seen in both directions without saying so.
+The command finds the first difference of the traces, lists the ingredients that can be swapped, and attributes the difference by short runs
+with swapped ingredients. A short run is made like `reprise reproduce` makes it, in the recorded image and without network; it is stopped
+and removed once it is past the step in question. A cause that was not confirmed in both directions is reported as not confirmed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _POLL = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A run to explain: what it was made of, and its trace."""
+    """A run to explain: its record and source, its trace, and its folder."""
 
     made: Made
     trace: Trace
@@ -57,7 +57,7 @@ class Side:
 
 
 def main(argv: list[str]) -> int:
-    """Explain, print; exit 0 where a cause was found, 30 where none could be."""
+    """Find the cause and print it; return 0 if a cause was found, 30 if none could be found."""
     words = _parser().parse_args(argv)
     granted = grants(words.grant)
     given = Word(trusted=words.trust, granted=granted, command=f"reprise why {words.a} {words.b}")
@@ -112,12 +112,12 @@ def _parser() -> Arguments:
 
 
 def say(line: str) -> None:
-    """Tell a person, beside the results; the line may hold a stranger's words."""
+    """Print a line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def _side(word: str, given: Word, *, here: bool) -> Side:
-    """A run for which nothing is missing. Raises `RepriseError` where something is, or its code may not be run."""
+    """Return a run for which nothing is missing. Raise `RepriseError` if something is missing or its code may not be run."""
     found = original(word)
     there = runner(found.record, here=here)
     require_trust(found.record, found.folder, given, is_isolated=there.is_isolated)
@@ -138,12 +138,12 @@ def _parting(a: Side, b: Side) -> Difference | None:
 
 
 def _common(a: Side, b: Side) -> int:
-    """How many steps both traces tell."""
+    """Return the number of steps in both traces."""
     return min(a.trace.steps, b.trace.steps)
 
 
 def require_followed(trace: Trace, *, through: int) -> None:
-    """Raise `RunError` if a run ended before the step up to which it is to be followed: it shows no way."""
+    """Raise `RunError` if a run ended before step `through`, so that it cannot be compared."""
     if trace.steps < through:
         raise RunError(f"it ended after step {trace.steps}; expected {through} steps", hint="the lines above say why")
 
@@ -153,7 +153,7 @@ _TRACED: Final = "compare runs that made a step, with --trace on"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """The short runs: A with some of B's ingredients, as far as `through`."""
+    """The short runs: A with some ingredients of B, up to step `through`."""
 
     a: Side
     b: Side
@@ -163,7 +163,7 @@ class Probes:
     granted: frozenset[str] = frozenset()
 
     def go(self, swapped: Swaps) -> Way:
-        """Make a run, and tell whose way it goes."""
+        """Make a run, and return which run it matches."""
         what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
         say(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
         try:
@@ -207,7 +207,7 @@ class Probes:
 
 
 def _run(there: Runner, ready: Prepared, *, through: int) -> int:
-    """Run until the trace is past a step, or the run is over; return how it ended."""
+    """Run until the trace is past a step or the run has ended; return the exit code."""
     codes: list[Any] = []
 
     def work() -> None:
@@ -232,7 +232,7 @@ def _run(there: Runner, ready: Prepared, *, through: int) -> int:
 
 
 def _past(path: Path, step: int) -> bool:
-    """Tell whether a trace tells of a step after this one, so that all of this one is told."""
+    """Return whether a trace contains a later step, so that the given step is complete."""
     try:
         lines = read_run_file(path, most=LARGEST).count(b'\n{"step":')
     except DocumentError:

@@ -1,4 +1,4 @@
-"""How an attribution is shown. Knows order and wording; refuses to print: it gives lines."""
+"""Format an attribution as text. The functions return lines and print nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def page(
     found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
 ) -> Iterator[str]:
-    """The attribution first, then what it rests on."""
+    """Yield the attribution, then its evidence."""
     yield headline(found, parting)
     if found.sets and found.confirmed:
         yield f"  confirmed: with that taken back, B goes A's way through step {through}"
@@ -39,7 +39,7 @@ def page(
 
 
 def headline(found: Attribution, parting: Difference) -> str:
-    """What may be said, in one line."""
+    """Return the conclusion in one line."""
     if found.failed == "A":
         return "not attributed: rerunning A here does not give the result of A, so no difference can be attributed"
     if found.failed == "B":
@@ -61,14 +61,14 @@ def headline(found: Attribution, parting: Difference) -> str:
 
 
 def named(swapped: Swaps) -> str:
-    """Some ingredients, for a person."""
+    """Return the names of some ingredients."""
     return " and ".join(map(str, sorted(swapped)))
 
 
 def document(
     found: Attribution, parting: Difference, *, through: int, rest: Sequence[str], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """The attribution for a script."""
+    """Return the attribution as JSON data."""
     return {
         "attributed": [sorted(map(str, each)) for each in found.sets] or None,
         "confirmed": found.confirmed,
