@@ -1,6 +1,6 @@
-"""`reprise certify rerun|resume EXP`: test that a training comes out the same again, or after a kill, and state what came of it.
+"""`reprise certify rerun|resume EXP`: test whether a training is bit-identical when run again, or when killed and resumed.
 
-Knows the order: run, run again, compare, state, sign. The exit code is the verdict's. Refuses to state anything without having run it.
+The command runs the training twice, compares the runs, and writes a certificate, signed if a key is given. The exit code is the verdict's.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 
 _CERTIFY: Final = "certify"
 _EVERY: Final = 3
-"""Steps between checkpoints."""
+"""The number of steps between checkpoints."""
 _AFTER: Final = 8
-"""The step to kill after, if the user names none and so many follow it."""
+"""The step after which the training is killed, if the user gives none and the training has enough steps."""
 _TRIES: Final = 4
 _POLL: Final = 0.002
 
 
 def main(argv: list[str]) -> int:
-    """Test, state, print; exit with the verdict."""
+    """Test, write the certificate, print it, and return the verdict's exit code."""
     words, settings = _parser().parse_known_args(argv)
     report_shared_options("certify", argv, words.experiment)
     if words.key is not None:
-        signing_key(words.key)  # a wrong one is said before hours of training
+        signing_key(words.key)  # report an invalid key before hours of training
     given = take_apart(settings).options
     if "exp" in given or "resume" in given:
         raise UsageError("certify names the experiment itself", hint=f"reprise certify {words.property} EXPERIMENT")
     train = ["--exp", words.experiment, *settings, *(["--max-steps", str(words.steps)] if words.steps else [])]
-    told = understood(train, take_apart(train))  # what is certainly wrong is said in one line, before anything starts
+    told = understood(train, take_apart(train))  # report invalid options before anything starts
     values = asked(Origins(words=take_apart(train).without(*OWN), environ=os.environ, file=told.file))
     _require_observable(words, values)
     recipe = freeze(told)
@@ -93,7 +93,7 @@ def _parser() -> Arguments:
 
 
 def _require_observable(words: Namespace, values: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for what leaves nothing to observe: no trace, no step, or no step after the kill."""
+    """Raise `UsageError` for options that leave nothing to observe: no trace, no step, or no step after the kill."""
     if str(values.get("trace", "")) == "off":
         raise UsageError("--trace is off, and a certificate rests on the trace", hint="leave --trace as it is")
     if words.steps is not None and words.steps < 1:
@@ -105,9 +105,9 @@ def _require_observable(words: Namespace, values: Mapping[str, Any]) -> None:
 
 
 def kill_point(wanted: int | None, *, steps: int) -> int:
-    """After which step to kill a training of so many steps: one that leaves a step to make after the resume.
+    """Return the step after which to kill a training of `steps` steps, so that at least one step follows the resume.
 
-    Raises `UsageError` if there is no such step, naming the largest.
+    Raise `UsageError` if there is no such step, naming the largest possible value.
 
     >>> kill_point(None, steps=360), kill_point(None, steps=6), kill_point(11, steps=12)
     (8, 3, 11)
@@ -124,7 +124,7 @@ def kill_point(wanted: int | None, *, steps: int) -> int:
 
 
 def _with_checkpoints(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Save often, if the user did not say how often: the run is then resumed from the middle of an epoch."""
+    """Save checkpoints often unless the user gave an interval, so that the run is resumed in the middle of an epoch."""
     more = [] if "checkpoint_every" in values else ["--checkpoint-every", str(_EVERY)]
     return replace(recipe, words=[*recipe.words, *more])
 
@@ -138,9 +138,9 @@ def _rerun(recipe: Recipe) -> Comparison:
 
 
 def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
-    """Train; train again, kill that, resume it; compare. Raises `RunError`, `UsageError`.
+    """Train; train again, kill the second training, resume it; compare. Raise `RunError`, `UsageError`.
 
-    The training without a stop comes first: it tells how many steps there are, so that the kill leaves some of them.
+    The uninterrupted training runs first: it gives the number of steps, so that the kill happens before the last step.
     """
     _say("training without a stop")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
@@ -152,7 +152,7 @@ def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
 
 
 def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
-    """Start a training and kill it while steps are left to make: on a busy machine at another try, and earlier."""
+    """Start a training and kill it before its last step: on a busy machine in several tries, each with an earlier kill."""
     for _ in range(_TRIES):
         _say(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
         run, kill = _killed(recipe, after=after)
@@ -167,7 +167,7 @@ def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kil
 
 
 def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
-    """Start a training and kill it; give its run and the kill, or `None` if the training had completed before."""
+    """Start a training and kill it; return its run id and the kill, or `None` if the training completed before."""
     training = start([], purpose=_CERTIFY, recipe=recipe)
     place = training.folder / ATTEMPTS / "1"
     saved = place / "checkpoints" / "latest.json"
@@ -184,7 +184,7 @@ def _killed(recipe: Recipe, *, after: int) -> tuple[str, Kill | None]:
 
 
 def steps_told(path: Path) -> int:
-    """The last step that a trace tells of while it is being written; 0 if there is none yet."""
+    """Return the last step in a trace that is being written; 0 if there is none yet."""
     try:
         whole = read_run_file(path, most=LARGEST)
     except DocumentError:
@@ -194,7 +194,7 @@ def steps_told(path: Path) -> int:
 
 
 def compared(a: str, b: str) -> Comparison:
-    """Compare two runs of this machine."""
+    """Compare two local runs."""
     runs = runs_folder()
     return compare(side(runs / a), side(runs / b), places=Places(runs=runs, cache=cache_folder()))
 

@@ -1,6 +1,6 @@
-"""How a certificate is shown to a person. Knows order and wording; refuses to print: it gives lines.
+"""Format a certificate as text. The functions return lines and print nothing.
 
-A certificate may come from a stranger: control characters are written out.
+A certificate is untrusted, so control characters are escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def page(statement: Statement) -> Iterator[str]:
-    """What was tested, what came of it, of what."""
+    """Yield the claim and its result, then the inputs."""
     tested = statement.predicate
     yield f"{tested.claim} {'holds' if tested.holds else 'does not hold'}: {_summary(tested)}"
     if tested.lost:
