@@ -1,7 +1,6 @@
-"""`reprise report RUN...`: one page of HTML that tells everything of a run, or of several side by side. Needs neither torch nor an engine.
+"""`reprise report RUN...`: write one HTML page about a run, or about several side by side. Needs neither torch nor a container engine.
 
-Knows words, output and where the page is written. A run is named by its id, the beginning of one, `latest`, or its folder; one that is
-only in the store is pulled first.
+A run is named by its id, the start of an id, `latest`, or its folder; a run that is only in the store is pulled first.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
     from trainer.stores.contract import Store
 
 MOST = 64
-"""Runs of one page."""
+"""The largest number of runs on one page."""
 
 
 def main(argv: list[str]) -> int:
-    """Gather, compare, draw, write; the file's name on stdout."""
+    """Gather, compare, render and write; print the file's name to stdout."""
     words = _parser().parse_args(argv)
     if len(words.run) > MOST:
         raise UsageError(f"{len(words.run)} runs were named; a page has room for {MOST}", hint="name fewer")
@@ -71,7 +70,7 @@ def _parser() -> Arguments:
 
 
 def _gathered(words: Sequence[str]) -> tuple[list[Gathered], dict[str, str]]:
-    """The runs that can be read, and why the others cannot. Raises what the first one says if none can."""
+    """Return the readable runs, and the faults of the others. Raise the first fault if no run is readable."""
     found: dict[Path, Gathered] = {}
     faults: dict[str, RepriseError] = {}
     for word in words:
@@ -94,7 +93,7 @@ def _page(runs: Sequence[Gathered], *, draw: bool) -> str:
 
 
 def _compared(runs: Sequence[Gathered]) -> list[Comparison | str]:
-    """The first run with each other one, or why they cannot be compared."""
+    """Compare the first run with each other run; a text explains why two runs cannot be compared."""
     if len(runs) < 2:  # noqa: PLR2004 - nothing to compare
         return []
     places = Places(runs=runs_folder(), cache=cache_folder(), store=_store())

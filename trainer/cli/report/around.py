@@ -1,6 +1,6 @@
-"""What was around a run, in a report: its data, environment, machine, time and files.
+"""The sections of a report about a run's circumstances: data, environment, machine, time and files.
 
-Knows which fact of a record belongs to which section. Refuses to leave out what is not known: it says so.
+Unknown facts are shown as unknown.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _KNOWN: Final = {
 
 
 def data(shown: Sequence[Shown], declared: Mapping[str, Dataset], pictures: Mapping[str, bytes | str]) -> Markup | None:
-    """The datasets, what they are, and samples of each where there is a picture, or why there is none."""
+    """Return the datasets with a picture of samples each, or the reason why there is no picture."""
     names = list(dict.fromkeys(name for each in shown for name in each.record.ingredients.datasets))
     parts = []
     for name in names:
@@ -81,7 +81,7 @@ def _samples(name: str, picture: bytes | str | None) -> Markup | None:
 
 
 def environment(shown: Sequence[Shown]) -> Markup | None:
-    """The image, how it is known, and how what ran differed from what was built."""
+    """Return the image, how it is known, and the differences between the environment and the built image."""
     records = [each.record for each in shown]
     images = [each.circumstances.image for each in records]
     found = [
@@ -119,7 +119,7 @@ def _drift(record: Record) -> Markup | str:
 
 
 def _packages(shown: Sequence[Shown]) -> Markup | None:
-    """Packages that differ between the runs; of one run all of them, folded."""
+    """Return the packages that differ between the runs; for one run all packages, folded."""
     stocks = [
         {name: each.version for name, each in one.record.circumstances.inventory.distributions.items()} for one in shown
     ]
@@ -135,7 +135,7 @@ def _packages(shown: Sequence[Shown]) -> Markup | None:
 
 
 def machine(shown: Sequence[Shown], telemetry: Markup | None) -> Markup | None:
-    """The host, how the work was spread, how long each stage took, what was measured meanwhile."""
+    """Return the host, the devices, the duration of each stage and the telemetry."""
     records = [each.record for each in shown]
     hosts, times = [each.circumstances.host for each in records], [each.circumstances.timing for each in records]
     several = any(each.record.attempt > 1 for each in shown)
@@ -182,7 +182,7 @@ def _level(record: Record) -> str:
 
 
 def files(shown: Sequence[Shown]) -> Markup | None:
-    """Every file of each run, by digest."""
+    """Return every file of each run with its digest."""
     folded = []
     for each in shown:
         rows = [

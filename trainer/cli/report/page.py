@@ -1,7 +1,6 @@
-"""The page of a report: its sections in order, in one file that asks nothing of a network and runs nothing.
+"""The page of a report: its sections in order, in one file that needs no network and runs no code.
 
-Knows the order in which a person wants to know things. Refuses every script, by the page's own policy: even what a mistake of ours let
-through would not run.
+The page's content security policy forbids scripts, so that a script would not run even if an error let it into the page.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def page(
     declared: Mapping[str, Dataset],
     samples: Mapping[str, bytes | str],
 ) -> str:
-    """Give the report of these runs as HTML; `comparisons` are of the first with each other one, or why there is none."""
+    """Return the report as HTML; `comparisons` compare the first run with each other run, or explain why they cannot be compared."""
     shown = results.lettered(runs)
     body = [
         results.heading(shown),

@@ -1,6 +1,6 @@
-"""What every section of a report is built of: tables, lists of pairs, marks, folds.
+"""Building blocks of a report's sections: tables, lists of pairs, badges, folds.
 
-Knows HTML that reads well on a desk and on a phone. Refuses to know what it shows; all text is escaped on its way in.
+The HTML is readable on wide and narrow screens; all text is escaped.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _LONGEST: Final = 600
-"""Letters of one value; of more, the rest stays in the record."""
+"""The largest number of letters of one value; the record has the whole value."""
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row of a table: its name, and a cell for each run."""
+    """A row of a table: its name, and one cell per run."""
 
     name: str
     cells: tuple[object, ...]
     given: bool = False
     """Whether the user gave the value for this run."""
     merged: bool = True
-    """Whether equal cells become one."""
+    """Whether equal cells are merged into a single cell."""
 
     @property
     def differs(self) -> bool:
@@ -39,27 +39,27 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact: its name, and what it is for each run; None and the empty text are not known."""
+    """A named fact with one value per run; None and empty text mean unknown."""
 
     name: str
     cells: Sequence[object]
 
 
 def section(title: str, *inner: object, name: str | None = None) -> Markup | None:
-    """Give a section with its heading; none where nothing is in it."""
+    """Return a section with its heading; `None` if it is empty."""
     body = joined(inner)
     name = name or title.lower().replace(" ", "-")
     return tag("section", tag("h2", title, id=name), body, aria_labelledby=name) if body else None
 
 
 def pairs(items: Iterable[tuple[str, object]]) -> Markup | None:
-    """Give names and values, one below the other; what is None is left out."""
+    """Return a list of names and values; None is left out."""
     shown = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items if value is not None]
     return tag("dl", *shown) if shown else None
 
 
 def rows_table(rows: Sequence[Row], heads: Sequence[object], *, corner: str) -> Markup | None:
-    """Give a table with a column for each run; with several, rows whose cells differ are marked, by a sign and not by colour alone."""
+    """Return a table with one column per run; rows that differ between runs are marked with a sign and a color."""
     if not rows:
         return None
     body = [_row(row, several=len(heads) > 1) for row in rows]
@@ -75,14 +75,14 @@ def _row(row: Row, *, several: bool) -> Markup:
 
 
 def _cells(row: Row) -> list[Markup]:
-    """A cell for each run; equal cells become one, unless the row is to show each."""
+    """Return one cell per run; equal cells are merged if the row allows it."""
     if row.differs or not row.merged:
         return [tag("td", cell) for cell in row.cells]
     return [tag("td", row.cells[0], colspan=len(row.cells) if len(row.cells) > 1 else None)]
 
 
 def facts(found: Sequence[Fact], heads: Sequence[object], *, corner: str) -> Markup | None:
-    """Give facts as a list for one run, as a table with a column each for several; one that no run has is left out."""
+    """Return facts as a list for one run, as a table for several; facts that no run has are left out."""
     known = [fact for fact in found if any(cell is not None and str(cell) for cell in fact.cells)]
     if len(heads) == 1:
         return pairs((fact.name, fact.cells[0]) for fact in known)
@@ -93,7 +93,7 @@ def facts(found: Sequence[Fact], heads: Sequence[object], *, corner: str) -> Mar
 def table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, said: str, kinds: Iterable[str] = ()
 ) -> Markup | None:
-    """Give a plain table; `kinds` are the classes of its rows."""
+    """Return a plain table; `kinds` are the CSS classes of its rows."""
     marks = list(kinds)
     body = [
         tag(
@@ -111,52 +111,52 @@ def table(
 
 
 def scrolled(inner: Markup, *, said: str) -> Markup:
-    """Let what is too wide for the page be moved within it, by keys too."""
+    """Return a container that scrolls content that is too wide, also by keyboard."""
     return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=said)
 
 
 def fold(summary: object, *inner: object, opened: bool = False) -> Markup | None:
-    """Give what is only looked at when asked for; none where nothing is in it."""
+    """Return collapsed content; `None` if it is empty."""
     body = joined(inner)
     return tag("details", tag("summary", summary), body, open=opened) if body else None
 
 
 def lines(items: Iterable[object], *, kind: str | None = None) -> Markup | None:
-    """Give a list; none where nothing is in it."""
+    """Return a list; `None` if it is empty."""
     shown = [tag("li", item) for item in items]
     return tag("ul", *shown, class_=kind) if shown else None
 
 
 def badge(text: object, tone: str) -> Markup:
-    """Give a short word that stands out: `good`, `fair`, `bad` or `plain`."""
+    """Return a highlighted short label; `tone` is `good`, `fair`, `bad` or `plain`."""
     return tag("span", text, class_=f"badge {tone}")
 
 
 def digest(text: str | None) -> Markup | None:
-    """Give a digest that is shown short and copied whole."""
+    """Return a digest that is displayed shortened and copied whole."""
     return None if text is None else tag("code", text, class_="digest", title=text)
 
 
 def code(text: str) -> Markup:
-    """Give what a machine wrote, digests short."""
+    """Return machine-written text, with digests shortened."""
     if _DIGEST.fullmatch(text):
         return tag("code", text, class_="digest", title=text)
     return tag("code", cut(text, _LONGEST))
 
 
 def value(found: object) -> Markup:
-    """Give a setting's value as it would be written in JSON; a text as it is."""
+    """Return a setting's value as JSON; text is returned unquoted."""
     text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, sort_keys=True, default=str)
     return code(text)
 
 
 def number(found: object) -> str:
-    """Give a result at the precision of a page, in full where it is no number with a fraction."""
+    """Return a float with six significant digits, any other value as text."""
     return f"{found:.6g}" if isinstance(found, float) else cut(str(found), 60)
 
 
 def diff(text: Sequence[str], *, most: int = 3000) -> Markup:
-    """Give a unified diff with its lines marked."""
+    """Return a unified diff with its lines highlighted."""
     shown = [tag("span", line, "\n", class_=_kind(line)) for line in text[:most]]
     more = [tag("span", f"... and {len(text) - most:,} more lines\n", class_="at")] if len(text) > most else []
     return scrolled(tag("pre", *shown, *more, class_="diff"), said="difference of the code")

@@ -1,6 +1,6 @@
 """The curves and figures of a report.
 
-Knows which curves belong into one plot: of one run its losses, of several runs one metric each. Refuses to smooth.
+For one run, its losses share a plot; for several runs, each metric has a plot with one line per run. Curves are not smoothed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LOSSES: Final = ("train_loss", "train_loss_mean", "val_loss")
 _MOST: Final = 24
-"""Plots of one section."""
+"""The largest number of plots in one section."""
 _TELEMETRY: Final = {
     "samples_per_second": "samples a second",
     "data_wait": "waiting for data (fraction of time)",
@@ -39,13 +39,13 @@ _TELEMETRY: Final = {
 
 
 def curves(shown: Sequence[Shown]) -> Markup | None:
-    """What was logged by step, then learning rate and gradient norm."""
+    """Return the logged metrics by step, then learning rate and gradient norm."""
     plots = list(_of_one(shown[0].run) if len(shown) == 1 else _of_several(shown))
     return section("Curves", tag("div", *plots[:_MOST], class_="plots") if plots else None)
 
 
 def telemetry(shown: Sequence[Shown]) -> Markup | None:
-    """What was measured while it ran: it says how fast, and nothing of the result."""
+    """Return the telemetry by step, which is about speed and not about the result."""
     names = sorted({name for each in shown for name in each.run.telemetry})
     plots = [
         _plot(
@@ -72,7 +72,7 @@ def _of_one(run: Gathered) -> Iterator[Markup]:
 
 
 def _of_several(shown: Sequence[Shown]) -> Iterator[Markup]:
-    """One plot a metric; of the training loss its mean by epoch, since several noisy lines hide one another."""
+    """Yield one plot per metric; for the training loss only its mean per epoch, since several noisy lines hide each other."""
     names = {name for each in shown for name in each.run.metrics if not name.startswith("test_")}
     names -= {"train_loss"} if "train_loss_mean" in names else set()
     for name in sorted(names, key=lambda name: ("loss" not in name, name)):
@@ -83,7 +83,7 @@ def _of_several(shown: Sequence[Shown]) -> Iterator[Markup]:
 
 
 def _schedule(run: Gathered) -> Curves:
-    """Learning rate and gradient norm: at every step by the trace, else as often as telemetry tells."""
+    """Return learning rate and gradient norm: at every step from the trace, else from the telemetry."""
     told = {"learning_rate": RATE, "gradient_norm": NORM}
     return run.schedule or {told[name]: line for name, line in run.telemetry.items() if name in told}
 
@@ -93,7 +93,7 @@ def _scheduled(name: str, lines_: Sequence[Line]) -> Markup:
 
 
 def _overlaid(shown: Sequence[Shown], name: str, of: Callable[[Gathered], Curves]) -> list[Line]:
-    """The same curve of each run; a run without it keeps its colour free."""
+    """Return the same curve of each run; a run without the curve has an empty line, so that the colors stay the same."""
     if len(shown) == 1:
         return [of(shown[0].run)[name]]
     absent = Line(name="", x=[], y=[])
@@ -106,14 +106,14 @@ def _plot(lines_: Sequence[Line], *, title: str, log: bool | None, zero: bool = 
 
 
 def figures(shown: Sequence[Shown]) -> Markup | None:
-    """What the task has to show, the same figure of several runs side by side, and once where it is equal; samples stand with the data."""
+    """Return the task's figures: figures of several runs side by side, equal figures once; samples are shown with the data."""
     names = list(dict.fromkeys(figure.name for each in shown for figure in each.run.figures if not is_of_data(figure)))
     found = [part for name in names[:_MOST] for part in _named(name, shown)]
     return section("Figures", tag("div", *found, class_="plots") if found else None)
 
 
 def is_of_data(figure: Figure) -> bool:
-    """Whether a figure shows the dataset and nothing of the run."""
+    """Return whether a figure shows the dataset only and nothing of the run."""
     return isinstance(figure, Pictures) and figure.split is None
 
 

@@ -1,6 +1,6 @@
-"""The head of a report: which runs, how they stand, and what came out.
+"""The head of a report: the runs, their status, and their results.
 
-Knows how runs are named on a page: by letters, and by the settings in which they differ. Refuses to say which is the better one.
+Runs are named by letters and by the settings in which they differ. Runs are not ranked.
 """
 
 from __future__ import annotations
@@ -36,43 +36,43 @@ _LABEL = 56
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A run on a page, and the letter that it goes by there."""
+    """A run on a page, with its letter."""
 
     letter: str
     run: Gathered
     label: str
-    """The letter, and what is told about it in a legend."""
+    """The letter, and the run's description in a legend."""
     alone: bool = False
     """Whether it is the page's only run."""
 
     @property
     def prefix(self) -> str:
-        """What stands before a heading that is of this run, where there are several."""
+        """The prefix of headings about this run; empty if it is the only run."""
         return "" if self.alone else f"{self.letter}: "
 
     @property
     def record(self) -> Record:
-        """Its record."""
+        """The record of the last attempt."""
         return self.run.side.record
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Those of all its attempts, in order."""
+        """The records of all attempts, in order."""
         return (*self.run.earlier, self.record)
 
     @property
     def values(self) -> dict[str, JsonValue]:
-        """Every setting's value, as the last attempt has it."""
+        """The value of every setting in the last attempt."""
         return {**settings_now(self.records), **self.record.circumstances.execution}
 
     @property
     def took(self) -> str:
-        """How long all its attempts took."""
+        """The duration of all attempts together."""
         return spent(self.records, died=self.run.died)
 
 
 def lettered(runs: Sequence[Gathered]) -> list[Shown]:
-    """Give each run a letter, and the settings in which it differs from others; where it differs in none, the end of its id."""
+    """Assign each run a letter and the settings in which it differs from the others; the end of its id if it differs in none."""
     records = [run.side.record for run in runs]
     values = [settings_now((*run.earlier, run.side.record)) for run in runs]
     names = sorted({name for each in values for name in each})
@@ -87,13 +87,13 @@ def lettered(runs: Sequence[Gathered]) -> list[Shown]:
 
 
 def state(run: Gathered) -> Markup:
-    """How a run stands."""
+    """Return a run's status as a badge."""
     status = run.side.record.outcome.status
     return badge("killed", "bad") if run.died else badge(status.value, _TONES[status])
 
 
 def heading(shown: Sequence[Shown]) -> Markup:
-    """The page's title: what was trained, how it stands, and which runs."""
+    """Return the page's title: the experiment, the status and the runs."""
     experiments = list(dict.fromkeys(each.record.ingredients.experiment for each in shown))
     title = ", ".join(experiments[:4])
     if len(shown) == 1:
@@ -117,7 +117,7 @@ def _under(one: Shown) -> Markup:
 
 
 def result(shown: Sequence[Shown]) -> Markup | None:
-    """What came out: large for one run, a column each for several."""
+    """Return the results: large numbers for one run, one column per run for several."""
     if len(shown) == 1:
         tested = tested_weights(shown[0])
         said = tag("p", f"Tested weights: {tested}.", class_="quiet") if tested else None
@@ -139,7 +139,7 @@ def result(shown: Sequence[Shown]) -> Markup | None:
 
 
 def tested_weights(one: Shown) -> str:
-    """Say of which epoch and step the tested weights are, and why these; nothing for a run without a test or an older record."""
+    """Return the epoch and step of the tested weights and why they were chosen; empty without a test or for an older record."""
     tested = one.record.outcome.evaluated
     if tested is None:
         return ""

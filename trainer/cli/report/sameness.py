@@ -1,6 +1,6 @@
-"""What is known of the sameness of the runs of a report: verdicts, retests, certificates.
+"""The section of a report about sameness: verdicts, retests, certificates.
 
-Knows them as a person weighs them. Refuses to call a signature good: nobody checked it here.
+Signatures of certificates are not verified here, and the report says so.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _RUNGS: Final = {
     Rung.NOT_COMPARABLE: "plain",
 }
 _SHORT: Final = 80
-"""Lines of a difference that is shown unasked."""
+"""The largest number of lines of a diff that is shown unfolded."""
 
 
 def verdicts(shown: Sequence[Shown], comparisons: Sequence[Comparison | str]) -> Markup | None:
-    """Show verdicts, retests and certificates; no section without any."""
+    """Return verdicts, retests and certificates; `None` if there are none."""
     compared = [_compared(other, found, first=shown[0]) for other, found in zip(shown[1:], comparisons, strict=True)]
     confirmed = (part for each in shown for part in _confirmed(each))
     return section("Sameness", *(part for part in (*compared, *confirmed) if part is not None))
@@ -58,7 +58,7 @@ def _compared(other: Shown, found: Comparison | str, *, first: Shown) -> Markup:
 
 
 def _parted(found: Comparison) -> Markup | None:
-    """Where the two runs first part."""
+    """Return the first difference of the two runs."""
     parting = found.parting
     if parting is None:
         return None
@@ -68,7 +68,7 @@ def _parted(found: Comparison) -> Markup | None:
 
 
 def _weights(found: Comparison) -> Markup | None:
-    """How many of the final tensors differ."""
+    """Return how many of the final tensors differ."""
     weights = found.weights
     if weights is None or not weights.differing:
         return None
@@ -78,7 +78,7 @@ def _weights(found: Comparison) -> Markup | None:
 
 
 def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
-    """What goes in or lies around otherwise, the code's difference with it: candidates, not causes."""
+    """Return the differing ingredients and circumstances, with the diff of the code: candidates, not causes."""
     rows = [
         (
             each.kind.value,
@@ -104,7 +104,7 @@ def _differs(found: Comparison, letters: tuple[str, str]) -> Markup | None:
 
 
 def _lettered(line: str, letter: str) -> str:
-    """A line of a difference, in which the second run is called B, with its letter here."""
+    """Replace the letter B of the second run in a line of a diff by the run's letter on the page."""
     return f"+++ {letter}/{line[6:]}" if line.startswith("+++ B/") else line
 
 

@@ -1,7 +1,7 @@
-"""The picture of each dataset's samples for a report: kept from before, or drawn now where that is possible.
+"""The picture of each dataset's samples for a report: from the cache, or drawn now if possible.
 
-Knows that a picture belongs to a content's digest, so that it is drawn once. Refuses to let a report fail for it: what keeps it away is
-said in its place.
+A picture is identified by the digest of the dataset's content, so that it is drawn once. If a picture cannot be drawn, the report shows the
+reason.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 _KEPT: Final = "pictures"
-"""In the cache, beside what it keeps for trainings."""
+"""The folder of pictures in the cache."""
 
 
 def declared(records: Iterable[Record]) -> dict[str, Dataset]:
-    """The datasets of these records that this checkout declares with the content that a record names."""
+    """Return the records' datasets that this checkout declares with the same content."""
     found: dict[str, Dataset] = {}
     for record in records:
         for name, ingredient in record.ingredients.datasets.items():
@@ -48,7 +48,7 @@ def declared(records: Iterable[Record]) -> dict[str, Dataset]:
 
 
 def samples(runs: Sequence[Gathered], known: dict[str, Dataset], *, draw: bool) -> dict[str, bytes | str]:
-    """A picture of each dataset's samples, or why there is none; without `draw` only what a run or an earlier page drew."""
+    """Return a picture of each dataset's samples, or the reason why there is none; without `draw` only existing pictures."""
     found: dict[str, bytes | str] = {}
     for run in runs:
         for name in run.side.record.ingredients.datasets:
@@ -58,7 +58,7 @@ def samples(runs: Sequence[Gathered], known: dict[str, Dataset], *, draw: bool) 
 
 
 def _of_run(run: Gathered) -> bytes | None:
-    """The picture that the run itself made of its dataset, where it has one."""
+    """Return the picture that the run itself made of its dataset; `None` if there is none."""
     alone = len(run.side.record.ingredients.datasets) == 1
     files = [figure.file for figure in run.figures if isinstance(figure, Pictures) and is_of_data(figure)]
     return next((run.pictures[file] for file in files if alone and is_png(run.pictures.get(file, b""))), None)

@@ -1,6 +1,6 @@
-"""What somebody chose, in a report: settings with their origins and readers, and the code.
+"""The sections of a report about settings, with their origins and readers, and about code.
 
-Knows what stands first: what was given for this run. Refuses to guess who read a value: the ledger says it.
+Settings that were given for the run are first. The readers of a value are those in the record's ledger.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def settings(shown: Sequence[Shown]) -> Markup | None:
-    """Every value: first what was given, then what the experiment says; what is a default, or the same in all runs, is folded."""
+    """Return every value: given values, then the experiment's values; defaults, or values equal in all runs, are folded."""
     return section("Settings", *_changed(shown), *(_of_several(shown) if len(shown) > 1 else _of_one(shown[0])))
 
 
@@ -50,7 +50,7 @@ def _of_several(shown: Sequence[Shown]) -> Iterator[Markup | None]:
 
 
 def _changed(shown: Sequence[Shown]) -> Iterator[Markup | None]:
-    """What a resumed run's attempts had otherwise than its ingredients say."""
+    """Yield the settings that attempts of a resumed run changed."""
     for each in shown:
         told = [f"attempt {number}: {line}" for number, found in changes(each.records) for line in found]
         if told:
@@ -71,7 +71,7 @@ def _of_one(one: Shown) -> Iterator[Markup | None]:
 
 
 def _ledger(record: Record, names: Sequence[str], values: Mapping[str, JsonValue]) -> Markup | None:
-    """Value, origin, who was bound to it and who read it."""
+    """Return a table with value, origin, and the places that the value is bound to and read by."""
     ledger, origins = record.outcome.ledger, record.circumstances.origins
     rows = [
         (
@@ -117,11 +117,11 @@ def _nearness(origin: str) -> int:
 
 
 _FAR: Final = 2
-"""Everybody's default."""
+"""The rank of a default, which is last."""
 
 
 def source(shown: Sequence[Shown]) -> Markup | None:
-    """The code: where it came from, and the experiment's module as it was run."""
+    """Return the origin of the code, and the experiment's module as it was run."""
     records = [each.record for each in shown]
     found = [
         Fact("source", [digest(each.ingredients.source) for each in records]),
@@ -139,7 +139,7 @@ def source(shown: Sequence[Shown]) -> Markup | None:
 
 
 def _modules(shown: Sequence[Shown]) -> Iterator[Markup | None]:
-    """Each experiment's module once, with the runs that have it."""
+    """Yield each experiment's module once, with the letters of its runs."""
     texts: dict[tuple[str, str], list[str]] = {}
     for each in shown:
         if each.run.code:

@@ -1,4 +1,4 @@
-"""How a report looks: one style, light and dark as the reader's system is, wide and narrow."""
+"""The CSS of a report: one style for light and dark mode, wide and narrow screens."""
 
 from __future__ import annotations
 
