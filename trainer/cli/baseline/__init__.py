@@ -1,6 +1,6 @@
-"""`reprise baseline`: does an experiment, trained small, still come to what it came to?
+"""`reprise baseline`: check whether a small-scale training of an experiment still gives the recorded result.
 
-Knows words, output and the files of `tests/baselines/`. Refuses to write one that nobody agreed to, or without a reason.
+Baselines are files in `tests/baselines/`. A baseline is written only after a confirmation and with a reason.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 ALL: Final = "all"
 _NAMED: Final = 4
-"""Local changes that are named."""
+"""The largest number of local changes that are listed."""
 _CODE: Final = ("trainer", "datasets")
-"""What is looked at for changes."""
+"""The folders that are searched for changes."""
 NUDGES: Final = 3
 
 
 def main(argv: list[str]) -> int:
-    """Do what the verb says."""
+    """Run the given subcommand."""
     words = _parser().parse_args(argv)
     if words.verb == "refresh" and words.seeds < FEWEST:
         raise UsageError(f"--seeds is {words.seeds}; a tolerance needs {FEWEST} or more", hint="--seeds 5")
@@ -89,7 +89,7 @@ def _parser() -> Arguments:
 
 
 def _check(words: Namespace, name: str) -> int:
-    """Judge; 0 where it holds, 20 where it does not."""
+    """Check an experiment; return 0 if the baseline holds, 20 if it does not."""
     entry, found = _kept(name), _measured(name, seeds=1, nudges=0)
     near = entry.nearest(Key.model_validate(found["key"])) if entry else None
     if near is None:
@@ -112,7 +112,7 @@ def _check(words: Namespace, name: str) -> int:
 
 
 def _refresh(words: Namespace, name: str) -> int:
-    """Show, ask, write."""
+    """Show the changes, ask, and write the baseline."""
     before = _kept(name) or Baseline(experiment=name, entries=[])
     found = _measured(name, seeds=words.seeds, nudges=NUDGES)
     key = Key.model_validate(found["key"])
@@ -157,7 +157,7 @@ def _judged(entry: Entry, found: Mapping[str, Any]) -> Judgement:
 
 
 def code_changes(checkout: Path, name: str) -> list[str]:
-    """What commits and local changes have done to the code since a baseline was committed, a line each; none if git cannot tell."""
+    """Return one line per change of the code since the baseline was committed, by commits or locally; empty if git cannot tell."""
     changed, after = changed_paths(checkout, *_CODE), since(checkout, f"{FOLDER}/{name}.json", *_CODE)
     if changed is None:
         return []
@@ -177,7 +177,7 @@ def _measure(words: Namespace, name: str) -> int:
 
 
 def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
-    """What a process with torch tells: here, or in the image."""
+    """Return the output of a process with torch: on this machine, or in the image."""
     if find_spec("torch") is None:
         return _in_image(name, seeds=seeds)
     train = ["--exp", name, "--threads", "1"]
@@ -199,7 +199,7 @@ def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
 
 
 def _named(word: str) -> str:
-    """The name of an experiment of the package. Raises `ExperimentError`."""
+    """Return the name of an experiment of the package. Raise `ExperimentError`."""
     place = find_experiment(word, checkout=CHECKOUT, here=Path.cwd())
     if place.file.parent != EXPERIMENTS:
         said = f"experiment {word} is not in {EXPERIMENTS}/, and only experiments there have baselines"

@@ -1,6 +1,6 @@
-"""The process that trains for `reprise baseline`; a hidden command.
+"""The hidden command that trains for `reprise baseline`.
 
-Knows what it is told by, as the training process is, and what names the environment it is in. Refuses to write a baseline.
+It reads its arguments like the training process, and determines the key of its environment. It writes no baseline.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ def main(argv: list[str]) -> int:
 
 
 def here(root: Path) -> Key:
-    """This environment: the checkout's lock, this Python, this CPU."""
+    """Return this environment's key: the checkout's lock, the Python version, the CPU."""
     version = ".".join(platform.python_version_tuple()[:2])
     return Key(lock=digest_of_file(root / "uv.lock"), python=version, device=read_host().cpu)
