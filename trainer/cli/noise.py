@@ -1,7 +1,7 @@
-"""`reprise noise EXP --seeds N`: train with N seeds, and say how far results are apart when nothing else differs.
+"""`reprise noise EXP --seeds N`: train with N seeds, and report how much results differ if only the seed differs.
 
-Knows words and output. Each seed is an ordinary run with a record of its own; those that are here already, of this source and
-these settings however they were typed, are not made again. Refuses to mix runs of different things.
+Each seed is an ordinary run with its own record. Existing runs with this source and these settings are used again, however the settings
+were typed. Runs that differ in more than the seed are not combined.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 _SIZES = (0.5, 1.0, 2.0)
-"""Gains that seeds are counted for, in standard deviations."""
+"""The gains for which the number of seeds is computed, in standard deviations."""
 
 
 def main(argv: list[str]) -> int:
-    """Train, measure, keep, print."""
+    """Train, measure, write the result, and print it."""
     words, settings = _parser().parse_known_args(argv)
     report_shared_options("noise", argv, words.experiment)
     if not words.seeds >= FEWEST:
@@ -69,9 +69,9 @@ def _parser() -> Arguments:
 
 
 def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> dict[int, Record]:
-    """A run for each seed, all of one thing."""
+    """Return one run per seed; the runs differ only in their seeds."""
     typed = ["--exp", experiment, *settings]
-    told = understood(typed, take_apart(typed))  # what is certainly wrong is said before anything is started
+    told = understood(typed, take_apart(typed))  # report invalid options before anything starts
     place, origins = told.place, Origins(words=take_apart(settings).without(*OWN), environ=os.environ, file=told.file)
     recipe = freeze(told)
     sketch = sketched_in(place.outside or CHECKOUT / place.file)

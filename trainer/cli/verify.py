@@ -1,7 +1,7 @@
-"""`reprise verify CERTIFICATE [--key PUBLIC]`: whether a certificate is what it claims to be.
+"""`reprise verify CERTIFICATE [--key PUBLIC]`: verify a certificate.
 
-Knows what can be checked: the signature against a key that the user trusts, the statement against itself, its digests and its verdict
-against the records that are at hand. Refuses to believe a key that came with the certificate.
+The checks are: the signature with a public key that the user trusts, the consistency of the statement, and its digests and verdict with the
+local records. A key that comes with the certificate is not trusted.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from trainer.runs.record import Record
 
 _LARGEST = 1 << 24
-"""Bytes of a certificate."""
+"""The largest certificate in bytes."""
 
 
 def main(argv: list[str]) -> int:
-    """Check, print; exit 0 where the certificate is good and what it states holds, with its verdict where it does not hold."""
+    """Verify and print; return 0 if the certificate is valid and its claim holds, the verdict's code if the claim does not hold."""
     words = _parser().parse_args(argv)
     text = read_bytes(words.certificate, most=_LARGEST)
     payload, signature = _payload(text, key=words.key, where=str(words.certificate))
@@ -56,7 +56,7 @@ def _parser() -> Arguments:
 
 
 def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
-    """The statement, and what is known of its signature."""
+    """Return the statement's bytes, and the state of the signature."""
     if not is_envelope(text):
         if key is not None:
             raise CertificateError(f"{where} is unsigned", hint="ask for a signed one: reprise certify ... --key FILE")
@@ -73,7 +73,7 @@ def _payload(text: bytes, *, key: Path | None, where: str) -> tuple[bytes, str]:
 
 
 def _check(statement: Statement, path: Path) -> list[str]:
-    """Hold the statement against where it lies, and against the records that are at hand. Raises `CertificateError`."""
+    """Check the statement against its folder and the local records. Raise `CertificateError`."""
     place = path.absolute().parent
     if place.name == FOLDER and is_run_id(place.parent.name) and place.parent.name not in statement.runs:
         said = f"{path} lies beside run {place.parent.name}; it is about {' and '.join(statement.runs)}"
