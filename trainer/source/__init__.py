@@ -1,1 +1,1 @@
-"""The source of a run: captured from a checkout, archived, and laid out again."""
+"""The source of a run: capture it from a checkout, archive it, and lay it out again."""

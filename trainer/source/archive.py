@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.base.safe_folder import Root
 
 LARGEST: Final = 64 << 20
-"""The most bytes of a bundle; larger files are data and belong into a dataset."""
+"""Maximum bytes of a bundle; larger files are data and belong in a dataset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class SourceBundle:
 
     @property
     def left_out(self) -> list[str]:
-        """The files that were not captured, each with its reason."""
+        """Files that were not captured, each with its reason."""
         return self.source.left_out
 
 

@@ -1,8 +1,8 @@
-"""Capturing the source of a run from a checkout and freezing it into the run's folder.
+"""Capture the source of a run from a checkout and freeze it into the run's folder.
 
-The archive and the copy that the run starts from are written from one read of each file, so that they are equal even if a file is edited
-meanwhile. A bundle is identified by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: the archive's bytes depend
-on the compressor's version, and a commit is an annotation.
+The archive and the copy that the run starts from are written from one read of each file, so that they are equal even if a file is
+edited meanwhile. A bundle is identified by the digest of the canonical JSON of its sorted `[path, executable, sha256]`: the archive's
+bytes depend on the compressor's version, and a commit is an annotation.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class _Reader:
             raise _RefusedError(fault)
         target = self._followed(where) if where.is_symlink() else where
         if where.is_symlink() and target.is_dir() and not where.parent.resolve().is_relative_to(target):
-            raise FileNotFoundError(path)  # its files are captured one by one
+            raise FileNotFoundError(path)  # the linked folder's files are captured one by one
         data, mode = self._bytes(target, path)
         if data and path not in self.allowed and (reason := _secret(path, target, data)):
             raise _RefusedError(f"{reason}; if it holds no secret, list it in {ALLOWED}")

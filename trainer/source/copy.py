@@ -1,4 +1,4 @@
-"""Laying out a run's source bundle so that a rerun freezes it to the same digest.
+"""Lay out a run's source bundle so that a rerun freezes it to the same digest.
 
 `freeze` lists the files of a checkout with git and, without git, leaves out files that look temporary. The folder is therefore a git
 repository without a commit whose index lists exactly the bundle's files.

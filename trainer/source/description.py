@@ -1,4 +1,4 @@
-"""Where the source of a run came from, as its record holds it."""
+"""The origin of a run's source, as its record holds it."""
 
 from __future__ import annotations
 

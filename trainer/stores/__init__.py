@@ -1,6 +1,6 @@
-"""Stores by address: `s3://bucket/prefix?endpoint=URL&profile=NAME`, `file:///path`, or a path.
+"""Open stores by address: `s3://bucket/prefix?endpoint=URL&profile=NAME`, `file:///path`, or a path.
 
-Knows which adapter an address asks for, and imports the one for S3 only then: boto3 costs 0.2 s that most commands need not spend.
+The S3 adapter is imported only for an S3 address: importing boto3 takes 0.2 s, and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_store(address: str, *, access: Access | None = None) -> Store:
-    """The store at `address`. Nothing is asked of it yet.
+    """Return the store at `address`, without contacting it.
 
     S3 takes its endpoint and credentials from the address, else from `access`, else from boto3's own chain.
     """

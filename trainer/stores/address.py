@@ -1,6 +1,6 @@
-"""A store's address: what it names, and how its server is reached.
+"""A store's address, and the access to its server.
 
-`s3://BUCKET/PREFIX?endpoint=URL&profile=NAME`: what stands after `?` says how a server is reached, and is no part of the store's name.
+`s3://BUCKET/PREFIX?endpoint=URL&profile=NAME`: the part after `?` configures the access, and is not part of the store's name.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from trainer.base.errors import UsageError
 
 EXPECTED: Final = "expected s3://BUCKET/PREFIX, file:///PATH, or a path"
 LOCAL_ENDPOINT: Final = "http://store:8333"
-"""Where containers reach the local store."""
+"""The local store's endpoint in containers."""
 AWS_ENDPOINT: Final = "https://s3.amazonaws.com"
 _ASKED: Final = ("endpoint", "profile", "region")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How an S3 server is reached; boto3's own chain finds what is None."""
+    """Access to an S3 server; boto3's own chain determines each value that is None."""
 
     endpoint: str | None = None
     profile: str | None = None
-    """A profile of ~/.aws/config: its keys, its region and, if it names one, its `endpoint_url`."""
+    """A profile of ~/.aws/config: its keys, its region and its `endpoint_url`, if it has one."""
     region: str | None = None
     key: str | None = None
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     shown: str | None = None
-    """The endpoint as the host's programs reach it, if that is another one; for messages."""
+    """The endpoint as the host's programs reach it, if it differs; for messages."""
 
 
 def folder_of(address: str) -> Path | None:
-    """The folder that an address names, absolute; None for a bucket. Raises `UsageError` for an empty address or an unknown kind.
+    """Return the absolute path of a folder address; None for a bucket. Raise `UsageError` for an empty address or an unknown scheme.
 
     >>> folder_of("file:///mnt/nfs/reprise"), folder_of("s3://bucket")
     (PosixPath('/mnt/nfs/reprise'), None)
@@ -61,7 +61,7 @@ def folder_of(address: str) -> Path | None:
 
 
 def split_address(address: str) -> tuple[str, Access | None]:
-    """An S3 address without its query, and the access that the query asks for. Raises `UsageError`.
+    """Return an S3 address without its query, and the access in the query. Raise `UsageError`.
 
     >>> split_address("s3://lab/reprise?endpoint=http://127.0.0.1:9000")[1].endpoint
     'http://127.0.0.1:9000'

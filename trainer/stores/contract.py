@@ -1,11 +1,9 @@
-"""What every store promises, and how things are named in one.
+"""The interface of stores, its guarantees, and the keys of objects. Each adapter is a module of its own.
 
-Knows the promises and the spelling of keys. Refuses to know where bytes lie: that is an adapter's business, one module each.
-
-- An object named by its digest is there whole and verified, or not at all. Writing it again replaces wrong bytes, nothing else.
-- `write` and `create` return only after a look at what the store keeps: an acknowledgment is no evidence.
-- `create` is the only decision between two writers: exactly one of them wins.
-- Nothing is changed or removed. Nothing that must be right depends on a listing, a lock, a time or a mode bit.
+- An object named by its digest is either complete and verified, or not there. Writing it again replaces wrong bytes only.
+- `write` and `create` return only after they checked what the store holds: an acknowledgment is not sufficient.
+- `create` is the only decision between two writers: exactly one of them succeeds.
+- Nothing is changed or removed. Correctness never depends on a listing, a lock, a time or a mode bit.
 """
 
 from __future__ import annotations
@@ -20,52 +18,52 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK: Final = 1 << 20
-"""Bytes handed on at a time: large enough that Python's share of the work is small, small enough for many threads."""
+"""Bytes per block: large enough to keep Python's overhead small, small enough for many threads."""
 
 _PART: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*")
 _LONGEST: Final = 512
 
 
 class Store(Protocol):
-    """Where datasets, runs and packages live. Every method may raise `StoreError` or one of its kinds."""
+    """Storage of datasets, runs and packages. Every method may raise `StoreError` or a subclass."""
 
     @property
     def address(self) -> str:
-        """The address a person gave, without secrets."""
+        """The address as the user typed it, without secrets."""
 
     @property
     def label(self) -> str:
-        """The address and, of a server, its endpoint, as in `s3://reprise at http://127.0.0.1:8333`; for every message."""
+        """The address and, for a server, its endpoint, e.g. `s3://reprise at http://127.0.0.1:8333`; used in every message."""
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream `length` bytes from `start` (to the end without a length), in blocks of any size.
 
-        Yields exactly the requested bytes or raises `ObjectMissingError`, `DigestMismatchError` for a body of another length than
-        announced, `StoreUnreachableError` for a broken connection. The caller verifies the content by its digest.
+        Yield exactly the requested bytes, or raise `ObjectMissingError`, `DigestMismatchError` if the body's length differs from the
+        announced length, or `StoreUnreachableError` if the connection breaks. The caller verifies the content by its digest.
         """
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Make `key` hold `body` (from its beginning), which must have this digest (`sha256:<hex>`); `DigestMismatchError` if it has not.
+        """Store `body` (from its beginning) as `key`. Raise `DigestMismatchError` if its digest is not `sha256` (`sha256:<hex>`).
 
-        An object with these bytes is left as it is, an object with other bytes is replaced. Raises `StoreError` if the store acknowledges
+        An object with these bytes is not changed, an object with other bytes is replaced. Raise `StoreError` if the store acknowledges
         the body and does not keep it.
         """
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Whether the object has this length and this digest: by the checksum that the server keeps, else by reading it."""
+        """Return whether the object has this length and this digest, by the server's checksum, else by reading it."""
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store `body` unless something has this name; tell whether this call did it. Of several at once, one does."""
+        """Store `body` unless the name exists; return whether this call stored it. Of several concurrent calls, one succeeds."""
 
     def size(self, key: str) -> int | None:
-        """The object's length in bytes; None when there is none of this name."""
+        """Return the object's length in bytes; None if it does not exist."""
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The names that begin with `prefix`, sorted. For people to look at: a listing may be late or incomplete."""
+        """Yield the names that begin with `prefix`, sorted. For display only: a listing may be delayed or incomplete."""
 
 
 def object_key(digest: str) -> str:
-    """Where the bytes with this digest are kept.
+    """Return the key of the object with this digest.
 
     >>> object_key("sha256:" + "ab" + 62 * "0")[:22]
     'objects/sha256/ab/0000'
@@ -75,7 +73,7 @@ def object_key(digest: str) -> str:
 
 
 def checked(key: str) -> str:
-    """Return `key`, or refuse a spelling that some store would fold, escape or take for a way out.
+    """Return `key`. Raise `StoreError` for a spelling that some store would fold, escape or resolve outside its root.
 
     >>> checked("runs/20261123t051200-abcdef/attempts/1/claim.json")[:5]
     'runs/'
@@ -89,12 +87,12 @@ def checked(key: str) -> str:
 
 
 def whole(what: str, store: str) -> DigestMismatchError:
-    """The error for an object that ends before the bytes that were asked for; `store` is the store's label."""
+    """Return the error for an object that ends before the requested bytes; `store` is the store's label."""
     return DigestMismatchError(f"{what} in {store} is cut short: fewer bytes than requested", hint=AGAIN)
 
 
 def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
-    """Hash `body` from its beginning, compare, leave it rewound, and return its length."""
+    """Verify the digest of `body` from its beginning, rewind it, and return its length."""
     running, length = hashlib.sha256(), 0
     for block in blocks(body):
         running.update(block)
@@ -108,7 +106,7 @@ def verify(body: bytes | BinaryIO, *, key: str, sha256: str) -> int:
 
 
 def not_kept(key: str, store: str) -> StoreError:
-    """The error for an object that the store acknowledged and does not hold; `store` is the store's label."""
+    """Return the error for an object that the store acknowledged and does not hold; `store` is the store's label."""
     said = f"{store} acknowledged {key}, and does not hold it or holds other bytes"
     return StoreError(
         said, hint="do not use this store before `reprise doctor` reports it as ok: it loses what it acknowledges"
@@ -116,7 +114,7 @@ def not_kept(key: str, store: str) -> StoreError:
 
 
 def altered(what: str, *, expected: str, found: str, store: str | None = None) -> DigestMismatchError:
-    """The error for bytes that are not the ones that were named; `store` is the label of the store that they came from."""
+    """Return the error for bytes with another digest than expected; `store` is the label of the store that they were read from."""
     where = f" in {store} or on the way" if store else ""
     return DigestMismatchError(
         f"{what} has been altered{where}: expected {expected[:19]}.., found {found[:19]}..", hint=AGAIN
@@ -124,7 +122,7 @@ def altered(what: str, *, expected: str, found: str, store: str | None = None) -
 
 
 def blocks(body: bytes | BinaryIO) -> Iterator[bytes]:
-    """Walk through `body` from its beginning without holding a second copy of it."""
+    """Yield `body` in blocks from its beginning, without a second copy in memory."""
     if isinstance(body, bytes):
         yield body
         return

@@ -1,9 +1,9 @@
 """A store in a folder, on a local disk or a network share.
 
-Knows what a POSIX file system decides between two writers: whether a hard link could be made. Refuses to rely on locks, on O_EXCL
-followed by writing, on times and on mode bits; NFS keeps none of them well.
+Only the creation of a hard link decides between two writers. Locks, O_EXCL followed by writing, times and mode bits are not used,
+because they are unreliable over NFS.
 
-A body is written beside its name under a temporary one, flushed, and linked to its name, so that a name never shows a part of a body.
+A body is written to a temporary file in the same folder, flushed, and linked to its name, so a name never shows an incomplete body.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _NO_LINKS: Final = "keep the store on a file system that has hard links (ext4, X
 
 
 class DirectoryStore:
-    """A store below one folder, which must exist: a share that is not mounted must not look like an empty store."""
+    """A store below a folder, which must exist: an unmounted share must not appear as an empty store."""
 
     def __init__(self, root: Path) -> None:
-        """Use `root`; whether it is there is seen at the first use."""
+        """Use `root`; its existence is checked on first use."""
         self._root = root
         self.address = self.label = str(root)
 
@@ -59,15 +59,15 @@ class DirectoryStore:
         self._settle(key, body, sha256=sha256, replace=there is not None)
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Whether the object has this length and this digest."""
+        """Return whether the object has this length and this digest."""
         return self.size(key) == size and digest_of_blocks(self.read(key)) == sha256
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store `body` unless the name is taken."""
+        """Store `body` unless the name exists; return whether this call stored it."""
         return self._settle(key, body, sha256=f"sha256:{hashlib.sha256(body).hexdigest()}")
 
     def size(self, key: str) -> int | None:
-        """The object's length."""
+        """Return the object's length; None if it does not exist."""
         try:
             with self._found(key) as path:
                 return path.stat().st_size
@@ -75,7 +75,7 @@ class DirectoryStore:
             return None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The names that begin with `prefix`."""
+        """Yield the names that begin with `prefix`."""
         self._require_root()
         folder = prefix.rpartition("/")[0]
         for here, folders, files in os.walk(self._root / folder):
@@ -102,14 +102,14 @@ class DirectoryStore:
                 sync_folder(path.parent)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder of the store, with the mode of the store's own: who may write there may write below."""
+        """Create a folder with the mode of the store's root: users who may write to the root may write below it."""
         if folder == self._root or folder.is_dir():
             return
         self._make(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir()
             root = self._root.stat()
-            with suppress(OSError):  # a share may keep modes and owners to itself
+            with suppress(OSError):  # a share may not support modes and owners
                 folder.chmod(S_IMODE(root.st_mode))
                 if os.geteuid() == 0:
                     os.chown(folder, root.st_uid, root.st_gid)
@@ -152,7 +152,8 @@ def _link(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # Over NFS a link can be made and its answer lost; the second try then finds it. Two names on our own file: it was ours.
+        # Over NFS a link can succeed and its reply be lost; the retry then finds the name. If our own file has two names, we made the
+        # link.
         return temporary.stat().st_nlink > 1
     except OSError as fault:
         raise StoreError(f"{path.parent} cannot make hard links: {fault.strerror}", hint=_NO_LINKS) from fault

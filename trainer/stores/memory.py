@@ -1,4 +1,4 @@
-"""A store in this process's memory: the stand-in of tests, which keeps every promise of the contract."""
+"""A store in this process's memory, for tests; it meets the whole contract."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """A store that is gone with its process."""
+    """A store that ends with its process."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty store."""
         self.address = self.label = "memory:"
         self._objects: dict[str, bytes] = {}
         self._lock = Lock()
@@ -42,12 +42,12 @@ class MemoryStore:
                 self._objects[key] = data
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Whether the object has this digest."""
+        """Return whether the object has this length and this digest."""
         body = self._objects.get(checked(key))
         return body is not None and len(body) == size and digest_of_bytes(body) == sha256
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store `body` unless the name is taken."""
+        """Store `body` unless the name exists; return whether this call stored it."""
         with self._lock:
             new = checked(key) not in self._objects
             if new:
@@ -55,10 +55,10 @@ class MemoryStore:
             return new
 
     def size(self, key: str) -> int | None:
-        """The object's length."""
+        """Return the object's length; None if it does not exist."""
         body = self._objects.get(checked(key))
         return None if body is None else len(body)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The names that begin with `prefix`."""
+        """Yield the names that begin with `prefix`, sorted."""
         yield from sorted(key for key in self._objects if key.startswith(prefix))

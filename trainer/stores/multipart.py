@@ -1,7 +1,7 @@
-"""Sending a large body to S3 in parts: one request takes 5 GB at most, and a broken one would begin all over again.
+"""Multipart uploads to S3: a single request is limited to 5 GB, and would restart from the beginning after a failure.
 
-Knows the three steps of an upload in parts, and that nothing has a name before the last. Refuses to translate what the client raises: who
-calls does. The server compares each part's digest; the whole one is compared here, before the parts become an object.
+The object does not exist before the last of the three steps. The caller translates the client's exceptions. The server verifies each
+part's digest; the digest of the whole body is verified here, before the upload is completed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES: Final = 64 << 20
-"""A part that is held in memory; a body over this size is sent in parts. S3 wants 5 MiB at least."""
+"""Bytes of a part, which is held in memory; larger bodies are sent in parts. S3 requires at least 5 MiB."""
 MOST_PARTS: Final = 10_000
 
 
 class Target(TypedDict):
-    """Where the object is to be."""
+    """The bucket and the key of the object."""
 
     Bucket: str
     Key: str
 
 
 def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
-    """How large the parts of a body are: as small as the number of parts allows.
+    """Return the size of a body's parts: as small as the maximum number of parts permits.
 
     >>> part_bytes(6 << 30) >> 20, part_bytes(2 << 40) >> 20
     (64, 210)
@@ -45,26 +45,26 @@ def part_bytes(size: int, *, least: int = PART_BYTES) -> int:
 
 
 def send_in_parts(client: S3Client, target: Target, body: BinaryIO, *, sha256: str, part: int) -> None:
-    """Make `body` (from its beginning), which must have this digest, an object: whole or not at all. Raises `DigestMismatchError`."""
+    """Upload `body` (from its beginning) in parts, completely or not at all. Raise `DigestMismatchError` for another digest."""
     upload = client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
     try:
         parts = list(_sent(client, target, body, upload=upload, sha256=sha256, part=part))
         _complete(client, target, parts, upload=upload)
     except BaseException:
-        with suppress(Exception):  # the reported error is why it failed, not that it could not be tidied up as well
+        with suppress(Exception):  # report the original error, not a failed cleanup
             client.abort_multipart_upload(**target, UploadId=upload)
         raise
 
 
 def composite(body: BinaryIO, *, part: int) -> str:
-    """The checksum that S3 keeps of an object in parts: the digest of the parts' digests, and how many there are."""
+    """Return the checksum that S3 stores for a multipart object: the digest of the parts' digests, and the number of parts."""
     body.seek(0)
     digests = [hashlib.sha256(block).digest() for block in iter(lambda: body.read(part), b"")]
     return f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
 
 
 def _complete(client: S3Client, target: Target, parts: list[CompletedPartTypeDef], *, upload: str) -> None:
-    """Complete the upload. `NoSuchUpload` may mean that the first try completed it and its answer was lost: the caller looks."""
+    """Complete the upload. `NoSuchUpload` can mean that an earlier try succeeded and its reply was lost: the caller checks."""
     try:
         client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
     except ClientError as fault:

@@ -1,7 +1,7 @@
-"""Probing a store that nobody knows: what may it be trusted with, and what does Reprise therefore do?
+"""Probe an unknown store: which guarantees it gives, and how Reprise uses it as a result.
 
-Knows what correctness needs of a store, and how that is tried out with real objects below `probes/`. Refuses to believe a name or a
-release: every answer is an experiment. What was put there is removed again where the credentials allow it.
+Every answer is an experiment with real objects below `probes/`, whatever the server's name or release. The objects are removed again
+if the credentials permit it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PREFIX: Final = "probes"
 _THREADS: Final = 8
 _ROUNDS: Final = 6
 _PART: Final = (32 << 20) + 1
-"""One byte more than a part of a large file has."""
+"""One byte more than a part of a large file."""
 _HOPELESS: Final = (StoreUnreachableError, StoreDeniedError, StoreMissingError)
 
 
@@ -45,14 +45,14 @@ class Probed:
     found: str
     holds: bool
     needed: bool
-    """Whether what Reprise promises rests on it."""
+    """Whether Reprise's guarantees depend on it."""
     therefore: str
-    """What Reprise does, seeing that."""
+    """How Reprise uses the store as a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an experiment gave."""
+    """The result of an experiment."""
 
     found: str
     holds: bool
@@ -60,18 +60,18 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class Probe:
-    """One examination of a store, below a prefix of its own."""
+    """One probe of a store, below its own prefix."""
 
     store: Store
     again: Store
-    """The same store, opened a second time: what one connection wrote, another must see."""
+    """A second connection to the same store: it must see what the first connection wrote."""
     raw: Unchecked
     place: str = field(default_factory=lambda: f"{PREFIX}/{secrets.token_hex(8)}")
     _made: list[str] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def all(self) -> Iterator[Probed]:
-        """Ask everything, one after the other. Raises what makes all further questions idle: no answer, no credentials, no bucket."""
+        """Run all experiments in order. Raise errors that make further questions pointless: no answer, no credentials, no bucket."""
         self.store.size(f"{self.place}/nothing")
         for about, needed, ask, holding, failing in _QUESTIONS:
             try:
@@ -84,7 +84,7 @@ class Probe:
             yield Probed(about=about, found=answer.found, holds=answer.holds, needed=needed, therefore=therefore)
 
     def tidy(self) -> tuple[int, str | None]:
-        """Remove what was made; the number that is left, and why."""
+        """Remove the probe's objects; return the number of objects that remain, and why."""
         left = list(dict.fromkeys(self._made))
         while left:
             try:
@@ -95,13 +95,13 @@ class Probe:
         return 0, None
 
     def key(self, name: str) -> str:
-        """A key below the probe's prefix, noted for its removal."""
+        """Return a key below the probe's prefix, and register it for removal."""
         with self._lock:
             self._made.append(f"{self.place}/{name}")
         return f"{self.place}/{name}"
 
     def create(self) -> Answer:
-        """Let several threads create one name at once, again and again; then try to replace it."""
+        """Create one name from several threads at once, repeatedly; then try to replace it."""
         for number in range(_ROUNDS):
             key = self.key(f"create-{number}")
             bodies = [f"{number}/{thread}".encode() * 100 for thread in range(_THREADS)]
@@ -128,7 +128,7 @@ class Probe:
             return [body for body, is_mine in zip(bodies, pool.map(one, bodies), strict=True) if is_mine]
 
     def seen(self) -> Answer:
-        """Write, and look from elsewhere at once; names that were asked for in vain before, too."""
+        """Write objects and check at once that the second connection sees them, even names that it requested before."""
         for number in range(_ROUNDS):
             key, body = self.key(f"seen-{number}"), secrets.token_bytes(100)
             if self.again.size(key) is not None:
@@ -139,7 +139,7 @@ class Probe:
         return Answer(found=f"{_ROUNDS} of {_ROUNDS} visible at once after it was missing", holds=True)
 
     def ranges(self) -> Answer:
-        """Ask for stretches, to the byte; and for more than there is."""
+        """Read exact ranges, and a range beyond the end."""
         body = secrets.token_bytes(300_001)
         key = self.key("ranges")
         self.store.write(key, body, sha256=digest_of_bytes(body))
@@ -155,7 +155,7 @@ class Probe:
         return Answer(found="more than there is was answered", holds=False)
 
     def checksum(self) -> Answer:
-        """Send bytes under the digest of others."""
+        """Send bytes with the digest of other bytes."""
         key = self.key("checksum")
         try:
             self.raw.put(key, b"these bytes", claimed=digest_of_bytes(b"those bytes"))
@@ -183,7 +183,7 @@ class Probe:
         )
 
     def listing(self) -> Answer:
-        """Look whether a listing shows what was just written."""
+        """Check whether a listing shows objects that were just written."""
         made = {self.key(f"list/{number}") for number in range(_ROUNDS)}
         for key in made:
             self.store.create(key, b"listed")
@@ -191,7 +191,7 @@ class Probe:
         return Answer(found=f"{len(made) - len(missing)} of {len(made)} listed at once", holds=not missing)
 
     def folding(self) -> Answer:
-        """Try which spellings the store takes for one."""
+        """Check which spellings the store treats as the same name."""
         folded = [what for what, one, other in _SPELLINGS if self._is_folded(one, other)]
         return Answer(
             found=f"taken for one: {', '.join(folded)}" if folded else "each spelling is a separate name",
@@ -206,7 +206,7 @@ class Probe:
         except _HOPELESS:
             raise
         except StoreError:
-            return True  # refused: not a name of its own either
+            return True  # rejected: not a separate name either
 
 
 _SPELLINGS: Final = (
@@ -270,5 +270,5 @@ _QUESTIONS: Final[tuple[tuple[str, bool, Callable[[Probe], Answer], str, str], .
 
 
 def is_trusted(probed: list[Probed]) -> bool:
-    """Whether everything holds that correctness needs."""
+    """Return whether everything that correctness needs holds."""
     return all(each.holds for each in probed if each.needed)

@@ -1,10 +1,10 @@
-"""A store in a bucket, at AWS or any server that speaks S3.
+"""A store in a bucket, on AWS or any S3-compatible server.
 
-The only home of boto3; `s3_errors` translates what it raises. An `Access` names credentials and endpoint, else boto3's own chain finds
-them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
+Only this module uses boto3; `s3_errors` translates its exceptions. An `Access` gives credentials and endpoint, else boto3's own chain
+finds them (AWS_ENDPOINT_URL_S3, AWS_PROFILE, instance roles, ...).
 
-Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is decided without a race, checksums are enforced, and `a//b` is
-folded into `a/b`, which is why keys are spelled as strictly as `checked` says.
+Measured on the reference server (SeaweedFS 4.48): `If-None-Match: *` is free of races, checksums are enforced, and `a//b` is folded
+into `a/b`, which is why `checked` restricts the spelling of keys.
 """
 
 from __future__ import annotations
@@ -41,24 +41,25 @@ if TYPE_CHECKING:
 
     Composite = Callable[[], str]
 
-# A store that is away must be known within 5 s: two tries of 2 s and at most 1 s between them.
+# An unreachable store must be detected within 5 s: two tries of 2 s and at most 1 s between them.
 _PATIENCE: Final = Config(
     connect_timeout=2,
-    read_timeout=20,  # also the longest that Ctrl-C waits for a server that says nothing
+    read_timeout=20,  # also the longest delay of Ctrl-C if a server does not answer
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
-    request_checksum_calculation="when_required",  # ours is sent with every body, computed once
-    response_checksum_validation="when_required",  # who reads knows the digest and verifies it while streaming
+    request_checksum_calculation="when_required",  # our own checksum is sent with every body, computed once
+    response_checksum_validation="when_required",  # the reader knows the digest and verifies it while streaming
     user_agent_extra="reprise",
 )
-# A server of one's own rarely has a name for each bucket.
+# Self-hosted servers rarely have a host name for each bucket.
 _OWN_SERVER: Final = _PATIENCE.merge(Config(s3={"addressing_style": "path"}))
 
 _PAUSES: Final = (0.1, 0.5)
-"""Seconds before the second and the third try of a write that met another of the same name."""
+"""Seconds before the second and the third try of a write that conflicts with another write of the same name."""
 _BLOCK: Final = 128 << 10
-"""Bytes taken off a connection at a time. With 1 MiB each block is memory that the system has to give and to clear: a cold fetch of 1 GiB
-then takes 2.9 s of processors, so 2.1 s."""
+"""Bytes per read from a connection. With 1 MiB, the system allocates and clears memory for each block: a cold fetch of 1 GiB then
+takes 2.9 s of CPU time, not 2.1 s.
+"""
 
 
 class _Ranged(TypedDict, total=False):
@@ -83,12 +84,12 @@ class S3Store:
     """A store below `s3://bucket/prefix`."""
 
     def __init__(self, address: str, *, access: Access) -> None:
-        """Make the client; the network is first used by the first method called."""
+        """Create the client; the network is first used by the first method called."""
         self.address, self.access = address.rstrip("/"), access
         self._bucket, _, prefix = self.address.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._refuses = False
-        """Whether the server was seen to refuse a second body under a name."""
+        """Whether the server was seen to reject a second body for a name."""
         self._endpoint = access.shown or access.endpoint or ""
         with self._translated(""):
             self._client = self._connected()
@@ -97,7 +98,7 @@ class S3Store:
 
     @property
     def label(self) -> str:
-        """The bucket and the endpoint of its server."""
+        """The bucket and its server's endpoint."""
         return f"{self.address} at {self._endpoint}" if self._endpoint else self.address
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -113,7 +114,7 @@ class S3Store:
                 yield from body.iter_chunks(_BLOCK)
 
     def write(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> None:
-        """Store a verified object, unless it is there; the server verifies it too. A large one comes in parts."""
+        """Store a verified object, unless it exists; the server verifies it too. A large object is sent in parts."""
         size = len(body) if isinstance(body, bytes) else body.seek(0, io.SEEK_END)
         keeps = partial(self._keeps, key, size=size, sha256=sha256)
         if not isinstance(body, bytes) and size > multipart.PART_BYTES:
@@ -134,7 +135,7 @@ class S3Store:
             raise not_kept(key, self.label)
 
     def create(self, key: str, body: bytes) -> bool:
-        """Store `body` unless the name is taken. Raises `StoreError` for a server that lets a second body take a name."""
+        """Store `body` unless the name exists. Raise `StoreError` if the server accepts a second body for a name."""
         digest = hashlib.sha256(body).digest()
         if self._is_taken(key) or not self._put(key, body, sha256=digest):
             return False
@@ -144,17 +145,17 @@ class S3Store:
         return True
 
     def size(self, key: str) -> int | None:
-        """The object's length."""
+        """Return the object's length; None if it does not exist."""
         head = self._head(key)
         return None if head is None else head["ContentLength"]
 
     def holds(self, key: str, *, size: int, sha256: str) -> bool:
-        """Whether the object has this length and this digest; an object that came in parts, or has no checksum, is read."""
+        """Return whether the object has this length and this digest; a multipart object, or an object without a checksum, is read."""
         head = self._head(key)
         return head is not None and self._has_digest(head, key, size=size, sha256=sha256)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The names that begin with `prefix`."""
+        """Yield the names that begin with `prefix`."""
         with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
@@ -170,7 +171,7 @@ class S3Store:
                 require_object(head["ResponseMetadata"]["HTTPHeaders"], label=self.label)
                 return head
         except ObjectMissingError:
-            self._require_bucket()  # a HEAD does not say which of the two is missing
+            self._require_bucket()  # a HEAD does not distinguish a missing bucket from a missing object
             return None
 
     def _has_digest(
@@ -186,7 +187,7 @@ class S3Store:
         return digest_of_blocks(self.read(key)) == sha256
 
     def _keeps(self, key: str, composite: Composite | None = None, *, size: int, sha256: str, otherwise: bool) -> bool:
-        """Whether the object is there with these bytes; `otherwise` for credentials that may write and not look."""
+        """Return whether the object exists with these bytes; `otherwise` is the result for credentials that may write but not read."""
         try:
             head = self._head(key)
             return head is not None and self._has_digest(head, key, composite, size=size, sha256=sha256)
@@ -200,7 +201,7 @@ class S3Store:
             return False
 
     def _require_condition(self, key: str, body: bytes, *, sha256: bytes) -> None:
-        """Store the same body once more, the first time that this client created an object: the server has to refuse it."""
+        """Store the same body again after this client's first creation: the server must reject it."""
         if self._refuses:
             return
         with self._translated(key):
@@ -242,7 +243,7 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._name(key), "Body": body, "ChecksumSHA256": checksum}
 
     def _was_ours(self, key: str, fault: boto.ClientError, *, sha256: bytes) -> bool:
-        """Whether the name is taken by the first try of this very call, whose answer was lost."""
+        """Return whether an earlier try of this call, whose reply was lost, created the name."""
         if not fault.response["ResponseMetadata"].get("RetryAttempts"):
             return False
         return hashlib.sha256(b"".join(self.read(key))).digest() == sha256
@@ -285,7 +286,7 @@ def _other_length(key: str, label: str, *, found: int | None, length: int) -> Di
 
 
 def _keep_out_of_texts(session: boto3.session.Session) -> None:
-    """Have the store's keys redacted; those of a machine's role change, and are in no text that a user wrote."""
+    """Redact the store's keys; keys of an instance role are temporary, and appear in no text that a user wrote."""
     found = session.get_credentials()
     if isinstance(found, Credentials) and not isinstance(found, RefreshableCredentials):
         REDACTOR.add("the store's secret key", found.secret_key)
@@ -293,12 +294,12 @@ def _keep_out_of_texts(session: boto3.session.Session) -> None:
 
 
 def _session(profile: str | None) -> botocore.session.Session | None:
-    """A session of a profile of ~/.aws, which then counts more than the environment's keys; None without one."""
+    """Return the session of a profile of ~/.aws, which takes precedence over the environment's keys; None without a profile."""
     return botocore.session.Session(profile=profile) if profile else None
 
 
 def _client(session: boto3.session.Session, access: Access, config: Config) -> S3Client:
-    """A client; the environment's endpoint is not that of a profile."""
+    """Return a client; a profile ignores the environment's endpoint."""
     endpoint = access.endpoint
     if access.profile:
         config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # the stubs lack it
@@ -307,7 +308,7 @@ def _client(session: boto3.session.Session, access: Access, config: Config) -> S
 
 
 def _endpoint_of(profile: str) -> str | None:
-    """The endpoint that a profile of ~/.aws/config names for S3."""
+    """Return the S3 endpoint of a profile in ~/.aws/config."""
     session = botocore.session.Session(profile=profile)
     said = session.get_scoped_config()
     services = session.full_config.get("services", {}).get(said.get("services", ""), {})

@@ -1,4 +1,4 @@
-"""Errors of S3 servers, and of what stands between: every exception of boto3 becomes a `StoreError` here, and goes no further."""
+"""Translate errors of S3 servers and of proxies: every exception of boto3 becomes a `StoreError`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _PAGE_HINT: Final = "log in to the network if it requires that, or correct AWS_E
 
 @contextmanager
 def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
-    """Raise each exception of boto3 about `key` as one of ours; `label` names the store in messages."""
+    """Convert boto3 exceptions about `key` to errors of Reprise; `label` names the store in messages."""
     try:
         yield
     except boto.ClientError as fault:
@@ -93,13 +93,13 @@ def translated(key: str, *, label: str, bucket: str) -> Iterator[None]:
 
 
 def no_bucket(bucket: str, *, label: str) -> StoreMissingError:
-    """The error for a store whose bucket does not exist."""
+    """Return the error for a store whose bucket does not exist."""
     hint = "create it, or correct REPRISE_STORE in .env"
     return StoreMissingError(f"bucket {bucket!r} does not exist: store {label}", hint=hint)
 
 
 def require_object(headers: Mapping[str, str], *, label: str) -> None:
-    """Raise `StoreUnreachableError` for an answer that is a web page of something in between: a server of S3 gives each answer a number."""
+    """Raise `StoreUnreachableError` for a proxy's web page: an S3 server gives each response a request number."""
     if headers.get("content-type", "").startswith("text/html") and not _REQUEST_NUMBERS & headers.keys():
         raise _page(label)
 
@@ -108,7 +108,7 @@ _REQUEST_NUMBERS: Final = frozenset({"x-amz-request-id", "x-guploader-uploadid"}
 
 
 def code_of(fault: boto.ClientError) -> str:
-    """The server's word for what is wrong."""
+    """Return the server's error code."""
     return str(fault.response.get("Error", {}).get("Code", ""))
 
 
@@ -129,7 +129,7 @@ def _answered(key: str, fault: boto.ClientError, *, label: str, bucket: str) -> 
 
 
 def _refusal(key: str, code: str, label: str) -> StoreError | None:
-    """The error for a word of S3's own; None for every other word."""
+    """Return the error for a known error code of S3; None for any other code."""
     if code in {"404", "NoSuchKey"}:
         return ObjectMissingError(f"{key} is not in {label}", hint="was it published to another store?")
     if code in _REFUSED:
@@ -149,7 +149,7 @@ def _page(label: str) -> StoreUnreachableError:
 
 
 def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_: object) -> None:
-    """Raise `StoreUnreachableError` for a redirect that names no region: boto3 would ask again, and again."""
+    """Raise `StoreUnreachableError` for a redirect without a region: boto3 would retry repeatedly."""
     if response is None or (status := response[0].status_code) not in _REDIRECTS:
         return
     headers = {name.lower(): text for name, text in response[0].headers.items()}
@@ -158,7 +158,7 @@ def refuse_redirect(label: str, response: tuple[AWSResponse, object] | None, **_
 
 
 def _redirected(headers: Mapping[str, str], status: int, label: str) -> StoreUnreachableError:
-    """Another host is named without its path: a location may hold a signature."""
+    """Return the error for a redirect. It shows the host without the path, because a location may contain a signature."""
     host = urlsplit(headers.get("location", "")).netloc or "another address"
     said = (
         f"store {label} answers {status}, a redirect to {host}: not followed, since credentials go to the store alone"

@@ -1,7 +1,4 @@
-"""Reading what a store holds, without trusting it: small documents up to a cap, files and objects verified while they stream.
-
-Knows how to stop early. Refuses to keep a byte that is not what its digest says.
-"""
+"""Read from a store without trusting it: small documents up to a limit, files and objects verified while they stream."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
-    """The bytes of a document. Raises `DigestMismatchError` where it is larger than such a document can be."""
+    """Return the bytes of a document. Raise `DigestMismatchError` if it is larger than a document can be."""
     text = bytearray()
     for block in store.read(key):
         text += block
@@ -34,7 +31,7 @@ def read_small(store: Store, key: str, *, largest: int = LARGEST) -> bytes:
 
 
 def copy_object(digest: str, *, source: Store, target: Store, size: int | None = None) -> int:
-    """Copy an object unless `target` has it; return the bytes sent. Raises `DigestMismatchError` for bytes that are not the digest's."""
+    """Copy an object unless `target` has it; return the bytes sent. Raise `DigestMismatchError` if the bytes do not match the digest."""
     key = object_key(digest)
     if (there := target.size(key)) is not None and target.holds(
         key, size=there if size is None else size, sha256=digest
@@ -52,12 +49,12 @@ def copy_object(digest: str, *, source: Store, target: Store, size: int | None =
 
 
 def read_file(store: Store, file: File, *, into: Root) -> None:
-    """Write a new file below the folder `into`. Raises `DigestMismatchError` where its bytes are not those of its digest."""
+    """Write a new file below the folder `into`. Raise `DigestMismatchError` if its bytes do not match its digest."""
     path = into.path / file.path
     running, length = hashlib.sha256(), 0
     with disk_faults(path):
         written = into.create(file.path, mode=0o644, make=True)
-    with disk_faults(path), written:  # closing writes, too
+    with disk_faults(path), written:  # closing the file writes, too
         for block in store.read(object_key(file.sha256), length=file.size):
             running.update(block)
             length += len(block)

@@ -1,6 +1,6 @@
-"""A store without Reprise's own care, for the doctor's probes alone: any spelling of a key, any claim about a body, and removal.
+"""Access to a store without Reprise's checks: any spelling of a key, any claimed digest, and removal. Only the doctor's probes use it.
 
-Knows what the adapters guard, and goes around it. Nothing else may: what Reprise stores is spelled strictly, verified, and never removed.
+Everything else uses the adapters, which restrict keys, verify bodies and never remove objects.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 
 class Unchecked(Protocol):
-    """What a probe does to a store."""
+    """Unchecked operations on a store, for probes."""
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Store `body` as it is, claiming that its digest is `claimed`. Raises `StoreError` where the store refuses it."""
+        """Store `body` unchanged with the claimed digest `claimed`. Raise `StoreError` if the store rejects it."""
 
     def get(self, key: str) -> bytes | None:
-        """What stands under exactly this name; None where nothing does."""
+        """Return the content of exactly this name; None if it does not exist."""
 
     def forget(self, key: str) -> None:
-        """Remove an object. Raises `StoreError` where that is not allowed."""
+        """Remove an object. Raise `StoreError` if that is not permitted."""
 
 
 class UncheckedS3(S3Store):
-    """The bucket as the server sees it."""
+    """A bucket without the adapter's checks."""
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Let the server compare body and claim."""
+        """Store `body` and let the server compare it with the claimed digest."""
         self._put(key, body, sha256=bytes.fromhex(claimed.removeprefix("sha256:")))
 
     def get(self, key: str) -> bytes | None:
-        """Ask for the name as it is spelled."""
+        """Read the name exactly as it is spelled."""
         try:
             return b"".join(self.read(key))
         except ObjectMissingError:
             return None
 
     def forget(self, key: str) -> None:
-        """Delete it."""
+        """Delete the object."""
         with self._translated(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
@@ -54,14 +54,14 @@ class UncheckedS3(S3Store):
 
 
 class UncheckedFolder:
-    """The folder as its file system sees it; it compares no digests, so the adapter does that before a name appears."""
+    """A folder without the adapter's checks. A file system compares no digests, so for valid keys the adapter does."""
 
     def __init__(self, store: DirectoryStore, root: Path) -> None:
-        """Go around this adapter."""
+        """Bypass this adapter."""
         self._store, self._root = store, root
 
     def put(self, key: str, body: bytes, *, claimed: str) -> None:
-        """Write through the adapter where the key is one of its own, else straight."""
+        """Write through the adapter if the key is valid for it, else directly."""
         path = self._root / key
         if key == key.lower() and key.isascii() and "//" not in key and "\\" not in key:
             self._store.write(key, body, sha256=claimed)
@@ -82,7 +82,7 @@ class UncheckedFolder:
             return None
 
     def forget(self, key: str) -> None:
-        """Remove the file, and the folders that are empty then."""
+        """Remove the file, and the folders that are then empty."""
         path = self._root / key
         try:
             path.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class UncheckedFolder:
 
 
 def unchecked(store: Store) -> Unchecked:
-    """Go around the adapter of `store`."""
+    """Return unchecked access to `store`."""
     if isinstance(store, DirectoryStore):
         return UncheckedFolder(store, Path(store.address))
     if isinstance(store, S3Store):
