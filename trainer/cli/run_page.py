@@ -1,7 +1,6 @@
-"""How runs are shown to a person: a line in a table, a page.
+"""Format runs for display: a line in a table, a page. The functions return lines and print nothing.
 
-Knows order and wording. Refuses to print: it gives lines. Every word of a record may come from a stranger: none
-leaves its line or its cell.
+The text in a record may be from an untrusted user: it cannot leave its line or its cell.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def summary(listed: ListedRun) -> dict[str, Any]:
-    """A run as a script wants it: one flat JSON object."""
+    """Return a run as one flat JSON object, for scripts."""
     record = listed.record
     known: dict[str, Any] = {"run": listed.run, "where": listed.where, "attempt": listed.attempt, "store": listed.store}
     if record is None:
@@ -67,21 +66,21 @@ def _attempt(record: Record) -> dict[str, Any]:
 
 
 def status(listed: ListedRun) -> str:
-    """Where the run stands; one whose process was killed never wrote that."""
+    """Return a run's status; a killed process could not write its own."""
     if listed.record is None:
         return "unreadable"
     return "killed" if listed.died else listed.record.outcome.status.value
 
 
 def headline(outcome: Outcome) -> list[tuple[str, str]]:
-    """The metrics that a table has room for: those on the test split, else the first two."""
+    """Return the metrics for a table: those on the test split, else the first two."""
     tested = {name: value for name, value in outcome.metrics.items() if name.startswith("test")} or outcome.metrics
     shown = sorted(tested.items())[:2]
     return [(name, "undefined" if name in outcome.undefined else short(value)) for name, value in shown]
 
 
 def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -> Iterator[str]:
-    """One run on a page, with what running it again gave."""
+    """Yield the page of a run, with the results of its reruns."""
     ingredients, around, outcome = record.ingredients, record.circumstances, record.outcome
     where = f"{listed.where} ({listed.store})" if listed.store else str(listed.where)
     yield from _block(
@@ -115,7 +114,7 @@ def page(listed: ListedRun, record: Record, *, retests: Iterable[Retest] = ()) -
 
 
 def _attempts(listed: ListedRun) -> Iterator[str]:
-    """Each attempt: when, how long, how it ended."""
+    """Yield the attempts: begin, duration, status."""
     rows = []
     for record in listed.records:
         ended = record.outcome.status.value if record is not listed.record else status(listed)
@@ -126,7 +125,7 @@ def _attempts(listed: ListedRun) -> Iterator[str]:
 
 
 def _changes(listed: ListedRun) -> Iterator[str]:
-    """What attempts had otherwise than the ingredients say: these are what the run began with."""
+    """Yield the differences between the attempts and the ingredients, which describe the first attempt."""
     found = changes(listed.records)
     yield from (f"attempt {number}: {line}" for number, lines in found for line in lines)
     if found:
@@ -146,7 +145,7 @@ def _result(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def level(record: Record) -> str:
-    """The level of determinism that a run kept, and the one that was asked for if that is another."""
+    """Return the level of determinism that a run kept, and the requested level if it differs."""
     asked = record.ingredients.determinism.level
     return asked if record.promise == asked else f"{record.promise}, {asked} was asked for"
 
@@ -204,7 +203,7 @@ def _machine(around: Circumstances) -> list[tuple[str, str]]:
 
 
 def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
-    """Each setting with its value, where that came from, and who read it: first what was given, then what the experiment says."""
+    """Yield each setting with its value, its origin and its readers: given settings first, then the experiment's."""
     began = record.ingredients.settings
     values = {**now, **record.circumstances.execution}
     ledger, origins = record.outcome.ledger, record.circumstances.origins
@@ -222,12 +221,12 @@ def _settings(record: Record, now: Mapping[str, JsonValue]) -> Iterator[str]:
 
 
 def _nearness(origin: str) -> int:
-    """How near to the person who typed: given for this run, then the experiment's, then everybody's default."""
+    """Return the sort order of an origin: given for this run, then the experiment's, then the package's default."""
     return 0 if origin in GIVEN else 1 if origin == Origin.EXPERIMENT else 2
 
 
 def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Rows of cells as aligned lines, each on one."""
+    """Align rows of cells, one line each."""
     rows = [tuple(map(one_line, row)) for row in cells]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for line in rows:
@@ -235,7 +234,7 @@ def columns(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """The text with blanks behind it, or before it, up to a width on the terminal, where an East Asian letter takes two places.
+    """Pad a text with blanks, on the right or on the left, to a width on the terminal, where an East Asian letter takes two columns.
 
     >>> padded("ab", 5), padded("고양", 5), padded("ab", 5, right=True)
     ('ab   ', '고양 ', '   ab')
@@ -245,12 +244,12 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def short(value: object) -> str:
-    """A value at the precision of a table."""
+    """Return a value at the precision of a table."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, then minutes, then hours, each with its unit.
+    """Return a duration in seconds, minutes or hours, with units.
 
     >>> [duration(some) for some in (3.21, 75, 3725)]
     ['3.2 s', '1 min 15 s', '1 h 02 min']
@@ -264,7 +263,7 @@ def duration(seconds: float | None) -> str:
 
 
 def spent(records: Sequence[Record], *, died: bool = False) -> str:
-    """How long all attempts of a run took together, and how many these are, where there are several."""
+    """Return the total duration of a run's attempts, with their number if there are several."""
     if not records:
         return ""
     found = total_duration(records, died=died)

@@ -1,8 +1,8 @@
-"""The gate to code that is not the user's own: what it is, how it differs from the checkout, and the question.
+"""Ask for trust in code that is not the user's own: show the code's origin, its differences from the checkout, and a question.
 
-Every command that runs a recorded source calls `require_trust` first. Code is the user's own if the register has the attempt
-(`trainer.runs.register`), or if every file of it is the checkout's. Any other code runs after the user's word alone, without network,
-keys and files but its own run's, unless the user grants more by name.
+Every command that runs a recorded source calls `require_trust` first. Code is the user's own if the attempt is in the register
+(`trainer.runs.register`), or if every file is identical in the checkout. Any other code runs only with the user's consent, without
+network, keys and files except its own run's, unless the user grants more by name.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ GRANTS: Final = {
     "machine": "everything that this user can access: it runs as a process of this user, without an isolated container",
 }
 _SHOWN: Final = 400
-"""Lines of a difference that are shown; the whole source is in the run's archive."""
+"""Maximum lines of a diff; the whole source is in the run's archive."""
 ISOLATION: Final = "no network, no keys, nothing writable but its own run folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """What the user said of code that is not the user's own."""
+    """The user's decision about code that is not the user's own."""
 
     trusted: bool = False
     granted: frozenset[str] = frozenset()
     command: str
-    """What is typed on the host to say more, without options: `reprise reproduce RUN`."""
+    """The command to type on the host, to add options to: `reprise reproduce RUN`."""
 
 
 def grants(text: str | None) -> frozenset[str]:
-    """Read the names after --grant. Raises `UsageError` for one that there is not."""
+    """Parse the names after --grant. Raise `UsageError` for an unknown name."""
     named = [word.strip() for word in (text or "").split(",") if word.strip()]
     for word in named:
         if word not in GRANTS:
@@ -64,7 +64,7 @@ def grants(text: str | None) -> frozenset[str]:
 
 
 def trust_options(parser: ArgumentParser) -> None:
-    """Add the options by which a user answers before being asked."""
+    """Add the options with which a user answers in advance."""
     parser.add_argument(
         "--trust", "--yes", action="store_true", help="run code from another machine or user without asking"
     )
@@ -76,15 +76,15 @@ def trust_options(parser: ArgumentParser) -> None:
 
 
 def own_attempts_of(run: Path) -> list[int]:
-    """The attempts of a run that this user's processes made on this machine."""
+    """Return the attempts of a run that this user's processes made on this machine."""
     return own_attempts(run, runs=runs_folder(), users=users())
 
 
 def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool, in_its_image: bool = True) -> bool:
-    """Return whether the code of a record is the user's own; if it is not, show the record and ask.
+    """Return whether a record's code is the user's own; if it is not, show the record and ask.
 
-    `is_isolated`: the code would reach its own run's folder only. `in_its_image`: it would run in the recorded image. Raises
-    `UntrustedCodeError` if the user does not allow it, `DigestMismatchError` and `SourceError` if it is not the recorded source.
+    `is_isolated`: the code would reach its own run's folder only. `in_its_image`: it would run in the recorded image. Raise
+    `UntrustedCodeError` if the user does not consent, `DigestMismatchError` and `SourceError` if it is not the recorded source.
     """
     if is_own(folder / ATTEMPTS / str(record.attempt), runs=runs_folder(), users=users()):
         return True
@@ -106,7 +106,7 @@ def require_trust(record: Record, folder: Path, word: Word, *, is_isolated: bool
 def require_own_sweep(sweep: Sweep, folder: Path) -> None:
     """Raise `UntrustedCodeError` unless this user began the sweep on this machine, `DigestMismatchError` if its source changed.
 
-    Its points have the network and the keys, and its document says which image they run in: no word of the user's is asked for.
+    The user is not asked, because the sweep's points have the network and the keys, and its document determines their image.
     """
     if not is_own_sweep(sweep):
         said = f"sweep {sweep.id} was made elsewhere, or by an older version: its points would have the network and the keys"
@@ -115,12 +115,12 @@ def require_own_sweep(sweep: Sweep, folder: Path) -> None:
 
 
 def is_own_sweep(sweep: Sweep) -> bool:
-    """Whether this user began a sweep on this machine, and it is as it was frozen then."""
+    """Return whether this user began a sweep on this machine, and it has not changed since it was frozen."""
     return has_entry(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder(), users=users())
 
 
 def register_sweep(sweep: Sweep) -> None:
-    """Enter a sweep as this user's own. Raises `MachineError`."""
+    """Register a sweep as this user's own. Raise `MachineError`."""
     register(f"{sweep.id}-sweep", _entry(sweep), runs=runs_folder())
 
 
@@ -129,7 +129,7 @@ def _entry(sweep: Sweep) -> RegisterEntry:
 
 
 def require_checkpoint_trust(record: Record, word: Word) -> None:
-    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raises `UntrustedCodeError`."""
+    """Ask whether a run may be resumed from checkpoints that were made elsewhere. Raise `UntrustedCodeError`."""
     lines = [
         f"run {record.run} was made elsewhere, on {one_line(record.circumstances.host.name)}",
         "its code is the one of this checkout; its checkpoints hold numbers that this machine did not make",
@@ -138,7 +138,7 @@ def require_checkpoint_trust(record: Record, word: Word) -> None:
 
 
 def isolation(granted: frozenset[str]) -> str:
-    """What code in a container of its own can reach, in a few words."""
+    """Describe what code in a container of its own can access, in a few words."""
     more = [GRANTS[name] for name in GRANTS if name in granted]
     return f"{ISOLATION}{'; granted: ' if more else ''}{', '.join(more)}"
 
@@ -156,12 +156,12 @@ def _ask(record: Record, lines: list[str], word: Word, *, reaches: str) -> None:
 
 
 def on_host(command: str) -> str:
-    """A command as it is typed on the host, wherever it is read."""
+    """Return a command as it is typed on the host."""
     return command.replace("reprise ", "scripts/reprise ", 1)
 
 
 def checkout_files() -> dict[str, str]:
-    """The digest of each file that a run of this checkout would capture; none if it cannot be captured."""
+    """Return the digest of each file that a run of this checkout would capture; empty if it cannot be captured."""
     try:
         return {file.path: file.sha256 for file in capture(CHECKOUT, runs=runs_folder()).files}
     except SourceError:
@@ -169,12 +169,12 @@ def checkout_files() -> dict[str, str]:
 
 
 def other_files(bundle: SourceBundle, here: Mapping[str, str]) -> list[SourceFile]:
-    """The files of a source that are not the checkout's: what git ignores there, runs among it, is none of its files."""
+    """Return the files of a source that differ from the checkout's; files that git ignores, e.g. runs, are not the checkout's."""
     return [file for file in bundle.files if here.get(file.path) != file.sha256]
 
 
 def has_own_image(record: Record, told: Mapping[str, str]) -> bool:
-    """Whether the image of a record is the one that this checkout runs: by every digest that the record has."""
+    """Return whether a record's image is the image of this checkout, by every digest in the record."""
     image = record.circumstances.image
     pairs = (
         (image.manifest, told.get("REPRISE_IMAGE", "").rpartition("@")[2]),
@@ -193,7 +193,7 @@ def _dotenv() -> dict[str, str]:
 
 
 def page(record: Record, bundle: SourceBundle, *, here: Mapping[str, str]) -> Iterator[str]:
-    """What a source is, file by file if a file is not the one of this checkout."""
+    """Yield the description of a source, file by file if a file differs from the checkout."""
     around = record.circumstances
     yield f"run {record.run} was made elsewhere, on {one_line(around.host.name)}"
     size = sum(len(file.data) for file in bundle.files)

@@ -1,7 +1,7 @@
-"""The training process: it opens the record, fetches, trains, closes, publishes; whatever happens, the record says so.
+"""The training process: open the record, fetch the dataset, train, close the record, publish the run.
 
-Knows the order of a run's steps. Refuses to be started by hand: the launcher has set the variables that libraries read when they are
-loaded. How an attempt begins, goes on, ends and is told: `opening`, `working`, `closing`, `telling`.
+The record is closed on any failure. The launcher starts this process: it sets the variables that libraries read when they are loaded.
+The stages of an attempt are in `opening`, `working`, `closing` and `telling`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is told, the frozen source may be gone
+from trainer.cli.failure import report  # noqa: F401 - loaded now: when a failure is reported, the frozen source may be deleted
 from trainer.cli.output import escaping
 from trainer.cli.process.closing import closing
 from trainer.cli.process.opening import imported, opened

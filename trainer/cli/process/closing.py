@@ -1,6 +1,6 @@
-"""How an attempt ends: its record is closed, however its block ends, and a failure is told as what it is.
+"""Close an attempt's record, however its block ends, and give each failure its status.
 
-Knows which status each failure stands for. Refuses to print the result of a run that went well: `trainer.cli.process.telling` does.
+`trainer.cli.process.telling` prints the result of a successful run.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from trainer.cli.process.session import Session
 
 REFUSALS: Final = (UsageError, SettingError, DatasetError, ExperimentError, DeviceError)
-"""What says that something was asked for wrongly: where it comes before the first step, there was no run."""
+"""Errors of the user's input: if one occurs before the first step, there was no run."""
 
 
 @contextmanager
 def closing(session: Session) -> Iterator[None]:
-    """Close the record, however the block ends; what the experiment raised is told as hers."""
+    """Close the record, however the block ends; an exception from the experiment's code is attributed to the experiment."""
     os.environ["REPRISE_ATTEMPT"] = str(session.opened.folder)
     session.stop.has_run = True
     try:
@@ -78,7 +78,7 @@ def closing(session: Session) -> Iterator[None]:
 
 
 def _keep_traceback(session: Session, fault: BaseException) -> None:
-    """Write all of what was raised into the log, with paths as they are in the checkout; on a full disk there is none."""
+    """Write the whole traceback to the log, with paths relative to the checkout; on a full disk it is omitted."""
     text = "".join(traceback.format_exception(fault)).rstrip("\n")
     with suppress(OSError):
         session.note(text.replace(f"{SOURCE}/", ""))
@@ -105,13 +105,13 @@ def _status_of(fault: BaseException) -> Status:
 
 
 def _reason(fault: BaseException) -> str:
-    """Give the record's reason; what no text may hold (lone surrogates) is escaped."""
+    """Return the reason for the record; lone surrogates, which UTF-8 cannot encode, are escaped."""
     text = fault.message if isinstance(fault, RepriseError) else f"{type(fault).__name__}: {fault}"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _switched(session: Session) -> list[str] | None:
-    """How the run left its level of determinism; `None` if it made no step, so that the switches were not looked at."""
+    """Return how the run left its level of determinism; `None` if it made no step, so that the switches were not checked."""
     return session.switched if session.switched or session.has_stepped else None
 
 

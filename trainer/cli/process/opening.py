@@ -1,7 +1,7 @@
-"""How an attempt begins: the experiment imported, its settings resolved, what determines the run identified, its record opened.
+"""Begin an attempt: import the experiment, resolve its settings, identify the run's inputs, open its record.
 
-Knows the order of these. Refuses to train. A run is begun as attempt 1; a folder that has attempts already gets the next one, which is
-where one that is resumed enters: `open_run` counts, and holds it to the ingredients of those before it.
+A new run begins with attempt 1; a folder with attempts gets the next attempt, which is how a run is resumed. `open_run` numbers the
+attempt and checks that its ingredients equal those of the earlier attempts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) -> Session:
-    """Open the next attempt of the run that the launcher froze. What is wrong with what was given is refused before."""
+    """Open the next attempt of the run that the launcher froze. Wrong input is rejected before."""
     began = monotonic()
     with stop.patient():
         experiment = imported(launch)
@@ -67,17 +67,17 @@ def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
                 }
             ),
         )
-    stop.hold()  # until `closing`: a signal that comes once the record is open must find somebody who closes it
+    stop.hold()  # until `closing`: after the record is open, a signal must reach the code that closes it
     number = len(attempts(folder)) + 1
     if launch.resumes:
         require_resumable(
             folder, here=around.host.name, passed=launch.passed
-        )  # once more: somebody may have begun since the launcher looked
+        )  # once more: another process may have begun since the launcher checked
     attempt = open_run(folder, ingredients=ingredients, circumstances=around)
     if launch.resumes and attempt.record.attempt != number:
         attempt.withdraw()
         raise concurrent_start_error(folder, number)
-    if not {CONFINED, RETEST} & os.environ.keys():  # who started a retest knows whose code it is
+    if not {CONFINED, RETEST} & os.environ.keys():  # the user who started a retest already decided about trust
         _register(attempt.folder)
     return Session(
         launch=launch,
@@ -95,7 +95,7 @@ def opened(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
 
 
 def _register(attempt: Path) -> None:
-    """Enter the attempt as this user's own; one that cannot be entered counts as made elsewhere, which is said."""
+    """Register the attempt as this user's own; if that fails, it counts as made elsewhere, and a message says so."""
     try:
         register_attempt(attempt)
     except (OSError, RepriseError) as fault:
@@ -115,7 +115,7 @@ def imported(launch: Launch) -> Experiment:
 
 
 def _not_found(fault: BaseException) -> str | None:
-    """The module that an import did not find."""
+    """Return the module that an import did not find; `None` if the failure has another cause."""
     each: BaseException | None = fault
     while each is not None and not isinstance(each, ModuleNotFoundError):
         each = each.__cause__
@@ -123,7 +123,7 @@ def _not_found(fault: BaseException) -> str | None:
 
 
 def _left_out(module: str, launch: Launch) -> str | None:
-    """Why a file or folder of the checkout, from which a module would be imported, is not in the source."""
+    """Return why a file or folder of the checkout, from which a module would be imported, is not in the source."""
     places = [f"{module.replace('.', '/')}{ending}" for ending in ("", ".py", "/__init__.py")]
     if launch.frozen is not None:
         return next((line for line in launch.frozen.source.left_out if line.partition(": ")[0] in places), None)
@@ -134,14 +134,14 @@ def _left_out(module: str, launch: Launch) -> str | None:
 
 
 def attributed_to(experiment: Experiment) -> AbstractContextManager[None]:
-    """Have what a block raises worded as the experiment's failure, a library's, or Reprise's own."""
+    """Attribute an exception of the block to the experiment, to a library, or to Reprise."""
     from trainer.training.failures import attributing
 
     return attributing(file=experiment.file, root=SOURCE, net=experiment.net.__name__)
 
 
 def resolved_for(experiment: Experiment, argv: list[str]) -> Resolved[Any]:
-    """Give the experiment's settings, of everything that was given. Raises `SettingError`."""
+    """Return the experiment's settings, resolved from all origins. Raise `SettingError`."""
     words = take_apart(argv)
     file = words.options.get("settings")
     return resolve(

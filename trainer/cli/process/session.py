@@ -1,7 +1,4 @@
-"""One attempt of a run while it goes on: what was opened, what it is told with, how long its stages took.
-
-Knows what the parts of the training process share. Refuses to decide anything: who opens, trains and closes is `trainer.cli.process`.
-"""
+"""The state of one attempt of a run, shared by the stages of the training process."""
 
 from __future__ import annotations
 
@@ -30,14 +27,14 @@ if TYPE_CHECKING:
 
 BAKED_INVENTORY: Final = Path("/opt/reprise/inventory.json")
 LOG: Final = "log.txt"
-"""In the attempt's folder: what the terminal was told, and the traceback of what ended the run."""
+"""A file in the attempt's folder: the lines printed on the terminal, and the traceback of the failure that ended the run."""
 SOURCE: Final = Path.cwd()
-"""The frozen source: the launcher starts the process in it."""
+"""The frozen source: the launcher starts the process in this folder."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One attempt while it goes on."""
+    """One running attempt."""
 
     launch: Launch
     frozen: FrozenSource
@@ -51,53 +48,53 @@ class Session:
     trained: Trained | None = None
     publishes: bool = True
     has_stepped: bool = False
-    """Whether a first step was begun: before it, what was given can still be refused, and then there was no run."""
+    """Whether a first step has begun: before it, input can still be rejected, and then there was no run."""
 
     switched: list[str] = field(default_factory=list)
-    """How the run left its level of determinism, a line each, with what attempts before this one recorded."""
+    """How the run left its level of determinism, one line each, including the lines that earlier attempts recorded."""
 
     began_at: int = 0
-    """The step that this attempt went on from."""
+    """The step from which this attempt resumed."""
 
     @property
     def steps(self) -> int | None:
-        """The optimizer steps of this run and those before, as far as that is known of an attempt that was not finished."""
+        """The optimizer steps of this attempt and of the earlier attempts; `None` if an unfinished attempt does not know them."""
         if self.trained is not None:
             return self.trained.steps
         return None if self.has_stepped else self.began_at
 
     def stepping(self) -> None:
-        """Note that a step begins."""
+        """Record that a step begins."""
         self.has_stepped = True
 
     def switch(self, line: str) -> None:
-        """Note that the net left the run's level of determinism, and say so."""
+        """Record that the net left the run's level of determinism, and print it."""
         self.switched.append(line)
         self.say(f"determinism is not {self.opened.record.ingredients.determinism.level} any more: {line}")
 
     def say(self, line: str) -> None:
-        """Tell the person at the terminal, and keep it in the attempt's log."""
+        """Print a line on the terminal, and add it to the attempt's log."""
         print(line, file=escaping(sys.stderr), flush=True)
         self.note(line)
 
     def note(self, text: str) -> None:
-        """Keep it in the attempt's log alone."""
+        """Add text to the attempt's log only."""
         with attempt_root(self.opened.folder) as attempt, attempt.append(LOG) as log:
             log.write(f"{REDACTOR.redact(text)}\n".encode(errors="backslashreplace"))
 
     @property
     def shown(self) -> str:
-        """The record's path, as a person would type it."""
+        """The record's path, as a user would type it."""
         return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/record.json"
 
     @property
     def shown_log(self) -> str:
-        """The log's path, as a person would type it."""
+        """The log's path, as a user would type it."""
         return f"{self.frozen.shown}/attempts/{self.opened.record.attempt}/{LOG}"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Keep how long the block took."""
+        """Record the duration of the block."""
         began = monotonic()
         try:
             yield

@@ -1,6 +1,6 @@
-"""What a run's end is told as: its result, its record, where it was published.
+"""Report the end of a run: its result, its record, where it was published.
 
-Knows the lines that a person reads and the document that a script does. Publishes, since what it tells is where the run is now.
+The report is lines for a user or a document for a script. This module also publishes the run, since the report contains its location.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _STOPPED: Final = (Status.PREEMPTED, Status.INTERRUPTED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """Where a run is: in the store at an address, or here alone for a reason."""
+    """The location of a run: a store's address, or only this machine, with the reason."""
 
     address: str | None = None
     label: str | None = None
-    """The address and the endpoint, for people."""
+    """The address and the endpoint, for display."""
     fault: str | None = None
 
 
 def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int:
-    """Publish a run that went well, and print its result to `out`."""
+    """Publish a successful run, and print its result to `out`."""
     record = session.opened.record
     if unread := record.outcome.unread:
         print(f"settings that nothing read: {', '.join(unread)}", file=escaping(sys.stderr))
@@ -65,7 +65,7 @@ def finish(session: Session, *, as_json: bool, out: TextIO | None = None) -> int
 def block(
     session: Session, where: Where, *, metrics: Mapping[str, JsonValue], more: Sequence[tuple[str, str]] = ()
 ) -> list[str]:
-    """The lines that a person reads: the run, its metrics, its record, where it is, and whatever else is to be named."""
+    """Return the lines of a report: the run, its metrics, its record, its location, and the rows of `more`."""
     return list(columns([*_rows(session.opened.record, session, where, metrics), *more]))
 
 
@@ -87,7 +87,7 @@ def _rows(
 
 
 def _elsewhere() -> str:
-    """The option that names the run's store, which may have been given for this command alone; none for the local one."""
+    """Return the option for the run's store, which may have been set for this command only; empty for the local store."""
     address = os.environ.get("REPRISE_STORE")
     return f" --store {shlex.quote(address)}" if address and address != LOCAL_STORE else ""
 
@@ -100,7 +100,7 @@ def _value(record: Record, name: str, value: JsonValue) -> str:
 
 
 def published(session: Session) -> Where:
-    """Publish the run, if it shall be. What keeps it from the store keeps it here, and is told."""
+    """Publish the run if its settings request it. If publishing fails, the run stays on this machine and the reason is reported."""
     address = os.environ.get("REPRISE_STORE")
     if not session.publishes:
         return Where(fault="the setting publish is off")
@@ -118,6 +118,6 @@ def published(session: Session) -> Where:
 
 
 def as_on_host(text: str) -> str:
-    """A sentence with the store's server as the host's programs reach it: in containers the local one has a name of its own."""
+    """Replace the store's endpoint in a text by the endpoint on the host: in containers the local store has another name."""
     inside, outside = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "REPRISE_STORE_ON_HOST"))
     return text.replace(inside, outside) if inside and outside else text

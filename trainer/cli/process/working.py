@@ -1,7 +1,4 @@
-"""The work of an attempt: its dataset fetched, its experiment trained; by the first rank, and by those that follow it.
-
-Knows what a training is handed. Refuses to know what it does with that, and what comes before and after.
-"""
+"""Fetch the dataset and train the experiment, in the first rank and in the further ranks."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def work(session: Session) -> Trained:
-    """Fetch and train, each a stage that the record keeps."""
+    """Fetch and train; the record keeps the duration of each stage."""
     place = session.resolved.settings.environment or session.opened.record.circumstances.image.environment
     with session.stop.patient():
         title = f"{session.launch.experiment} on {session.dataset.title}"
@@ -83,7 +80,7 @@ def work(session: Session) -> Trained:
 
 
 def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
-    """Lay out the last checkpoint that is good and none of the `unfit` ones; report which one it is, and what is passed over."""
+    """Lay out the last checkpoint that is valid and not one of the `unfit` checkpoints; report its name and the skipped checkpoints."""
     passed: list[str] = []
     saved = restore_checkpoint(session.opened.folder, say=passed.append, unfit=unfit, passed=session.launch.passed)
     for line in passed[max(0, len(unfit) - 1) :]:
@@ -99,14 +96,14 @@ def _laid_out(session: Session, unfit: Mapping[str, str]) -> Saved | None:
 
 
 def require_result(trained: Trained) -> None:
-    """Raise `NotFiniteError` if the loss of the validation or of the test is no number; the record keeps the metrics."""
+    """Raise `NotFiniteError` if the loss of the validation or of the test is not finite; the record keeps the metrics."""
     from trainer.training.finite import require_finite
 
     require_finite(trained.metrics, trained.inspection)
 
 
 def require_left_to_do(saved: Saved, *, epochs: int) -> None:
-    """Raise `SettingError` where a run is to end before the place where it goes on."""
+    """Raise `SettingError` if a resumed run has already made more epochs than requested."""
     if saved.epoch > epochs:
         raise SettingError(
             f"setting max_epochs is {epochs}, and the run has made {saved.epoch} epochs already",
@@ -145,7 +142,7 @@ def follow(launch: Launch, frozen: FrozenSource, argv: list[str], stop: Stop) ->
 
 
 def fetched(dataset: Dataset, *, say: Callable[[str], None]) -> CachedDataset:
-    """The dataset's files, whole; one line says what that cost."""
+    """Fetch all of the dataset's files; one line reports the time and whether they were in the cache."""
     began, cache = monotonic(), Cache(root=cache_folder())
     how = "in the cache, nothing fetched" if cache.has(dataset) else "fetched and verified"
     found = fetch_dataset(dataset, cache=cache, open_store=_store, progress=transfer_progress())
