@@ -161,7 +161,7 @@ class _Inheriting(ModelMetaclass):
 
 
 class LaunchSettings(BaseSettings, metaclass=_Inheriting):
-    """Settings that the launcher needs before it starts the training process; the base class of all settings.
+    """What the launcher must know before it starts the training process; the base of all settings.
 
     Instances are frozen. Each attribute access is reported to the ledger, with the place of the code that reads.
     """
