@@ -1,1 +1,1 @@
-"""Resuming: what lets a training be stopped anywhere and go on as if it had not been."""
+"""Resuming: stop a training at any step and resume it, with a result bit-identical to an uninterrupted run."""

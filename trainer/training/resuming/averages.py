@@ -1,6 +1,6 @@
-"""The averages of an epoch that is under way: what `log(..., on_epoch=True)` and metrics have summed up so far.
+"""The running averages of an epoch: sums of `log(..., on_epoch=True)` and of metrics.
 
-Knows where Lightning and torchmetrics keep sums, which neither puts into a checkpoint. Refuses to compute anything with them.
+Neither Lightning nor torchmetrics saves these sums in a checkpoint; this module reads and restores them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SUMS = ("value", "cumulated_batch_size")
 
 
 def averages_of(machine: L.Trainer) -> dict[str, Any]:
-    """Give what was logged in this epoch, and every metric's state."""
+    """Return the values logged in this epoch, and the state of every metric."""
     logged = machine.fit_loop.epoch_loop._results  # noqa: SLF001 - Lightning 2 has no public way to its sums
     return {
         "logged": {key: _written(value) for key, value in logged.items() if value.is_tensor},
@@ -42,7 +42,7 @@ def averages_of(machine: L.Trainer) -> dict[str, Any]:
 
 
 def restore_averages(machine: L.Trainer, saved: dict[str, Any]) -> None:
-    """Go on with the sums that `averages_of` gave."""
+    """Restore the sums that `averages_of` returned."""
     logged = machine.fit_loop.epoch_loop._results  # noqa: SLF001
     logged.update({key: _read(value, machine) for key, value in saved["logged"].items()})
     metrics = _metrics(machine.lightning_module)

@@ -1,6 +1,6 @@
-"""A checkpoint's file: one safetensors file, whose metadata hold all that is no tensor. Format: docs/reference/formats/checkpoint.md.
+"""The checkpoint file: one safetensors file whose metadata holds all other values. Format: docs/reference/formats/checkpoint.md.
 
-Reading a checkpoint runs no code of the file: it holds no pickle.
+Reading a checkpoint runs no code of the file: it contains no pickle.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ _DTYPES: Final = {name: dtype for dtype, name in NATIVE.items()}
 
 
 def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint. Raises `ExperimentFailedError` for what it cannot hold, `OSError`."""
+    """Write a checkpoint; raise `ExperimentFailedError` for a value that the format cannot store, `OSError`."""
     packed = pack(dict(checkpoint))
     tree = json.dumps(packed.tree, allow_nan=False, separators=(",", ":"))
-    tensors = dict(sorted(packed.tensors.items(), key=lambda item: -item[1].element_size()))  # each then begins aligned
+    tensors = dict(
+        sorted(packed.tensors.items(), key=lambda item: -item[1].element_size())
+    )  # aligns each tensor's start
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "tree": tree}}
     end = 0
     for name, tensor in tensors.items():
@@ -48,13 +50,13 @@ def write_checkpoint(file: IO[bytes], checkpoint: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint into this machine's memory. Raises `DocumentError`."""
+    """Read a checkpoint into CPU memory; raise `DocumentError`."""
     with open_run_file(path) as file:
         return read_open_checkpoint(file, path)
 
 
 def read_open_checkpoint(file: BinaryIO, path: Path) -> dict[str, Any]:
-    """Read a checkpoint from an open file, which `path` names in messages. Raises `DocumentError`."""
+    """Read a checkpoint from an open file; `path` names it in messages; raise `DocumentError`."""
     if is_pickle(file):
         message = f"{path} is a pickle, as checkpoints were before version 1.0; pickles are not read"
         raise DocumentError(message, hint="start a new run")
@@ -85,7 +87,7 @@ def _tree(text: str, path: Path) -> Any:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    """The bytes of a tensor's elements in row-major order, little-endian."""
+    """Return the bytes of a tensor's elements in row-major order, little-endian."""
     here = tensor.cpu().contiguous()
     whole = as_bytes(here.untyped_storage(), here.device)
     begin = here.storage_offset() * here.element_size()

@@ -1,4 +1,4 @@
-"""What a checkpoint must have so that a run can be resumed from it, and served at its end."""
+"""The required contents of a checkpoint, for resuming a run and for serving its weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCHEMA: Final = {
     "lr_schedulers": list,
     "reprise": dict,
 }
-"""What Lightning reads of a checkpoint, and what `Checkpoints` adds."""
+"""The keys that Lightning reads from a checkpoint, and the key that `Checkpoints` adds."""
 _PLACE: Final = {
     "run": str,
     "step": int,
@@ -37,7 +37,7 @@ _PLACE: Final = {
 
 
 def require_whole(checkpoint: Mapping[str, Any], *, run: str) -> None:
-    """Raise `DocumentError` unless a checkpoint has everything that a run is resumed with, `DigestMismatchError` if it is another run's."""
+    """Raise `DocumentError` if a checkpoint lacks a value needed for resuming, `DigestMismatchError` if it is of another run."""
     _require_types(checkpoint, _SCHEMA, where="the checkpoint")
     _require_types(checkpoint["reprise"], _PLACE, where="the checkpoint, reprise")
     if checkpoint["reprise"]["run"] != run:
@@ -54,7 +54,7 @@ def _require_types(found: Mapping[str, Any], expected: Mapping[str, type], *, wh
 
 
 def require_servable(checkpoint: Mapping[str, Any], net: L.LightningModule, *, run: str) -> None:
-    """Raise `DocumentError`, `DigestMismatchError` unless a checkpoint of the run has weights of this net's names and shapes."""
+    """Raise `DocumentError` or `DigestMismatchError` unless a checkpoint of the run has this net's weights by name and shape."""
     require_whole(checkpoint, run=run)
     theirs, ours = (
         {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

@@ -1,6 +1,6 @@
-"""A checkpoint's values as a JSON tree with the tensors beside it, and back. Reading a tree constructs values and runs no code.
+"""Conversion of a checkpoint's values to a JSON tree with separate tensors, and back. Reading a tree runs no code.
 
-Each object of the tree has one key, which names what its value is: docs/reference/formats/checkpoint.md lists them.
+Each object of the tree has one key, the kind of its value: docs/reference/formats/checkpoint.md lists the kinds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEEPEST: Final = 100
-"""Levels of a tree: what is nested deeper contains itself."""
+"""Maximum depth of a tree: a deeper value contains itself."""
 NATIVE: Final = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -45,7 +45,7 @@ NATIVE: Final = {
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }
-"""The dtypes that a safetensors file has a name for; tensors of other dtypes are stored as bytes."""
+"""The dtypes that safetensors supports; tensors of other dtypes are stored as bytes."""
 MAY_BE: Final = (
     "on_save_checkpoint may return tensors, arrays, numbers, texts, lists, dicts; turn it into these, or leave it out"
 )
@@ -57,23 +57,23 @@ _FLAGS: Final = {"requires_grad", "parameter"}
 
 @dataclass(slots=True)
 class Packed:
-    """A value as a tree, and its tensors by the name that the tree has for each."""
+    """A value as a tree, and its tensors by their names in the tree."""
 
     tree: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
     whole: dict[tuple[str, int], str] = field(default_factory=dict)
-    """The name under which a storage is kept, so that tensors that share it are stored once."""
+    """The name of each stored storage, so that tensors that share a storage are stored once."""
 
 
 def pack(value: object) -> Packed:
-    """Make a tree of a checkpoint. Raises `ExperimentFailedError`, naming what cannot be saved and where it is."""
+    """Convert a checkpoint to a tree; raise `ExperimentFailedError` with the location of a value that cannot be saved."""
     packed = Packed()
     packed.tree = _pack(value, (), packed)
     return packed
 
 
 def unpack(tree: Any, tensors: Mapping[str, Tensor], *, where: str) -> Any:
-    """Make the value of a tree. Raises `DocumentError`."""
+    """Convert a tree to its value; raise `DocumentError`."""
     try:
         return _unpack(tree, tensors)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, RecursionError) as fault:
@@ -122,7 +122,7 @@ def _pack_dict(value: dict[Any, Any], path: tuple[str, ...], packed: Packed) -> 
 
 
 def _pack_ordered(value: OrderedDict[Any, Any], path: tuple[str, ...], packed: Packed) -> Any:
-    """Write a dict in its order; of a module's state_dict with the versions of its modules, which torch keeps as an attribute."""
+    """Write a dict in its order; for a module's state_dict also the module versions, which torch stores as an attribute."""
     versions = getattr(value, "_metadata", None)
     more = [] if versions is None else [_pack(versions, (*path, "_metadata"), packed)]
     return {"OrderedDict": [_items(value, path, packed), *more]}
@@ -173,12 +173,12 @@ def _pack_tensor(value: Tensor, path: tuple[str, ...], packed: Packed) -> Any:
 
 
 def as_bytes(storage: torch.UntypedStorage, device: torch.device) -> Tensor:
-    """View a storage as a tensor of bytes."""
+    """Return a storage as a tensor of bytes."""
     return torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
 
 
 def _named(path: tuple[str, ...], value: Tensor, packed: Packed) -> str:
-    """Keep a tensor under its place in the checkpoint, which is made unique if two places are spelled the same."""
+    """Store a tensor under its path in the checkpoint; append a number if two paths have the same spelling."""
     wanted = "/".join(path).encode(errors="backslashreplace").decode() or "tensor"
     name, number = wanted, 1
     while name in packed.tensors or name == "__metadata__":
@@ -280,7 +280,7 @@ def _unpack_tensor(told: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tenso
 
 
 def _view(whole: Tensor, *, dtype: str, shape: list[int], stride: list[int], offset: int) -> Tensor:
-    """View the bytes of a tensor. Raises `ValueError` for a view that leaves them."""
+    """Return a view of the bytes of a tensor; raise `ValueError` for a view outside of them."""
     kind = _torch_dtype(dtype)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     is_inside = (last + 1) * kind.itemsize <= whole.untyped_storage().nbytes()

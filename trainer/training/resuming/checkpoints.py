@@ -1,9 +1,7 @@
-"""Checkpoints: after each epoch and every so many steps, the last two kept, and the best where something is monitored.
+"""Checkpoints: one after each epoch and every `checkpoint_every` steps; the last two are kept, and the best by the monitored metric.
 
-Knows when one is made, and what is in it besides what Lightning gathers: the place in the run, how far the logs went, the averages of
-the epoch. Refuses to know how a file appears whole (`trainer.training.disk`) and how Lightning counts (`trainer.training.resuming.place`).
-
-One is made between two batches and never within a hook of a step: by then whatever the step had to log is logged.
+A checkpoint adds the position in the run, the sizes of the logs and the averages of the epoch to Lightning's contents. It is written
+between two batches and never in a hook of a step, so that all values that the step logs are in the logs.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 
 @configured
 class Checkpoints(Callback):
-    """Saves after each epoch and every `checkpoint_every` steps; comes before whatever begins a batch."""
+    """Save after each epoch and every `checkpoint_every` steps; must come before callbacks that begin a batch."""
 
     def __init__(
         self,
@@ -49,7 +47,7 @@ class Checkpoints(Callback):
         monitor: str | None,
         monitor_mode: str,
     ) -> None:
-        """Keep the checkpoints of `run` in `folder`; `logs` tells how many bytes each log has once it is written out."""
+        """Store the checkpoints of `run` in `folder`; `logs` flushes the logs and returns their sizes in bytes."""
         self.folder, self.logs, self.run = folder, logs, run
         self.every = checkpoint_every
         self.monitor = monitor
@@ -57,36 +55,36 @@ class Checkpoints(Callback):
         self.best_value = float("inf")
         self.last: Saved | None = None
         self.saved: tuple[int, bool] = (0, False)
-        """The step of the last checkpoint, and whether its validation was still to come; `last` is known to the first rank alone."""
+        """The step of the last checkpoint, and whether its validation was still to run; only rank 0 sets `last`."""
         self.due = False
         self.is_best = False
         self.before = 0
-        """Optimizer steps made when the batch began."""
+        """Optimizer steps done when the batch began."""
         self.summing = False
-        """Whether gradients are summed up that no step has used."""
+        """Whether gradients are accumulated that no step has used yet."""
         self.results: dict[str, float] = {}
-        """What was validated of the weights as they are now."""
+        """The validation metrics of the current weights."""
         self.undefined: dict[str, str] = {}
-        """Why a metric among `results` is NaN."""
+        """The reason for each NaN among `results`."""
         self.adding: dict[str, Any] = {}
-        """What the checkpoint that is being made gets besides Lightning's."""
+        """The values that the current checkpoint adds to Lightning's."""
         self.restored: dict[str, Any] | None = None
         self.restoring = False
-        """Whether a checkpoint was read, and training has not begun with it yet."""
+        """Whether a checkpoint was read and the training with it has not begun yet."""
 
     def go_on_from(self, saved: Saved) -> None:
-        """Know the checkpoint that a resumed attempt begins with: its files are in the folder."""
+        """Set the checkpoint from which a resumed attempt begins; its files are in the folder."""
         self.last, self.saved = saved, (saved.step, saved.stage is NextStage.VALIDATION)
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Read the checkpoint to resume from. Raises `DocumentError`, and `DigestMismatchError` if it is another run's."""
+        """Read the checkpoint to resume from; raise `DocumentError`, or `DigestMismatchError` if it is of another run."""
         self.restoring = True
         checkpoint = read_checkpoint(path)
         require_whole(checkpoint, run=self.run)
         return checkpoint
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raise `SettingError` where what is monitored will not be measured. Go on with the averages, if this is resumed."""
+        """Raise `SettingError` if the monitored metric is not measured; restore the averages of a resumed run."""
         measured = getattr(pl_module, "validated", ())
         if self.monitor is not None and self.monitor not in measured:
             raise SettingError(
@@ -100,14 +98,14 @@ class Checkpoints(Callback):
         self.restoring = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the end of the epoch before: all that it logged is written by now."""
+        """Save the end of the previous epoch, after it has written all its logs."""
         del pl_module
         self.save_if_due(trainer, NextStage.EPOCH)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Save the step before, where its turn came."""
+        """Save the previous step if a checkpoint is due."""
         del pl_module, batch
         end_restart(trainer)
         self.save_if_due(trainer, NextStage.BATCH, batch=batch_idx)
@@ -117,38 +115,38 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Note where a step's turn has come; after an epoch's last one comes the epoch's own."""
+        """Determine whether a checkpoint is due after this step; the epoch's checkpoint replaces that of its last step."""
         del pl_module, outputs, batch, batch_idx
         self.summing = trainer.global_step == self.before
         ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         self.due = bool(self.every) and not self.summing and not ends and trainer.global_step % (self.every or 1) == 0
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Be in the epoch as if it had never been left."""
+        """End the restart, so that the epoch continues like an uninterrupted epoch."""
         del pl_module
         end_restart(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep what was measured: it is of these weights only."""
+        """Store the results of the validation: they hold for the current weights only."""
         del trainer
         self.results, self.undefined = _validated(pl_module, "results"), _validated(pl_module, "undefined")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the epoch's end, and whether it is the best."""
+        """Mark the epoch's checkpoint as due, and determine whether it is the best."""
         del pl_module
         self.due = True
         if self.monitor is not None and self.monitor in trainer.callback_metrics:
             value = self.sign * float(trainer.callback_metrics[self.monitor])
-            self.is_best = value < self.best_value  # NaN is never the best, and leaves the best as it is
+            self.is_best = value < self.best_value  # NaN is never the best, and does not replace the best
             self.best_value = value if self.is_best else self.best_value
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last epoch's end."""
+        """Save the end of the last epoch."""
         del pl_module
         self.save_if_due(trainer, NextStage.END)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take back what was added. Raises `DigestMismatchError`, `DocumentError` if the best checkpoint could not be served at the end."""
+        """Restore the added values; raise `DigestMismatchError` or `DocumentError` if the best checkpoint cannot be served."""
         del trainer
         best = self.last.best if self.last else None
         if self.last is not None and best is not None and best.path != self.last.path:
@@ -159,12 +157,12 @@ class Checkpoints(Callback):
         self.best_value = self.restored["best_value"]
 
     def save_if_due(self, trainer: L.Trainer, stage: NextStage, *, batch: int = 0) -> None:
-        """Save where a hook before said so."""
+        """Save if an earlier hook marked a checkpoint as due."""
         if self.due:
             self.save(trainer, stage, batch=batch)
 
     def save(self, trainer: L.Trainer, stage: NextStage, *, batch: int = 0) -> None:
-        """Save now, at a place between two batches, and point `latest.json` at it; once for a step, and once more when it is validated."""
+        """Save between two batches, and update `latest.json`; at most once per step, and once more after its validation."""
         self.due = False
         before = stage is NextStage.VALIDATION
         if self.saved in {(trainer.global_step, before), (trainer.global_step, False)}:
@@ -188,7 +186,7 @@ class Checkpoints(Callback):
             self._point_at(path, stage=stage, batch=batch, logs=logs, epoch=trainer.current_epoch)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the place in the run, and have Lightning's own counts say the same."""
+        """Add the position in the run, and set Lightning's own counters to it."""
         del trainer, pl_module
         checkpoint["reprise"] = self.adding
         settle(checkpoint["loops"], **{name: self.adding[name] for name in ("stage", "epoch", "batch")})
@@ -218,7 +216,7 @@ def _validated(net: L.LightningModule, kept: str) -> dict[str, Any]:
 
 
 def served(folder: Path) -> Checkpoint:
-    """Name the checkpoint that the run stands for: the best where something was monitored, else the last."""
+    """Return the checkpoint with the run's result: the best if a metric is monitored, else the last."""
     with folder_of(folder / LATEST) as held:
         if held.stat(BEST) is not None:
             return read_json_below(held, BEST, Checkpoint)
@@ -226,7 +224,7 @@ def served(folder: Path) -> Checkpoint:
 
 
 def epoch_of(place: Mapping[str, Any]) -> int:
-    """Say in which epoch a checkpoint was made, the first being 1; at an epoch's end the epoch that ended."""
+    """Return the epoch of a checkpoint, counted from 1; at an epoch's end, the epoch that ended."""
     between = place["stage"] in {NextStage.EPOCH, NextStage.END} or (
         place["stage"] is NextStage.BATCH and place["batch"] == 0
     )
@@ -234,7 +232,7 @@ def epoch_of(place: Mapping[str, Any]) -> int:
 
 
 def read_saved(folder: Path, saved: Checkpoint) -> dict[str, Any]:
-    """Read a checkpoint of this run. Raises `DigestMismatchError` where its bytes are not those that were written, `DocumentError`."""
+    """Read a checkpoint of this run; raise `DigestMismatchError` if its bytes have changed, `DocumentError`."""
     with folder_of(folder / LATEST) as held, held.open(saved.path) as file:
         found = digest_of_open(file)
         if found != saved.sha256:

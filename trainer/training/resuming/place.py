@@ -1,10 +1,7 @@
-"""The place in a run at which a checkpoint is made, said so that Lightning goes on from exactly there.
+"""The position of a checkpoint in a run, written so that Lightning resumes exactly there.
 
-Knows what Lightning 2.6 keeps of its loops and how it reads that again; tests/training/test_resume.py holds every case to the bits of an
-uninterrupted run. Refuses to know what made the checkpoint necessary.
-
-Lightning's own counts are those of the middle of a hook: the batch that is to come is counted as begun, the last as not yet finished. Here
-they are set to what is true between two batches.
+Lightning 2.6 saves counters from the middle of a hook: they count the next batch as started and the previous batch as unfinished. This
+module sets them to the values between two batches. tests/training/test_resume.py compares every case with an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ _COUNTS = ("ready", "started", "processed", "completed")
 
 
 def settle(loops: dict[str, Any], *, stage: NextStage, epoch: int, batch: int) -> None:
-    """Set the loops of a checkpoint to a place: `batch` batches of `epoch` are over, and `stage` comes next."""
+    """Set the loops of a checkpoint to a position: `batch` batches of `epoch` are done, and `stage` is next."""
     if stage is NextStage.END:
         return
     fit = loops["fit_loop"]
@@ -33,22 +30,22 @@ def settle(loops: dict[str, Any], *, stage: NextStage, epoch: int, batch: int) -
     _set(validation["total"], 0)
     _set(validation["current"], 0)
     validation["is_last_batch"] = False
-    if stage is NextStage.VALIDATION:  # Lightning goes back to a validation of which one batch was begun
+    if stage is NextStage.VALIDATION:  # Lightning returns to a validation only if one of its batches was started
         validation["total"] |= {"ready": 1, "started": 1}
-    if stage is NextStage.EPOCH:  # where it restarts an epoch it counts one step for its logs before the first
+    if stage is NextStage.EPOCH:  # when Lightning restarts an epoch it counts one step for its logs before the first
         fit["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
 def keep_sums(machine: L.Trainer) -> None:
-    """Have the first batch after a restart go on with the epoch's averages, which Lightning would begin anew."""
+    """Keep the epoch's averages at the first batch after a restart; Lightning would reset them."""
     connector = machine._logger_connector  # noqa: SLF001 - there is no public way
     connector._first_loop_iter = True  # noqa: SLF001
     connector._current_fx = "training_step"  # noqa: SLF001
 
 
 def end_restart(machine: L.Trainer) -> None:
-    """Have the end of an epoch that was restarted be as any: Lightning would leave out the schedules that step at epochs."""
-    machine.fit_loop._restarting = False  # noqa: SLF001 - the property would set the loops within too
+    """Reset the restart flag: otherwise Lightning skips the epoch-based schedules at the end of a restarted epoch."""
+    machine.fit_loop._restarting = False  # noqa: SLF001 - the property would also set the inner loops
 
 
 def _count(progress: dict[str, Any], *, ready: int, started: int, rest: int) -> None:

@@ -1,8 +1,8 @@
-"""The wish to stop: what Ctrl-C and SIGTERM do to this process.
+"""Stop requests by Ctrl-C and SIGTERM.
 
-Knows that while somebody looks after each step a signal is only noted, and that otherwise it raises where it finds the program. Refuses
-to exit: whoever opened the record closes it, and no later signal disturbs that. A second signal does not wait for the step. Imports no
-torch: it is the first thing made.
+While a training checks for a request after each step, a first signal only sets the request; otherwise, and at a second signal, the stop
+is raised immediately. The code that opened the record closes it, undisturbed by later signals. Does not import torch, because this object
+is created first.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """A wish to stop, from the moment it is asked for."""
+    """A stop request of this process."""
 
     def __init__(self) -> None:
-        """Begin without one."""
+        """Create the object without a request."""
         self.asked: int | None = None
         self.waits = False
-        """Whether somebody looks at `asked` after each step."""
+        """Whether the training checks `asked` after each step."""
         self.held = False
-        """Whether signals, any number of them, are only noted."""
+        """Whether signals only set the request, however many arrive."""
         self.told = False
-        """Whether it was raised: somebody is closing the record by now."""
+        """Whether the stop was raised, and the record is being closed."""
         self.has_run = False
-        """Whether a record is open, which the stop closes."""
+        """Whether a record is open, which the stop must close."""
 
     def listen(self) -> None:
-        """Take over the signals of this process; those that were held back meanwhile arrive now."""
+        """Install the signal handlers of this process; signals that were blocked meanwhile are delivered now."""
         self.told = False
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def ignore(self) -> None:
-        """Let nothing stop this process any more: it is closing the record."""
+        """Ignore further signals: this process is closing the record."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     def hold(self) -> None:
-        """Only note signals until `release`. Not by the thread's mask: other threads of this process, torch's, would take them."""
+        """Only record signals until `release`. The thread's signal mask does not work here: torch's threads would receive them."""
         self.held = True
 
     def release(self) -> None:
-        """Raise what was noted meanwhile; listen again."""
+        """Raise a stop that was requested meanwhile, and accept signals."""
         self.held = False
         if self.asked is not None:
             raise self.fault()
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Stop after the block instead of within it: an import that is broken off leaves modules half made."""
+        """Delay a stop until the end of the block: an interrupted import leaves modules partly initialized."""
         self.waits = True
         try:
             yield
@@ -69,7 +69,7 @@ class Stop:
             raise self.fault()
 
     def fault(self) -> StoppedError:
-        """Word the stop, which is raised once: signals that come later are left to whoever catches it."""
+        """Return the error for the stop; it is raised once, and later signals are left to the code that catches it."""
         self.told = True
         kind, by = (InterruptedRunError, "Ctrl-C") if self.asked == signal.SIGINT else (StoppedError, "SIGTERM")
         if self.has_run:
@@ -87,5 +87,5 @@ class Stop:
 
 
 def hold() -> None:
-    """Hold signals back until `Stop.listen`: a new program takes this process's place and must not lose them."""
+    """Block signals until `Stop.listen`: a new program replaces this process and must not lose them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -1,6 +1,6 @@
-"""Stopping between steps: a training that is asked to stop finishes its step and saves before it does.
+"""Stopping between steps: after a stop request, a training finishes its step and saves a checkpoint.
 
-Knows the places in a training where it can stop. Refuses to know what asked: `trainer.training.resuming.stop` does.
+`trainer.training.resuming.stop` handles the request itself.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class StopBetweenSteps(Callback):
-    """Stops a training after the step at which it was asked to, with a checkpoint of that step; comes right after `Checkpoints`."""
+    """Stop a training after the current step, with a checkpoint of that step; must come directly after `Checkpoints`."""
 
     def __init__(self, stop: Stop, checkpoints: Checkpoints) -> None:
-        """Look at `stop`; save by `checkpoints`."""
+        """Check `stop`; save with `checkpoints`."""
         self.stop = stop
         self.checkpoints = checkpoints
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to wait for steps; Lightning has just put handlers of its own in place."""
+        """Begin to delay stops to the end of a step, and reinstall the signal handlers that Lightning has just replaced."""
         del trainer, pl_module
         self.stop.waits = True
         self.stop.listen()
@@ -35,13 +35,13 @@ class StopBetweenSteps(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Stop before the next batch, unless gradients are being summed up; all ranks agree on where."""
+        """Stop before the next batch, unless gradients are being accumulated; all ranks stop at the same batch."""
         del pl_module, batch
         if not self.checkpoints.summing:
             self._stop_if_asked(trainer, NextStage.BATCH, batch=batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop before a validation: when the run goes on, it is made."""
+        """Stop before a validation; the resumed run performs it."""
         self._stop_in_validation(trainer)
         del pl_module
 
@@ -54,7 +54,7 @@ class StopBetweenSteps(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop within a validation: when the run goes on, it is made from its beginning."""
+        """Stop within a validation; the resumed run repeats it from the start."""
         del pl_module, outputs, batch, batch_idx, dataloader_idx
         self._stop_in_validation(trainer)
 
@@ -66,12 +66,12 @@ class StopBetweenSteps(Callback):
             raise self.stop.fault()
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals back from Lightning, where this validation comes after the training."""
+        """Reinstall the signal handlers that Lightning replaced, for a validation after the training."""
         del trainer, pl_module
         self._listen()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals back from Lightning."""
+        """Reinstall the signal handlers that Lightning replaced."""
         del trainer, pl_module
         self._listen()
 
@@ -80,7 +80,7 @@ class StopBetweenSteps(Callback):
             self.stop.listen()
 
     def _stop_in_validation(self, trainer: L.Trainer) -> None:
-        """Stop, but for the validation with which `max_steps` ends: Lightning would not go back to it, so it is waited for."""
+        """Stop, except in the validation at `max_steps`: Lightning would not return to it, so it runs to its end."""
         if self.stop.waits and trainer.world_size == 1 and trainer.global_step != trainer.max_steps:
             self._stop_if_asked(trainer, NextStage.VALIDATION, batch=trainer.fit_loop.batch_idx + 1)
 
