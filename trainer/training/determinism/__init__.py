@@ -1,1 +1,1 @@
-"""Determinism: levels, seeds and order, so that two trainings of equal ingredients can come out equal."""
+"""Determinism: levels, seeds and sample order, so that two trainings with equal inputs can have equal results."""

@@ -1,7 +1,6 @@
-"""Exactness: what a level of determinism switches in code, once the launcher has set the variables.
+"""The torch switches of each level of determinism, and the calls that must happen before threads start.
 
-Knows torch's switches and the calls that must be made before threads start. Refuses to go on where a variable is not as the level
-wants it: a library may have read it already.
+The launcher sets the environment variables; `apply_level` raises if a variable is wrong, because a library may have read it already.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ acos asin atan ceil cos cosh erf erfc erfinv exp expm1 floor lgamma log log10 lo
 """
 _NO_KERNEL: Final = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
 _CUBLAS: Final = "Deterministic behavior was enabled with either"
-"""How torch begins the two texts (aten/src/ATen/Context.cpp): the same words in the middle of another text are that text's own."""
+"""The start of both of torch's messages (aten/src/ATen/Context.cpp); the same words elsewhere in a message have another meaning."""
 
 
 @configured
 def apply_level(*, determinism: Level, threads: int | None, precision: str) -> None:
-    """Switch torch to the level. Raises `MachineError` where the launcher's variables are not set, or CUDA is already in use."""
+    """Set torch's switches for the level; raise `MachineError` if the launcher's variables are not set, or CUDA is in use."""
     count = threads_at(determinism, threads)
     wrong = differing(variables(determinism, threads=count), os.environ)
     if wrong:
@@ -54,7 +53,7 @@ def apply_level(*, determinism: Level, threads: int | None, precision: str) -> N
 
 
 def require_avx2(found: str) -> None:
-    """Raise `MachineError` where torch computes with other instructions than every machine of level portable."""
+    """Raise `MachineError` if torch does not compute with AVX2, which level `portable` requires."""
     if found != "AVX2":
         raise MachineError(
             f"torch computes with {found} here; determinism portable expects AVX2", hint="choose determinism machine"
@@ -73,7 +72,7 @@ def warm_up() -> None:
 
 
 def translated(fault: RuntimeError) -> NotDeterministicError | None:
-    """Word torch's refusal of an operation without a deterministic kernel; `None` when the failure is another."""
+    """Return the error for an operation without a deterministic kernel, or None for any other failure."""
     text = str(fault)
     found = _NO_KERNEL.match(text)
     if found is None and not text.startswith(_CUBLAS):
@@ -86,7 +85,7 @@ def translated(fault: RuntimeError) -> NotDeterministicError | None:
 
 
 def choose_exact_kernels() -> None:
-    """Set torch's switches as the levels `machine` and `portable` do."""
+    """Set torch's switches for the levels `machine` and `portable`."""
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

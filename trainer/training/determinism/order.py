@@ -1,7 +1,7 @@
-"""The order in which samples are seen: a function of seed and epoch alone.
+"""The order of samples: a function of seed and epoch alone.
 
-Knows how an epoch is cut into batches and shared between ranks. Refuses to have a state: batch `k` of epoch `e` can be asked for at
-once, whatever was read before, so a resumed run sees what the uninterrupted one would have.
+The samplers are stateless: batch `k` of epoch `e` is available directly, independent of earlier reads, so a resumed run gets the same
+batches as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Key = tuple[int, int]
-"""Epoch and index: what names a sample as it is seen, so that what is random about it does not depend on the number of workers."""
+"""Epoch and index of a sample; its random transforms derive from both, so that they do not depend on the number of workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Which part of every batch is this process's."""
+    """The part of every batch that belongs to this process."""
 
     rank: int = 0
     world: int = 1
 
 
 class ShuffledBatches(Sampler[list[Key]]):
-    """The training split, in an order of its own for each epoch; with several ranks an incomplete last batch is left out."""
+    """The training split, shuffled for each epoch; with several ranks an incomplete last batch is dropped."""
 
     def __init__(self, rows: Sequence[int], *, batch_size: int, seed: int, share: Share) -> None:
-        """Cut `rows` into batches of `batch_size` samples, all ranks together."""
+        """Divide `rows` into batches of `batch_size` samples over all ranks."""
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
@@ -43,25 +43,25 @@ class ShuffledBatches(Sampler[list[Key]]):
 
     @property
     def sampler(self) -> Self:
-        """What Lightning tells the epoch: it looks for `set_epoch` at a batch sampler's sampler, never at the batch sampler."""
+        """The object whose `set_epoch` Lightning calls: a batch sampler's sampler, never the batch sampler itself."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; Lightning calls this before each."""
+        """Move to the start of an epoch; Lightning calls this before each epoch."""
         if epoch != self.epoch:
             self.epoch, self.first = epoch, 0
 
     def start_at(self, *, epoch: int, batch: int) -> None:
-        """Go to a batch of an epoch, in no time."""
+        """Move to a batch of an epoch, in constant time."""
         self.epoch, self.first = epoch, batch
 
     def __len__(self) -> int:
-        """Count the batches of an epoch."""
+        """Return the number of batches of an epoch."""
         whole, rest = divmod(len(self.rows), self.batch_size)
         return whole + 1 if rest and self.share.world == 1 else whole
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Give this rank's part of each batch."""
+        """Yield this rank's part of each batch."""
         generator = torch.Generator().manual_seed(derived(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.rows), generator=generator).tolist()
         for batch in range(self.first, len(self)):
@@ -74,15 +74,15 @@ class PlainBatches(Sampler[list[Key]]):
     """A split in its own order, every sample once: for validation and test."""
 
     def __init__(self, rows: Sequence[int], *, batch_size: int, share: Share) -> None:
-        """Cut this rank's `rows` into batches."""
+        """Divide this rank's `rows` into batches."""
         self.rows = rows[share.rank :: share.world]
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        """Count the batches."""
+        """Return the number of batches."""
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Give each batch."""
+        """Yield each batch."""
         for start in range(0, len(self.rows), self.batch_size):
             yield [(0, index) for index in self.rows[start : start + self.batch_size]]

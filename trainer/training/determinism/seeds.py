@@ -1,7 +1,7 @@
-"""Seeds: every random number of a run follows from one seed and from where in the run it is drawn.
+"""Seeds: every random number of a run is derived from one seed and the position in the run.
 
-Knows how a seed is derived and which generators are set by it. Refuses to save or restore any state: a place in the run names its
-seed, so what validation, reading ahead or a crash consumed does not matter.
+Generator state is neither saved nor restored: each position has its own seed, so random numbers used by validation, prefetching or a crash
+do not matter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def derived(seed: int, *place: str | int) -> int:
-    """Derive the seed of a place in the run, as `derived(0, "step", epoch, batch, rank)`: 63 bits, equal on every machine.
+    """Return the seed of a position in the run, such as `derived(0, "step", epoch, batch, rank)`: 63 bits, equal on every machine.
 
     >>> derived(0, "order", 1) == derived(0, "order", 1), derived(0, "order", 1) == derived(0, "order", 2)
     (True, False)
@@ -24,14 +24,14 @@ def derived(seed: int, *place: str | int) -> int:
 
 
 def seed_all(value: int) -> None:
-    """Set torch's (on every device), NumPy's and Python's global generators."""
+    """Seed the global generators of torch (on every device), NumPy and Python."""
     _seed_torch(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002 - the global one, which an experiment may draw from
+    np.random.seed(value % 2**32)  # noqa: NPY002 - the global generator, which an experiment may use
     random.seed(value)
 
 
 def _seed_torch(value: int) -> None:
-    """Seed torch; a build for CPUs has one generator, and asking for those of other devices takes 240 microseconds, at every step."""
+    """Seed torch; a CPU build has one generator, and a call for other devices' generators takes 240 microseconds at every step."""
     if torch.version.cuda is not None:
         torch.manual_seed(value)
     else:

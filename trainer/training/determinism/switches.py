@@ -1,6 +1,6 @@
-"""What torch's switches are while a net is made and trained: observed, so that a record does not claim a level that the net left.
+"""Observation of torch's switches while a net is created and trained, so that a record does not claim a level that the net changed.
 
-The switches are compared with what they were right after `apply_level`. What is switched and restored between two looks is not seen.
+The switches are compared with their values right after `apply_level`. A change that is undone between two reads is not detected.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Switches = dict[str, Any]
 
 
 def read_switches() -> Switches:
-    """Read every switch; one that this torch lacks, or cannot tell, is left out."""
+    """Return the value of every switch; omit switches that this version of torch lacks or cannot read."""
     found: Switches = {}
     for name in (*_CALLS, *_VALUES):
         try:
@@ -63,7 +63,7 @@ def read_switches() -> Switches:
 
 
 def _glance() -> tuple[object, ...]:
-    """The switches that are cheap to read and change bits: a microsecond at each step."""
+    """Return the switches that are cheap to read and affect bits: a microsecond per step."""
     cudnn: Any = torch.backends.cudnn
     return (
         torch.are_deterministic_algorithms_enabled(),
@@ -76,10 +76,10 @@ def _glance() -> tuple[object, ...]:
 
 @configured
 class WatchSwitches(Callback):
-    """Looks at the switches while a net is made and trained; a change before the first step is an error, a later one is recorded."""
+    """Read the switches while a net is created and trained; a change before the first step is an error, a later change is recorded."""
 
     def __init__(self, tell: Callable[[str], None], *, determinism: Level, threads: int | None) -> None:
-        """Take the switches as they are now for the level's; `tell` takes each line of a change, once."""
+        """Use the current switches as those of the level; `tell` receives the line of each change, once."""
         self.tell, self.level = tell, determinism
         self.expected = read_switches() if determinism is not Level.OFF else {_THREADS: torch.get_num_threads()}
         self.variables = variables(determinism, threads=threads_at(determinism, threads))
@@ -88,7 +88,7 @@ class WatchSwitches(Callback):
         self.began = False
 
     def changed(self) -> dict[str, str]:
-        """Say of each switch that is not as the level has it what was expected and found."""
+        """Return the expected and actual value of each switch that differs from the level."""
         now = read_switches()
         found = {
             name: f"{name} is {now.get(name, 'another')}; determinism {self.level} has {value}"
@@ -98,7 +98,7 @@ class WatchSwitches(Callback):
         return found | {line.partition(":")[0]: line for line in differing(self.variables, os.environ)}
 
     def require_unchanged(self, where: str) -> None:
-        """Raise `ExperimentError`, naming the first switch that was changed `where` before any step."""
+        """Raise `ExperimentError` with the first switch that was changed `where` before any step."""
         if lines := list(self.changed().values()):
             hint = (
                 "remove that call; give --threads N for other threads" if _THREADS in lines[0] else "remove that call"
@@ -106,7 +106,7 @@ class WatchSwitches(Callback):
             raise ExperimentError(f"{where} changes a switch of torch: {lines[0]}", hint=f"{hint}, or give {_OFF}")
 
     def look(self, when: str) -> None:
-        """Tell of each switch that was changed, the first time that it is seen."""
+        """Report each changed switch once."""
         for name, line in self.changed().items():
             if name not in self.seen:
                 self.seen.add(name)
@@ -115,36 +115,36 @@ class WatchSwitches(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Look before the first step: what setting up has changed is still an error."""
+        """Check before the first step: a change by setup code is still an error."""
         del trainer, pl_module, batch, batch_idx
         if not self.began:
             self.began = True
             self.require_unchanged("what sets up the net")
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:
-        """Look within a step, after the forward pass."""
+        """Check within a step, after the forward pass."""
         del pl_module, loss
         self._look_quickly(f"at step {trainer.global_step + 1}")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Look after a step."""
+        """Check after a step."""
         del pl_module, outputs, batch, batch_idx
         self._look_quickly(f"after step {trainer.global_step}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look when the training ends."""
+        """Check at the end of the training."""
         del pl_module
         self.look(f"after step {trainer.global_step}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look after a validation."""
+        """Check after a validation."""
         del pl_module
         self.look(f"after a validation, at step {trainer.global_step}")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look after the test."""
+        """Check after the test."""
         del trainer, pl_module
         self.look("after the test")
 
