@@ -1,7 +1,4 @@
-"""Checks of an experiment: minutes before hours. Which there are, in their order, and what is to be looked at where one fails.
-
-Knows which check means nothing where another failed. Refuses to know how a check is made: a module for each kind does.
-"""
+"""Checks of an experiment before a long training: their order, their dependencies and their hints. Other modules implement the checks."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ __all__ = ["CHECKS", "LARGEST_BATCH", "Subject", "checked"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check: what it does, what it needs to have passed, and what to look at where it fails."""
+    """A check: its function, the checks that must pass before it, and the hint for a failure."""
 
     run: Callable[[Trial], str]
     look: str
@@ -129,7 +126,7 @@ _HOLDS: Final = {Status.PASSED, Status.NOTED}
 
 
 def checked(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[Finding]:
-    """Make all of these checks, in their order; whatever the experiment raises is a finding, and one reason is reported once."""
+    """Run all checks in their order; an exception of the experiment is a finding, and each cause is reported once."""
     quieten()
     trial = Trial(subject)
     done: dict[str, Status] = {}
@@ -166,12 +163,12 @@ def _found(name: str, check: Check, trial: Trial) -> Finding:
         return Finding(check=name, status=Status.FAILED, said=fault.message, look=fault.hint)
     except KeyboardInterrupt:
         raise
-    except BaseException as fault:  # noqa: BLE001 - whatever the experiment raises is what was to be found
+    except BaseException as fault:  # noqa: BLE001 - any exception of the experiment is a finding
         return _raised(name, fault, trial)
 
 
 def _raised(name: str, fault: BaseException, trial: Trial) -> Finding:
-    """Word an exception: whose it is, and of the experiment's own the lines that it went through. What a check looks for was not seen."""
+    """Return the finding for an exception, attributed as in a run; the check itself has no result."""
     experiment = trial.subject.experiment
     net = experiment.net.__name__
     worded = attributed(fault, file=experiment.file, root=trial.subject.root, net=net)

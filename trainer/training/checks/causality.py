@@ -1,7 +1,6 @@
-"""Check of sequence models: what is told at a place depends on inputs up to there alone.
+"""Check of sequence models: the output at a place depends only on inputs up to that place.
 
-Knows how a look ahead is found, how far it reaches and which module does it. Refuses to know tasks: each says
-whether it is causal.
+If it depends on later inputs, the check finds the furthest such input and the module. A task declares whether it is causal.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ _LOOK: Final[tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """An output that depends on a later input: its place, that input's place (the furthest), and what was changed when it was seen."""
+    """An output that depends on a later input: its place, the furthest such input's place, and the inputs changed to find it."""
 
     place: int
     ahead: int
     changed: Tensor
 
     def told(self, places: int) -> str:
-        """Say it."""
+        """Return the text of the finding."""
         return f"the output at place {self.place} depends on the input at place {self.ahead} (places are 0 to {places - 1})"
 
 
 def causality(trial: Trial) -> str:
-    """Change the inputs after a place, and look at the outputs up to it; in eval mode, then in training."""
+    """Change the inputs after a place and compare the outputs up to it; in eval mode, then in training mode."""
     net, given = trial.net, trial.given
     if not type(net).causal:
         raise Nothing("its task predicts no sequence (`causal` is False)")
@@ -74,7 +73,7 @@ def causality(trial: Trial) -> str:
 
 
 def _leak(net: Task, given: Tensor) -> Leak | None:
-    """Find the first output that depends on a later input. Raises `Nothing` where that cannot be told."""
+    """Return the first output that depends on a later input; raise `Nothing` if the check cannot decide."""
     before = _places(net, given)
     if any(bool(output.isnan().any()) for output in before):
         raise Nothing("what the net gives is not finite")
@@ -92,7 +91,7 @@ def _leak(net: Task, given: Tensor) -> Leak | None:
 
 
 def _furthest(net: Task, given: Tensor, place: int, *, sees: int) -> int:
-    """The last input that the output at `place` depends on; it depends on those from `sees` on."""
+    """Return the last input on which the output at `place` depends; it depends on inputs from `sees` on."""
     before, none = _places(net, given), given.shape[1]
     while none - sees > 1:
         middle = (sees + none) // 2
@@ -103,12 +102,12 @@ def _furthest(net: Task, given: Tensor, place: int, *, sees: int) -> int:
 
 
 def _changed(given: Tensor, first: int) -> Tensor:
-    """The same up to `first`; from there on what other samples have, backwards."""
+    """Return the inputs unchanged up to `first`; later places hold the reversed places of other samples."""
     return torch.cat([given[:, :first], given.roll(1, dims=0).flip(1)[:, first:]], dim=1)
 
 
 def _places(net: Task, given: Tensor) -> list[Tensor]:
-    """What the net gives at each place: `[batch, time, ...]`."""
+    """Return the output at each place: `[batch, time, ...]`."""
     seed_all(0)
     found = [output for output in outputs(net, given) if output.shape[:2] == given.shape[:2]]
     if not found:
@@ -119,12 +118,12 @@ def _places(net: Task, given: Tensor) -> list[Tensor]:
 
 
 def _apart_at(one: Tensor, other: Tensor) -> Tensor:
-    """At which places `[time]` two outputs are apart."""
+    """Return the places `[time]` at which two outputs differ."""
     return far(one, other).flatten(2).any(dim=2).any(dim=0)
 
 
 def _module(net: Task, given: Tensor, leak: Leak) -> where.Call | None:
-    """The innermost module that is given nothing of later places and gives something of them."""
+    """Return the innermost module whose inputs do not depend on later places and whose output does."""
     time, kept = given.shape[1], leak.place + 1
 
     def leaks(one: Tensor, other: Tensor, *, unknown: bool = False) -> bool:
@@ -147,7 +146,7 @@ def _look(call: where.Call | None) -> str | None:
 
 @contextmanager
 def _as_it_was(net: Task) -> Iterator[None]:
-    """Put back what passes in training mode write into buffers, and the modes of its modules."""
+    """Restore buffers that passes in training mode change, and the modes of the modules."""
     modes = {module: module.training for module in net.modules()}
     buffers = {buffer: buffer.clone() for buffer in net.buffers()}
     try:

@@ -1,7 +1,4 @@
-"""How near two outputs must be to count as the same.
-
-Knows that kernels for other sizes add in another order. Refuses to know whose outputs they are.
-"""
+"""The tolerance for comparing outputs: kernels for other sizes add in another order."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLOSE: Final = 1e-4
-"""How far apart values may be, relative to the largest of them."""
+"""The largest difference of equal values, relative to the largest value."""
 
 
 def far(one: Tensor, other: Tensor) -> Tensor:
-    """Tell which values are apart, of two tensors of one shape; what is not finite is equal to its like alone.
+    """Return which values of two tensors of one shape differ; NaN equals only NaN, infinity only the same infinity.
 
     >>> import torch
     >>> far(torch.tensor([1.0, 2.0, torch.inf]), torch.tensor([1.00001, 2.1, torch.inf])).tolist()

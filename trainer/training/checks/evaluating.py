@@ -1,4 +1,4 @@
-"""Checks of evaluation: it trains nothing, it comes out the same twice, and what is told of a sample depends on no other."""
+"""Checks of evaluation: it does not train, it is repeatable, and the output for a sample does not depend on other samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def evaluation(trial: Trial) -> str:
-    """Pass a batch twice, and validate one, in eval mode."""
+    """Pass a batch twice and validate a batch, in eval mode."""
     net = trial.net.eval()
     before = _state(net)
     first, second = _seeded(net, trial.given, seed=1), _seeded(net, trial.given, seed=2)
@@ -41,7 +41,7 @@ def evaluation(trial: Trial) -> str:
 
 
 def order(trial: Trial) -> str:
-    """Pass samples in another order, beside others, and alone, in eval mode."""
+    """Pass samples in another order, with other samples, and alone, in eval mode."""
     net, given = trial.net.eval(), trial.given
     whole = outputs(net, given)
     if not all(bool(torch.isfinite(output).all()) for output in whole):
@@ -76,7 +76,7 @@ def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 
 def _of_the_first(count: int) -> Callable[[Tensor, Tensor], bool]:
-    """Whether what belongs to the first of so many samples is apart, where a tensor has a row for each."""
+    """Return a function that compares the first sample's row of two tensors with `count` rows."""
 
     def apart(one: Tensor, other: Tensor) -> bool:
         return one.dim() > 0 and len(one) == count and bool(far(one[:1], other[:1]).any())
@@ -85,6 +85,6 @@ def _of_the_first(count: int) -> Callable[[Tensor, Tensor], bool]:
 
 
 def _first(net: Task, given: Tensor, instead: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> str:
-    """Name the module that tells two passes apart, of two seeds, as a phrase to put behind a finding."""
+    """Return the first module whose output differs between two passes, as a phrase to append to a finding."""
     call = where.first_apart(where.passed(net, given, seed=1), where.passed(net, instead, seed=2), apart)
     return f", first in {where.told(call.name, call.module)}" if call else ""

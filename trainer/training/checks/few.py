@@ -1,4 +1,4 @@
-"""The first samples of each split, as a small dataset of their own: what takes minutes on all of them takes seconds on these."""
+"""A small dataset of the first samples of each split, for checks that would take minutes with all samples."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 class Few(Samples):
-    """Some samples of others, by their numbers there."""
+    """A selection of samples by their numbers."""
 
     def __init__(self, whole: Samples, rows: Sequence[int]) -> None:
-        """Take these."""
+        """Select the samples `rows` of `whole`."""
         self.whole, self.rows = whole, list(rows)
 
     def __len__(self) -> int:
-        """How many were taken."""
+        """Return the number of selected samples."""
         return len(self.rows)
 
     def sample(self, pick: Pick) -> Sample:
-        """Have it read."""
+        """Read a sample."""
         return self.whole.sample(self._there(pick))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Have them read together."""
+        """Read a batch of samples."""
         return self.whole.batch([self._there(pick) for pick in picks])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """As they are called there."""
+        """The names of the classes."""
         return self.whole.classes
 
     def _there(self, pick: Pick) -> Pick:
@@ -43,7 +43,7 @@ class Few(Samples):
 
 
 def few_of(declared: Dataset, whole: Samples, rows: Mapping[str, Sequence[int]]) -> tuple[Dataset, Few]:
-    """Take these rows of each split; give a declaration whose splits they are."""
+    """Return a dataset of these rows of each split, and a declaration with its splits."""
     ends = list(accumulate((len(each) for each in rows.values()), initial=0))
     splits: dict[str, Any] = dict(zip(rows, pairwise(ends), strict=True))
     return declared.model_copy(update={"splits": splits}), Few(whole, [row for each in rows.values() for row in each])

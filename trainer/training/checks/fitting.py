@@ -1,4 +1,4 @@
-"""Checks of data, shapes and learning: what a training needs before its first epoch is worth its time."""
+"""Checks of data, shapes and learning before the first epoch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
 _MARKEDLY: Final = 0.2
-"""By what part of itself the loss of one batch has to fall."""
+"""The fraction by which the loss of one batch must fall."""
 _FASTER: Final = 10
 
 
 def settings(trial: Trial) -> str:
-    """Make the net of them."""
+    """Create the net from the settings."""
     net = trial.fresh()
     if type(net).configure_optimizers is Task.configure_optimizers:
         made(require_trainable, net)
@@ -45,7 +45,7 @@ def settings(trial: Trial) -> str:
 
 
 def data(trial: Trial) -> str:
-    """Read a batch of each split, and of real data every sample, by the inspection that a run makes."""
+    """Read a batch of each split, and all real samples with the inspection of a run."""
     seen = trial.inspection
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in trial.rows.items())
     for split in SPLITS:
@@ -57,7 +57,7 @@ def data(trial: Trial) -> str:
 
 
 def _require_finite_data(trial: Trial, seen: Inspection) -> None:
-    """Find NaN and infinities in the data that the net does not treat; a net that fails in another way is the next check's matter."""
+    """Check for NaN and infinities that the net does not handle; another check reports any other failure of the net."""
     if not trial.subject.experiment.has_package_steps:
         return
     try:
@@ -69,7 +69,7 @@ def _require_finite_data(trial: Trial, seen: Inspection) -> None:
 
 
 def declared(trial: Trial) -> str:
-    """Hold a batch of each split against what the dataset declares."""
+    """Compare a batch of each split with the dataset's declaration."""
     said = {**trial.subject.dataset.sample, **trial.subject.dataset.twin}
     if not said:
         raise Nothing(f"datasets/{trial.subject.dataset.name}.toml declares neither [twin] nor [sample]")
@@ -99,7 +99,7 @@ def _require_within(name: str, found: Tensor, typed: Any) -> None:
 
 
 def forward(trial: Trial) -> str:
-    """Give the net a batch."""
+    """Pass a batch through the net."""
     net = trial.fresh()
     count = len(trial.given)
     try:
@@ -151,7 +151,7 @@ def targets(trial: Trial) -> str:
 
 
 def _judged(trial: Trial, net: Task) -> list[str]:
-    """Have the task judge what was read of every split, as a run does."""
+    """Return the task's notes on the inspected values of every split, as a run does."""
     if trial.inspection is None or not trial.subject.experiment.has_package_steps:
         return []
     large = describe_large(net, trial.whole, trial.inspection, trial.on_device)
@@ -184,7 +184,7 @@ def _require_classes(trial: Trial) -> None:
 
 
 def finite(trial: Trial) -> str:
-    """Look at outputs and losses for NaN and infinity."""
+    """Check outputs and losses for NaN and infinity."""
     net = trial.fresh()
     for output in outputs(net, trial.given):
         if not bool(torch.isfinite(output).all()):
@@ -196,7 +196,7 @@ def finite(trial: Trial) -> str:
 
 
 def finite_gradients(trial: Trial) -> str:
-    """Look at gradients for NaN and infinity."""
+    """Check gradients for NaN and infinity."""
     odd = trial.watched.odd
     step = min(odd.values(), default=0)
     require(not odd, f"the gradient of {grouped(trial.watched.net, list(odd))} is not finite at step {step}")
@@ -204,7 +204,7 @@ def finite_gradients(trial: Trial) -> str:
 
 
 def gradients(trial: Trial) -> str:
-    """Look for parameters that are frozen, that nothing uses, that no gradient reaches, that no optimizer moves."""
+    """Check for parameters that are frozen, unused, without a gradient, or not changed by an optimizer."""
     watch = trial.watched
     net = watch.net
     meant = tuple(net.frozen)
@@ -220,7 +220,7 @@ def gradients(trial: Trial) -> str:
 
 
 def overfits(trial: Trial) -> str:
-    """Train on one batch again and again."""
+    """Train repeatedly on one batch."""
     watch = trial.watched
     if watch.of_several:
         raise Nothing(
@@ -239,7 +239,7 @@ def overfits(trial: Trial) -> str:
 
 
 def outputs(net: Task, given: Tensor) -> list[Tensor]:
-    """Give every tensor that the net gives; where a module raises, its fault is noted with the module's name."""
+    """Return every output tensor of the net; if a module raises, its name is added to the exception as a note."""
     with torch.no_grad():
         try:
             return list(_tensors(net(given)))

@@ -1,4 +1,4 @@
-"""Checks of what is kept: weights, checkpoints and the exported program give what the net gave."""
+"""Checks of saved weights, checkpoints and the exported program: they must reproduce the net's output."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from trainer.training.tasks.task import Task
 
 _HALF: Final = 3
-"""Steps before the checkpoint, and after it."""
+"""Steps before the checkpoint, and steps after it."""
 _CLOSE: Final = 1e-4
 
 
 def saving(trial: Trial) -> str:
-    """Load what was saved into a net that began otherwise."""
+    """Load saved weights into a net with other initial weights."""
     trial.subject.folder.mkdir(exist_ok=True)
     path = trial.subject.folder / "saved.safetensors"
     with path.open("wb") as body:
@@ -52,7 +52,7 @@ def saving(trial: Trial) -> str:
 
 
 def _checkpoint(net: Task) -> dict[str, Any]:
-    """What the net itself puts into a checkpoint; a hook that needs the trainer is tried by the check of resuming."""
+    """Return the net's part of a checkpoint; the check `resuming` tests hooks that need the trainer."""
     checkpoint: dict[str, Any] = {"state_dict": net.state_dict()}
     try:
         net.on_save_checkpoint(checkpoint)
@@ -63,7 +63,7 @@ def _checkpoint(net: Task) -> dict[str, Any]:
 
 
 def resuming(trial: Trial) -> str:
-    """Train twice as many steps in one go, and once more from the checkpoint in the middle."""
+    """Train twice as many steps without interruption, and again from the checkpoint in the middle."""
     whole, folder = _trained(trial, "whole"), trial.subject.folder
     previous = folder / "whole" / FOLDER / PREVIOUS
     if not previous.exists():
@@ -82,7 +82,7 @@ def resuming(trial: Trial) -> str:
 
 
 def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
-    """Train a few steps as a run does, on the few samples."""
+    """Train a few steps as a run does, with the few samples."""
     subject = trial.subject
     declared, few = trial.few
     net = _reading(subject, few)
@@ -94,7 +94,7 @@ def _trained(trial: Trial, name: str, *, saved: Saved | None = None) -> Trained:
 
 
 def _reading(subject: Subject, few: Samples) -> type[Task]:
-    """The same net, that learns from few samples; all of them are opened too: there its own reader's settings are bound."""
+    """Return the net's class with few samples; all samples are opened too, to bind the settings of the net's own reader."""
     kind = subject.experiment.net
 
     def samples(net: Task, *_: object) -> Samples:
@@ -115,7 +115,7 @@ def _differing(folder: Path) -> list[str]:
 
 
 def exporting(trial: Trial) -> str:
-    """Export the net as a program of torch's, for batches of any size, and hold what it gives against the net."""
+    """Export the net as a torch program for any batch size, and compare its output with the net's."""
     net, given = trial.net.eval(), trial.given
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
-"""Checks that what looks random follows from the seed: the net that is made, the samples that are read, a pass in training.
+"""Checks that random values follow from the seed: the initial weights, the samples, a pass in training mode.
 
-Each is looked at when the checks begin, and again with equal seeds after other samples were read, the global generators moved on, and a
-second has passed on the clock. What differs from process to process, as a process id, is not seen: `check --bits` runs two.
+Each value is read when the checks begin, and again with equal seeds after other samples were read, the global generators advanced, and a
+second passed. Values that differ only between processes, such as a process id, are not detected: `check --bits` runs two processes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from trainer.training.readers import Batch
 
 _TICK: Final = 1.1
-"""Seconds after which a clock that is read in whole seconds shows another one."""
+"""Seconds after which a clock with a resolution of one second has changed."""
 _FEW: Final = 4
-"""Samples that are read again."""
+"""Number of samples that are read again."""
 _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
     "torch's": lambda: torch.default_generator.manual_seed(1),
     "NumPy's": lambda: np.random.seed(1),  # noqa: NPY002 - the global one, which a reader may draw from
@@ -42,14 +42,14 @@ _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
 
 
 def look_first(trial: Trial) -> None:
-    """Look once, when the checks begin; what fails is found by the check that is named after it."""
+    """Read each value once, when the checks begin; the check of the same name reports a failure."""
     for name, look in _LOOKS.items():
         with suppress(Exception):
             trial.looks[name] = (monotonic(), look(trial))
 
 
 def constructor(trial: Trial) -> str:
-    """Make the net twice with one seed."""
+    """Create the net twice with one seed."""
     first, second = _twice(trial, "constructor")
     if first.keys() != second.keys():
         raise Wrong(f"with one seed, the net has other tensors: {listed(sorted(first.keys() ^ second.keys()))}")
@@ -60,7 +60,7 @@ def constructor(trial: Trial) -> str:
 
 
 def reader(trial: Trial) -> str:
-    """Read some samples twice with equal global generators, then with each of these at another place."""
+    """Read some samples twice with equal global generators, then with each generator at another position."""
     first, second = _twice(trial, "reader")
     for name, value in first.items():
         if not _equal(value, second.get(name)):
@@ -73,16 +73,16 @@ def reader(trial: Trial) -> str:
 
 
 def determinism(trial: Trial) -> str:
-    """Look whether the net, made and passed through, has changed a switch of torch on which the level rests."""
+    """Check whether the net, when created and run, changes a torch switch that the level requires."""
     level = trial.subject.resolved.settings.value_of("determinism")
     if level is Level.OFF:
         return "determinism is off: no equal bits are promised, whatever is switched"
     _require_equal(trial.switches, read_switches())
     enabled = torch.are_deterministic_algorithms_enabled()
-    choose_exact_kernels()  # as a run does: torch's own defaults could be what the net sets
+    choose_exact_kernels()  # as a run does: torch's defaults could equal the net's values
     before = read_switches()
     try:
-        with suppress(Exception):  # a pass that fails is found by the check that is named after it
+        with suppress(Exception):  # the check of the same name reports a failing pass
             _passed(trial)
         _require_equal(before, read_switches())
     finally:
@@ -101,7 +101,7 @@ def _require_equal(before: Switches, now: Switches) -> None:
 
 
 def training_pass(trial: Trial) -> str:
-    """Pass a batch in training through two nets that were made with one seed."""
+    """Pass a batch in training mode through two nets created with one seed."""
     if not trial.fresh().automatic_optimization:
         raise Nothing("the net steps its optimizers itself, so its training_step needs a whole training")
     first, second = _twice(trial, "training pass")
@@ -113,11 +113,11 @@ def training_pass(trial: Trial) -> str:
 
 
 def _twice(trial: Trial, name: str) -> tuple[Any, Any]:
-    """What was seen at first, and what is seen now."""
+    """Return the first value, and the current value."""
     look = _LOOKS[name]
     began, first = trial.looks.get(name) or (monotonic(), look(trial))
     for _ in range(3):
-        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002, S311 - the global ones move on
+        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002, S311 - advances the global generators
     sleep(max(0.0, began + _TICK - monotonic()))
     return first, look(trial)
 
@@ -128,7 +128,7 @@ def _state(trial: Trial) -> dict[str, Tensor]:
 
 
 def _samples(trial: Trial, *, draw: Callable[[], object] | None = None) -> Batch:
-    """Read samples, after others, with every global generator at one place but for one that `draw` moves."""
+    """Read samples, after other samples, with every global generator at one position except the generator that `draw` advances."""
     rows = [int(row) for row in trial.rows["train"][: 2 * _FEW]]
     if trial.looks:
         trial.samples.batch([Pick(index=row, epoch=1) for row in rows[::-1]])
@@ -148,7 +148,7 @@ def _passed(trial: Trial) -> Tensor:
 
 
 def _equal(one: Tensor, other: Tensor | None) -> bool:
-    """Whether two tensors have equal bits; a NaN is equal to itself."""
+    """Return whether two tensors have equal bits; equal NaN values count as equal."""
     if other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     with suppress(RuntimeError):

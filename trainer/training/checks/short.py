@@ -1,4 +1,4 @@
-"""A short training as a run makes it, of a subject under check: by the package's own `train`, into a folder, telling nobody."""
+"""A short training of a checked experiment, with the package's own `train` and without external services."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _QUIET: Final[dict[str, Any]] = {
 
 
 def notebook(subject: Subject, **settings: object) -> Notebook:
-    """Begin the ledger of a short training, with some settings otherwise."""
+    """Return the ledger of a short training, with some settings changed."""
     told = subject.resolved.settings.model_copy(update=_QUIET | settings)
     return Notebook(replace(subject.resolved, settings=told), root=subject.root)
 
 
 def train_shortly(subject: Subject, into: Path, ledger: Ledger, *, saved: Saved | None = None) -> Trained:
-    """Train into a folder of the subject's, with the settings of this ledger; from a checkpoint there, where one is given."""
+    """Train into the folder `into` with the settings of the ledger; resume from the checkpoint `saved`, if given."""
     into.mkdir(exist_ok=True)
     job = Job(
         run="check",

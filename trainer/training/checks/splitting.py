@@ -1,7 +1,7 @@
-"""Check of the splits: what a net is measured on was not learned.
+"""Check of the splits: samples of val and test must not be in the training split.
 
-Knows when samples of two splits are the same: by number, by the file, by what the net is given, by bytes that two windows of a text share.
-Refuses to know near ones: another crop of one picture is another sample here.
+Samples are equal by number, by file, by the net's input, or if two windows of a text share bytes. Near duplicates, such as another crop of
+one picture, are not detected.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ _FILES: Final = 1_000_000
 _MOST: Final = 100_000
 _LEAST: Final = 1_000
 _BYTES: Final = 256 << 20
-"""What is read: all samples, else so many bytes of them, at least and at most so many samples; of files by their digests so many."""
+"""Limits of the check: all samples, or this many bytes within a minimum and maximum number of samples; by digests, a number of files."""
 _TOO_MUCH: Final = 0.5
-"""What part of a split may be in the training split too before it is a fault: a line of a text or a row of few columns comes again."""
+"""The fraction of a split that may also be in the training split: lines of a text and rows with few columns repeat."""
 _SHOWN: Final = 3
 LEARNED, *MEASURED = SPLITS
 Known = Callable[[int], tuple[bytes, int]]
-"""Gives of a sample, by its number, what names its content, and how large it is."""
+"""Returns the identity of a sample's content and its size, by the sample's number."""
 
 
 @runtime_checkable
 class _Manifest(Protocol):
-    """Files of which a manifest says what each contains."""
+    """Files with their digests in a manifest."""
 
     def entry(self, path: str) -> Any:
-        """Its size and sha256."""
+        """Return size and sha256 of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """What a split has in common with the training split: so many samples, and what part of the whole split's values they are."""
+    """Overlap of a split with the training split: the number of samples, and their fraction of the split's values."""
 
     split: str
     count: int
     of: int
     part: float
     examples: Sequence[tuple[int, int]]
-    """Numbers of samples, here and there."""
+    """Numbers of equal samples, in this split and in the training split."""
 
     def told(self, verb: str) -> str:
-        """Say it."""
+        """Return the text of the finding."""
         return f"{self.count:,} of {self.of:,} samples of {self.split} ({self.part:.1%} of its bytes) {verb} {LEARNED}"
 
 
 def splitting(trial: Trial) -> str:
-    """Hold the splits against each other: numbers, then bytes."""
+    """Compare the splits with each other: numbers, then bytes."""
     _require_apart(trial.rows)
     if trial.subject.made_up:
         raise Nothing("the twin's samples are made up")
@@ -109,13 +109,13 @@ def _require_apart(rows: Mapping[str, Sequence[int]]) -> None:
 
 
 def _fitting(samples: Samples, row: int) -> int:
-    """How many samples like this one are read."""
+    """Return how many samples of this size are read."""
     size = sum(value.nbytes for value in samples.sample(Pick(index=row)).values())
     return min(_MOST, max(_LEAST, _BYTES // max(1, size)))
 
 
 def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Sequence[int]]:
-    """What is looked at of each split, evenly spaced: a quarter of `most` of each that is measured, of the training split what is left."""
+    """Return the samples to compare, evenly spaced: a quarter of `most` of each measured split, the rest from the training split."""
     found: dict[str, Sequence[int]] = {}
     left = most
     for name in (*MEASURED, LEARNED):
@@ -126,7 +126,7 @@ def _bounded(rows: Mapping[str, Sequence[int]], *, most: int) -> dict[str, Seque
 
 
 def _by_files(samples: Samples, data: object) -> Known | None:
-    """Tell samples apart by their files' digests, where each is a file of a manifest: nothing is read."""
+    """Identify samples by their files' digests, if each sample is a file of a manifest: no sample is read."""
     layout = samples.layout
     if not (layout.files and layout.ends is None and isinstance(data, _Manifest)):
         return None
@@ -139,7 +139,7 @@ def _by_files(samples: Samples, data: object) -> Known | None:
 
 
 def _by_bytes(trial: Trial, some: Sequence[int]) -> Known:
-    """Tell samples apart by what the net is given. Raises `Nothing` where that is not known, or another in each epoch."""
+    """Identify samples by the net's input; raise `Nothing` if the input is unknown or differs between epochs."""
     field, samples = trial.input_field, trial.samples
     if field not in samples.sample(Pick(index=some[0])):
         raise Nothing("the experiment's own steps say what the net is given")
@@ -168,7 +168,7 @@ def _equal(known: Known, looked: Mapping[str, Sequence[int]]) -> list[Common]:
 
 
 def _overlapping(windows: Windows, rows: Mapping[str, Sequence[int]], *, reach: int) -> list[Common]:
-    """Windows of val and test that share bytes with one of train: where a step is shorter than a window."""
+    """Return windows of val and test that share bytes with a window of train: possible if the step is shorter than a window."""
     learned = np.append(np.sort(_numbers(rows[LEARNED])), np.iinfo(np.int64).max)
     ends = np.asarray(windows.layout.ends, dtype=np.int64)
     found: list[Common] = []

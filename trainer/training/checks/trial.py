@@ -1,7 +1,4 @@
-"""What is checked: a net made anew as often as it is needed, a few samples of each split, and one short fit that is watched.
-
-Knows how each is made, by the same parts as a run. Refuses to judge any of it.
-"""
+"""The objects that checks share: new nets, a few samples of each split, and one monitored short fit, all created as in a run."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
 
 LARGEST_BATCH: Final = 32
 BATCHES: Final = 8
-"""Batches of the training split that are looked at; of the others one."""
+"""Number of checked batches of the training split; of other splits one batch."""
 SPLITS: Final = ("train", "val", "test")
 _QUIET: Final[dict[str, Any]] = {
     "logger": False,
@@ -58,7 +55,7 @@ _QUIET: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is handed in."""
+    """The inputs of the checks."""
 
     experiment: Experiment
     resolved: Resolved[Any]
@@ -68,21 +65,21 @@ class Subject:
     device: str
     """`cpu` or `gpu`."""
     folder: Path
-    """For what a training writes."""
+    """The folder for the files that a training writes."""
     steps: int = 100
-    """Steps of the one short fit, at most."""
+    """Maximum number of steps of the short fit."""
     made_up: bool = False
-    """Whether the data is a synthetic dataset's."""
+    """Whether the data is a synthetic dataset."""
     inspection: Kept | None = None
-    """Where the inspection of real data is kept."""
+    """Storage for the inspection of real data."""
     say: Callable[[str], None] = lambda _: None
 
 
 class Trial:
-    """A subject under check; everything in it is made when it is first asked for."""
+    """An experiment under check; its objects are created at their first use."""
 
     def __init__(self, subject: Subject) -> None:
-        """Take smaller batches where they are large, and no worker processes."""
+        """Limit the batch size, and use no worker processes."""
         settings = subject.resolved.settings
         self.whole_batch = int(settings.value_of("batch_size"))
         """The batch size of a run."""
@@ -91,15 +88,15 @@ class Trial:
         self.subject = replace(subject, resolved=replace(subject.resolved, settings=small))
         self.ledger = Ledger(self.subject.resolved, root=subject.root)
         self.notebook: Notebook | None = None
-        """The ledger of a short training as a run makes it, once there was one."""
+        """The ledger of a short training, after there was a short training."""
         self.switches = read_switches()
         self.looks: dict[str, tuple[float, Any]] = {}
-        """What was seen when the checks began, and when, to be seen again."""
+        """The first value of each check of seeding and its time."""
         self.device = torch.device("cuda" if subject.device == "gpu" else "cpu")
         self.double = settings.value_of("precision") == "64-true"
 
     def fresh(self, *, seed: int = 0) -> Task:
-        """Make the net from nothing, ready for steps."""
+        """Return a new net, ready for steps."""
         seed_all(derived(seed, "init"))
         net = self.subject.experiment.make_net()
         net.setup("fit")
@@ -107,24 +104,24 @@ class Trial:
 
     @cached_property
     def samples(self) -> Samples:
-        """Open the dataset's samples, as the net has them read."""
+        """Open the dataset's samples with the net's reader."""
         net = self.subject.experiment.make_net()
         return net.samples(self.subject.dataset, self.subject.data)
 
     @cached_property
     def rows(self) -> dict[str, Any]:
-        """Choose each split's samples."""
+        """Return each split's rows."""
         layout, declared = self.samples.layout, self.subject.dataset
         return {name: select(name, declared.splits, layout, dataset=declared.name) for name in SPLITS}
 
     @cached_property
     def whole(self) -> RunData:
-        """Take all samples as a run's data."""
+        """Return all samples as the data of a run."""
         return made(RunData, self.subject.dataset, self.samples)
 
     @cached_property
     def inspection(self) -> Inspection | None:
-        """Inspect real data, or take what was kept; None for a synthetic dataset's. Raises `DatasetError`."""
+        """Inspect real data or load the stored inspection; None for a synthetic dataset; raise `DatasetError`."""
         if self.subject.made_up:
             return None
         inspector = Inspector(data=self.whole, kept=self.subject.inspection, say=self.subject.say)
@@ -132,12 +129,12 @@ class Trial:
 
     @cached_property
     def few(self) -> tuple[Dataset, Samples]:
-        """Take the first samples of each split, and a declaration that fits them."""
+        """Return the first samples of each split, and a declaration that matches them."""
         most = {name: self._most(name) for name in SPLITS}
         return few_of(self.subject.dataset, self.samples, {name: self.rows[name][: most[name]] for name in SPLITS})
 
     def _most(self, split: str) -> int:
-        """How many samples: no last batch of one, unless it is the only one; a run's own last batch is looked at by itself."""
+        """Return how many samples to use: avoid a last batch of one sample if possible; another check covers the run's last batch."""
         count = min(self.batch_size * (BATCHES if split == "train" else 1), len(self.rows[split]))
         return count - 1 if count % self.batch_size == 1 and count > 1 else count
 
@@ -148,26 +145,26 @@ class Trial:
 
     @cached_property
     def batch(self) -> Batch:
-        """Read one batch to train on."""
+        """Read a training batch."""
         return self.batches("train")[0]
 
     @cached_property
     def given(self) -> Tensor:
-        """Take from it what the net is given."""
+        """Return the net's input from the batch."""
         return self.fresh()._parted(self.batch)[0]  # noqa: SLF001 - a task looks up its fields there
 
     @cached_property
     def input_field(self) -> str:
-        """Name the field of a sample that the net is given; empty where its task names none."""
+        """Return the name of the net's input field; an empty string if the task names no field."""
         return next(iter(self.fresh()._used), "")  # noqa: SLF001 - a task looks up its fields there
 
     @cached_property
     def watched(self) -> Watch:
-        """Train on this batch again and again until its loss has fallen by half: with the settings' optimizer, no warm-up, no schedule."""
+        """Train on this batch until its loss has halved: with the settings' optimizer, without warm-up and schedule."""
         return self.fit(Watch())
 
     def fit(self, watch: Watch, *, faster: float = 1.0) -> Watch:
-        """Train on the one batch, watched, with a learning rate so many times the settings'."""
+        """Train on the batch with `watch`, at `faster` times the settings' learning rate."""
         settings = self.subject.resolved.settings
         told: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0}
         told["learning_rate"] = faster * float(settings.value_of("learning_rate"))
@@ -188,7 +185,7 @@ class Trial:
 
     @cached_property
     def net(self) -> Task:
-        """Give a net that has learnt a little, or a fresh one where that spoilt it."""
+        """Return the net after the short fit, or a new net if the fit had NaN or infinity."""
         learnt = self.watched.net if self.watched.is_sound else None
         return self._placed(learnt) if learnt is not None else self.fresh()
 
@@ -197,7 +194,7 @@ class Trial:
         return net.double() if self.double else net
 
     def on_device(self, batch: Batch) -> Batch:
-        """Bring a batch to the device, in the precision of the settings."""
+        """Move a batch to the device, in the precision of the settings."""
         moved = {name: value.to(self.device) for name, value in batch.items()}
         return {
             name: value.double() if self.double and value.is_floating_point() else value

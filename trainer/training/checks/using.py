@@ -1,6 +1,6 @@
-"""Check of settings against their use: one that is given has an effect, and the experiment's own are taken somewhere.
+"""Check that each given setting has an effect, and that the experiment's own settings are used.
 
-Knows which settings are judged: those that bear on a result. Refuses to note any use: the ledger of a short training did.
+The check covers settings that affect a result, and reads the ledger of a short training.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Notebook(Ledger):
-    """A ledger that lets a training begin where a given setting has no effect: it is told afterwards."""
+    """A ledger that lets a training begin although a given setting has no effect, and reports the setting afterwards."""
 
     idle_then: list[str] | None = None
-    """The given settings that were of no effect when all was assembled for the first step; none where it came to no step."""
+    """The given settings without an effect before the first step; None if no first step was reached."""
 
     def require_bound(self) -> None:
-        """Note them: what is used later on, in the test alone, comes too late for a run."""
+        """Record the unused settings: in a run, a use in the test would be too late."""
         self.idle_then = self.unbound()
 
 
 def using(trial: Trial) -> str:
-    """Ask the ledger of a short training, as `train` asks its own before the first step and at the end."""
+    """Read the ledger of a short training, as `train` reads its own before the first step and at the end."""
     ledger = trial.notebook
     if ledger is None or ledger.idle_then is None:
         raise Nothing("no short training reached its first step")

@@ -1,7 +1,4 @@
-"""Watching a short fit: its losses, which gradients came, which values were no finite numbers, which weights moved.
-
-Knows where in a step each is seen. Refuses to change a step; it ends the fit once its loss has fallen by half.
-"""
+"""The monitor of a short fit: losses, gradients, NaN and infinity, and changed weights. Ends the fit once the loss has halved."""
 
 from __future__ import annotations
 
@@ -18,27 +15,27 @@ if TYPE_CHECKING:
     from trainer.training.tasks.task import Task
 
 _LAST: Final = 3
-"""Steps whose mean loss counts as the last: dropout makes single ones jump."""
+"""Number of steps whose mean loss counts as the last loss: dropout makes single losses vary."""
 _HALF: Final = 0.5
 
 
 class Watch(Callback):
-    """What was seen of a fit."""
+    """The observations of a fit."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Create empty observations."""
         self.net: Task
         self.losses: list[float] = []
         self.reached: set[str] = set()
-        """Parameters that had a gradient other than zero at some step."""
+        """Parameters that had a nonzero gradient at a step."""
         self.odd: dict[str, int] = {}
-        """Parameters whose gradient was not finite, and the step, counted from 1."""
+        """Parameters with a gradient of NaN or infinity, and the step, counted from 1."""
         self.before: dict[str, Tensor] = {}
         self.steps = 0
 
     @property
     def of_several(self) -> bool:
-        """Whether the net optimizes by itself, and not by one loss a step."""
+        """Whether the net uses manual optimization without exactly one loss per step."""
         return not self.net.automatic_optimization and len(self.losses) != self.steps
 
     @property
@@ -53,33 +50,33 @@ class Watch(Callback):
         return not self.odd and bool(torch.isfinite(torch.tensor(self.losses)).all())
 
     def fell(self, part: float) -> bool:
-        """Tell whether the loss fell by this part of what it was."""
+        """Return whether the loss fell by the fraction `part`."""
         return self.last <= self.losses[0] - part * abs(self.losses[0])
 
     def still(self) -> list[str]:
-        """Name the parameters that no step changed."""
+        """Return the names of parameters that no step changed."""
         now = dict(self.net.named_parameters())
         return [name for name, value in self.before.items() if torch.equal(value, now[name].detach().cpu())]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the weights as they are now."""
+        """Store the initial weights."""
         del trainer
         self.before = {name: value.detach().cpu().clone() for name, value in pl_module.named_parameters()}
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Note the loss."""
+        """Record the loss."""
         del trainer, pl_module
         self.losses.append(float(loss.detach()))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Look at every gradient."""
+        """Check every gradient."""
         del trainer, optimizer
         self._look(pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """End it where nothing is left to see."""
+        """End the fit if further steps add no information."""
         del pl_module, outputs, batch
         self.steps = batch_idx + 1
         enough = self.steps >= _LAST and not self.of_several and self.fell(_HALF)

@@ -1,7 +1,4 @@
-"""Where in a net something goes wrong: the innermost module that does it, by name and kind.
-
-Knows how two passes are held against each other, module by module. Refuses to know what is looked for: it is handed in.
-"""
+"""The location of a problem in a net: the innermost module, by name and type, found by comparing two passes call by call."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A module's call: what it was given and what it gave."""
+    """A call of a module: inputs and outputs."""
 
     name: str
     module: nn.Module
@@ -33,14 +30,14 @@ class Call:
 
 @dataclass(slots=True)
 class Pass:
-    """A pass of a net: the calls that ended, in that order, and those that had not when it failed, the innermost last."""
+    """A pass of a net: the completed calls in order, and the calls that were running at a failure, the innermost last."""
 
     ended: list[Call] = field(default_factory=list)
     begun: list[Call] = field(default_factory=list)
 
 
 def told(name: str, module: nn.Module) -> str:
-    """Name a module.
+    """Return a module's name and type.
 
     >>> told("layers.3", nn.Linear(1, 1)), told("", nn.Identity())
     ('layers.3 (Linear)', 'the net itself (Identity)')
@@ -49,7 +46,7 @@ def told(name: str, module: nn.Module) -> str:
 
 
 def grouped(net: nn.Module, names: Sequence[str], *, most: int = 4) -> str:
-    """Name parameters by the modules that they are of.
+    """Return parameter names grouped by module.
 
     >>> grouped(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), ["0.weight", "0.bias", "1.bias"])
     'weight and bias of 0 (Linear), bias of 1 (Linear)'
@@ -65,7 +62,7 @@ def grouped(net: nn.Module, names: Sequence[str], *, most: int = 4) -> str:
 
 @contextmanager
 def watched(net: nn.Module) -> Iterator[Pass]:
-    """Keep every call of every module while the block lasts."""
+    """Record every call of every module in the block."""
     seen, handles = Pass(), []
     for name, module in net.named_modules():
         begin, end = _hooks(seen, name)
@@ -84,7 +81,7 @@ def watched(net: nn.Module) -> Iterator[Pass]:
 
 
 def passed(net: nn.Module, given: Tensor, *, seed: int = 0) -> Pass:
-    """Keep every call of a pass that begins with this seed."""
+    """Record every call of a pass with this seed."""
     seed_all(seed)
     with torch.no_grad(), watched(net) as seen:
         net(given)
@@ -92,9 +89,9 @@ def passed(net: nn.Module, given: Tensor, *, seed: int = 0) -> Pass:
 
 
 def first_apart(one: Pass, other: Pass, apart: Apart, *, given: Apart | None = None) -> Call | None:
-    """Give the first call whose results are apart while what it was given is not; `None` where the passes called other modules.
+    """Return the first call with different outputs for equal inputs; None if the passes call different modules.
 
-    `given` judges what modules are given, where that is another question.
+    `given` compares the inputs, if they need another comparison.
     """
     for here, there in zip(one.ended, other.ended, strict=False):
         if here.name != there.name:
@@ -105,7 +102,7 @@ def first_apart(one: Pass, other: Pass, apart: Apart, *, given: Apart | None = N
 
 
 def first_odd(seen: Pass, odd: Callable[[Tensor], bool]) -> Call | None:
-    """Give the first call with an odd result of what is not odd."""
+    """Return the first call with an odd output and no odd input."""
     return next((call for call in seen.ended if any(map(odd, call.gave)) and not any(map(odd, call.given))), None)
 
 
@@ -127,7 +124,7 @@ def _hooks(seen: Pass, name: str) -> tuple[Any, Any]:
 
 
 def _kept(values: Any) -> list[Tensor]:
-    """The tensors as they are now: what comes may write into them."""
+    """Return copies of the tensors: later code may write into them."""
     return [leaf.detach().clone() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 

@@ -1,38 +1,38 @@
-"""How a check says that something is wrong, that something is odd and no fault, or that there is nothing to check."""
+"""Exceptions of checks: a failure, a note, and nothing to check."""
 
 from __future__ import annotations
 
 
 class Wrong(Exception):  # noqa: N818 - it is a finding, not a fault of this program
-    """What a check found wrong; `look` says more precisely than the check itself what to look at."""
+    """A failure that a check found; `look` is a more specific hint than the check's own."""
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
-        """Keep the line."""
+        """Store the text."""
         super().__init__(said)
         self.said, self.look = said, look
 
 
 class Odd(Exception):  # noqa: N818 - it is a finding, not a fault of this program
-    """What a check found that is worth knowing and may be meant; `look` says what to look at."""
+    """A finding that may be intended; `look` is the hint."""
 
     def __init__(self, said: str, *, look: str | None = None) -> None:
-        """Keep the line."""
+        """Store the text."""
         super().__init__(said)
         self.said, self.look = said, look
 
 
 class Nothing(Exception):  # noqa: N818 - it is a finding, not a fault of this program
-    """There is nothing to check, and why."""
+    """There is nothing to check; the message is the reason."""
 
 
 def require(holds: object, said: str, *, look: str | None = None) -> None:
-    """Raise `Wrong` where something does not hold."""
+    """Raise `Wrong` if a condition is false."""
     if not holds:
         raise Wrong(said, look=look)
 
 
 def listed(names: list[str], *, most: int = 4) -> str:
-    """Name the first of them.
+    """Return the first names, and the number of the others.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b and 1 more'
