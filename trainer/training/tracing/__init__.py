@@ -1,1 +1,1 @@
-"""Tracing: what a training's tensors were, bit for bit, at every step and at the end."""
+"""Tracing: fingerprints of a training's tensors at every step, and digests at the end."""

@@ -1,8 +1,7 @@
-"""Fingerprints of tensors: 64 bits that follow from every bit of every element, computed where the tensor is.
+"""Fingerprints of tensors: 64 bits that depend on every bit of every element, computed on the tensor's device.
 
-Knows the two algorithms of `reprise.trace/1`. `xxh3-64` reads a CPU's memory at its full speed, 1 ms for 10 M float32.
-`weighted-sum-64` is integer arithmetic on the device, and nothing in it waits for the device. Refuses to sample: a change of one
-element in its last place is seen.
+These are the two algorithms of `reprise.trace/1`. `xxh3-64` reads CPU memory at full speed, 1 ms for 10 M float32. `weighted-sum-64` is
+integer arithmetic on the device without a synchronization. Both read all elements: a change in one element's last bit is detected.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ROW: Final = 1024
-"""Elements of a row: each place in a row has a factor, and each row of a tensor has one."""
+"""Number of elements in a row: each position in a row has a factor, and each row of a tensor has a factor."""
 _INTEGERS: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _GOLDEN: Final = 0x9E3779B97F4A7C15 - (1 << 64)
-"""2^64 divided by the golden ratio, odd, as an int64: consecutive multiples of it are spread evenly."""
+"""2^64 divided by the golden ratio, odd, as an int64: its consecutive multiples are evenly spread."""
 
 
 def tensors_in(batch: object) -> Iterator[Tensor]:
-    """Give a batch's tensors, in the order in which it holds them."""
+    """Yield a batch's tensors in their order in the batch."""
     if isinstance(batch, torch.Tensor):
         yield batch
     elif isinstance(batch, dict):
@@ -38,12 +37,12 @@ def tensors_in(batch: object) -> Iterator[Tensor]:
 
 
 def host_prints(tensors: Sequence[Tensor]) -> list[int]:
-    """Give `xxh3-64` of each tensor in this process's memory: of its bytes, row-major."""
+    """Return `xxh3-64` of the row-major bytes of each tensor in CPU memory."""
     return [xxh3_64_intdigest(memory_of(tensor)) for tensor in tensors]
 
 
 def memory_of(tensor: Tensor) -> memoryview:
-    """View a tensor's bytes, row-major; without a copy where it is contiguous.
+    """Return a view of a tensor's row-major bytes, without a copy if the tensor is contiguous.
 
     >>> list(memory_of(torch.tensor([[1], [2]], dtype=torch.int16)))
     [1, 0, 2, 0]
@@ -54,24 +53,24 @@ def memory_of(tensor: Tensor) -> memoryview:
 
 
 class Views:
-    """The memory of tensors that stay where they are, as weights do: making a view of it takes longer than reading a small one."""
+    """Cached memory views of tensors that stay in place, such as weights: creating a view takes longer than reading a small tensor."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create an empty cache."""
         self._known: list[tuple[Tensor, int, memoryview]] = []
 
     def prints(self, tensors: Sequence[Tensor]) -> list[int]:
-        """Give `host_prints` of the same list of tensors as before."""
+        """Return `host_prints` of the tensors; views are reused for the same list of tensors."""
         if len(self._known) != len(tensors) or not all(map(_stays, self._known, tensors)):
             self._known = [(tensor, tensor.data_ptr(), memory_of(tensor)) for tensor in tensors]
         return [xxh3_64_intdigest(view) for _, _, view in self._known]
 
 
 def device_prints(tensors: Sequence[Tensor]) -> Tensor:
-    """Give `weighted-sum-64` of each tensor, `[tensors]` of int64 on their device, without waiting for it.
+    """Return `weighted-sum-64` of each tensor, int64 `[tensors]` on their device, without a synchronization.
 
-    The bits of each element are an integer; the sum of all, each times an odd number that follows from its place, modulo 2^64. An
-    odd factor loses no bit, so that a change of one element is always seen.
+    The bits of each element are an integer; the result is the sum of all elements modulo 2^64, each times an odd factor that depends on
+    its position. An odd factor loses no bit, so that a change of one element is always detected.
     """
     bits = [_bits(tensor) for tensor in tensors]
     layout = _layout(tuple((part.element_size(), part.numel()) for part in bits), tensors[0].device)
@@ -81,18 +80,18 @@ def device_prints(tensors: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Tensors of one width, laid out in rows."""
+    """Tensors of one element width, arranged in rows."""
 
     places: tuple[int, ...]
     pads: tuple[Tensor, ...]
-    """What fills each tensor's last row."""
+    """The padding of each tensor's last row."""
     columns: Tensor
     rows: Tensor
     owners: Tensor
-    """Whose row each is."""
+    """The tensor of each row."""
 
     def sums(self, bits: Sequence[Tensor]) -> Tensor:
-        """Sum the weighted elements of each tensor."""
+        """Return the weighted sum of each tensor's elements."""
         filled = torch.cat([part for pair in zip(bits, self.pads, strict=True) for part in pair]).view(-1, _ROW)
         of_rows = (filled * self.columns).sum(1) * self.rows
         return torch.zeros(len(bits), dtype=torch.int64, device=of_rows.device).index_add_(0, self.owners, of_rows)
@@ -100,11 +99,11 @@ class _Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
-    """How a list of tensors is laid out."""
+    """The arrangement of a list of tensors."""
 
     groups: tuple[_Group, ...]
     order: Tensor
-    """Where each tensor's sum is among those of the groups."""
+    """The position of each tensor's sum among the sums of the groups."""
 
 
 @lru_cache(maxsize=32)
@@ -131,7 +130,7 @@ def _group(places: tuple[int, ...], sizes: Sequence[int], kind: torch.dtype, dev
 
 
 def _odd(count: int, *, salt: int) -> Tensor:
-    """Spread odd numbers over 64 bits, one for each place."""
+    """Return `count` odd numbers, spread over 64 bits."""
     spread = (torch.arange(count, dtype=torch.int64) * 4 + salt) * _GOLDEN
     mixed = (spread ^ (spread >> 29)) * _GOLDEN
     return (mixed ^ (mixed >> 32)) | 1

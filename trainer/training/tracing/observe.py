@@ -1,6 +1,6 @@
-"""Observing a few steps: hooks on every module, hashes of everything that passes, operations where one must be named.
+"""Detailed observation of a few steps: hashes of all values at every module, and operations in a selected window.
 
-It changes no value; `trainer.comparison.observation` compares what it observed. It hashes every bit and is slow, so it runs for a few
+It changes no value; `trainer.comparison.observation` compares the observations. It hashes every bit and is slow, so it runs for a few
 steps only.
 """
 
@@ -41,7 +41,7 @@ _LONGEST: Final = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is observed."""
+    """The inputs of an observation."""
 
     experiment: Experiment
     ledger: Ledger
@@ -50,12 +50,12 @@ class Subject:
     device: str
     steps: int
     folder: Path
-    """For what Lightning may write."""
+    """The folder for the files that Lightning may write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Where operations are noted: in one call of one module, or, with no name, in a part of a step."""
+    """The window in which operations are recorded: one call of a module or, without a name, a part of a step."""
 
     step: int
     name: str | None = None
@@ -65,14 +65,14 @@ class Window:
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What one observation gave."""
+    """The result of an observation."""
 
     sights: list[Sight] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
 
 
 def observe(subject: Subject, *, window: Window | None = None) -> Seen:
-    """Make a net from nothing, train a few steps, and note what passes."""
+    """Create a net, train a few steps, and record the values."""
     quieten()
     with kept(subject.ledger):
         apply_level()
@@ -99,10 +99,10 @@ def observe(subject: Subject, *, window: Window | None = None) -> Seen:
 
 
 class Observer(Callback):
-    """Notes every value that passes, and, within `window`, every operation."""
+    """Record every value and, within `window`, every operation."""
 
     def __init__(self, window: Window | None = None) -> None:
-        """Begin with nothing seen."""
+        """Create an empty observation."""
         self.seen = Seen()
         self.window = window
         self.step = 0
@@ -110,7 +110,7 @@ class Observer(Callback):
         self.mode: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at what training begins with; hook every module."""
+        """Record the initial state; add hooks to every module."""
         del trainer
         self._state(Kind.START, pl_module)
         for name, module in pl_module.named_modules():
@@ -120,7 +120,7 @@ class Observer(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Look at what the step is given."""
+        """Record the step's batch."""
         del trainer, pl_module, batch_idx
         self.step += 1
         self.calls.clear()
@@ -128,12 +128,12 @@ class Observer(Callback):
         self._part("forward")
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Leave the forward pass."""
+        """Enter the backward pass."""
         del trainer, pl_module, loss
         self._part("backward")
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: object) -> None:
-        """Look at every whole gradient."""
+        """Record every complete gradient."""
         del trainer, optimizer
         for name, parameter in pl_module.named_parameters():
             if parameter.grad is not None:
@@ -143,7 +143,7 @@ class Observer(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Look at every weight and buffer."""
+        """Record every weight and buffer."""
         del trainer, outputs, batch, batch_idx
         self._shut()
         self._state(Kind.WEIGHT, pl_module)
@@ -196,17 +196,17 @@ class Observer(Callback):
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
-    """Notes each operation that torch carries out: what it was given, what it gave."""
+    """Record the inputs and outputs of each torch operation."""
 
     def __init__(self, into: list[Op]) -> None:
-        """Note into this list."""
+        """Record into the list `into`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.into = into
         self.raw: set[int] = set()
-        """Where memory lies that was made and not yet written: what is in it means nothing."""
+        """Addresses of memory that is allocated but not yet written: its contents are undefined."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Carry it out, between two looks."""
+        """Execute the operation, and record its inputs before and its outputs after it."""
         del types
         leaves = tree_leaves([args, kwargs or {}])
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -223,7 +223,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch ha
 
 
 def prints(tensors: Any) -> str:
-    """One fingerprint of every bit of these tensors, and of their shapes and types."""
+    """Return a fingerprint of all bits, shapes and dtypes of the tensors."""
     with _disable_current_modes():
         parts = [f"{tuple(one.shape)}{one.dtype}{xxh3_64_hexdigest(memory_of(one.detach().cpu()))}" for one in tensors]
     return xxh3_64_hexdigest("".join(parts).encode())

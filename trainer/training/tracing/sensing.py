@@ -1,7 +1,4 @@
-"""What a step's tensors are to the trace: 64-bit integers, here at once or left on the device until many are fetched together.
-
-Knows how fingerprints and numbers become integers in either place. Refuses to know what they mean in a line.
-"""
+"""Conversion of a step's tensors to 64-bit integers for the trace: immediately on a CPU, or on a GPU with one copy for many steps."""
 
 from __future__ import annotations
 
@@ -22,86 +19,86 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Part = Any
-"""Integers of one kind, of one step: a list, or a tensor on the device."""
+"""Integers of one kind in one step: a list, or a tensor on the device."""
 
 
 class Sense(Protocol):
-    """Where a step's values are taken."""
+    """The interface for converting a step's values."""
 
     algorithm: str
     held: int
-    """Steps that may wait until they are fetched."""
+    """Number of steps whose values may stay on the device before they are fetched."""
 
     def prints(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint tensors."""
+        """Return fingerprints of tensors."""
         ...
 
     def weights(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint the tensors that are the same in each step."""
+        """Return fingerprints of tensors that are the same objects in each step."""
         ...
 
     def number(self, value: Tensor) -> Part:
-        """Take the bits of one number, widened to float64."""
+        """Return the bits of a number, widened to float64."""
         ...
 
     def fetched(self, parts: Sequence[Part]) -> list[list[int]]:
-        """Give the integers of each part, unsigned."""
+        """Return the unsigned integers of each part."""
         ...
 
 
 class OnHost:
-    """A CPU: every value is here at once."""
+    """Conversion on a CPU: every value is available immediately."""
 
     algorithm = "xxh3-64"
     held = 1
 
     def __init__(self) -> None:
-        """Keep the views of the weights' memory."""
+        """Create the cache of the weights' memory views."""
         self._views = Views()
 
     def prints(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint tensors."""
+        """Return fingerprints of tensors."""
         return host_prints(tensors)
 
     def weights(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint the weights."""
+        """Return fingerprints of the weights."""
         return self._views.prints(tensors)
 
     def number(self, value: Tensor) -> Part:
-        """Take a number's bits."""
+        """Return the bits of a number, widened to float64."""
         return list(struct.unpack("<Q", struct.pack("<d", value.item())))
 
     def fetched(self, parts: Sequence[Part]) -> list[list[int]]:
-        """Give them as they are."""
+        """Return the parts unchanged."""
         return list(parts)
 
 
 class OnDevice:
-    """A GPU: nothing is asked of it but work, until many steps are fetched by one copy."""
+    """Conversion on a GPU: values stay on the device until one copy fetches many steps."""
 
     algorithm = "weighted-sum-64"
     held = 64
 
     def prints(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint tensors."""
+        """Return fingerprints of tensors."""
         return device_prints(tensors)
 
     def weights(self, tensors: Sequence[Tensor]) -> Part:
-        """Fingerprint the weights."""
+        """Return fingerprints of the weights."""
         return device_prints(tensors)
 
     def number(self, value: Tensor) -> Part:
-        """Take a number's bits."""
+        """Return the bits of a number, widened to float64."""
         return value.detach().double().reshape(1).view(torch.int64)
 
     def fetched(self, parts: Sequence[Part]) -> list[list[int]]:
-        """Fetch all by one copy."""
+        """Fetch all parts with one copy."""
         everything = iter(torch.cat(list(parts)).tolist())
         return [[next(everything) % (1 << 64) for _ in range(len(part))] for part in parts]
 
 
 def weights_of(net: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Name the tensors that a checkpoint of `net` holds, each with where it is looked up: an experiment may put another in its place."""
+    """Yield the name and location of the tensors that a checkpoint of `net` holds: an experiment may replace a tensor in its place."""
     saved = net.state_dict(keep_vars=True)
     for prefix, module in net.named_modules(remove_duplicate=False):
         for owner in (module._parameters, module._buffers):  # noqa: SLF001 - where torch keeps them; the attribute's lookup is 50 times slower
@@ -112,7 +109,7 @@ def weights_of(net: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def state_of_generators(device: torch.device) -> int:
-    """Fingerprint the states of torch's, NumPy's and Python's global generators, and of the device's."""
+    """Return a fingerprint of the states of the global generators of torch, NumPy and Python, and of the device's generator."""
     hashed = xxh3_64(memory_of(torch.get_rng_state()))
     if device.type == "cuda":
         hashed.update(memory_of(torch.cuda.get_rng_state(device)))

@@ -1,7 +1,4 @@
-"""What a run's weights are, bit for bit: `weights.safetensors` for use, `tensors.json` for comparison.
-
-Knows how a tensor is named and digested. Refuses to compare: equal digests are equal bits, that is all it says.
-"""
+"""Files of a run's weights: `weights.safetensors` with the values, `tensors.json` with the digests for comparison."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ FORMAT = "reprise.tensors/1"
 
 
 def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -> str:
-    """Write both files for a checkpoint of `net`; give the digest of the weights' table."""
+    """Write both files for a checkpoint of `net`; return the digest of the weights' table."""
     weights: dict[str, Tensor] = {
         name: value.detach().cpu().contiguous() for name, value in checkpoint["state_dict"].items()
     }
@@ -46,7 +43,7 @@ def write_tensors(folder: Path, net: nn.Module, checkpoint: Mapping[str, Any]) -
 
 
 def described(tensor: Tensor) -> dict[str, Any]:
-    """Describe a tensor: dtype, shape, and the sha256 of its elements in row-major, little-endian order.
+    """Return dtype, shape, and the sha256 of a tensor's elements in row-major, little-endian order.
 
     >>> described(torch.zeros(2, 3))["shape"]
     [2, 3]
@@ -61,7 +58,7 @@ def described(tensor: Tensor) -> dict[str, Any]:
 
 
 def optimizer_tensors(state: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
-    """Name an optimizer's tensors by parameter and quantity, as `layers.0.weight/exp_avg`."""
+    """Return an optimizer's tensors by parameter and quantity, such as `layers.0.weight/exp_avg`."""
     return {
         f"{names[index]}/{quantity}": value
         for index, quantities in state["state"].items()

@@ -1,9 +1,8 @@
-"""The tracer: writes a line of the trace for each step of the optimizer and each evaluation, while the training goes on.
+"""The tracer: writes a line of the trace for each optimizer step and each evaluation during the training.
 
-Knows when each stream's value is there. Refuses to change a training: it draws no random number, and waits for no device within a step.
-
-On a CPU a line is written when its step ends, one write and no more, so that a killed run has it. On a GPU what was computed stays there,
-is fetched for many steps at once, and is written before a checkpoint is.
+It does not affect a training: it draws no random numbers, and does not synchronize with a device within a step. On a CPU it writes a line
+with one write call at the end of a step, so that the line survives a kill. On a GPU values stay on the device; many steps are fetched at
+once, and are written before each checkpoint.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _ZERO: Final = torch.zeros(())
 
 @dataclass(slots=True, kw_only=True)
 class Making:
-    """A step's line while its values come in; some may still be on the device."""
+    """The incomplete line of a step; some values may still be on the device."""
 
     data: list[Part] = field(default_factory=list)
     losses: list[Part] = field(default_factory=list)
@@ -45,14 +44,14 @@ class Making:
     weights: list[Part] = field(default_factory=list)
     gradients: list[Part] = field(default_factory=list)
     known: dict[str, Any] = field(default_factory=lambda: {"schedule": []})
-    """What no device has to be asked for."""
+    """Values that are not on a device."""
 
     def parts(self) -> list[Part]:
-        """Give every part, in the order in which `line` takes them."""
+        """Return every part, in the order that `line` expects."""
         return [*self.data, *self.losses, *self.norm, *self.weights, *self.gradients]
 
     def line(self, fetched: Iterator[list[int]]) -> Step:
-        """Word the step."""
+        """Return the record of the step."""
         data, losses, norm, weights, gradients = (
             [value for _ in kind for value in next(fetched)]
             for kind in (self.data, self.losses, self.norm, self.weights, self.gradients)
@@ -69,12 +68,12 @@ class Making:
 
 
 class Tracer(Callback):
-    """Writes `trace.jsonl` into the attempt's folder; with `full`, each gradient's fingerprint too."""
+    """Write `trace.jsonl` into the attempt's folder; with `full`, include the fingerprint of each gradient."""
 
     sense: Sense
 
     def __init__(self, folder: Path, *, full: bool = False, sense: Sense | None = None) -> None:
-        """Append to the trace in `folder`, by `sense` or the device's own: a resumed attempt has the lines before its checkpoint there."""
+        """Append to the trace in `folder`, by `sense` or for the device; a resumed attempt's file holds the lines before its checkpoint."""
         self.file = LogFile(folder / FILE)
         self.full = full
         self.asked = sense
@@ -82,7 +81,7 @@ class Tracer(Callback):
         self.held: list[Making] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Name the tensors that are traced; begin the file with them."""
+        """Determine the traced tensors, and write their names at the start of the file."""
         self.sense = self.asked or (OnHost() if pl_module.device.type == "cpu" else OnDevice())
         self.weights = list(weights_of(pl_module))
         self.parameters = [value for _, value in pl_module.named_parameters()]
@@ -93,14 +92,14 @@ class Tracer(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Fingerprint what the step is given, before anything can change it."""
+        """Fingerprint the step's batch before any code can change it."""
         del pl_module, batch_idx
         given = list(tensors_in(batch))
         if given and trainer.is_global_zero:
             self.making.data.append(self.sense.prints(given))
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Note the gradients before they are clipped, and what the optimizer was told."""
+        """Record the gradients before clipping, and the optimizer's hyperparameters."""
         del pl_module
         if not trainer.is_global_zero:
             return
@@ -117,7 +116,7 @@ class Tracer(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Note the loss; where the optimizer stepped, the weights, and the line is whole."""
+        """Record the loss; after an optimizer step also the weights, which completes the line."""
         del batch
         if not trainer.is_global_zero:
             return
@@ -135,20 +134,20 @@ class Tracer(Callback):
             self.flush()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what a validation measured."""
+        """Write the results of a validation."""
         self._evaluated("val", trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what the test measured."""
+        """Write the results of the test."""
         self._evaluated("test", trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what is held."""
+        """Write the remaining lines."""
         del trainer, pl_module
         self.flush()
 
     def flush(self) -> None:
-        """Write the lines of all whole steps now."""
+        """Write the lines of all completed steps."""
         if self.held:
             held, self.held = self.held, []
             fetched = iter(self.sense.fetched([part for made in held for part in made.parts()]))
@@ -176,12 +175,12 @@ class Tracer(Callback):
 
 @configured
 def tracers(folder: Path, *, trace: str) -> list[Tracer]:
-    """Make what traces a training into `folder`, as the setting says."""
+    """Return the tracers of a training into `folder`, by the setting `trace`."""
     return [] if trace == "off" else [Tracer(folder, full=trace == "full")]
 
 
 def scheduled(optimizer: Optimizer) -> Iterator[tuple[str, float]]:
-    """Name the numbers that an optimizer is told, group by group: `0.lr`, `0.betas.1`, `0.weight_decay`."""
+    """Yield an optimizer's hyperparameters by group: `0.lr`, `0.betas.1`, `0.weight_decay`."""
     for place, group in enumerate(optimizer.param_groups):
         for name, value in group.items():
             several = value if isinstance(value, tuple) else (value,)
@@ -191,12 +190,12 @@ def scheduled(optimizer: Optimizer) -> Iterator[tuple[str, float]]:
 
 
 def norm_of(gradients: list[torch.Tensor]) -> torch.Tensor:
-    """Give the norm of all gradients together, by one call for all: the bits of torch's `get_total_norm`, sooner."""
+    """Return the norm of all gradients together in one call: the same bits as torch's `get_total_norm`, but faster."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else _ZERO  # noqa: SLF001 - it has no public name
 
 
 def _filled(gradient: torch.Tensor) -> torch.Tensor:
-    """Give what a gradient holds: a sparse one knows no norm."""
+    """Return the stored values of a gradient: a sparse tensor has no norm."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
