@@ -138,7 +138,7 @@ def require_finite(metrics: Mapping[str, float], seen: Inspection | None, *, whe
 def _remedy(seen: Inspection | None, split: str, *, diverged: bool) -> str:
     """Return the hint: the data, if the inspection found NaN, infinities or enormous values in the split, else the training."""
     for name in seen.splits[split].fields if seen is not None and split in seen.splits else ():
-        assert seen is not None  # noqa: S101 - it has fields
+        assert seen is not None  # noqa: S101 - the loop runs only if `seen` has the split
         if next(iter(seen.not_finite(name)), None):
             return f"field {name!r} of the dataset holds NaN or infinities: replace them in `forward`"
         bound = seen.farthest(name)

@@ -69,7 +69,7 @@ def begun(text: str, *, name: str, like: str, dataset: Dataset | None = None) ->
     lines = text.splitlines()
     for at, end, new in sorted(_edits(ast.parse(text), name, like, dataset), reverse=True):
         lines[at:end] = [line for line in new if not (line.lstrip().startswith("# ") and line in lines)]
-    lines[:2] = [line for line in lines[:2] if not _CODING.match(line)]  # the new page is UTF-8
+    lines[:2] = [line for line in lines[:2] if not _CODING.match(line)]  # the new file is UTF-8
     return "\n".join(lines) + "\n"
 
 

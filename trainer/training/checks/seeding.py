@@ -36,7 +36,7 @@ _FEW: Final = 4
 """Number of samples that are read again."""
 _DRAWS: Final[Mapping[str, Callable[[], object]]] = {
     "torch's": lambda: torch.default_generator.manual_seed(1),
-    "NumPy's": lambda: np.random.seed(1),  # noqa: NPY002 - the global one, which a reader may draw from
+    "NumPy's": lambda: np.random.seed(1),  # noqa: NPY002 - the global generator, which a reader may use
     "Python's": lambda: random.seed(1),
 }
 

@@ -115,7 +115,7 @@ class Classifier(Task):
 
     def _curves(self, columns: dict[str, Tensor]) -> Figure | None:
         scores, labels = columns["scores"], columns["label"]
-        if len(self._named) == 2:  # noqa: PLR2004 - one curve says it all
+        if len(self._named) == 2:  # noqa: PLR2004 - one curve is enough for two classes
             return roc({self._named[1]: (scores[:, 1], labels == 1)}, title=f"ROC of {self._named[1]}")
         curves = {name: (scores[:, at], labels == at) for at, name in enumerate(self._named)}
         return roc(curves, title="ROC of each class against the others")

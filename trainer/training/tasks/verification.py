@@ -72,7 +72,7 @@ class Verifier(Task):
         return [f"split train: {why}: nothing can be learned from it"] if why else []
 
     def undefined_on(self, seen: SplitValues) -> dict[str, str]:
-        """Return AUC and EER if the split lacks pairs of the same class or pairs of different classes."""
+        """Return AUC and EER, with the reason, if the split lacks pairs of the same class or pairs of different classes."""
         why = _one_kind_of_pairs(seen, self._used[1])
         return dict.fromkeys(("auc", "eer"), why) if why else {}
 
