@@ -1,4 +1,4 @@
-"""Readers: how files become samples. One module a kind; `open_samples` chooses by what the dataset declares."""
+"""Readers convert files to samples. Each kind has a module; `open_samples` selects the reader that the dataset declares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def open_samples(declared: Described, files: Files) -> Samples:
-    """The dataset's samples, read as it declares. Raises `DatasetError` where its files are not what it declares."""
+    """Open the samples of a dataset with its declared reader. Raise `DatasetError` if the files do not match the declaration."""
     match declared.reader:
         case Arrays() as arrays:
             return ArrayRows(arrays, files, dataset=declared.name)

@@ -1,6 +1,6 @@
-"""Arrays: a sample is one row of each `.npy` file, read straight from the cache's memory map.
+"""Arrays: a sample is one row of each `.npy` file, read from the memory-mapped cache.
 
-Shapes and dtypes are the files' own: a file of shape [rows, 1, 8, 8] gives `[1, 8, 8]` a sample, `[batch, 1, 8, 8]` a batch.
+Shapes and dtypes are those of the files: a file of shape [rows, 1, 8, 8] gives samples `[1, 8, 8]` and batches `[batch, 1, 8, 8]`.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from trainer.training.readers.blocks import Rows
 
 _STRETCH: Final = 8 << 20
-"""Bytes that are required at once, where a row in them is first touched: asking again for each row would cost more than reading it."""
+"""Bytes verified at once, at the first access to a row in them: verifying each row would cost more than reading it."""
 
 
 class ArrayRows(Samples):
-    """The rows of some arrays of equal length; what is read was verified."""
+    """The rows of some arrays of equal length; all bytes read are verified."""
 
     def __init__(self, reader: Arrays, files: Files, *, dataset: str) -> None:
-        """Read the arrays' heads. Raises `DatasetError` where they are none, or of different lengths."""
+        """Read the headers of the arrays. Raise `DatasetError` if a file is not an array, or if the lengths differ."""
         self.fields = {field: _Array(files, path) for field, path in reader.fields.items()}
         self._count = even_rows({field: each.rows for field, each in self.fields.items()}, dataset=dataset)
 
     def __len__(self) -> int:
-        """The arrays' length."""
+        """Return the length of the arrays."""
         return self._count
 
     def sample(self, pick: Pick) -> Sample:
-        """One row of each."""
+        """Return one row of each array."""
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
-        """What the one field of whole numbers says, where there is one such field."""
+        """Return the values of the only scalar integer field; None if there are none or several such fields."""
         numbers = [each for each in self.fields.values() if each.is_a_whole_number]
         return numbers[0].rows_at(rows).tolist() if len(numbers) == 1 else None
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Many rows, gathered in one step a field."""
+        """Return several rows, gathered with one operation per field."""
         rows = [pick.index for pick in picks]
         return {field: torch.from_numpy(each.rows_at(rows)) for field, each in self.fields.items()}
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
-        """Stretches of the arrays, as they lie in memory if their rows follow each other."""
+        """Yield blocks of the arrays, without a copy if the rows are contiguous."""
         many = max(1, _STRETCH // max(1, *(each.row for each in self.fields.values())))
         for first in range(0, len(rows), many):
             some = rows[first : first + many]
@@ -89,7 +89,7 @@ class _Array:
         return self._values[rows]
 
     def stretch(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Rows that ascend: without a copy if none is left out."""
+        """Return ascending rows, without a copy if they are contiguous."""
         first, end = int(rows[0]), int(rows[-1]) + 1
         self._require(first, end)
         return self._values[first:end] if end - first == len(rows) else self._values[rows]
@@ -108,5 +108,5 @@ class _Array:
         return flat.reshape(self._head.shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker verifies for itself."""
+        """Return the state for a worker process, which verifies the file itself."""
         return {name: value for name, value in vars(self).items() if name != "_values"} | {"_known": set()}

@@ -1,4 +1,4 @@
-"""Blocks: samples as a reader gives them to an inspection, many at once where it can, with the samples that cannot be read beside them."""
+"""Blocks of samples that a reader passes to an inspection, including the samples that cannot be read."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 Values = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AHEAD: Final = 64
-"""Samples that are read before the first of them is looked at."""
+"""Samples that are read ahead of the inspection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Some samples: their numbers, and `[rows, ...]` a field; or why they cannot be read."""
+    """Some samples: their numbers, and an array `[rows, ...]` per field; or the reason that they cannot be read."""
 
     rows: Rows
     fields: dict[str, Values] = field(default_factory=dict)
     fault: Fault | Callable[[int], Fault] | None = None
-    """Why none of these samples can be read, or what words it for each, by its number."""
+    """The reason that none of these samples can be read, or a function from the number of a sample to its reason."""
 
 
 def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
-    """Read samples one by one, several at once: decoders let other threads run."""
+    """Read samples one by one in several threads: decoders release the GIL."""
 
     def one(row: int) -> Block:
         numbers = np.array([row], dtype=np.int64)
@@ -45,7 +45,7 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
             return Block(rows=numbers, fault=fault_of(name(row), fault))
         except RepriseError:
             raise
-        except Exception as fault:  # noqa: BLE001 - decoders raise whatever they like about a file: it is named
+        except Exception as fault:  # noqa: BLE001 - decoders raise many exception types; the error names the file
             said = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
             return Block(rows=numbers, fault=fault_of(name(row), said))
 
@@ -59,5 +59,5 @@ REPLACE: Final = "replace it, and publish a new version"
 
 
 def fault_of(name: str, fault: DatasetError) -> Fault:
-    """Keep what a reader says about a sample."""
+    """Convert the error for a sample to a `Fault`."""
     return Fault(name=name, said=fault.message, hint=fault.hint)

@@ -1,6 +1,6 @@
-"""BMP: what Pillow reads otherwise than the file says.
+"""Workarounds for BMP files that Pillow decodes incorrectly.
 
-Pillow takes a palette of grays for gray of one bit or one byte a pixel, whatever the file has, and drops the fourth byte of 32 bits.
+Pillow assumes one bit or one byte per pixel for a palette of grays, and drops the fourth byte of 32-bit pixels.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BITS: Final[Mapping[str, int]] = {"1": 1, "L": 8}
-"""Bits a pixel that Pillow assumes for a palette of grays."""
+"""Bits per pixel that Pillow assumes for a palette of grays."""
 _OS2: Final = 12
-"""Bytes of the oldest head, whose numbers have two bytes each."""
+"""Bytes of the oldest header, which has 2-byte numbers."""
 
 Values = np.ndarray[Any, Any]
 
 
 def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
-    """Whether a BMP of 32 bits without a stated alpha has fourth bytes that say something: some programs keep alpha there."""
+    """Return whether the fourth bytes of a 32-bit BMP without a declared alpha differ: some programs store alpha in them."""
     tile = _tile(image)
     rawmode = str(tile.args[0])
     if tile.codec_name != "raw" or len(rawmode) != 4 or "X" not in rawmode:  # noqa: PLR2004 - bytes a pixel
@@ -34,7 +34,7 @@ def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
 
 
 def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Image | None:
-    """The picture if Pillow assumes another number of bits a pixel than the file has; otherwise None."""
+    """Decode the picture if Pillow assumes a wrong number of bits per pixel; otherwise return None."""
     tile, bits = _tile(image), _bits(body[14:] if image.format == "BMP" else body)
     if tile.codec_name != "raw" or _BITS.get(image.mode, bits) == bits:
         return None
@@ -52,6 +52,6 @@ def _tile(image: Image.Image) -> Any:
 
 
 def _bits(head: memoryview | bytes) -> int:
-    """Bits a pixel, as the head says."""
+    """Return the bits per pixel from the header."""
     start = 10 if int.from_bytes(head[:4], "little") == _OS2 else 14
     return int.from_bytes(head[start : start + 2], "little")

@@ -1,6 +1,6 @@
-"""A table's column as numbers of a declared type, without rounding integers, without wrapping around and without overflow.
+"""Conversion of a table column to the declared dtype, without rounding of integers, wraparound or overflow.
 
-A type that holds no numbers is a fault of the whole column; a value that the declared type cannot hold is a fault of its row.
+A type that is not numeric is a fault of the whole column; a value that the declared dtype cannot represent is a fault of its row.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 Values = np.ndarray[Any, Any]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 _NAMED: Final = 8
-"""Columns of one field that a hint repeats."""
+"""Maximum columns of one field that a hint lists."""
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a column's values are and how it is declared, for messages."""
+    """The location and declaration of a column, for messages."""
 
     file: str
     name: str
@@ -35,39 +35,39 @@ class Place:
 
     @property
     def column(self) -> str:
-        """The column and its file."""
+        """Return the column and its file."""
         return f"column {self.name!r} of {self.file}"
 
     def option(self, dtype: str) -> str:
-        """Give what to type so that the field has another type."""
+        """Return the option that declares another dtype for the field."""
         names = self.declared.names
         listed = ",".join(names) if len(names) <= _NAMED else f"{names[0]},.."
         return f"--column {self.field}={listed}:{dtype}"
 
     def alone(self, dtype: str) -> str:
-        """Give what to type so that the column is a field of its own, of another type."""
+        """Return the option that declares the column as a separate field with another dtype."""
         field = self.field if len(self.declared.names) == 1 else self.name
         return f"--column {field}={self.name}:{dtype}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """A column's values as numbers, 0 in the rows that do not fit."""
+    """The values of a column as numbers, 0 in the rows that do not fit."""
 
     values: Values
     bad: Mask | None = None
-    """The rows that do not fit; None if all do."""
+    """The rows that do not fit; None if all fit."""
     raw: Values | None = None
-    """The values before they were converted, if some do not fit."""
+    """The values before conversion, if some do not fit."""
     missing: Mask | None = None
 
     def fault(self, row: int, *, first: int, place: Place) -> DatasetError:
-        """Word why a row does not fit; the column's first row is row `first` of the file."""
+        """Return the error for a row that does not fit; the first row of the column is row `first` of the file."""
         where, dtype = f"row {first + row} of {place.column}", place.declared.dtype
         if self.missing is not None and self.missing[row]:
             hint = f"fill or drop missing values, or declare a float dtype: {place.option('float32')}"
             return DatasetError(f"{where} is missing; {dtype} has no missing values", hint=hint)
-        assert self.raw is not None  # noqa: S101 - it is kept where a row does not fit
+        assert self.raw is not None  # noqa: S101 - it is set if a row does not fit
         value, target = self.raw[row], np.dtype(dtype)
         if target.kind == self.raw.dtype.kind == "f":
             said = f"{where} is {value:g}; {dtype} holds up to {np.finfo(target).max:.3g}"
@@ -82,7 +82,7 @@ class Numbers:
 
 
 def require_numbers(kind: pa.DataType, place: Place) -> None:
-    """Raise `DatasetError` unless a type holds numbers of the declared kind; text is another matter: its values are looked at."""
+    """Raise `DatasetError` if a type is not numeric. Text passes: the caller examines its values."""
     dtype = place.declared.dtype
     if is_text(kind) or _is_number(kind) or (pa.types.is_temporal(kind) and dtype.startswith(("int", "uint"))):
         return
@@ -91,18 +91,18 @@ def require_numbers(kind: pa.DataType, place: Place) -> None:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text, also if they are numbered."""
+    """Return whether values are text, dictionary-encoded or not."""
     plain = _plain(kind)
     return any(is_(plain) for is_ in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def no_number(texts: list[str | None]) -> int | None:
-    """Give the place of the first text that is no number."""
+    """Return the index of the first text that is not a number."""
     return next((row for row, text in enumerate(texts) if text and not _reads_as_number(text)), None)
 
 
 def text_fault(row: int, text: str | None, kind: pa.DataType, place: Place) -> DatasetError:
-    """Word a column of text by one of its values, and the fix for what that looks like."""
+    """Return the error for a text column, with one of its values and a hint for its format."""
     text_of, dtype = short(str(text)), place.declared.dtype
     said = f"{place.column} is text ({_named(kind)}): row {row} is {text_of!r}; {dtype} holds numbers"
     name = place.name
@@ -121,7 +121,7 @@ _COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them
 
 
 def converted(values: pa.ChunkedArray, dtype: str) -> Numbers:
-    """Give a column's values as numbers of `dtype`; a missing value is NaN in a float type, and does not fit any other."""
+    """Convert the values of a column to `dtype`; a missing value is NaN in a float type, and does not fit any other type."""
     target, missing = np.dtype(dtype), values.is_null().to_numpy() if values.null_count else None
     raw = _raw(values, target)
     bad = _misfit(raw, target)
@@ -144,7 +144,7 @@ def converted(values: pa.ChunkedArray, dtype: str) -> Numbers:
 
 
 def _raw(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
-    """Give the values as NumPy has them, exactly; missing ones as 0, decimals as what is to be made of them."""
+    """Return the exact values as a NumPy array; missing values are 0, decimals are converted for `target`."""
     kind = _plain(values.type)
     plain = values.cast(kind) if kind != values.type else values
     if pa.types.is_null(kind):
@@ -160,7 +160,7 @@ def _raw(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
 
 
 def _of_decimals(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
-    """Give decimals as fractions, or, where whole numbers are wanted, as those; as objects if some are none."""
+    """Convert decimals to float64, or to int64 if `target` is an integer type; to objects if some do not fit."""
     filled = values.fill_null(0) if values.null_count else values
     found: Values
     try:
@@ -171,7 +171,7 @@ def _of_decimals(values: pa.ChunkedArray, target: np.dtype[Any]) -> Values:
 
 
 def _misfit(raw: Values, target: np.dtype[Any]) -> Mask | None:
-    """Give the rows whose number `target` does not hold exactly, but for fractions, which a float type rounds; None if there are none."""
+    """Return the rows that `target` cannot represent exactly, or None. A float type may round fractions."""
     kinds = raw.dtype.kind + target.kind
     if kinds[0] == "b" or kinds == "ff" or raw.dtype == target or not len(raw):
         return None
@@ -188,7 +188,7 @@ def _misfit(raw: Values, target: np.dtype[Any]) -> Mask | None:
 
 
 def _exact(dtype: str) -> tuple[int, int]:
-    """The whole numbers that a type holds, each of them exactly."""
+    """Return the range of integers that a type represents exactly."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         most = 2 ** (np.finfo(kind).nmant + 1)
@@ -197,7 +197,7 @@ def _exact(dtype: str) -> tuple[int, int]:
 
 
 def _wider(value: int, target: np.dtype[Any], place: Place) -> str:
-    """Give what to type for a number that is too large: a type that holds it, if there is one."""
+    """Return the hint for a number that is too large: a type that can represent it, if any."""
     if target.kind == "f" and abs(value) <= _exact("float64")[1]:
         return f"declare {place.option('float64')}"
     if not _exact("int64")[0] <= value <= _exact("int64")[1]:
@@ -216,12 +216,12 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _named(kind: pa.DataType) -> str:
-    """Name a type as people know it."""
+    """Return the common name of a type."""
     return f"categories of type {kind.value_type}" if pa.types.is_dictionary(kind) else str(kind)
 
 
 def _described(kind: pa.DataType) -> str:
-    """Name what values of a type are, and the type."""
+    """Return the kind of values of a type, and the type."""
     words = {
         "points in time": pa.types.is_timestamp,
         "dates": pa.types.is_date,
@@ -234,7 +234,7 @@ def _described(kind: pa.DataType) -> str:
 
 
 def _reading(kind: pa.DataType, place: Place) -> str:
-    """Say what whole numbers a temporal column is read as if that is declared, and how it becomes a number otherwise."""
+    """Return the hint for a temporal column: the integers it is read as, and its conversion to numbers."""
     if not pa.types.is_temporal(kind) or str(kind).startswith("month_day"):
         return ""
     column = f"t[{place.name!r}]"

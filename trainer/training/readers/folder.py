@@ -1,4 +1,4 @@
-"""A folder as a dataset's files: to try a reader on what is not published yet. Nothing is verified."""
+"""A folder as the files of a dataset, to try a reader before publishing. Nothing is verified."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Folder:
     """The files below `root`."""
 
     def __init__(self, root: Path, paths: Sequence[str] | None = None) -> None:
-        """Use this folder, and of its files `paths`, sorted by their UTF-8 bytes; else all of them."""
+        """Use the files `paths` of this folder, sorted by their UTF-8 bytes; all files if None."""
         self._root, self._paths = root, paths
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """The relative paths that were given, or of all files that would be published, sorted by their UTF-8 bytes."""
+        """Return the relative paths: the selected paths, or all files that would be published, sorted by their UTF-8 bytes."""
         if self._paths is not None:
             return self._paths
         found = (path.relative_to(self._root) for path in self._root.rglob("*") if path.is_file())
@@ -37,7 +37,7 @@ class Folder:
         return sorted(kept, key=os.fsencode)
 
     def view(self, path: str, /) -> memoryview:
-        """A file's bytes, mapped."""
+        """Return the memory-mapped bytes of a file."""
         try:
             with (self._root / path).open("rb") as file:
                 empty = os.fstat(file.fileno()).st_size == 0
@@ -47,16 +47,16 @@ class Folder:
             raise DatasetError(f"{self._root / path} cannot be read: {fault.strerror}", hint=hint) from fault
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Believe it."""
+        """Do nothing: the files are not verified."""
 
     def read(self, path: str, /) -> memoryview:
-        """A file's bytes, mapped."""
+        """Return the memory-mapped bytes of a file."""
         return self.view(path)
 
     def folder(self) -> Path:
-        """The folder itself."""
+        """Return the folder."""
         return self._root
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its place, and which files."""
+        """Return the path and the selected files, without cached properties."""
         return {"_root": self._root, "_paths": self._paths}

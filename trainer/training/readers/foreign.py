@@ -1,4 +1,4 @@
-"""What a file is that is named like a picture and cannot be decoded: its format by its first bytes, and what to do about it."""
+"""Detection of the format of a file that cannot be decoded as a picture, by its first bytes, with a hint for each format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 REPLACE: Final = "replace it, or leave it out, and publish a new version"
 _START: Final = 512
-"""Bytes of a file that are looked at."""
+"""Bytes of a file that are examined."""
 _CONVERT: Final = "write it as PNG or JPEG, and publish a new version"
 _KNOWN: Final = (
     (rb"version https://git-lfs", "a pointer of Git LFS in place of the file", "git lfs pull, then publish again"),
@@ -25,11 +25,11 @@ _KNOWN: Final = (
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", _CONVERT),
     (rb"\x00{64}", "zeros, as a copy leaves that was cut short", REPLACE),
 )
-"""How files begin, what they are, and what to do."""
+"""The first bytes as a pattern, the name of the format, and the hint."""
 
 
 def found_format(body: memoryview | bytes) -> tuple[str, str]:
-    """The format in a few words, and what to do; ("", what to do) if it is not known."""
+    """Return the name of the format and a hint; the name is empty if the format is unknown."""
     start = bytes(body[:_START])
     for mark, name, hint in _KNOWN:
         if re.match(mark, start, re.DOTALL):

@@ -1,10 +1,10 @@
 """Pictures: a sample is one file, decoded by Pillow.
 
-    image   float32 from 0 to 1, or uint8 from 0 to 255; [channels, height, width], 1, 3 or 4 channels as `mode` says
-    label   int64 []; the number of its class
+    image   float32 from 0 to 1, or uint8 from 0 to 255; [channels, height, width], 1, 3 or 4 channels, depending on `mode`
+    label   int64 []; the class number
 
-What each pixel mode becomes: docs/how-to/datasets.md. Decoding and resizing give equal bits with the same release of Pillow, which the
-run's lock names.
+docs/how-to/datasets.md describes the conversion of each pixel mode. Decoding and resizing are bit-identical with the same release of
+Pillow, which the lock of the run pins.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ class Pictures(Samples):
     """Pictures and their classes, in the order of their paths."""
 
     def __init__(self, reader: Images, files: Files, *, declared: Described) -> None:
-        """Find the pictures. Raises `DatasetError` if there are none, or one has no class."""
+        """Find the pictures. Raise `DatasetError` if there are no pictures, or if a picture has no class."""
         table = None if reader.labels is None else bytes(files.read(reader.labels))
         self._reader, self._files = reader, files
         self.found = find_pictures(reader, files.paths, table, declared=declared)
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        """Return the number of pictures."""
         return len(self.found.files)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names, by number."""
+        """Return the names of the classes, by number."""
         return self.found.classes
 
     def labels(self, rows: Sequence[int]) -> Sequence[int]:
-        """As their folders say, or the table."""
+        """Return the class numbers from the folders or the table of labels."""
         return [self.found.labels[row] for row in rows]
 
     @property
     def layout(self) -> Layout:
-        """A file is a sample."""
+        """Return the layout: each file is one sample."""
         return Layout(count=len(self), files=self.found.files)
 
     def sample(self, pick: Pick) -> Sample:
-        """Decode one."""
+        """Decode one picture."""
         path = self.found.files[pick.index]
         return {
             "image": picture(self._files.read(path), self._reader, where=path),
@@ -63,5 +63,5 @@ class Pictures(Samples):
 
 
 def picture(body: memoryview | bytes, reader: Images, *, where: str) -> torch.Tensor:
-    """Decode a picture as the reader says: `[channels, height, width]`. Raises `DatasetError`, naming the file as `where`."""
+    """Decode a picture to `[channels, height, width]` as declared. Raise `DatasetError`, naming the file as `where`."""
     return torch.from_numpy(decode_pixels(body, reader, where=where))

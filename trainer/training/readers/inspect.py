@@ -1,7 +1,7 @@
-"""Inspecting samples: every one is read once, and what its values are is added up, split by split.
+"""Inspection of samples: each sample is read once, and statistics of its values are collected per split.
 
-Arrays and tables come in blocks and are looked at as they lie in memory; a block without NaN and infinities costs two passes over its
-bytes. Pictures are decoded once each, several at once.
+Arrays and tables are inspected in blocks without a copy; a block without NaN and infinities takes two passes over its bytes. Each
+picture is decoded once, several in parallel.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _SHAPES: Final = 5
 _DENSE: Final = 1 << 16
-"""Whole numbers that lie this near to each other are counted without being sorted."""
+"""Integers whose range is smaller than this are counted without sorting."""
 
 
 def inspect_samples(samples: Samples, splits: Mapping[str, Sequence[int]]) -> Inspection:
-    """Read every sample of the splits once, whatever number of splits it is in."""
+    """Read every sample of the splits once, even if it is in several splits."""
     rows = {name: np.asarray(each, dtype=np.int64) for name, each in splits.items()}
     if not samples.holds_values:
         return Inspection(splits={name: SplitValues(samples=len(each)) for name, each in rows.items()})
@@ -45,7 +45,7 @@ def inspect_samples(samples: Samples, splits: Mapping[str, Sequence[int]]) -> In
 
 
 def inspect_blocks(blocks: Iterable[Block], rows: Mapping[str, Rows], *, name: Callable[[int], str]) -> Inspection:
-    """Add up blocks, each sample to the splits that hold it."""
+    """Collect the statistics of blocks; each sample counts for every split that contains it."""
     tallies = {split: _SplitTally() for split in rows}
     ordered = {split: np.sort(each) for split, each in rows.items()}
     for block in blocks:
@@ -55,7 +55,7 @@ def inspect_blocks(blocks: Iterable[Block], rows: Mapping[str, Rows], *, name: C
 
 
 def _of_split(rows: Rows, split: Rows) -> Rows | slice | None:
-    """Which of these samples a split holds: all of them, none, or these."""
+    """Return the samples that are in a split: all as a slice, some as indices, or None."""
     places = np.searchsorted(split, rows)
     held = np.zeros(len(rows), dtype=bool)
     inside = places < len(split)
@@ -94,7 +94,7 @@ class _SplitTally:
 
 
 class _FieldTally:
-    """What is known of a field's values so far."""
+    """The statistics of the values of a field."""
 
     def __init__(self, dtype: str, name: Callable[[int], str]) -> None:
         self.dtype, self.name = dtype, name
@@ -184,13 +184,13 @@ class _FieldTally:
 
 
 def _place_of(rows: Rows, values: Values, value: Any) -> tuple[int, int | None]:
-    """The first sample that holds a value, and of samples with one axis the place on it."""
+    """Return the first sample that contains a value, and its position if samples have one axis."""
     row, place = divmod(int((values == value).argmax()), values.size // len(rows))
     return int(rows[row]), place if values.ndim == 2 else None  # noqa: PLR2004 - samples and their axis
 
 
 def _counted(values: Values) -> Iterable[tuple[int, int, int]]:
-    """Each value with its count and the place of its first; of more than `DISTINCT` so many that the limit shows."""
+    """Return each value with its count and first position; at most `DISTINCT + 1` values."""
     low, high = int(values.min()), int(values.max())
     if high - low < _DENSE:
         shifted = (
@@ -200,7 +200,7 @@ def _counted(values: Values) -> Iterable[tuple[int, int, int]]:
         firsts = np.zeros(len(counts), dtype=np.int64)
         firsts[shifted[::-1]] = np.arange(
             len(values) - 1, -1, -1
-        )  # of equal places the last one written stays: the first
+        )  # the last write to an index wins: the first position
         found = np.flatnonzero(counts)[: DISTINCT + 1]
         return [(low + int(each), int(counts[each]), int(firsts[each])) for each in found]
     distinct, firsts, counted = np.unique(values, return_index=True, return_counts=True)

@@ -1,8 +1,8 @@
-"""Decoding one picture into `[channels, height, width]`, for every pixel mode that Pillow opens.
+"""Decoding of one picture to `[channels, height, width]`, for every pixel mode that Pillow opens.
 
-Each step is exact or documented in docs/how-to/datasets.md; a picture whose values have no certain meaning is an error that names its file.
-Pillow reduces colors of 16 bits to 8, ignores the full scale that some files state, and drops channels that it has no mode for. The
-true values are read here (`trainer.training.readers.wide`), or the picture is rejected.
+Each step is exact or documented in docs/how-to/datasets.md; a picture whose values are ambiguous is an error that names its file.
+Pillow reduces 16-bit colors to 8 bits, ignores the full scale that some files state, and drops channels without a mode. This module
+reads the exact values (`trainer.training.readers.wide`), or rejects the picture.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _GRAY: Final = {"1", "L"}
 _COLOR: Final = {"RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 _ALPHA: Final = {"LA", "La", "PA", "RGBA", "RGBa"}
 _SHORT_PALETTES: Final = {"PNG", "BMP", "DIB", "GIF"}
-"""Formats whose palettes may have fewer colors than their pixels could name."""
+"""Formats whose palettes may have fewer colors than pixel values."""
 _LUMA: Final = tuple(np.float32(part) for part in (0.299, 0.587, 0.114))
 """ITU-R 601-2, as in Pillow."""
 
@@ -47,18 +47,16 @@ Values = np.ndarray[Any, Any]
 
 
 def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Values:
-    """Decode a picture as declared: uint8 or float32 `[channels, height, width]`. Raises `DatasetError`, naming the file as `where`."""
+    """Decode a picture as declared: uint8 or float32 `[channels, height, width]`. Raise `DatasetError`, naming the file as `where`."""
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # Pillow warns of metadata that is not used, and of sizes, which are checked here
+        with warnings.catch_warnings():  # Pillow warns about unused metadata, and about sizes, which are checked here
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(body), formats=FORMATS) as image:
                 return _decoded(image, body, reader)
     except PictureError as fault:
         raise DatasetError(f"{where} {fault}", hint=fault.hint) from fault
     except Exception as fault:
-        # A broken picture raises nearly anything: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
+        # A damaged picture can raise almost any exception: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
         hint = found_format(body)[1]
         raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
 
@@ -87,12 +85,12 @@ def _check_head(image: Image.Image, reader: Images) -> None:
 
 
 def _frames(image: Image.Image) -> int:
-    """How many pictures the file has; the further ones of a phone's MPO are previews of the first."""
+    """Return the number of frames; the further frames of an MPO are previews of the first."""
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -> Image.Image:
-    """A picture of 8 bits a channel, upright, in the declared mode."""
+    """Return a picture of 8 bits per channel, upright, in the declared mode."""
     if reader.white is not None:
         raise PictureError(
             f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
@@ -110,7 +108,7 @@ def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -
 
 
 def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
-    """The pixels of a file; raises `PictureError` if one has no color in the palette, which Pillow would read as black."""
+    """Load the pixels. Raise `PictureError` if a color is not in the palette; Pillow would read it as black."""
     if image.format in {"BMP", "DIB"} and (grays := grays_of_palette(image, body)):
         return grays
     count = _colors(image)
@@ -124,7 +122,7 @@ def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
 
 
 def _colors(image: Image.Image) -> int | None:
-    """How many colors the palette of a file has, before Pillow fills it up to 256; None if it cannot be too short."""
+    """Return the number of colors in the palette, before Pillow extends it to 256; None if it cannot be too short."""
     if image.format not in _SHORT_PALETTES:
         return None
     palette = image.palette
@@ -132,7 +130,7 @@ def _colors(image: Image.Image) -> int | None:
 
 
 def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image | None]:
-    """Gray or color, and the alpha channel if there is one."""
+    """Return gray or color, and the alpha channel if the picture has alpha."""
     if image.mode in {*_GRAY, "RGB"} and "transparency" in image.info:
         return _keyed(image, bits=bits)
     if image.mode in {"LA", "La"}:
@@ -153,7 +151,7 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
-    """Make one gray value or color transparent, as the tRNS chunk of a PNG says in units of its own bit depth."""
+    """Make one gray value or color transparent, from the tRNS chunk of a PNG, which uses the bit depth of the file."""
     most = (1 << bits) - 1
     key = image.info["transparency"]
     keys = [(part & most) * 255 // most for part in (key if isinstance(key, tuple) else (key,))]
@@ -163,7 +161,7 @@ def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
 
 
 def _ground(image: Image.Image, reader: Images) -> str:
-    """The color below transparent pixels; without a declared one they are rejected."""
+    """Return the background color. Raise `PictureError` if no color is declared."""
     if reader.alpha is None:
         raise PictureError(
             f"has transparent pixels (mode {image.mode}); mode {reader.mode} has no channel for them",
@@ -173,7 +171,7 @@ def _ground(image: Image.Image, reader: Images) -> str:
 
 
 def _wide_bands(image: Image.Image, wide: WideValues, reader: Images) -> tuple[Image.Image, ...]:
-    """Each channel of a picture of more than 8 bits as float32 from 0 to 1, upright, in the declared mode."""
+    """Return the channels of a picture with more than 8 bits as float32 from 0 to 1, upright, in the declared mode."""
     color, alpha = wide.color, wide.alpha
     if reader.mode != "RGBA" and alpha is not None and alpha.min() < 1 and reader.alpha != "drop":
         below = np.float32(_ground(image, reader) == "white")
@@ -189,7 +187,7 @@ def _wide_bands(image: Image.Image, wide: WideValues, reader: Images) -> tuple[I
 
 
 def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
-    """Turn the picture as the EXIF data of its file says; Pillow has done so for TIFF."""
+    """Rotate the picture by its EXIF orientation; Pillow has already done so for TIFF."""
     turn = _TURNS.get(origin.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 

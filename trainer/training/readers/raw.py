@@ -1,6 +1,6 @@
 """Whole files: a sample is one file's bytes.
 
-bytes   uint8 [size]; in a batch [batch, longest], zeros behind each
+bytes   uint8 [size]; in a batch [batch, longest], padded with zeros
 length  int64 []
 """
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 class WholeFiles(Samples):
-    """Files as they are, in the order of their paths."""
+    """Unparsed files, in the order of their paths."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
-        """Take these files."""
+        """Read the files at `paths`."""
         self._files, self._paths = files, paths
 
     def __len__(self) -> int:
-        """The number of files."""
+        """Return the number of files."""
         return len(self._paths)
 
     @property
     def holds_values(self) -> bool:
-        """Bytes, whatever they are."""
+        """Return False: bytes have no values to inspect."""
         return False
 
     @property
     def layout(self) -> Layout:
-        """A file is a sample."""
+        """Return the layout: each file is one sample."""
         return Layout(count=len(self), files=self._paths)
 
     def sample(self, pick: Pick) -> Sample:
-        """Read one."""
+        """Read one file."""
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Read several."""
+        """Read several files."""
         whole, lengths = padded([self._files.read(self._paths[pick.index]) for pick in picks])
         return {"bytes": whole, "length": lengths}

@@ -1,6 +1,6 @@
-"""Bringing a decoded picture to the declared size: stretched, cropped, padded, or fitted inside.
+"""Resizing of a decoded picture to the declared size by stretching, cropping, padding or fitting.
 
-A picture of 8 bits is resized in 8 bits, as Pillow and torchvision do; one of more bits as float32, without rounding.
+An 8-bit picture is resized in 8 bits, as in Pillow and torchvision; a picture with more bits as float32, without rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RGBA: Final = 4
 
 
 def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image, ...]:
-    """Bring a picture, whole or channel by channel, to the declared size. Raises `PictureError` if that is not declared."""
+    """Resize a picture, whole or as separate channels, to the declared size. Raise `PictureError` if no resize method is declared."""
     height, width = bands[0].height, bands[0].width
     if reader.size is None or (height, width) == reader.size:
         return bands
@@ -37,7 +37,7 @@ def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image
 
 
 def _weighted(bands: tuple[Image.Image, ...]) -> tuple[Image.Image, ...]:
-    """Four channels are RGBA: the color of a transparent pixel has no weight, as Pillow does it for 8 bits."""
+    """Premultiply the colors of RGBA by alpha, as Pillow does for 8 bits."""
     if len(bands) != _RGBA:
         return bands
     *colors, alpha = map(np.asarray, bands)
@@ -53,7 +53,7 @@ def _unweighted(bands: Sequence[Image.Image]) -> tuple[Image.Image, ...]:
 
 
 def _scaled(image: Image.Image, wanted: tuple[int, int], how: str) -> Image.Image:
-    """Bilinear, with antialiasing if it gets smaller. Sizes are width and height here, as in Pillow."""
+    """Resize with bilinear interpolation, antialiased if smaller. Sizes are (width, height), as in Pillow."""
     if how == "crop":
         return image.resize(wanted, Image.Resampling.BILINEAR, box=_center(image.size, wanted))
     size = wanted if how == "stretch" else _inside(image.size, wanted)
@@ -68,13 +68,13 @@ def _padded(image: Image.Image, wanted: tuple[int, int], fill: float) -> Image.I
 
 
 def _center(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centered part of the wanted shape: left, top, right, bottom."""
+    """Return the largest centered box with the wanted aspect ratio: left, top, right, bottom."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     left, top = (max(0.0, (whole - part * scale) / 2) for whole, part in zip(size, wanted, strict=True))
     return (left, top, size[0] - left, size[1] - top)
 
 
 def _inside(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """The largest size of the same shape, to whole pixels."""
+    """Return the largest size with the same aspect ratio that fits, in whole pixels."""
     scale = min(wanted[0] / size[0], wanted[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

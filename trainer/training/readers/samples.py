@@ -1,7 +1,7 @@
-"""Samples: what every reader is, to torch and to the run.
+"""The base class of all readers, and the functions that stack samples into batches.
 
-Knows how a sample is asked for and how several become a batch. Refuses to have a state: what is read depends on the index alone, and what
-is random about it on `Pick.seed`, so that no number of workers and no resume changes a bit.
+A reader is stateless: a sample depends on its index alone, and its random augmentation on `Pick.seed`. The number of workers and a
+resume therefore do not change any bit.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from trainer.training.readers.blocks import Rows
 
 Sample = dict[str, Tensor]
-"""A tensor a field."""
+"""One tensor per field."""
 Batch = dict[str, Tensor]
-"""A tensor a field, `[batch, ...]`."""
+"""One tensor `[batch, ...]` per field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """A sample as it is asked for: which one, in which epoch, of a run with which seed."""
+    """A request for a sample: its index, the epoch, and the seed of the run."""
 
     index: int
     epoch: int = 0
@@ -41,63 +41,63 @@ class Pick:
 
     @property
     def seed(self) -> int:
-        """Where everything random about this sample begins: H(seed of the run, epoch, index)."""
+        """Return the seed of all random choices for this sample: H(seed of the run, epoch, index)."""
         return derived(self.run, "augment", self.epoch, self.index)
 
     def generator(self) -> torch.Generator:
-        """A generator of this sample's own, for its augmentation."""
+        """Return a generator for the augmentation of this sample."""
         return torch.Generator().manual_seed(self.seed)
 
 
 class Samples(Dataset[Sample]):
-    """A dataset by number, `samples[3]`. A reader says how many there are and gives one; giving many at once is up to it.
+    """A dataset indexed by number, `samples[3]`. A reader implements `__len__` and `sample`; overriding `batch` is optional.
 
-    What it opens (views of files, decoders) belongs into a `cached_property`: those stay behind when it goes to a worker.
+    Keep opened resources (views of files, decoders) in a `cached_property`: these are not sent to worker processes.
     """
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of samples."""
         raise NotImplementedError
 
     def sample(self, pick: Pick) -> Sample:
-        """One sample."""
+        """Return one sample."""
         raise NotImplementedError
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Several, in this order, with a first axis for them."""
+        """Return several samples in this order, stacked along a new first axis."""
         return stacked([self.sample(pick) for pick in picks])
 
     @property
     def layout(self) -> Layout:
-        """How the samples lie in files; a reader whose splits are declared by files says it."""
+        """Return the layout of the samples in files; a reader whose splits are declared by files overrides it."""
         return Layout(count=len(self))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, by number, where a reader knows them."""
+        """Return the names of the classes, by number; empty if the reader has no class names."""
         return ()
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:  # noqa: ARG002 - a reader that knows overrides it
-        """The class numbers of these samples, where they can be told without reading whole samples."""
+        """Return the class numbers of these samples; None if they require reading whole samples."""
         return None
 
     @property
     def holds_values(self) -> bool:
-        """Whether an inspection learns anything from the values: text and whole files are bytes in any case."""
+        """Return whether an inspection should look at the values; for text and whole files, which are bytes, it should not."""
         return True
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
-        """Give these samples for an inspection; `rows` ascend."""
+        """Yield these samples for an inspection; `rows` must be ascending."""
         return single_blocks(lambda row: self.sample(Pick(index=row)), rows, self.layout.name_of)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample, as in the first epoch."""
+        """Return one sample, as in the first epoch."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.sample(Pick(index=index))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to a worker: all but what was opened here."""
+        """Return the state for a worker process: all attributes except cached properties."""
         kind = type(self)
         return {
             name: value
@@ -107,7 +107,7 @@ class Samples(Dataset[Sample]):
 
 
 def stacked(samples: Sequence[Sample]) -> Batch:
-    """A batch of samples whose fields have one shape. Raises `DatasetError`, naming the field, where they have not."""
+    """Stack samples into a batch. Raise `DatasetError`, naming the field, if the shapes of a field differ."""
     for field in samples[0]:
         shapes = {tuple(sample[field].shape): None for sample in samples}
         if len(shapes) > 1:
@@ -120,7 +120,7 @@ def stacked(samples: Sequence[Sample]) -> Batch:
 
 
 def padded(bodies: Sequence[bytes | memoryview]) -> tuple[Tensor, Tensor]:
-    """Bytes of different lengths as `[batch, longest]` uint8, zeros behind each, and their lengths `[batch]` int64."""
+    """Return bytes as uint8 `[batch, longest]`, padded with zeros, and their lengths as int64 `[batch]`."""
     rows = [np.frombuffer(body, dtype=np.uint8) for body in bodies]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     whole = np.zeros((len(rows), int(lengths.max(initial=0))), dtype=np.uint8)

@@ -1,10 +1,10 @@
 """Tables: a sample is one row of Parquet files; its fields are columns, or vectors of columns, of declared types.
 
-A field of one column is `[]` a sample and `[batch]` a batch; of k columns `[k]` and `[batch, k]`. A missing value is NaN in a float field,
-and refused in any other.
+A field of one column has the shape `[]` in a sample and `[batch]` in a batch; of k columns `[k]` and `[batch, k]`. A missing value is NaN
+in a float field, and an error in any other.
 
-Only columns that are declared are decoded, a row group at a time, and `HELD` bytes of decoded groups are kept: memory does not grow with
-the table. Shuffled reading decodes a group again when it was let go meanwhile: row groups of 10,000 to 100,000 rows are a good size.
+Only declared columns are decoded, a row group at a time, and `HELD` bytes of decoded groups are cached: memory does not grow with the
+table. Shuffled reading decodes an evicted group again: row groups of 10,000 to 100,000 rows are a good size.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from trainer.training.readers.columns import Mask
 
 HELD: Final = 64 << 20
-"""Bytes of decoded row groups that a process keeps; one group at least, whatever its size."""
+"""Bytes of decoded row groups that a process caches; at least one group, whatever its size."""
 MOST_DECODED: Final = 2 << 30
-"""Bytes of one decoded row group: a file of kilobytes can hold a group of gigabytes."""
+"""Maximum bytes of one decoded row group: a file of kilobytes can contain a group of gigabytes."""
 _ROWS: Final = 1 << 17
-"""Rows that pyarrow decodes at once: a foot may name fewer than there are."""
+"""Rows that pyarrow decodes at once: a footer may declare fewer rows than the group has."""
 _TEXTS: Final = 1 << 10
 _AGAIN: Final = "write it again, and publish a new version"
 
@@ -60,29 +60,29 @@ Fields = dict[str, Values]
 
 
 class TableRows(Samples):
-    """The rows of some Parquet files, one file after the other."""
+    """The rows of some concatenated Parquet files."""
 
     def __init__(self, reader: Table, files: Files) -> None:
-        """Read the files' feet. Raises `DatasetError` where one is damaged, or lacks a column."""
+        """Read the footers. Raise `DatasetError` if a footer is damaged or lacks a declared column."""
         self._reader, self._files = reader, files
         ends = list(accumulate(self._rows(path) for path in reader.files))
         self._layout = Layout(count=ends[-1], files=reader.files, ends=ends)
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return self._layout.count
 
     @property
     def layout(self) -> Layout:
-        """A file holds many."""
+        """Return the layout: each file has many samples."""
         return self._layout
 
     def sample(self, pick: Pick) -> Sample:
-        """One row."""
+        """Return one row."""
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Several rows; each row group that holds one is decoded once. Raises `DatasetError` for a row that does not fit its type."""
+        """Return several rows; each row group is decoded once. Raise `DatasetError` for a row that does not fit its type."""
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for number, pick in enumerate(picks):
             file, row = self._layout.place(pick.index)
@@ -101,7 +101,7 @@ class TableRows(Samples):
         return {field: torch.from_numpy(values) for field, values in whole.items()}
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
-        """Row groups: each is decoded once. What cannot be decoded is a fault of all its rows, a value that does not fit of its own."""
+        """Yield row groups, each decoded once. A group that cannot be decoded is a fault of all its rows, a misfit only of its own row."""
         at = 0
         while at < len(rows):
             file, row = self._layout.place(int(rows[at]))
@@ -117,7 +117,7 @@ class TableRows(Samples):
                 yield from self._parted(group, some, first)
 
     def _parted(self, group: _Group, rows: Rows, first: int) -> Iterator[Block]:
-        """Give the rows that fit with their values, and the others with their faults; the group's first row is sample `first`."""
+        """Yield the rows that fit with their values, and the others with their faults; the first row of the group is sample `first`."""
 
         def fault(row: int) -> Fault:
             return fault_of(self._layout.name_of(row), group.fault(row - first))
@@ -134,7 +134,7 @@ class TableRows(Samples):
         return _Tables(self._reader, self._files)
 
     def _rows(self, path: str) -> int:
-        """The rows of a file, from its foot, which also tells the columns."""
+        """Return the number of rows of a file, and check its columns, from its footer."""
         view = self._files.view(path)
         self._files.require(path, footer_start(view, where=path))
         foot = read_footer(view, where=path)
@@ -145,40 +145,40 @@ class TableRows(Samples):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """The values of a row group, and which of them do not fit their types."""
+    """The values of a row group, and the values that do not fit their types."""
 
     first: int
-    """The number of its first row in the file."""
+    """The number of the first row in the file."""
     fields: Fields
     misfits: list[tuple[Numbers, Place]]
-    """The columns that have a row that does not fit."""
+    """The columns with a row that does not fit."""
 
     @property
     def bad(self) -> Mask | None:
-        """The rows that do not fit; None if all do."""
+        """Return the rows that do not fit; None if all fit."""
         found: list[Any] = [column.bad for column, _ in self.misfits]
         return np.any(found, axis=0) if found else None
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Return the size in memory."""
         return sum(values.nbytes for values in self.fields.values())
 
     def fault(self, row: int) -> DatasetError:
-        """Word why a row does not fit, by the first of its columns that does not."""
+        """Return the error for the first column of a row that does not fit."""
         column, place = next(
             (column, place) for column, place in self.misfits if column.bad is not None and column.bad[row]
         )
         return column.fault(row, first=self.first, place=place)
 
     def require(self, rows: list[int]) -> None:
-        """Raise `DatasetError` for the first of these rows that does not fit."""
+        """Raise `DatasetError` for the first row that does not fit."""
         if (bad := self.bad) is not None and (wrong := next((row for row in rows if bad[row]), None)) is not None:
             raise self.fault(wrong)
 
 
 class _Tables:
-    """Open files, and the row groups that were decoded last."""
+    """Open files, and a cache of decoded row groups."""
 
     def __init__(self, reader: Table, files: Files) -> None:
         self._reader, self._files = reader, files
@@ -237,7 +237,7 @@ class _Tables:
         return pa.Table.from_batches(batches)
 
     def _require_numbers(self) -> None:
-        """Raise `DatasetError` for a column whose type holds no numbers; of text it names the first value that is none."""
+        """Raise `DatasetError` for a column that is not numeric; for text, name the first value that is not a number."""
         for number, (path, file) in enumerate(zip(self._reader.files, self._open, strict=True)):
             kinds = file.schema_arrow
             for field, column in self._reader.fields.items():
@@ -249,7 +249,7 @@ class _Tables:
                         raise text_fault(*self._first_text(number, name), kind, place)
 
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
-        """Give the row of a column's first text that is no number, and the text; the first row if all are numbers."""
+        """Return the row and text of the first value that is not a number; the first row if all are numbers."""
         first, said = 0, None
         for texts in self._texts(file, name):
             if (row := no_number(texts)) is not None:
@@ -259,16 +259,16 @@ class _Tables:
         return 0, said
 
     def _texts(self, file: int, name: str) -> Iterator[list[str | None]]:
-        """The values of a column of text, some at a time: one long text may stand for all rows of a group."""
+        """Yield the values of a text column in small batches: one long text may be repeated in all rows of a group."""
         with _named(self._reader.files[file]):
             for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
                 yield batch.column(0).cast(pa.string()).to_pylist()
 
 
 class _Verified:
-    """A file of a dataset as pyarrow reads files; each stretch is verified when it is read, whatever the foot says of columns.
+    """A dataset file as a file object for pyarrow; each byte range is verified when it is read.
 
-    pyarrow ends the process if it is asked about a column whose description is damaged, so it is not asked.
+    The ranges do not come from the column metadata: pyarrow aborts the process on a damaged column description.
     """
 
     closed = False
@@ -294,11 +294,11 @@ class _Verified:
         return len(self._view)
 
     def close(self) -> None:
-        """The view is closed with the last of those who have it."""
+        """Do nothing: the view closes with its last reference."""
 
 
 def _opened(files: Files, path: str) -> pq.ParquetFile:
-    """Open a file whose foot is verified."""
+    """Open a file whose footer is verified."""
     with _named(path):
         foot = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
         return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=foot)
@@ -306,7 +306,7 @@ def _opened(files: Files, path: str) -> pq.ParquetFile:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Word what pyarrow says of a file that it cannot decode."""
+    """Convert pyarrow errors to `DatasetError`, naming the file."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as fault:  # ValueError: text that is not UTF-8
@@ -315,7 +315,7 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) -> None:
-    """Raise `DatasetError` for a row group of too many bytes: a value that stands for many rows takes its place for each."""
+    """Raise `DatasetError` for a row group that is too large when decoded: a repeated value takes memory in each row."""
     size = rows * sum(_width(kind) for kind in kinds)
     if size > MOST_DECODED:
         said = f"row group {number + 1} of {path} has {rows:,} rows, which take {size:,} bytes when they are decoded"
@@ -327,12 +327,12 @@ def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) 
 def _width(kind: pa.DataType) -> int:
     try:
         return max(1, int(kind.bit_width) // 8)
-    except ValueError:  # what has no width of its own is rejected by its type
+    except ValueError:  # types without a fixed width are rejected later
         return 16
 
 
 def _counts(file: pq.ParquetFile, path: str) -> list[int]:
-    """How many rows each row group has."""
+    """Return the number of rows of each row group."""
     foot = file.metadata
     counts = [foot.row_group(number).num_rows for number in range(foot.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != foot.num_rows:

@@ -1,8 +1,8 @@
-r"""Text: lines, or windows of bytes, of one file or several, one after the other.
+r"""Text: lines or windows of bytes of one or several concatenated files.
 
-Lines: `text` uint8 [bytes], UTF-8 without the line's end (\n or \r\n); `length` int64 []. In a batch `text` is [batch, longest], with zeros
-behind each.
-Windows: `text` int64 [window], bytes; `next` int64 [window], the same one byte further on: what a language model shall predict.
+Lines: `text` uint8 [bytes], UTF-8 without the line ending (\n or \r\n); `length` int64 []. In a batch `text` is [batch, longest], padded
+with zeros.
+Windows: `text` int64 [window], bytes; `next` int64 [window], the bytes shifted by 1: the targets of a language model.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ if TYPE_CHECKING:
 
 _NEWLINE: Final = 10
 _BLOCK: Final = 16 << 20
-"""Bytes looked through at once for the ends of lines."""
+"""Bytes searched for line endings at a time."""
 
 
 class TextLines(Samples):
-    """The lines of some files. Opening reads them once, to find where each line ends: 8 bytes a line are kept."""
+    """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
-        """Find the lines."""
+        """Index the lines."""
         self._files = files
         self._ends = [_ends(files.read(path)) for path in paths]
         counts = list(accumulate(map(len, self._ends)))
         self._layout = Layout(count=counts[-1], files=tuple(paths), ends=counts)
 
     def __len__(self) -> int:
-        """The number of lines."""
+        """Return the number of lines."""
         return self._layout.count
 
     @property
     def holds_values(self) -> bool:
-        """Bytes, whatever they are."""
+        """Return False: bytes have no values to inspect."""
         return False
 
     @property
     def layout(self) -> Layout:
-        """A file holds many."""
+        """Return the layout: each file has many samples."""
         return self._layout
 
     def sample(self, pick: Pick) -> Sample:
-        """Read one."""
+        """Read one line."""
         return {field: values[0] for field, values in self.batch([pick]).items()}
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
-        """Read several."""
+        """Read several lines."""
         text, lengths = padded([self.line(pick.index) for pick in picks])
         return {"text": text, "length": lengths}
 
     def line(self, index: int) -> bytes:
-        """A line's bytes."""
+        """Return the bytes of a line."""
         number, row = self._layout.place(index)
         ends = self._ends[number]
         first = int(ends[row - 1]) + 1 if row else 0
@@ -69,7 +69,7 @@ class TextLines(Samples):
 
 
 def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where each line ends; the last one perhaps without a newline."""
+    """Return the end of each line; the last line may lack a newline."""
     numbers = np.frombuffer(body, dtype=np.uint8)
     found = [np.flatnonzero(numbers[at : at + _BLOCK] == _NEWLINE) + at for at in range(0, len(numbers), _BLOCK)]
     if len(numbers) and numbers[-1] != _NEWLINE:
@@ -78,30 +78,30 @@ def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class Windows(Samples):
-    """Windows of some files' bytes; none reaches from one file into the next."""
+    """Windows of the bytes of some files; a window does not cross a file boundary."""
 
     def __init__(self, files: Files, reader: Text) -> None:
-        """Count them."""
+        """Count the windows."""
         self._files, self._reader = files, reader
         ends = list(accumulate(reader.count(len(files.view(path))) for path in reader.needed))
         self._layout = Layout(count=ends[-1], files=reader.needed, ends=ends)
 
     def __len__(self) -> int:
-        """The number of windows."""
+        """Return the number of windows."""
         return self._layout.count
 
     @property
     def holds_values(self) -> bool:
-        """Bytes, whatever they are."""
+        """Return False: bytes have no values to inspect."""
         return False
 
     @property
     def layout(self) -> Layout:
-        """A file holds many."""
+        """Return the layout: each file has many samples."""
         return self._layout
 
     def sample(self, pick: Pick) -> Sample:
-        """Read one."""
+        """Read one window."""
         number, row = self._layout.place(pick.index)
         path, first = self._layout.files[number], row * self._reader.step
         stop = first + self._reader.window + 1

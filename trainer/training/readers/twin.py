@@ -1,8 +1,8 @@
-"""The synthetic dataset: files like a dataset's, made from its declaration alone, so that its own reader gives samples of the same kind.
+"""The synthetic dataset: generated files that the reader of a dataset can read, based on its declaration alone.
 
-Knows how each reader's files are written. Refuses to know any real value: what is not declared is drawn between plain bounds.
+The files contain no real values: values without a declared range are drawn from default bounds.
 
-A sample's fields follow one hidden number from 0 to 1, with noise around it: so a twin can be learned from. Equal declarations give
+The fields of a sample depend on one hidden number from 0 to 1, plus noise, so a model can learn from them. Equal declarations give
 equal bytes.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _CLASSES: Final = 2
 _SIZE: Final = (32, 32)
 _ANY: Final = 8
-"""What a length is where any is allowed."""
+"""The length of an axis if any length is allowed."""
 _WORDS: Final = (
     "the",
     "of",
@@ -60,15 +60,15 @@ Values = np.ndarray[Any, Any]
 
 
 class Made:
-    """Files that were made, in memory."""
+    """Generated files, in memory."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        """Hold these."""
+        """Store the files."""
         self._files = dict(files)
         self.paths: Sequence[str] = sorted(files, key=str.encode)
 
     def view(self, path: str, /) -> memoryview:
-        """A file's bytes. Raises `DatasetError` where none was made."""
+        """Return the bytes of a file. Raise `DatasetError` if the file was not generated."""
         if path not in self._files:
             raise DatasetError(
                 f"the synthetic dataset has no file {path!r}: only what the reader reads is made",
@@ -77,14 +77,14 @@ class Made:
         return memoryview(self._files[path])
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Nothing can have altered them."""
+        """Do nothing: files in memory need no verification."""
 
     def read(self, path: str, /) -> memoryview:
-        """A file's bytes."""
+        """Return the bytes of a file."""
         return self.view(path)
 
     def folder(self) -> Path:
-        """The files, written out; they go with this object."""
+        """Write the files to a temporary folder, which is deleted with this object."""
         return self._folder
 
     @cached_property
@@ -98,12 +98,12 @@ class Made:
         return folder
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to a worker."""
+        """Return the state for a worker process."""
         return {name: value for name, value in vars(self).items() if name != "_folder"}
 
 
 def twin_of(declared: Dataset, *, rows: int) -> tuple[Dataset, Made]:
-    """Make the twin: about `rows` samples to train on, a quarter as many in each other split. Raises `DatasetError`."""
+    """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`."""
     counts = {name: rows if name == "train" else max(1, rows // 4) for name in [*declared.splits] or ["train"]}
     total = sum(counts.values())
     files = _Files(declared, total, np.random.default_rng(derived(0, "twin", declared.name)))
@@ -120,7 +120,7 @@ def twin_of(declared: Dataset, *, rows: int) -> tuple[Dataset, Made]:
 
 
 class _Files:
-    """The files of one twin, while they are made."""
+    """The generator of the files of one twin."""
 
     def __init__(self, declared: Dataset, rows: int, random: np.random.Generator) -> None:
         self.declared, self.rows, self.random = declared, rows, random
@@ -143,7 +143,7 @@ class _Files:
                 return {f"{row:06}.bin": self.random.bytes(64) for row in range(self.rows)}
 
     def drawn(self, field: str) -> Drawn:
-        """What a field is: as the twin says, else as the sample does."""
+        """Return the declaration of a field: from `twin`, else from `sample`."""
         said = self.declared.twin.get(field) or self.declared.sample.get(field)
         if said is None:
             raise DatasetError(
@@ -202,7 +202,7 @@ class _Files:
         }
 
     def lines(self, *, most: int | None = None) -> list[bytes]:
-        """As many lines as samples; or enough for so many bytes."""
+        """Return one line per sample; or, if `most` is set, enough lines for `most` bytes."""
         found: list[bytes] = []
         size = 0
         while (len(found) < self.rows) if most is None else (size < most):
@@ -233,7 +233,7 @@ def _png(pixels: Values, mode: str) -> bytes:
 
 
 def _tiff(pixels: Values, white: float) -> bytes:
-    """Gray floating-point values up to `white`: only pictures with more than 8 bits a channel are read with a declared white."""
+    """Encode gray floating-point values up to `white`: a declared white requires more than 8 bits per channel."""
     body = io.BytesIO()
     shares = pixels[:, :, 0].astype(np.float32) / np.float32(255)
     Image.fromarray(np.minimum(shares * np.float32(white), np.float32(white))).save(body, format="TIFF")

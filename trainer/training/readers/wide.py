@@ -1,6 +1,6 @@
-"""Pictures with more than 8 bits a channel: their true values, which Pillow gives for gray alone, and what their files do not say.
+"""Decoding of pictures with more than 8 bits per channel, whose exact values Pillow returns only for gray.
 
-The value that is white follows from the file (65535, the maximum of a PGM, 4095 of a 12-bit TIFF) or from the declaration.
+The white value is taken from the file (65535, the maximum of a PGM, 4095 for a 12-bit TIFF) or from the declaration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMATS: Final = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
-"""Raster formats alone: none that Pillow reads by starting a program."""
+"""Raster formats only: no format for which Pillow starts a program."""
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING = (
     258,
     262,
@@ -31,16 +31,16 @@ _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAM
 )
 _SIXTEEN: Final = 65535
 _PLAIN: Final = 16_000_000
-"""Values that are read from text: each takes fifty bytes meanwhile."""
+"""Maximum values read from text: each takes fifty bytes during decoding."""
 
 Values = np.ndarray[Any, Any]
 
 
 class PictureError(ValueError):
-    """A picture that is not read; the sentence continues after the name of its file."""
+    """A picture that is rejected; the sentence follows the name of the file."""
 
     def __init__(self, sentence: str, *, hint: str) -> None:
-        """Keep what to type."""
+        """Store the hint."""
         super().__init__(sentence)
         self.hint = hint
 
@@ -54,13 +54,13 @@ class WideValues:
 
 
 def no_such_color(number: int, count: int) -> PictureError:
-    """The error for a pixel that has no color in its picture's palette."""
+    """Return the error for a pixel whose color is not in the palette."""
     sentence = f"has a pixel of color {number} of a palette with {count} colors, counted from 0"
     return PictureError(sentence, hint="it is damaged: replace it, and publish a new version")
 
 
 def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -> None:
-    """Raise `PictureError` for a picture of which Pillow would silently give something else than its values."""
+    """Raise `PictureError` for a picture that Pillow would silently decode to wrong values."""
     match image.format:
         case "TIFF":
             _require_clear_tiff(image, drop=drop)
@@ -92,7 +92,7 @@ def _require_clear_tiff(image: Image.Image, *, drop: bool) -> None:
 
 
 def _require_clear_colors(image: Image.Image) -> None:
-    """Raise `PictureError` for palettes and chroma that Pillow takes for others."""
+    """Raise `PictureError` for palettes and chroma that Pillow misinterprets."""
     tags = _tags(image)
     if image.mode == "YCbCr" and tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
         raise PictureError("is TIFF of uncompressed YCbCr with fewer pixels of color", hint="write it as RGB")
@@ -108,7 +108,7 @@ def _is_plain_color(image: Image.Image) -> bool:
 def _require_clear_jpeg2000(image: Image.Image, body: bytes) -> None:
     start = body.find(b"\xff\x4f\xff\x51") + 40
     channels = int.from_bytes(body[start : start + 2])
-    depths = set(body[start + 2 : start + 2 + 3 * channels : 3])  # bits less one; the highest bit says signed
+    depths = set(body[start + 2 : start + 2 + 3 * channels : 3])  # bits minus one; the highest bit means signed
     if depths != ({15} if image.mode == "I;16" else {7}):
         found = ", ".join(f"{(depth & 0x7F) + 1} {'signed ' if depth & 0x80 else ''}bits" for depth in sorted(depths))
         raise PictureError(
@@ -117,7 +117,7 @@ def _require_clear_jpeg2000(image: Image.Image, body: bytes) -> None:
 
 
 def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | None) -> WideValues | None:
-    """The values of a picture with more than 8 bits a channel; None for one of 8. Raises `PictureError`."""
+    """Return the values of a picture with more than 8 bits per channel; None for 8 bits. Raise `PictureError`."""
     found = _raw_values(image, body)
     if found is None:
         return None
@@ -137,7 +137,7 @@ def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | 
 
 
 def _alpha(image: Image.Image, values: Values, *, has_alpha: bool) -> Values | None:
-    """The last channel; or what the tRNS chunk of a PNG makes of one color. Its range is whole, whatever white is."""
+    """Return alpha from the last channel or the tRNS chunk of a PNG. Its range is independent of the white value."""
     if has_alpha:
         return _divided(values[:, :, -1], _SIXTEEN)
     key = image.info.get("transparency")
@@ -145,7 +145,7 @@ def _alpha(image: Image.Image, values: Values, *, has_alpha: bool) -> Values | N
 
 
 def _divided(values: Values, top: float) -> Values:
-    """Rounded once, to the nearest float32; in float64, which takes twice the memory, only if it has to be."""
+    """Divide with one rounding, to the nearest float32; uses float64, with twice the memory, only if necessary."""
     is_exact = values.dtype.itemsize <= 2 and float(np.float32(top)) == top  # noqa: PLR2004 - 16 bits
     return np.divide(values, top, dtype=np.float32 if is_exact else np.float64).astype(np.float32, copy=False)
 
@@ -164,7 +164,7 @@ def _in_range(values: Values, top: float, *, declared: bool) -> Values:
 
 
 def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float | None] | None:
-    """Values `[height, width, channels]` as they are in the file, and the one that is white if it is stated; None for 8 bits."""
+    """Return the stored values `[height, width, channels]` and the white value if the file states it; None for 8 bits."""
     if image.format == "PPM" and image.mode in {"I", "L", "RGB"}:
         return _netpbm(image, body)
     if image.mode.startswith("I;16"):
@@ -183,7 +183,7 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
 
 
 def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float] | None:
-    """Integers up to the maximum that the head of a PGM or PPM states, by which Pillow would divide and round."""
+    """Return unscaled integers and the maximum from the header of a PGM or PPM; Pillow would divide and round."""
     tile = getattr(image, "tile")[0]  # noqa: B009 - only files have it
     if tile.codec_name == "raw":
         return (_channels(image), _SIXTEEN) if image.mode == "I" else None
@@ -208,13 +208,13 @@ def _channels(image: Image.Image) -> Values:
 
 
 def _gray_and_alpha(body: memoryview | bytes) -> Values:
-    """Gray and alpha of 16 bits, read as if they were four channels of 8."""
+    """Return 16-bit gray and alpha, decoded as four 8-bit channels."""
     whole = _read_as(body, {"LA;16B": "RGBA"}).astype(np.uint16)
     return whole[:, :, ::2] << 8 | whole[:, :, 1::2]
 
 
 def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
-    """Colors of 16 bits. Pillow gives their high bytes, and their low ones if it takes them for numbers of the other byte order."""
+    """Return 16-bit colors. Pillow returns the high bytes, and with the byte order swapped the low bytes."""
     native, other = ("L", "B") if sys.byteorder == "little" else ("B", "L")
     swapped = {"B": "L", "L": "B", "N": other} | ({} if native == "L" else {"N": other})
     raw = {f"{mode};16{order}": f"{mode};16{to}" for mode in ("RGB", "RGBA", "RGBX") for order, to in swapped.items()}
@@ -223,7 +223,7 @@ def _colors(image: Image.Image, body: memoryview | bytes) -> Values:
 
 
 def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
-    """Decode a file again, its raw pixels taken for others of the same width."""
+    """Decode a file again with another raw mode of the same width."""
     with Image.open(io.BytesIO(body), formats=FORMATS) as image:
         tiles = getattr(image, "tile")  # noqa: B009 - only files have it
         image.tile = [tile._replace(args=_renamed(tile.args, raw)) for tile in tiles]
