@@ -1,1 +1,1 @@
-"""Logs: what a training tells while it goes on, and to whom."""
+"""Logs: metrics, telemetry and progress of a training."""

@@ -1,4 +1,4 @@
-"""Writing at the end of a log in an attempt's folder: metrics, telemetry, the trace."""
+"""Append-only log files in the folder of an attempt: metrics, telemetry, the trace."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class LogFile:
-    """A log that the first line opens and that stays open. A line is with the operating system when `append` returns."""
+    """A log that opens at the first write and stays open. `append` returns after the write to the operating system."""
 
     def __init__(self, path: Path) -> None:
-        """Append to the log at `path`, which is made if it is not there."""
+        """Append to the log at `path`, which is created if missing."""
         self.path = path
         self._handle: int | None = None
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines at the end. Raises `OSError`, `UnsafePathError`."""
+        """Append whole lines. Raise `OSError`, `UnsafePathError`."""
         if self._handle is None:
             with folder_of(self.path) as folder:
                 self._handle = folder.handle(self.path.name, _FLAGS)

@@ -1,6 +1,6 @@
-"""What a training tells while it goes on: metrics.jsonl at full precision, TensorBoard, a bar or a line an epoch.
+"""Loggers and progress displays of a training: metrics.jsonl at full precision, TensorBoard, a bar or one line per epoch.
 
-Knows where each metric goes. Refuses to print: what is said goes to whoever was handed in.
+Messages are passed to a callable; this module does not print.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METRICS: Final = "metrics.jsonl"
 
 
 class JsonLines(Logger):
-    """A line of JSON for each logged step: no times in it, so that two equal runs write equal bytes."""
+    """Writes a line of JSON for each logged step, without times, so equal runs write equal bytes."""
 
     def __init__(self, path: Path) -> None:
         """Append to the file `path`."""
@@ -42,17 +42,17 @@ class JsonLines(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning's name for this logger."""
+        """Return the name of this logger for Lightning."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Lightning's version of this logger."""
+        """Return the version of this logger for Lightning."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Keep nothing: the record holds the settings."""
+        """Do nothing: the record contains the settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -64,7 +64,7 @@ class JsonLines(Logger):
 def loggers(
     folder: Path, record: Record | None = None, *, tensorboard: bool, wandb: str, wandb_project: str
 ) -> list[Logger]:
-    """Make the loggers of an attempt's folder; each library is imported only if it is asked for. The page of a run tells its record."""
+    """Return the loggers for the folder of an attempt. A library is imported only if requested. The page of a run shows its record."""
     made: list[Logger] = [JsonLines(folder / METRICS)]
     if tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -78,9 +78,9 @@ def loggers(
 
 
 def finish(made: Iterable[Logger]) -> None:
-    """Have every logger end its writing now, Weights & Biases too: the record is about to name every file by its digest.
+    """Finish all loggers, Weights & Biases included, before the record stores the digest of each file.
 
-    One that never wrote is left alone: asking it for its `experiment` would start it.
+    Skip a logger that never wrote: access to its `experiment` would start it.
     """
     for logger in made:
         end = getattr(getattr(logger, "_experiment", None), "finish", None)
@@ -90,7 +90,7 @@ def finish(made: Iterable[Logger]) -> None:
 
 @configured
 def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
-    """Make what shows progress: a bar on a terminal, lines in a pipe."""
+    """Return the progress display: a bar on a terminal, lines in a pipe."""
     if not progress:
         return []
     return [Bar(leave=False, console_kwargs={"stderr": True})] if on_terminal else [EpochLines(say)]
@@ -98,26 +98,26 @@ def displays(say: Say, *, on_terminal: bool, progress: bool) -> list[Callback]:
 
 @configured
 class LossLines(Callback):
-    """Tells every logger the training loss now and then, and its mean at the end of an epoch.
+    """Logs the training loss at intervals, and its mean at the end of an epoch.
 
-    Lightning's `log` would do so too, and takes a tenth of a small net's step for each name, most of it at steps that nobody is told of.
-    Where an experiment's own `training_step` adds nothing to `learned`, nothing is told.
+    Lightning's `log` takes a tenth of the step time of a small net for each name, mostly at steps that are not logged.
+    If the `training_step` of an experiment adds nothing to `learned`, nothing is logged.
     """
 
     def __init__(self, *, log_every: int) -> None:
-        """Tell of every so many steps of the optimizer."""
+        """Log every `log_every` optimizer steps."""
         self.every = log_every
         self.before = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin where the training does."""
+        """Store the step at which the training starts."""
         del pl_module
         self.before = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Tell of a step whose turn it is."""
+        """Log the loss if the step is a multiple of the interval."""
         del outputs, batch, batch_idx
         step, before = trainer.global_step, self.before
         self.before = step
@@ -125,7 +125,7 @@ class LossLines(Callback):
             _tell(trainer, "train_loss", _losses(pl_module).last)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell of the epoch; the next begins with nothing."""
+        """Log the mean of the epoch and reset it."""
         losses = _losses(pl_module)
         if losses.update_called:
             mean = losses.compute()
@@ -135,9 +135,9 @@ class LossLines(Callback):
 
 
 def log_at_steps(trainer: L.Trainer) -> None:
-    """Log what an experiment gives to `self.log` at the step that `trainer.global_step` counts, as everything else is.
+    """Log the values of `self.log` in an experiment at the step `trainer.global_step`, like all other metrics.
 
-    Lightning's own count is of batches, from 0: a line of a step would be one step early, and with two optimizers at half of the steps.
+    Lightning counts batches from 0: its step would be one too low, and half as large with two optimizers.
     """
     connector: Any = trainer._logger_connector  # noqa: SLF001 - Lightning has no public name for it
     logged = connector.log_metrics
@@ -152,7 +152,7 @@ def log_at_steps(trainer: L.Trainer) -> None:
 
 
 def _losses(net: L.LightningModule) -> MeanLoss:
-    """Give the mean of the training's losses that a task keeps."""
+    """Return the mean training loss of a task."""
     found: Any = net.learned
     return cast("MeanLoss", found)
 
@@ -164,10 +164,10 @@ def _tell(trainer: L.Trainer, name: str, value: Tensor | None) -> None:
 
 
 class Bar(RichProgressBar):
-    """Lightning's bar, with epochs counted from 1, as everywhere else, and the training loss."""
+    """Lightning's progress bar, with epochs counted from 1 and the training loss."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Add the training loss to what a bar shows, and write numbers as everywhere else."""
+        """Add the training loss to the bar, and format the numbers."""
         last = _losses(pl_module).last
         shown = {**super().get_metrics(trainer, pl_module), **({} if last is None else {"train_loss": float(last)})}
         return {name: metric_text(value) if isinstance(value, float) else value for name, value in shown.items()}
@@ -177,20 +177,20 @@ class Bar(RichProgressBar):
 
 
 class EpochLines(Callback):
-    """A plain line an epoch."""
+    """Prints one line per epoch."""
 
     def __init__(self, say: Say) -> None:
-        """Tell `say`."""
+        """Pass the lines to `say`."""
         self.say = say
         self.began = monotonic()
-        """When this process began with the epoch: a resumed one may have been under way."""
+        """When this process began the epoch: a resumed epoch may have begun earlier."""
         self.said: set[tuple[str, str]] = set()
-        """The undefined metrics that were said already, with the reason."""
+        """The undefined metrics that were reported, with the reason."""
         self.foreseen: set[str] = set()
-        """Those that were noted before the first step."""
+        """The undefined metrics that were reported before the first step."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know what was noted of the data before the first step."""
+        """Store the undefined metrics that were reported before the first step."""
         del trainer
         self.foreseen.update(getattr(pl_module, "undefined", {}))
 
@@ -200,7 +200,7 @@ class EpochLines(Callback):
         self.began = monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say what the epoch came to."""
+        """Print the results of the epoch."""
         if not trainer.is_global_zero:
             return
         undefined = getattr(pl_module, "undefined", {})
@@ -222,15 +222,15 @@ class EpochLines(Callback):
 
 
 class TellFirstStep(Callback):
-    """Tells when the first step begins."""
+    """Calls a function when the first step begins."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
-        """Call `tell`."""
+        """Call `tell` at the first step."""
         self.tell = tell
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Tell it; once said, it stays so."""
+        """Call the function, only once."""
         del trainer, pl_module, batch, batch_idx
         self.tell()

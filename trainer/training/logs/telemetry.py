@@ -1,9 +1,9 @@
-"""Telemetry: how fast a training goes and what it takes of the machine, a line now and then while it goes on.
+"""Telemetry: the speed and resource usage of a training, logged at intervals.
 
-Knows clocks, and where lines go: telemetry.jsonl, TensorBoard, Weights & Biases. Refuses to touch metrics.jsonl, of which equal runs
-write equal bytes, and to bear on a result or on a resume: a resumed attempt begins a file of its own.
+Lines are written to telemetry.jsonl, TensorBoard and Weights & Biases, never to metrics.jsonl, which is equal for equal runs. Telemetry
+does not affect results or a resume: a resumed attempt writes a new file.
 
-A line is written at most twice a second, and ever more rarely as a run grows old, so that it costs a day's run what it costs a minute's.
+Lines are written at most twice a second, and at growing intervals during a run, to bound their number.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
 
     Clock = Callable[[], float]
     Gauges = Callable[[str | None], dict[str, float]]
-    """What the machine tells of this process, and of the GPU with this UUID."""
+    """Returns the usage of this process, and of the GPU with this UUID."""
 
 _FETCH: Final = "[_TrainingEpochLoop].train_dataloader_next"
-"""What Lightning calls its waiting for the next batch."""
+"""Lightning's name for the wait for the next batch."""
 _OFTEN: Final = 0.5
 _RARELY: Final = 60.0
-"""Seconds between two lines: a two-hundredth of the time so far, between these."""
+"""Maximum seconds between two lines; the interval is 1/200 of the elapsed time, within the bounds."""
 _PASSED: Final = nullcontext()
 
 
 class Waits(PassThroughProfiler):
-    """Sums up how long a training waits for data. Everything else that Lightning would have measured is passed over, at no cost."""
+    """Sums the time that a training waits for data. Other actions are not measured."""
 
     def __init__(self, clock: Clock = monotonic) -> None:
-        """Begin at nothing."""
+        """Start with zero seconds."""
         super().__init__()
         self.clock = clock
         self.seconds = 0.0
         self._began = 0.0
 
     def start(self, action_name: str) -> None:
-        """Begin to wait."""
+        """Start the measurement of a wait."""
         if action_name == _FETCH:
             self._began = self.clock()
 
     def stop(self, action_name: str) -> None:
-        """Have waited."""
+        """End the measurement of a wait."""
         if action_name == _FETCH:
             self.seconds += self.clock() - self._began
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Measure nothing."""
+        """Return a context that measures nothing."""
         del action_name
         return _PASSED
 
 
 class Telemetry(Callback):
-    """Counts samples and the time they take; validations and the time between epochs do not count."""
+    """Measures samples per second, without validations and the time between epochs."""
 
     def __init__(self, folder: Path, *, waits: Waits, gauges: Gauges) -> None:
         """Write into the attempt's folder."""
@@ -78,7 +78,7 @@ class Telemetry(Callback):
         self.samples = self.batches = 0
         self.busy = 0.0
         self.told = (0, 0.0, 0.0)
-        """Samples, seconds and seconds of waiting that earlier lines tell of."""
+        """Samples, seconds and seconds of waiting at the last line."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -87,19 +87,19 @@ class Telemetry(Callback):
         self.next = self.began + _OFTEN
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on after what lies between two epochs."""
+        """Continue the clock after the time between two epochs."""
         del trainer, pl_module
         self.mark = self.clock()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on after a validation."""
+        """Continue the clock after a validation."""
         del trainer, pl_module
         self.mark = self.clock()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Note the first."""
+        """Store the time of the first step."""
         del trainer, pl_module, batch, batch_idx
         if self.first is None:
             self.first = self.clock()
@@ -107,7 +107,7 @@ class Telemetry(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Count the batch; now and then, tell."""
+        """Count the batch, and write a line if one is due."""
         del outputs, batch_idx
         now = self.clock()
         self.busy += now - self.mark
@@ -119,17 +119,17 @@ class Telemetry(Callback):
             self.mark = self.clock()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Have all ranks agree on the epoch's metrics now: reading them exchanges values, and the first rank alone would wait for ever."""
+        """Synchronize the metrics of the epoch on all ranks: a read on the first rank alone would block forever."""
         del pl_module
         _ = trainer.callback_metrics
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell of the rest."""
+        """Write the last line."""
         if self.samples > self.told[0]:
             self._tell(trainer, pl_module, self.clock())
 
     def summary(self, *, started: float) -> dict[str, float]:
-        """Give the seconds from `started` to the first step, and speed and waiting since."""
+        """Return the seconds from `started` to the first step, and the speed and wait share since then."""
         if self.first is None or not self.busy:
             return {}
         return {
@@ -165,12 +165,12 @@ def _rate(trainer: L.Trainer) -> dict[str, float]:
 
 
 def _on_device(device: torch.device) -> dict[str, float]:
-    """The most memory that torch held on the GPU so far."""
+    """Return the peak GPU memory that torch has allocated."""
     return {"cuda_memory_gib": torch.cuda.max_memory_allocated(device) / (1 << 30)} if device.type == "cuda" else {}
 
 
 def _uuid(device: torch.device) -> str | None:
-    """The GPU as the driver names it."""
+    """Return the UUID of the GPU."""
     if device.type != "cuda":
         return None
     known = getattr(torch.cuda.get_device_properties(device), "uuid", None)

@@ -1,7 +1,7 @@
-"""A run's page at Weights & Biases, or the files that one is made of later: its metrics, and what the record says that it is made of.
+"""The page of a run at Weights & Biases, or its offline files: metrics, and the inputs of the run from its record.
 
-Knows what the library would add by itself: command line, host, user, git remote, packages, the terminal's text. Refuses all of it: the
-record tells it better, and a command line or an output may hold what is nobody else's business. Settings that are secrets are in no record.
+The automatic metadata of the library (command line, host, user, git remote, packages, terminal output) is disabled: the record has the
+relevant facts, and a command line or an output may contain private data. Records do not contain secret settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def page(folder: Path, record: Record | None, *, project: str, offline: bool) -> WandbLogger:
-    """Make the logger of an attempt's folder; WANDB_MODE=offline holds where `offline` does not say it. Raises `SettingError`."""
+    """Return the logger for the folder of an attempt; WANDB_MODE=offline also selects offline mode. Raise `SettingError`."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
@@ -53,7 +53,7 @@ def page(folder: Path, record: Record | None, *, project: str, offline: bool) ->
 
 
 def _begun(logger: WandbLogger, refusal: type[Exception]) -> None:
-    """Begin the page before a step is made: without a key, or where the server is away, there is to be no run. Raises `SettingError`."""
+    """Create the page before the first step. Raise `SettingError` without a key, or if the server is unreachable."""
     try:
         _ = logger.experiment
     except (refusal, ValueError) as fault:
@@ -62,7 +62,7 @@ def _begun(logger: WandbLogger, refusal: type[Exception]) -> None:
 
 
 def facts(record: Record) -> dict[str, Any]:
-    """Give what the page holds: the settings by name, for its tables, and under `reprise` what the run is made of, by digest."""
+    """Return the content of the page: the settings by name, and under `reprise` the digests of the inputs of the run."""
     around = record.circumstances
     return {
         **record.ingredients.settings,
@@ -80,6 +80,6 @@ def facts(record: Record) -> dict[str, Any]:
 
 
 def _named(record: Record) -> dict[str, Any]:
-    """Give the page the run's own id; a resumed attempt has a page of its own, in one group with the others."""
+    """Return the id, name and group of the page; a resumed attempt has its own page in the group of the run."""
     own = record.run if record.attempt == 1 else f"{record.run}-{record.attempt}"
     return {"id": own, "name": own, "group": record.run, "job_type": record.ingredients.experiment[:64]}
