@@ -1,1 +1,1 @@
-"""Optimization: optimizers and schedules by name, the average of the weights, and an early end."""
+"""Optimization: optimizers and schedules by name, weight averaging, and early stopping."""

@@ -1,6 +1,6 @@
-"""Ending a training early: once what is monitored has not become better for some epochs.
+"""Early stopping: ends a training if the monitored metric has not improved for some epochs.
 
-Knows when to say so, and that a run which ended so stays ended when it is gone on with. Refuses to judge: Lightning's own callback does.
+Lightning's callback makes the decision. A run that ended early stays ended when it is resumed.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 @configured
 class EndEarly(EarlyStopping):
-    """Looks at the validation of each epoch."""
+    """Checks the monitored metric after each epoch."""
 
     def __init__(
         self, say: Callable[[str], None], *, monitor: str, monitor_mode: str, patience: int, min_delta: float
     ) -> None:
-        """Wait `patience` epochs for a `monitor` that is better by more than `min_delta`."""
+        """Stop if `monitor` does not improve by more than `min_delta` for `patience` epochs."""
         super().__init__(
             monitor, min_delta=min_delta, patience=patience, mode=monitor_mode, check_on_train_epoch_end=True
         )
         self.say = say
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make no further step, where the run had ended before it was gone on with."""
+        """Stop at once if the run had ended before it was resumed."""
         super().on_train_start(trainer, pl_module)
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look, and say what follows. An epoch whose `monitor` is undefined counts neither as better nor as worse."""
+        """Check the metric and report a stop. An epoch with an undefined `monitor` is ignored."""
         if self.monitor in getattr(pl_module, "undefined", {}):
             return
         super().on_train_epoch_end(trainer, pl_module)
@@ -53,7 +53,7 @@ class EndEarly(EarlyStopping):
 
 @configured
 def ending_early(say: Callable[[str], None], *, patience: int | None, monitor: str | None) -> list[EndEarly]:
-    """End early, where it is asked for. Raises `SettingError` where there is nothing to look at."""
+    """Return the callback, if requested. Raise `SettingError` if there is no metric to monitor."""
     if patience is None:
         return []
     if monitor is None:

@@ -1,7 +1,6 @@
-"""Optimizers by name, each with the settings that it takes: another's are refused by the ledger.
+"""Optimizers by name, each with its settings; the ledger rejects settings of other optimizers.
 
-Knows which of torch's variants give equal bits on every x86-64 CPU: fused ones do, the others go through MKL's square root, which does
-not. Refuses to know the net.
+Fused variants in torch are bit-identical on every x86-64 CPU; the other variants use the square root of MKL, which is not.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     Parameters = Iterable[nn.Parameter]
 
 ANY_CPU: Final = ("adamw", "adam", "adagrad", "sgd")
-"""Those of equal bits on every x86-64 CPU."""
+"""Optimizers that are bit-identical on every x86-64 CPU."""
 
 
 @configured
 def make_optimizer(parameters: Parameters, *, optimizer: str, determinism: Level) -> Optimizer:
-    """Make the optimizer of that name over `parameters`. Raises `SettingError` where it cannot hold the level of determinism."""
+    """Return the named optimizer over `parameters`. Raise `SettingError` if it does not support the level of determinism."""
     if determinism is Level.PORTABLE and optimizer not in ANY_CPU:
         said = f"optimizer is {optimizer} at determinism portable; expected {', '.join(ANY_CPU)}"
         raise SettingError(f"{said}: its square roots differ between CPUs", hint="or choose determinism machine")
@@ -67,7 +66,7 @@ def nadam(
 def radam(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta1: float, beta2: float, epsilon: float
 ) -> Optimizer:
-    """Adam with rectified variance: a warm-up of its own (Liu et al., 2020)."""
+    """Adam with rectified variance, an automatic warm-up (Liu et al., 2020)."""
     how = {"lr": learning_rate, "betas": (beta1, beta2), "eps": epsilon, "weight_decay": weight_decay}
     return torch.optim.RAdam(parameters, **how)  # type: ignore[arg-type]
 
@@ -76,13 +75,13 @@ def radam(
 def rmsprop(
     parameters: Parameters, *, learning_rate: float, weight_decay: float, beta2: float, epsilon: float
 ) -> Optimizer:
-    """Gradients over the root of their mean square, which `beta2` smooths (Tieleman and Hinton, 2012)."""
+    """RMSprop: gradients divided by the root of their mean square, smoothed by `beta2` (Tieleman and Hinton, 2012)."""
     return torch.optim.RMSprop(parameters, lr=learning_rate, weight_decay=weight_decay, alpha=beta2, eps=epsilon)
 
 
 @configured
 def adagrad(parameters: Parameters, *, learning_rate: float, weight_decay: float, epsilon: float) -> Optimizer:
-    """Gradients over the root of the sum of their squares (Duchi et al., 2011)."""
+    """Adagrad: gradients divided by the root of the sum of their squares (Duchi et al., 2011)."""
     parameters = list(parameters)
     fused = made(may_fuse) and all(each.device.type == "cpu" for each in parameters)  # torch has no other
     return torch.optim.Adagrad(parameters, lr=learning_rate, weight_decay=weight_decay, eps=epsilon, fused=fused)
@@ -104,7 +103,7 @@ def sgd(
 
 @configured
 def may_fuse(*, precision: str, clip_norm: float | None) -> bool:
-    """Whether to step by one fused kernel: in mixed precision it undoes the loss's scale itself, so Lightning cannot clip before it."""
+    """Return whether a fused kernel can be used: in mixed precision it unscales the gradients itself, after Lightning would clip."""
     return clip_norm is None or not precision.endswith("-mixed")
 
 

@@ -1,6 +1,6 @@
-"""Schedules by name: how the learning rate goes on from step to step, each with the settings that it takes.
+"""Learning rate schedules by name, each with its settings.
 
-Knows the factor of each step. Refuses to know the optimizer, and to keep a state of its own: the step's number tells all.
+The schedules are stateless: the factor of the learning rate depends on the step number alone.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @configured
 def make_schedule(over: Optimizer, *, steps: int, schedule: str) -> LRScheduler:
-    """Make the schedule of that name, for a training of `steps`."""
+    """Return the named schedule, for a training of `steps`."""
     chosen: LRScheduler = _SCHEDULES[schedule](over, steps)
     return chosen
 
 
 @configured
 def constant(over: Optimizer, steps: int, *, warmup_steps: int) -> LRScheduler:
-    """The full rate, once it is reached."""
+    """A constant rate after the warm-up."""
     del steps
     return _after_warmup(over, warmup_steps, lambda _: 1.0)
 
 
 @configured
 def cosine(over: Optimizer, steps: int, *, warmup_steps: int, final_rate: float) -> LRScheduler:
-    """Down to `final_rate` along half a wave of a cosine (Loshchilov and Hutter, 2017)."""
+    """A half cosine down to `final_rate` (Loshchilov and Hutter, 2017)."""
 
     def factor(step: int) -> float:
         half = 0.5 * (1.0 + math.cos(math.pi * _done(step, warmup_steps, steps)))
@@ -45,20 +45,23 @@ def cosine(over: Optimizer, steps: int, *, warmup_steps: int, final_rate: float)
 
 @configured
 def linear(over: Optimizer, steps: int, *, warmup_steps: int, final_rate: float) -> LRScheduler:
-    """Down to `final_rate` along a line."""
+    """A linear decrease to `final_rate`."""
     return _after_warmup(over, warmup_steps, lambda step: 1.0 - (1.0 - final_rate) * _done(step, warmup_steps, steps))
 
 
 @configured
 def step(over: Optimizer, steps: int, *, warmup_steps: int, step_size: int, gamma: float) -> LRScheduler:
-    """Times `gamma` every `step_size` steps."""
+    """A multiplication by `gamma` every `step_size` steps."""
     del steps
     return _after_warmup(over, warmup_steps, lambda step: gamma ** (step // step_size))
 
 
 @configured
 def one_cycle(over: Optimizer, steps: int, *, learning_rate: float) -> LRScheduler:
-    """Up for three tenths of the steps, then down to nothing, by torch's own (Smith and Topin, 2018); momentum stays as it is."""
+    """Torch's one-cycle schedule: an increase for 30% of the steps, then a decrease to about 0 (Smith and Topin, 2018).
+
+    The momentum stays constant.
+    """
     return OneCycleLR(over, max_lr=learning_rate, total_steps=max(steps, 2), cycle_momentum=False)
 
 
@@ -67,7 +70,7 @@ def _after_warmup(over: Optimizer, warmup_steps: int, factor: Callable[[int], fl
 
 
 def _done(step: int, warmup_steps: int, steps: int) -> float:
-    """What part of the steps after the warm-up is over."""
+    """Return the completed fraction of the steps after the warm-up."""
     return min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
 
 

@@ -1,6 +1,6 @@
-"""What an optimizer can train: asked before the first step, so that a parameter which it does not take is named.
+"""Checks of parameters before the first step, with errors that name an unsupported parameter.
 
-Knows which kinds of parameters torch's optimizers reject at their first step, or leave as they are.
+Torch's optimizers reject some kinds of parameters at the first step, and leave others unchanged.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FUSED: Final = ("adamw", "adam", "adagrad")
-"""Those that step by one fused kernel, which takes real numbers alone."""
+"""Optimizers with a fused kernel, which supports real numbers only."""
 _TAKES_SPARSE: Final = ("sgd",)
 
 
 @configured
 def require_trainable(net: nn.Module, *, optimizer: str) -> None:
-    """Raise `ExperimentError` if the net has nothing to train, or a parameter that this optimizer does not take."""
+    """Raise `ExperimentError` if the net has no trainable parameter, or a parameter that the optimizer does not support."""
     known = list(net.named_parameters())
     if not known:
         said = f"{type(net).__name__} has no parameters: there is nothing to train"
@@ -44,7 +44,7 @@ def require_trainable(net: nn.Module, *, optimizer: str) -> None:
 
 
 def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Raise `ExperimentError` if what `forward` gave depends on a parameter that is none of these: it would never be trained."""
+    """Raise `ExperimentError` if the output of `forward` depends on a parameter not in `parameters`: it would not be trained."""
     known = {id(each) for each in parameters}
     for leaf in _leaves(predicted):
         if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
@@ -57,7 +57,7 @@ def require_reached(net: nn.Module, predicted: Tensor, parameters: Iterable[Tens
 
 
 def _leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """Give the tensors that autograd would give gradients for one."""
+    """Yield the leaf tensors that receive gradients from a tensor."""
     waiting, seen = [tensor.grad_fn], set[Any]()
     while waiting:
         node: Any = waiting.pop()
@@ -71,7 +71,7 @@ def _leaves(tensor: Tensor) -> Iterator[Tensor]:
 
 def _require_real(name: str, parameter: Tensor, optimizer: str) -> None:
     if isinstance(parameter, UninitializedParameter):
-        return  # its module gives it a size when it is called, before the first step
+        return  # its module sets the size at the first call, before the first step
     if parameter.is_complex() and optimizer in _FUSED:
         kind = str(parameter.dtype).removeprefix("torch.")
         raise ExperimentError(
