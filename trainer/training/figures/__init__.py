@@ -1,1 +1,1 @@
-"""Figures: what a training leaves to look at."""
+"""Figures: the charts and pictures of a training."""

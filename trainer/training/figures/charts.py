@@ -1,6 +1,6 @@
-"""Charts: figures of what a test gave, from tensors on the CPU.
+"""Charts that tasks share: figures of the results of a test, from tensors on the CPU.
 
-Knows the charts that tasks share. Refuses to draw, and to know which task wants which. What is no finite number is left out.
+The functions return data and do not draw. Values that are not finite are omitted.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EACH: Final = 200
-"""Points of one of many curves."""
+"""Maximum points per curve if there are many curves."""
 _BARS: Final = 30
 
 
 def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> Matrix:
-    """How often each class was taken for each: class numbers `[samples]`, twice."""
+    """Return the confusion matrix of two tensors of class numbers `[samples]`."""
     counts = multiclass_confusion_matrix(predicted, true, num_classes=len(names))
     return Matrix(
         name="confusion",
@@ -37,7 +37,7 @@ def confusion(predicted: Tensor, true: Tensor, names: Sequence[str]) -> Matrix:
 
 
 def roc(curves: Mapping[str, tuple[Tensor, Tensor]], *, title: str) -> Lines | None:
-    """ROC curves by name, each of scores from 0 to 1 `[samples]` and of which samples are positive; None where no curve is one."""
+    """Return ROC curves by name, from scores in 0 to 1 and positive flags, both `[samples]`; None if no curve is defined."""
     drawn = [_roc(name, scores, positive.long()) for name, (scores, positive) in curves.items()]
     series = tuple(line for line in drawn if line is not None)
     if not series:
@@ -57,14 +57,14 @@ def _roc(name: str, scores: Tensor, positive: Tensor) -> Series | None:
 
 
 def _corners(x: Tensor, y: Tensor) -> list[int]:
-    """The places where a line of steps turns: what lies between them draws nothing."""
+    """Return the indices of the corners of a step curve: the points between them are redundant."""
     flat = (x[1:] == x[:-1]).tolist(), (y[1:] == y[:-1]).tolist()
     inner = [at for at in range(1, len(x) - 1) if not any(way[at - 1] and way[at] for way in flat)]
     return [0, *inner, len(x) - 1]
 
 
 def parity(true: Tensor, predicted: Tensor) -> Points:
-    """What was predicted against what is true: `[samples]`, twice."""
+    """Return predicted over true values, both `[samples]`."""
     at = spread_indices(len(true))
     labels = {"title": "Predicted against true", "x_label": "true", "y_label": "predicted"}
     x, y = tuple(true[at].tolist()), tuple(predicted[at].tolist())
@@ -72,7 +72,7 @@ def parity(true: Tensor, predicted: Tensor) -> Points:
 
 
 def histogram(name: str, title: str, x_label: str, values: Mapping[str, Tensor]) -> Bars | None:
-    """How often each value occurs: sets of values `[samples]` by name, over the same bars; None where there is no value."""
+    """Return a histogram of sets of values `[samples]` by name, with shared bins; None if there are no values."""
     finite = {key: value.double()[torch.isfinite(value)] for key, value in values.items()}
     everything = torch.cat(list(finite.values()))
     if not len(everything):

@@ -1,6 +1,6 @@
-"""What a run leaves to look at: `figures.json`, the pictures that belong to it, and `samples.png` of its dataset.
+"""Writes `figures.json`, its pictures, and `samples.png` of the dataset to the folder of a run.
 
-Knows when they are made and where they go. Refuses to end a run for one that cannot be made: it says so, and goes on.
+A figure that fails does not end the run: the failure is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAMPLES: Final = "samples.png"
 
 
 class Gallery(Callback):
-    """Writes the figures of a test when it ends, on the first rank alone, once every rank has handed over what it kept."""
+    """Writes the figures at the end of a test, on the first rank only, after collecting the data of every rank."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, dataset: Dataset, samples: Samples) -> None:
         """Write into the attempt's folder."""
@@ -38,7 +38,7 @@ class Gallery(Callback):
         self.files: dict[str, bytes] = {}
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write them all; on the device, while nothing is differentiated."""
+        """Write all figures, on the device and without gradients."""
         net: Task = pl_module  # type: ignore[assignment] # a run trains nothing else
         for rows in net.kept.values():
             rows.compute()  # type: ignore[operator]
@@ -50,10 +50,10 @@ class Gallery(Callback):
         write_whole(self.folder / FILE, _writing(Figures(figures=tuple(figures)).to_json()))
 
     def _made(self, make: Callable[[], list[Figure]], what: str) -> list[Figure]:
-        """Make figures; what they raise is told in a line with its place, for the run itself went well."""
+        """Return the figures. Report an exception in one line with its location: the run itself has succeeded."""
         try:
             return list(Figures(figures=tuple(make())).figures)
-        except Exception as fault:  # noqa: BLE001 - whatever an experiment's own figures raise
+        except Exception as fault:  # noqa: BLE001 - figures of an experiment can raise anything
             at = traceback.extract_tb(fault.__traceback__)[-1]
             place = f"{at.filename.rpartition('/')[2]}:{at.lineno}"
             said = str(fault).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Draws samples as a PNG: rows of eight, each row with a title, each sample with a caption; for a dataset, one row per split."""
+"""Drawing of samples as a PNG in rows of eight, with titles and captions; for a dataset, one row per split."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from trainer.training.readers import Sample, Samples
 
 EACH: Final = 8
-"""Samples of a split."""
+"""Samples per split."""
 _CLASSES: Final = 12
-"""Of so many classes, each one's count is told."""
+"""Maximum classes for which the counts are shown."""
 _CELL: Final = 112
 _GAP: Final = 8
 _LINE: Final = 15
@@ -39,23 +39,23 @@ _CAPTION_LINES: Final = 2
 _TITLE_LINES: Final = 3
 _INK: Final = "black"
 _FONT: Final = "wqy-microhei.ttc"
-"""A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images have it."""
+"""A font with Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters; the images contain it."""
 _FONT_NAME: Final = "WenQuanYi Micro Hei"
 _PACKAGE: Final = "fonts-wqy-microhei"
-"""Of Debian."""
+"""The Debian package of the font."""
 _FONT_SIZE: Final = 12
 _GROUND: Final = "#eeeeee"
 _NO_LETTER: Final = "\U0010fffe"
-"""Never a letter: a font draws it as it draws every letter that it does not have."""
+"""A noncharacter: a font draws it like every letter that it lacks."""
 
 
 def picture_of(dataset: Dataset, files: Files) -> bytes:
-    """A PNG of samples of each split, of every class in turn, or of all samples where no split is declared."""
+    """Return a PNG of samples of each split, alternating the classes; of all samples if no split is declared."""
     return picture_of_samples(dataset, open_samples(dataset, files))
 
 
 def picture_of_samples(dataset: Dataset, samples: Samples) -> bytes:
-    """The same, of samples that are open."""
+    """Return the PNG of `picture_of` for opened samples."""
     splits = {name: select(name, dataset.splits, samples.layout, dataset=dataset.name) for name in dataset.splits}
     rows = [_row(name, chosen, samples) for name, chosen in (splits or {dataset.title: range(len(samples))}).items()]
     return drawn(rows, note=numbered_note(samples.classes))
@@ -63,7 +63,7 @@ def picture_of_samples(dataset: Dataset, samples: Samples) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """As many samples as fit side by side."""
+    """A row of samples, with a title and captions."""
 
     title: str
     samples: Sequence[Sample]
@@ -71,7 +71,7 @@ class Row:
 
     @classmethod
     def several(cls, title: str, samples: Sequence[Sample], captions: Sequence[str]) -> list[Row]:
-        """Cut any number of samples into rows; the first has the title."""
+        """Split samples into rows; the first row has the title."""
         starts = range(0, len(samples), EACH)
         return [
             cls(title="" if at else title, samples=samples[at : at + EACH], captions=captions[at : at + EACH])
@@ -89,7 +89,7 @@ def _row(name: str, chosen: Sequence[int], samples: Samples) -> Row:
 
 
 def _in_turn(labels: Sequence[int]) -> list[int]:
-    """Where the first samples are of each class in turn: the first of each, then the second of each."""
+    """Return the indices of samples with alternating classes: the first of each class, then the second of each."""
     places: dict[int, list[int]] = {}
     for at, label in enumerate(labels):
         known = places.setdefault(label, [])
@@ -107,13 +107,13 @@ def _counted(labels: Sequence[int], classes: Sequence[str]) -> str:
 
 
 def class_text(label: int, classes: Sequence[str]) -> str:
-    """The name of a class for a picture, or its number if it has none, or one with letters that the font does not have."""
+    """Return the name of a class, or its number if it has no name or the font lacks a letter of the name."""
     name = unicodedata.normalize("NFC", classes[label]) if 0 <= label < len(classes) else ""
     return name if name and all(map(_has_glyph, name)) else str(label)
 
 
 def numbered_note(classes: Sequence[str]) -> str:
-    """The line below a picture that says which classes it shows by number because of their letters; empty if it names all."""
+    """Return the note that lists classes shown by number because the font lacks their letters; empty if there are none."""
     numbers = [
         str(label) for label, name in enumerate(classes) if name and class_text(label, classes) == str(label) != name
     ]
@@ -126,7 +126,7 @@ def numbered_note(classes: Sequence[str]) -> str:
 
 
 def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
-    """Draw the rows and below them a note: a PNG, whose bytes follow from the samples and texts alone."""
+    """Return a PNG of the rows and a note below them; its bytes depend on the samples and texts alone."""
     width = EACH * (_CELL + _GAP) - _GAP
     titles = [_wrapped(row.title, width, most=_TITLE_LINES) for row in rows]
     captions = [[_wrapped(caption, _CELL, most=_CAPTION_LINES) for caption in row.captions] for row in rows]
@@ -152,18 +152,18 @@ def drawn(rows: Sequence[Row], *, note: str = "") -> bytes:
 
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Load the images' font; on a machine without it, Pillow's own, which has Latin letters only."""
+    """Load the font of the images; if it is missing, the default font of Pillow, which has Latin letters only."""
     try:
         return ImageFont.truetype(_FONT, _FONT_SIZE)
     except OSError:
         font = ImageFont.load_default(_FONT_SIZE)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - of a size, which the bitmap font has not
+    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - has a size, unlike the bitmap font
     return font
 
 
 @functools.cache
 def _has_glyph(letter: str) -> bool:
-    """Whether the font has a letter; what is not printed, as the joiners of some scripts, needs none."""
+    """Return whether the font has a letter; unprinted characters, such as joiners, need no glyph."""
     return not letter.isprintable() or bytes(_font().getmask(letter)) != bytes(_font().getmask(_NO_LETTER))
 
 
@@ -179,7 +179,7 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str
 
 
 def _wrapped(text: str, width: int, *, most: int) -> list[str]:
-    """Break a text into at most `most` lines of `width` pixels: between words if possible; an ellipsis stands for the rest."""
+    """Wrap a text to at most `most` lines of `width` pixels, between words if possible; an ellipsis replaces the rest."""
     lines: list[str] = []
     rest = "".join(map(_drawn_as, unicodedata.normalize("NFC", text))).strip()
     while rest and len(lines) < most:
@@ -196,7 +196,7 @@ def _wrapped(text: str, width: int, *, most: int) -> list[str]:
 
 
 def _fitting(text: str, width: float) -> int:
-    """Count the letters that fit into `width` pixels; at least one."""
+    """Return the number of letters that fit into `width` pixels; at least one."""
     return max(1, bisect_right(range(1, len(text) + 1), width, key=lambda count: _width(text[:count])))
 
 
@@ -205,7 +205,7 @@ def _width(text: str) -> float:
 
 
 def _cell(sample: Sample) -> Image.Image:
-    """The first field that is a picture; otherwise what the others say."""
+    """Draw the first field that is a picture; if there is none, the fields as text."""
     shown = next((_shown(field) for field in sample.values() if is_picture(field)), None)
     cell = Image.new("RGB", (_CELL, _CELL), _GROUND)
     if shown is None:
@@ -218,14 +218,14 @@ def _cell(sample: Sample) -> Image.Image:
 
 
 def is_picture(field: Tensor) -> bool:
-    """Tell whether a field of a sample is one: channels, height, width."""
+    """Return whether a field of a sample is a picture `[channels, height, width]`."""
     return field.ndim == 3 and field.shape[0] in {1, 3, 4} and min(field.shape[1:]) > 1  # noqa: PLR2004 - channels, height, width
 
 
 def _shown(field: Tensor) -> Image.Image:
-    """Numbers as gray or color: bytes as they are, 0 to 1 as black to white, others from their least to their greatest.
+    """Draw numbers as gray or color: bytes unchanged, 0 to 1 as black to white, other ranges from minimum to maximum.
 
-    Transparency shows the cell's ground.
+    Transparency shows the background of the cell.
     """
     if field.dtype != torch.uint8:
         low, high = field.min(), field.max()
