@@ -153,7 +153,7 @@ class _Files:
         return said if isinstance(said, Drawn) else Drawn(**said.model_dump())
 
     def values(self, said: Drawn) -> Values:
-        """A value for each sample, `[rows, ...]`."""
+        """Return a value for each sample, `[rows, ...]`."""
         shape = tuple(_ANY if length == "any" else length for length in said.shape)
         hidden = self.hidden.reshape(-1, *[1] * len(shape))
         if shape:
