@@ -1,4 +1,4 @@
-"""The script that one would write without Reprise: the same net, as much data, Lightning's defaults. For `scripts/bench first-step`."""
+"""A training script without Reprise: the same net and amount of data, Lightning's defaults. For `scripts/bench first-step`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Net(L.LightningModule):
     """Two convolutions, one pooling, one linear layer."""
 
     def __init__(self) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
@@ -30,18 +30,18 @@ class Net(L.LightningModule):
         self.accuracy = MulticlassAccuracy(num_classes=10)
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Cross entropy of a batch."""
+        """Return the cross entropy of a batch."""
         images, labels = batch
         scores = self.layers(images)
         self.log("accuracy", self.accuracy(scores, labels))
         return nn.functional.cross_entropy(scores, labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, as it comes."""
+        """Return Adam with default settings."""
         return torch.optim.Adam(self.parameters())
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Say when the first step is done."""
+        """Print a line after the first step."""
         if self.global_step == 1:
             sys.stdout.write("first step done\n")
             sys.stdout.flush()
@@ -49,6 +49,6 @@ class Net(L.LightningModule):
 
 if __name__ == "__main__":
     samples = TensorDataset(torch.rand(1437, 1, 8, 8), torch.randint(10, (1437,)))
-    L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir="/tmp").fit(  # noqa: S108 - a container's own
+    L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir="/tmp").fit(  # noqa: S108 - private to the container
         Net(), DataLoader(samples, batch_size=32, shuffle=True)
     )

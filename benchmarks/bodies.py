@@ -1,4 +1,4 @@
-"""The two nets whose steps are timed, from images of 8x8 to ten scores: a transformer of 10 M parameters, and the digits' own size."""
+"""The two nets whose steps are timed, from 8x8 images to ten scores: a transformer of 10 M parameters, and a net of the digits' size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Transformer(nn.Module):
     """Eight layers over the 64 pixels of an image."""
 
     def __init__(self) -> None:
-        """Make the layers."""
+        """Create the layers."""
         super().__init__()
         self.pixels = nn.Linear(1, 320)
         layer = nn.TransformerEncoderLayer(320, 8, 1280, dropout=0.0, batch_first=True)
@@ -19,13 +19,13 @@ class Transformer(nn.Module):
         self.scores = nn.Linear(320, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give ten scores for each image."""
+        """Return ten scores for each image."""
         found: Tensor = self.scores(self.layers(self.pixels(images.flatten(1).unsqueeze(-1))).mean(1))
         return found
 
 
 def small() -> nn.Module:
-    """Two convolutions, as the experiment `digits` has them."""
+    """Return a net with two convolutions, like the experiment `digits`."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -39,4 +39,4 @@ def small() -> nn.Module:
 
 BODIES = {"transformer": Transformer, "small": small}
 STEPS = {"transformer": (10, 50), "small": (40, 130)}
-"""Steps of warm-up, and those that are counted: fewer than an epoch together, so that no validation is among them."""
+"""Warm-up steps and timed steps: less than an epoch in total, so no validation is included."""

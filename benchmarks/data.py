@@ -1,11 +1,11 @@
-"""Datasets against s5cmd and DVC: the same files, the same S3 server on this machine, in turn. Run by `scripts/bench data`.
+"""Compares dataset transfers with s5cmd and DVC: the same files and the same local S3 server, in turn. Run by `scripts/bench data`.
 
-Knows what is timed: whole processes, from their start to their end, caches and targets empty before each. Every table's ratios are to its
-first line, which is s5cmd where there is one. The peers come from `benchmarks/peers.txt`, by hash, into an environment that is removed
-afterwards. Prints Markdown. `data.py 1 --tiny` goes through all of it with little data, to see that it runs.
+The benchmark times whole processes, with caches and targets emptied before each. The ratios of a table are relative to its first line,
+which is s5cmd if present. The peers are installed from `benchmarks/peers.txt`, by hash, into a temporary environment. Prints Markdown.
+`data.py 1 --tiny` runs all cases with little data, as a smoke test.
 
-What is fair and what is not: s5cmd verifies nothing and leaves a tree of files; DVC leaves a tree too. So Reprise is shown twice: packs
-that training reads (verified), and with a tree of files (`--folder`). Nobody is made to wait for a disk: `sync` runs between.
+Limits of the comparison: s5cmd verifies nothing and writes a tree of files; DVC writes a tree too. Reprise is therefore measured twice:
+with packs that training reads (verified), and with a tree of files (`--folder`). `sync` runs between cases to exclude disk writes.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ CLIENT: Final = [sys.executable, str(ROOT / "benchmarks/data_client.py")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of the test data."""
 
     many: int = 20_000
     few: int = 2_000
-    """Files that DVC is given: of the many it would take longer than all else here together."""
+    """Files for DVC, which would take longer for all files than the other cases together."""
     large: int = 256 << 20
     growth: tuple[int, ...] = (1_000, 10_000, 100_000)
     manifest: int = 1_000_000
@@ -56,7 +56,7 @@ TINY: Final = Sizes(many=500, few=60, large=40 << 20, growth=(100, 300), manifes
 
 
 def make_small(folder: Path, count: int) -> Path:
-    """Files of 2 to 14 KB, 500 to a folder, the same each time."""
+    """Write files of 2 to 14 KB, 500 per folder, with deterministic content."""
     random_ = random.Random(7)  # noqa: S311 - test data
     for number in range(count):
         path = folder / f"{number // 500:04d}" / f"{number:06d}.png"
@@ -66,7 +66,7 @@ def make_small(folder: Path, count: int) -> Path:
 
 
 def make_large(folder: Path, size: int) -> Path:
-    """Four large files."""
+    """Write four large files."""
     folder.mkdir()
     for number in range(4):
         with (folder / f"{number}.bin").open("wb") as file:
@@ -76,17 +76,17 @@ def make_large(folder: Path, size: int) -> Path:
 
 
 class Bench:
-    """One run of it, in a folder of its own, against a server of its own."""
+    """One run of the benchmark, in its own folder with its own server."""
 
     def __init__(self, home: Path, endpoint: str, rounds: int, *, peers: Path, sizes: Sizes) -> None:
         self.home, self.endpoint, self.rounds, self.peers, self.sizes = home, endpoint, rounds, peers, sizes
 
     def store(self, name: str) -> str:
-        """A store for one dataset."""
+        """Return the store of a dataset."""
         return f"s3://{BUCKET}/{name}"
 
     def emptied(self, *names: str) -> Callable[[], None]:
-        """Remove caches and targets."""
+        """Return a function that removes caches and targets."""
 
         def remove() -> None:
             for name in names:
@@ -95,22 +95,22 @@ class Bench:
         return remove
 
     def fetch(self, title: str, name: str, *more: str, cold: bool = True, copies: int = 1) -> Case:
-        """Our fetch."""
+        """Return the case of a fetch with Reprise."""
         before = self.emptied("cache") if cold else self.emptied()
         command = [*CLIENT, "fetch", self.store(name), "cache", f"{name}.json", *more]
         return Case(name=title, command=command, before=before, copies=copies, ours=True)
 
     def published(self, title: str, name: str) -> Case:
-        """Our publication."""
+        """Return the case of a publication with Reprise."""
         return Case(name=title, command=[*CLIENT, "publish", self.store(name), name, f"{name}.json"])
 
     def s5cmd(self, title: str, *words: str) -> Case:
-        """The peer."""
+        """Return a case of s5cmd."""
         program = [str(self.peers / "s5cmd"), "--log=error", "--endpoint-url", self.endpoint]
         return Case(name=title, command=[*program, *words], before=self.emptied("tree"))
 
     def publish(self, name: str) -> None:
-        """Publish, with the peer."""
+        """Time publishing with Reprise and s5cmd."""
         cases = [
             self.s5cmd("s5cmd cp", "cp", f"{name}/", f"{self.store('up-' + name)}/"),
             self.published("reprise publish", name),
@@ -119,7 +119,7 @@ class Bench:
         table(f"publish {name}", cases, rounds=1, cwd=self.home)
 
     def cold(self, name: str) -> None:
-        """Fetch into nothing."""
+        """Time fetching with empty caches."""
         cp = self.s5cmd("s5cmd cp, nothing verified", "cp", f"{self.store('up-' + name)}/*", "tree/")
         hashed = f"{shlex.join(cp.command)} && find tree -type f -print0 | xargs -0 -P 2 -n {2 if name == 'large' else 500} sha256sum"
         cases = [
@@ -132,7 +132,7 @@ class Bench:
         table(f"cold fetch {name}", cases, rounds=self.rounds, cwd=self.home)
 
     def warm(self, name: str) -> None:
-        """Fetch what is there, and many cold at once."""
+        """Time fetching with full caches, and parallel fetches with empty caches."""
         bare = [sys.executable, "-c", "import pydantic, rfc8785"]
         imports = Case(name="python with the same imports", command=bare)
         table(f"warm start {name}", [imports, self.fetch("reprise, warm", name, cold=False)], rounds=5, cwd=self.home)
@@ -145,7 +145,7 @@ class Bench:
         table(f"{self.sizes.together} processes, {name}", cases, rounds=self.rounds, cwd=self.home)
 
     def second_version(self, name: str) -> None:
-        """Change 1 % of the files; what publishing and fetching move, of all bytes."""
+        """Change 1 % of the files and measure the share of bytes that publishing and fetching transfer."""
         subprocess.run(self.fetch("", name).command, cwd=self.home, check=True, stdout=subprocess.DEVNULL)
         paths = sorted((self.home / name).rglob("*.png"))
         whole, changed = sum(path.stat().st_size for path in paths), 0
@@ -161,7 +161,7 @@ class Bench:
             print(f"| {case.name} | {took:.2f} s | {moved / 1e6:.2f} MB | {moved / whole:.1%} |", flush=True)
 
     def growth(self) -> None:
-        """How cost grows with the number of files."""
+        """Measure the growth of the cost with the number of files."""
         for count in self.sizes.growth:
             folder = make_small(self.home / f"many-{count}", count)
             size = sum(path.stat().st_size for path in folder.rglob("*.png")) / 1e6
@@ -175,7 +175,7 @@ class Bench:
             shutil.rmtree(folder)
 
     def against_dvc(self, name: str) -> None:
-        """The other peer, on fewer files: what it takes is bounded."""
+        """Compare with DVC on fewer files, to bound the duration."""
         home = self.home / f"dvc-{name}"
         shutil.copytree(self.home / name, home / name)
         remote = ["remote", "add", "-d", "s3", self.store(f"dvc-{name}")]
@@ -198,12 +198,12 @@ class Bench:
         table(f"cold fetch {name}, with DVC", cold, rounds=1, cwd=self.home)
 
     def dvc(self, home: Path, *words: str) -> list[str]:
-        """The other peer's command."""
+        """Return a DVC command."""
         return [str(self.peers / "dvc"), "-q", "--cd", str(home), *words]
 
 
 def installed(home: Path) -> Path:
-    """The peers, by hash, in an environment of their own."""
+    """Install the peers, by hash, in a separate environment."""
     uv = str(ROOT / "scripts/uv")
     subprocess.run([uv, "-q", "venv", "--python", sys.executable, str(home / "peers")], check=True)
     wanted = str(ROOT / "benchmarks/peers.txt")
@@ -213,7 +213,7 @@ def installed(home: Path) -> Path:
 
 
 def manifest(home: Path, files: int) -> None:
-    """A manifest alone: checked, planned, looked up."""
+    """Time checking, planning and lookup of a manifest."""
     command = [sys.executable, str(ROOT / "benchmarks/data_manifest.py"), str(home / "manifest.jsonl"), str(files)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
@@ -224,7 +224,7 @@ def manifest(home: Path, files: int) -> None:
 
 
 def main(rounds: int, sizes: Sizes) -> None:
-    """Everything, in one sitting."""
+    """Run all benchmarks."""
     with tempfile.TemporaryDirectory(prefix="reprise-bench-") as name:
         home = Path(name)
         peers = installed(home)

@@ -1,7 +1,7 @@
-"""Datasets: this checkout against another one, as a commit before a change, in turn on one server: data_before.py CHECKOUT [ROUNDS].
+"""Compares dataset transfers of this checkout with another checkout, in turn on one server: data_before.py CHECKOUT [ROUNDS].
 
-The other checkout has an environment of its own (`scripts/venv dev`). Each line is a whole process; the ratio is the median of the rounds'
-ratios, with the lowest and the highest. Prints Markdown.
+The other checkout needs its own environment (`scripts/venv dev`). Each line times a whole process; the ratio is the median of the ratios
+of the rounds, with the lowest and the highest. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LARGE: Final = 64 << 20
 
 
 def words(name: str, side: str, round_: int) -> Iterator[tuple[str, list[str], bool]]:
-    """What is timed of a dataset, in order: its name, the client's words, and whether the cache is emptied before."""
+    """Yield the timed cases of a dataset in order: name, client arguments, and whether to empty the cache first."""
     store, declared = f"s3://{BUCKET}/{name}-{side}-{round_}", f"{name}-{side}.json"
     yield f"publish {name}", ["publish", store, name, declared], False
     yield f"the same again, {name}", ["publish", store, name, declared], False
@@ -45,7 +45,7 @@ def words(name: str, side: str, round_: int) -> Iterator[tuple[str, list[str], b
 
 
 def seconds(checkout: Path, given: list[str], home: Path) -> tuple[float, float]:
-    """Time one process of a checkout's client: on the clock, and of processors, which other work on the machine changes less."""
+    """Return the wall-clock and CPU seconds of one client process; CPU time is less sensitive to other load."""
     python = checkout / ".venv/bin/python"
     subprocess.run(["sync"], check=True)
     began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -56,7 +56,7 @@ def seconds(checkout: Path, given: list[str], home: Path) -> tuple[float, float]
 
 
 def main(other: Path, rounds: int) -> None:
-    """Time both, in turn."""
+    """Time both checkouts, in turn."""
     sides = {"before": other.resolve(), "now": ROOT}
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     with tempfile.TemporaryDirectory(prefix="reprise-bench-") as name:

@@ -1,4 +1,4 @@
-"""What `benchmarks/data.py` times of Reprise: one publish or fetch, in a process of its own, as a training container's start is one.
+"""The Reprise process that `benchmarks/data.py` times: one publish or fetch.
 
 data_client.py publish STORE FOLDER DECLARED.json      data_client.py fetch STORE CACHE DECLARED.json [--folder | --read]
 """
@@ -19,7 +19,7 @@ from trainer.stores import open_store
 
 
 def publish(store: str, folder: str, declared: str) -> None:
-    """Publish a folder; keep what git would."""
+    """Publish a folder, and store the metadata that git would track."""
     published = publish_dataset(
         Draft(name="bench", license="none", source="made"),
         source=SourceFolder(root=Path(folder)),
@@ -29,7 +29,7 @@ def publish(store: str, folder: str, declared: str) -> None:
 
 
 def fetch(store: str, cache: str, declared: str, *, also: str = "") -> None:
-    """Fetch a dataset; then, if asked, its folder, or every byte as training reads it."""
+    """Fetch a dataset; then, if requested, export its folder, or read every byte as training does."""
     dataset = parse_dataset(Path(declared).read_bytes(), where=declared)
     cached = fetch_dataset(dataset, cache=Cache(root=Path(cache)), open_store=lambda: open_store(store))
     if also == "--folder":

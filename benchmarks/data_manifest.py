@@ -1,4 +1,4 @@
-"""A manifest of many files: made in a process of its own, then checked, planned and looked up here. Run by `benchmarks/data.py`."""
+"""Times checking, planning and lookup of a manifest of many files, which another process writes. Run by `benchmarks/data.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = 8_000
 
 
 def make(path: str, files: int) -> None:
-    """Write the manifest of a dataset that nobody has."""
+    """Write the manifest of a dataset that does not exist."""
     in_pack = PACK_BYTES // SIZE
     packs = [Pack(sha256=digest(f"pack {number}"), size=in_pack * SIZE) for number in range(files // in_pack + 1)]
     lines = Lines()
@@ -43,17 +43,17 @@ def make(path: str, files: int) -> None:
 
 
 def file_path(number: int) -> str:
-    """As image folders look."""
+    """Return a path as in a folder of images."""
     return f"train/{number // 1000:04d}/image-{number:08d}.jpeg"
 
 
 def digest(text: str) -> str:
-    """Some digest."""
+    """Return a digest of a text."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def main(path: str, files: int) -> None:
-    """Print what each step took, as JSON."""
+    """Print the duration of each step, as JSON."""
     maker = multiprocessing.Process(target=make, args=(path, files))
     maker.start()
     maker.join()

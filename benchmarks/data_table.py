@@ -1,6 +1,6 @@
-"""Cases that take turns, and their table: what `benchmarks/data.py` prints of each work.
+"""Timing of alternating cases, and the table that `benchmarks/data.py` prints.
 
-Knows what is seen of a whole process: seconds on the clock, seconds of processors, its largest size, bytes over the loopback device.
+The measurements of a process are wall-clock seconds, CPU seconds, peak memory, and bytes over the loopback device.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _BEGAN: Final = time.monotonic()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A command that is timed, and what is done before each time."""
+    """A timed command, with a setup function for each round."""
 
     name: str
     command: Sequence[str]
     before: Callable[[], None] = lambda: None
     copies: int = 1
-    """So many at once."""
+    """The number of parallel processes."""
     limit_s: float = 300.0
-    """Ended after so long; the table says so."""
+    """The time limit; the table shows a timeout."""
     ours: bool = False
-    """Its memory is looked at too, in one more time."""
+    """Whether to measure the memory, in an extra run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +43,12 @@ class Took:
     wall: float
     cpu: float
     moved: float
-    """Bytes over the loopback device; the server's talk with itself is among them."""
+    """Bytes over the loopback device, including internal traffic of the server."""
     late: bool = False
 
 
 def timed(case: Case, cwd: Path) -> Took:
-    """Run a case once. Ends the program where the command fails."""
+    """Run a case once. Exit if the command fails."""
     case.before()
     os.sync()
     moved, start, used = received(), time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,7 +68,7 @@ def timed(case: Case, cwd: Path) -> Took:
 
 
 def memory(case: Case, cwd: Path) -> str:
-    """The largest resident size of a case's process, seen by a small parent: a large one's own size would be taken for the child's."""
+    """Return the peak resident size of a process, measured by a small parent: the size of a large parent would count."""
     if not case.ours or case.copies > 1:
         return ""
     case.before()
@@ -104,6 +104,6 @@ def table(title: str, cases: Sequence[Case], *, rounds: int, cwd: Path) -> None:
 
 
 def received() -> int:
-    """Bytes over the loopback device since the machine started."""
+    """Return the bytes over the loopback device since boot."""
     lines = Path("/proc/net/dev").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if "lo:" in line).split(":")[1].split()[0])

@@ -1,7 +1,7 @@
-"""What a level of determinism costs a step: one process a level, all at once, which step in turns.
+"""Measures the cost per step of the levels of determinism, with one process per level that step in turn.
 
-A level is made of variables that are read when libraries are loaded, so each has a process; while one steps, the others wait for their
-turn. Needs torch: the development environment, or an image.
+A level sets variables that libraries read when they are loaded, so each level has its own process; only one process steps at a time.
+Needs torch: the development environment, or an image.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from pairs import shown  # noqa: E402 - the repository's own, which has to be fo
 from trainer.settings.determinism import Level, variables  # noqa: E402
 
 CASES: Final = (("off", 2), ("machine", 2), ("off", 1), ("machine", 1), ("portable", 1))
-"""Levels, each with its threads: `portable` has one, so what that costs is told apart from the rest."""
+"""Levels and numbers of threads: `portable` uses one thread, so the cost of one thread is measured separately."""
 TOGETHER: Final = {"transformer": 1, "small net": 50}
-"""Steps of a turn."""
+"""Steps per turn."""
 WARM: Final = 3
 
 
 class Stepper:
-    """A process at a level, which makes steps when it is asked to."""
+    """A process at a level that makes steps on request."""
 
     def __init__(self, net: str, level: str, threads: int) -> None:
-        """Start it."""
+        """Start the process."""
         self.threads = threads
         environ = {**os.environ, **variables(Level(level), threads=threads)}
         self.process = subprocess.Popen(
@@ -47,7 +47,7 @@ class Stepper:
         )
 
     def step(self, count: int) -> float:
-        """Make steps; give the seconds of one."""
+        """Make steps and return the seconds per step."""
         asked, answered = self.process.stdin, self.process.stdout
         if asked is None or answered is None:
             sys.exit("bench: a stepper without pipes")
@@ -56,7 +56,7 @@ class Stepper:
 
 
 def steps(name: str, level: str, threads: int) -> None:
-    """Be such a process: a number on a line is answered with the seconds of so many steps."""
+    """Run as a stepping process: read numbers of steps from stdin, print the seconds that the steps take."""
     from nets import NETS, Net
 
     from trainer.training.determinism.exactness import apply_level
@@ -75,7 +75,7 @@ def steps(name: str, level: str, threads: int) -> None:
 
 
 def measured(name: str, rounds: int) -> list[str]:
-    """The table's rows of one net; the order of the cases turns, so that none always follows the same."""
+    """Return the table rows of a net; the order of the cases rotates to avoid order effects."""
     steppers = [Stepper(name, *case) for case in CASES]
     times: list[list[float]] = [[] for _ in CASES]
     for number in range(-WARM, rounds):
@@ -90,7 +90,7 @@ def measured(name: str, rounds: int) -> list[str]:
 
 
 def row(name: str, place: int, times: list[list[float]]) -> str:
-    """A level's line of the table: held against `off` with two threads, and with as many as it has itself."""
+    """Return the table row of a level: ratios to `off` with two threads, and with the same number of threads."""
     level, threads = CASES[place]
     same = times[CASES.index(("off", threads))]
     median = statistics.median(times[place]) * 1e3

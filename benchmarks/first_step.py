@@ -1,4 +1,4 @@
-"""The digits, with a line on stdout when the first training step is done. For `scripts/bench first-step`."""
+"""The digits experiment with a line on stdout after the first training step. For `scripts/bench first-step`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Settings = digits.Settings
 
 @configured
 class Net(digits.Net):
-    """The same net, which says when it has learnt something."""
+    """The net of the digits, which prints a line after the first step."""
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Say it once."""
+        """Print the line once."""
         if self.global_step == 1:
             sys.stdout.write("first step done\n")
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The two nets on which costs of a step are measured: a transformer of 10 M parameters, and one of the size of the digits experiment."""
+"""The two nets for measuring the cost per step: a transformer of 10 M parameters, and a net of the size of the digits experiment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Net(L.LightningModule):
-    """A body that gives numbers; the loss is their square."""
+    """A net whose loss is the square of the output of `body`."""
 
     def __init__(self, body: nn.Module) -> None:
         """Train `body`."""
@@ -16,24 +16,24 @@ class Net(L.LightningModule):
         self.body = body
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """Give a loss."""
+        """Return the loss."""
         del index
         found: Tensor = self.body(batch[0]).square().mean()
         return found
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step as most do."""
+        """Return the optimizer."""
         return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
 
 
 def transformer() -> tuple[nn.Module, Tensor]:
-    """10 M parameters, and a batch of 8 sequences of 128."""
+    """Return a net of 10 M parameters, and a batch of 8 sequences of 128."""
     layer = nn.TransformerEncoderLayer(320, 8, 1280, batch_first=True)
     return nn.TransformerEncoder(layer, 8, enable_nested_tensor=False), torch.randn(8, 128, 320)
 
 
 def small() -> tuple[nn.Module, Tensor]:
-    """The size of the digits experiment: two layers, and a batch of 32 images of 8x8."""
+    """Return a net of two layers, the size of the digits experiment, and a batch of 32 images of 8x8."""
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)), torch.randn(32, 64)
 
 
@@ -41,6 +41,6 @@ NETS = {"transformer": transformer, "small net": small}
 
 
 def described(name: str, net: nn.Module) -> str:
-    """A net's name with its size."""
+    """Return the name of a net with its size."""
     sizes = [value.numel() for value in net.parameters()]
     return f"{name}, {sum(sizes) / 1e6:.2f} M parameters, {len(sizes)} tensors"

@@ -1,6 +1,6 @@
-"""What Reprise costs a step: the same net through `train`, in a bare Lightning loop and in a bare torch loop, a container each, in turns.
+"""Measures the overhead of Reprise per step: `train`, a bare Lightning loop and a bare torch loop, in containers, in turn.
 
-What is told of a pair is the median of the rounds' ratios, with its 95 % interval. Standard library only; needs scripts/setup.
+The result of a pair is the median of the ratios of the rounds, with its 95 % interval. Standard library only; needs scripts/setup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUN = ("docker", "compose", "run", "--rm", "-T", "-e", "OMP_WAIT_POLICY=PASSIVE"
 BARE = (*RUN, "--entrypoint", "python", "train", "benchmarks/overhead_bare.py")
 TRAIN = (*RUN, "train", "--exp", "benchmarks/overhead_exp.py", "--no-publish", "--max-steps")
 NETS = {"transformer": ("transformer, 9.9 M parameters", "61"), "small": ("the digits' net, 0.01 M parameters", "171")}
-"""A net's title, and the steps to make: a second look at the clock is taken when the last one begins (`bodies.STEPS`)."""
+"""The title of a net, and the number of steps: the timing ends when the last step begins (`bodies.STEPS`)."""
 LOOPS = {
     "bare torch": lambda net: [*BARE, "torch", net],
     "bare Lightning": lambda net: [*BARE, "lightning", net],
@@ -36,12 +36,12 @@ LOOPS = {
     ],
 }
 RUN_ID = re.compile(r"^run (\d{8}t\d{6}-\w{6}): ", re.MULTILINE)
-"""How a training names its run: what is timed here leaves none."""
+"""The line in which a training prints its run, to delete the run afterwards."""
 TOLD = re.compile(r"^seconds a step: ([\d.]+)$", re.MULTILINE)
 
 
 def seconds(loop: str, net: str) -> float:
-    """The time of a step. Ends the program where the loop fails, with what it said."""
+    """Return the seconds per step. Exit with the output of the loop if it fails."""
     done = subprocess.run(LOOPS[loop](net), cwd=ROOT, capture_output=True, text=True, check=False)
     for run in RUN_ID.findall(done.stderr):
         shutil.rmtree(ROOT / "runs" / run, ignore_errors=True)
@@ -52,7 +52,7 @@ def seconds(loop: str, net: str) -> float:
 
 
 def measured(net: str, rounds: int) -> list[str]:
-    """The table's rows of one net; each round begins with another loop."""
+    """Return the table rows of a net; each round begins with a different loop."""
     times: dict[str, list[float]] = {loop: [] for loop in LOOPS}
     for round_ in range(rounds):
         print(f"overhead: {net}, round {round_ + 1} of {rounds}", file=sys.stderr)
@@ -63,7 +63,7 @@ def measured(net: str, rounds: int) -> list[str]:
 
 
 def row(net: str, loop: str, times: dict[str, list[float]]) -> str:
-    """A loop's line of the table."""
+    """Return the table row of a loop."""
     mine = times[loop]
     over = ["" if loop == other else shown(mine, times[other]) for other in ("bare Lightning", "bare torch")]
     return f"| {net} | {loop} | {1 / statistics.median(mine):.1f} | {1e3 * statistics.median(mine):.2f} ms | {over[0]} | {over[1]} |"

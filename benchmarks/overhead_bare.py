@@ -1,4 +1,4 @@
-"""The loops that one would write without Reprise, over the same nets and as much data: torch's own, and Lightning's with nothing in it.
+"""Training loops without Reprise, with the same nets and amount of data: in plain torch, and in plain Lightning.
 
 For `scripts/bench overhead`: `overhead_bare.py torch|lightning transformer|small`.
 """
@@ -20,26 +20,26 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Net(L.LightningModule):
-    """A body, and two looks at the clock."""
+    """A body with two clock readings."""
 
     def __init__(self, name: str) -> None:
-        """Make the body."""
+        """Create the body."""
         super().__init__()
         self.body = BODIES[name]()
         self.warm, self.timed = STEPS[name]
         self.began = 0.0
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Give the cross entropy of a batch."""
+        """Return the cross entropy of a batch."""
         images, labels = batch
         return nn.functional.cross_entropy(self.body(images), labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Step as Reprise does."""
+        """Return the optimizer that Reprise uses."""
         return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=True)
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Look when the warm-up is over, and at the end."""
+        """Read the clock after the warm-up and at the end."""
         if self.global_step == self.warm:
             self.began = perf_counter()
         if self.global_step == self.warm + self.timed:
@@ -47,13 +47,13 @@ class Net(L.LightningModule):
 
 
 def told(seconds: float) -> None:
-    """Say what a step took."""
+    """Print the seconds per step."""
     sys.stdout.write(f"seconds a step: {seconds:.9f}\n")
     sys.stdout.flush()
 
 
 def by_lightning(name: str, batches: Any) -> None:
-    """Train by Lightning, without a logger, a bar, a checkpoint."""
+    """Train with Lightning, without a logger, a progress bar or checkpoints."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet: dict[str, Any] = dict.fromkeys(
@@ -65,7 +65,7 @@ def by_lightning(name: str, batches: Any) -> None:
 
 
 def by_torch(name: str, batches: Any) -> None:
-    """Train by a loop of six lines."""
+    """Train with a loop of six lines."""
     net = BODIES[name]()
     warm, counted = STEPS[name]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)

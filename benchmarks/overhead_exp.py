@@ -1,4 +1,4 @@
-"""Those nets as an experiment, which says how many steps a second it makes. For `scripts/bench overhead`."""
+"""The nets of `bodies` as an experiment that prints its time per step. For `scripts/bench overhead`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 bodies: Any = import_module("benchmarks.bodies")
-"""By its place in the checkout, where a run's imports begin; beside this file it is `bodies`."""
+"""Imported by the path from the checkout, where the imports of a run begin; next to this file the name is `bodies`."""
 
 
 class Settings(ClassificationSettings):
@@ -29,22 +29,22 @@ class Settings(ClassificationSettings):
 
 @configured
 class Net(Classifier):
-    """A body, and two looks at the clock."""
+    """A body with two clock readings."""
 
     def __init__(self, *, body: str) -> None:
-        """Make the body."""
+        """Create the body."""
         super().__init__()
         self.body = bodies.BODIES[body]()
         self.warm, self.timed = bodies.STEPS[body]
         self.began = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give a score for each class."""
+        """Return a score for each class."""
         scores: Tensor = self.body(images)
         return scores
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Look when the warm-up is over, and at the end: a step that begins has all of the one before behind it."""
+        """Read the clock after the warm-up and at the end: when a step begins, the previous step is complete."""
         if self.global_step == self.warm:
             self.began = perf_counter()
         if self.global_step == self.warm + self.timed:

@@ -1,7 +1,7 @@
-"""Ratios of times that were taken side by side: the median of them, and where it lies with 95 % confidence.
+"""Ratios of paired times: their median and its 95 % confidence interval.
 
-Whatever else the machine does meets both of a pair; the median is moved by no outlier, and its interval, made of the ratios' own ranks,
-assumes nothing of how they are spread. Standard library only.
+Other load on the machine affects both times of a pair; the median is robust to outliers, and its interval, which is based on ranks, does
+not assume a distribution. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import comb
 
 
 def ratio(dear: list[float], cheap: list[float]) -> tuple[float, float, float]:
-    """Give the median of the pairs' ratios, and the interval that holds it.
+    """Return the median of the ratios of the pairs, and its interval.
 
     >>> ratio([2.0] * 9 + [9.0], [1.0] * 10)
     (2.0, 2.0, 2.0)
@@ -22,19 +22,19 @@ def ratio(dear: list[float], cheap: list[float]) -> tuple[float, float, float]:
 
 
 def rank(count: int) -> int:
-    """Give the place of the interval's lower end among `count` sorted values: the upper end is as far from the last.
+    """Return the index of the lower bound of the interval in `count` sorted values: the upper bound is symmetric.
 
     >>> rank(10), rank(100)
     (1, 39)
     """
     below, place = 1, 0
-    while 40 * (below + comb(count, place + 1)) <= 2**count:  # 2.5 % are left out at either end
+    while 40 * (below + comb(count, place + 1)) <= 2**count:  # 2.5 % are excluded at each end
         place += 1
         below += comb(count, place)
     return place
 
 
 def shown(dear: list[float], cheap: list[float]) -> str:
-    """Write a ratio as what it costs: `+1.2 % (0.8 to 1.5)`."""
+    """Format a ratio as a cost: `+1.2 % (0.8 to 1.5)`."""
     middle, low, high = (100 * (value - 1) for value in ratio(dear, cheap))
     return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"

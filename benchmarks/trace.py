@@ -1,8 +1,8 @@
-"""What the trace costs a step: in one training, steps take turns at being traced, fully traced and not traced at all.
+"""Measures the cost of the trace per step: one training alternates traced, fully traced and untraced steps.
 
-A traced step and one that is not lie side by side, each first as often as the other; what is told is the median of the pairs' ratios.
-Times are of whole steps, from the beginning of a batch to the beginning of the next; beside them what the tracer's own calls took, which
-leaves out what they cost the rest of the step. Needs torch: the development environment, or an image.
+Traced and untraced steps are adjacent, in balanced order; the result is the median of the ratios of the pairs. Times are of whole steps,
+from the beginning of a batch to the beginning of the next. The time in calls of the tracer is also shown; it excludes indirect costs.
+Needs torch: the development environment, or an image.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUND = ("off", "on", "full", "on", "off")
-"""Kinds of steps, again and again: each `on` and `full` has an `off` of the same round to be held against."""
+"""Kinds of steps in a round: each `on` and `full` is compared with an `off` of the same round."""
 ROUNDS = {"transformer": 3, "small net": 100}
-"""How many times as many rounds a net gets: enough for its steps to be told apart."""
+"""The factor for the number of rounds of a net: enough for a significant difference."""
 WARM = 2
 
 
 class Turns(Callback):
-    """Hands each step's hooks to the tracer whose turn it is, and times the step."""
+    """Passes the hooks of each step to the current tracer, and times the step."""
 
     def __init__(self, folder: Path) -> None:
         """Trace into `folder`."""
@@ -55,14 +55,14 @@ class Turns(Callback):
             (folder / kind).mkdir()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Have both begin their files."""
+        """Start the files of both tracers."""
         for tracer in self.tracers.values():
             tracer.on_train_start(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """End the last step's time, begin the next."""
+        """End the timing of the last step and begin the next."""
         now = time.perf_counter()
         if batch_idx:
             self.steps.append((self.kind, now - self.began, self.inside))
@@ -72,12 +72,12 @@ class Turns(Callback):
             self._timed(tracer.on_train_batch_start, trainer, pl_module, batch, batch_idx)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        """Hand it on."""
+        """Pass the hook to the current tracer."""
         if tracer := self.tracers.get(self.kind):
             self._timed(tracer.on_before_optimizer_step, trainer, pl_module, optimizer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """Hand it on."""
+        """Pass the hook to the current tracer."""
         if tracer := self.tracers.get(self.kind):
             self._timed(tracer.on_train_batch_end, trainer, pl_module, *rest)
 
@@ -87,7 +87,7 @@ class Turns(Callback):
         self.inside += time.perf_counter() - began
 
     def spent(self, kind: str) -> tuple[list[float], list[float], list[float]]:
-        """Give the times of a kind's steps, what its tracer took of each, and the times of the untraced steps beside them."""
+        """Return, for a kind, the times of its steps, the tracer time in each, and the times of the adjacent untraced steps."""
         mine: list[tuple[float, float, float]] = []
         for start in range(WARM * len(ROUND), len(self.steps) - len(ROUND) + 1, len(ROUND)):
             before, *taken, after = self.steps[start : start + len(ROUND)]
@@ -99,7 +99,7 @@ class Turns(Callback):
 
 
 def measured(name: str, rounds: int) -> list[str]:
-    """The table's rows of one net."""
+    """Return the table rows of a net."""
     body, batch = NETS[name]()
     net, steps = Net(body), (WARM + rounds) * len(ROUND) + 1
     data: Any = DataLoader(TensorDataset(batch.repeat(steps, *[1] * (batch.dim() - 1))), batch_size=len(batch))
@@ -114,7 +114,7 @@ def measured(name: str, rounds: int) -> list[str]:
 
 
 def row(net: str, kind: str, turns: Turns, size: int) -> str:
-    """A kind's line of the table."""
+    """Return the table row of a kind of steps."""
     whole, inside, beside = turns.spent(kind)
     off, own = statistics.median(beside) * 1e3, statistics.median(inside) * 1e3
     return f"| {net} | {kind} | {len(whole)} | {off:.2f} ms | {shown(whole, beside)} | {own:.3f} ms, {own / off:.1%} | {size} |"
