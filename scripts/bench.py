@@ -1,7 +1,7 @@
-"""Times commands against each other, and keeps the tables in the repository.
+"""Compares the durations of commands, and stores the tables in the repository.
 
-`benchmarks/NAME.toml` says what is timed. Times differ from machine to machine; what is compared is the ratio within one table, whose
-cases take turns. Standard library only.
+`benchmarks/NAME.toml` defines the cases. Times differ between machines; compare the ratios within one table, whose cases alternate.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLDER = ROOT / "benchmarks"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A command that is timed, from its start to its end or to the first line that matches `until`."""
+    """A timed command, from its start to its end or to the first line that matches `until`."""
 
     name: str
     command: str
@@ -33,37 +33,37 @@ class Case:
     """Run first in every round, untimed."""
     until: str = ""
     after: str = ""
-    """Run once at the end; its last line is the table's note."""
+    """Run once at the end; the last line of its output is the note of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """Cases that take turns; ratios are to the first."""
+    """Alternating cases; ratios are relative to the first case."""
 
     title: str
     aim: str
     rounds: int
     cases: tuple[Case, ...]
     prepare: str = ""
-    """Run once before anything is timed: it makes what a fresh clone does not have."""
+    """Run once before the timing: it creates the files that a fresh clone lacks."""
     program: str = ""
-    """Instead of cases: a Python program that is given the rounds and writes the tables."""
+    """Instead of cases: a Python program that takes the number of rounds and writes the tables."""
 
 
 def read(name: str) -> Benchmark:
-    """The benchmark that `benchmarks/NAME.toml` describes."""
+    """Return the benchmark that `benchmarks/NAME.toml` defines."""
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     return Benchmark(cases=tuple(Case(**case) for case in content.pop("case", ())), **content)
 
 
 def run(command: str, *, name: str) -> None:
-    """Run what goes before a timing; ends the program if it fails."""
+    """Run a preparation command; exit if it fails."""
     if subprocess.run(command, shell=True, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S602 - our own file
         sys.exit(f"bench: {name}: `{command}` failed, for the reason above")
 
 
 def seconds(case: Case) -> float:
-    """One timing. Ends the program if the command fails, with what it wrote."""
+    """Return the seconds of one run. Exit with the output of the command if it fails."""
     if case.before:
         run(case.before, name=case.name)
     start = time.perf_counter()
@@ -78,7 +78,7 @@ def seconds(case: Case) -> float:
 
 
 def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
-    """All that a process says, and when the first line came that matches; 0 where none did."""
+    """Return the output of a process, and the time of the first matching line; 0 if no line matches."""
     said, took = [], 0.0
     for line in process.stdout or ():
         if until and not took and re.search(until, line):
@@ -88,7 +88,7 @@ def listened(process: subprocess.Popen[str], until: str) -> tuple[str, float]:
 
 
 def table(benchmark: Benchmark) -> str:
-    """The measured table, in Markdown. Ends the program if something that it runs fails."""
+    """Return the measured table, in Markdown. Exit if a command fails."""
     if benchmark.prepare:
         run(benchmark.prepare, name=benchmark.title)
     if benchmark.program:
@@ -110,14 +110,14 @@ def table(benchmark: Benchmark) -> str:
 
 
 def row(case: Case, times: list[float], base: float) -> str:
-    """One case's line of the table."""
+    """Return the table row of a case."""
     median = statistics.median(times)
     shown = " | ".join(f"{value:.3f} s" for value in (median, min(times), max(times)))
     return f"| {case.name} | {shown} | {median / base:.2f} | {output(case.after) if case.after else ''} |"
 
 
 def machine() -> str:
-    """The line that says what the times were taken on."""
+    """Return the line that describes the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     processor = (
         output("sed -n 's/^model name.*: //p' /proc/cpuinfo 2>/dev/null | sort -u | head -1") or platform.processor()
@@ -130,13 +130,13 @@ def machine() -> str:
 
 
 def output(command: str) -> str:
-    """The last line that a shell command writes, or nothing."""
+    """Return the last line of output of a shell command, or an empty string."""
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - ours
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 def section(benchmark: Benchmark) -> str:
-    """What is appended to the history: when, of which commit, where, how often, and the table."""
+    """Return the section for the history: date, commit, machine, number of rounds, and the table."""
     commit = output("git rev-parse --short HEAD") + (", edited" if output("git status --porcelain") else "")
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     rounds = f"{benchmark.rounds} rounds, cases in turn; ratios are to the first."
@@ -144,7 +144,7 @@ def section(benchmark: Benchmark) -> str:
 
 
 def main() -> int:
-    """Runs one benchmark, or lists them."""
+    """Run one benchmark, or list all benchmarks."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Time commands; keep the tables.")
     parser.add_argument("name", nargs="?", choices=sorted(file.stem for file in FOLDER.glob("*.toml")))
     parser.add_argument("--dry", action="store_true", help="print the table, keep nothing")

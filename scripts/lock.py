@@ -1,6 +1,6 @@
-"""Makes `uv.lock` without a trace of where it was made, and checks that it is current, neutral, complete and of one torch.
+"""Creates `uv.lock` without local addresses, and checks that it is current, neutral, complete and uses one torch.
 
-It reads and writes a lock's addresses; uv chooses the versions. Standard library only: it runs before anything is installed.
+It reads and writes the addresses in a lock; uv chooses the versions. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ FILE = re.compile(r'\b(?:url|path) = "(?P<place>[^"]*)"')
 
 
 def torch_index() -> tuple[str, str]:
-    """Name and address of the one index that the project names: PyTorch's own, for builds without CUDA."""
+    """Return the name and address of the only index in the project: PyTorch's index for builds without CUDA."""
     index = project()["tool"]["uv"]["index"][0]
     return index["name"], index["url"]
 
 
 def project() -> dict[str, Any]:
-    """What pyproject.toml says."""
+    """Return the parsed pyproject.toml."""
     return tomllib.loads(PROJECT.read_text(encoding="utf-8"))
 
 
 def torch_wheels() -> list[Path]:
-    """The wheels of that index that lie in a folder that pip's find-links names."""
+    """Return the wheels of the PyTorch index in the find-links folders of pip."""
     places = pinned_uv.environment().get("UV_FIND_LINKS", "").split(",")
     folders = [Path(place.removeprefix("file://")) for place in places if place]
     return sorted(wheel for folder in folders if folder.is_dir() for wheel in folder.glob("*+cpu-*.whl"))
 
 
 def missing_wheels(requirements: str) -> str:
-    """Those of exported requirements that PyTorch's index has to be asked for: its packages of which no folder has the wheel."""
+    """Return the exported requirements that need the PyTorch index: its packages whose wheel is in no local folder."""
     lock = tomllib.loads(LOCK.read_text(encoding="utf-8"))["package"]
     there = {(block["name"], block["version"]) for block in lock if block["source"].get("registry") == torch_index()[1]}
     stanzas = re.findall(r"^(\S+)==(\S+)((?:.*\\\n)*.*\n?)", requirements, re.MULTILINE)
@@ -68,9 +68,9 @@ def missing_wheels(requirements: str) -> str:
 
 
 def neutral(text: str, *, torch: dict[str, str]) -> str:
-    """The lock with reserved names for addresses; `torch` says what PyTorch's index was called and is called.
+    """Return the lock with reserved names for addresses; `torch` maps old addresses of the PyTorch index to new ones.
 
-    A file keeps only its name: the rest of an address differs from mirror to mirror.
+    A file keeps only its name: the rest of an address differs between mirrors.
     """
     text = REGISTRY.sub(lambda found: f'{found["word"]} = "{torch.get(found["place"], INDEX)}"', text)
     blocks = text.split("\n[[package]]\n")
@@ -89,7 +89,7 @@ def _with_neutral_files(block: str, torch: dict[str, str]) -> str:
 
 
 def simple_index(home: Path, wheels: list[Path]) -> str:
-    """The address of a new local index, a folder, that has these wheels with their hashes."""
+    """Create a local index, a folder, of these wheels with their hashes, and return its address."""
     pages: dict[str, list[str]] = {}
     for wheel in wheels:
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -102,12 +102,12 @@ def simple_index(home: Path, wheels: list[Path]) -> str:
 
 
 def distribution(wheel: Path) -> str:
-    """The name of the package in a wheel, as an index spells it."""
+    """Return the normalized name of the package in a wheel."""
     return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
 
 
 def from_folder(text: str, names: set[str], place: str) -> str:
-    """pyproject.toml with the local index at `place` as the source of these packages, instead of PyTorch's."""
+    """Return pyproject.toml with the local index at `place` as the source of these packages, instead of the PyTorch index."""
     index, _ = torch_index()
     for name in names:
         line = re.compile(rf"^{re.escape(name)} = \[[^\]]*\]", re.MULTILINE)
@@ -134,7 +134,7 @@ def timeless() -> list[str]:
 
 
 def make(options: list[str]) -> int:
-    """A new `uv.lock`, made by uv in a copy of the project, then stripped of addresses. Exit code."""
+    """Create `uv.lock` with uv in a copy of the project, remove the addresses, and return the exit code."""
     (_, address), wheels = torch_index(), torch_wheels()
     if problems := timeless():
         return report(problems, hint="edit pyproject.toml, then run scripts/lock again")
@@ -173,7 +173,7 @@ def uv(*arguments: str, **variables: str) -> int:
 
 
 def places(text: str, address: str) -> list[str]:
-    """A sentence for each address that is neither a reserved name nor on PyTorch's index."""
+    """Return a sentence for each address that is neither a reserved name nor on the PyTorch index."""
     return [
         f"uv.lock:{number}: found {place}, expected an address under {INDEX}, {FILES} or {address}"
         for number, line in enumerate(text.splitlines(), start=1)
@@ -183,7 +183,7 @@ def places(text: str, address: str) -> list[str]:
 
 
 def hashes(text: str) -> list[str]:
-    """A sentence for each file without a sha256, and each package that no wheel is known of."""
+    """Return a sentence for each file without a sha256, and each package without a wheel."""
     problems = []
     for package in tomllib.loads(text)["package"]:
         name = f"{package['name']} {package['version']}"
@@ -198,15 +198,15 @@ def hashes(text: str) -> list[str]:
 
 
 def environments() -> dict[str, list[str]]:
-    """The extras of each environment that the checkout declares."""
+    """Return the extras of each environment that the checkout declares."""
     files = [path for path in sorted((ROOT / "environments").glob("*.toml")) if not path.name.endswith(".pin.toml")]
     return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")).get("extras", []) for path in files}
 
 
 def other_torch(text: str) -> list[str]:
-    """A sentence for each package that links torch and is locked from another index than its environment's torch.
+    """Return a sentence for each package that links torch and is locked from a different index than torch in its environment.
 
-    `[tool.reprise] any-torch-build` of pyproject.toml lists those that work with every build of torch.
+    `[tool.reprise] any-torch-build` of pyproject.toml lists the packages that work with every build of torch.
     """
     exempt = any_torch_build(PROJECT.read_text(encoding="utf-8"))
     problems = []
@@ -224,13 +224,13 @@ def other_torch(text: str) -> list[str]:
 
 
 def index_name(address: str) -> str:
-    """What messages call an index."""
+    """Return the name of an index for messages."""
     name, torch = torch_index()
     return f"index {name}" if address == torch else "the default index"
 
 
 def source_line(text: str, name: str, extras: list[str]) -> str:
-    """The edit of pyproject.toml that takes a package from the index that torch is from."""
+    """Return the edit of pyproject.toml that takes a package from the index of torch."""
     index, address = torch_index()
     torch = packages(text, extras)["torch"]
     if torch.source != address:
@@ -251,7 +251,7 @@ def _files(package: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def check() -> int:
-    """Whether the committed lock is current, neutral, complete and of one torch. Asks no network. Exit code."""
+    """Check offline that the committed lock is current, neutral, complete and uses one torch. Return the exit code."""
     try:
         text = LOCK.read_text(encoding="utf-8")
         problems = places(text, torch_index()[1]) + hashes(text)
@@ -279,13 +279,13 @@ def current() -> bool:
 
 
 def report(problems: list[str], hint: str = "run scripts/lock and commit uv.lock") -> int:
-    """Print each problem on a line, then what to do. Exit code 1."""
+    """Print each problem on a line, then the hint. Return exit code 1."""
     print(*problems, f"lock: {hint}", sep="\n", file=sys.stderr)
     return 1
 
 
 def main() -> int:
-    """The verbs of scripts/lock, and what scripts/venv and scripts/wheelhouse ask for."""
+    """Run a command of scripts/lock, or a query of scripts/venv or scripts/wheelhouse."""
     parser = argparse.ArgumentParser(prog="scripts/lock", description="Make uv.lock, or prove it.")
     parser.add_argument(
         "--check", action="store_true", help="prove it current, neutral, complete, of one torch; offline"

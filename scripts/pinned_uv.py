@@ -1,6 +1,6 @@
 """Runs the uv that `uv.lock` pins, on the indexes that pip is configured to use.
 
-It knows how uv is fetched by hash and how pip's settings are called in uv. It does not know what uv is asked to do.
+It fetches uv by hash, and translates the settings of pip to those of uv.
 Standard library only: it runs before anything is installed.
 """
 
@@ -33,18 +33,18 @@ SETTINGS = {
 
 
 class NoUvError(Exception):
-    """The pinned uv can neither be found nor fetched; the message says why and what to do."""
+    """The pinned uv can neither be found nor fetched; the message has the reason and a fix."""
 
 
 def require_no_colon() -> None:
-    """Python makes no environment in such a checkout."""
+    """Raise `NoUvError` if the path has a colon: Python cannot create an environment there."""
     if os.pathsep in str(ROOT):
         said = f"the path of this checkout has a colon, which Python takes for a separator of paths: {ROOT}"
         raise NoUvError(f"{said}; move the checkout to a path without one")
 
 
 def pinned() -> tuple[str, list[str]]:
-    """The version of uv in the lock, and the hashes of its wheels."""
+    """Return the version of uv in the lock, and the hashes of its wheels."""
     try:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         package = next(entry for entry in lock["package"] if entry["name"] == "uv")
@@ -54,7 +54,7 @@ def pinned() -> tuple[str, list[str]]:
 
 
 def uv(version: str, hashes: list[str]) -> Path:
-    """A uv of exactly this version: from the PATH, from an earlier call, or fetched now."""
+    """Return a uv of exactly this version: from PATH, from an earlier call, or fetched now."""
     require_no_colon()
     for found in (shutil.which("uv"), own(version)):
         if found and is_version(found, version):
@@ -63,23 +63,23 @@ def uv(version: str, hashes: list[str]) -> Path:
 
 
 def own(version: str) -> Path:
-    """Where the uv that was fetched lies."""
+    """Return the path of the fetched uv."""
     return HOME / f"uv-{version}" / "bin" / "uv"
 
 
 def is_version(program: str | Path, version: str) -> bool:
-    """Whether a program is there, and says of itself that it is this version of uv."""
+    """Return whether a program exists and reports this version of uv."""
     return os.access(program, os.X_OK) and said_by(program, "--version").split()[1:2] == [version]
 
 
 def said_by(*command: str | Path) -> str:
-    """The output of a command, empty when it fails."""
+    """Return the output of a command; empty if the command fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
 def fetched(version: str, hashes: list[str]) -> Path:
-    """A new environment with uv alone in it, appearing under its name only when whole."""
+    """Create an environment that contains only uv; it gets its final name when it is complete."""
     home = HOME / f"uv-{version}"
     partial = HOME / f"uv-{version}.{os.getpid()}"
     print(f"uv: fetching uv {version} into {home.relative_to(ROOT)}", file=sys.stderr)
@@ -94,7 +94,7 @@ def fetched(version: str, hashes: list[str]) -> Path:
 
 
 def made(home: Path, requirement: str) -> None:
-    """An environment at home with this requirement, installed by pip, by hash."""
+    """Create an environment at `home` and install the requirement with pip, by hash."""
     if importlib.util.find_spec("ensurepip") is None:
         raise NoUvError(
             f"{sys.executable} cannot make an environment: it lacks the venv module: "
@@ -115,12 +115,12 @@ def made(home: Path, requirement: str) -> None:
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a failed command said at its end."""
+    """Return the last line of output of a failed command."""
     return (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
 
 
 def configured(listing: str) -> dict[str, str]:
-    """What `pip config list` shows, strongest last: section global, section install, the environment."""
+    """Return the settings from `pip config list`; later sources win: section global, section install, the environment."""
     found: dict[str, str] = {}
     for section in ("global.", "install.", ":env:."):
         for line in listing.splitlines():
@@ -131,7 +131,7 @@ def configured(listing: str) -> dict[str, str]:
 
 
 def handed_on(settings: dict[str, str]) -> dict[str, str]:
-    """Pip's settings under uv's names. Every file is checked by hash, so any index may serve it."""
+    """Return the settings of pip under their names in uv. Every file is verified by hash, so any index may serve it."""
     variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     for name, (variable, separator) in SETTINGS.items():
         if name in settings:
@@ -140,7 +140,7 @@ def handed_on(settings: dict[str, str]) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with pip's settings in it; what it already says to uv stands."""
+    """Return the environment of this process with the settings of pip added; existing uv variables take precedence."""
     version, _ = pinned()
     python = own(version).with_name("python")
     listing = said_by(python if os.access(python, os.X_OK) else sys.executable, "-m", "pip", "config", "list")
@@ -148,7 +148,7 @@ def environment() -> dict[str, str]:
 
 
 def main() -> NoReturn:
-    """Replaces this process by uv."""
+    """Replace this process with uv."""
     try:
         program = uv(*pinned())
     except NoUvError as problem:
