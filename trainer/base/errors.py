@@ -4,11 +4,11 @@ A message is one sentence that names the object, what was found and what was exp
 
 | codes | meaning |
 |---|---|
-| 0 | well |
+| 0 | success |
 | 1 | unexpected: a bug in Reprise |
 | 2 | usage: an unknown word or a value of the wrong form |
 | 10-39 | verdicts of comparing two runs |
-| 40-49 | what was declared: files, settings, environments, datasets, records |
+| 40-49 | declarations: files, settings, environments, datasets, records |
 | 50-59 | the store |
 | 60-69 | the engine and its images |
 | 70-79 | the machine: disk, permissions, ports, devices |
