@@ -114,6 +114,7 @@ def test_from_the_laptops_store_to_the_teams_folder_to_a_colleague(
     assert f"s3://reprise at http://127.0.0.1:{house.env['REPRISE_STORE_PORT']}" in back.out
 
 
+@pytest.mark.long
 def test_from_the_laptops_store_to_a_bucket_on_another_server_and_back(
     house: House, first: Said, second: House, bucket: str
 ) -> None:
@@ -139,6 +140,7 @@ def test_from_the_laptops_store_to_a_bucket_on_another_server_and_back(
     assert house.type("scripts/reprise", "runs", "pull", trained.run).code == 0
 
 
+@pytest.mark.long
 def test_two_clones_on_one_machine_share_the_local_store(house: House, first: Said, second: House) -> None:
     """The second one starts no server: it finds the first one's runs and data, and reproduces them."""
     setup = second.type("scripts/setup")
