@@ -71,7 +71,9 @@ def test_a_file_from_outside_of_the_checkout_is_brought_along(
     assert said.code == 0, said.text
     assert (house.root / "runs" / said.run / "source/experiment/idea.py").read_bytes() == mine.read_bytes()
     alone = house.train("--exp", str(mine))
-    assert (alone.code, f"scripts/train --exp {mine} copies it into the container" in alone.err) == (42, True), alone.text
+    assert (alone.code, f"scripts/train --exp {mine} copies it into the container" in alone.err) == (42, True), (
+        alone.text
+    )
 
 
 @pytest.mark.parametrize(("forgotten", "stage"), [("prepared", "preparing"), ("published", "publishing")])
