@@ -23,7 +23,7 @@ NETS = {"transformer": ("transformer, 9.9 M parameters", "61"), "small": ("the d
 LOOPS = {
     "bare torch": lambda net: [*BARE, "torch", net],
     "bare Lightning": lambda net: [*BARE, "lightning", net],
-    "Reprise, as it comes": lambda net: [*TRAIN, NETS[net][1], "--body", net],
+    "Reprise, default settings": lambda net: [*TRAIN, NETS[net][1], "--body", net],
     "Reprise, trace and determinism off": lambda net: [
         *TRAIN,
         NETS[net][1],

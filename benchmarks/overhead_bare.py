@@ -43,10 +43,10 @@ class Net(L.LightningModule):
         if self.global_step == self.warm:
             self.began = perf_counter()
         if self.global_step == self.warm + self.timed:
-            told((perf_counter() - self.began) / self.timed)
+            print_time((perf_counter() - self.began) / self.timed)
 
 
-def told(seconds: float) -> None:
+def print_time(seconds: float) -> None:
     """Print the seconds per step."""
     sys.stdout.write(f"seconds a step: {seconds:.9f}\n")
     sys.stdout.flush()
@@ -76,7 +76,7 @@ def by_torch(name: str, batches: Any) -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call] # torch has no types here
         optimizer.step()
-    told((perf_counter() - began) / counted)
+    print_time((perf_counter() - began) / counted)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from tests.runs.runs import begun
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DeviceError, NotDeterministicError
-from trainer.launch.smoke_test import STEPS, WORDS, smoke_test
+from trainer.launch.smoke_test import SELF_TEST, STEPS, WORDS, smoke_test
 from trainer.runs.record import Distribution, Outcome, Status
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ class Image:
         self.runs, self.weights = runs, [*weights]
         self.asked: list[Sequence[str]] = []
 
-    def __call__(self, words: Sequence[str]) -> None:
+    def __call__(self, words: Sequence[str]) -> str:
         self.asked.append(words)
+        if words == SELF_TEST:
+            return '{"accepted": 3, "rejected": 4}'
         name = self.weights.pop(0)
         weights = None if name is None else digest_of_bytes(name.encode())
         run = begun(self.runs)
@@ -33,12 +35,14 @@ class Image:
         torch = {"torch": Distribution(version="2.13.0+cpu", record=None)}
         around = around.model_copy(update={"inventory": around.inventory.model_copy(update={"distributions": torch})})
         run.close(Outcome(status=Status.COMPLETED, steps=STEPS, weights=weights), circumstances=around)
+        return ""
 
 
 def test_k05_two_runs_of_ten_steps_with_equal_weights_are_well(tmp_path: Path) -> None:
     image = Image(tmp_path / "runs", "a", "a")
     found = smoke_test(image, runs=tmp_path / "runs", expects_gpu=False)
-    assert image.asked == [WORDS, WORDS]
+    assert image.asked == [SELF_TEST, WORDS, WORDS]
+    assert (found.accepted, found.rejected) == (3, 4)
     assert (found.steps, found.weights) == (10, digest_of_bytes(b"a"))
 
 

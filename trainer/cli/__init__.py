@@ -166,6 +166,10 @@ HIDDEN: Final = {
         location="image",
         runs_code=True,
     ),
+    "_self_test": Command(
+        module="trainer.cli.self_test",
+        summary="give the integrity code of this environment valid and damaged inputs",
+    ),
 }
 
 

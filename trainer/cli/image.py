@@ -41,7 +41,7 @@ def _parser() -> Arguments:
         ("unpin", _unpin, "remove an environment's pin"),
         ("restore", _restore, "fetch an environment's pinned image"),
         ("show", _show, "show the digests, layers and size of an environment's image"),
-        ("smoke", _smoke, "train ten steps twice in an environment's image and require equal weights"),
+        ("smoke", _smoke, "test an environment's image: its integrity code, and ten training steps, twice"),
         ("ls", _list, "list the environments with their images and pins"),
     ):
         parsed = verbs.add_parser(name, help=summary)
@@ -172,13 +172,16 @@ def _smoke(asked: Namespace) -> int:
         environ = {**os.environ, **values, **once}
         publish_samples(values, docker=docker)
         options = [*compose.volume(runs, "/runs"), "-e", "REPRISE_RUNS=/runs"]
-        found = smoke_test(
+        result = smoke_test(
             lambda words: compose.run("train", words, root=ROOT, environ=environ, options=options),
             runs=runs,
             expects_gpu="gpu" in once["COMPOSE_FILE"],
         )
-    line = f"{asked.name}: {found.steps} steps, twice, on {found.device} with torch {found.torch}: equal weights, {found.weights[:19]}"
-    print_result(found.document(), line, as_json=asked.json)
+    lines = [
+        f"{asked.name}: self-test: {result.accepted} valid inputs accepted, {result.rejected} damaged inputs rejected",
+        f"{asked.name}: {result.steps} steps, twice, on {result.device} with torch {result.torch}: equal weights, {result.weights[:19]}",
+    ]
+    print_result(result.document(), lines, as_json=asked.json)
     return 0
 
 

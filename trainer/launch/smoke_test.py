@@ -1,10 +1,11 @@
-"""The smoke test of an image: it trains ten steps twice on its device and must return the same weights."""
+"""The smoke test of an image: a self-test of its integrity code, then ten training steps, twice, which must give the same weights."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.base.document import Count, Document, parse_json
 from trainer.base.errors import DeviceError, NotDeterministicError
 from trainer.runs.run import load_record
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from trainer.runs.record import Record
 
+SELF_TEST: Final = ("_self_test",)
 STEPS: Final = 10
 WORDS: Final = (
     "--exp",
@@ -29,6 +31,13 @@ WORDS: Final = (
 )
 
 
+class Counts(Document):
+    """The inputs that the self-test gave to the integrity code."""
+
+    accepted: Count
+    rejected: Count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeResult:
     """The result of a smoke test."""
@@ -39,14 +48,19 @@ class SmokeResult:
     torch: str
     steps: int
     weights: str
+    accepted: int
+    """Valid inputs that the self-test gave to the integrity code."""
+    rejected: int
+    """Damaged inputs that the self-test gave to the integrity code."""
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         return asdict(self)
 
 
-def smoke_test(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gpu: bool) -> SmokeResult:
-    """Train twice with `run`, which writes to `runs`. Raise `DeviceError`, `NotDeterministicError`."""
+def smoke_test(run: Callable[[Sequence[str]], str], *, runs: Path, expects_gpu: bool) -> SmokeResult:
+    """Test and train with `run`, which writes to `runs` and returns its output. Raise `DeviceError`, `NotDeterministicError`."""
+    counts = parse_json(run(SELF_TEST).encode(), Counts, where="the self-test of the image")
     for _ in range(2):
         run(WORDS)
     first, second = (load_record(path) for path in sorted(runs.glob("*/attempts/1/record.json")))
@@ -62,6 +76,8 @@ def smoke_test(run: Callable[[Sequence[str]], object], *, runs: Path, expects_gp
         torch=first.circumstances.inventory.distributions["torch"].version,
         steps=first.outcome.steps or 0,
         weights=first.outcome.weights,
+        accepted=counts.accepted,
+        rejected=counts.rejected,
     )
 
 
