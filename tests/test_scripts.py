@@ -93,7 +93,7 @@ def test_a_checkout_whose_path_has_a_colon_is_refused_before_anything_is_made(tm
     command = [str(checkout / "scripts" / script), "host"]
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert said.returncode == 2
-    assert said.stderr.startswith("venv: the path of this checkout has a colon, which Python takes for a separator")
+    assert said.stderr.startswith("venv: the path of this checkout has a colon, which separates paths")
     assert sorted(path.name for path in checkout.iterdir()) == ["scripts"]
 
 
@@ -106,7 +106,7 @@ def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: st
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert said.returncode
     assert (
-        f"the path of this checkout has a colon, which Python takes for a separator of paths: {checkout}" in said.stderr
+        f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in said.stderr
     )
 
 
@@ -157,7 +157,7 @@ def test_a_dockerd_that_was_killed_while_it_started_is_started_again(fake_engine
     """By whom is not known, so that the second one may live; the signal is named."""
     said = call("engine", "start", TIMES="1", END="kill -9 $$", **fake_engine)
     assert said.returncode == 0, said.stderr
-    assert "dockerd was killed by signal 9 while it started; again in 2 s" in said.stderr
+    assert "dockerd was killed by signal 9 while it started; retrying in 2 s" in said.stderr
 
 
 def test_a_dockerd_that_gives_up_is_not_asked_again(fake_engine: dict[str, str]) -> None:

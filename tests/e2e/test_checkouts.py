@@ -105,7 +105,7 @@ def test_a_path_with_a_colon_is_rejected_before_anything_is_made(
     with house_at(root, dict(second.env)) as mine:
         for words in (TRAIN, ("scripts/setup",), ("scripts/reprise", "runs", "ls")):
             said = mine.type(*words)
-            assert (said.code, "-> move the checkout to a path without one" in said.err) == (2, True), said.text
+            assert (said.code, "-> move the checkout to a path without a colon" in said.err) == (2, True), said.text
         assert mine.type("git", "status", "--porcelain", "--ignored").out == ""
 
 
