@@ -39,7 +39,7 @@ class NoUvError(Exception):
 def require_no_colon() -> None:
     """Raise `NoUvError` if the path has a colon: Python cannot create an environment there."""
     if os.pathsep in str(ROOT):
-        said = f"the path of this checkout has a colon, which Python takes for a separator of paths: {ROOT}"
+        said = f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {ROOT}"
         raise NoUvError(f"{said}; move the checkout to a path without one")
 
 
