@@ -105,9 +105,7 @@ def test_what_needs_uv_says_so_of_such_a_checkout_too(tmp_path: Path, script: st
     command = [str(checkout / "scripts" / script), str(tmp_path / "folder")]
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert said.returncode
-    assert (
-        f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in said.stderr
-    )
+    assert f"the path of this checkout has a colon, which separates paths in PYTHONPATH: {checkout}" in said.stderr
 
 
 def test_stop_leaves_an_engine_of_somebody_else_alone(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trainer.cli.ownership import hand_over
 from trainer.cli.sweep.scheduler import RunningPoint
 from trainer.comparison.keep_retest import keep_retest, retests_here
 from trainer.environments.dotenv import write_block
+from trainer.launch.training import ProcessTraining
 from trainer.runs.image_claim import SeenImage, claim_image, write_seen
 from trainer.runs.list import list_runs
 from trainer.runs.publish import publish_run
@@ -167,7 +168,7 @@ def test_a_sweep_prints_nothing_of_what_a_link_leads_to(tmp_path: Path, home: Pa
     """A container replaces the log of its point while root's sweep passes on what it says."""
     log = tmp_path / "runs/sweeps/20261128t000000-aaaaaa/logs/1.txt"
     log.parent.mkdir(parents=True)
-    point = RunningPoint(number=0, run="r", log=log, process=None, slot=None)
+    point = RunningPoint(number=0, run="r", log=log, training=ProcessTraining(None), slot=None)
     log.write_text("a line\n")
     assert list(point.lines()) == ["a line"]
     log.unlink()

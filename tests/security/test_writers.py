@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ALLOWED: Final = {
     "trainer.environments.build": "a build's own folder",
+    "trainer.cli.self_test": "a temporary folder",
     "trainer.data.sample_datasets": "a folder of its own",
     "trainer.training.new_experiment": "the checkout",
     "trainer.environments.pin": "the checkout",

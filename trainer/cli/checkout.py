@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import ImageMissingError, PortTakenError, UsageError
+from trainer.cli.output import print_progress
 from trainer.cli.places import TYPED
 from trainer.environments import pin as pins
 from trainer.environments import setup
@@ -38,11 +39,6 @@ def engine() -> DockerEngine:
     return DockerEngine(cache=ROOT / ".reprise" / "images")
 
 
-def say(line: str) -> None:
-    """Print a line on stderr."""
-    print(line, file=sys.stderr)
-
-
 def ca_bundle() -> Path | None:
     """Return the machine's CA bundle, which holds the certificate of a proxy that inspects TLS."""
     named = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
@@ -70,7 +66,7 @@ def fetch_pinned(name: str, *, docker: Engine) -> None:
         message = f"environment {name!r} is pinned to {pinned.reference}, which is not on this machine"
         again = (os.environ.get(TYPED) or "scripts/train").replace("scripts/train", "scripts/train --yes", 1)
         raise ImageMissingError(message, hint=f"{again} fetches it; or: scripts/reprise image restore {name}")
-    say(f"fetching {pinned.reference}, the pinned image of environment {name!r}")
+    print_progress(f"fetching {pinned.reference}, the pinned image of environment {name!r}")
     pins.restore(name, engine=docker, root=ROOT)
 
 
@@ -163,13 +159,15 @@ def refresh(docker: Engine, choice: setup.Choice | None = None) -> dict[str, str
     values = block(docker, choice or setup.Choice(store=own_store_line()), before.values)
     differing = sorted(n for n in before.values.keys() | values.keys() if before.values.get(n) != values.get(n))
     if before.edited:
-        say("the managed block of .env was edited by hand and is overwritten (your own lines belong outside of it):")
+        print_progress(
+            "the managed block of .env was edited by hand and is overwritten (your own lines belong outside of it):"
+        )
         for name in differing:
-            say(f"  {name}: {_shown(name, before.values)} becomes {_shown(name, values)}")
+            print_progress(f"  {name}: {_shown(name, before.values)} becomes {_shown(name, values)}")
     setup.prepare_folders(ROOT, setup.owner(os.getuid(), os.getgid()))
     changed = f"changed {', '.join(differing)}"
     if write_block(DOTENV, values):
-        say(f".env: {changed if before.exists and differing else 'written'}")
+        print_progress(f".env: {changed if before.exists and differing else 'written'}")
     return values
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import ImageMissingError
 from trainer.cli.arguments import Arguments
-from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh, say
-from trainer.cli.output import print_result
+from trainer.cli.checkout import DOTENV, ROOT, engine, fetch_pinned, made, publish_samples, refresh
+from trainer.cli.output import print_progress, print_result
 from trainer.environments import pin as pins
 from trainer.environments.build import STAGES, find_built_image
 from trainer.environments.declaration import environment_names, load_environment, load_pin
@@ -70,7 +70,7 @@ def _build(asked: Namespace) -> int:
     load_environment(asked.name, root=ROOT)
     built = made(asked.name, stage=asked.stage, docker=docker, fresh=asked.no_cache)
     if not docker.facts().keeps_manifests:
-        say(
+        print_progress(
             "this engine keeps no manifests: the image is identified by its config digest, and a rebuild is not bit-identical"
         )
     refresh(docker)

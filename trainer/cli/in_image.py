@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from trainer.base.errors import DotenvError
 from trainer.cli.checkout import compose_values, engine
 from trainer.cli.places import CHECKOUT, hand_in_store
 from trainer.environments.dotenv import read_block
-from trainer.environments.engine.compose import require_docker, run_command
+from trainer.environments.engine.compose import call, run_command
 from trainer.environments.setup import require_environment, require_images
 from trainer.settings.fields import ENVIRONMENT_PREFIX
 from trainer.settings.sources import of_environment
@@ -38,8 +37,7 @@ def run_in_image(words: Sequence[str]) -> int:
     require_image(words[0])
     command = run_command(words, options=settings_handed_in(os.environ))
     print("reprise:", shlex.join(command), file=sys.stderr)
-    with require_docker():
-        return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+    return call(command, cwd=CHECKOUT)[0]
 
 
 def settings_handed_in(environ: Mapping[str, str]) -> list[str]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import RunError, UsageError
 from trainer.cli.arguments import Arguments
+from trainer.cli.output import print_notice
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.run_page import columns
 from trainer.cli.shared_options import report_shared_options
@@ -86,7 +86,7 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
     for seed in seeds:
         records[seed] = _told(seed, records.get(seed)) or _trained(seed, recipe)
     for seed, names in unlike(records).items():
-        _say(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
+        print_notice(f"seed {seed}: run {records[seed].run} is not like the latest ({', '.join(names)})")
         records[seed] = _trained(seed, recipe)
     if odd := unlike(records):
         what = sorted({name for names in odd.values() for name in names})
@@ -99,17 +99,13 @@ def _runs(experiment: str, settings: Sequence[str], *, seeds: Sequence[int]) -> 
 
 def _told(seed: int, record: Record | None) -> Record | None:
     if record is not None:
-        _say(f"seed {seed}: run {record.run} is here already")
+        print_notice(f"seed {seed}: run {record.run} is here already")
     return record
 
 
 def _trained(seed: int, recipe: Recipe) -> Record:
-    _say(f"seed {seed}: training")
+    print_notice(f"seed {seed}: training")
     return completed(["--seed", str(seed)], purpose="noise", recipe=recipe)
-
-
-def _say(line: str) -> None:
-    print(f"reprise: {line}", file=sys.stderr, flush=True)
 
 
 def _page(noise: Noise, path: Path, gain: float | None) -> Iterator[str]:

@@ -33,6 +33,16 @@ def print_result(document: object, lines: str | Iterable[str], *, as_json: bool,
     print(json.dumps(document, indent=indent) if as_json else text, flush=True)
 
 
+def print_progress(line: str) -> None:
+    """Print a line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_notice(line: str) -> None:
+    """Print a line of Reprise itself on stderr."""
+    print_progress(f"reprise: {line}")
+
+
 def shown(text: str) -> str:
     r"""Return a text of any number of lines with control characters escaped.
 

@@ -19,9 +19,8 @@ from trainer.cli.checkout import (
     made,
     own_store_line,
     refresh,
-    say,
 )
-from trainer.cli.output import print_result
+from trainer.cli.output import print_progress, print_result
 from trainer.cli.places import TYPED
 from trainer.environments import setup
 from trainer.environments.build import find_built_image
@@ -79,7 +78,9 @@ def main(argv: list[str]) -> int:
     joined = joined_store(docker, choice, before)
     local_store = setup.is_local(choice, before) and joined is None
     if joined:
-        say(f"using the local store of another checkout ({joined.project}): {setup.LOCAL_STORE} on port {joined.port}")
+        print_progress(
+            f"using the local store of another checkout ({joined.project}): {setup.LOCAL_STORE} on port {joined.port}"
+        )
     if local_store:
         check_store_port(docker, before, again=os.environ.get(TYPED) or shlex.join(["scripts/setup", *argv]))
     if asked.build:
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> int:
             made(name, stage="development", docker=docker)
     values = refresh(docker, choice)
     for shadow in conflicting_names(DOTENV):
-        say(f".env sets {shadow} outside of the managed block as well: remove one of the two lines")
+        print_progress(f".env sets {shadow} outside of the managed block as well: remove one of the two lines")
     shown = values | {_HIDDEN: "***"} if _HIDDEN in values else values
     built = find_built_image("store", stage="environment", engine=docker, root=ROOT) is not None
     more = [f"{key}={_short(value)}" for key, value in shown.items()] if asked.verbose else []
@@ -123,7 +124,7 @@ def chosen(asked: Namespace, environ: Mapping[str, str], *, own: str | None) -> 
             hint="remove that line and repeat the command; or edit the line, then: scripts/setup",
         )
     if not asked.store and environ.get("REPRISE_STORE"):
-        say(f"the store is {store}, from REPRISE_STORE in the environment")
+        print_progress(f"the store is {store}, from REPRISE_STORE in the environment")
         if str(store).startswith("s3://"):
             endpoint = endpoint or environ.get("REPRISE_STORE_ENDPOINT") or environ.get("AWS_ENDPOINT_URL_S3")
     return setup.Choice(environment=asked.environment, store=store, endpoint=endpoint)

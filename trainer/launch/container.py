@@ -19,13 +19,9 @@ def container_name(run: str) -> str:
     return f"reprise-{run}"
 
 
-def signal_container(run: str, number: int, process: subprocess.Popen[bytes] | None) -> bool:
-    """Send a signal to a run's container; if there is none yet, stop the `docker compose run` that would start it and return False."""
-    if _docker("kill", f"--signal={signal.Signals(number).name}", container_name(run)):
-        return True
-    if process is not None:
-        process.terminate()
-    return False
+def signal_container(run: str, number: int) -> bool:
+    """Send a signal to a run's container; return whether there is one."""
+    return _docker("kill", f"--signal={signal.Signals(number).name}", container_name(run))
 
 
 def kill_container(run: str) -> None:

@@ -131,11 +131,11 @@ def test_a_signal_reaches_a_process_that_this_sweep_started(tmp_path: Path) -> N
     (folder / "source" / "trainer" / "__main__.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "run").mkdir()
     with (tmp_path / "log").open("wb") as log:
-        process = place.start([], tmp_path / "run", log=log.fileno(), gpus=None)
-    place.send_signal(signal.SIGKILL, "run", None)
-    assert process.poll() is None
-    place.send_signal(signal.SIGKILL, "run", process)
-    assert process.wait() == -signal.SIGKILL
+        training = place.start([], tmp_path / "run", log=log.fileno(), gpus=None)
+    place.attach(tmp_path / "run").send_signal(signal.SIGKILL)
+    assert training.poll() is None
+    training.send_signal(signal.SIGKILL)
+    assert training.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

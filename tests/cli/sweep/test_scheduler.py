@@ -13,6 +13,7 @@ import pytest
 from tests.records import circumstances, ingredients
 from trainer.base.errors import InterruptedRunError
 from trainer.cli.sweep.scheduler import Scheduler
+from trainer.launch.training import ProcessTraining
 from trainer.runs.record import Outcome, Status, new_run_id
 from trainer.runs.run import open_run
 from trainer.source.capture import capture
@@ -34,7 +35,7 @@ class Pretending:
         self.codes, self.waits = codes, waits
         self.started: list[tuple[str, str | None]] = []
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> ProcessTraining:
         """Start one."""
         self.started.append((words[-1], gpus))
         code = self.codes[words[-1].partition("=")[2]]
@@ -42,7 +43,13 @@ class Pretending:
             opened = open_run(run, ingredients=ingredients(), circumstances=circumstances())
             opened.close(Outcome(status=Status.COMPLETED, metrics={"val_loss": 0.5}, steps=1))
         program = _WAITS if self.waits else f"import sys; sys.exit({code})"
-        return subprocess.Popen([sys.executable, "-c", program], stderr=log, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=log, start_new_session=True)
+        return ProcessTraining(process)
+
+    def attach(self, run: Path) -> ProcessTraining:
+        """Nothing to signal."""
+        del run
+        return ProcessTraining(None)
 
     def check_points(self, log: int) -> bytes:
         """Nothing is wrong."""
@@ -52,17 +59,6 @@ class Pretending:
     def settings(self, run: Path) -> str:
         """Not asked for here."""
         return str(run)
-
-    def record_image(self, run: Path) -> bool:
-        """Nothing to see."""
-        del run
-        return True
-
-    def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
-        """To the process."""
-        del run
-        assert process
-        process.send_signal(number)
 
 
 def work(tmp_path: Path, place: Pretending, slots: list[str | None]) -> Scheduler:
@@ -142,7 +138,7 @@ class _Interrupting(Pretending):
         super().__init__(place.codes, waits=True)
         self.other = place
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> ProcessTraining:
         """Start one, and have a signal come."""
         process = self.other.start(words, run, log=log, gpus=gpus)
         file = run.parent / "sweeps" / next((run.parent / "sweeps").iterdir()).name / "logs" / "1.txt"

@@ -30,6 +30,7 @@ from trainer.cli.trainings import frozen_checkout
 from trainer.comparison.baseline import FOLDER, Baseline, Entry, Judgement, Key, judged, levels
 from trainer.comparison.noise import FEWEST
 from trainer.comparison.verdict import Rung
+from trainer.environments.engine.compose import call, run_command
 from trainer.runs.image_claim import claim_image
 from trainer.settings.origins import take_apart
 
@@ -189,12 +190,11 @@ def _measured(name: str, *, seeds: int, nudges: int) -> dict[str, Any]:
 
 def _in_image(name: str, *, seeds: int) -> dict[str, Any]:
     require_image("baseline")
-    words = ["baseline", "measure", name, "--seeds", str(seeds)]
-    command = ["docker", "compose", "run", "--rm", "-T", "train", *words]
-    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"it ended with exit code {done.returncode}", hint="the lines above say why")
-    found: dict[str, Any] = json.loads(done.stdout)
+    command = run_command(["baseline", "measure", name, "--seeds", str(seeds)], options=("-T",))
+    code, output = call(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
+    if code:
+        raise RunError(f"`baseline measure` ended with exit code {code}", hint="the lines above say why")
+    found: dict[str, Any] = json.loads(output)
     return found
 
 

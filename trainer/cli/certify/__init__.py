@@ -6,7 +6,6 @@ The command runs the training twice, compares the runs, and writes a certificate
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
@@ -16,6 +15,7 @@ from trainer.base.errors import DocumentError, RunError, UsageError
 from trainer.base.run_files import read_run_file, read_run_json
 from trainer.cli.arguments import Arguments
 from trainer.cli.certify.page import page
+from trainer.cli.output import print_notice
 from trainer.cli.places import cache_folder, runs_folder
 from trainer.cli.shared_options import report_shared_options
 from trainer.cli.train import understood
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     paths = keep(statement, signed, runs=runs_folder())
     print(statement.to_json().decode().strip() if words.json else "\n".join(page(statement)))
     for path in paths:
-        _say(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {path}")
+        print_notice(f"{'signed' if signed else 'unsigned: its author is not verified (--key FILE signs)'}: {path}")
     return statement.predicate.code
 
 
@@ -130,9 +130,9 @@ def _with_checkpoints(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def _rerun(recipe: Recipe) -> Comparison:
-    _say("training once")
+    print_notice("training once")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
-    _say("training again, from nothing")
+    print_notice("training again, from nothing")
     second = completed([], purpose=_CERTIFY, recipe=recipe)
     return compared(first.run, second.run)
 
@@ -142,11 +142,11 @@ def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
 
     The uninterrupted training runs first: it gives the number of steps, so that the kill happens before the last step.
     """
-    _say("training without a stop")
+    print_notice("training without a stop")
     first = completed([], purpose=_CERTIFY, recipe=recipe)
     steps = first.outcome.steps or 0
     run, kill = _killed_in_time(recipe, after=kill_point(after, steps=steps), steps=steps)
-    _say(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
+    print_notice(f"killed after step {kill.after}; resuming run {run} from step {kill.resumed_from} of {steps}")
     second = completed(["--resume", run], purpose=_CERTIFY)
     return compared(first.run, second.run), kill
 
@@ -154,11 +154,11 @@ def resumed(recipe: Recipe, *, after: int | None) -> tuple[Comparison, Kill]:
 def _killed_in_time(recipe: Recipe, *, after: int, steps: int) -> tuple[str, Kill]:
     """Start a training and kill it before its last step: on a busy machine in several tries, each with an earlier kill."""
     for _ in range(_TRIES):
-        _say(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
+        print_notice(f"training, to be killed after step {after} of {steps} once there is a checkpoint")
         run, kill = _killed(recipe, after=after)
         if kill is not None and kill.resumed_from < steps:
             return run, kill
-        _say(f"run {run} had made all of its {steps} steps before the kill")
+        print_notice(f"run {run} had made all of its {steps} steps before the kill")
         after = max(1, after // 2)
     raise RunError(
         f"a training of {steps} steps was over {_TRIES} times before it could be killed",
@@ -197,7 +197,3 @@ def compared(a: str, b: str) -> Comparison:
     """Compare two local runs."""
     runs = runs_folder()
     return compare(side(runs / a), side(runs / b), places=Places(runs=runs, cache=cache_folder()))
-
-
-def _say(line: str) -> None:
-    print(f"reprise: {line}", file=sys.stderr, flush=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base.atomic_file import write_whole
-from trainer.base.errors import EngineAbsentError, MachineError, UsageError
+from trainer.base.errors import MachineError, UsageError
 from trainer.cli.progress import transfer_progress
 from trainer.cli.runner.on_host import wake_store
 from trainer.data.fetch import fetch_dataset
+from trainer.environments.engine.compose import call, run_command
 from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
@@ -57,14 +58,10 @@ def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, by
             "drawing samples needs torch and Pillow, or the environment's image; this checkout is not set up for an image",
             hint=f"scripts/setup, then {command}",
         )
-    words = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "train", "data", "show", name, "--samples", "-"]
+    words = run_command(["data", "show", name, "--samples", "-"], options=("--no-deps", "-T"))
     wake_store()
     print("reprise:", " ".join(words), file=sys.stderr)
-    try:
-        done = subprocess.run(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    except FileNotFoundError as fault:
-        raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
-    return done.returncode, done.stdout
+    return call(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
 
 def _write_picture(file: str, picture: bytes) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import signal
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
 from trainer.cli.compare.page import headline, page
 from trainer.cli.latest import RUN_HELP
-from trainer.cli.output import print_result
+from trainer.cli.output import print_progress, print_result
 from trainer.cli.places import cache_folder, host_name, runs_folder, store_address, store_at
 from trainer.cli.reproduce.original import Original, original
 from trainer.cli.runner import runner
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     found = original(words.run)
     if found.record.outcome.status is not Status.RUNNING:
         require_outcome(found.record)
-    say(f"reprise: rerun of run {found.record.run}")
+    print_progress(f"reprise: rerun of run {found.record.run}")
     granted = grants(words.grant)
     there = runner(found.record, here=words.no_container, granted=granted)
     word = Word(trusted=words.trust, granted=granted, command=f"reprise reproduce {found.record.run}")
@@ -78,7 +77,7 @@ def main(argv: list[str]) -> int:
     bundle = _require_reproducible(found, there, exact=not (words.no_container or words.allow_drift))
     unequal = there.not_equal(found.record)
     for line in unequal:
-        say(f"not equal: {line}")
+        print_progress(f"not equal: {line}")
     hashed = _hash_installed(found.record, there) if words.deep else None
     rerun = _rerun(found, bundle, there, own=own)
     places = Places(runs=runs_folder(), cache=cache_folder())
@@ -116,19 +115,14 @@ def _parser() -> Arguments:
     return parser
 
 
-def say(line: str) -> None:
-    """Print a line on stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> SourceBundle:
     """Print what the rerun needs and return the verified source. Raise `IrreproducibleError` if something is missing."""
     machine = replace(there.machine(), exact=exact)
     findings = list(examine_run(found.record, found.folder, machine=machine))
     for finding in findings:
-        say(f"  {finding.about:9} {finding.found}")
+        print_progress(f"  {finding.about:9} {finding.found}")
         if finding.remedy:
-            say(f"  {'':9} -> {spelled(finding.remedy)}")
+            print_progress(f"  {'':9} -> {spelled(finding.remedy)}")
     require(findings)
     return load_bundle(found.folder / ARCHIVE, digest=found.record.ingredients.source)
 
@@ -136,7 +130,7 @@ def _require_reproducible(found: Original, there: Runner, *, exact: bool) -> Sou
 def _rerun(found: Original, bundle: SourceBundle, there: Runner, *, own: bool) -> Rerun:
     """Rerun the record; if the code is the user's `own`, register the attempt even if it fails."""
     with prepared(found.record, bundle, runs=runs_folder()) as ready:
-        say(f"  run       {ready.run}, {there.isolation}")
+        print_progress(f"  run       {ready.run}, {there.isolation}")
         there.lend([item for item in looked_up(found.record, bundle) if isinstance(item, Dataset)], ready)
         try:
             code, image = there.run(ready)
@@ -155,7 +149,7 @@ def _register(folder: Path) -> None:
         try:
             register_attempt(folder / ATTEMPTS / str(number))
         except (RepriseError, OSError) as fault:
-            say(f"  not registered as your own: {fault}")
+            print_progress(f"  not registered as your own: {fault}")
 
 
 def _interruption(ready: Prepared, stop: BaseException) -> StoppedError:
@@ -174,7 +168,7 @@ def _hash_installed(record: Record, there: Runner) -> int:
     unaltered, altered = there.altered(record)
     if altered:
         raise DriftError(f"the image is damaged: {altered[0]}", hint="remove it and fetch or build it again")
-    say(f"  hashed    {counted(unaltered, 'installed file')}, equal to those of their distributions")
+    print_progress(f"  hashed    {counted(unaltered, 'installed file')}, equal to those of their distributions")
     return unaltered
 
 
@@ -215,9 +209,9 @@ def _retest(found: Original, rerun: Rerun, comparison: Comparison, *, there: Run
 def _keep(found: Original, rerun: Rerun, retest: Retest, evidence: bytes) -> None:
     """Write the retest beside the original; publish it if the original is published. Print errors instead of raising them."""
     try:
-        say(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
+        print_progress(f"  retest    {keep_retest(found.folder, retest, evidence=evidence)}")
     except RepriseError as fault:
-        say(f"  not kept: {fault.message}")
+        print_progress(f"  not kept: {fault.message}")
     address = store_address()
     if address is None or not found.published:
         return
@@ -225,9 +219,9 @@ def _keep(found: Original, rerun: Rerun, retest: Retest, evidence: bytes) -> Non
         store = store_at(address)
         publish_run(rerun.folder, store)
         publish_retest(retest, store, evidence=evidence)
-        say(f"  published {store.label}")
+        print_progress(f"  published {store.label}")
     except RepriseError as fault:
-        say(f"  not published: {fault.message}")
+        print_progress(f"  not published: {fault.message}")
 
 
 def _user_name() -> str:

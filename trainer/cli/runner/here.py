@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from shutil import disk_usage
@@ -20,6 +21,7 @@ from trainer.comparison.examine_run import Machine
 from trainer.data.cache.folder import Cache
 from trainer.environments import installed_files
 from trainer.environments.inventory import distributions, import_roots, live
+from trainer.launch.training import ProcessTraining
 from trainer.launch.watch import record_engine_fault
 from trainer.runs.hardware import read_host
 from trainer.runs.identify import drifted
@@ -54,7 +56,7 @@ class Here:
     def __init__(self, *, recorded: bool = False) -> None:
         """`recorded` states that this environment is the recorded image."""
         self._recorded = recorded
-        self._process: subprocess.Popen[bytes] | None = None
+        self._training = ProcessTraining(None)
 
     def machine(self) -> Machine:
         """Return the store, the cache and the hardware of this machine."""
@@ -87,25 +89,21 @@ class Here:
             "here", folder=ready.folder, fault="the run is a process of this environment, without an engine"
         )
         words = [sys.executable, "-P", "-m", "trainer", *ready.again.words(str(ready.settings))]
-        self._process = subprocess.Popen(
-            words,
-            cwd=ready.source,
-            env=_variables(ready, os.environ, recorded=self._recorded),
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
+        variables = _variables(ready, os.environ, recorded=self._recorded)
+        self._training = ProcessTraining(
+            subprocess.Popen(words, cwd=ready.source, env=variables, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         )
         try:
-            return self._process.wait(), claim_image(os.environ).image.known
+            return self._training.wait(), claim_image(os.environ).image.known
         except BaseException:  # the process closes its record
-            self._process.terminate()
-            self._process.wait()
+            self._training.send_signal(signal.SIGTERM)
+            self._training.wait()
             raise
 
     def kill(self, ready: Prepared) -> None:
         """Send SIGKILL to the process that was started last."""
         del ready
-        if self._process is not None:
-            self._process.kill()
+        self._training.kill()
 
 
 def drift_here() -> list[str]:

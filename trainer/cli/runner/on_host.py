@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from shutil import disk_usage
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from trainer.base.errors import DotenvError, EngineError, ImageMissingError, StoreMissingError
 from trainer.cli.checkout import DOTENV, ROOT, compose_values, engine
+from trainer.cli.output import print_progress
 from trainer.cli.places import hand_in_store, host_name, runs_folder, store_address, store_at
 from trainer.cli.trust import isolation
 from trainer.comparison.examine_run import Machine
@@ -23,7 +23,7 @@ from trainer.comparison.reproduce import RUNS, Granted, Place, Prepared, give, r
 from trainer.comparison.rerun import image_name
 from trainer.environments.dotenv import read_block
 from trainer.environments.engine import Mount
-from trainer.environments.engine.compose import require_docker, run_command, volume
+from trainer.environments.engine.compose import call, run_command, volume
 from trainer.environments.hash_image import hash_image_files
 from trainer.environments.setup import owner
 from trainer.launch.container import kill_container
@@ -103,7 +103,7 @@ class OnHost:
         inside, outside = f"{RUNS}/{ready.run}", str(ready.folder)
 
         def say(line: str) -> None:
-            _say(line.replace(inside, outside))
+            print_progress(line.replace(inside, outside))
 
         with closing(self._engine) as host:
             code = run_confined(
@@ -154,9 +154,7 @@ class OnHost:
 
     def _compose(self, *words: str, options: tuple[str, ...]) -> int:
         command = run_command(["_fetch", *words], options=("-T", *options))
-        with require_docker():
-            done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-        return done.returncode
+        return call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)[0]
 
 
 def wake_store() -> None:
@@ -168,7 +166,7 @@ def wake_store() -> None:
     with suppress(EngineError), closing(engine()) as docker:
         if not docker.serves(values["COMPOSE_PROJECT_NAME"], "store"):
             command = ["docker", "compose", "up", "--detach", "--wait", "--quiet-pull", "store"]
-            subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+            call(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def _store_key(name: str, values: Mapping[str, str]) -> str:
@@ -188,7 +186,3 @@ def _store() -> Store:
     if address is None:
         raise StoreMissingError("no store is configured", hint="scripts/setup")
     return store_at(address)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

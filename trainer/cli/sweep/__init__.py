@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import RepriseError, RunError, UsageError
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.output import print_notice
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.shared_options import report_shared_options
-from trainer.cli.sweep.create import find_or_create, say
+from trainer.cli.sweep.create import find_or_create
 from trainer.cli.sweep.page import show
 from trainer.cli.sweep.request import parse_request
 from trainer.cli.sweep.resources import gpus_for, launcher_for, slots_for
@@ -136,5 +137,5 @@ def _train(sweep: Sweep, folder: Path, *, jobs: int | None) -> Sweep:
         return sweep
     launcher, slots = launcher_for(sweep, folder), slots_for(gpus_for(sweep, folder), jobs=jobs)
     done = sum(stand is Standing.FINISHED for stand in stands)
-    say(f"{len(stands) - done} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
+    print_notice(f"{len(stands) - done} of {counted(len(stands), 'point')} to train, {len(slots)} at the same time")
     return Scheduler(sweep=sweep, folder=folder, checkout=CHECKOUT, launcher=launcher, slots=slots).run()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import RepriseError, RunError, SettingError, UnsafePathError
 from trainer.base.safe_folder import run_root
 from trainer.base.suggestions import counted
+from trainer.cli.output import print_notice
 from trainer.cli.places import CHECKOUT, runs_folder
 from trainer.cli.sweep.request import raise_faults
 from trainer.cli.sweep.resources import frozen_image, gpus_for, launcher_for
@@ -38,7 +39,9 @@ def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
     (image, layers), bundle = frozen_image(), capture(CHECKOUT, extra=request.extra, runs=runs_folder())
     earlier = None if again else begun_before(request.asked.digest, runs=runs_folder())
     if earlier is not None and not is_own_sweep(earlier):
-        say(f"sweep {earlier.id} of the same request is from another user, machine or version: starting a new sweep")
+        print_notice(
+            f"sweep {earlier.id} of the same request is from another user, machine or version: starting a new sweep"
+        )
         earlier = None
     if earlier is not None:
         changed = [
@@ -46,11 +49,11 @@ def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
             *(["the image"] if (earlier.image, earlier.layers) != (image, layers) else []),
         ]
         if not changed:
-            say(f"sweep {earlier.id} was started by the same command: continuing it")
+            print_notice(f"sweep {earlier.id} was started by the same command: continuing it")
             return earlier
         _require_finished(earlier, changed)
     for line in bundle.left_out:
-        say(f"not in the source: {line}")
+        print_notice(f"not in the source: {line}")
     sweep = Sweep(
         id=new_run_id(),
         created=datetime.now(UTC),
@@ -75,13 +78,13 @@ def find_or_create(request: SweepRequest, *, again: bool) -> Sweep:
             sweeps.remove_tree(folder.name)
         raise
     about = f"{counted(len(sweep.points), 'point')} of {sweep.asked.experiment}"
-    say(f"sweep {sweep.id}: {about}; source and image are frozen in {folder}")
+    print_notice(f"sweep {sweep.id}: {about}; source and image are frozen in {folder}")
     return sweep
 
 
 def _check_points(sweep: Sweep, folder: Path) -> None:
     """Import the experiment and raise the errors of all points, if its text does not determine its settings."""
-    say("importing the experiment to check every point")
+    print_notice("importing the experiment to check every point")
     found: dict[tuple[str, str | None], tuple[RepriseError, list[int]]] = {}
     for number, message, hint in json.loads(
         launcher_for(sweep, folder).check_points(sys.stderr.fileno()).splitlines()[-1]
@@ -112,7 +115,7 @@ def _with_equal_runs(sweep: Sweep, folder: Path, sketch: Sketch | None) -> Sweep
         wanted = Wanted(experiment=sweep.asked.experiment, source=sweep.source, settings=given, typed=typed)
         run = equal_run(wanted, records, layers=sweep.layers, accelerator=accelerator)
         if run is not None:
-            say(f"point {number + 1}, {point}: run {run} exists already")
+            print_notice(f"point {number + 1}, {point}: run {run} exists already")
             sweep = sweep.with_point(number, point.model_copy(update={"runs": [run]}))
     return sweep
 
@@ -122,8 +125,3 @@ def _records() -> Iterator[Record]:
     for name in reversed(local_ids(runs_folder())):
         with suppress(RepriseError):
             yield record_of(runs_folder() / name)
-
-
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    print(f"reprise: {line}", file=sys.stderr, flush=True)

@@ -13,10 +13,12 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainer.base.atomic_file import disk_faults
-from trainer.base.errors import ImageMissingError, RepriseError, RunError
-from trainer.environments.engine.compose import require_docker, require_no_colon, run_command
-from trainer.launch.container import container_name, remove_container, signal_container
-from trainer.launch.watch import record_engine_fault, record_image
+from trainer.base.errors import ImageMissingError, RunError
+from trainer.cli.output import print_notice
+from trainer.environments.engine.compose import require_no_colon, run_command, start
+from trainer.launch.container import container_name
+from trainer.launch.training import ContainerTraining, ProcessTraining
+from trainer.launch.watch import record_engine_fault
 from trainer.runs.image_claim import WATCHED
 from trainer.settings.fields import ENVIRONMENT_PREFIX
 from trainer.source.capture import COPY
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.environments.engine import Engine
+    from trainer.launch.training import Training
     from trainer.sweeps.document import Sweep
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -45,10 +48,14 @@ IMAGE: Final = (*_IMAGE_IDENTITY, "REPRISE_PULL", "COMPOSE_FILE")
 
 
 class PointLauncher(Protocol):
-    """Starts and signals the trainings of a sweep's points."""
+    """Starts the trainings of a sweep's points."""
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
         """Start `train` with these arguments for the run in this folder, on these GPUs; it writes to `log`."""
+        ...
+
+    def attach(self, run: Path) -> Training:
+        """Return the training of a run that an earlier process started."""
         ...
 
     def check_points(self, log: int) -> bytes:
@@ -57,14 +64,6 @@ class PointLauncher(Protocol):
 
     def settings(self, run: Path) -> str:
         """Return the path of the settings file in a run's folder, as the point sees it."""
-        ...
-
-    def record_image(self, run: Path) -> bool:
-        """Write down the image that the point runs in once the engine knows it; return whether that is done."""
-        ...
-
-    def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
-        """Send a signal to a point."""
         ...
 
 
@@ -88,12 +87,17 @@ class ContainerLauncher:
         files = [folder / COPY / name for name in sweep.image.get("COMPOSE_FILE", "compose.yaml").split(":")]
         self._files = os.pathsep.join(map(str, [*files, folder / _OVERRIDE]))
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
         """Start it with compose, which reads the store's credentials from the checkout's `.env`."""
         variables = {**self._sweep.asked.environment, WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
         options = [f"--env={name}={value}" for name, value in variables.items()]
         options += [f"--env={name}" for name in secrets(os.environ, self._sweep)]
-        return self._compose(["train", *words], options=[f"--name={container_name(run.name)}", *options], log=log)
+        process = self._compose(["train", *words], options=[f"--name={container_name(run.name)}", *options], log=log)
+        return ContainerTraining(run, engine=self._engine, process=process, report=print_notice)
+
+    def attach(self, run: Path) -> Training:
+        """Return the training in the run's container."""
+        return ContainerTraining(run, engine=self._engine, process=None, report=print_notice)
 
     def check_points(self, log: int) -> bytes:
         """Run `_points` in a container."""
@@ -105,28 +109,11 @@ class ContainerLauncher:
     ) -> subprocess.Popen[bytes]:
         command = run_command(words, options=("-T", *options), project=self._checkout)
         variables = {**os.environ, **self._sweep.image, "COMPOSE_FILE": self._files}
-        with require_docker():
-            return subprocess.Popen(
-                command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
-            )
+        return start(command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True)
 
     def settings(self, run: Path) -> str:
         """Return the path below the mounted runs folder."""
         return f"{_RUNS}/{run.name}/{SETTINGS}"
-
-    def record_image(self, run: Path) -> bool:
-        """Ask the engine for the container's image."""
-        try:
-            return record_image(self._engine, container_name(run.name), folder=run) is not None
-        except RepriseError as fault:
-            record_engine_fault(container_name(run.name), folder=run, fault=fault.message)
-            return True
-
-    def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
-        """Send it to the container; if there is none yet, stop compose from starting it."""
-        if not signal_container(run, number, process) and process is not None:
-            process.wait()
-            remove_container(run)
 
 
 class ProcessLauncher:
@@ -136,11 +123,16 @@ class ProcessLauncher:
         """Run the points of `sweep`, whose source is frozen in `folder`."""
         self._sweep, self._source, self._runs = sweep, folder / COPY, folder.parents[1]
 
-    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    def start(self, words: Sequence[str], run: Path, *, log: int, gpus: str | None) -> Training:
         """Start it with this environment, without settings variables that are not the sweep's."""
         record_engine_fault("here", folder=run, fault="this sweep runs its points as processes, without an engine")
         own = {WATCHED: run.name} | ({VISIBLE: gpus} if gpus is not None else {})
-        return self._python(["train", *words], own, log=log)
+        return ProcessTraining(self._python(["train", *words], own, log=log))
+
+    def attach(self, run: Path) -> Training:
+        """Return a training that cannot be signalled."""
+        del run
+        return ProcessTraining(None)
 
     def check_points(self, log: int) -> bytes:
         """Run `_points` in a process."""
@@ -166,17 +158,6 @@ class ProcessLauncher:
     def settings(self, run: Path) -> str:
         """Return its path."""
         return str(run / SETTINGS)
-
-    def record_image(self, run: Path) -> bool:
-        """Do nothing: there is no engine."""
-        del run
-        return True
-
-    def send_signal(self, number: int, run: str, process: subprocess.Popen[bytes] | None) -> None:
-        """Send it to the process, if this sweep started it."""
-        del run
-        if process is not None:
-            process.send_signal(number)
 
 
 def _output_of(process: subprocess.Popen[bytes]) -> bytes:

@@ -21,11 +21,11 @@ from trainer.runs.run import abandon, new_run, recorded_attempts
 from trainer.sweeps.folder import LOGS, Standing, is_written, log_of, prepare, record_at, save, standing, sweep_root
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
     from trainer.cli.sweep.launchers import PointLauncher
+    from trainer.launch.training import Training
     from trainer.sweeps.document import Point, Sweep
 
 _COMPOSE: Final = (" Container ", " Network ", " Volume ", "time=")
@@ -41,9 +41,10 @@ class RunningPoint:
     number: int
     run: str
     log: Path
-    process: subprocess.Popen[bytes] | None
-    """None if an earlier process of the sweep started it."""
+    training: Training
     slot: int | None
+    is_attached: bool = False
+    """Whether an earlier process of the sweep started it."""
     resumes: bool = False
     is_image_recorded: bool = False
     read: int = 0
@@ -116,8 +117,9 @@ class Scheduler:
                         number=number,
                         run=run,
                         log=self._log(number),
-                        process=None,
+                        training=self.launcher.attach(self.runs / run),
                         slot=slot,
+                        is_attached=True,
                         is_image_recorded=True,
                         read=size,
                     )
@@ -143,10 +145,16 @@ class Scheduler:
         hand_over(self.runs / run, checkout=self.checkout)
         begins = self._log(number).stat().st_size if self._log(number).exists() else 0
         with log_of(self.folder, number) as log:
-            process = self.launcher.start(words, self.runs / run, log=log, gpus=self.slots[slot])
+            training = self.launcher.start(words, self.runs / run, log=log, gpus=self.slots[slot])
         self.running.append(
             RunningPoint(
-                number=number, run=run, log=self._log(number), process=process, slot=slot, resumes=resumes, read=begins
+                number=number,
+                run=run,
+                log=self._log(number),
+                training=training,
+                slot=slot,
+                resumes=resumes,
+                read=begins,
             )
         )
 
@@ -172,17 +180,17 @@ class Scheduler:
     def _is_over(self, each: RunningPoint) -> bool:
         for line in each.lines():
             self._tell(each.number, f"  {line}")
-        if each.process is None:
+        if each.is_attached:
             return not is_written(self.folder, each.number) and self._stands(each.number) is not Standing.RUNNING
         if not each.is_image_recorded and (self.runs / each.run).is_dir():
-            each.is_image_recorded = self.launcher.record_image(self.runs / each.run)
-        return each.process.poll() is not None
+            each.is_image_recorded = each.training.record_image()
+        return each.training.poll() is not None
 
     def _close(self, each: RunningPoint) -> list[int]:
         """Write down how a point ended; return it if it must be restarted."""
         for line in each.lines():
             self._tell(each.number, f"  {line}")
-        code = None if each.process is None else each.process.returncode
+        code = each.training.poll()
         if each.resumes and code == ResumeError.code:
             self.restarted.add(each.number)
             self._say(each.number, f"run {each.run} cannot be resumed: starting a new run")
@@ -197,9 +205,9 @@ class Scheduler:
     def _result(self, each: RunningPoint) -> str:
         record = record_at(self.sweep.points[each.number], runs=self.runs)
         if record is None:
-            return f": it left no run (exit code {each.process.returncode if each.process else '?'})"
+            return f": it left no run (exit code {'?' if each.is_attached else each.training.poll()})"
         shown = [f"{name} {value:.6g}" for name, value in record.outcome.metrics.items() if isinstance(value, float)]
-        code = each.process.returncode if each.process else 0
+        code = each.training.poll() or 0
         if code or not shown:
             return f" with exit code {code}: {record.outcome.reason or 'its container or process was killed'}"
         return f": {', '.join(shown[:4])}"
@@ -218,7 +226,7 @@ class Scheduler:
         for number in self.signals[self.forwarded :]:
             self.forwarded += 1
             for each in self.running:
-                self.launcher.send_signal(number, each.run, each.process)
+                each.training.send_signal(number)
 
     def _stopped(self) -> StoppedError:
         kind = InterruptedRunError if self.signals[0] == signal.SIGINT else StoppedError

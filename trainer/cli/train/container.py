@@ -8,24 +8,24 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import is_digest
-from trainer.base.errors import DotenvError, RepriseError
+from trainer.base.errors import DotenvError
 from trainer.cli.checkout import check_store_port, compose_values, engine
 from trainer.cli.experiments import copy_into_run
 from trainer.cli.in_image import settings_handed_in
+from trainer.cli.output import print_notice
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import TYPED, hand_in_store, runs_folder
 from trainer.environments.dotenv import read_block
-from trainer.environments.engine.compose import require_docker, run_command
+from trainer.environments.engine.compose import run_command, start
 from trainer.environments.setup import owner, require_environment, require_folder, require_images
-from trainer.launch.container import container_name, remove_container, signal_container
-from trainer.launch.watch import record_engine_fault, record_image
+from trainer.launch.container import container_name
+from trainer.launch.training import ContainerTraining, wait_recording_image
 from trainer.runs.image_claim import WATCHED
 from trainer.runs.resume import move_seen_image, require_not_running
 from trainer.runs.run import abandon, new_run
@@ -33,32 +33,19 @@ from trainer.settings.fields import PURPOSE
 
 if TYPE_CHECKING:
     from trainer.cli.experiments import ExperimentFile
-    from trainer.environments.engine import Engine
 
 
 _DIGESTS: Final = ("REPRISE_BUILD_ID", "REPRISE_IMAGE_CONFIG")
 
 
-class Process(Protocol):
-    """A started program, as far as waiting for it needs."""
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None while it runs."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit status. Raises `subprocess.TimeoutExpired`."""
-        ...
-
-
 def train_in_container(argv: list[str], place: ExperimentFile, *, checkout: Path, begun: str | None = None) -> int:
     """Train in a container and return its exit status; `begun` is a run whose folder exists already."""
     require_set_up(checkout)
-    run, folder = (begun, runs_folder() / begun) if begun else new_run(runs_folder())
+    folder = runs_folder() / begun if begun else new_run(runs_folder())[1]
     copy_into_run(place, folder)
     hand_over(folder, checkout=checkout)
     try:
-        return _watched(argv, run, folder, checkout=checkout)
+        return _train(argv, folder, checkout=checkout)
     finally:
         abandon(folder)
 
@@ -69,7 +56,7 @@ def resume_in_container(argv: list[str], folder: Path, *, checkout: Path) -> int
     require_not_running(folder)  # a container of the interrupted attempt has the same name
     move_seen_image(folder)
     hand_over(folder, checkout=checkout)
-    return _watched(argv, folder.name, folder, checkout=checkout)
+    return _train(argv, folder, checkout=checkout)
 
 
 def require_set_up(checkout: Path) -> None:
@@ -111,41 +98,16 @@ def require_current(path: Path) -> None:
         )
 
 
-def _watched(argv: list[str], run: str, folder: Path, *, checkout: Path) -> int:
+def _train(argv: list[str], folder: Path, *, checkout: Path) -> int:
     settings = settings_handed_in(os.environ)
     purpose = (
         [f"--env={PURPOSE}"] if PURPOSE in os.environ else []
     )  # not for users to type: the printed command omits it
-    options = ["--name", container_name(run), "--env", f"{WATCHED}={run}", *purpose, *settings]
+    options = ["--name", container_name(folder.name), "--env", f"{WATCHED}={folder.name}", *purpose, *settings]
     print("reprise:", shlex.join(run_command(argv, options=settings)), file=sys.stderr)
-    with require_docker():
-        process = subprocess.Popen(run_command(argv, options=options), cwd=checkout)
-    stopped_early: list[int] = []
-
-    def on_signal(number: int, _: object) -> None:
-        if not signal_container(run, number, process):
-            stopped_early.append(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    try:
-        with closing(engine()) as host:
-            witness(process, host, run, folder=folder)
-    finally:
-        code = process.wait()  # after any failure too: the container uses the folder until it ends
-    if stopped_early:
-        remove_container(run)
-        return 128 + stopped_early[0]
-    return code
-
-
-def witness(process: Process, host: Engine, run: str, *, folder: Path) -> None:
-    """Write down the image of a run's container once it exists. A failing engine is reported and does not stop the run."""
-    try:
-        while process.poll() is None and record_image(host, container_name(run), folder=folder) is None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.05)
-    except RepriseError as fault:
-        print(f"reprise: the image of this run is not verified: {fault.message}", file=sys.stderr)
-        with suppress(RepriseError):
-            record_engine_fault(container_name(run), folder=folder, fault=fault.message)
+    process = start(run_command(argv, options=options), cwd=checkout)
+    with closing(engine()) as host:
+        training = ContainerTraining(folder, engine=host, process=process, report=print_notice)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: training.send_signal(number))
+        return wait_recording_image(training)

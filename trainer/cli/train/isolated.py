@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from trainer.cli.output import one_line
+from trainer.cli.output import print_progress
 from trainer.cli.ownership import hand_over
 from trainer.cli.places import CHECKOUT, dotenv_adopted, host_name, runs_folder
 from trainer.cli.resume import options_of
@@ -38,17 +37,13 @@ def resume_isolated(words: Words, admission: Admission) -> int:
     offline = [] if granted or record.circumstances.execution.get("wandb", "off") == "off" else ["--wandb=off"]
     with dotenv_adopted():
         there = OnHost(granted)
-        _say(f"resuming run {record.run}: {there.isolation}")
+        print_progress(f"resuming run {record.run}: {there.isolation}")
         with prepared(record, bundle, runs=runs_folder(), resumes=folder, more=(*more, *kept, *offline)) as ready:
             there.lend([item for item in looked_up(record, bundle) if isinstance(item, Dataset)], ready)
             hand_over(folder, checkout=CHECKOUT)
             code, _ = there.run(ready)
     if "store" not in granted:
-        _say(
+        print_progress(
             spelled(f"not published, because the container had no keys; to publish: reprise runs publish {record.run}")
         )
     return code
-
-
-def _say(line: str) -> None:
-    print(one_line(line), file=sys.stderr, flush=True)

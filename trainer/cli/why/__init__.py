@@ -8,7 +8,6 @@ and removed once it is past the step in question. A cause that was not confirmed
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Thread
@@ -19,6 +18,7 @@ from trainer.base.run_files import read_run_file
 from trainer.base.safe_folder import Root
 from trainer.base.suggestions import counted
 from trainer.cli.arguments import Arguments
+from trainer.cli.output import print_progress
 from trainer.cli.places import runs_folder
 from trainer.cli.reproduce.original import original
 from trainer.cli.runner import runner
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
             hint="; ".join(rest) or "reprise compare A B says what differs around them",
         )
     probes = Probes(a=a, b=b, through=through, here=words.no_container, granted=granted, notes=[])
-    say(
+    print_progress(
         f"reprise: A and B diverge at step {parting.step}, stream {parting.stream}; {counted(len(found), 'ingredient')} can be swapped"
     )
     attribution = attribute(found, probes.go)
@@ -109,11 +109,6 @@ def _parser() -> Arguments:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _side(word: str, given: Word, *, here: bool) -> Side:
@@ -165,7 +160,7 @@ class Probes:
     def go(self, swapped: Swaps) -> Way:
         """Make a run, and return which run it matches."""
         what = " and ".join(map(str, sorted(swapped))) if swapped else "nothing"
-        say(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
+        print_progress(f"reprise: a run of A with {what} of B, {counted(self.through, 'step')}")
         try:
             trace = self._trace(hybrid(self.a.made, self.b.made, swapped))
         except RepriseError as fault:
@@ -178,13 +173,13 @@ class Probes:
             if trace.header.layout == side.trace.header.layout and (
                 difference is None or difference.step > self.through
             ):
-                say(f"  goes {way}")
+                print_progress(f"  goes {way}")
                 return way
             if difference is not None and (way is Way.A) == (swapped == NONE):
                 self.notes.append(
                     f"A with {what} of B parts from {way.name} at step {difference.step}, stream {difference.stream}"
                 )
-        say(f"  goes {Way.OTHER}")
+        print_progress(f"  goes {Way.OTHER}")
         return Way.OTHER
 
     def _trace(self, made: Made) -> Trace:

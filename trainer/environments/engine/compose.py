@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.base.errors import EngineAbsentError, EngineError, PortTakenError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PORT = re.compile(r"(?:Bind for|listen tcp\d?) [\d.]+:(\d+)")
@@ -37,13 +36,19 @@ def run_command(
     return ["docker", "compose", *directory, "run", "--rm", *options, service, *words]
 
 
-@contextmanager
-def require_docker() -> Iterator[None]:
-    """Raise `EngineAbsentError` if the command that the block starts is not installed."""
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command of docker, with options of `subprocess.Popen`. Raise `EngineAbsentError` if docker is not installed."""
     try:
-        yield
+        return subprocess.Popen(command, **options)
     except FileNotFoundError as fault:
         raise EngineAbsentError("the command `docker` is not installed", hint="scripts/engine ensure") from fault
+
+
+def call(command: Sequence[str], **options: Any) -> tuple[int, bytes]:
+    """Run a command of docker; return its exit code, and its output if `stdout` is a pipe. Raise `EngineAbsentError`."""
+    with start(command, **options) as process:
+        output, _ = process.communicate()
+    return process.returncode, output or b""
 
 
 def run(
@@ -51,11 +56,12 @@ def run(
 ) -> str:
     """Run a service once without a terminal and return its output. `environ` is the whole environment of compose."""
     command = run_command(words, service=service, options=("-T", *options))
-    with require_docker():
-        done = subprocess.run(command, cwd=root, env=dict(environ), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise compose_error(service, done.stderr)
-    return done.stdout
+    pipe = subprocess.PIPE
+    with start(command, cwd=root, env=dict(environ), stdout=pipe, stderr=pipe) as process:
+        output, errors = process.communicate()
+    if process.returncode:
+        raise compose_error(service, errors.decode(errors="replace"))
+    return output.decode()
 
 
 def compose_error(service: str, output: str) -> EngineError | PortTakenError:

@@ -1,0 +1,111 @@
+"""Watching and signalling a started training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tests.environments.engine.memory import MemoryEngine
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import EngineError
+from trainer.environments.engine import ImageFacts
+from trainer.launch.training import ContainerTraining, wait_recording_image
+from trainer.runs.image_claim import SEEN, SeenImage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainer.environments.engine import Engine
+
+
+class FailingEngine(MemoryEngine):
+    """An engine that does not answer."""
+
+    def image_of(self, container: str) -> ImageFacts | None:
+        """Fail."""
+        raise EngineError(f"the engine broke while asked about {container}")
+
+
+class Process:
+    """A process that ends after `polls` polls."""
+
+    def __init__(self, polls: int) -> None:
+        self.left = polls
+
+    def poll(self) -> int | None:
+        """Return 0 after the last poll."""
+        self.left -= 1
+        return 0 if self.left < 0 else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Time out; without a limit, end."""
+        if timeout is None:
+            return 0
+        raise subprocess.TimeoutExpired("it", timeout)
+
+
+def watch(process: Process, engine: Engine, run: Path) -> tuple[int, list[str]]:
+    """Watch a process to its end; return its exit code and the reported lines."""
+    lines: list[str] = []
+    training = ContainerTraining(run, engine=engine, process=cast("Any", process), report=lines.append)
+    return wait_recording_image(training), lines
+
+
+def seen(folder: Path) -> SeenImage:
+    """Return the document that the watcher wrote."""
+    return SeenImage.model_validate_json((folder / SEEN).read_text())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run."""
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_a_failing_engine_is_reported_and_does_not_stop_the_run(run: Path) -> None:
+    code, lines = watch(Process(9), FailingEngine(), run)
+    assert code == 0
+    assert "the engine broke" in str(seen(run).fault)
+    assert lines == ["the image of run run is not verified: the engine broke while asked about reprise-run"]
+
+
+def test_an_image_that_reprise_did_not_build_is_inspected_once(run: Path) -> None:
+    digest = digest_of_bytes(b"an image")
+    image = ImageFacts(id=digest, tags=(), references=(), layers=(), size=1, created="2026")
+    process = Process(9)
+    watch(process, MemoryEngine(held={digest: image}, containers={"reprise-run": digest}), run)
+    assert process.left == 8
+    assert seen(run).build_id is None
+
+
+def test_a_container_that_never_starts_ends_the_watch(run: Path) -> None:
+    watch(Process(3), MemoryEngine(), run)
+    assert not (run / SEEN).exists()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_folder_that_the_container_removed_is_no_fault(run: Path, *, gone: bool) -> None:
+    folder = run / "gone" if gone else run
+    watch(Process(2), FailingEngine(), folder)
+    assert (folder / SEEN).exists() is not gone
+
+
+@pytest.mark.parametrize(("exists", "code"), [(True, 7), (False, 128 + signal.SIGTERM)])
+def test_a_signal_reaches_the_container_or_prevents_its_start(
+    run: Path, monkeypatch: pytest.MonkeyPatch, *, exists: bool, code: int
+) -> None:
+    docker = run.parent / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {run.parent}/calls\nexit {int(not exists)}\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{run.parent}:{os.environ['PATH']}")
+    command = subprocess.Popen(["sleep", "60"]) if not exists else subprocess.Popen(["sh", "-c", "exit 7"])
+    training = ContainerTraining(run, engine=MemoryEngine(), process=command, report=print)
+    training.send_signal(signal.SIGTERM)
+    assert (training.wait(), training.poll()) == (code, code)
+    removals = ["rm --force reprise-run"] if not exists else []
+    assert (run.parent / "calls").read_text().splitlines() == ["kill --signal=SIGTERM reprise-run", *removals]
