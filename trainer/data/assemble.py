@@ -15,7 +15,7 @@ from trainer.base.parallel import PAUSES_S, Stop, patiently
 from trainer.stores.contract import altered, object_key, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from trainer.base.progress import Progress
@@ -28,7 +28,6 @@ class Assembly:
     """A large file that is being downloaded."""
 
     def __init__(self, *, title: str, entry: Entry, store: Store, incoming: Incoming, progress: Progress) -> None:
-        """Start without any part."""
         self._title, self._entry, self._store, self._incoming, self._progress = title, entry, store, incoming, progress
         self._starts = [sum(each.length for each in entry.segments[:part]) for part in range(len(entry.segments))]
         self._done = [False] * len(entry.segments)
@@ -49,10 +48,10 @@ class Assembly:
         """Return the numbers of the parts that are not downloaded yet."""
         return [part for part, done in enumerate(self._done) if not done]
 
-    def fetch(self, part: int, stop: Stop) -> bool:
-        """Download a part, with retries if the connection breaks; return whether it was the last missing part."""
-        patiently(lambda: self._stream(part, stop), stop)
-        return self._mark_done(part)
+    def fetch(self, part: int, stop: Stop) -> None:
+        """Download a part, with retries if the connection breaks; settle the file after the last missing part."""
+        if self._fetch(part, stop):
+            self.settle(stop)
 
     def settle(self, stop: Stop) -> None:
         """Verify the file and give it its name. Wrong parts are downloaded again, twice at most."""
@@ -61,24 +60,21 @@ class Assembly:
                 break
             for part in self._reset_wrong_parts():
                 self._progress.advance(-self._entry.segments[part].length)
-                self.fetch(part, stop)
-        if (found := self._digest()) != self._entry.sha256:
+                self._fetch(part, stop)
+        if (digest := self._digest()) != self._entry.sha256:
             raise altered(
-                f"{self._title}: {self._entry.path}", expected=self._entry.sha256, found=found, store=self._store.label
+                f"{self._title}: {self._entry.path}", expected=self._entry.sha256, found=digest, store=self._store.label
             )
         self._incoming.settle(self._entry.size)
 
+    def _fetch(self, part: int, stop: Stop) -> bool:
+        """Download a part; return whether it was the last missing part."""
+        patiently(lambda: self._stream(part, stop), stop)
+        return self._mark_done(part)
+
     def _stream(self, part: int, stop: Stop) -> None:
-        segment, at = self._entry.segments[part], self._starts[part]
-        end = at + segment.length
-        for block in self._store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length):
-            stop.check()
-            self._incoming.write(at, memoryview(block)[: end - at])
-            at += len(block)
-            if at >= end:
-                break
-        if at < end:
-            raise whole("a part", self._store.label)
+        for _ in download(self._store, self._entry.segments[part], self._incoming, at=self._starts[part], stop=stop):
+            pass
         self._incoming.flush()
 
     def _mark_done(self, part: int) -> bool:
@@ -118,3 +114,17 @@ class Assembly:
     def _is_right(self, part: int, segment: Segment) -> bool:
         blocks = self._incoming.read(self._starts[part], segment.length)
         return segment.is_whole and digest_of_blocks(blocks) == segment.pack.sha256
+
+
+def download(store: Store, segment: Segment, incoming: Incoming, *, at: int, stop: Stop) -> Iterator[memoryview]:
+    """Write a range of a pack into an object at the offset `at`, and yield its blocks. Raises `DigestMismatchError`."""
+    end = at + segment.length
+    for block in store.read(object_key(segment.pack.sha256), start=segment.offset, length=segment.length):
+        stop.check()
+        piece = memoryview(block)[: end - at]
+        incoming.write(at, piece)
+        at += len(piece)
+        yield piece
+        if at == end:
+            return
+    raise whole("a pack", store.label)

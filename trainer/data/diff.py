@@ -6,13 +6,13 @@ valid only if the iteration ends without an error.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from heapq import merge
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from trainer.base.errors import ManifestError
+from trainer.data.fetch import manifest_blocks
 from trainer.data.manifest_lines import ROW, damaged, unescaped
-from trainer.stores.contract import altered, object_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +35,9 @@ class Change:
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _File:
+class _File(NamedTuple):
     path: bytes
+    is_after: bool
     size: int
     sha256: bytes
 
@@ -46,54 +46,23 @@ def diff_datasets(before: Dataset, after: Dataset, *, store: Store) -> Iterator[
     """Yield each file that differs, sorted by path. Raises `DigestMismatchError` at the end if a manifest does not match."""
     if before.content == after.content:
         return
-    old, new = _files(before, store), _files(after, store)
-    one, other = next(old, None), next(new, None)
-    while one or other:
-        if other is None or (one is not None and one.path < other.path):
-            assert one is not None  # noqa: S101 - for the type checker: one of the two is there
-            yield _change(one, None)
-            one = next(old, None)
-        elif one is None or other.path < one.path:
-            yield _change(None, other)
-            other = next(new, None)
-        else:
-            if one.sha256 != other.sha256:
-                yield _change(one, other)
-            one, other = next(old, None), next(new, None)
+    files = merge(_files(before, store, is_after=False), _files(after, store, is_after=True))
+    for path, versions in groupby(files, key=lambda file: file.path):
+        pair = {file.is_after: file for file in versions}
+        if len(pair) == 1 or pair[False].sha256 != pair[True].sha256:
+            sizes = {is_after: file.size for is_after, file in pair.items()}
+            yield Change(path=path.decode(), before=sizes.get(False), after=sizes.get(True))
 
 
-def _change(one: _File | None, other: _File | None) -> Change:
-    file = one or other
-    return Change(
-        path="" if file is None else file.path.decode(),
-        before=None if one is None else one.size,
-        after=None if other is None else other.size,
-    )
-
-
-def _files(dataset: Dataset, store: Store) -> Iterator[_File]:
-    for number, line in enumerate(_lines(dataset, store), 1):
-        if number == 1:
-            continue
-        row = ROW.fullmatch(line)
-        if row is None:
-            raise damaged(number, "it is not in canonical form")
-        yield _File(unescaped(row[1]), int(row[2]), row[3])
-
-
-def _lines(dataset: Dataset, store: Store) -> Iterator[bytes]:
-    """Yield the manifest's lines, and verify its digest at the end."""
-    running, rest, size = hashlib.sha256(), b"", 0
-    most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
-    for block in store.read(object_key(dataset.manifest)):
-        running.update(block)
-        size += len(block)
-        if size > most:
-            raise ManifestError(
-                f"manifest of {dataset.title} is longer than {most} bytes in {store.label}",
-                hint="publish the dataset again",
-            )
-        *whole, rest = (rest + block).split(b"\n")
-        yield from (line + b"\n" for line in whole)
-    if (found := f"sha256:{running.hexdigest()}") != dataset.manifest:
-        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)
+def _files(dataset: Dataset, store: Store, *, is_after: bool) -> Iterator[_File]:
+    number, rest = 0, b""
+    for block in manifest_blocks(store, dataset):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            number += 1
+            if number == 1:
+                continue
+            row = ROW.fullmatch(line + b"\n")
+            if row is None:
+                raise damaged(number, "it is not in canonical form")
+            yield _File(unescaped(row[1]), is_after, int(row[2]), row[3])

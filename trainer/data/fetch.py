@@ -8,19 +8,20 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING
 
-from trainer.base.digest import digest_of_bytes
+from trainer.base.digest import digest_of_blocks, digest_of_bytes
 from trainer.base.errors import DiskFullError, ManifestError, ObjectMissingError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
-from trainer.data.assemble import Assembly
+from trainer.data.assemble import Assembly, download
 from trainer.data.cache.folder import VersionObjects
 from trainer.data.fetch_plan import LargeFile, SparsePack, WholePack, plan_fetch
 from trainer.data.manifest import parse_manifest
-from trainer.data.verify import is_right
-from trainer.stores.contract import altered, object_key, whole
+from trainer.data.manifest_lines import Segment
+from trainer.stores.contract import altered, object_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,14 @@ class _Fetch:
         """Fetch missing objects, and mark the dataset as complete."""
         listing = read_manifest(self.store, self.dataset, folder=self.cache.root)
         needs = plan_fetch(listing)
-        objects = _version_objects(self.dataset, needs)
+        objects = VersionObjects(
+            manifest=self.dataset.manifest,
+            content=self.dataset.content,
+            files=self.dataset.files,
+            bytes=self.dataset.bytes,
+            objects={need.name: need.size for need in needs},
+            sparse={need.pack.sha256: need.name for need in needs if isinstance(need, SparsePack)},
+        )
         self.cache.begin(self.dataset, objects, listing.raw)
         is_cached = in_parallel(self._is_cached, needs)
         missing = [need for need, cached in zip(needs, is_cached, strict=True) if not cached]
@@ -95,45 +103,44 @@ class _Fetch:
         if file is None:
             return False
         with file:
-            return not self.cache.is_suspect(self.dataset) or is_right(file, need)
+            return not self.cache.is_suspect(self.dataset) or need.is_right(file)
 
     def _pieces(self, missing: list[Need], opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
+        """Yield pieces of work that may run in parallel: one for each pack, and one for each missing part of a large file."""
         for need in missing:
             match need:
                 case LargeFile():
-                    yield from _Large(fetch=self, need=need, opened=opened).pieces()
+                    yield from self._parts(need, opened)
                 case WholePack():
-                    yield lambda stop, need=need: self._pack(need, stop)  # type: ignore[misc]
+                    yield partial(self._fetch_pack, need)
                 case SparsePack():
-                    yield lambda stop, need=need: self._sparse(need, stop)  # type: ignore[misc]
+                    yield partial(self._fetch_ranges, need)
 
-    def _pack(self, need: WholePack, stop: Stop) -> None:
-        with self.incoming(need) as incoming:
+    def _parts(self, need: LargeFile, opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
+        """Reuse the parts of an interrupted fetch, then yield a piece of work for each missing part."""
+        incoming = opened.enter_context(self._incoming(need))
+        assembly = Assembly(
+            title=self.dataset.title, entry=need.entry, store=self.store, incoming=incoming, progress=self.progress
+        )
+        self.cache.objects.clear(need.name, but=incoming.temporary, read=assembly.salvage)
+        missing = assembly.missing()
+        yield from (partial(assembly.fetch, part) for part in missing) if missing else (assembly.settle,)
+
+    def _fetch_pack(self, need: WholePack, stop: Stop) -> None:
+        with self._incoming(need) as incoming:
             patiently(lambda: self._whole(need, incoming, stop), stop)
             incoming.settle(need.size)
 
     def _whole(self, need: WholePack, incoming: Incoming, stop: Stop) -> None:
-        running, at = hashlib.sha256(), 0
-        for block in self.store.read(object_key(need.pack.sha256), start=0, length=need.size):
-            stop.check()
-            part = memoryview(block)[: need.size - at]
-            running.update(part)
-            incoming.write(at, part)
-            at += len(part)
-            if at == need.size:
-                break
-        if at < need.size:
-            raise whole("a pack", self.store.label)
-        if (found := f"sha256:{running.hexdigest()}") != need.pack.sha256:
-            raise altered(
-                f"{self.dataset.title}: a pack", expected=need.pack.sha256, found=found, store=self.store.label
-            )
+        segment = Segment(pack=need.pack, offset=0, length=need.size)
+        digest = digest_of_blocks(download(self.store, segment, incoming, at=0, stop=stop))
+        self._require(need.pack.sha256, digest, "a pack")
         self.progress.advance(need.size)
 
-    def _sparse(self, need: SparsePack, stop: Stop) -> None:
-        with self.incoming(need) as incoming:
+    def _fetch_ranges(self, need: SparsePack, stop: Stop) -> None:
+        with self._incoming(need) as incoming:
             for run in need.runs():
-                patiently(lambda run=run: self._run(run, incoming, stop), stop)  # type: ignore[misc]
+                patiently(partial(self._run, run, incoming, stop), stop)
             incoming.settle(need.size)
 
     def _run(self, run: tuple[Entry, ...], incoming: Incoming, stop: Stop) -> None:
@@ -144,16 +151,16 @@ class _Fetch:
         stop.check()
         for entry in run:
             at = entry.segments[0].offset - first.offset
-            found = digest_of_bytes(body[at : at + entry.size])
-            if found != entry.sha256:
-                raise altered(
-                    f"{self.dataset.title}: {entry.path}", expected=entry.sha256, found=found, store=self.store.label
-                )
+            self._require(entry.sha256, digest_of_bytes(body[at : at + entry.size]), entry.path)
         incoming.write(first.offset, body[:length])
         self.progress.advance(length)
 
+    def _require(self, expected: str, digest: str, title: str) -> None:
+        if digest != expected:
+            raise altered(f"{self.dataset.title}: {title}", expected=expected, found=digest, store=self.store.label)
+
     @contextmanager
-    def incoming(self, need: Need) -> Iterator[Incoming]:
+    def _incoming(self, need: Need) -> Iterator[Incoming]:
         """Start a new object of the cache. On failure only the parts of a large file are kept, for the next fetch."""
         incoming, keep = self.cache.objects.incoming(need.name), False
         try:
@@ -167,77 +174,34 @@ class _Fetch:
             incoming.leave() if keep else incoming.discard()
 
 
-class _Large:
-    """The work on one large file, in pieces that may run in parallel."""
-
-    def __init__(self, *, fetch: _Fetch, need: LargeFile, opened: ExitStack) -> None:
-        self._fetch, self._need, self._opened = fetch, need, opened
-
-    def pieces(self) -> Iterator[Callable[[Stop], None]]:
-        """Reuse the parts of an interrupted fetch, then yield a piece of work for each missing part."""
-        self._incoming = self._opened.enter_context(self._fetch.incoming(self._need))
-        self._assembly = Assembly(
-            title=self._fetch.dataset.title,
-            entry=self._need.entry,
-            store=self._fetch.store,
-            incoming=self._incoming,
-            progress=self._fetch.progress,
-        )
-        objects = self._fetch.cache.objects
-        objects.clear(self._need.name, but=self._incoming.temporary, read=self._assembly.salvage)
-        missing = self._assembly.missing()
-        for part in missing:
-            yield lambda stop, part=part: self._part(part, stop)  # type: ignore[misc]
-        if not missing:
-            yield self._assembly.settle
-
-    def _part(self, part: int, stop: Stop) -> None:
-        if self._assembly.fetch(part, stop):
-            self._assembly.settle(stop)
-
-
 def read_manifest(store: Store, dataset: Dataset, *, folder: Path | None = None) -> Listing:
     """Return the manifest, verified by its digest and compared with the declaration; it is mapped from an unnamed file in `folder`."""
     try:
         with spool(folder) as file:
-            found = _copy_manifest(store, dataset, into=file)
-            raw = mapped(file)
+            file.writelines(manifest_blocks(store, dataset))
+            listing = parse_manifest(mapped(file))
     except ObjectMissingError as fault:
         hint = "publish it: reprise data publish; if it is a sample dataset: docker compose run --rm samples"
         raise ObjectMissingError(f"dataset {dataset.title} is not in store {store.label}", hint=hint) from fault
-    if found != dataset.manifest:
-        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=found, store=store.label)
-    listing = parse_manifest(raw)
     head = listing.head
     if (head["content"], head["files"], head["bytes"]) != (dataset.content, dataset.files, dataset.bytes):
         expected = f"{dataset.files} files of content {dataset.content[:19]}.."
-        found = f"{head['files']} of {head['content'][:19]}.."
-        raise ManifestError(
-            f"manifest of {dataset.title}: expected {expected}, found {found}", hint="publish the dataset again"
-        )
+        message = f"expected {expected}, found {head['files']} of {head['content'][:19]}.."
+        raise ManifestError(f"manifest of {dataset.title}: {message}", hint="publish the dataset again")
     return listing
 
 
-def _copy_manifest(store: Store, dataset: Dataset, *, into: BinaryIO) -> str:
-    """Copy a manifest from the store and return its digest."""
+def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
+    """Yield a manifest in blocks, and verify its digest at the end. Raises `ManifestError`, `DigestMismatchError`."""
     # A valid manifest is not longer; an endless body must not fill the disk.
     most = (1 << 20) + dataset.files * 8192 + dataset.bytes // 1024
     running, size = hashlib.sha256(), 0
     for block in store.read(object_key(dataset.manifest)):
         running.update(block)
-        size += into.write(block)
+        size += len(block)
         if size > most:
             message = f"manifest of {dataset.title} is longer than {most} bytes in {store.label}"
             raise ManifestError(message, hint="publish the dataset again")
-    return f"sha256:{running.hexdigest()}"
-
-
-def _version_objects(dataset: Dataset, needs: tuple[Need, ...]) -> VersionObjects:
-    return VersionObjects(
-        manifest=dataset.manifest,
-        content=dataset.content,
-        files=dataset.files,
-        bytes=dataset.bytes,
-        objects={need.name: need.size for need in needs},
-        sparse={need.pack.sha256: need.name for need in needs if isinstance(need, SparsePack)},
-    )
+        yield block
+    if (digest := f"sha256:{running.hexdigest()}") != dataset.manifest:
+        raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=digest, store=store.label)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from trainer.base.digest import digest_of_bytes, digest_of_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,50 +18,43 @@ _WHOLE_SHARE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WholePack:
+class Need:
+    """An object of the cache."""
+
+    name: str
+    """The hexadecimal digits of its digest; for ranges of a pack, also a digest of the ranges."""
+    size: int
+    """Bytes of the object in the cache, including holes."""
+    bytes: int
+    """Bytes to fetch."""
+
+    def is_right(self, file: BinaryIO) -> bool:
+        """Return whether an open object of the cache has the right digest. Raises `OSError`."""
+        return digest_of_open(file) == f"sha256:{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholePack(Need):
     """A whole pack."""
 
     pack: Pack
 
-    @property
-    def name(self) -> str:
-        """The hexadecimal digits of the pack's digest."""
-        return self.pack.sha256.removeprefix("sha256:")
 
-    @property
-    def size(self) -> int:
-        """Bytes of the object in the cache."""
-        return self.pack.size
-
-    @property
-    def bytes(self) -> int:
-        """Bytes to fetch."""
-        return self.pack.size
-
-
-@dataclass(frozen=True, kw_only=True)
-class SparsePack:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparsePack(Need):
     """The needed ranges of a pack, at their offsets, if less than half of the pack is needed."""
 
     pack: Pack
     entries: tuple[Entry, ...]
     """Files in the pack, by offset; each content once."""
 
-    @cached_property
-    def name(self) -> str:
-        """The digits of the pack's digest, and a digest of the ranges."""
-        ranges = ",".join(f"{entry.segments[0].offset}+{entry.size}" for entry in self.entries)
-        return f"{self.pack.sha256.removeprefix('sha256:')}-{hashlib.sha256(ranges.encode()).hexdigest()[:16]}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of the object in the cache, including holes."""
-        return self.pack.size
-
-    @property
-    def bytes(self) -> int:
-        """Bytes to fetch."""
-        return sum(entry.size for entry in self.entries)
+    def is_right(self, file: BinaryIO) -> bool:
+        """Return whether all ranges have the right digests. Raises `OSError`."""
+        for entry in self.entries:
+            file.seek(entry.segments[0].offset)
+            if digest_of_bytes(file.read(entry.size)) != entry.sha256:
+                return False
+        return True
 
     def runs(self) -> Iterator[tuple[Entry, ...]]:
         """Yield runs of adjacent files; each run takes one request."""
@@ -74,28 +68,10 @@ class SparsePack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LargeFile:
+class LargeFile(Need):
     """A file that is cut into parts."""
 
     entry: Entry
-
-    @property
-    def name(self) -> str:
-        """The hexadecimal digits of the file's digest."""
-        return self.entry.sha256.removeprefix("sha256:")
-
-    @property
-    def size(self) -> int:
-        """Bytes of the object in the cache."""
-        return self.entry.size
-
-    @property
-    def bytes(self) -> int:
-        """Bytes to fetch."""
-        return self.entry.size
-
-
-Need = WholePack | SparsePack | LargeFile
 
 
 def plan_fetch(listing: Listing) -> tuple[Need, ...]:
@@ -110,21 +86,36 @@ def plan_fetch(listing: Listing) -> tuple[Need, ...]:
         elif segments:
             pack, _, length = segments[1:-1].split(b",")
             used[int(pack)] += int(length)
-    sparse = {number for number, some in enumerate(used) if 0 < some * _WHOLE_SHARE < listing.packs[number].size}
+    whole = [
+        pack for pack, share in zip(listing.packs, used, strict=True) if share and share * _WHOLE_SHARE >= pack.size
+    ]
     return (
-        *(LargeFile(entry=entry) for entry in large.values()),
-        *(WholePack(pack=listing.packs[number]) for number, some in enumerate(used) if some and number not in sparse),
-        *_sparse(listing, sparse),
+        *(LargeFile(name=_hex(each.sha256), size=each.size, bytes=each.size, entry=each) for each in large.values()),
+        *(WholePack(name=_hex(pack.sha256), size=pack.size, bytes=pack.size, pack=pack) for pack in whole),
+        *_sparse_packs(
+            listing,
+            {number: {} for number, share in enumerate(used) if 0 < share * _WHOLE_SHARE < listing.packs[number].size},
+        ),
     )
 
 
-def _sparse(listing: Listing, wanted: set[int]) -> Iterator[SparsePack]:
-    if not wanted:
-        return
-    entries_of: dict[int, dict[int, Entry]] = {number: {} for number in sorted(wanted)}
-    for number, row in enumerate(listing.rows()):
-        if row[4] and b"],[" not in row[4] and (pack := int(row[4][1:].split(b",")[0])) in wanted:
+def _sparse_packs(listing: Listing, entries_of: dict[int, dict[int, Entry]]) -> Iterator[SparsePack]:
+    """Collect the entries of packs, by the number of the pack and the offset of the entry."""
+    for number, row in enumerate(listing.rows() if entries_of else ()):
+        if row[4] and b"],[" not in row[4] and (used := int(row[4][1:].split(b",")[0])) in entries_of:
             entry = listing[number]
-            entries_of[pack].setdefault(entry.segments[0].offset, entry)
-    for pack, entries in entries_of.items():
-        yield SparsePack(pack=listing.packs[pack], entries=tuple(entries[offset] for offset in sorted(entries)))
+            entries_of[used].setdefault(entry.segments[0].offset, entry)
+    for number, by_offset in entries_of.items():
+        pack, entries = listing.packs[number], tuple(by_offset[offset] for offset in sorted(by_offset))
+        ranges = ",".join(f"{entry.segments[0].offset}+{entry.size}" for entry in entries)
+        yield SparsePack(
+            name=f"{_hex(pack.sha256)}-{hashlib.sha256(ranges.encode()).hexdigest()[:16]}",
+            size=pack.size,
+            bytes=sum(entry.size for entry in entries),
+            pack=pack,
+            entries=entries,
+        )
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
