@@ -10,6 +10,7 @@ import numpy as np
 
 from tests.checking import launched
 from trainer.data.declaration import Dataset
+from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
 from trainer.settings.determinism import Level, variables
 from trainer.settings.ledger import Ledger
@@ -17,7 +18,6 @@ from trainer.settings.origins import Origins, Resolved, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.failures import attributed
 from trainer.training.fit import Job, Trained, train
-from trainer.training.readers.folder import Folder
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Small:
             experiment=experiment,
             ledger=Ledger(resolved),
             dataset=self.dataset(),
-            data=Folder(self.place / "data"),
+            data=FolderFiles(self.place / "data"),
             into=into,
             stop=Stop(),
             say=self.said.append,

@@ -9,7 +9,7 @@ import pytest
 from trainer.base.errors import SettingError
 from trainer.data.declaration import load_dataset
 from trainer.data.field_check import check_pairing, sample_fields
-from trainer.data.reader import Files, Text
+from trainer.data.reader import RawFiles, Text
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.settings import ClassificationSettings
 
@@ -41,5 +41,5 @@ def test_a_dataset_of_another_task_is_an_error_without_a_guess() -> None:
 
 
 def test_each_kind_of_reader_has_its_fields() -> None:
-    assert sample_fields(Files()) == ("bytes", "length")
+    assert sample_fields(RawFiles()) == ("bytes", "length")
     assert sample_fields(Text(kind="text", file="a.txt", window=8)) == ("text", "next")

@@ -74,11 +74,11 @@ def npy(folder: Path) -> Kind:
     """An array, its head and its rows."""
     import numpy as np
 
+    from trainer.data.files import FolderFiles
     from trainer.data.reader import Arrays
     from trainer.training.readers.arrays import ArrayRows
-    from trainer.training.readers.folder import Folder
 
-    files: Any = Folder(folder, ["a.npy"])
+    files: Any = FolderFiles(folder, ["a.npy"])
     reader = Arrays.model_validate({"kind": "arrays", "fields": {"x": "a.npy"}})
 
     def read(body: bytes) -> None:
@@ -101,11 +101,11 @@ def parquet(folder: Path) -> Kind:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from trainer.data.files import FolderFiles
     from trainer.data.reader import Table
-    from trainer.training.readers.folder import Folder
     from trainer.training.readers.tables import TableRows
 
-    files: Any = Folder(folder, ["t.parquet"])
+    files: Any = FolderFiles(folder, ["t.parquet"])
     reader = Table.model_validate({"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": ["a", "b"]}}})
 
     def read(body: bytes) -> None:

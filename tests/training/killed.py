@@ -20,6 +20,7 @@ import numpy as np
 from tests.training.killing import Skip, begin
 from trainer.base.errors import StoppedError
 from trainer.data.declaration import Dataset
+from trainer.data.files import FolderFiles
 from trainer.data.reader import Arrays
 from trainer.runs.next_attempt import restore_checkpoint
 from trainer.runs.run import ATTEMPTS, attempts
@@ -27,7 +28,6 @@ from trainer.settings.ledger import Ledger
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, train
-from trainer.training.readers.folder import Folder
 from trainer.training.resuming.stop import Stop
 
 EXPERIMENT = """
@@ -120,7 +120,7 @@ def attempt(place: Path, dataset: Dataset, order: dict[str, Any]) -> None:
         experiment=experiment,
         ledger=Ledger(resolve(experiment.settings, Origins(words=words, environ={}))),
         dataset=dataset,
-        data=Folder(place / "data"),
+        data=FolderFiles(place / "data"),
         into=into,
         stop=Stop(),
         say=lambda _: None,

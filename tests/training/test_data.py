@@ -13,12 +13,12 @@ import torch
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError, DigestMismatchError, ExperimentFailedError, RepriseError
 from trainer.data.declaration import Dataset
+from trainer.data.files import FolderFiles
 from trainer.settings.fields import LaunchSettings as RunSettings
 from trainer.settings.ledger import Ledger, configured, kept, made
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, Sample, Samples, open_samples
-from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def test_splits_by_file_and_by_part_train_too(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     splits = {"train": {"prefix": "train/"}, "val": {"files": ["val/a"]}, "test": {"percent": [0, 100]}}
     dataset = declared(reader={"kind": "files"}, splits=splits)
-    data = RunData(dataset, open_samples(dataset, Folder(tmp_path)), batch_size=2, workers=0, seed=0)
+    data = RunData(dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=2, workers=0, seed=0)
     loaders: list[DataLoader[Batch]] = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     assert [sum(len(batch["bytes"]) for batch in loader) for loader in loaders] == [2, 1, 3]
 
@@ -109,7 +109,7 @@ def test_a_sample_that_is_not_as_declared_is_refused_at_load(tmp_path: Path) -> 
     """In one line: the field, what it is, what is declared."""
     np.save(tmp_path / "x.npy", np.zeros((4, 2), dtype=np.float32))
     dataset = declared(sample={"image": {"dtype": "float32", "shape": [3]}})
-    start = partial(RunData, dataset, open_samples(dataset, Folder(tmp_path)), batch_size=1, workers=0, seed=0)
+    start = partial(RunData, dataset, open_samples(dataset, FolderFiles(tmp_path)), batch_size=1, workers=0, seed=0)
     with pytest.raises(DatasetError, match=r"'image' of a sample of small@1 is float32\[2\]; declared is float32\[3\]"):
         start()
 

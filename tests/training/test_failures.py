@@ -12,10 +12,10 @@ import pytest
 
 from tests.small_training import CLASSIFIER, REGRESSOR, Small
 from trainer.base.errors import DatasetError, ExperimentError, ExperimentFailedError, NotFiniteError, RepriseError
+from trainer.data.files import FolderFiles
 from trainer.data.reader import Column, Table
 from trainer.training.failures import attributed, hide_missing_compiler, own_failure
 from trainer.training.readers import Pick
-from trainer.training.readers.folder import Folder
 from trainer.training.readers.tables import TableRows
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ def test_what_pyarrow_raises_in_a_reader_names_the_file(tmp_path: Path) -> None:
     file.write_bytes(body)
     reader = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
     with pytest.raises(DatasetError, match=r"t\.parquet cannot be decoded"):
-        TableRows(reader, Folder(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])
+        TableRows(reader, FolderFiles(tmp_path)).batch([Pick(index=0, epoch=0, run=0)])
 
 
 @pytest.mark.parametrize(("said", "shown"), [("No working C++ compiler found", 0), ("something else", 1)])

@@ -29,7 +29,7 @@ from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
 from trainer.data.npy import HEAD, ArrayHead, parse_head
 from trainer.data.parquet import Footer, footer_start, is_readable, read_footer
 from trainer.data.pictures import Pictures, find_pictures
-from trainer.data.reader import Arrays, Files, Images, Lines, Table, Text, check_sample, even_rows
+from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
 from trainer.data.source_folder import open_file
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.declaration import Described, Draft
-    from trainer.data.files import Files as CachedFiles
+    from trainer.data.files import Files
     from trainer.data.reader import Length
     from trainer.data.source_folder import SourceFolder
 
@@ -96,7 +96,7 @@ class InFolder:
 class InCache:
     """The files of a cached version, not verified: for counts that are only shown."""
 
-    files: CachedFiles
+    files: Files
 
     @property
     def paths(self) -> Sequence[str]:
@@ -204,7 +204,7 @@ def _check_table_without_arrow(table: Table, draft: Draft, bodies: Bodies) -> No
     check_sample(draft.sample, _fields(table), dataset=draft.name)
 
 
-def count_samples(dataset: Described, files: CachedFiles) -> CheckResult:
+def count_samples(dataset: Described, files: Files) -> CheckResult:
     """Count the samples of a cached version, in all and in each split. Raises `DatasetError`."""
     checker = _FileChecker(dataset, InCache(files=files))
     layout = checker.layout()
@@ -233,7 +233,7 @@ def _reader_or_split_advice(draft: Draft, bodies: Bodies) -> list[str]:
     """Suggest options if no split is declared."""
     if draft.splits:
         return []
-    guess = guess_reader(bodies.paths) if isinstance(draft.reader, Files) else None
+    guess = guess_reader(bodies.paths) if isinstance(draft.reader, RawFiles) else None
     if guess:
         description, options = guess
         note = f"{draft.name}: {description}, but no reader is declared, so a sample is the bytes of a file"

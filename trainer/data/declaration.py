@@ -12,7 +12,7 @@ from trainer.base.digest import Digest
 from trainer.base.document import Count, Document, parse_json, read_toml
 from trainer.base.errors import DatasetError, RepriseError
 from trainer.base.suggestions import did_you_mean, short
-from trainer.data.reader import Drawn, Files, Reader, Typed
+from trainer.data.reader import Drawn, RawFiles, Reader, Typed
 from trainer.data.splits import Split
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Described(Document):
     license: str = "unknown"
     source: str = "unknown"
     splits: dict[str, Split] = {}
-    reader: Reader = Files()
+    reader: Reader = RawFiles()
     sample: dict[str, Typed] = Field(default={}, exclude_if=lambda fields: not fields)
     """Types and shapes of the fields of a sample; empty if they are not declared."""
     allow_nan: tuple[str, ...] = Field(default=(), exclude_if=lambda fields: not fields)

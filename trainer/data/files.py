@@ -1,8 +1,14 @@
-"""The interface of a dataset's files for readers: a cached version, or a folder before publication."""
+"""A dataset's files for readers: the interface, and a folder before publication."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import mmap
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import did_you_mean
+from trainer.data.source_folder import SourceFolder, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,3 +33,49 @@ class Files(Protocol):
 
     def folder(self) -> Path:
         """Return the files as a read-only folder, for libraries that need paths."""
+
+
+class UnverifiedFiles:
+    """Files that no manifest lists, so that their bytes are not verified."""
+
+    def view(self, path: str, /) -> memoryview:
+        """Return a file's bytes."""
+        raise NotImplementedError
+
+    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
+        """Do nothing."""
+
+    def read(self, path: str, /) -> memoryview:
+        """Return a file's bytes."""
+        return self.view(path)
+
+
+class FolderFiles(UnverifiedFiles):
+    """The files below a folder, to check them or to try a reader before they are published."""
+
+    def __init__(self, root: Path, paths: Sequence[str] | None = None) -> None:
+        """Use the files `paths` of this folder, sorted by their UTF-8 bytes; by default all files that would be published."""
+        self._root, self._paths = root, paths
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """Return the relative paths."""
+        return SourceFolder(root=self._root).paths() if self._paths is None else self._paths
+
+    def view(self, path: str, /) -> memoryview:
+        """Return the memory-mapped bytes of a file."""
+        try:
+            file = open_file(self._root / path)
+        except DatasetError as fault:
+            hint = fault.hint if path in self.paths else did_you_mean(path, self.paths)
+            raise DatasetError(fault.message, hint=hint) from fault
+        with file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b"")
+
+    def folder(self) -> Path:
+        """Return the folder."""
+        return self._root
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the path and the selected files, without cached properties."""
+        return {"_root": self._root, "_paths": self._paths}

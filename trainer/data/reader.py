@@ -199,7 +199,7 @@ class Text(Document):
         return max(0, (size - self.window - 1) // self.step + 1)
 
 
-class Files(Document):
+class RawFiles(Document):
     """A sample is one file: `bytes` uint8 [size] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["files"] = "files"
@@ -210,7 +210,7 @@ class Files(Document):
         return ()
 
 
-Reader = Annotated[Arrays | Images | Table | Lines | Text | Files, Field(discriminator="kind")]
+Reader = Annotated[Arrays | Images | Table | Lines | Text | RawFiles, Field(discriminator="kind")]
 
 
 def check_sample(

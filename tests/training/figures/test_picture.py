@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.training.readers.test_readers import KINDS, folder
 from tests.training.test_data import declared
+from trainer.data.files import FolderFiles
 from trainer.training.figures.picture import (
     Row,
     _counted,
@@ -25,7 +26,6 @@ from trainer.training.figures.picture import (
     numbered_note,
     picture_of,
 )
-from trainer.training.readers.folder import Folder
 
 FONT_FILE = "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc"
 pytestmark = pytest.mark.torch
@@ -36,8 +36,8 @@ __all__ = ["folder"]
 def test_every_kind_of_sample_can_be_drawn(folder: Path, kind: str) -> None:
     """A row for each split; a PNG, the same one twice."""
     dataset = declared(reader=KINDS[kind], splits={"train": [0, 3], "val": [3, 4]})
-    picture = picture_of(dataset, Folder(folder))
-    assert picture == picture_of(dataset, Folder(folder))
+    picture = picture_of(dataset, FolderFiles(folder))
+    assert picture == picture_of(dataset, FolderFiles(folder))
     with Image.open(io.BytesIO(picture)) as image:
         assert (image.format, image.width > 900, image.height > 200) == ("PNG", True, True)
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 1
@@ -106,5 +106,5 @@ def test_pictures_of_16_bits_and_transparent_ones_are_shown_as_a_person_sees_the
     for name, mode, shown in (("1", "L", 128), ("2", "RGBA", 0xEE)):
         reader = {"kind": "images", "mode": mode}
         dataset = declared(reader=reader, splits={"train": {"files": [f"{name}.png"]}})
-        with Image.open(io.BytesIO(picture_of(dataset, Folder(tmp_path)))) as sheet:
+        with Image.open(io.BytesIO(picture_of(dataset, FolderFiles(tmp_path)))) as sheet:
             assert sheet.getpixel((60, 70)) == (shown,) * 3

@@ -13,12 +13,12 @@ from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
+from trainer.data.files import FolderFiles
 from trainer.data.publish import publish_dataset
 from trainer.data.source_folder import SourceFolder
 from trainer.stores.memory import MemoryStore
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, open_samples
-from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def fetched(source: Path, cache: Path, reader: dict[str, Any], store: MemoryStor
 def test_samples_from_packs_are_those_of_the_folder(folder: Path, tmp_path: Path, kind: str) -> None:
     """For every kind, all samples."""
     dataset, cached = fetched(folder, tmp_path, KINDS[kind], MemoryStore())
-    packed, plain = open_samples(dataset, cached), open_samples(dataset, Folder(folder))
+    packed, plain = open_samples(dataset, cached), open_samples(dataset, FolderFiles(folder))
     picks = [Pick(index=index) for index in range(len(plain))]
     one, other = packed.batch(picks), plain.batch(picks)
     assert len(packed) == len(plain)

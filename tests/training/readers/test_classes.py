@@ -8,12 +8,12 @@ from PIL import Image
 
 from trainer.base.document import typed
 from trainer.data.declaration import Draft
+from trainer.data.files import FolderFiles
 from trainer.data.publish import publish_dataset
 from trainer.data.source_folder import SourceFolder
 from trainer.data.splits import select
 from trainer.stores.memory import MemoryStore
 from trainer.training.readers import open_samples
-from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_class_has_one_number_in_every_split_published_or_not(tmp_path: Path) 
     root = pictures(tmp_path)
     published = publish_dataset(DRAFT, source=SourceFolder(root=root), store=MemoryStore()).dataset
     for declared in (DRAFT, published):
-        samples = open_samples(declared, Folder(root))
+        samples = open_samples(declared, FolderFiles(root))
         assert (samples.classes, len(samples)) == (("9", "10", "11"), 18)
         for split in ("train", "val", "test"):
             rows = select(split, declared.splits, samples.layout, dataset="small")

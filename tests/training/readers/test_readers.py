@@ -16,8 +16,8 @@ from PIL import Image
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError
 from trainer.data.declaration import Draft
+from trainer.data.files import FolderFiles
 from trainer.training.readers import Pick, Samples, open_samples
-from trainer.training.readers.folder import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def samples(folder: Path, reader: dict[str, Any]) -> Samples:
     """The samples of a folder."""
-    return open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), Folder(folder))
+    return open_samples(typed({"name": "small", "reader": reader}, Draft, where="test"), FolderFiles(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,7 +215,7 @@ def test_pictures_of_different_sizes_are_told(tmp_path: Path) -> None:
         found.batch([Pick(index=0), Pick(index=1)])
 
 
-class Touched(Folder):
+class Touched(FolderFiles):
     """A folder that notes what was required before it was read."""
 
     def __init__(self, root: Path) -> None:

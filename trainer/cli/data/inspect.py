@@ -88,12 +88,12 @@ def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: S
 
 
 def _inspect_folder(draft: Described, root: Path, paths: Sequence[str]) -> Inspection:
+    from trainer.data.files import FolderFiles
     from trainer.data.splits import select
     from trainer.training.readers import open_samples
-    from trainer.training.readers.folder import Folder
     from trainer.training.readers.inspect import inspect_samples
 
-    samples = open_samples(draft, Folder(root, paths))
+    samples = open_samples(draft, FolderFiles(root, paths))
     splits: dict[str, Any] = {
         name: select(name, draft.splits, samples.layout, dataset=draft.name) for name in draft.splits
     }
