@@ -6,14 +6,11 @@ if pyarrow is installed.
 
 from __future__ import annotations
 
-import mmap
-import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from io import BufferedReader
 from itertools import accumulate, combinations
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import DatasetError
 from trainer.base.suggestions import counted, listed, nearest, short
@@ -25,19 +22,18 @@ from trainer.data.check_pictures import (
     describe_empty_classes,
 )
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
+from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
-from trainer.data.npy import HEAD, ArrayHead, parse_head
-from trainer.data.parquet import Footer, footer_start, is_readable, read_footer
+from trainer.data.npy import HEAD, parse_head
+from trainer.data.parquet import footer_start, is_readable, read_footer
 from trainer.data.pictures import Pictures, find_pictures
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
-from trainer.data.source_folder import open_file
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
 from trainer.data.text_files import count_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from trainer.data.declaration import Described, Draft
     from trainer.data.files import Files
@@ -49,71 +45,6 @@ UNKNOWN: Final = "unknown"
 TABLE_UNCHECKED: Final = (
     "columns and rows of its Parquet files were not checked (this Python has no pyarrow); the first run checks them"
 )
-
-
-class Bodies(Protocol):
-    """The bytes of a dataset's files, in a folder or in the cache."""
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """All relative paths, sorted by their UTF-8 bytes."""
-
-    def size(self, path: str) -> int:
-        """Return the size of a file in bytes."""
-
-    def part(self, path: str, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start`, or fewer at the end of the file."""
-
-    def view(self, path: str) -> memoryview:
-        """Return all bytes of a file, memory-mapped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InFolder:
-    """The files of a folder."""
-
-    root: Path
-    paths: Sequence[str]
-
-    def size(self, path: str) -> int:
-        """Return the size on disk."""
-        with open_file(self.root / path) as file:
-            return os.fstat(file.fileno()).st_size
-
-    def part(self, path: str, start: int, length: int) -> bytes:
-        """Read the bytes."""
-        with BufferedReader(open_file(self.root / path)) as file:
-            file.seek(start)
-            return file.read(length)
-
-    def view(self, path: str) -> memoryview:
-        """Map the file."""
-        with open_file(self.root / path) as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size(path) else b"")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InCache:
-    """The files of a cached version, not verified: for counts that are only shown."""
-
-    files: Files
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """The published paths."""
-        return self.files.paths
-
-    def size(self, path: str) -> int:
-        """Return the size in the manifest."""
-        return len(self.files.view(path))
-
-    def part(self, path: str, start: int, length: int) -> bytes:
-        """Copy the bytes."""
-        return bytes(self.files.view(path)[start : start + length])
-
-    def view(self, path: str) -> memoryview:
-        """Return the mapped bytes."""
-        return self.files.view(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +68,19 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         raise DatasetError(
             f"{source.root} is empty; expected a folder with files", hint="give the folder that contains the files"
         )
-    bodies = InFolder(root=source.root, paths=paths)
-    known = set(bodies.paths) if draft.reader.needed else set()
+    files = FolderFiles(source.root, paths)
+    known = set(paths) if draft.reader.needed else set()
     if missing := next((path for path in draft.reader.needed if path not in known), None):
         message = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
-        hint = "--include-hidden publishes hidden files" if is_hidden else _hint_for_file(missing, bodies.paths)
+        hint = "--include-hidden publishes hidden files" if is_hidden else _hint_for_file(missing, paths)
         raise DatasetError(message, hint=hint)
     _require_distinct(draft)
-    notes = [*_undeclared(draft), *_reader_or_split_advice(draft, bodies), *_missing_splits(draft)]
+    notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
     if isinstance(draft.reader, Table) and not is_readable():
-        _check_table_without_arrow(draft.reader, draft, bodies)
+        _check_table_without_arrow(draft.reader, draft, files)
         return CheckResult(samples=0, splits={}, notes=tuple(notes), is_table_unchecked=True)
-    checker = _FileChecker(draft, bodies)
+    checker = _FileChecker(draft, files)
     if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
         check_table(draft.reader, table, paths)
     layout = checker.layout()
@@ -182,9 +113,9 @@ def _require_distinct(draft: Draft) -> None:
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
     if isinstance(draft.reader, Lines | Text | Table):
         lists["its reader"] = draft.reader.needed
-    for where, files in lists.items():
-        if repeated := next((file for file, count in Counter(files).items() if count > 1), None):
-            message = f"dataset {draft.name}: {where} lists {short(repeated)!r} twice"
+    for owner, listed_files in lists.items():
+        if repeated := next((file for file, count in Counter(listed_files).items() if count > 1), None):
+            message = f"dataset {draft.name}: {owner} lists {short(repeated)!r} twice"
             raise DatasetError(message, hint="remove one of the lines")
 
 
@@ -197,16 +128,16 @@ def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Seque
     return {name: array("q", (numbers[index] for index in rows)) for name, rows in chosen.items()}
 
 
-def _check_table_without_arrow(table: Table, draft: Draft, bodies: Bodies) -> None:
+def _check_table_without_arrow(table: Table, draft: Draft, files: Files) -> None:
     """Check that files are Parquet and that the fields fit the declared sample."""
     for file in table.files:
-        footer_start(bodies.view(file), where=file)
+        footer_start(files.view(file), where=file)
     check_sample(draft.sample, _fields(table), dataset=draft.name)
 
 
 def count_samples(dataset: Described, files: Files) -> CheckResult:
     """Count the samples of a cached version, in all and in each split. Raises `DatasetError`."""
-    checker = _FileChecker(dataset, InCache(files=files))
+    checker = _FileChecker(dataset, files)
     layout = checker.layout()
     chosen = _select_splits(dataset, layout)
     return CheckResult(
@@ -229,17 +160,17 @@ def _undeclared(draft: Draft) -> list[str]:
     return [f"{draft.name}: {keys} declared, so other users cannot know how they may use it; add {options}"]
 
 
-def _reader_or_split_advice(draft: Draft, bodies: Bodies) -> list[str]:
+def _reader_or_split_advice(draft: Draft, paths: Sequence[str]) -> list[str]:
     """Suggest options if no split is declared."""
     if draft.splits:
         return []
-    guess = guess_reader(bodies.paths) if isinstance(draft.reader, RawFiles) else None
+    guess = guess_reader(paths) if isinstance(draft.reader, RawFiles) else None
     if guess:
         description, options = guess
         note = f"{draft.name}: {description}, but no reader is declared, so a sample is the bytes of a file"
-        return [f"{note}; add {options} {split_options(bodies.paths)}"]
+        return [f"{note}; add {options} {split_options(paths)}"]
     note = f"{draft.name}: no split is declared, so nothing can be trained on it"
-    return [f"{note}; declare the splits: {split_options(bodies.paths)}"]
+    return [f"{note}; declare the splits: {split_options(paths)}"]
 
 
 def _missing_splits(draft: Draft) -> list[str]:
@@ -302,7 +233,7 @@ def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
 @dataclass(slots=True)
 class _FileChecker:
     draft: Described
-    bodies: Bodies
+    files: Files
     pictures: Pictures | None = None
     """Set by `layout`."""
 
@@ -314,60 +245,47 @@ class _FileChecker:
             case Table() as table:
                 return self._table(table)
             case Images() as images:
-                return self._images(images)
+                self.pictures = find_pictures(images, self.files.paths, self.table(images), declared=self.draft)
+                return Layout(count=len(self.pictures.files), files=self.pictures.files)
             case Lines(needed=files):
-                self._check_sample(text=("uint8", ("any",)), length=("int64", ()))
+                self._check_sample({"text": ("uint8", ("any",)), "length": ("int64", ())})
                 return _stacked(files, self._lines)
             case Text() as text:
-                self._check_sample(text=("int64", (text.window,)), next=("int64", (text.window,)))
+                self._check_sample(dict.fromkeys(("text", "next"), ("int64", (text.window,))))
                 return _stacked(text.needed, lambda file: self._windows(text, file))
             case _:
-                return Layout(count=len(self.bodies.paths), files=self.bodies.paths)
+                return Layout(count=len(self.files.paths), files=self.files.paths)
 
-    def _check_sample(self, **found: tuple[str, tuple[Length, ...]]) -> None:
-        check_sample(self.draft.sample, found, dataset=self.draft.name)
+    def _check_sample(self, fields: Mapping[str, tuple[str, tuple[Length, ...]]]) -> None:
+        check_sample(self.draft.sample, fields, dataset=self.draft.name)
 
     def _arrays(self, fields: dict[str, str]) -> Layout:
-        heads = {field: self._head(file) for field, file in fields.items()}
-        found = {field: (head.dtype, head.shape[1:]) for field, head in heads.items()}
-        check_sample(self.draft.sample, found, dataset=self.draft.name)
-        return Layout(count=even_rows({field: head.rows for field, head in heads.items()}, dataset=self.draft.name))
+        heads = {}
+        for name, file in fields.items():
+            view = self.files.view(file)
+            heads[name] = parse_head(view[:HEAD], size=len(view), where=file)
+        self._check_sample({name: (head.dtype, head.shape[1:]) for name, head in heads.items()})
+        return Layout(count=even_rows({name: head.rows for name, head in heads.items()}, dataset=self.draft.name))
 
     def _table(self, table: Table) -> Layout:
-        footers = {file: self._footer(file) for file in table.files}
+        footers = {file: read_footer(self.files.view(file), where=file) for file in table.files}
         for file, footer in footers.items():
             for column in table.fields.values():
                 footer.require(column.names, where=file)
-        check_sample(self.draft.sample, _fields(table), dataset=self.draft.name)
+        self._check_sample(_fields(table))
         return _stacked(table.files, lambda file: footers[file].rows)
-
-    def _images(self, images: Images) -> Layout:
-        self.pictures = find_pictures(images, self.bodies.paths, self.table(images), declared=self.draft)
-        return Layout(count=len(self.pictures.files), files=self.pictures.files)
 
     def table(self, images: Images) -> bytes | None:
         """Return the bytes of the label table."""
-        return None if images.labels is None else self._bytes(images.labels)
+        return None if images.labels is None else bytes(self.files.view(images.labels))
 
     def _lines(self, file: str) -> int:
-        starts = range(0, self._size(file), _BLOCK)
-        return count_lines((self.bodies.part(file, start, _BLOCK) for start in starts), where=file)
+        view = self.files.view(file)
+        return count_lines((bytes(view[at : at + _BLOCK]) for at in range(0, len(view), _BLOCK)), where=file)
 
     def _windows(self, text: Text, file: str) -> int:
         self._lines(file)
-        return text.count(self._size(file))
-
-    def _head(self, file: str) -> ArrayHead:
-        return parse_head(self._bytes(file, 0, HEAD), size=self._size(file), where=file)
-
-    def _footer(self, file: str) -> Footer:
-        return read_footer(self.bodies.view(file), where=file)
-
-    def _size(self, file: str) -> int:
-        return self.bodies.size(file)
-
-    def _bytes(self, file: str, start: int = 0, length: int | None = None) -> bytes:
-        return self.bodies.part(file, start, self._size(file) if length is None else length)
+        return text.count(len(self.files.view(file)))
 
 
 def _fields(table: Table) -> dict[str, tuple[str, tuple[int, ...]]]:

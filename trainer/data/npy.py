@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from trainer.base.errors import DatasetError
 
@@ -27,6 +27,8 @@ _LONGEST: Final = 1 << 48
 _AXES: Final = 32
 """The limit of NumPy 1."""
 _SHOWN: Final = 60
+_DAMAGED: Final = (ValueError, SyntaxError, KeyError, IndexError, TypeError, OverflowError, MemoryError, RecursionError)
+"""Errors for a header that is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +52,8 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     if not data.startswith(_MAGIC):
         raise _not_numpy(data, where)
     try:
-        start, header = _parse(data)
-        kind, is_fortran, shape = header["descr"], header["fortran_order"], header["shape"]
-        lengths = tuple(_length(each) for each in _tuple(shape))
-    except (
-        ValueError,
-        SyntaxError,
-        KeyError,
-        IndexError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as fault:
+        start, kind, is_fortran, lengths = _parse(data)
+    except _DAMAGED as fault:
         raise _rejected(where, "its header is damaged", "write the file again with numpy.save") from fault
     dtype = _dtype(kind, where)
     if not lengths:
@@ -81,26 +72,17 @@ def parse_head(data: bytes | memoryview, *, size: int, where: str) -> ArrayHead:
     return ArrayHead(dtype=dtype, shape=lengths, start=start, row=row)
 
 
-def _parse(data: bytes) -> tuple[int, dict[str, Any]]:
-    """Return the offset of the values, and the header."""
+def _parse(data: bytes) -> tuple[int, object, bool, tuple[int, ...]]:
+    """Return the offset of the values, and the header: type, whether in Fortran order, shape."""
     if data[6] not in {1, 2, 3}:
         raise ValueError(data[:8])
     width = 2 if data[6] == 1 else 4
     start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
-    header: dict[str, Any] = ast.literal_eval(data[8 + width : start].decode().strip())
-    return start, header
-
-
-def _tuple(value: object) -> tuple[object, ...]:
-    if not isinstance(value, tuple):
-        raise TypeError(value)
-    return value
-
-
-def _length(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(value)
-    return int(value)
+    header = ast.literal_eval(data[8 + width : start].decode().strip())
+    kind, is_fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+    if not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
+        raise TypeError(shape)
+    return start, kind, is_fortran, tuple(map(int, shape))
 
 
 def _dtype(kind: object, where: str) -> str:

@@ -20,7 +20,6 @@ from trainer.base.spool import mapped, spool
 from trainer.base.suggestions import short
 from trainer.data.check import TABLE_UNCHECKED, check_dataset
 from trainer.data.check_pictures import describe_renumbering
-from trainer.data.content_duplicates import ContentDuplicates
 from trainer.data.declaration import Dataset, Described, Draft, parse_dataset
 from trainer.data.fetch import read_manifest
 from trainer.data.file_names import check_paths
@@ -30,6 +29,7 @@ from trainer.data.packing import PackPlan, Slice
 from trainer.data.pictures import find_pictures
 from trainer.data.reader import Images
 from trainer.data.source_folder import edited_error
+from trainer.data.splits import ContentDuplicates
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
@@ -73,17 +73,6 @@ class PublishResult:
     uploaded: int
     """Bytes that the store did not have."""
     findings: Findings = Findings()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFiles:
-    """A folder's files in the store, and the number of uploaded bytes."""
-
-    manifest: str
-    content: str
-    files: int
-    bytes: int
-    uploaded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,19 +156,24 @@ def publish_dataset(
             progress.note(line)
         findings = Findings(classes=checked.classes, left_out=listed.left_out, notes=(*notes, *late))
         del listed, checked
-        stored = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
-    candidate = _candidate(draft, stored)
-    if newest and candidate.published == newest.model_copy(update={"version": 1}):
-        dataset = _with_twin(newest, draft)
-        return PublishResult(dataset=dataset, is_new=False, uploaded=stored.uploaded, findings=findings)
-    is_as_declared = declared and candidate.published == declared.published.model_copy(update={"version": 1})
-    first = (
-        declared.version
-        if declared and is_as_declared
-        else max(each.version if each else 0 for each in (newest, declared)) + 1
+        manifest, uploaded = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
+    candidate = Dataset(
+        version=1,
+        manifest=manifest,
+        content=plan.lines.content,
+        files=plan.lines.files,
+        bytes=plan.lines.bytes,
+        **{key: getattr(draft, key) for key in Draft.model_fields},
     )
-    dataset, is_new = name_version(store, candidate, first=first)
-    return PublishResult(dataset=_with_twin(dataset, draft), is_new=is_new, uploaded=stored.uploaded, findings=findings)
+    if newest and candidate.published == newest.model_copy(update={"version": 1}):
+        dataset, is_new = newest, False
+    else:
+        is_as_declared = declared and candidate.published == declared.published.model_copy(update={"version": 1})
+        highest = max(each.version if each else 0 for each in (newest, declared))
+        first = declared.version if declared and is_as_declared else highest + 1
+        dataset, is_new = name_version(store, candidate, first=first)
+    dataset = dataset.model_copy(update={"twin": draft.twin})
+    return PublishResult(dataset=dataset, is_new=is_new, uploaded=uploaded, findings=findings)
 
 
 def _with_classes(draft: Draft, checked: CheckResult) -> Draft:
@@ -234,8 +228,8 @@ def publish_declared(
         plan = PackPlan(lines, most=source.part_bytes)
         _hash_files(source, source.paths(), plan)
         _require(declared, "content", plan.lines.content)
-        stored = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
-    _require(declared, "manifest", stored.manifest)
+        manifest, uploaded = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
+    _require(declared, "manifest", manifest)
     is_new = store.create(version_key(declared.name, declared.version), version_document(declared))
     if not is_new and (existing := read_version(store, declared.name, declared.version)) != declared.published:
         message = f"{declared.title} in {store.label} is another version: manifest {existing and existing.manifest}"
@@ -243,7 +237,7 @@ def publish_declared(
             f"{message}; declared is {declared.manifest}",
             hint="publish it as the next version: a version is never replaced",
         )
-    return PublishResult(dataset=declared, is_new=is_new, uploaded=stored.uploaded)
+    return PublishResult(dataset=declared, is_new=is_new, uploaded=uploaded)
 
 
 def _require_no_secret(described: Described) -> None:
@@ -261,7 +255,7 @@ def _hash_files(
 ) -> None:
     """Hash all files, and assign them to packs in order."""
 
-    def some(first: int, stop: Stop) -> list[HashedFile]:
+    def hash_some(first: int, stop: Stop) -> list[HashedFile]:
         hashed = []
         for path in paths[first : first + _AT_ONCE]:
             stop.check()
@@ -270,7 +264,7 @@ def _hash_files(
 
     for first in range(0, len(paths), _BATCH):
         firsts = range(first, min(first + _BATCH, len(paths)), _AT_ONCE)
-        for hashed in chain.from_iterable(in_parallel(some, firsts)):
+        for hashed in chain.from_iterable(in_parallel(hash_some, firsts)):
             plan.add(hashed)
             if duplicates is not None:
                 duplicates.add(hashed.sha256)
@@ -279,21 +273,16 @@ def _hash_files(
 
 def _upload(
     plan: PackPlan, lines: bytes | mmap, *, source: SourceFolder, store: Store, progress: Progress
-) -> StoredFiles:
-    """Upload the packs that the store lacks, and the manifest."""
+) -> tuple[str, int]:
+    """Upload the packs that the store lacks, and the manifest; return its digest and the number of uploaded bytes."""
     progress.begin(f"new data of {source.root}", sum(new.size for new in plan.new))
     try:
         upload = _Upload(store=store, source=source, lines=lines, progress=progress)
         packs = in_parallel(upload.one, plan.new, threads=_UPLOADS)
     finally:
         progress.end()
-    return StoredFiles(
-        manifest=_store_manifest(plan.manifest(lines, [pack for pack, _ in packs]), store=store),
-        content=plan.lines.content,
-        files=plan.lines.files,
-        bytes=plan.lines.bytes,
-        uploaded=sum(size for _, size in packs),
-    )
+    manifest = plan.manifest(lines, [pack for pack, _ in packs])
+    return _store_manifest(manifest, store=store), sum(size for _, size in packs)
 
 
 def _store_manifest(manifest: Iterable[bytes], *, store: Store) -> str:
@@ -363,25 +352,10 @@ def version_document(dataset: Dataset) -> bytes:
     return canonical(dataset.published.model_dump(mode="json"))
 
 
-def _require(declared: Dataset, key: str, found: str) -> None:
+def _require(declared: Dataset, key: str, actual: str) -> None:
     expected = getattr(declared, key)
-    if found != expected:
+    if actual != expected:
         raise DatasetError(
-            f"dataset {declared.title}: its {key} is {found}; declared is {expected}",
+            f"dataset {declared.title}: its {key} is {actual}; declared is {expected}",
             hint="its data differs from the declared data: compare the versions of its sources",
         )
-
-
-def _with_twin(dataset: Dataset, draft: Draft) -> Dataset:
-    return dataset.model_copy(update={"twin": draft.twin})
-
-
-def _candidate(draft: Draft, stored: StoredFiles) -> Dataset:
-    return Dataset(
-        version=1,
-        manifest=stored.manifest,
-        content=stored.content,
-        files=stored.files,
-        bytes=stored.bytes,
-        **{key: getattr(draft, key) for key in Draft.model_fields},
-    )

@@ -75,14 +75,11 @@ class SourceFolder:
         walk = _Walk(root=self.root, has_hidden=self.has_hidden)
         walk.enter("")
         left_out = tuple(
-            LeftOut(reason=reason, count=len(found), example=min(found)) for reason, found in walk.left_out.items()
+            LeftOut(reason=reason, count=len(paths), example=min(paths)) for reason, paths in walk.left_out.items()
         )
         if not walk.paths:
-            also = (
-                f"; left out: {', '.join(f'{len(found)} {why}' for why, found in walk.left_out.items())}"
-                if left_out
-                else ""
-            )
+            counts = ", ".join(f"{each.count} {each.reason}" for each in left_out)
+            also = f"; left out: {counts}" if counts else ""
             hint = "--include-hidden publishes hidden files" if "hidden" in walk.left_out else "copy files into it"
             raise DatasetError(f"{self.root} has no files{also}", hint=hint)
         paths = sorted(walk.paths, key=os.fsencode)
@@ -140,19 +137,10 @@ def open_file(path: Path) -> FileIO:
     return file
 
 
-def _read_error(path: Path, fault: OSError) -> DatasetError:
-    hint = "no version was published; run the same command again"
+def _read_error(path: str | Path, fault: OSError, *, is_folder: bool = False) -> DatasetError:
+    hint = "remove it" if is_folder else "no version was published; run the same command again"
     if fault.errno in {errno.EACCES, errno.EPERM}:
-        hint = f"make it readable: chmod +r {shlex.quote(str(path))}"
-    return DatasetError(f"{path} cannot be read: {fault.strerror}", hint=hint)
-
-
-def _list_error(path: str | Path, fault: OSError) -> DatasetError:
-    hint = (
-        f"make it readable: chmod +rx {shlex.quote(str(path))}"
-        if fault.errno in {errno.EACCES, errno.EPERM}
-        else "remove it"
-    )
+        hint = f"make it readable: chmod {'+rx' if is_folder else '+r'} {shlex.quote(str(path))}"
     return DatasetError(f"{path} cannot be read: {fault.strerror}", hint=hint)
 
 
@@ -206,7 +194,7 @@ class _Walk:
                         elif self._is_folder(entry, below):
                             folders.append(f"{below}{name}/")
             except OSError as fault:
-                raise _list_error(fault.filename or self.root / below, fault) from fault
+                raise _read_error(fault.filename or self.root / below, fault, is_folder=True) from fault
             if below and len(self.paths) + len(folders) == before:
                 self.left_out.setdefault("empty", []).append(below)
 

@@ -9,6 +9,7 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag
@@ -108,11 +109,7 @@ class Layout:
     def names(self) -> Iterator[str]:
         """Yield the names of all samples, in order, by which `Percent` selects: file or row."""
         for number, file in enumerate(self.files):
-            yield from (
-                (file for _ in (0,))
-                if self.ends is None
-                else (f"{file}#{row}" for row in range(len(self.span(number))))
-            )
+            yield from [file] if self.ends is None else (f"{file}#{row}" for row in range(len(self.span(number))))
         if not self.files:
             yield from map(str, range(self.count))
 
@@ -173,6 +170,31 @@ def _of_files(numbers: Sequence[int], layout: Layout) -> Sequence[int]:
 def _percentile(seed: int, key: str) -> float:
     """Return a number between 0 and 100 that never changes for the same seed and key."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:6], "big") * 100 / 2**48
+
+
+class ContentDuplicates:
+    """The first 8 bytes of each file's digest, to find files with equal content in two splits: a net knows them from training."""
+
+    def __init__(self, file_numbers: Mapping[str, Sequence[int]]) -> None:
+        self._file_numbers, self._digests = file_numbers, array("Q")
+
+    def add(self, sha256: str) -> None:
+        """Add the next file's digest."""
+        if self._file_numbers:
+            self._digests.append(int(sha256.removeprefix("sha256:")[:16], 16))
+
+    def notes(self, paths: Sequence[str], *, dataset: str) -> list[str]:
+        """Report files of two splits with equal content."""
+        notes = []
+        for one, other in combinations(self._file_numbers, 2):
+            smaller, larger = sorted((self._file_numbers[one], self._file_numbers[other]), key=len)
+            known = {self._digests[number]: number for number in smaller}
+            same = [(known[self._digests[at]], at) for at in larger if self._digests[at] in known]
+            if same := [pair for pair in same if pair[0] != pair[1]]:
+                pair = " and ".join(short(paths[number]) for number in same[0])
+                files = "1 file is" if len(same) == 1 else f"{len(same):,} files are"
+                notes.append(f"{dataset}: {files} in both splits {one} and {other}, by content: {pair}")
+        return notes
 
 
 _FIX = "correct [splits] in its declaration, or publish with --split NAME=FIRST:END"

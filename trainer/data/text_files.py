@@ -20,9 +20,10 @@ _JOIN: Final = (
     'sys.stdout.buffer.write(t.decode("utf-16", "replace").encode())'
 )
 _LONE_CR: Final = re.compile(rb"\r(?!\n)")
-_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-"""Checked before UTF-16, whose mark is the beginning of the little-endian UTF-32 mark."""
+_WIDE: Final = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # first, because the UTF-16 mark is the beginning of it
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 _COMPRESSED: Final = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
@@ -52,12 +53,9 @@ def _require_unmarked(block: bytes, *, where: str) -> None:
         raise DatasetError(
             f"{where} is compressed ({compressed}); expected text", hint="unpack it, and publish the text"
         )
-    if block.startswith(_UTF32):
-        hint = f"iconv -f UTF-32 -t UTF-8 {where} > new.txt"
-        raise DatasetError(f"{where} is not UTF-8 text: it is UTF-32", hint=hint)
-    if block.startswith(_UTF16):
-        hint = f"iconv -f UTF-16 -t UTF-8 {where} > new.txt"
-        raise DatasetError(f"{where} is not UTF-8 text: it is UTF-16", hint=hint)
+    if encoding := next((name for name, marks in _WIDE.items() if block.startswith(marks)), None):
+        hint = f"iconv -f {encoding} -t UTF-8 {where} > new.txt"
+        raise DatasetError(f"{where} is not UTF-8 text: it is {encoding}", hint=hint)
     if block.startswith(codecs.BOM_UTF8):
         hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {where}"
         raise DatasetError(f"{where} begins with a byte order mark, which would be part of its first sample", hint=hint)
