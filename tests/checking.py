@@ -14,7 +14,7 @@ from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.checks import CHECKS, Subject, checked
 from trainer.training.experiment import load_experiment
 from trainer.training.finding import Finding, Status
-from trainer.training.readers.twin import twin_of
+from trainer.training.readers.synthetic import make_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -54,7 +54,7 @@ def found(
     experiment = load_experiment(file.stem, file, root=ROOT)
     told = Origins(words=take_apart(["--determinism", level, "--threads", str(THREADS), *words]), environ={})
     resolved = resolve(experiment.settings, told)
-    dataset, data = twin_of(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
+    dataset, data = make_synthetic(load_dataset(resolved.settings.dataset, root=ROOT), rows=256)
     subject = Subject(
         experiment=experiment,
         resolved=resolved,

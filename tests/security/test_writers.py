@@ -36,7 +36,7 @@ ALLOWED: Final = {
     "trainer.training.bench": "a profile, which a library writes",
     "trainer.training.checks.saving": "a temporary folder",
     "trainer.training.checks.short": "a temporary folder",
-    "trainer.training.readers.twin": "a temporary folder",
+    "trainer.training.readers.synthetic": "a temporary folder",
 }
 METHODS: Final = {
     "write_bytes": 1,

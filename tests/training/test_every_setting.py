@@ -21,7 +21,7 @@ from trainer.training import settings as ours
 from trainer.training.experiment import load_experiment
 from trainer.training.fit import Job, placement, train
 from trainer.training.logs.loggers import loggers
-from trainer.training.readers.twin import twin_of
+from trainer.training.readers.synthetic import make_synthetic
 from trainer.training.resuming.stop import Stop
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ IN_A_FIT: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...], Callable[
 @cache
 def prepared(name: str) -> Any:
     experiment = load_experiment(name, ROOT / f"trainer/experiments/{name}.py", root=ROOT)
-    return experiment, *twin_of(load_dataset(_dataset(experiment), root=ROOT), rows=96)
+    return experiment, *make_synthetic(load_dataset(_dataset(experiment), root=ROOT), rows=96)
 
 
 def _dataset(experiment: Any) -> str:

@@ -23,11 +23,11 @@ _FILES: Final = 256
 
 def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
     """Return the number of verified files. Raises `DigestMismatchError` for damaged files, `DatasetError` if the dataset is not cached."""
-    replace = f"replace damaged files: reprise data fetch {dataset.name}"
+    hint = f"replace damaged files: reprise data fetch {dataset.name}"
     cached = cache.find(dataset)
     if cached is None and cache.is_suspect(dataset):
         message = f"{dataset.title} is damaged in the cache {cache.root}: an earlier check found wrong bytes"
-        raise DigestMismatchError(message, hint=replace)
+        raise DigestMismatchError(message, hint=hint)
     if cached is None:
         raise DatasetError(
             f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
@@ -51,5 +51,5 @@ def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILEN
         progress.end()
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        raise DigestMismatchError(f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}", hint=replace)
+        raise DigestMismatchError(f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}", hint=hint)
     return len(cached.paths)

@@ -15,7 +15,7 @@ from trainer.training.checks.short import notebook, train_shortly
 from trainer.training.checks.trial import LARGEST_BATCH, Subject
 from trainer.training.determinism.seeds import derived
 from trainer.training.fit import quieten
-from trainer.training.readers.twin import twin_of
+from trainer.training.readers.synthetic import make_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def small(experiment: Experiment, resolved: Resolved[Any], declared: Dataset, *,
     """Return the experiment with its own settings, in small batches on the CPU, with a synthetic twin of eight batches."""
     size = min(int(resolved.settings.value_of("batch_size")), LARGEST_BATCH)
     settings = resolved.settings.model_copy(update={"batch_size": size, "max_steps": STEPS, "max_epochs": STEPS})
-    dataset, data = twin_of(declared, rows=_BATCHES * size)
+    dataset, data = make_synthetic(declared, rows=_BATCHES * size)
     return Subject(
         experiment=experiment,
         resolved=replace(resolved, settings=settings),

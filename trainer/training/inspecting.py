@@ -16,9 +16,9 @@ from trainer.base.errors import ExperimentError
 from trainer.data.inspection import Inspection, SplitValues, require_one_shape, require_readable
 from trainer.data.splits import select
 from trainer.training.data import Picked
-from trainer.training.readers.blocks import Block
 from trainer.training.readers.images import Pictures
 from trainer.training.readers.inspect import inspect_blocks, inspect_samples
+from trainer.training.readers.samples import Block
 from trainer.training.tasks.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from trainer.training.data import RunData
     from trainer.training.readers import Samples
-    from trainer.training.readers.blocks import Rows, Values
+    from trainer.training.readers.samples import Rows, Values
     from trainer.training.tasks.task import Task
 
 TRAIN: Final = "train"

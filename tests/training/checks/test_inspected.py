@@ -14,7 +14,7 @@ from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.checks import CHECKS, Subject, checked
 from trainer.training.experiment import load_experiment
 from trainer.training.finding import Finding, Status
-from trainer.training.readers.twin import Made, twin_of
+from trainer.training.readers.synthetic import SyntheticFiles, make_synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ def found(folder: Path, file: str, spoil: Callable[[Any], None]) -> dict[str, Fi
     """Check digits on files like its own, one of which is spoilt: settings, data, forward, targets."""
     experiment = load_experiment("digits", DIGITS, root=ROOT)
     resolved = resolve(experiment.settings, Origins(words=take_apart(list(WORDS)), environ={}))
-    dataset, data = twin_of(load_dataset("digits", root=ROOT), rows=400)
+    dataset, data = make_synthetic(load_dataset("digits", root=ROOT), rows=400)
     array, body = np.load(io.BytesIO(bytes(data.read(file)))), io.BytesIO()
     spoil(array)
     np.save(body, array)
-    spoilt = Made({path: bytes(data.read(path)) if path != file else body.getvalue() for path in data.paths})
+    spoilt = SyntheticFiles({path: bytes(data.read(path)) if path != file else body.getvalue() for path in data.paths})
     subject = Subject(
         experiment=experiment,
         resolved=resolved,

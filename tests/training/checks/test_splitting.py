@@ -13,8 +13,8 @@ from trainer.data.splits import Layout
 from trainer.training.checks.splitting import _bounded, _fitting, _told, splitting
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.readers import Pick, Sample, Samples
-from trainer.training.readers.text import Windows
-from trainer.training.readers.twin import Made
+from trainer.training.readers.byte_samples import Windows
+from trainer.training.readers.synthetic import SyntheticFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +114,7 @@ def test_samples_that_differ_from_epoch_to_epoch_cannot_be_told() -> None:
 def test_windows_that_overlap_are_counted() -> None:
     """A few where one split borders on another; most of them where windows are drawn by lot."""
     reader = Text(kind="text", file="a", window=8, stride=2)
-    windows = Windows(Made({"a": bytes(range(200))}), reader)
+    windows = Windows(SyntheticFiles({"a": bytes(range(200))}), reader)
     dataset = SimpleNamespace(reader=reader)
     with pytest.raises(Odd) as caught:
         judged(windows, range(60), range(60, 70), range(70, 90), dataset=dataset)
@@ -124,7 +124,7 @@ def test_windows_that_overlap_are_counted() -> None:
         judged(windows, range(0, 90, 3), range(1, 90, 3), range(2, 90, 3), dataset=dataset)
     apart = Text(kind="text", file="a", window=8)
     said = judged(
-        Windows(Made({"a": bytes(range(200))}), apart),
+        Windows(SyntheticFiles({"a": bytes(range(200))}), apart),
         range(10),
         range(10, 14),
         range(14, 20),
@@ -136,7 +136,7 @@ def test_windows_that_overlap_are_counted() -> None:
 def test_windows_of_two_files_share_nothing() -> None:
     """Neighbours by number may be the end of one and the beginning of another."""
     reader = Text(kind="text", file=("a", "b"), window=8, stride=2)
-    windows = Windows(Made({"a": bytes(17), "b": bytes(17)}), reader)
+    windows = Windows(SyntheticFiles({"a": bytes(17), "b": bytes(17)}), reader)
     assert len(windows) == 10
     dataset = SimpleNamespace(reader=reader)
     assert (

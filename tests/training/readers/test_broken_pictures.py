@@ -13,8 +13,8 @@ from tests.training.readers.picture_files import png, saved, tiff
 from trainer.base.errors import DatasetError
 from trainer.data.pictures import SUFFIXES
 from trainer.data.reader import Images
+from trainer.training.readers.exact_pixels import FORMATS
 from trainer.training.readers.pixels import decode_pixels
-from trainer.training.readers.wide import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

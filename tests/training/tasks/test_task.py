@@ -12,8 +12,8 @@ from torch import nn
 from trainer.base.errors import DatasetError, ExperimentError, SettingError
 from trainer.settings.ledger import Ledger, kept
 from trainer.settings.origins import Origins, resolve, take_apart
-from trainer.training.readers.blocks import Block
 from trainer.training.readers.inspect import inspect_blocks
+from trainer.training.readers.samples import Block
 from trainer.training.tasks.classification import ClassificationSettings, Classifier
 from trainer.training.tasks.fitting import try_out
 from trainer.training.tasks.regression import Regressor

@@ -64,10 +64,10 @@ def _documents(words: list[str], *, steps: int, synthetic: bool, folder: Path) -
 
 def choose_data(declared: Dataset, *, synthetic: bool, rows: int) -> tuple[Dataset, Files, str]:
     """Return a dataset, its files and a description: the dummy twin if `dummy` or if neither cache nor store has the dataset."""
-    from trainer.training.readers.twin import twin_of
+    from trainer.training.readers.synthetic import make_synthetic
 
     if not synthetic and (store_address() or Cache(root=cache_folder()).has(declared)):
         return declared, fetched(declared, say=lambda line: print(line, file=escaping(sys.stderr))), declared.title
-    dataset, files = twin_of(declared, rows=rows)
+    dataset, files = make_synthetic(declared, rows=rows)
     why = "" if synthetic else ": it is not in the cache, and no store is configured"
     return dataset, files, f"synthetic data of {declared.title}{why}"

@@ -18,7 +18,7 @@ from trainer.data.reader import Text
 from trainer.training.checks.trial import SPLITS
 from trainer.training.checks.wrong import Nothing, Odd, Wrong
 from trainer.training.readers import Pick
-from trainer.training.readers.text import Windows
+from trainer.training.readers.byte_samples import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from trainer.data.reader import Arrays, Images, Lines, Table, Text
 from trainer.training.readers.arrays import ArrayRows
+from trainer.training.readers.byte_samples import TextLines, WholeFiles, Windows
 from trainer.training.readers.images import Pictures
-from trainer.training.readers.raw import WholeFiles
 from trainer.training.readers.samples import Batch, Pick, Sample, Samples
 from trainer.training.readers.tables import TableRows
-from trainer.training.readers.text import TextLines, Windows
 
 if TYPE_CHECKING:
     from trainer.data.declaration import Described

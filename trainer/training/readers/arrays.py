@@ -13,15 +13,14 @@ import torch
 
 from trainer.data.npy import HEAD, parse_head
 from trainer.data.reader import even_rows
-from trainer.training.readers.blocks import Block
-from trainer.training.readers.samples import Batch, Pick, Sample, Samples
+from trainer.training.readers.samples import Batch, Block, Pick, Sample, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data.files import Files
     from trainer.data.reader import Arrays
-    from trainer.training.readers.blocks import Rows
+    from trainer.training.readers.samples import Rows
 
 _STRETCH: Final = 8 << 20
 """Bytes verified at once, at the first access to a row in them: verifying each row would cost more than reading it."""

@@ -27,8 +27,7 @@ from trainer.data.inspection import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from trainer.training.readers.blocks import Block, Rows, Values
-    from trainer.training.readers.samples import Samples
+    from trainer.training.readers.samples import Block, Rows, Samples, Values
 
 _SHAPES: Final = 5
 _DENSE: Final = 1 << 16

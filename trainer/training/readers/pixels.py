@@ -2,12 +2,14 @@
 
 Each step is exact or documented in docs/how-to/datasets.md; a picture whose values are ambiguous is an error that names its file.
 Pillow reduces 16-bit colors to 8 bits, ignores the full scale that some files state, and drops channels without a mode. This module
-reads the exact values (`trainer.training.readers.wide`), or rejects the picture.
+reads the exact values (`trainer.training.readers.exact_pixels`), or rejects the picture.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 import struct
 import warnings
 from typing import TYPE_CHECKING, Any, Final
@@ -17,10 +19,17 @@ from PIL import Image, UnidentifiedImageError
 
 from trainer.base.errors import DatasetError
 from trainer.data.reader import MOST_PIXELS
-from trainer.training.readers.bmp import fourth_bytes_differ, grays_of_palette
-from trainer.training.readers.foreign import found_format
+from trainer.training.readers.exact_pixels import (
+    FORMATS,
+    PictureError,
+    WideValues,
+    fourth_bytes_differ,
+    grays_of_palette,
+    no_such_color,
+    require_clear,
+    wide_values,
+)
 from trainer.training.readers.resizing import resized
-from trainer.training.readers.wide import FORMATS, PictureError, WideValues, no_such_color, require_clear, wide_values
 
 if TYPE_CHECKING:
     from trainer.data.reader import Images
@@ -57,7 +66,7 @@ def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Va
         raise DatasetError(f"{where} {fault}", hint=fault.hint) from fault
     except Exception as fault:
         # A damaged picture can raise almost any exception: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
-        hint = found_format(body)[1]
+        hint = detect_format(body)[1]
         raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
 
 
@@ -209,8 +218,47 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
     if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
         return "Pillow reads no TIFF with such channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
-        found = found_format(body)[0] or "another format, or a damaged head"
+        found = detect_format(body)[0] or "another format, or a damaged head"
         return f"found {found}; expected one of {', '.join(FORMATS)}"
     if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
         return "the file ends too early, or is damaged"
     return f"{fault}" or type(fault).__name__
+
+
+_REPLACE: Final = "replace it, or leave it out, and publish a new version"
+_START: Final = 512
+"""Bytes of a file that are examined."""
+_CONVERT: Final = "write it as PNG or JPEG, and publish a new version"
+_KNOWN: Final = (
+    (rb"version https://git-lfs", "a pointer of Git LFS in place of the file", "git lfs pull, then publish again"),
+    (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "HEIC or HEIF", _CONVERT),
+    (rb"(?i)\s*(<!doctype html|<html)", "a page of HTML", "download the picture itself, and publish a new version"),
+    (rb"(?i)(\s|<[?!][^>]*>)*<svg", "SVG, which has no pixels", "draw it as PNG, and publish a new version"),
+    (rb".{128}DICM", "DICOM", "write it as 16-bit PNG, or publish arrays (--array)"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
+    (rb"%PDF", "PDF", _CONVERT),
+    (rb"8BPS", "a file of Photoshop", _CONVERT),
+    (rb"\x00\x00\x01\x00", "a Windows icon", _CONVERT),
+    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf", "an archive", "unpack it, and publish a new version"),
+    (rb"\x93NUMPY", "an array of NumPy", "publish arrays (--array)"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", _CONVERT),
+    (rb"\x00{64}", "zeros, as a copy leaves that was cut short", _REPLACE),
+)
+"""The first bytes as a pattern, the name of the format, and the hint."""
+
+
+def detect_format(body: memoryview | bytes) -> tuple[str, str]:
+    """Return the name of the format and a hint; the name is empty if the format is unknown."""
+    start = bytes(body[:_START])
+    for mark, name, hint in _KNOWN:
+        if re.match(mark, start, re.DOTALL):
+            return name, hint
+    return ("text" if _is_text(start) else ""), _REPLACE
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\r\n" for letter in text)

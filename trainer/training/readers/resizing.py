@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
-from trainer.training.readers.wide import PictureError
+from trainer.training.readers.exact_pixels import PictureError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

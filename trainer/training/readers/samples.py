@@ -1,4 +1,4 @@
-"""The base class of all readers, and the functions that stack samples into batches.
+"""The base class of all readers, and the functions that stack samples into batches or read them in blocks for an inspection.
 
 A reader is stateless: a sample depends on its index alone, and its random augmentation on `Pick.seed`. The number of workers and a
 resume therefore do not change any bit.
@@ -6,25 +6,30 @@ resume therefore do not change any bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from trainer.base.errors import DatasetError
+from trainer.base.errors import DatasetError, RepriseError
+from trainer.data.inspection import Fault
 from trainer.data.splits import Layout
 from trainer.training.determinism.seeds import derived
-from trainer.training.readers.blocks import Block, single_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from trainer.training.readers.blocks import Rows
-
+Values = np.ndarray[Any, Any]
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+_AHEAD: Final = 64
+"""Samples that are read ahead of the inspection."""
 Sample = dict[str, Tensor]
 """One tensor per field."""
 Batch = dict[str, Tensor]
@@ -108,15 +113,15 @@ class Samples(Dataset[Sample]):
 
 def stacked(samples: Sequence[Sample]) -> Batch:
     """Stack samples into a batch. Raise `DatasetError`, naming the field, if the shapes of a field differ."""
-    for field in samples[0]:
-        shapes = {tuple(sample[field].shape): None for sample in samples}
+    for name in samples[0]:
+        shapes = {tuple(sample[name].shape): None for sample in samples}
         if len(shapes) > 1:
-            told = " and ".join(str(list(shape)) for shape in list(shapes)[:2])
+            examples = " and ".join(str(list(shape)) for shape in list(shapes)[:2])
             raise DatasetError(
-                f"samples of one batch differ in {field!r}: {told}",
+                f"samples of one batch differ in {name!r}: {examples}",
                 hint="pictures: declare --size, and --resize crop, pad or stretch; else override `batch` of the reader",
             )
-    return {field: torch.stack([sample[field] for sample in samples]) for field in samples[0]}
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def padded(bodies: Sequence[bytes | memoryview]) -> tuple[Tensor, Tensor]:
@@ -127,3 +132,42 @@ def padded(bodies: Sequence[bytes | memoryview]) -> tuple[Tensor, Tensor]:
     for number, row in enumerate(rows):
         whole[number, : len(row)] = row
     return torch.from_numpy(whole), torch.from_numpy(lengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some samples: their numbers, and an array `[rows, ...]` per field; or the reason that they cannot be read."""
+
+    rows: Rows
+    fields: dict[str, Values] = field(default_factory=dict)
+    fault: Fault | Callable[[int], Fault] | None = None
+    """The reason that none of these samples can be read, or a function from the number of a sample to its reason."""
+
+
+def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
+    """Read samples one by one in several threads: decoders release the GIL."""
+
+    def one(row: int) -> Block:
+        numbers = np.array([row], dtype=np.int64)
+        try:
+            return Block(rows=numbers, fields={field: value[None].numpy() for field, value in read(row).items()})
+        except DatasetError as fault:
+            return Block(rows=numbers, fault=fault_of(name(row), fault))
+        except RepriseError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - decoders raise many exception types; the error names the file
+            said = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
+            return Block(rows=numbers, fault=fault_of(name(row), said))
+
+    waiting = iter(rows)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        while some := list(islice(waiting, _AHEAD)):
+            yield from pool.map(one, map(int, some))
+
+
+REPLACE: Final = "replace it, and publish a new version"
+
+
+def fault_of(name: str, fault: DatasetError) -> Fault:
+    """Convert the error for a sample to a `Fault`."""
+    return Fault(name=name, said=fault.message, hint=fault.hint)

@@ -25,7 +25,6 @@ import torch
 from trainer.base.errors import DatasetError
 from trainer.data.parquet import footer_start, read_footer
 from trainer.data.splits import Layout
-from trainer.training.readers.blocks import Block, fault_of
 from trainer.training.readers.columns import (
     Numbers,
     Place,
@@ -36,7 +35,7 @@ from trainer.training.readers.columns import (
     require_numbers,
     text_fault,
 )
-from trainer.training.readers.samples import Batch, Pick, Sample, Samples
+from trainer.training.readers.samples import Batch, Block, Pick, Sample, Samples, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     from trainer.data.files import Files
     from trainer.data.inspection import Fault
     from trainer.data.reader import Column, Table
-    from trainer.training.readers.blocks import Rows
     from trainer.training.readers.columns import Mask
+    from trainer.training.readers.samples import Rows
 
 HELD: Final = 64 << 20
 """Bytes of decoded row groups that a process caches; at least one group, whatever its size."""

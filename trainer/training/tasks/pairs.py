@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.data.declaration import Dataset
     from trainer.data.splits import Layout
-    from trainer.training.readers.blocks import Block, Rows
+    from trainer.training.readers.samples import Block, Rows
 
 TRAIN = "train"
 

@@ -1,8 +1,9 @@
-r"""Text: lines or windows of bytes of one or several concatenated files.
+r"""Samples of bytes: lines or windows of one or several concatenated files, or whole files.
 
 Lines: `text` uint8 [bytes], UTF-8 without the line ending (\n or \r\n); `length` int64 []. In a batch `text` is [batch, longest], padded
 with zeros.
 Windows: `text` int64 [window], bytes; `next` int64 [window], the bytes shifted by 1: the targets of a language model.
+Whole files: `bytes` uint8 [size], in a batch [batch, longest], padded with zeros; `length` int64 [].
 """
 
 from __future__ import annotations
@@ -108,3 +109,34 @@ class Windows(Samples):
         self._files.require(path, first, stop)
         numbers = torch.from_numpy(np.frombuffer(self._files.view(path)[first:stop], dtype=np.uint8).astype(np.int64))
         return {"text": numbers[:-1], "next": numbers[1:]}
+
+
+class WholeFiles(Samples):
+    """Unparsed files, in the order of their paths."""
+
+    def __init__(self, files: Files, paths: Sequence[str]) -> None:
+        """Read the files at `paths`."""
+        self._files, self._paths = files, paths
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._paths)
+
+    @property
+    def holds_values(self) -> bool:
+        """Return False: bytes have no values to inspect."""
+        return False
+
+    @property
+    def layout(self) -> Layout:
+        """Return the layout: each file is one sample."""
+        return Layout(count=len(self), files=self._paths)
+
+    def sample(self, pick: Pick) -> Sample:
+        """Read one file."""
+        return {field: values[0] for field, values in self.batch([pick]).items()}
+
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Read several files."""
+        whole, lengths = padded([self._files.read(self._paths[pick.index]) for pick in picks])
+        return {"bytes": whole, "length": lengths}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.training.readers.foreign import found_format
+from trainer.training.readers.pixels import detect_format
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from trainer.training.readers.foreign import found_format
     ],
 )
 def test_a_format_is_found_by_its_first_bytes(body: bytes, name: str, hint: str) -> None:
-    found = found_format(memoryview(body))
+    found = detect_format(memoryview(body))
     assert found[0].startswith(name)
     assert bool(found[0]) == bool(name)
     assert hint in found[1]

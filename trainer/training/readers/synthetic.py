@@ -59,7 +59,7 @@ _NOISE: Final = 0.1
 Values = np.ndarray[Any, Any]
 
 
-class Made:
+class SyntheticFiles:
     """Generated files, in memory."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -102,12 +102,12 @@ class Made:
         return {name: value for name, value in vars(self).items() if name != "_folder"}
 
 
-def twin_of(declared: Dataset, *, rows: int) -> tuple[Dataset, Made]:
+def make_synthetic(declared: Dataset, *, rows: int) -> tuple[Dataset, SyntheticFiles]:
     """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`."""
     counts = {name: rows if name == "train" else max(1, rows // 4) for name in [*declared.splits] or ["train"]}
     total = sum(counts.values())
     files = _Files(declared, total, np.random.default_rng(derived(0, "twin", declared.name)))
-    made = Made(files.written(counts))
+    made = SyntheticFiles(files.written(counts))
     if not isinstance(declared.reader, Images):
         ends = np.cumsum([0, *counts.values()]).tolist()
         splits: Any = {name: (ends[place], ends[place + 1]) for place, name in enumerate(counts)}

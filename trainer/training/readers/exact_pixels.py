@@ -1,6 +1,8 @@
-"""Decoding of pictures with more than 8 bits per channel, whose exact values Pillow returns only for gray.
+"""Exact values of pictures that Pillow decodes incorrectly or inexactly, and rejection of ambiguous pictures.
 
-The white value is taken from the file (65535, the maximum of a PGM, 4095 for a 12-bit TIFF) or from the declaration.
+Of pictures with more than 8 bits per channel, Pillow returns exact values only for gray. Their white value is taken from the file (65535,
+the maximum of a PGM, 4095 for a 12-bit TIFF) or from the declaration. Of BMP files, Pillow assumes one bit or one byte per pixel for a
+palette of grays, and drops the fourth byte of 32-bit pixels.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAM
 _SIXTEEN: Final = 65535
 _PLAIN: Final = 16_000_000
 """Maximum values read from text: each takes fifty bytes during decoding."""
+
+_BMP_BITS: Final[Mapping[str, int]] = {"1": 1, "L": 8}
+"""Bits per pixel that Pillow assumes for a palette of grays."""
+_OS2: Final = 12
+"""Bytes of the oldest header, which has 2-byte numbers."""
 
 Values = np.ndarray[Any, Any]
 
@@ -236,3 +243,37 @@ def _renamed(args: Any, raw: Mapping[str, str]) -> Any:
 
 def _tags(image: Image.Image) -> Any:
     return getattr(image, "tag_v2")  # noqa: B009 - only TIFF has it
+
+
+def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
+    """Return whether the fourth bytes of a 32-bit BMP without a declared alpha differ: some programs store alpha in them."""
+    tile = _tile(image)
+    rawmode = str(tile.args[0])
+    if tile.codec_name != "raw" or len(rawmode) != 4 or "X" not in rawmode:  # noqa: PLR2004 - bytes a pixel
+        return False
+    fourth = np.frombuffer(body, np.uint8, 4 * image.width * image.height, tile.offset)[rawmode.index("X") :: 4]
+    return bool(fourth.min() != fourth.max())
+
+
+def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Image | None:
+    """Decode the picture if Pillow assumes a wrong number of bits per pixel; otherwise return None."""
+    tile, bits = _tile(image), _bmp_bits(body[14:] if image.format == "BMP" else body)
+    if tile.codec_name != "raw" or _BMP_BITS.get(image.mode, bits) == bits:
+        return None
+    _, stride, direction = tile.args
+    rows = np.frombuffer(body, np.uint8, stride * image.height, tile.offset).reshape(image.height, stride)
+    unpacked = np.unpackbits(rows, axis=1).reshape(image.height, -1, bits)
+    indices = np.packbits(unpacked, axis=2)[:, : image.width, 0] >> (8 - bits)
+    if image.mode == "1" and indices.max() > 1:
+        raise no_such_color(int(indices.max()), 2)
+    return Image.fromarray((indices * 255 if image.mode == "1" else indices)[::direction])
+
+
+def _tile(image: Image.Image) -> Any:
+    return getattr(image, "tile")[0]  # noqa: B009 - only files have it
+
+
+def _bmp_bits(head: memoryview | bytes) -> int:
+    """Return the bits per pixel from the header."""
+    start = 10 if int.from_bytes(head[:4], "little") == _OS2 else 14
+    return int.from_bytes(head[start : start + 2], "little")

@@ -13,7 +13,7 @@ from trainer.base.errors import DatasetError
 from trainer.data.declaration import Dataset, dataset_names, load_dataset
 from trainer.data.splits import select
 from trainer.training.readers import Pick, open_samples
-from trainer.training.readers.twin import twin_of
+from trainer.training.readers.synthetic import make_synthetic
 
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[3]
@@ -67,7 +67,7 @@ READERS: dict[str, tuple[Dataset, dict[str, str]]] = {
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_reads_its_twin(name: str) -> None:
     """Pictures by folder and by table, rows of tables, text, plain files: with samples in every split."""
-    twin, files = twin_of(READERS[name][0], rows=40)
+    twin, files = make_synthetic(READERS[name][0], rows=40)
     samples = open_samples(twin, pickle.loads(pickle.dumps(files)))  # noqa: S301 - our own, as it goes to a worker
     sizes = {split: len(select(split, twin.splits, samples.layout, dataset="made")) for split in ROWS}
     assert sum(sizes.values()) <= 60
@@ -84,7 +84,7 @@ def test_a_reader_reads_its_twin(name: str) -> None:
 def test_every_committed_dataset_has_a_twin(name: str) -> None:
     """What it declares is enough; twice the same bytes; values within what is declared."""
     declared = load_dataset(name, root=ROOT)
-    (twin, files), (_, again) = twin_of(declared, rows=64), twin_of(declared, rows=64)
+    (twin, files), (_, again) = make_synthetic(declared, rows=64), make_synthetic(declared, rows=64)
     assert [bytes(files.read(path)) for path in files.paths] == [bytes(again.read(path)) for path in again.paths]
     batch = open_samples(twin, files).batch([Pick(index=index) for index in range(32)])
     for field, said in declared.twin.items():
@@ -97,11 +97,11 @@ def test_a_field_of_which_nothing_is_declared_has_no_twin() -> None:
     """The refusal names the table to write."""
     declared = dataset({"kind": "arrays", "fields": {"image": "images.npy"}})
     with pytest.raises(DatasetError, match="does not declare what its field 'image' is") as caught:
-        twin_of(declared, rows=8)
+        make_synthetic(declared, rows=8)
     assert "[twin.image]" in str(caught.value.hint)
 
 
 def test_a_twin_is_written_out_for_who_wants_paths() -> None:
     """A library that opens files gets a folder."""
-    _, files = twin_of(READERS["windows"][0], rows=4)
+    _, files = make_synthetic(READERS["windows"][0], rows=4)
     assert [path.read_bytes() for path in files.folder().iterdir()] == [bytes(files.read("a.txt"))]
