@@ -11,8 +11,8 @@ from trainer.data.declaration import Draft
 from trainer.data.inspection import (
     Fault,
     FieldValues,
-    Found,
     Inspection,
+    Occurrences,
     Shape,
     SplitValues,
     describe_not_finite,
@@ -26,7 +26,7 @@ TABLE: dict[str, Any] = {
     "files": ["t.parquet"],
     "fields": {"x": {"column": ["a", "b", "c"]}, "y": {"column": "price"}},
 }
-NAN = Found(count=3, row=7, name="row 7 of t.parquet", places=(0, 2))
+NAN = Occurrences(count=3, row=7, name="row 7 of t.parquet", places=(0, 2))
 
 
 def of_fields(**fields: FieldValues) -> Inspection:

@@ -31,7 +31,7 @@ SQUARED: Final = 1.8e19
 """The largest number whose square float32 holds."""
 
 
-class Found(Document):
+class Occurrences(Document):
     """The number of some values, and the sample that contains the first of them."""
 
     count: Count
@@ -43,7 +43,7 @@ class Found(Document):
     """In samples with one axis, the first indices of such values; for a table, its columns."""
 
 
-class Value(Found):
+class Value(Occurrences):
     """One value of a field that is a whole number per sample."""
 
     value: int
@@ -59,7 +59,7 @@ class Bound(Document):
     """In samples with one axis, its index; for a table, its column."""
 
 
-class Shape(Found):
+class Shape(Occurrences):
     """A shape of samples."""
 
     shape: tuple[int, ...]
@@ -74,13 +74,13 @@ class FieldValues(Document):
     low: Bound | None = None
     """`None` if no value is finite."""
     high: Bound | None = None
-    nan: Found | None = None
-    infinite: Found | None = None
+    nan: Occurrences | None = None
+    infinite: Occurrences | None = None
     values: tuple[Value, ...] | None = None
     """Counts by value, for a whole number per sample; `None` if there are more than `DISTINCT`."""
 
     @property
-    def not_finite(self) -> Found | None:
+    def not_finite(self) -> Occurrences | None:
         """The NaN or infinite values."""
         return self.nan or self.infinite
 
@@ -117,7 +117,7 @@ class Inspection(Document):
         """Return a field's values by split."""
         return {split: seen.fields[name] for split, seen in self.splits.items() if name in seen.fields}
 
-    def not_finite(self, name: str) -> Iterator[tuple[str, Found, str]]:
+    def not_finite(self, name: str) -> Iterator[tuple[str, Occurrences, str]]:
         """Yield split, values and kind ("NaN" or "infinite") for each split in which a field contains such values."""
         for split, values in self.field(name).items():
             if values.nan:

@@ -30,7 +30,7 @@ def open_samples(declared: Described, files: Files) -> Samples:
         case Text() as text:
             return Windows(files, text)
         case _:
-            return WholeFiles(files, files.paths)
+            return WholeFiles(files)
 
 
 __all__ = ["Batch", "Pick", "Sample", "Samples", "open_samples"]

@@ -13,7 +13,8 @@ import torch
 
 from trainer.data.npy import HEAD, parse_head
 from trainer.data.reader import even_rows
-from trainer.training.readers.samples import Batch, Block, Pick, Sample, Samples
+from trainer.data.splits import Layout
+from trainer.training.readers.samples import Batch, Block, FileSamples, Pick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,21 +27,14 @@ _STRETCH: Final = 8 << 20
 """Bytes verified at once, at the first access to a row in them: verifying each row would cost more than reading it."""
 
 
-class ArrayRows(Samples):
+class ArrayRows(FileSamples):
     """The rows of some arrays of equal length; all bytes read are verified."""
 
     def __init__(self, reader: Arrays, files: Files, *, dataset: str) -> None:
         """Read the headers of the arrays. Raise `DatasetError` if a file is not an array, or if the lengths differ."""
         self.fields = {field: _Array(files, path) for field, path in reader.fields.items()}
-        self._count = even_rows({field: each.rows for field, each in self.fields.items()}, dataset=dataset)
-
-    def __len__(self) -> int:
-        """Return the length of the arrays."""
-        return self._count
-
-    def sample(self, pick: Pick) -> Sample:
-        """Return one row of each array."""
-        return {field: values[0] for field, values in self.batch([pick]).items()}
+        count = even_rows({field: each.head.rows for field, each in self.fields.items()}, dataset=dataset)
+        super().__init__(files, Layout(count=count))
 
     def labels(self, rows: Sequence[int]) -> Sequence[int] | None:
         """Return the values of the only scalar integer field; None if there are none or several such fields."""
@@ -54,7 +48,7 @@ class ArrayRows(Samples):
 
     def blocks(self, rows: Rows) -> Iterator[Block]:
         """Yield blocks of the arrays, without a copy if the rows are contiguous."""
-        many = max(1, _STRETCH // max(1, *(each.row for each in self.fields.values())))
+        many = max(1, _STRETCH // max(1, *(each.head.row for each in self.fields.values())))
         for first in range(0, len(rows), many):
             some = rows[first : first + many]
             yield Block(rows=some, fields={field: each.stretch(some) for field, each in self.fields.items()})
@@ -65,24 +59,16 @@ class _Array:
         self._files, self._path = files, path
         files.require(path, 0, HEAD)
         view = files.view(path)
-        self._head = parse_head(view[:HEAD], size=len(view), where=path)
+        self.head = parse_head(view[:HEAD], size=len(view), where=path)
         self._stretches = -(-len(view) // _STRETCH)
-        self._known: set[int] = set()
-
-    @property
-    def rows(self) -> int:
-        return self._head.rows
-
-    @property
-    def row(self) -> int:
-        return self._head.row
+        self._verified: set[int] = set()
 
     @property
     def is_a_whole_number(self) -> bool:
-        return len(self._head.shape) == 1 and np.issubdtype(self._head.dtype, np.integer)
+        return len(self.head.shape) == 1 and np.issubdtype(self.head.dtype, np.integer)
 
     def rows_at(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        if len(self._known) < self._stretches:
+        if len(self._verified) < self._stretches:
             for row in rows:
                 self._require(row, row + 1)
         return self._values[rows]
@@ -94,18 +80,18 @@ class _Array:
         return self._values[first:end] if end - first == len(rows) else self._values[rows]
 
     def _require(self, row: int, end: int) -> None:
-        head = self._head
+        head = self.head
         first, last = head.start + row * head.row, head.start + end * head.row
         for stretch in range(first // _STRETCH, (max(last, first + 1) - 1) // _STRETCH + 1):
-            if stretch not in self._known:
+            if stretch not in self._verified:
                 self._files.require(self._path, stretch * _STRETCH, (stretch + 1) * _STRETCH)
-                self._known.add(stretch)
+                self._verified.add(stretch)
 
     @cached_property
     def _values(self) -> np.ndarray[Any, Any]:
-        flat = np.frombuffer(self._files.view(self._path), dtype=self._head.dtype, offset=self._head.start)
-        return flat.reshape(self._head.shape)
+        flat = np.frombuffer(self._files.view(self._path), dtype=self.head.dtype, offset=self.head.start)
+        return flat.reshape(self.head.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a worker process, which verifies the file itself."""
-        return {name: value for name, value in vars(self).items() if name != "_values"} | {"_known": set()}
+        return {name: value for name, value in vars(self).items() if name != "_values"} | {"_verified": set()}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from trainer.data.splits import Layout
-from trainer.training.readers.samples import Batch, Pick, Sample, Samples, padded
+from trainer.training.readers.samples import Batch, FileSamples, Pick, padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,33 +28,20 @@ _BLOCK: Final = 16 << 20
 """Bytes searched for line endings at a time."""
 
 
-class TextLines(Samples):
+class _ByteSamples(FileSamples):
+    @property
+    def holds_values(self) -> bool:
+        return False
+
+
+class TextLines(_ByteSamples):
     """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
         """Index the lines."""
-        self._files = files
         self._ends = [_ends(files.read(path)) for path in paths]
         counts = list(accumulate(map(len, self._ends)))
-        self._layout = Layout(count=counts[-1], files=tuple(paths), ends=counts)
-
-    def __len__(self) -> int:
-        """Return the number of lines."""
-        return self._layout.count
-
-    @property
-    def holds_values(self) -> bool:
-        """Return False: bytes have no values to inspect."""
-        return False
-
-    @property
-    def layout(self) -> Layout:
-        """Return the layout: each file has many samples."""
-        return self._layout
-
-    def sample(self, pick: Pick) -> Sample:
-        """Read one line."""
-        return {field: values[0] for field, values in self.batch([pick]).items()}
+        super().__init__(files, Layout(count=counts[-1], files=tuple(paths), ends=counts))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Read several lines."""
@@ -78,65 +65,36 @@ def _ends(body: memoryview) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
 
 
-class Windows(Samples):
+class Windows(_ByteSamples):
     """Windows of the bytes of some files; a window does not cross a file boundary."""
 
     def __init__(self, files: Files, reader: Text) -> None:
         """Count the windows."""
-        self._files, self._reader = files, reader
+        self._reader = reader
         ends = list(accumulate(reader.count(len(files.view(path))) for path in reader.needed))
-        self._layout = Layout(count=ends[-1], files=reader.needed, ends=ends)
+        super().__init__(files, Layout(count=ends[-1], files=reader.needed, ends=ends))
 
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return self._layout.count
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Read several windows."""
+        whole = torch.from_numpy(np.stack([self._window(pick.index) for pick in picks]).astype(np.int64))
+        return {"text": whole[:, :-1].contiguous(), "next": whole[:, 1:].contiguous()}
 
-    @property
-    def holds_values(self) -> bool:
-        """Return False: bytes have no values to inspect."""
-        return False
-
-    @property
-    def layout(self) -> Layout:
-        """Return the layout: each file has many samples."""
-        return self._layout
-
-    def sample(self, pick: Pick) -> Sample:
-        """Read one window."""
-        number, row = self._layout.place(pick.index)
+    def _window(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        number, row = self._layout.place(index)
         path, first = self._layout.files[number], row * self._reader.step
         stop = first + self._reader.window + 1
         self._files.require(path, first, stop)
-        numbers = torch.from_numpy(np.frombuffer(self._files.view(path)[first:stop], dtype=np.uint8).astype(np.int64))
-        return {"text": numbers[:-1], "next": numbers[1:]}
+        return np.frombuffer(self._files.view(path)[first:stop], dtype=np.uint8)
 
 
-class WholeFiles(Samples):
+class WholeFiles(_ByteSamples):
     """Unparsed files, in the order of their paths."""
 
-    def __init__(self, files: Files, paths: Sequence[str]) -> None:
-        """Read the files at `paths`."""
-        self._files, self._paths = files, paths
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self._paths)
-
-    @property
-    def holds_values(self) -> bool:
-        """Return False: bytes have no values to inspect."""
-        return False
-
-    @property
-    def layout(self) -> Layout:
-        """Return the layout: each file is one sample."""
-        return Layout(count=len(self), files=self._paths)
-
-    def sample(self, pick: Pick) -> Sample:
-        """Read one file."""
-        return {field: values[0] for field, values in self.batch([pick]).items()}
+    def __init__(self, files: Files) -> None:
+        """Read all files."""
+        super().__init__(files, Layout(count=len(files.paths), files=files.paths))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Read several files."""
-        whole, lengths = padded([self._files.read(self._paths[pick.index]) for pick in picks])
+        whole, lengths = padded([self._files.read(self._layout.files[pick.index]) for pick in picks])
         return {"bytes": whole, "length": lengths}

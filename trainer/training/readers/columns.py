@@ -25,7 +25,7 @@ _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ColumnLocation:
     """The location and declaration of a column, for messages."""
 
     file: str
@@ -61,33 +61,37 @@ class Numbers:
     """The values before conversion, if some do not fit."""
     missing: Mask | None = None
 
-    def fault(self, row: int, *, first: int, place: Place) -> DatasetError:
+    def fault(self, row: int, *, first: int, location: ColumnLocation) -> DatasetError:
         """Return the error for a row that does not fit; the first row of the column is row `first` of the file."""
-        where, dtype = f"row {first + row} of {place.column}", place.declared.dtype
+        where, dtype = f"row {first + row} of {location.column}", location.declared.dtype
         if self.missing is not None and self.missing[row]:
-            hint = f"fill or drop missing values, or declare a float dtype: {place.option('float32')}"
+            hint = f"fill or drop missing values, or declare a float dtype: {location.option('float32')}"
             return DatasetError(f"{where} is missing; {dtype} has no missing values", hint=hint)
         assert self.raw is not None  # noqa: S101 - it is set if a row does not fit
         value, target = self.raw[row], np.dtype(dtype)
         if target.kind == self.raw.dtype.kind == "f":
-            said = f"{where} is {value:g}; {dtype} holds up to {np.finfo(target).max:.3g}"
-            return DatasetError(said, hint=f"divide the column by a constant, or declare {place.option('float64')}")
+            message = f"{where} is {value:g}; {dtype} holds up to {np.finfo(target).max:.3g}"
+            return DatasetError(
+                message, hint=f"divide the column by a constant, or declare {location.option('float64')}"
+            )
         if not np.isfinite(float(value)) or value % 1 != 0:
-            said = f"{where} is {value:g}; {dtype} holds whole numbers"
-            return DatasetError(said, hint=f"declare {place.option('float32')}")
+            message = f"{where} is {value:g}; {dtype} holds whole numbers"
+            return DatasetError(message, hint=f"declare {location.option('float32')}")
         low, high = _exact(dtype)
         exactly = " exactly" if target.kind == "f" else ""
-        said = f"{where} is {int(value)}; {dtype} holds {low:,} to {high:,}{exactly}"
-        return DatasetError(said, hint=_wider(int(value), target, place))
+        message = f"{where} is {int(value)}; {dtype} holds {low:,} to {high:,}{exactly}"
+        return DatasetError(message, hint=_wider(int(value), target, location))
 
 
-def require_numbers(kind: pa.DataType, place: Place) -> None:
+def require_numbers(kind: pa.DataType, location: ColumnLocation) -> None:
     """Raise `DatasetError` if a type is not numeric. Text passes: the caller examines its values."""
-    dtype = place.declared.dtype
+    dtype = location.declared.dtype
     if is_text(kind) or _is_number(kind) or (pa.types.is_temporal(kind) and dtype.startswith(("int", "uint"))):
         return
-    said = f"{place.column} holds {_described(kind)}; {dtype} holds numbers"
-    raise DatasetError(said, hint=_reading(kind, place) or f"write the column as numbers, or leave {place.name!r} out")
+    message = f"{location.column} holds {_described(kind)}; {dtype} holds numbers"
+    raise DatasetError(
+        message, hint=_reading(kind, location) or f"write the column as numbers, or leave {location.name!r} out"
+    )
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -101,20 +105,22 @@ def no_number(texts: list[str | None]) -> int | None:
     return next((row for row, text in enumerate(texts) if text and not _reads_as_number(text)), None)
 
 
-def text_fault(row: int, text: str | None, kind: pa.DataType, place: Place) -> DatasetError:
+def text_fault(row: int, text: str | None, kind: pa.DataType, location: ColumnLocation) -> DatasetError:
     """Return the error for a text column, with one of its values and a hint for its format."""
-    text_of, dtype = short(str(text)), place.declared.dtype
-    said = f"{place.column} is text ({_named(kind)}): row {row} is {text_of!r}; {dtype} holds numbers"
-    name = place.name
+    text_of, dtype = short(str(text)), location.declared.dtype
+    message = f"{location.column} is text ({_named(kind)}): row {row} is {text_of!r}; {dtype} holds numbers"
+    name = location.name
     if _reads_as_number(str(text)):
-        return DatasetError(f"{said}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])")
+        return DatasetError(
+            f"{message}, and text is not converted", hint=f"t[{name!r}] = pandas.to_numeric(t[{name!r}])"
+        )
     if _reads_as_number(str(text).replace(",", "").replace(" ", "")):
-        return DatasetError(said, hint=_COMMAS)
+        return DatasetError(message, hint=_COMMAS)
     hint = (
         f"correct that value, and t[{name!r}] = pandas.to_numeric(t[{name!r}]); of categories write the numbers: "
         f"t[{name!r}].astype('category').cat.codes; or leave the column out"
     )
-    return DatasetError(said, hint=hint)
+    return DatasetError(message, hint=hint)
 
 
 _COMMAS: Final = "read it with pandas.read_csv(.., thousands=','), or strip them: .str.replace(',', '').astype(float)"
@@ -196,13 +202,13 @@ def _exact(dtype: str) -> tuple[int, int]:
     return (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
 
 
-def _wider(value: int, target: np.dtype[Any], place: Place) -> str:
+def _wider(value: int, target: np.dtype[Any], location: ColumnLocation) -> str:
     """Return the hint for a number that is too large: a type that can represent it, if any."""
     if target.kind == "f" and abs(value) <= _exact("float64")[1]:
-        return f"declare {place.option('float64')}"
+        return f"declare {location.option('float64')}"
     if not _exact("int64")[0] <= value <= _exact("int64")[1]:
-        return f"no type holds it exactly: write the column in other numbers, or leave {place.name!r} out"
-    return f"declare {place.alone('int64') if target.kind == 'f' else place.option('int64')}"
+        return f"no type holds it exactly: write the column in other numbers, or leave {location.name!r} out"
+    return f"declare {location.alone('int64') if target.kind == 'f' else location.option('int64')}"
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -233,11 +239,11 @@ def _described(kind: pa.DataType) -> str:
     return f"{word} of type {_named(kind)}"
 
 
-def _reading(kind: pa.DataType, place: Place) -> str:
+def _reading(kind: pa.DataType, location: ColumnLocation) -> str:
     """Return the hint for a temporal column: the integers it is read as, and its conversion to numbers."""
     if not pa.types.is_temporal(kind) or str(kind).startswith("month_day"):
         return ""
-    column = f"t[{place.name!r}]"
+    column = f"t[{location.name!r}]"
     unit = _UNITS.get(str(getattr(kind, "unit", "")), "days" if pa.types.is_date32(kind) else "milliseconds")
     since, otherwise = " since 1970-01-01", f"({column} - {column}.min()).dt.total_seconds()"
     if pa.types.is_date(kind):
@@ -247,7 +253,7 @@ def _reading(kind: pa.DataType, place: Place) -> str:
     elif pa.types.is_duration(kind):
         since, otherwise = "", f"{column}.dt.total_seconds()"
     dtype = "int32" if kind.bit_width == 32 else "int64"  # noqa: PLR2004 - bits
-    return f"{place.alone(dtype)} reads {unit}{since}; or write numbers: {column} = {otherwise}"
+    return f"{location.alone(dtype)} reads {unit}{since}; or write numbers: {column} = {otherwise}"
 
 
 def _reads_as_number(text: str) -> bool:

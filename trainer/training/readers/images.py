@@ -16,7 +16,7 @@ import torch
 from trainer.data.pictures import find_pictures
 from trainer.data.splits import Layout
 from trainer.training.readers.pixels import decode_pixels
-from trainer.training.readers.samples import Pick, Sample, Samples
+from trainer.training.readers.samples import Batch, FileSamples, Pick, Sample, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,42 +26,31 @@ if TYPE_CHECKING:
     from trainer.data.reader import Images
 
 
-class Pictures(Samples):
+class Pictures(FileSamples):
     """Pictures and their classes, in the order of their paths."""
 
     def __init__(self, reader: Images, files: Files, *, declared: Described) -> None:
         """Find the pictures. Raise `DatasetError` if there are no pictures, or if a picture has no class."""
         table = None if reader.labels is None else bytes(files.read(reader.labels))
-        self._reader, self._files = reader, files
-        self.found = find_pictures(reader, files.paths, table, declared=declared)
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.found.files)
+        self._reader = reader
+        self._pictures = find_pictures(reader, files.paths, table, declared=declared)
+        super().__init__(files, Layout(count=len(self._pictures.files), files=self._pictures.files))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, by number."""
-        return self.found.classes
+        return self._pictures.classes
 
     def labels(self, rows: Sequence[int]) -> Sequence[int]:
         """Return the class numbers from the folders or the table of labels."""
-        return [self.found.labels[row] for row in rows]
+        return [self._pictures.labels[row] for row in rows]
 
-    @property
-    def layout(self) -> Layout:
-        """Return the layout: each file is one sample."""
-        return Layout(count=len(self), files=self.found.files)
+    def batch(self, picks: Sequence[Pick]) -> Batch:
+        """Decode several pictures."""
+        return stacked([self.sample(pick) for pick in picks])
 
     def sample(self, pick: Pick) -> Sample:
         """Decode one picture."""
-        path = self.found.files[pick.index]
-        return {
-            "image": picture(self._files.read(path), self._reader, where=path),
-            "label": torch.tensor(self.found.labels[pick.index]),
-        }
-
-
-def picture(body: memoryview | bytes, reader: Images, *, where: str) -> torch.Tensor:
-    """Decode a picture to `[channels, height, width]` as declared. Raise `DatasetError`, naming the file as `where`."""
-    return torch.from_numpy(decode_pixels(body, reader, where=where))
+        path = self._layout.files[pick.index]
+        pixels = decode_pixels(self._files.read(path), self._reader, where=path)
+        return {"image": torch.from_numpy(pixels), "label": torch.tensor(self._pictures.labels[pick.index])}

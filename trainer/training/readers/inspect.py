@@ -17,8 +17,8 @@ from trainer.data.inspection import (
     Bound,
     Fault,
     FieldValues,
-    Found,
     Inspection,
+    Occurrences,
     Shape,
     SplitValues,
     Value,
@@ -50,18 +50,15 @@ def inspect_blocks(blocks: Iterable[Block], rows: Mapping[str, Rows], *, name: C
     for block in blocks:
         for split, tally in tallies.items():
             tally.add(block, _of_split(block.rows, ordered[split]), name)
-    return Inspection(splits={split: tally.made(len(rows[split])) for split, tally in tallies.items()})
+    return Inspection(splits={split: tally.result(len(rows[split])) for split, tally in tallies.items()})
 
 
 def _of_split(rows: Rows, split: Rows) -> Rows | slice | None:
     """Return the samples that are in a split: all as a slice, some as indices, or None."""
-    places = np.searchsorted(split, rows)
-    held = np.zeros(len(rows), dtype=bool)
-    inside = places < len(split)
-    held[inside] = split[places[inside]] == rows[inside]
-    if held.all():
+    is_inside = np.searchsorted(split, rows) < np.searchsorted(split, rows, side="right")
+    if is_inside.all():
         return slice(None)
-    return np.flatnonzero(held) if held.any() else None
+    return np.flatnonzero(is_inside) if is_inside.any() else None
 
 
 @dataclass(slots=True)
@@ -70,10 +67,10 @@ class _SplitTally:
     unread: int = 0
     faults: list[Fault] = field(default_factory=list)
 
-    def add(self, block: Block, held: Rows | slice | None, name: Callable[[int], str]) -> None:
-        if held is None:
+    def add(self, block: Block, chosen: Rows | slice | None, name: Callable[[int], str]) -> None:
+        if chosen is None:
             return
-        rows = block.rows[held]
+        rows = block.rows[chosen]
         if block.fault is not None:
             self.unread += len(rows)
             missing = SHOWN - len(self.faults)
@@ -85,10 +82,10 @@ class _SplitTally:
         for key, values in block.fields.items():
             if key not in self.fields:
                 self.fields[key] = _FieldTally(str(values.dtype), name)
-            self.fields[key].add(rows, values[held])
+            self.fields[key].add(rows, values[chosen])
 
-    def made(self, count: int) -> SplitValues:
-        fields = {name: tally.made() for name, tally in self.fields.items()}
+    def result(self, count: int) -> SplitValues:
+        fields = {name: tally.result() for name, tally in self.fields.items()}
         return SplitValues(samples=count, fields=fields, unread=self.unread, faults=tuple(self.faults))
 
 
@@ -100,7 +97,7 @@ class _FieldTally:
         self.shapes: dict[tuple[int, ...], tuple[int, int]] = {}
         self.low: tuple[Any, int, int | None] | None = None
         self.high: tuple[Any, int, int | None] | None = None
-        self.odd: dict[str, Found] = {}
+        self.odd: dict[str, Occurrences] = {}
         self.values: dict[int, tuple[int, int]] | None = {}
 
     def add(self, rows: Rows, values: Values) -> None:
@@ -131,9 +128,9 @@ class _FieldTally:
 
     def _bound(self, rows: Rows, values: Values, low: Any, high: Any) -> None:
         if self.low is None or low < self.low[0]:
-            self.low = (low, *_place_of(rows, values, low))
+            self.low = (low, *_locate(rows, values, low))
         if self.high is None or high > self.high[0]:
-            self.high = (high, *_place_of(rows, values, high))
+            self.high = (high, *_locate(rows, values, high))
 
     def _note(self, kind: str, rows: Rows, odd: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         count = int(odd.sum())
@@ -142,7 +139,7 @@ class _FieldTally:
         before = self.odd.get(kind)
         row = int(rows[np.flatnonzero(odd.reshape(len(rows), -1).any(axis=1))[0]])
         places = tuple(np.flatnonzero(odd.any(axis=0)).tolist()) if odd.ndim == 2 else ()  # noqa: PLR2004 - one axis a sample
-        self.odd[kind] = Found(
+        self.odd[kind] = Occurrences(
             count=count + (before.count if before else 0),
             row=before.row if before else row,
             name=before.name if before else self.name(row),
@@ -150,17 +147,21 @@ class _FieldTally:
         )
 
     def _count(self, rows: Rows, values: Values) -> None:
-        assert self.values is not None  # noqa: S101 - asked before
-        for value, count, first in _counted(values):
+        assert self.values is not None  # noqa: S101 - the caller checks it
+        for value, count, first in _count_values(values):
             known, row = self.values.get(value, (0, int(rows[first])))
             self.values[value] = (known + count, row)
         if len(self.values) > DISTINCT:
             self.values = None
 
-    def made(self) -> FieldValues:
+    def result(self) -> FieldValues:
         shapes = [
             Shape(shape=shape, count=count, row=row, name=self.name(row))
             for shape, (count, row) in list(self.shapes.items())[:_SHAPES]
+        ]
+        values = [
+            Value(value=value, count=count, row=row, name=self.name(row))
+            for value, (count, row) in sorted((self.values or {}).items())
         ]
         return FieldValues(
             dtype=self.dtype,
@@ -169,26 +170,20 @@ class _FieldTally:
             high=self._bounded(self.high),
             nan=self.odd.get("nan"),
             infinite=self.odd.get("infinite"),
-            values=self._valued(),
+            values=tuple(values) or None,
         )
 
     def _bounded(self, bound: tuple[Any, int, int | None] | None) -> Bound | None:
         return bound and Bound(value=bound[0].item(), row=bound[1], name=self.name(bound[1]), place=bound[2])
 
-    def _valued(self) -> tuple[Value, ...] | None:
-        if not self.values:
-            return None
-        found = sorted(self.values.items())
-        return tuple(Value(value=value, count=count, row=row, name=self.name(row)) for value, (count, row) in found)
 
-
-def _place_of(rows: Rows, values: Values, value: Any) -> tuple[int, int | None]:
+def _locate(rows: Rows, values: Values, value: Any) -> tuple[int, int | None]:
     """Return the first sample that contains a value, and its position if samples have one axis."""
     row, place = divmod(int((values == value).argmax()), values.size // len(rows))
     return int(rows[row]), place if values.ndim == 2 else None  # noqa: PLR2004 - samples and their axis
 
 
-def _counted(values: Values) -> Iterable[tuple[int, int, int]]:
+def _count_values(values: Values) -> Iterable[tuple[int, int, int]]:
     """Return each value with its count and first position; at most `DISTINCT + 1` values."""
     low, high = int(values.min()), int(values.max())
     if high - low < _DENSE:

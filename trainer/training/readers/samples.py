@@ -26,6 +26,8 @@ from trainer.training.determinism.seeds import derived
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from trainer.data.files import Files
+
 Values = np.ndarray[Any, Any]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _AHEAD: Final = 64
@@ -103,12 +105,28 @@ class Samples(Dataset[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a worker process: all attributes except cached properties."""
-        kind = type(self)
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not isinstance(getattr(kind, name, None), cached_property)
-        }
+        cached = {name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)}
+        return {name: value for name, value in vars(self).items() if name not in cached}
+
+
+class FileSamples(Samples):
+    """Samples of files. A reader implements `batch`."""
+
+    def __init__(self, files: Files, layout: Layout) -> None:
+        """Read samples at the positions of `layout`."""
+        self._files, self._layout = files, layout
+
+    def __len__(self) -> int:
+        return self._layout.count
+
+    @property
+    def layout(self) -> Layout:
+        """Return the layout of the samples in files."""
+        return self._layout
+
+    def sample(self, pick: Pick) -> Sample:
+        """Return one sample."""
+        return {name: values[0] for name, values in self.batch([pick]).items()}
 
 
 def stacked(samples: Sequence[Sample]) -> Batch:
@@ -147,7 +165,7 @@ class Block:
 def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Callable[[int], str]) -> Iterator[Block]:
     """Read samples one by one in several threads: decoders release the GIL."""
 
-    def one(row: int) -> Block:
+    def read_block(row: int) -> Block:
         numbers = np.array([row], dtype=np.int64)
         try:
             return Block(rows=numbers, fields={field: value[None].numpy() for field, value in read(row).items()})
@@ -156,13 +174,13 @@ def single_blocks(read: Callable[[int], dict[str, Tensor]], rows: Rows, name: Ca
         except RepriseError:
             raise
         except Exception as fault:  # noqa: BLE001 - decoders raise many exception types; the error names the file
-            said = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
-            return Block(rows=numbers, fault=fault_of(name(row), said))
+            error = DatasetError(f"{name(row)} cannot be read: {type(fault).__name__}: {fault}", hint=REPLACE)
+            return Block(rows=numbers, fault=fault_of(name(row), error))
 
     waiting = iter(rows)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         while some := list(islice(waiting, _AHEAD)):
-            yield from pool.map(one, map(int, some))
+            yield from pool.map(read_block, map(int, some))
 
 
 REPLACE: Final = "replace it, and publish a new version"

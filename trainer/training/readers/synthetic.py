@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from trainer.base.errors import DatasetError
+from trainer.data.files import UnverifiedFiles
 from trainer.data.reader import Arrays, Drawn, Images, Lines, Table, Text
 from trainer.data.splits import Below, Percent
 from trainer.training.determinism.seeds import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trainer.data.declaration import Dataset
 
@@ -59,7 +60,7 @@ _NOISE: Final = 0.1
 Values = np.ndarray[Any, Any]
 
 
-class SyntheticFiles:
+class SyntheticFiles(UnverifiedFiles):
     """Generated files, in memory."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -75,13 +76,6 @@ class SyntheticFiles:
                 hint="check with real data",
             )
         return memoryview(self._files[path])
-
-    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Do nothing: files in memory need no verification."""
-
-    def read(self, path: str, /) -> memoryview:
-        """Return the bytes of a file."""
-        return self.view(path)
 
     def folder(self) -> Path:
         """Write the files to a temporary folder, which is deleted with this object."""
@@ -106,20 +100,20 @@ def make_synthetic(declared: Dataset, *, rows: int) -> tuple[Dataset, SyntheticF
     """Generate the twin: about `rows` training samples, a quarter as many in each other split. Raise `DatasetError`."""
     counts = {name: rows if name == "train" else max(1, rows // 4) for name in [*declared.splits] or ["train"]}
     total = sum(counts.values())
-    files = _Files(declared, total, np.random.default_rng(derived(0, "twin", declared.name)))
-    made = SyntheticFiles(files.written(counts))
+    files = _Generator(declared, total, np.random.default_rng(derived(0, "twin", declared.name)))
+    synthetic = SyntheticFiles(files.written(counts))
     if not isinstance(declared.reader, Images):
         ends = np.cumsum([0, *counts.values()]).tolist()
-        splits: Any = {name: (ends[place], ends[place + 1]) for place, name in enumerate(counts)}
+        splits: Any = {name: (ends[number], ends[number + 1]) for number, name in enumerate(counts)}
     elif all(isinstance(split, Below) for split in declared.splits.values()):
         splits = declared.splits
     else:
         parts = np.cumsum([0, *(100 * count / total for count in counts.values())]).round(3).tolist()
-        splits = {name: Percent(percent=(parts[place], parts[place + 1])) for place, name in enumerate(counts)}
-    return declared.model_copy(update={"splits": splits}), made
+        splits = {name: Percent(percent=(parts[number], parts[number + 1])) for number, name in enumerate(counts)}
+    return declared.model_copy(update={"splits": splits}), synthetic
 
 
-class _Files:
+class _Generator:
     """The generator of the files of one twin."""
 
     def __init__(self, declared: Dataset, rows: int, random: np.random.Generator) -> None:
@@ -129,7 +123,9 @@ class _Files:
     def written(self, counts: Mapping[str, int]) -> dict[str, bytes]:
         match self.declared.reader:
             case Arrays() as arrays:
-                return {path: _npy(self.values(self.drawn(field))) for field, path in arrays.fields.items()}
+                values = [np.ascontiguousarray(self.values(self.declaration_of(field))) for field in arrays.fields]
+                bodies = (_written(partial(np.save, arr=each)) for each in values)
+                return dict(zip(arrays.fields.values(), bodies, strict=True))
             case Images() as images:
                 return dict(self.pictures(images, counts))
             case Table() as table:
@@ -142,63 +138,65 @@ class _Files:
             case _:
                 return {f"{row:06}.bin": self.random.bytes(64) for row in range(self.rows)}
 
-    def drawn(self, field: str) -> Drawn:
+    def declaration_of(self, field: str) -> Drawn:
         """Return the declaration of a field: from `twin`, else from `sample`."""
-        said = self.declared.twin.get(field) or self.declared.sample.get(field)
-        if said is None:
+        drawn = self.declared.twin.get(field) or self.declared.sample.get(field)
+        if drawn is None:
             raise DatasetError(
                 f"{self.declared.name} does not declare what its field {field!r} is, so it has no synthetic data",
                 hint=f"add [twin.{field}] with dtype, shape and classes or range to datasets/{self.declared.name}.toml",
             )
-        return said if isinstance(said, Drawn) else Drawn(**said.model_dump())
+        return drawn if isinstance(drawn, Drawn) else Drawn(**drawn.model_dump())
 
-    def values(self, said: Drawn) -> Values:
+    def values(self, drawn: Drawn) -> Values:
         """Return a value for each sample, `[rows, ...]`."""
-        shape = tuple(_ANY if length == "any" else length for length in said.shape)
+        shape = tuple(_ANY if length == "any" else length for length in drawn.shape)
         hidden = self.hidden.reshape(-1, *[1] * len(shape))
         if shape:
             waves = 0.5 + 0.4 * np.cos(np.pi * hidden + 2 * np.pi * self.random.random(shape))
             hidden = np.clip(waves + self.random.normal(0, _NOISE, (self.rows, *shape)), 0, 1)
-        if said.classes is not None:
-            return np.minimum(hidden * said.classes, said.classes - 1).astype(said.dtype)
-        if said.dtype == "bool":
+        if drawn.classes is not None:
+            return np.minimum(hidden * drawn.classes, drawn.classes - 1).astype(drawn.dtype)
+        if drawn.dtype == "bool":
             return np.asarray(hidden > 0.5)  # noqa: PLR2004 - the middle
-        low, high = said.range or _bounds(said.dtype)
+        low, high = drawn.range or _bounds(drawn.dtype)
         scaled = low + hidden * (high - low)
-        return (np.rint(scaled) if said.dtype.lstrip("u").startswith("int") else scaled).astype(said.dtype)
+        return (np.rint(scaled) if drawn.dtype.lstrip("u").startswith("int") else scaled).astype(drawn.dtype)
 
     def pictures(self, reader: Images, counts: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
-        said = self.declared.twin.get("label")
-        classes = reader.classes or tuple(f"class{number}" for number in range((said and said.classes) or _CLASSES))
+        drawn = self.declared.twin.get("label")
+        classes = reader.classes or tuple(f"class{number}" for number in range((drawn and drawn.classes) or _CLASSES))
         channels = {"L": 1, "RGB": 3, "RGBA": 4}[reader.mode]
         pixels = self.values(Drawn(dtype="uint8", shape=(*(reader.size or _SIZE), channels), range=(0, 255)))
         labels = self.values(Drawn(dtype="int64", classes=len(classes)))
         splits = self.declared.splits.values()
         below = [split.prefix for split in splits if isinstance(split, Below)]
-        places = np.repeat(below if len(below) == len(counts) else [reader.folder] * len(counts), list(counts.values()))
+        folders = np.repeat(
+            below if len(below) == len(counts) else [reader.folder] * len(counts), list(counts.values())
+        )
         table = io.StringIO()
         lines = csv.writer(table, lineterminator="\n")
         lines.writerow(("file", "class"))
         suffix = ".png" if reader.white is None else ".tif"
         for row in range(self.rows):
             name = classes[labels[row]]
-            path = f"{places[row]}{'' if reader.labels or not name else f'{name}/'}{row:06}{suffix}"
+            path = f"{folders[row]}{'' if reader.labels or not name else f'{name}/'}{row:06}{suffix}"
             lines.writerow((path, name))
-            yield path, _png(pixels[row], reader.mode) if reader.white is None else _tiff(pixels[row], reader.white)
+            yield path, _picture(pixels[row], reader)
         if reader.labels:
             yield reader.labels, table.getvalue().encode()
 
     def table(self, reader: Table) -> dict[str, bytes]:
         columns: dict[str, Values] = {}
         for field, column in reader.fields.items():
-            said = self.declared.twin.get(field) or Drawn(dtype=column.dtype)
+            drawn = self.declared.twin.get(field) or Drawn(dtype=column.dtype)
             for name in column.names:
                 shape = () if isinstance(column.column, str) else (1,)
-                columns[name] = self.values(said.model_copy(update={"shape": shape})).reshape(self.rows)
+                columns[name] = self.values(drawn.model_copy(update={"shape": shape})).reshape(self.rows)
         parts = np.array_split(np.arange(self.rows), len(reader.files))
+        tables = [pa.table({name: each[part] for name, each in columns.items()}) for part in parts]
         return {
-            path: _parquet({name: each[part] for name, each in columns.items()})
-            for path, part in zip(reader.files, parts, strict=True)
+            path: _written(partial(pq.write_table, table)) for path, table in zip(reader.files, tables, strict=True)
         }
 
     def lines(self, *, most: int | None = None) -> list[bytes]:
@@ -220,27 +218,17 @@ def _bounds(dtype: str) -> tuple[float, float]:
     return (-2.0, 2.0) if dtype.startswith("float") else (0, 9)
 
 
-def _npy(values: Values) -> bytes:
+def _written(write: Callable[[io.BytesIO], object]) -> bytes:
     body = io.BytesIO()
-    np.save(body, np.ascontiguousarray(values))
+    write(body)
     return body.getvalue()
 
 
-def _png(pixels: Values, mode: str) -> bytes:
-    body = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels, mode=None).save(body, format="PNG")
-    return body.getvalue()
-
-
-def _tiff(pixels: Values, white: float) -> bytes:
-    """Encode gray floating-point values up to `white`: a declared white requires more than 8 bits per channel."""
-    body = io.BytesIO()
-    shares = pixels[:, :, 0].astype(np.float32) / np.float32(255)
-    Image.fromarray(np.minimum(shares * np.float32(white), np.float32(white))).save(body, format="TIFF")
-    return body.getvalue()
-
-
-def _parquet(columns: Mapping[str, Values]) -> bytes:
-    body = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), body)
-    return body.getvalue()
+def _picture(pixels: Values, reader: Images) -> bytes:
+    """Encode as PNG; if a white value is declared, as TIFF of gray floating-point values up to it: it requires more than 8 bits."""
+    if reader.white is None:
+        image = Image.fromarray(pixels[:, :, 0] if reader.mode == "L" else pixels)
+        return _written(partial(image.save, format="PNG"))
+    white = np.float32(reader.white)
+    grays = np.minimum(pixels[:, :, 0].astype(np.float32) / np.float32(255) * white, white)
+    return _written(partial(Image.fromarray(grays).save, format="TIFF"))

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,8 +26,8 @@ from trainer.base.errors import DatasetError
 from trainer.data.parquet import footer_start, read_footer
 from trainer.data.splits import Layout
 from trainer.training.readers.columns import (
+    ColumnLocation,
     Numbers,
-    Place,
     Values,
     converted,
     is_text,
@@ -35,7 +35,7 @@ from trainer.training.readers.columns import (
     require_numbers,
     text_fault,
 )
-from trainer.training.readers.samples import Batch, Block, Pick, Sample, Samples, fault_of
+from trainer.training.readers.samples import Batch, Block, FileSamples, Pick, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,41 +58,27 @@ _AGAIN: Final = "write it again, and publish a new version"
 Fields = dict[str, Values]
 
 
-class TableRows(Samples):
+class TableRows(FileSamples):
     """The rows of some concatenated Parquet files."""
 
     def __init__(self, reader: Table, files: Files) -> None:
         """Read the footers. Raise `DatasetError` if a footer is damaged or lacks a declared column."""
-        self._reader, self._files = reader, files
-        ends = list(accumulate(self._rows(path) for path in reader.files))
-        self._layout = Layout(count=ends[-1], files=reader.files, ends=ends)
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return self._layout.count
-
-    @property
-    def layout(self) -> Layout:
-        """Return the layout: each file has many samples."""
-        return self._layout
-
-    def sample(self, pick: Pick) -> Sample:
-        """Return one row."""
-        return {field: values[0] for field, values in self.batch([pick]).items()}
+        self._reader = reader
+        ends = list(accumulate(_count_rows(files, path, reader) for path in reader.files))
+        super().__init__(files, Layout(count=ends[-1], files=reader.files, ends=ends))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:
         """Return several rows; each row group is decoded once. Raise `DatasetError` for a row that does not fit its type."""
-        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        rows_of: dict[int, list[tuple[int, int]]] = {}
         for number, pick in enumerate(picks):
-            file, row = self._layout.place(pick.index)
-            within, inner = self._tables.place(file, row)
-            groups.setdefault((file, within), []).append((number, inner))
+            group_number, row = self._groups.layout.place(pick.index)
+            rows_of.setdefault(group_number, []).append((number, row))
         whole = {
             field: np.empty((len(picks), *_shape(each)), dtype=each.dtype)
             for field, each in self._reader.fields.items()
         }
-        for (file, number), rows in groups.items():
-            group = self._tables.group(file, number)
+        for group_number, rows in rows_of.items():
+            group = self._groups.group(group_number)
             numbers, inner_rows = (list(each) for each in zip(*rows, strict=True))
             group.require(inner_rows)
             for field, target in whole.items():
@@ -103,19 +89,18 @@ class TableRows(Samples):
         """Yield row groups, each decoded once. A group that cannot be decoded is a fault of all its rows, a misfit only of its own row."""
         at = 0
         while at < len(rows):
-            file, row = self._layout.place(int(rows[at]))
-            number, inner = self._tables.place(file, row)
-            first = int(rows[at]) - inner
-            end = int(np.searchsorted(rows, first + self._tables.rows_of(file, number)))
+            number, _ = self._groups.layout.place(int(rows[at]))
+            span = self._groups.layout.span(number)
+            end = int(np.searchsorted(rows, span.stop))
             some, at = rows[at:end], end
             try:
-                group = self._tables.group(file, number)
+                group = self._groups.group(number)
             except DatasetError as fault:
-                yield Block(rows=some, fault=fault_of(self._layout.files[file], fault))
+                yield Block(rows=some, fault=fault_of(self._layout.files[self._groups.files[number][0]], fault))
             else:
-                yield from self._parted(group, some, first)
+                yield from self._separate_misfits(group, some, span.start)
 
-    def _parted(self, group: _Group, rows: Rows, first: int) -> Iterator[Block]:
+    def _separate_misfits(self, group: _Group, rows: Rows, first: int) -> Iterator[Block]:
         """Yield the rows that fit with their values, and the others with their faults; the first row of the group is sample `first`."""
 
         def fault(row: int) -> Fault:
@@ -129,17 +114,18 @@ class TableRows(Samples):
             yield Block(rows=rows[bad[rows - first]], fault=fault)
 
     @cached_property
-    def _tables(self) -> _Tables:
-        return _Tables(self._reader, self._files)
+    def _groups(self) -> _RowGroups:
+        return _RowGroups(self._reader, self._files, self._layout)
 
-    def _rows(self, path: str) -> int:
-        """Return the number of rows of a file, and check its columns, from its footer."""
-        view = self._files.view(path)
-        self._files.require(path, footer_start(view, where=path))
-        foot = read_footer(view, where=path)
-        for each in self._reader.fields.values():
-            foot.require(each.names, where=path)
-        return foot.rows
+
+def _count_rows(files: Files, path: str, reader: Table) -> int:
+    """Return the number of rows of a file, and check its columns, from its footer."""
+    view = files.view(path)
+    files.require(path, footer_start(view, where=path))
+    footer = read_footer(view, where=path)
+    for each in reader.fields.values():
+        footer.require(each.names, where=path)
+    return footer.rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +135,14 @@ class _Group:
     first: int
     """The number of the first row in the file."""
     fields: Fields
-    misfits: list[tuple[Numbers, Place]]
+    misfits: list[tuple[Numbers, ColumnLocation]]
     """The columns with a row that does not fit."""
 
     @property
     def bad(self) -> Mask | None:
         """Return the rows that do not fit; None if all fit."""
-        found: list[Any] = [column.bad for column, _ in self.misfits]
-        return np.any(found, axis=0) if found else None
+        masks: list[Any] = [column.bad for column, _ in self.misfits]
+        return np.any(masks, axis=0) if masks else None
 
     @property
     def bytes(self) -> int:
@@ -165,74 +151,68 @@ class _Group:
 
     def fault(self, row: int) -> DatasetError:
         """Return the error for the first column of a row that does not fit."""
-        column, place = next(
-            (column, place) for column, place in self.misfits if column.bad is not None and column.bad[row]
+        column, location = next(
+            (column, location) for column, location in self.misfits if column.bad is not None and column.bad[row]
         )
-        return column.fault(row, first=self.first, place=place)
+        return column.fault(row, first=self.first, location=location)
 
     def require(self, rows: list[int]) -> None:
         """Raise `DatasetError` for the first row that does not fit."""
-        if (bad := self.bad) is not None and (wrong := next((row for row in rows if bad[row]), None)) is not None:
-            raise self.fault(wrong)
+        if (bad := self.bad) is not None and (misfit := next((row for row in rows if bad[row]), None)) is not None:
+            raise self.fault(misfit)
 
 
-class _Tables:
-    """Open files, and a cache of decoded row groups."""
+class _RowGroups:
+    """The row groups of open files, and a cache of decoded groups."""
 
-    def __init__(self, reader: Table, files: Files) -> None:
-        self._reader, self._files = reader, files
-        self._open = [_opened(files, path) for path in reader.files]
-        self._ends = [np.cumsum(_counts(file, path)) for file, path in zip(self._open, reader.files, strict=True)]
-        self._held: OrderedDict[tuple[int, int], _Group] = OrderedDict()
+    def __init__(self, reader: Table, files: Files, layout: Layout) -> None:
+        self._reader, self._of_files = reader, layout
+        self._open = [_open(files, path) for path in reader.files]
+        counts = [_group_rows(file, path) for file, path in zip(self._open, reader.files, strict=True)]
+        self.files = [(file, number) for file, each in enumerate(counts) for number in range(len(each))]
+        """For each row group, the number of its file, and its number in the file."""
+        self.layout = Layout(count=layout.count, ends=list(accumulate(chain.from_iterable(counts))))
+        """The rows of each group."""
+        self._cached: OrderedDict[int, _Group] = OrderedDict()
         self._require_numbers()
 
-    def place(self, file: int, row: int) -> tuple[int, int]:
-        ends = self._ends[file]
-        group = int(np.searchsorted(ends, row, side="right"))
-        return group, row - (int(ends[group - 1]) if group else 0)
+    def group(self, number: int) -> _Group:
+        if number not in self._cached:
+            self._cached[number] = self._converted(number)
+            while len(self._cached) > 1 and sum(each.bytes for each in self._cached.values()) > HELD:
+                self._cached.popitem(last=False)
+        self._cached.move_to_end(number)
+        return self._cached[number]
 
-    def rows_of(self, file: int, number: int) -> int:
-        ends = self._ends[file]
-        return int(ends[number]) - (int(ends[number - 1]) if number else 0)
-
-    def group(self, file: int, number: int) -> _Group:
-        key = (file, number)
-        if key not in self._held:
-            self._held[key] = self._converted(file, number)
-            while len(self._held) > 1 and sum(each.bytes for each in self._held.values()) > HELD:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
-
-    def _converted(self, file: int, number: int) -> _Group:
-        reader, path = self._reader, self._reader.files[file]
-        table = self._decoded(file, number, sorted({name for each in reader.fields.values() for name in each.names}))
+    def _converted(self, number: int) -> _Group:
+        reader, (file, in_file), rows = self._reader, self.files[number], self.layout.span(number)
+        names = sorted({name for each in reader.fields.values() for name in each.names})
+        table = self._decoded(file, in_file, names, count=len(rows))
         fields, misfits = {}, []
         for field, column in reader.fields.items():
-            found = {name: converted(table.column(name), column.dtype) for name in column.names}
-            each = [one.values for one in found.values()]
-            fields[field] = each[0] if isinstance(column.column, str) else np.stack(each, axis=1)
+            numbers = {name: converted(table.column(name), column.dtype) for name in column.names}
+            values = [each.values for each in numbers.values()]
+            fields[field] = values[0] if isinstance(column.column, str) else np.stack(values, axis=1)
             misfits += [
-                (one, Place(file=path, name=name, field=field, declared=column))
-                for name, one in found.items()
-                if one.bad is not None
+                (each, ColumnLocation(file=reader.files[file], name=name, field=field, declared=column))
+                for name, each in numbers.items()
+                if each.bad is not None
             ]
-        return _Group(first=int(self._ends[file][number]) - table.num_rows, fields=fields, misfits=misfits)
+        return _Group(first=rows.start - self._of_files.span(file).start, fields=fields, misfits=misfits)
 
-    def _decoded(self, file: int, number: int, names: list[str]) -> pa.Table:
+    def _decoded(self, file: int, number: int, names: list[str], *, count: int) -> pa.Table:
         path, opened = self._reader.files[file], self._open[file]
-        count = self.rows_of(file, number)
         _require_small(path, number, count, [opened.schema_arrow.field(name).type for name in names])
-        batches, found = [], 0
+        batches, decoded = [], 0
         with _named(path):
             for batch in opened.iter_batches(_ROWS, row_groups=[number], columns=names, use_threads=False):
                 batches.append(batch)
-                found += batch.num_rows
-                if found > count:
+                decoded += batch.num_rows
+                if decoded > count:
                     break
-        if found != count:
-            said = f"{path} cannot be decoded: row group {number + 1} has other than the {count:,} rows that its foot names"
-            raise DatasetError(said, hint=_AGAIN)
+        if decoded != count:
+            message = f"{path} cannot be decoded: row group {number + 1} has other than the {count:,} rows that its foot names"
+            raise DatasetError(message, hint=_AGAIN)
         return pa.Table.from_batches(batches)
 
     def _require_numbers(self) -> None:
@@ -241,21 +221,21 @@ class _Tables:
             kinds = file.schema_arrow
             for field, column in self._reader.fields.items():
                 for name in column.names:
-                    place = Place(file=path, name=name, field=field, declared=column)
+                    location = ColumnLocation(file=path, name=name, field=field, declared=column)
                     kind = kinds.field(name).type
-                    require_numbers(kind, place)
+                    require_numbers(kind, location)
                     if is_text(kind):
-                        raise text_fault(*self._first_text(number, name), kind, place)
+                        raise text_fault(*self._first_text(number, name), kind, location)
 
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
         """Return the row and text of the first value that is not a number; the first row if all are numbers."""
-        first, said = 0, None
+        first, example = 0, None
         for texts in self._texts(file, name):
             if (row := no_number(texts)) is not None:
                 return first + row, texts[row]
-            said = said or next(iter(texts), None)
+            example = example or next(iter(texts), None)
             first += len(texts)
-        return 0, said
+        return 0, example
 
     def _texts(self, file: int, name: str) -> Iterator[list[str | None]]:
         """Yield the values of a text column in small batches: one long text may be repeated in all rows of a group."""
@@ -296,11 +276,11 @@ class _Verified:
         """Do nothing: the view closes with its last reference."""
 
 
-def _opened(files: Files, path: str) -> pq.ParquetFile:
+def _open(files: Files, path: str) -> pq.ParquetFile:
     """Open a file whose footer is verified."""
     with _named(path):
-        foot = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
-        return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=foot)
+        footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(files.view(path))))
+        return pq.ParquetFile(pa.PythonFile(_Verified(files, path), mode="r"), metadata=footer)
 
 
 @contextmanager
@@ -309,18 +289,18 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as fault:  # ValueError: text that is not UTF-8
-        said = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
-        raise DatasetError(said, hint=_AGAIN) from fault
+        message = f"{path} cannot be decoded: {str(fault).strip().partition(chr(10))[0]}"
+        raise DatasetError(message, hint=_AGAIN) from fault
 
 
 def _require_small(path: str, number: int, rows: int, kinds: list[pa.DataType]) -> None:
     """Raise `DatasetError` for a row group that is too large when decoded: a repeated value takes memory in each row."""
     size = rows * sum(_width(kind) for kind in kinds)
     if size > MOST_DECODED:
-        said = f"row group {number + 1} of {path} has {rows:,} rows, which take {size:,} bytes when they are decoded"
+        message = f"row group {number + 1} of {path} has {rows:,} rows, which take {size:,} bytes when they are decoded"
         fewer = min(100_000, max(1, rows * MOST_DECODED // size // 10))
         hint = f"write it in smaller row groups: t.to_parquet(FILE, row_group_size={fewer})"
-        raise DatasetError(f"{said}; expected at most {MOST_DECODED:,}", hint=hint)
+        raise DatasetError(f"{message}; expected at most {MOST_DECODED:,}", hint=hint)
 
 
 def _width(kind: pa.DataType) -> int:
@@ -330,13 +310,15 @@ def _width(kind: pa.DataType) -> int:
         return 16
 
 
-def _counts(file: pq.ParquetFile, path: str) -> list[int]:
+def _group_rows(file: pq.ParquetFile, path: str) -> list[int]:
     """Return the number of rows of each row group."""
-    foot = file.metadata
-    counts = [foot.row_group(number).num_rows for number in range(foot.num_row_groups)]
-    if min(counts, default=0) < 0 or sum(counts) != foot.num_rows:
-        said = f"{path} cannot be decoded: its row groups have {sum(counts):,} rows, its foot names {foot.num_rows:,}"
-        raise DatasetError(said, hint=_AGAIN)
+    footer = file.metadata
+    counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != footer.num_rows:
+        message = (
+            f"{path} cannot be decoded: its row groups have {sum(counts):,} rows, its foot names {footer.num_rows:,}"
+        )
+        raise DatasetError(message, hint=_AGAIN)
     return counts
 
 
