@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from trainer.cli.data.class_table import class_table
+from trainer.cli.data.show import class_table
 from trainer.data.check_pictures import ClassCount
 
 

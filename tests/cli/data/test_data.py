@@ -14,8 +14,8 @@ from tests.data.conftest import FILES, contents, damage, fill, leftovers, object
 from tests.stores.fakes import FaultyStore
 from trainer import cli
 from trainer.cli import data, places
+from trainer.cli.data import caches
 from trainer.cli.data import context as data_context
-from trainer.cli.data import verify as data_verify
 from trainer.data.cache.folder import Cache
 from trainer.environments.dotenv import write_block
 from trainer.stores import open_store
@@ -315,7 +315,7 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> 
         typed.append(words)
         return 0
 
-    monkeypatch.setattr(data_verify, "run_in_image", in_image)
+    monkeypatch.setattr(caches, "run_in_image", in_image)
     return typed
 
 

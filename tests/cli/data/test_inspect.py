@@ -10,7 +10,7 @@ from tests.environments.engine.memory import MemoryEngine
 from trainer import cli
 from trainer.base.errors import DatasetError
 from trainer.cli import data, places
-from trainer.cli.data.inspect import InspectionRequest, SamplesNotReadError, run_inspection
+from trainer.cli.data.inspect import SamplesNotReadError, run_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.inspection import Inspection, SplitValues
 from trainer.environments.engine import ImageFacts
@@ -200,15 +200,15 @@ class Answering(MemoryEngine):
         return self.code
 
 
-def request_of(folder: Path) -> InspectionRequest:
-    image = ImageFacts(id="sha256:" + 64 * "0", tags=(), references=(), layers=(), size=1, created="")
-    return InspectionRequest(root=folder, file=folder / "request.json", image=image)
+IMAGE = ImageFacts(id="sha256:" + 64 * "0", tags=(), references=(), layers=(), size=1, created="")
 
 
 def test_a_container_reads_the_folder_and_cannot_write_it(tmp_path: Path) -> None:
     engine = Answering()
     engine.line = '{"inspection": ' + Inspection(splits={"train": SplitValues(samples=3)}).model_dump_json() + "}"
-    assert run_inspection(request_of(tmp_path), engine).splits["train"].samples == 3
+    assert (
+        run_inspection(engine, IMAGE, folder=tmp_path, request=tmp_path / "request.json").splits["train"].samples == 3
+    )
     (container,) = engine.confined
     assert [mount.writable for mount in container.mounts] == [False, False, False]
     assert container.words == ("_inspect", "/data", "/run/reprise/request.json")
@@ -218,10 +218,10 @@ def test_an_error_in_the_container_becomes_the_error_of_the_command(tmp_path: Pa
     engine = Answering()
     engine.line = '{"error": "x.npy is not a plain array", "hint": "numpy.save"}'
     with pytest.raises(DatasetError, match="is not a plain array"):
-        run_inspection(request_of(tmp_path), engine)
+        run_inspection(engine, IMAGE, folder=tmp_path, request=tmp_path / "request.json")
     for engine.line, engine.code in (("Killed", 137), ("?", 0)):
         with pytest.raises(SamplesNotReadError):
-            run_inspection(request_of(tmp_path), engine)
+            run_inspection(engine, IMAGE, folder=tmp_path, request=tmp_path / "request.json")
 
 
 @pytest.mark.host

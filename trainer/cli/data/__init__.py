@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from trainer.base.errors import InterruptedRunError, StoppedError
 from trainer.cli.arguments import Arguments
+from trainer.cli.data.caches import collect, verify_cached
 from trainer.cli.data.context import DataContext
-from trainer.cli.data.gc import add_gc_options
 from trainer.cli.data.publish import add_publish_options, publish_samples
-from trainer.cli.data.push import add_push_options
+from trainer.cli.data.push import push_versions
 from trainer.cli.data.show import diff, ls, show
-from trainer.cli.data.verify import verify_cached
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import Cache
@@ -92,12 +91,19 @@ def _parser() -> Arguments:
     )
     verify_parser.add_argument("name", metavar="NAME[@VERSION]")
     verify_parser.set_defaults(verb=verify_cached)
-    add_push_options(
-        verbs.add_parser("push", help="copy versions unchanged from one store (--from) to another (--store)")
+    push_parser = verbs.add_parser("push", help="copy versions unchanged from one store (--from) to another (--store)")
+    push_parser.add_argument("name", metavar="NAME[@VERSION]", nargs="+")
+    push_parser.add_argument(
+        "--from", dest="source", metavar="ADDRESS", help="the store to copy from (default REPRISE_STORE)"
     )
-    add_gc_options(
-        verbs.add_parser("gc", help="list cached data that no declared dataset and no run needs; --apply removes it")
+    push_parser.set_defaults(verb=push_versions)
+    gc_parser = verbs.add_parser(
+        "gc", help="list cached data that no declared dataset and no run needs; --apply removes it"
     )
+    gc_parser.add_argument(
+        "--apply", action="store_true", help="remove the data; without this option, nothing is removed"
+    )
+    gc_parser.set_defaults(verb=collect)
     samples_parser = verbs.add_parser(
         "publish-samples", help="create the sample datasets from installed packages, and publish them as declared"
     )

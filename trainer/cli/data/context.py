@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import DatasetError, UsageError
 from trainer.cli.places import store_at
-from trainer.data.declaration import Dataset, load_dataset
+from trainer.data.declaration import Dataset, declaration, load_dataset
 from trainer.data.publish import read_version
 
 if TYPE_CHECKING:
@@ -38,18 +38,25 @@ class DataContext:
             )
         return store_at(self.store)
 
-    def dataset(self, word: str) -> Dataset:
-        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as the store names it."""
+    def dataset(self, word: str, *, source: Store | None = None) -> Dataset:
+        """Return the dataset `NAME` as the checkout declares it, or `NAME@VERSION` as a store names it: `source`, or else its own.
+
+        A version in `source` need not be declared.
+        """
         name, at, version = word.partition("@")
-        dataset = load_dataset(name, root=self.root)
-        if not at or version == str(dataset.version):
-            return dataset
+        declared = load_dataset(name, root=self.root) if source is None or not at or self._declares(name) else None
+        if declared and (not at or version == str(declared.version)):
+            return declared
+        hint = f"{name} is declared as {declared.title}" if declared else "for example digits@1"
         if not (version.isascii() and version.isdecimal() and len(version) <= _DIGITS):
-            raise UsageError(
-                f"{word!r}: expected NAME or NAME@VERSION with a number", hint=f"{name} is declared as {dataset.title}"
-            )
-        store = self.open()
+            raise UsageError(f"{word!r}: expected NAME or NAME@VERSION with a number", hint=hint)
+        store = source or self.open()
         stored = read_version(store, name, int(version))
         if stored is None:
-            raise DatasetError(f"{word} is not in store {store.label}", hint=f"{name} is declared as {dataset.title}")
+            if source is not None:
+                hint = f"reprise data show {name} lists the versions; --from ADDRESS selects another store"
+            raise DatasetError(f"{word} is not in store {store.label}", hint=hint)
         return stored
+
+    def _declares(self, name: str) -> bool:
+        return declaration(name, root=self.root).is_file()

@@ -11,8 +11,6 @@ import os
 import secrets
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -62,15 +60,8 @@ class _Answer(Document):
     hint: str | None = None
 
 
-def make_inspector(root: Path, note: Callable[[str], None]) -> Callable[[Described, Sequence[str]], bool]:
-    """Return a function that inspects files of the folder `root`.
-
-    It returns whether it read the samples. It raises `DatasetError` for samples that must not be published.
-    """
-    return partial(_inspect, root, note)
-
-
-def _inspect(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
+def inspect_draft(root: Path, note: Callable[[str], None], draft: Described, paths: Sequence[str]) -> bool:
+    """Inspect files of the folder `root`; return whether the samples were read. Raises `DatasetError` if they must not be published."""
     if not isinstance(draft.reader, Arrays | Images | Table):
         return True  # any bytes are valid samples
     start = monotonic()
@@ -117,48 +108,33 @@ def _in_container(draft: Described, root: Path, paths: Sequence[str]) -> Inspect
         image = docker.image(values["REPRISE_IMAGE"]) if values.get("REPRISE_IMAGE") else None
         if image is None:
             raise SamplesNotReadError("the environment's image is not on this machine: scripts/setup --build")
-        json.dump({"draft": draft.model_dump(mode="json"), "paths": _required_paths(draft, paths)}, request)
+        required = list(paths) if isinstance(draft.reader, Images) else list(draft.reader.needed)
+        json.dump({"draft": draft.model_dump(mode="json"), "paths": required}, request)
         request.flush()
         Path(request.name).chmod(0o644)
-        return run_inspection(InspectionRequest(root=root.resolve(), file=Path(request.name), image=image), docker)
+        return run_inspection(docker, image, folder=root.resolve(), request=Path(request.name))
 
 
-def _required_paths(draft: Described, paths: Sequence[str]) -> list[str]:
-    return list(paths) if isinstance(draft.reader, Images) else list(draft.reader.needed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectionRequest:
-    """A folder, the file that describes its samples, and the image that inspects it."""
-
-    root: Path
-    file: Path
-    image: ImageFacts
-
-
-def run_inspection(request: InspectionRequest, docker: Engine) -> Inspection:
+def run_inspection(docker: Engine, image: ImageFacts, *, folder: Path, request: Path) -> Inspection:
     """Inspect a folder in a container, as this user, or as the owner of the folder if this user is root."""
-    owner = request.root.stat()
+    owner = folder.stat()
     uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (owner.st_uid, owner.st_gid)
     lines: list[str] = []
     container = IsolatedContainer(
         name=f"reprise-inspect-{secrets.token_hex(4)}",
-        image=request.image.id,
+        image=image.id,
         words=("_inspect", _DATA, _REQUEST),
         variables={},
         mounts=(
             Mount(source=CHECKOUT, target="/project"),
-            Mount(source=request.root, target=_DATA),
-            Mount(source=request.file, target=_REQUEST),
+            Mount(source=folder, target=_DATA),
+            Mount(source=request, target=_REQUEST),
         ),
         user=f"{uid}:{gid}",
     )
     if code := docker.confine(container, say=lines.append):
         raise SamplesNotReadError(f"the container exited with code {code}: {' '.join(lines[-2:])[:200]}")
-    return _parse_answer(lines[-1] if lines else "")
-
-
-def _parse_answer(line: str) -> Inspection:
+    line = lines[-1] if lines else ""
     try:
         answer = parse_json(line, _Answer, where="the inspection", whole=LARGEST_WHOLE)
     except DocumentError as fault:

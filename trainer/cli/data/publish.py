@@ -16,9 +16,9 @@ from trainer.base.atomic_file import write_whole
 from trainer.base.document import typed
 from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, short
-from trainer.cli.data.class_table import class_table
-from trainer.cli.data.inspect import make_inspector
+from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.reader_options import parse_reader
+from trainer.cli.data.show import class_table
 from trainer.cli.data.split_option import parse_distinct, parse_pair, parse_split
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
@@ -142,7 +142,7 @@ def publish(args: Namespace, context: DataContext) -> int:
         )
     progress = transfer_progress("publishing")
     source = SourceFolder(
-        root=args.folder, has_hidden=args.include_hidden, inspect=make_inspector(args.folder, progress.note)
+        root=args.folder, has_hidden=args.include_hidden, inspect=partial(inspect_draft, args.folder, progress.note)
     )
     published = publish_dataset(draft, source=source, store=context.open(), declared=before, progress=progress)
     if published.dataset != before:

@@ -6,15 +6,17 @@ import json
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from rich.cells import cell_len
 
 from trainer.base.errors import RepriseError, StoreError
-from trainer.base.suggestions import counted, listed
-from trainer.cli.data.class_table import class_table
-from trainer.cli.data.container_cache import IN_IMAGE, UnreadableCache, container_cache
+from trainer.base.suggestions import counted, listed, short
+from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
 from trainer.cli.data.sample_picture import draw_samples
+from trainer.cli.output import one_line
 from trainer.cli.progress import readable
-from trainer.cli.run_page import columns
+from trainer.cli.run_page import columns, padded
 from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
@@ -25,6 +27,7 @@ from trainer.data.splits import describe_split
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trainer.cli.data.context import DataContext
@@ -205,3 +208,30 @@ def diff(args: Namespace, context: DataContext) -> int:
     )
     print(f"{before.title} -> {after.title}: {', '.join(totals) or 'the same files'}")
     return 0
+
+
+def class_table(classes: Sequence[ClassCount]) -> list[str]:
+    """Return the lines of the table; none if there are no classes."""
+    if not classes:
+        return []
+    splits = [*classes[0].splits]
+    rows = [("class", "name", *splits, "all")]
+    rows += [
+        (
+            str(each.number),
+            one_line(short(each.name)) or "(no name)",
+            *(f"{each.splits[name]:,}" for name in splits),
+            f"{each.samples:,}",
+        )
+        for each in classes[:_MOST]
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = ["".join(f"  {padded(row[at], widths[at], right=at != _NAME)}" for at in range(len(row))) for row in rows]
+    more = len(classes) - _MOST
+    return [*lines, f"  and {counted(more, 'more class')}: --json lists all"] if more > 0 else lines
+
+
+_MOST: Final = 40
+"""Classes in the table, at most; `--json` lists all."""
+_NAME: Final = 1
+"""The column of names, the only column that is aligned left."""

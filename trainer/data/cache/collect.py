@@ -13,10 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.document import parse_json
-from trainer.base.errors import DocumentError, UnsafePathError
+from trainer.base.errors import UnsafePathError
 from trainer.base.safe_folder import Root
-from trainer.data.cache.folder import COMPLETE, VERSIONS, WANTED, VersionObjects
+from trainer.data.cache.folder import COMPLETE, VERSIONS, WANTED, read_marker
 from trainer.data.cache.lease import active_leases, is_locked
 from trainer.data.cache.objects import FOLDER as OBJECTS
 
@@ -99,7 +98,7 @@ def _is_needed(root: Root, place: str, wanted: set[str], now: float) -> bool:
     _, name, content = place.split("/")
     if None in leases or content in wanted or is_locked(root, place):
         return True
-    return any(lease and (lease.name, lease.content.removeprefix("sha256:")) == (name, content) for lease in leases)
+    return any(lease and (lease.name, lease.content) == (name, f"sha256:{content}") for lease in leases)
 
 
 def _set_aside(root: Root, place: str) -> str | None:
@@ -131,10 +130,8 @@ def _objects(root: Root, place: str) -> Iterator[str]:
     with suppress(FileNotFoundError, PermissionError), root.below(place) as version:
         for marker in version.names():
             if marker.startswith((COMPLETE, WANTED)):
-                with suppress(OSError, DocumentError, UnsafePathError):
-                    yield from parse_json(
-                        version.read(marker), VersionObjects, where=str(version.path / marker)
-                    ).objects
+                objects = read_marker(version, marker)
+                yield from objects.objects if objects else ()
 
 
 def _unlink(root: Root, path: str) -> bool:

@@ -92,17 +92,12 @@ def _open(folder: Root, name: str) -> int | None:
 
     The file is opened before it is created, because a sticky folder rejects O_CREAT on a file of another user.
     """
-    with suppress(OSError):
-        return folder.handle(name, os.O_RDWR)
-    with suppress(OSError):
-        handle = folder.handle(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    # If another user has just created it and not changed its mode yet, it is locked without a heartbeat.
+    for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
         with suppress(OSError):
-            os.fchmod(handle, 0o666)
-        return handle
-    with suppress(OSError):
-        return folder.handle(name, os.O_RDWR)
-    with suppress(
-        OSError
-    ):  # another user has just created it and not changed its mode yet: lock it without a heartbeat
-        return folder.handle(name, os.O_RDONLY)
+            handle = folder.handle(name, flags)
+            if flags & os.O_CREAT:
+                with suppress(OSError):
+                    os.fchmod(handle, 0o666)
+            return handle
     return None

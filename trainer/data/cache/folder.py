@@ -99,43 +99,27 @@ class Cache:
 
         Reads the marker, the manifest's digest and the sizes of the objects, but not single files.
         """
-        return self._complete(dataset, None) is not None
+        return self._complete(dataset) is not None
 
     def find(self, dataset: Dataset) -> CachedDataset | None:
         """Return the dataset with a lease, or `None` if `has` is false.
 
         The lease keeps `data gc` from removing the bytes while the value exists.
         """
-        if not self._has_folder(dataset):
-            return None
-        lease = self.lease(dataset)  # first, so that objects found below are not collected
-        cached = None
-        try:
-            cached = self._complete(dataset, lease)
-        finally:
-            if cached is None and lease is not None:
-                lease.end()
-        return cached
+        return self._complete(dataset, with_lease=True)
 
-    def _has_folder(self, dataset: Dataset) -> bool:
-        try:
-            self.version(dataset).close()
-        except OSError:
-            return False
-        return True
-
-    def _complete(self, dataset: Dataset, lease: Lease | None) -> CachedDataset | None:
+    def _complete(self, dataset: Dataset, *, with_lease: bool = False) -> CachedDataset | None:
         try:
             place = self.version(dataset)
         except OSError:
             return None
         with place:
+            lease = self.lease(dataset) if with_lease else None  # first, so that objects found below are not collected
             if place.stat(own_name(SUSPECT)) is not None:
                 return None
-            for objects in filter(None, (_read_marker(place, marker) for marker in (own_name(COMPLETE), COMPLETE))):
-                if cached := self._open(dataset, objects, lease, place):
-                    return cached
-        return None
+            markers = (read_marker(place, marker) for marker in (own_name(COMPLETE), COMPLETE))
+            found = (self._open(dataset, objects, lease, place) for objects in markers if objects)
+            return next(filter(None, found), None)
 
     def _open(
         self, dataset: Dataset, objects: VersionObjects, lease: Lease | None, place: Root
@@ -219,7 +203,7 @@ def _version(dataset: Dataset) -> str:
     return f"{VERSIONS}/{dataset.name}/{dataset.content.removeprefix('sha256:')}"
 
 
-def _read_marker(place: Root, marker: str) -> VersionObjects | None:
+def read_marker(place: Root, marker: str) -> VersionObjects | None:
     """Read a marker; `None` if it is missing or invalid, in which case the dataset is not complete."""
     with suppress(OSError, DocumentError, UnsafePathError):
         return parse_json(place.read(marker), VersionObjects, where=str(place.path / marker))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.suggestions import did_you_mean
 from trainer.data.cache.file_tree import make_file_tree
-from trainer.data.manifest_lines import Paths
+from trainer.data.manifest_lines import Paths, release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.folder import Cache
     from trainer.data.cache.lease import Lease
     from trainer.data.declaration import Dataset
-    from trainer.data.manifest_lines import Entry, Listing, Segment
+    from trainer.data.manifest_lines import Entry, Listing
 
 MANY: Final = 2
 """A file with at least this many segments is large, and has its own object."""
@@ -120,16 +120,8 @@ class CachedDataset:
             if at < stop and start < end and (number, part) not in self._verified_parts:
                 self._check(entry, view[at:end], segment.pack.sha256)
                 self._verified_parts.add((number, part))
-                self._release_pages(entry, at, end)
+                release_pages(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size), at, end)
             at = end
-
-    def _release_pages(self, entry: Entry, start: int, end: int) -> None:
-        """Unmap hashed pages; they stay in the system's page cache."""
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        if hasattr(mmap, "MADV_DONTNEED") and end > first:
-            self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size).madvise(
-                mmap.MADV_DONTNEED, first, end - first
-            )
 
     def _check(self, entry: Entry, view: memoryview, expected: str) -> None:
         if f"sha256:{hashlib.sha256(view).hexdigest()}" != expected:
@@ -140,13 +132,11 @@ class CachedDataset:
             case ():
                 return memoryview(b"")
             case (segment,):
-                pack = memoryview(self._mapped(entry, self._name(segment), segment.pack.size))
+                name = self._sparse.get(segment.pack.sha256) or segment.pack.sha256.removeprefix("sha256:")
+                pack = memoryview(self._mapped(entry, name, segment.pack.size))
                 return pack[segment.offset : segment.offset + segment.length]
             case _:
                 return memoryview(self._mapped(entry, entry.sha256.removeprefix("sha256:"), entry.size))
-
-    def _name(self, segment: Segment) -> str:
-        return self._sparse.get(segment.pack.sha256) or segment.pack.sha256.removeprefix("sha256:")
 
     def _mapped(self, entry: Entry, name: str, size: int) -> mmap.mmap:
         """Return the memory map of an object. The least recently used map is dropped, and closed when its last view is gone."""

@@ -10,9 +10,8 @@ import pytest
 
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DatasetError
-from trainer.cli.data.container_cache import UnreadableCache, container_cache
+from trainer.cli.data.caches import UnreadableCache, container_cache, verify_cached
 from trainer.cli.data.context import DataContext
-from trainer.cli.data.verify import verify_cached
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, declaration, declared
 from trainer.environments.dotenv import write_block

@@ -1,0 +1,130 @@
+"""The caches of this host and of its containers, and the commands `reprise data verify` and `gc`.
+
+A host has two caches: commands on the host use REPRISE_CACHE, training in containers uses Compose's volume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from trainer.base.errors import DatasetError
+from trainer.base.suggestions import counted
+from trainer.cli.in_image import run_in_image
+from trainer.cli.progress import readable, transfer_progress
+from trainer.data.cache.collect import collect_cache
+from trainer.data.cache.folder import Cache
+from trainer.data.declaration import readable_datasets
+from trainer.data.verify import verify_dataset
+from trainer.environments.dotenv import read_block
+from trainer.runs.image_claim import BAKED
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from trainer.cli.data.context import DataContext
+    from trainer.data.declaration import Dataset
+
+IN_IMAGE: Final = "docker compose run --rm train"
+"""The start of a command that uses the containers' cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableCache:
+    """A cache that exists but cannot be read, and the reason."""
+
+    reason: str
+
+
+def container_cache(checkout: Path) -> Cache | UnreadableCache | None:
+    """Return the cache in Compose's volume; `None` inside a container, or if this checkout has no volume yet."""
+    dotenv = checkout / ".env"
+    if BAKED.exists() or not os.access(dotenv, os.R_OK):
+        return None
+    project = read_block(dotenv).values.get("COMPOSE_PROJECT_NAME")
+    return _volume(f"{project}_cache") if project else None
+
+
+def _volume(name: str) -> Cache | UnreadableCache | None:
+    command = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except FileNotFoundError:
+        return None
+    except subprocess.TimeoutExpired:
+        return UnreadableCache(reason="Docker does not answer")
+    if done.returncode:
+        return None if "no such volume" in done.stderr.lower() else UnreadableCache(reason="Docker reports an error")
+    root = Path(done.stdout.strip())
+    if os.access(root, os.R_OK | os.X_OK):
+        return Cache(root=root)
+    return UnreadableCache(reason="this user cannot read it from the host")
+
+
+def verify_cached(args: Namespace, context: DataContext) -> int:
+    """Verify the host's copy, or else the containers' copy in a container. Raises `DatasetError` if there is no copy."""
+    dataset = context.dataset(args.name)
+    may_be_in_containers = not args.cache and _may_be_cached_for_containers(dataset, context)
+    is_on_host = context.cache.has(dataset) or context.cache.is_suspect(dataset)
+    if may_be_in_containers and not is_on_host:
+        print(f"{dataset.title} is not in {context.cache.root}; verifying the containers' cache", file=sys.stderr)
+        return run_in_image(["data", "verify", args.name, *(["--json"] if args.json else [])])
+    if not is_on_host and not args.cache and not BAKED.exists():
+        raise _not_cached(dataset, context)
+    verified = verify_dataset(dataset, cache=context.cache, progress=transfer_progress("verifying"))
+    result = {"dataset": dataset.title, "files": verified, "bytes": dataset.bytes, "verified": True}
+    line = f"{dataset.title}: {counted(verified, 'file')}, {readable(dataset.bytes)}, all as published"
+    print(json.dumps(result | {"cache": str(context.cache.root)}) if args.json else line)
+    if may_be_in_containers:
+        print(f"verified {context.cache.root}; containers use a separate cache: {IN_IMAGE} data verify {args.name}",
+              file=sys.stderr)  # fmt: skip
+    return 0
+
+
+def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
+    message, name = f"{dataset.title} is not in the cache {context.cache.root}", dataset.name
+    on_host = f"for commands on this host: reprise data fetch {name}"
+    if not (context.root / ".env").exists():
+        train = "scripts/train --exp EXPERIMENT sets up this checkout and fetches the datasets of the experiment"
+        return DatasetError(message, hint=f"{on_host}; {train}" if context.store else train)
+    hint = f"training fetches it; to fetch it now, for containers: {IN_IMAGE} data fetch {name}; {on_host}"
+    return DatasetError(f"{message}, nor in the containers' cache", hint=hint)
+
+
+def _may_be_cached_for_containers(dataset: Dataset, context: DataContext) -> bool:
+    cache = container_cache(context.root)
+    if cache is None:
+        return False
+    return isinstance(cache, UnreadableCache) or cache.has(dataset) or cache.is_suspect(dataset)
+
+
+def collect(args: Namespace, context: DataContext) -> int:
+    """Remove, or list, all but what this checkout declares and what processes on any machine hold."""
+    declared, faults = readable_datasets(root=context.root)
+    for name, fault in faults.items():
+        print(f"reprise: all versions of dataset {name} are kept: {fault}", file=sys.stderr)
+    collected = collect_cache(context.cache, declared, unread=faults, now=time(), dry_run=not args.apply)
+    if args.json:
+        print(json.dumps({**asdict(collected), "applied": args.apply}))
+        return 0
+    for version in collected.versions:
+        print(version)
+    action = "removed" if args.apply else "would be removed"
+    versions, objects = counted(len(collected.versions), "version"), counted(collected.objects, "object")
+    print(f"{versions}, {objects}, {readable(collected.bytes)} {action} from {context.cache.root}")
+    if not args.cache and container_cache(context.root) is not None:
+        command = f"{IN_IMAGE} data gc{' --apply' if args.apply else ''}"
+        print(f"containers use a separate cache: {command}", file=sys.stderr)
+    if collected.of_others:
+        print(f"{collected.of_others} belong to other users, who can run the same command")
+    if not args.apply and (collected.versions or collected.objects):
+        print(
+            f"kept: what {context.root / 'datasets'} declares and what runs hold ({collected.leases}); --apply removes the rest"
+        )
+    return 0
