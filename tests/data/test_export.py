@@ -9,8 +9,8 @@ import pytest
 from tests.data.conftest import FILES
 from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import MANIFEST, Cache
-from trainer.data.export import export_dataset
 from trainer.data.fetch import fetch_dataset
+from trainer.data.push import export_dataset
 from trainer.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from trainer.base.errors import (
     RepriseError,
     StoreUnreachableError,
 )
-from trainer.data.cache import fetch_lock
+from trainer.data.cache import locks
 from trainer.data.cache.folder import Cache
 from trainer.data.fetch import fetch_dataset
 from trainer.stores.contract import object_key
@@ -153,7 +153,7 @@ def test_a_disk_that_is_too_small_is_known_before(published: Published) -> None:
 def test_many_at_once_are_all_right_where_locks_lie(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    monkeypatch.setattr(fetch_lock, "_lock", lambda _: True)
+    monkeypatch.setattr(locks, "_may_fetch", lambda _: True)
     for number in range(rounds):
         cache = Cache(root=tmp_path / str(number))
         assert at_once(published, cache, published.store) == [FILES] * 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.base.errors import RepriseError
-from trainer.data.label_table import check_listed, parse_labels
+from trainer.data.pictures import check_listed, parse_labels
 
 
 def table(*lines: str) -> bytes:
@@ -93,12 +93,12 @@ def test_a_line_that_is_not_plain_is_an_error_with_its_number(raw: bytes, said: 
             "is not in the folder",
             r"did you mean 'b/caf\xe9.png'? It has the same letters in another",
         ),
-        ("a/1.avif,x", "line 2: 'a/1.avif' is not read as a picture", "convert"),
+        ("a/1.heic,x", "line 2: 'a/1.heic' is not read as a picture", "convert"),
     ],
 )
 def test_a_line_of_no_picture_is_an_error(line: str, said: str, hint: str) -> None:
     labels = parse_labels(table(line), where="l.csv")
     with pytest.raises(RepriseError) as caught:
-        check_listed(labels, ["a/1.avif", "a/1.png", "b/caf\u00e9.png"], suffixes=(".png",), where="l.csv")
+        check_listed(labels, ["a/1.heic", "a/1.png", "b/caf\u00e9.png"], where="l.csv")
     assert said in caught.value.message
     assert hint in str(caught.value.hint)

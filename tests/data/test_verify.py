@@ -8,8 +8,7 @@ import pytest
 
 from tests.data.conftest import FILES, Published, contents, damage, objects
 from trainer.base.errors import DatasetError, DigestMismatchError
-from trainer.data.fetch import fetch_dataset
-from trainer.data.verify import verify_dataset
+from trainer.data.fetch import fetch_dataset, verify_dataset
 
 if TYPE_CHECKING:
     from trainer.data.cache.version import CachedDataset

@@ -13,11 +13,11 @@ from tests.security.mutation import mutated_json
 from trainer.base.digest import digest_of_bytes
 from trainer.cli import data as data_command
 from trainer.cli import places as command_places
-from trainer.data.cache.lease import active_leases
+from trainer.data.cache.locks import active_leases
 from trainer.data.declaration import load_dataset
-from trainer.data.label_table import parse_labels
 from trainer.data.manifest import parse_manifest
 from trainer.data.npy import parse_head
+from trainer.data.pictures import parse_labels
 
 if TYPE_CHECKING:
     from pathlib import Path

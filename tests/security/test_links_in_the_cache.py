@@ -14,8 +14,7 @@ from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.cache.inspections import cached_inspection
 from trainer.data.cache.objects import own_name
-from trainer.data.fetch import fetch_dataset
-from trainer.data.verify import verify_dataset
+from trainer.data.fetch import fetch_dataset, verify_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path

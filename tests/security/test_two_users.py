@@ -21,10 +21,9 @@ from trainer.comparison.keep_retest import keep_retest
 from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
-from trainer.data.fetch import fetch_dataset
+from trainer.data.fetch import fetch_dataset, verify_dataset
 from trainer.data.publish import publish_dataset
 from trainer.data.source_folder import SourceFolder
-from trainer.data.verify import verify_dataset
 from trainer.environments.dotenv import write_block
 from trainer.runs.run import abandon
 from trainer.stores import open_store

@@ -18,8 +18,8 @@ from trainer.cli.progress import transfer_progress
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
 from trainer.data.declaration import parse_dataset
-from trainer.data.export import export_dataset
 from trainer.data.fetch import fetch_dataset
+from trainer.data.push import export_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

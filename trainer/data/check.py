@@ -17,7 +17,6 @@ from trainer.base.suggestions import counted, listed, nearest, short
 from trainer.data.check_pictures import (
     ClassCount,
     check_pictures,
-    check_table,
     count_classes,
     describe_empty_classes,
 )
@@ -26,7 +25,7 @@ from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
 from trainer.data.npy import HEAD, parse_head
 from trainer.data.parquet import footer_start, is_readable, read_footer
-from trainer.data.pictures import Pictures, find_pictures
+from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
@@ -78,11 +77,14 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     _require_distinct(draft)
     notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
     if isinstance(draft.reader, Table) and not is_readable():
-        _check_table_without_arrow(draft.reader, draft, files)
+        for file in draft.reader.files:
+            footer_start(files.view(file), where=file)
+        check_sample(draft.sample, _fields(draft.reader), dataset=draft.name)
         return CheckResult(samples=0, splits={}, notes=tuple(notes), is_table_unchecked=True)
     checker = _FileChecker(draft, files)
     if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
-        check_table(draft.reader, table, paths)
+        where = str(draft.reader.labels)
+        check_listed(parse_labels(table, where=where), paths, where=where)
     layout = checker.layout()
     if checker.pictures and isinstance(draft.reader, Images):
         notes += check_pictures(checker.pictures, paths, checker.table(draft.reader), declared=draft)
@@ -126,13 +128,6 @@ def _file_numbers(layout: Layout, chosen: dict[str, Sequence[int]], paths: Seque
     indexed = iter(enumerate(paths))
     numbers = array("q", (next(number for number, path in indexed if path == file) for file in layout.files))
     return {name: array("q", (numbers[index] for index in rows)) for name, rows in chosen.items()}
-
-
-def _check_table_without_arrow(table: Table, draft: Draft, files: Files) -> None:
-    """Check that files are Parquet and that the fields fit the declared sample."""
-    for file in table.files:
-        footer_start(files.view(file), where=file)
-    check_sample(draft.sample, _fields(table), dataset=draft.name)
 
 
 def count_samples(dataset: Described, files: Files) -> CheckResult:

@@ -11,8 +11,7 @@ from trainer.base.errors import DatasetError
 from trainer.base.suggestions import listed, short
 from trainer.data.file_names import folded
 from trainer.data.format_guess import SPLIT_NAMES
-from trainer.data.label_table import check_listed, parse_labels
-from trainer.data.pictures import SUFFIXES, Folders, by_suffix
+from trainer.data.pictures import Folders, by_suffix, has_picture_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,21 +85,15 @@ def _require_distinct(before: str, name: str, *, are_declared: bool, dataset: st
         raise DatasetError(message, hint="rename one of them; to keep both, name all classes with --classes")
 
 
-def check_table(reader: Images, table: bytes, paths: Sequence[str]) -> None:
-    """Raise `DatasetError` for a line of the label table that does not name a picture of the folder."""
-    where = str(reader.labels)
-    check_listed(parse_labels(table, where=where), paths, suffixes=SUFFIXES, where=where)
-
-
 def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None, *, declared: Described) -> list[str]:
     """Report files that the reader of pictures does not use. Raises `DatasetError` if a class would be lost."""
     reader: Images = declared.reader  # type: ignore[assignment] # the caller has found its pictures
     check_class_names(pictures.classes, are_declared=bool(reader.classes), dataset=declared.name)
     folders = Folders(reader, declared.splits)
-    unread = [path for path in paths if not path.lower().endswith(SUFFIXES) and path != reader.labels]
+    unread = [path for path in paths if not has_picture_suffix(path) and path != reader.labels]
     if table is None and pictures.classes != ("",):
         _require_pictures([path for path in unread if folders.read(path)], folders, pictures, declared=declared)
-    outside = [path for path in paths if path.lower().endswith(SUFFIXES) and not folders.read(path)]
+    outside = [path for path in paths if has_picture_suffix(path) and not folders.read(path)]
     return [
         *_odd_classes(pictures.classes, reader.folder, dataset=declared.name),
         *_unread(unread, dataset=declared.name),

@@ -1,4 +1,4 @@
-"""Fetch a dataset into the cache: packs and parts in parallel, each verified before it gets its name.
+"""Fetch a dataset into the cache: packs and parts in parallel, each verified before it gets its name; or verify a cached dataset again.
 
 A cached dataset is used without opening a store. An interrupted fetch resumes with the objects that it has; concurrent fetches are correct.
 """
@@ -9,10 +9,11 @@ import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from trainer.base.digest import digest_of_blocks, digest_of_bytes
-from trainer.base.errors import DiskFullError, ManifestError, ObjectMissingError
+from trainer.base.errors import DatasetError, DigestMismatchError, DiskFullError, ManifestError, ObjectMissingError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
     from trainer.base.progress import Progress
     from trainer.data.cache.folder import Cache
-    from trainer.data.cache.lease import Lease
+    from trainer.data.cache.locks import Lease
     from trainer.data.cache.objects import Incoming
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
     from trainer.data.fetch_plan import Need
     from trainer.data.manifest_lines import Entry, Listing
     from trainer.stores.contract import Store
+
+_FILES: Final = 256
+"""Files that a thread verifies at once."""
 
 
 def fetch_dataset(
@@ -205,3 +209,37 @@ def manifest_blocks(store: Store, dataset: Dataset) -> Iterator[bytes]:
         yield block
     if (digest := f"sha256:{running.hexdigest()}") != dataset.manifest:
         raise altered(f"manifest of {dataset.title}", expected=dataset.manifest, found=digest, store=store.label)
+
+
+def verify_dataset(dataset: Dataset, *, cache: Cache, progress: Progress = SILENT) -> int:
+    """Return the number of verified files. Raises `DigestMismatchError` for damaged files, `DatasetError` if the dataset is not cached."""
+    hint = f"replace damaged files: reprise data fetch {dataset.name}"
+    cached = cache.find(dataset)
+    if cached is None and cache.is_suspect(dataset):
+        message = f"{dataset.title} is damaged in the cache {cache.root}: an earlier check found wrong bytes"
+        raise DigestMismatchError(message, hint=hint)
+    if cached is None:
+        raise DatasetError(
+            f"{dataset.title} is not in the cache {cache.root}", hint=f"reprise data fetch {dataset.name}"
+        )
+    progress.begin(dataset.title, dataset.bytes)
+
+    def verify_some(first: int, stop: Stop) -> list[str]:
+        damaged = []
+        for path in cached.paths[first : first + _FILES]:
+            stop.check()
+            try:
+                cached.require(path)
+            except DigestMismatchError:
+                damaged.append(path)
+            progress.advance(cached.entry(path).size)
+        return damaged
+
+    try:
+        damaged = [*chain.from_iterable(in_parallel(verify_some, range(0, len(cached.paths), _FILES)))]
+    finally:
+        progress.end()
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise DigestMismatchError(f"{dataset.title} is damaged in the cache: {damaged[0]!r}{more}", hint=hint)
+    return len(cached.paths)

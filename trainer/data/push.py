@@ -1,23 +1,37 @@
-"""Copy a version of a dataset from one store to another: the same version, manifest and packs.
+"""Copy a version of a dataset from one store to another, or export a cached dataset as a store.
 
-Packs are copied first, then the manifest, then the version's document, so an interrupted copy can be resumed.
+Packs are copied first, then the manifest, then the version's document, so an interrupted copy can be resumed. An export is for recorded
+code that runs without network: every version of Reprise can read a store, while the layout of the cache may change. It costs as much as a
+copy: 0.5 GB in 20,001 files took 11 s on two busy cores.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from trainer.base.errors import DatasetError
+from trainer.base.atomic_file import disk_faults
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
+from trainer.base.safe_folder import Root
 from trainer.data.fetch import read_manifest
 from trainer.data.publish import read_version, version_document, version_key
+from trainer.stores.contract import object_key
 from trainer.stores.transfer import copy_object
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
     from trainer.base.progress import Progress
+    from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
+    from trainer.data.manifest_lines import Segment
     from trainer.stores.contract import Store
 
 _AT_ONCE = 8
@@ -72,3 +86,39 @@ def require_same(dataset: Dataset, store: Store) -> None:
         different = [name for name in fields if getattr(stored, name) != getattr(dataset.published, name)]
         message += f": it differs in {', '.join(different)}"
     raise DatasetError(message, hint="publish the data there as the next version: a version is never replaced")
+
+
+def export_dataset(dataset: CachedDataset, manifest: bytes, *, into: Path) -> None:
+    """Write the verified objects of `dataset` into the store in the folder `into`. Raises `DigestMismatchError`, `DiskFullError`.
+
+    In a pack that also contains files of other datasets, their ranges stay empty, because no reader of this dataset needs them.
+    """
+    if digest_of_bytes(manifest) != dataset.dataset.manifest:
+        raise DigestMismatchError(
+            f"the manifest of {dataset.dataset.title} is damaged in the cache",
+            hint=f"reprise data fetch {dataset.dataset.name}",
+        )
+    with disk_faults(into), Root.at(into, make=True) as store:
+        with store.create(object_key(dataset.dataset.manifest), make=True) as file:
+            file.write(manifest)
+        for pack, pieces in groupby(_pieces(dataset), key=lambda piece: piece[0].pack):
+            with _open_pack(store, object_key(pack.sha256)) as file:
+                file.truncate(pack.size)
+                for segment, body in pieces:
+                    file.seek(segment.offset)
+                    file.write(body)
+
+
+def _pieces(dataset: CachedDataset) -> Iterator[tuple[Segment, memoryview]]:
+    """Yield the segments of all files with their verified bytes; neighboring files are mostly in the same pack."""
+    for path in dataset.paths:
+        body = memoryview(dataset.read(path))
+        for segment in dataset.entry(path).segments:
+            yield segment, body[: segment.length]
+            body = body[segment.length :]
+
+
+def _open_pack(store: Root, key: str) -> BinaryIO:
+    if store.stat(key) is None:
+        return store.create(key, make=True)
+    return os.fdopen(store.handle(key, os.O_RDWR), "r+b")

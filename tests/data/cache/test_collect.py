@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.data.conftest import FILES, Published, objects
-from trainer.data.cache import lease
+from trainer.data.cache import locks
 from trainer.data.cache.collect import YOUNG_S, Collected, collect_cache
-from trainer.data.cache.lease import LONGEST_S, lock_version
+from trainer.data.cache.locks import LONGEST_S, lock_version
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
 from trainer.data.publish import publish_dataset
@@ -149,7 +149,7 @@ def test_to_look_for_what_is_absent_makes_no_cache(published: Published) -> None
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.data.cache.lease import take_lease
+from trainer.data.cache.locks import take_lease
 lease = take_lease(Path(sys.argv[1]), name=sys.argv[2], content=sys.argv[3], place=Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -178,7 +178,7 @@ def test_a_killed_process_holds_nothing_any_more(published: Published, holder: s
 def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
     published: Published, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "_lock", lambda _: True)
+    monkeypatch.setattr(locks, "_lock", lambda _: True)
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
     assert collect(published).versions == ()
@@ -188,7 +188,7 @@ def test_where_locks_lie_a_dead_process_is_taken_for_alive_for_a_month(
 def test_another_machines_lease_holds_for_a_month(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(published)
     with monkeypatch.context() as patched:
-        patched.setattr(lease, "boot", lambda: "another machine")
+        patched.setattr(locks, "boot", lambda: "another machine")
         held = published.cache.lease(published.dataset)
     assert held
     held.end.detach()

@@ -12,8 +12,7 @@ from trainer.base.errors import InterruptedRunError, StoppedError
 from trainer.cli.arguments import Arguments
 from trainer.cli.data.caches import collect, verify_cached
 from trainer.cli.data.context import DataContext
-from trainer.cli.data.publish import add_publish_options, publish_samples
-from trainer.cli.data.push import push_versions
+from trainer.cli.data.publish import add_publish_options, publish_samples, push_versions
 from trainer.cli.data.show import diff, ls, show
 from trainer.cli.places import CHECKOUT, cache_folder, store_address
 from trainer.cli.progress import transfer_progress

@@ -21,7 +21,7 @@ from trainer.cli.progress import readable, transfer_progress
 from trainer.data.cache.collect import collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import readable_datasets
-from trainer.data.verify import verify_dataset
+from trainer.data.fetch import verify_dataset
 from trainer.environments.dotenv import read_block
 from trainer.runs.image_claim import BAKED
 

@@ -1,4 +1,4 @@
-"""`reprise data publish` and `publish-samples`."""
+"""`reprise data publish`, `publish-samples` and `push`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from trainer.cli.data.inspect import inspect_draft
 from trainer.cli.data.reader_options import parse_reader
 from trainer.cli.data.show import class_table
 from trainer.cli.data.split_option import parse_distinct, parse_pair, parse_split
+from trainer.cli.places import two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
 from trainer.data.publish import PublishResult, publish_dataset, publish_declared
+from trainer.data.push import push_dataset
 from trainer.data.source_folder import SourceFolder
 
 if TYPE_CHECKING:
@@ -224,3 +226,21 @@ def _print_published(args: Namespace, published: PublishResult) -> None:
     print(f"{dataset.title}: {state}; {size}; {readable(published.uploaded)} uploaded{known}")
     for line in class_table(published.findings.classes):
         print(line)
+
+
+def push_versions(args: Namespace, context: DataContext) -> int:
+    """Copy each named version."""
+    source, target = two_stores(args.source, args.store, command="reprise data push NAME@VERSION")
+    results = []
+    for word in args.name:
+        dataset = context.dataset(word, source=source)
+        pushed = push_dataset(dataset, source=source, target=target, progress=transfer_progress("pushing"))
+        facts = {"dataset": dataset.title, "manifest": dataset.manifest, "content": dataset.content}
+        results.append({**facts, "store": target.address, "is_new": pushed.is_new, "sent": pushed.sent})
+        if not args.json:
+            is_changed = pushed.is_new or pushed.sent
+            state = f"pushed, {readable(pushed.sent)} sent" if is_changed else "already there, nothing sent"
+            print(f"{dataset.title}: {state}; in {target.label}")
+    if args.json:
+        print(json.dumps(results))
+    return 0

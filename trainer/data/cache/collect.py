@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from trainer.base.errors import UnsafePathError
 from trainer.base.safe_folder import Root
 from trainer.data.cache.folder import COMPLETE, VERSIONS, WANTED, read_marker
-from trainer.data.cache.lease import active_leases, is_locked
+from trainer.data.cache.locks import active_leases, is_locked
 from trainer.data.cache.objects import FOLDER as OBJECTS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
     versions/<name>/<content>/complete.json   the objects of the version; written last
     versions/<name>/<content>/wanted.json     the same, during a fetch
     versions/<name>/<content>/suspect.u1000   user 1000 read a wrong byte: the next start of this user verifies the whole version
-    versions/<name>/<content>/fetch.lock      a lock that saves bandwidth: trainer/data/cache/fetch_lock.py
+    versions/<name>/<content>/fetch.lock      a lock that saves bandwidth: trainer/data/cache/locks.py
 
 Folders get the mode of the cache's own folder: with mode 1777, as /tmp, each user can add files and only remove their own. Whether a
 version is complete never depends on modes, times or listings.
@@ -35,8 +35,7 @@ from trainer.base.errors import (
     UnsafePathError,
 )
 from trainer.base.safe_folder import PARTIAL, Root
-from trainer.data.cache.fetch_lock import fetch_lock
-from trainer.data.cache.lease import Lease, take_lease
+from trainer.data.cache.locks import Lease, fetch_lock, take_lease
 from trainer.data.cache.objects import Objects, make_shared_folder, own_name
 from trainer.data.cache.version import RETRY, CachedDataset
 from trainer.data.manifest_lines import Listing, digest_of_raw

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from trainer.base.safe_folder import Root
     from trainer.data.cache.folder import Cache
-    from trainer.data.cache.lease import Lease
+    from trainer.data.cache.locks import Lease
     from trainer.data.declaration import Dataset
     from trainer.data.manifest_lines import Entry, Listing
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.safe_folder import Root
-from trainer.data.cache.fetch_lock import fetch_lock
+from trainer.data.cache.locks import fetch_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
