@@ -117,7 +117,7 @@ def test_what_does_not_fit_the_files_is_rejected(tmp_path: Path, said: dict[str,
 
 
 def test_a_table_is_looked_at_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_dataset_module, "is_readable", lambda: False)
+    monkeypatch.setattr(check_dataset_module, "find_spec", lambda _: None)
     reader = {"kind": "table", "files": ["t.parquet"], "fields": {"x": {"column": "age"}}}
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1", "u.csv": b"age,sex\n1,2\n"})
     assert check(tmp_path, reader=reader).is_table_unchecked

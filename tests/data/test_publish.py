@@ -160,7 +160,7 @@ def test_a_declared_version_that_is_another_in_the_store_is_rejected(published: 
 def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool, notes: int
 ) -> None:
-    monkeypatch.setattr(check_dataset, "is_readable", lambda: False)
+    monkeypatch.setattr(check_dataset, "find_spec", lambda _: None)
     fill(tmp_path, {"t.parquet": b"PAR1....\x04\0\0\0PAR1"})
     table = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
     draft = Draft(name="small", reader=table, splits={"train": (0, 1)})

@@ -69,13 +69,15 @@ class Assembly:
 
     def _fetch(self, part: int, stop: Stop) -> bool:
         """Download a part; return whether it was the last missing part."""
-        patiently(lambda: self._stream(part, stop), stop)
-        return self._mark_done(part)
 
-    def _stream(self, part: int, stop: Stop) -> None:
-        for _ in download(self._store, self._entry.segments[part], self._incoming, at=self._starts[part], stop=stop):
-            pass
-        self._incoming.flush()
+        def stream() -> None:
+            segment, at = self._entry.segments[part], self._starts[part]
+            for _ in download(self._store, segment, self._incoming, at=at, stop=stop):
+                pass
+            self._incoming.flush()
+
+        patiently(stream, stop)
+        return self._mark_done(part)
 
     def _mark_done(self, part: int) -> bool:
         self._progress.advance(self._entry.segments[part].length)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
 from trainer.data.npy import HEAD, parse_head
-from trainer.data.parquet import footer_start, is_readable, read_footer
+from trainer.data.parquet import footer_start, read_footer
 from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
 from trainer.data.splits import Layout, select
@@ -76,10 +77,10 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
         raise DatasetError(message, hint=hint)
     _require_distinct(draft)
     notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
-    if isinstance(draft.reader, Table) and not is_readable():
+    if isinstance(draft.reader, Table) and find_spec("pyarrow") is None:
         for file in draft.reader.files:
             footer_start(files.view(file), where=file)
-        check_sample(draft.sample, _fields(draft.reader), dataset=draft.name)
+        check_sample(draft.sample, draft.reader.sample_types, dataset=draft.name)
         return CheckResult(samples=0, splits={}, notes=tuple(notes), is_table_unchecked=True)
     checker = _FileChecker(draft, files)
     if isinstance(draft.reader, Images) and (table := checker.table(draft.reader)) is not None:
@@ -267,7 +268,7 @@ class _FileChecker:
         for file, footer in footers.items():
             for column in table.fields.values():
                 footer.require(column.names, where=file)
-        self._check_sample(_fields(table))
+        self._check_sample(table.sample_types)
         return _stacked(table.files, lambda file: footers[file].rows)
 
     def table(self, images: Images) -> bytes | None:
@@ -281,13 +282,6 @@ class _FileChecker:
     def _windows(self, text: Text, file: str) -> int:
         self._lines(file)
         return text.count(len(self.files.view(file)))
-
-
-def _fields(table: Table) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {
-        field: (column.dtype, () if isinstance(column.column, str) else (len(column.column),))
-        for field, column in table.fields.items()
-    }
 
 
 def _stacked(files: Sequence[str], count: Callable[[str], int]) -> Layout:

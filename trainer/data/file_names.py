@@ -23,7 +23,6 @@ class FileNames:
     """A check of names that are added in the order of their UTF-8 bytes."""
 
     def __init__(self) -> None:
-        """Start without names."""
         self._before = b""
         self._folder = ""
         self._files: set[int] = set()

@@ -27,30 +27,18 @@ class Files(Protocol):
 
     def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
         """Verify the bytes from `start` to `stop`, once in each process. Raises `DigestMismatchError`."""
+        del path, start, stop  # nothing is verified
 
     def read(self, path: str, /) -> memoryview:
         """Return a file's bytes, verified."""
+        self.require(path)
+        return self.view(path)
 
     def folder(self) -> Path:
         """Return the files as a read-only folder, for libraries that need paths."""
 
 
-class UnverifiedFiles:
-    """Files that no manifest lists, so that their bytes are not verified."""
-
-    def view(self, path: str, /) -> memoryview:
-        """Return a file's bytes."""
-        raise NotImplementedError
-
-    def require(self, path: str, /, start: int = 0, stop: int | None = None) -> None:
-        """Do nothing."""
-
-    def read(self, path: str, /) -> memoryview:
-        """Return a file's bytes."""
-        return self.view(path)
-
-
-class FolderFiles(UnverifiedFiles):
+class FolderFiles(Files):
     """The files below a folder, to check them or to try a reader before they are published."""
 
     def __init__(self, root: Path, paths: Sequence[str] | None = None) -> None:

@@ -28,7 +28,6 @@ class Lines:
     """A writer of manifests: one line for each file, sorted by path; the first line is created last."""
 
     def __init__(self) -> None:
-        """Start without files."""
         self.files = self.bytes = 0
         self._content = hashlib.sha256()
 

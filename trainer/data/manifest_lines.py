@@ -81,7 +81,6 @@ class Listing(Sequence[Entry]):
             raise damaged(1, "it is not the first line of a manifest") from fault
 
     def __len__(self) -> int:
-        """Return the number of files."""
         return len(self._starts)
 
     @overload
@@ -89,13 +88,11 @@ class Listing(Sequence[Entry]):
     @overload
     def __getitem__(self, number: slice) -> Sequence[Entry]: ...
     def __getitem__(self, number: int | slice) -> Entry | Sequence[Entry]:
-        """Return a file, or a slice of files."""
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         return self._entry(self.row(number))
 
     def __iter__(self) -> Iterator[Entry]:
-        """Yield all files, in order."""
         return map(self._entry, self.rows())
 
     def rows(self) -> Iterator[re.Match[bytes]]:
@@ -161,11 +158,9 @@ class Paths(Sequence[str]):
     """The paths of a listing, decoded on demand."""
 
     def __init__(self, listing: Listing) -> None:
-        """Wrap a listing."""
         self._listing = listing
 
     def __len__(self) -> int:
-        """Return the number of paths."""
         return len(self._listing)
 
     @overload
@@ -173,17 +168,14 @@ class Paths(Sequence[str]):
     @overload
     def __getitem__(self, number: slice) -> Sequence[str]: ...
     def __getitem__(self, number: int | slice) -> str | Sequence[str]:
-        """Return a path, or a slice of paths."""
         if isinstance(number, slice):
             return [self._listing.path(each) for each in range(*number.indices(len(self)))]
         return self._listing.path(number)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all paths, in order."""
         return (unescaped(row[1]).decode() for row in self._listing.rows())
 
     def __contains__(self, path: object) -> bool:
-        """Return whether a file has this path."""
         return isinstance(path, str) and self._listing.find(path) is not None
 
 

@@ -38,13 +38,11 @@ class DigestIndex:
     """
 
     def __init__(self) -> None:
-        """Start without digests."""
         self._digests = bytearray()
         # A hash table: the number of a digest plus 1, or 0 for a free slot; at most half of the slots are used.
         self._slots = array("I", bytes(4 * _FEWEST_SLOTS))
 
     def __len__(self) -> int:
-        """Return the number of distinct digests."""
         return len(self._digests) // _DIGEST_BYTES
 
     def add(self, sha256: str) -> int:

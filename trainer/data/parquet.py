@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from trainer.base.errors import DatasetError
@@ -57,11 +56,6 @@ def footer_start(body: memoryview, *, where: str) -> int:
     if start < len(_MAGIC):
         raise _invalid(body, where)
     return start
-
-
-def is_readable() -> bool:
-    """Return whether pyarrow is installed."""
-    return find_spec("pyarrow") is not None
 
 
 def read_footer(body: memoryview, *, where: str) -> Footer:

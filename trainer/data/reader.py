@@ -73,20 +73,32 @@ class Drawn(Typed):
     """The lowest and the highest value, inclusive."""
 
 
-class Arrays(Document):
+class _Reader(Document):
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The files that the reader needs by name."""
+        match self:
+            case Arrays(fields=fields):
+                return tuple(fields.values())
+            case Images(labels=str(labels)):
+                return (labels,)
+            case Table(files=files):
+                return files
+            case Lines(file=file) | Text(file=file):
+                return (file,) if isinstance(file, str) else file
+            case _:
+                return ()
+
+
+class Arrays(_Reader):
     """A sample is one row of each array, along the first axis."""
 
     kind: Literal["arrays"]
     fields: dict[str, InnerPath] = Field(min_length=1)
     """The `.npy` file of each field of a sample."""
 
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that the reader needs."""
-        return tuple(self.fields.values())
 
-
-class Images(Document):
+class Images(_Reader):
     """A sample is one picture: `image` [channels, height, width], and `label`, an int64: the number of its class."""
 
     kind: Literal["images"]
@@ -115,11 +127,6 @@ class Images(Document):
     dtype: Literal["float32", "uint8"] = "float32"
     """`float32` from 0 to 1, or `uint8` from 0 to 255."""
 
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that the reader names."""
-        return () if self.labels is None else (self.labels,)
-
     @model_validator(mode="after")
     def _options_that_fit_together(self) -> Images:
         if self.resize and self.size is None:
@@ -145,8 +152,13 @@ class Column(Document):
         """The names of the columns."""
         return (self.column,) if isinstance(self.column, str) else self.column
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the field in a sample."""
+        return () if isinstance(self.column, str) else (len(self.column),)
 
-class Table(Document):
+
+class Table(_Reader):
     """A sample is one row of concatenated Parquet files."""
 
     kind: Literal["table"]
@@ -154,28 +166,23 @@ class Table(Document):
     fields: dict[str, Column] = Field(min_length=1)
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that the reader needs."""
-        return self.files
+    def sample_types(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The type and shape of each field of a sample."""
+        return {field: (column.dtype, column.shape) for field, column in self.fields.items()}
 
 
 InnerPaths = InnerPath | Annotated[tuple[InnerPath, ...], Field(min_length=1)]
 """One file, or several concatenated files."""
 
 
-class Lines(Document):
+class Lines(_Reader):
     r"""A sample is one line of UTF-8 text without the line end: `text` uint8 [bytes] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["lines"]
     file: InnerPaths
 
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that the reader needs."""
-        return (self.file,) if isinstance(self.file, str) else self.file
 
-
-class Text(Document):
+class Text(_Reader):
     """A sample is a window of bytes: `text` int64 [window], and `next` int64 [window], shifted by one byte."""
 
     kind: Literal["text"]
@@ -183,11 +190,6 @@ class Text(Document):
     window: PositiveInt
     stride: PositiveInt | None = None
     """Bytes from one window to the next (default `window`)."""
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that the reader needs."""
-        return (self.file,) if isinstance(self.file, str) else self.file
 
     @property
     def step(self) -> int:
@@ -199,15 +201,10 @@ class Text(Document):
         return max(0, (size - self.window - 1) // self.step + 1)
 
 
-class RawFiles(Document):
+class RawFiles(_Reader):
     """A sample is one file: `bytes` uint8 [size] and `length` int64; a batch is padded with zeros."""
 
     kind: Literal["files"] = "files"
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """No file in particular."""
-        return ()
 
 
 Reader = Annotated[Arrays | Images | Table | Lines | Text | RawFiles, Field(discriminator="kind")]

@@ -34,7 +34,15 @@ def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int
         raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
     command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
     code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
-    return code or _write_picture(args.samples, picture)
+    if code:
+        return code
+    if args.samples == "-":
+        sys.stdout.buffer.write(picture)
+        sys.stdout.buffer.flush()
+    else:
+        write_whole(Path(args.samples), picture)
+        print(args.samples)
+    return 0
 
 
 def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, command: str) -> tuple[int, bytes]:
@@ -61,14 +69,5 @@ def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, by
     words = run_command(["data", "show", name, "--samples", "-"], options=("--no-deps", "-T"))
     wake_store()
     print("reprise:", " ".join(words), file=sys.stderr)
-    return call(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-
-
-def _write_picture(file: str, picture: bytes) -> int:
-    if file == "-":
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
-        return 0
-    write_whole(Path(file), picture)
-    print(file)
-    return 0
+    return call(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) from fault
+    return done.returncode, done.stdout

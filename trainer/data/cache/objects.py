@@ -88,7 +88,6 @@ class Incoming:
     """An object that several threads write in any order; it gets its name with `settle`."""
 
     def __init__(self, objects: Objects, name: str) -> None:
-        """Create the temporary file. Raises `OSError`."""
         self._objects, self._name, self._shelf = objects, name, objects.shelf(name)
         self._place = self._shelf.path / name[2:]
         self.temporary = f".{name[2:]}.{os.getuid()}-{secrets.token_hex(8)}"

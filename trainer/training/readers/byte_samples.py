@@ -38,7 +38,6 @@ class TextLines(_ByteSamples):
     """The lines of some files. Opening reads the files once to index the line endings, which takes 8 bytes per line."""
 
     def __init__(self, files: Files, paths: Sequence[str]) -> None:
-        """Index the lines."""
         self._ends = [_ends(files.read(path)) for path in paths]
         counts = list(accumulate(map(len, self._ends)))
         super().__init__(files, Layout(count=counts[-1], files=tuple(paths), ends=counts))
@@ -69,7 +68,6 @@ class Windows(_ByteSamples):
     """Windows of the bytes of some files; a window does not cross a file boundary."""
 
     def __init__(self, files: Files, reader: Text) -> None:
-        """Count the windows."""
         self._reader = reader
         ends = list(accumulate(reader.count(len(files.view(path))) for path in reader.needed))
         super().__init__(files, Layout(count=ends[-1], files=reader.needed, ends=ends))
@@ -91,7 +89,6 @@ class WholeFiles(_ByteSamples):
     """Unparsed files, in the order of their paths."""
 
     def __init__(self, files: Files) -> None:
-        """Read all files."""
         super().__init__(files, Layout(count=len(files.paths), files=files.paths))
 
     def batch(self, picks: Sequence[Pick]) -> Batch:

@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 """Raster formats only: no format for which Pillow starts a program."""
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _EXTRA, _SAMPLE_FORMAT, _SUBSAMPLING = (
-    258,
-    262,
-    277,
-    284,
-    320,
-    338,
-    339,
-    530,
-)
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORS, _SAMPLE_FORMAT, _SUBSAMPLING = 258, 262, 277, 284, 320, 339, 530
 _SIXTEEN: Final = 65535
 _PLAIN: Final = 16_000_000
 """Maximum values read from text: each takes fifty bytes during decoding."""
@@ -47,7 +38,6 @@ class PictureError(ValueError):
     """A picture that is rejected; the sentence follows the name of the file."""
 
     def __init__(self, sentence: str, *, hint: str) -> None:
-        """Store the hint."""
         super().__init__(sentence)
         self.hint = hint
 
@@ -74,7 +64,7 @@ def require_clear(image: Image.Image, body: memoryview | bytes, *, drop: bool) -
             _require_clear_colors(image)
         case "JPEG2000":
             _require_clear_jpeg2000(image, bytes(body))
-        case "GIF" if not drop and getattr(image, "tile")[0].extents != (0, 0, *image.size):  # noqa: B009 - only files have it
+        case "GIF" if not drop and _tile(image).extents != (0, 0, *image.size):
             sentence = "is a GIF whose frame covers only a part of it: the rest has no stated color"
             raise PictureError(
                 sentence, hint="write it as PNG; --alpha drop reads the rest in the first color of its palette"
@@ -108,7 +98,7 @@ def _require_clear_colors(image: Image.Image) -> None:
 
 
 def _is_plain_color(image: Image.Image) -> bool:
-    rawmode = str(getattr(image, "tile")[0].args[0])  # noqa: B009 - only files have it
+    rawmode = str(_tile(image).args[0])
     return bool(re.fullmatch(r"(RGB|RGBA|RGBX);16[LBN]", rawmode)) and _tags(image).get(_PLANAR, 1) == 1
 
 
@@ -125,10 +115,9 @@ def _require_clear_jpeg2000(image: Image.Image, body: bytes) -> None:
 
 def wide_values(image: Image.Image, body: memoryview | bytes, *, white: float | None) -> WideValues | None:
     """Return the values of a picture with more than 8 bits per channel; None for 8 bits. Raise `PictureError`."""
-    found = _raw_values(image, body)
-    if found is None:
+    if (raw := _raw_values(image, body)) is None:
         return None
-    values, stated = found
+    values, stated = raw
     top = white or stated
     if top is None:
         what = "floating-point values" if image.mode == "F" else "integers of more than 16 bits, or signed ones"
@@ -162,9 +151,9 @@ def _in_range(values: Values, top: float, *, declared: bool) -> Values:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PictureError("has pixels that are NaN or infinite", hint="replace it, and publish a new version")
     if low < 0 or high > top:
-        wrong = low if low < 0 else high
+        value = low if low < 0 else high
         sentence = (
-            f"has the value {wrong:.10g}; expected 0 to {top:.10g}, {'the declared' if declared else 'its own'} white"
+            f"has the value {value:.10g}; expected 0 to {top:.10g}, {'the declared' if declared else 'its own'} white"
         )
         raise PictureError(sentence, hint="--white VALUE names the highest value that pictures of the dataset can have")
     return values
@@ -175,9 +164,8 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
     if image.format == "PPM" and image.mode in {"I", "L", "RGB"}:
         return _netpbm(image, body)
     if image.mode.startswith("I;16"):
-        return _channels(image), 4095 if image.format == "TIFF" and max(
-            _tags(image).get(_BITS, (1,))
-        ) == 12 else _SIXTEEN  # noqa: PLR2004 - bits
+        has_12_bits = image.format == "TIFF" and max(_tags(image).get(_BITS, (1,))) == 12  # noqa: PLR2004 - bits
+        return _channels(image), 4095 if has_12_bits else _SIXTEEN
     if image.mode in {"I", "F"}:
         values = _channels(image)
         is_unsigned = image.format == "TIFF" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == 1
@@ -191,7 +179,7 @@ def _raw_values(image: Image.Image, body: memoryview | bytes) -> tuple[Values, f
 
 def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float] | None:
     """Return unscaled integers and the maximum from the header of a PGM or PPM; Pillow would divide and round."""
-    tile = getattr(image, "tile")[0]  # noqa: B009 - only files have it
+    tile = _tile(image)
     if tile.codec_name == "raw":
         return (_channels(image), _SIXTEEN) if image.mode == "I" else None
     most = tile.args[1]
@@ -202,8 +190,8 @@ def _netpbm(image: Image.Image, body: memoryview | bytes) -> tuple[Values, float
     if tile.codec_name == "ppm":
         return np.frombuffer(body, ">u2" if most > 255 else "u1", count, tile.offset).reshape(shape), most  # noqa: PLR2004
     if count > _PLAIN:
-        said = f"is text of {count:,} values; expected at most {_PLAIN:,} in a plain PGM or PPM"
-        raise PictureError(said, hint="write it in binary (P5, P6), or as 16-bit PNG")
+        sentence = f"is text of {count:,} values; expected at most {_PLAIN:,} in a plain PGM or PPM"
+        raise PictureError(sentence, hint="write it in binary (P5, P6), or as 16-bit PNG")
     words = re.sub(rb"#[^\r\n]*", b" ", bytes(body[tile.offset :])).split(maxsplit=count)[:count]
     if len(words) < count or not all(re.fullmatch(rb"-?\d{1,9}", word) for word in words):
         raise PictureError(f"is a text of fewer than {count:,} numbers", hint="replace it, and publish a new version")
@@ -233,12 +221,10 @@ def _read_as(body: memoryview | bytes, raw: Mapping[str, str]) -> Values:
     """Decode a file again with another raw mode of the same width."""
     with Image.open(io.BytesIO(body), formats=FORMATS) as image:
         tiles = getattr(image, "tile")  # noqa: B009 - only files have it
-        image.tile = [tile._replace(args=_renamed(tile.args, raw)) for tile in tiles]
+        for number, tile in enumerate(tiles):
+            args = raw[tile.args] if isinstance(tile.args, str) else (raw[tile.args[0]], *tile.args[1:])
+            tiles[number] = tile._replace(args=args)
         return _channels(image)
-
-
-def _renamed(args: Any, raw: Mapping[str, str]) -> Any:
-    return raw[args] if isinstance(args, str) else (raw[args[0]], *args[1:])
 
 
 def _tags(image: Image.Image) -> Any:

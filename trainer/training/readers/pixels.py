@@ -86,16 +86,12 @@ def _check_head(image: Image.Image, reader: Images) -> None:
     if width * height > MOST_PIXELS:
         sentence = f"has {height}x{width} pixels; expected at most {MOST_PIXELS:,} in one picture"
         raise PictureError(sentence, hint="publish it in smaller pictures")
-    if reader.frames is None and (frames := _frames(image)) > 1:
+    # The further frames of an MPO are previews of the first.
+    if reader.frames is None and image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise PictureError(
             f"has {frames:,} frames; expected one",
             hint="--frames first reads the first of each file; otherwise save each frame as a file",
         )
-
-
-def _frames(image: Image.Image) -> int:
-    """Return the number of frames; the further frames of an MPO are previews of the first."""
-    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -> Image.Image:
@@ -218,8 +214,8 @@ def _reason(fault: Exception, body: memoryview | bytes) -> str:
     if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
         return "Pillow reads no TIFF with such channels, bits or values"
     if isinstance(fault, UnidentifiedImageError):
-        found = detect_format(body)[0] or "another format, or a damaged head"
-        return f"found {found}; expected one of {', '.join(FORMATS)}"
+        kind = detect_format(body)[0] or "another format, or a damaged head"
+        return f"found {kind}; expected one of {', '.join(FORMATS)}"
     if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
         return "the file ends too early, or is damaged"
     return f"{fault}" or type(fault).__name__

@@ -5,7 +5,7 @@ An 8-bit picture is resized in 8 bits, as in Pillow and torchvision; a picture w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _RGBA: Final = 4
 
+Values = np.ndarray[Any, Any]
+
 
 def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image, ...]:
     """Resize a picture, whole or as separate channels, to the declared size. Raise `PictureError` if no resize method is declared."""
@@ -30,51 +32,45 @@ def resized(bands: tuple[Image.Image, ...], reader: Images) -> tuple[Image.Image
             f"has {height}x{width} pixels; expected {reader.size[0]}x{reader.size[1]}, the declared size",
             hint="--resize crop, pad or stretch brings pictures to the size",
         )
-    wanted = (reader.size[1], reader.size[0])
-    parts = [_scaled(band, wanted, reader.resize) for band in _weighted(bands)]
-    scaled = _unweighted(parts)
-    return tuple(_padded(band, wanted, reader.fill) for band in scaled) if reader.resize == "pad" else scaled
+    size = (reader.size[1], reader.size[0])
+    is_rgba = len(bands) == _RGBA  # the colors of RGBA are premultiplied by alpha, as Pillow does for 8 bits
+    parts = [
+        _scaled(band, size, reader.resize) for band in (_multiplied(bands, np.asarray(bands[3])) if is_rgba else bands)
+    ]
+    if is_rgba:
+        alpha = np.asarray(parts[3])
+        parts = _multiplied(parts, np.divide(1, alpha, out=np.zeros_like(alpha), where=alpha > 0))
+    return tuple(_padded(band, size, reader.fill) if reader.resize == "pad" else band for band in parts)
 
 
-def _weighted(bands: tuple[Image.Image, ...]) -> tuple[Image.Image, ...]:
-    """Premultiply the colors of RGBA by alpha, as Pillow does for 8 bits."""
-    if len(bands) != _RGBA:
-        return bands
-    *colors, alpha = map(np.asarray, bands)
-    return (*(Image.fromarray(color * alpha) for color in colors), bands[3])
+def _multiplied(bands: Sequence[Image.Image], factor: Values) -> list[Image.Image]:
+    """Multiply the colors of RGBA, and leave alpha."""
+    return [*(Image.fromarray(np.asarray(color) * factor) for color in bands[:3]), bands[3]]
 
 
-def _unweighted(bands: Sequence[Image.Image]) -> tuple[Image.Image, ...]:
-    if len(bands) != _RGBA:
-        return tuple(bands)
-    *colors, alpha = map(np.asarray, bands)
-    share = np.divide(1, alpha, out=np.zeros_like(alpha), where=alpha > 0)
-    return (*(Image.fromarray(color * share) for color in colors), bands[3])
-
-
-def _scaled(image: Image.Image, wanted: tuple[int, int], how: str) -> Image.Image:
+def _scaled(image: Image.Image, target: tuple[int, int], how: str) -> Image.Image:
     """Resize with bilinear interpolation, antialiased if smaller. Sizes are (width, height), as in Pillow."""
     if how == "crop":
-        return image.resize(wanted, Image.Resampling.BILINEAR, box=_center(image.size, wanted))
-    size = wanted if how == "stretch" else _inside(image.size, wanted)
+        return image.resize(target, Image.Resampling.BILINEAR, box=_center(image.size, target))
+    size = target if how == "stretch" else _inside(image.size, target)
     return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _padded(image: Image.Image, wanted: tuple[int, int], fill: float) -> Image.Image:
+def _padded(image: Image.Image, target: tuple[int, int], fill: float) -> Image.Image:
     color = fill if image.mode == "F" else (round(fill * 255),) * len(image.getbands())
-    sheet = Image.new(image.mode, wanted, color)
-    sheet.paste(image, ((wanted[0] - image.width) // 2, (wanted[1] - image.height) // 2))
+    sheet = Image.new(image.mode, target, color)
+    sheet.paste(image, ((target[0] - image.width) // 2, (target[1] - image.height) // 2))
     return sheet
 
 
-def _center(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centered box with the wanted aspect ratio: left, top, right, bottom."""
-    scale = min(size[0] / wanted[0], size[1] / wanted[1])
-    left, top = (max(0.0, (whole - part * scale) / 2) for whole, part in zip(size, wanted, strict=True))
+def _center(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest centered box with the target aspect ratio: left, top, right, bottom."""
+    scale = min(size[0] / target[0], size[1] / target[1])
+    left, top = (max(0.0, (whole - part * scale) / 2) for whole, part in zip(size, target, strict=True))
     return (left, top, size[0] - left, size[1] - top)
 
 
-def _inside(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+def _inside(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
     """Return the largest size with the same aspect ratio that fits, in whole pixels."""
-    scale = min(wanted[0] / size[0], wanted[1] / size[1])
+    scale = min(target[0] / size[0], target[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -113,7 +113,6 @@ class FileSamples(Samples):
     """Samples of files. A reader implements `batch`."""
 
     def __init__(self, files: Files, layout: Layout) -> None:
-        """Read samples at the positions of `layout`."""
         self._files, self._layout = files, layout
 
     def __len__(self) -> int:

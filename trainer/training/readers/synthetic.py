@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from trainer.base.errors import DatasetError
-from trainer.data.files import UnverifiedFiles
+from trainer.data.files import Files
 from trainer.data.reader import Arrays, Drawn, Images, Lines, Table, Text
 from trainer.data.splits import Below, Percent
 from trainer.training.determinism.seeds import derived
@@ -60,13 +60,16 @@ _NOISE: Final = 0.1
 Values = np.ndarray[Any, Any]
 
 
-class SyntheticFiles(UnverifiedFiles):
+class SyntheticFiles(Files):
     """Generated files, in memory."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        """Store the files."""
         self._files = dict(files)
-        self.paths: Sequence[str] = sorted(files, key=str.encode)
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the generated files."""
+        return sorted(self._files, key=str.encode)
 
     def view(self, path: str, /) -> memoryview:
         """Return the bytes of a file. Raise `DatasetError` if the file was not generated."""
@@ -92,7 +95,6 @@ class SyntheticFiles(UnverifiedFiles):
         return folder
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a worker process."""
         return {name: value for name, value in vars(self).items() if name != "_folder"}
 
 
@@ -159,7 +161,7 @@ class _Generator:
             return np.minimum(hidden * drawn.classes, drawn.classes - 1).astype(drawn.dtype)
         if drawn.dtype == "bool":
             return np.asarray(hidden > 0.5)  # noqa: PLR2004 - the middle
-        low, high = drawn.range or _bounds(drawn.dtype)
+        low, high = drawn.range or ((-2.0, 2.0) if drawn.dtype.startswith("float") else (0, 9))
         scaled = low + hidden * (high - low)
         return (np.rint(scaled) if drawn.dtype.lstrip("u").startswith("int") else scaled).astype(drawn.dtype)
 
@@ -190,8 +192,8 @@ class _Generator:
         columns: dict[str, Values] = {}
         for field, column in reader.fields.items():
             drawn = self.declared.twin.get(field) or Drawn(dtype=column.dtype)
+            shape = column.shape and (1,)
             for name in column.names:
-                shape = () if isinstance(column.column, str) else (1,)
                 columns[name] = self.values(drawn.model_copy(update={"shape": shape})).reshape(self.rows)
         parts = np.array_split(np.arange(self.rows), len(reader.files))
         tables = [pa.table({name: each[part] for name, each in columns.items()}) for part in parts]
@@ -212,10 +214,6 @@ class _Generator:
     def split(self, paths: Sequence[str], lines: Sequence[bytes]) -> dict[str, bytes]:
         parts = np.array_split(np.arange(len(lines)), len(paths))
         return {path: b"".join(lines[line] + b"\n" for line in part) for path, part in zip(paths, parts, strict=True)}
-
-
-def _bounds(dtype: str) -> tuple[float, float]:
-    return (-2.0, 2.0) if dtype.startswith("float") else (0, 9)
 
 
 def _written(write: Callable[[io.BytesIO], object]) -> bytes:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from trainer.data.files import Files
     from trainer.data.inspection import Fault
-    from trainer.data.reader import Column, Table
+    from trainer.data.reader import Table
     from trainer.training.readers.columns import Mask
     from trainer.training.readers.samples import Rows
 
@@ -73,10 +73,8 @@ class TableRows(FileSamples):
         for number, pick in enumerate(picks):
             group_number, row = self._groups.layout.place(pick.index)
             rows_of.setdefault(group_number, []).append((number, row))
-        whole = {
-            field: np.empty((len(picks), *_shape(each)), dtype=each.dtype)
-            for field, each in self._reader.fields.items()
-        }
+        types = self._reader.sample_types
+        whole = {field: np.empty((len(picks), *shape), dtype=dtype) for field, (dtype, shape) in types.items()}
         for group_number, rows in rows_of.items():
             group = self._groups.group(group_number)
             numbers, inner_rows = (list(each) for each in zip(*rows, strict=True))
@@ -320,7 +318,3 @@ def _group_rows(file: pq.ParquetFile, path: str) -> list[int]:
         )
         raise DatasetError(message, hint=_AGAIN)
     return counts
-
-
-def _shape(column: Column) -> tuple[int, ...]:
-    return () if isinstance(column.column, str) else (len(column.column),)
