@@ -14,7 +14,7 @@ from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft, parse_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.files import SourceFolder
 from trainer.stores import open_store
 
 

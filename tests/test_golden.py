@@ -13,7 +13,7 @@ from trainer.base.document import parse_json
 from trainer.base.errors import DocumentError, ManifestError
 from trainer.data.declaration import parse_dataset
 from trainer.data.manifest import parse_manifest
-from trainer.data.publish import version_document
+from trainer.data.versions import version_document
 from trainer.runs.register import RegisterEntry
 from trainer.runs.seal import Published
 from trainer.sweeps.document import Sweep

@@ -10,8 +10,8 @@ from tests.comparison.test_verdict import record
 from tests.records import circumstances, ingredients
 from trainer.comparison.compare_datasets import dataset_diff
 from trainer.data.declaration import Draft
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.runs.record import DatasetIngredient, Record
 from trainer.stores import open_store
 

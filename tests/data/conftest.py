@@ -10,8 +10,8 @@ import pytest
 
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

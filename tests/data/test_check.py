@@ -13,7 +13,7 @@ from trainer.base.errors import DatasetError
 from trainer.data import check as check_dataset_module
 from trainer.data.check import check_dataset
 from trainer.data.declaration import Draft
-from trainer.data.source_folder import SourceFolder
+from trainer.data.files import SourceFolder
 
 np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`")
 

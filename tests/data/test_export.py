@@ -10,7 +10,7 @@ from tests.data.conftest import FILES
 from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.fetch import fetch_dataset
-from trainer.data.push import export_dataset
+from trainer.data.versions import export_dataset
 from trainer.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from trainer.base.digest import digest_of_file
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
-from trainer.data.publish import newest_version, publish_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.files import SourceFolder
+from trainer.data.publish import publish_dataset
+from trainer.data.versions import newest_version
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from trainer.base.errors import RepriseError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

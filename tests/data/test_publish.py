@@ -13,10 +13,11 @@ from trainer.base.errors import DatasetError, ManifestError
 from trainer.data import check as check_dataset
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset, read_manifest
+from trainer.data.files import SourceFolder
 from trainer.data.packing import PACK_BYTES
-from trainer.data.publish import newest_version, publish_dataset, publish_declared, version_document
+from trainer.data.publish import publish_dataset, publish_declared
 from trainer.data.reader import Arrays, Column, Table
-from trainer.data.source_folder import SourceFolder
+from trainer.data.versions import newest_version, version_document
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

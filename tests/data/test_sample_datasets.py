@@ -14,10 +14,10 @@ pytest.importorskip("sklearn", reason="needs the extra `samples`")
 
 from trainer.base.errors import DatasetError  # noqa: E402
 from trainer.data.declaration import dataset_names, load_dataset  # noqa: E402
+from trainer.data.files import SourceFolder  # noqa: E402
 from trainer.data.publish import publish_declared  # noqa: E402
 from trainer.data.reader import Arrays  # noqa: E402
 from trainer.data.sample_datasets import SAMPLES, make_sample, npy, shuffled  # noqa: E402 - after what it needs
-from trainer.data.source_folder import SourceFolder  # noqa: E402
 from trainer.stores.memory import MemoryStore  # noqa: E402
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.data.test_push import everything
+from tests.data.test_versions import everything
 from tests.runs.runs import finished
 from tests.runs.test_publish import FailingStore
 from trainer.base.digest import digest_of_bytes

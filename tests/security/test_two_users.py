@@ -22,8 +22,8 @@ from trainer.data.cache.collect import YOUNG_S, collect_cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset, verify_dataset
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.environments.dotenv import write_block
 from trainer.runs.run import abandon
 from trainer.stores import open_store

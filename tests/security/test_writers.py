@@ -30,7 +30,7 @@ ALLOWED: Final = {
     "trainer.source.capture": "the checkout, to read",
     "trainer.base.plain_text": "a path that is the user's word, to read",
     "trainer.stores.directory": "a store",
-    "trainer.data.source_folder": "a folder that is to be published, to read",
+    "trainer.data.files": "a folder that is to be published, to read",
     "trainer.stores.unchecked": "a store",
     "trainer.training.baseline": "a temporary folder",
     "trainer.training.bench": "a profile, which a library writes",

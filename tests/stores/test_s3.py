@@ -30,9 +30,9 @@ from trainer.base.errors import (
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Dataset, Draft
 from trainer.data.fetch import fetch_dataset, read_manifest
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.push import push_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.versions import push_dataset
 from trainer.runs.pull import pull_run
 from trainer.runs.push import push_run
 from trainer.stores import open_store

@@ -22,9 +22,9 @@ from trainer.data.cache import folder as cache
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.push import push_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.versions import push_dataset
 from trainer.stores import open_store
 from trainer.stores.contract import object_key
 

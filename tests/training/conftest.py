@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from trainer.data.declaration import Draft, declared
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
 from trainer.data.reader import Arrays
-from trainer.data.source_folder import SourceFolder
 from trainer.runs.run import load_record
 from trainer.stores import open_store
 

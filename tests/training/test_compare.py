@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from trainer.data.declaration import Draft, declared, load_dataset
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from tests.small_training import CLASSIFIER, Small
 from trainer.base.errors import DatasetError, ExperimentError, NotFiniteError, SettingError
 from trainer.data.declaration import Draft, declared
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
 from trainer.data.reader import Arrays
-from trainer.data.source_folder import SourceFolder
 from trainer.runs.record import Status
 from trainer.stores import open_store
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from trainer.data.declaration import Draft, declared
+from trainer.data.files import SourceFolder
 from trainer.data.publish import publish_dataset
 from trainer.data.reader import Lines
-from trainer.data.source_folder import SourceFolder
 from trainer.stores import open_store
 
 if TYPE_CHECKING:

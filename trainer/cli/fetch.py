@@ -19,7 +19,7 @@ from trainer.data.cache.folder import MANIFEST, Cache
 from trainer.data.cache.objects import own_name
 from trainer.data.declaration import parse_dataset
 from trainer.data.fetch import fetch_dataset
-from trainer.data.push import export_dataset
+from trainer.data.versions import export_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from trainer.data.declaration import Described, Draft
-    from trainer.data.files import Files
+    from trainer.data.files import Files, SourceFolder
     from trainer.data.reader import Length
-    from trainer.data.source_folder import SourceFolder
 
 _BLOCK: Final = 1 << 20
 UNKNOWN: Final = "unknown"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import tomli_w
 from pydantic import AfterValidator, Field
 
 from trainer.base.digest import Digest
 from trainer.base.document import Count, Document, parse_json, read_toml
-from trainer.base.errors import DatasetError, RepriseError
-from trainer.base.suggestions import did_you_mean, short
-from trainer.data.reader import Drawn, RawFiles, Reader, Typed
+from trainer.base.errors import DatasetError, RepriseError, SettingError
+from trainer.base.suggestions import did_you_mean, listed, nearest, short
+from trainer.data.reader import Arrays, Drawn, RawFiles, Reader, Table, Typed
 from trainer.data.splits import Split
+from trainer.settings.hints import option
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
+
+    from trainer.settings.origins import Resolved
 
 FOLDER: Final = "datasets"
 LONGEST_NAME: Final = 63
@@ -158,3 +162,33 @@ _HEAD: Final = """\
 # Written by `reprise data publish`: the manifest's digest names every byte.
 # To change license, source, splits or reader, edit them here and publish again: the version goes up.
 """
+
+
+def sample_fields(reader: Reader) -> tuple[str, ...]:
+    """Return the names of the fields of a sample."""
+    return tuple(reader.fields) if isinstance(reader, Arrays | Table) else _FIELDS[reader.kind]
+
+
+def check_pairing(resolved: Resolved[Any], dataset: Dataset, *, skip: Collection[str] = ()) -> None:
+    """Raise `SettingError` if the experiment uses a field that `dataset` lacks; settings in `skip` are not checked."""
+    known = sample_fields(dataset.reader)
+    for name in _FIELD_SETTINGS:
+        if name not in resolved.origins or name in skip:
+            continue
+        field, is_given = str(resolved.settings.value_of(name)), resolved.origins[name].is_given
+        if field not in known:
+            near = nearest(field, known, most=1)
+            flag, default = option(name), "" if is_given else ", the default of this experiment"
+            choose = f"did you mean {flag} {near[0]}?" if near else f"give {flag} {' or '.join(known[:4])}"
+            other = "" if is_given or near else ", or another --dataset"
+            message = f"setting {name} is {field!r}{default}; the fields of dataset {dataset.name} are {listed(known)}"
+            raise SettingError(message, hint=f"{choose}{other}")
+
+
+_FIELD_SETTINGS: Final = ("input_field", "target_field")
+_FIELDS: Final = {
+    "images": ("image", "label"),
+    "lines": ("text", "length"),
+    "text": ("text", "next"),
+    "files": ("bytes", "length"),
+}

@@ -1,18 +1,234 @@
-"""A dataset's files for readers: the interface, and a folder before publication."""
+"""A dataset's files: the interface for readers, and a folder that is checked and published.
+
+Hidden files and files of operating systems are left out. A file is read twice, so that edits in between are found by its digest.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import mmap
+import os
+import shlex
+import stat
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from trainer.base.errors import DatasetError
-from trainer.base.suggestions import did_you_mean
-from trainer.data.source_folder import SourceFolder, open_file
+from trainer.base.suggestions import did_you_mean, short
+from trainer.data.file_names import is_plain_name, reason_to_leave_out
+from trainer.data.packing import PACK_BYTES, HashedFile, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
+
+    from trainer.data.declaration import Described
+
+_BLOCK: Final = 1 << 20
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Entries that are not published for one reason: their number and an example."""
+
+    reason: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderListing:
+    """The files of a folder, sorted by their UTF-8 bytes, and the entries that are left out."""
+
+    paths: list[str]
+    left_out: tuple[LeftOut, ...]
+    linked: tuple[str, ...]
+    """Links to files outside the folder; their targets are published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFolder:
+    """The files below `root`. Links to files are followed, links to folders are an error, empty folders are ignored."""
+
+    root: Path
+    part_bytes: int = PACK_BYTES
+    """Bytes of a part of a large file."""
+    inspect: Callable[[Described, Sequence[str]], bool] | None = None
+    """Reads the samples of a draft before the upload; returns whether it could. Raises `DatasetError`."""
+    has_hidden: bool = False
+    """Whether hidden files, whose names begin with a dot or end with a tilde, are published."""
+
+    def paths(self) -> list[str]:
+        """Return the relative paths of all files, sorted by their UTF-8 bytes."""
+        return self.list_files().paths
+
+    def list_files(self) -> FolderListing:
+        """List the files. Raises `DatasetError` if there is none, or an entry is neither a file nor a folder."""
+        _require_folder(self.root)
+        walk = _Walk(root=self.root, has_hidden=self.has_hidden)
+        walk.enter("")
+        left_out = tuple(
+            LeftOut(reason=reason, count=len(paths), example=min(paths)) for reason, paths in walk.left_out.items()
+        )
+        if not walk.paths:
+            counts = ", ".join(f"{each.count} {each.reason}" for each in left_out)
+            also = f"; left out: {counts}" if counts else ""
+            hint = "--include-hidden publishes hidden files" if "hidden" in walk.left_out else "copy files into it"
+            raise DatasetError(f"{self.root} has no files{also}", hint=hint)
+        paths = sorted(walk.paths, key=os.fsencode)
+        return FolderListing(paths=paths, left_out=left_out, linked=tuple(sorted(walk.linked, key=os.fsencode)))
+
+    def hash_file(self, path: str) -> HashedFile:
+        """Read a file once, and return the digests of the file and its parts."""
+        whole, parts, size = hashlib.sha256(), [], 0
+        try:
+            with open_file(self.root / path) as file:
+                info = os.fstat(file.fileno())
+                # No block crosses the end of a part, even after a short read.
+                while block := file.read(min(_BLOCK, self.part_bytes - size % self.part_bytes, info.st_size + 1)):
+                    if size % self.part_bytes == 0:
+                        parts.append(hashlib.sha256())
+                    if info.st_size > self.part_bytes:
+                        parts[-1].update(block)
+                    whole.update(block)
+                    size += len(block)
+        except OSError as fault:
+            raise _read_error(self.root / path, fault) from fault
+        if size != info.st_size:
+            raise edited_error(self.root / path)
+        # The digest of a file with one part is that of the part.
+        digests = tuple(f"sha256:{part.hexdigest()}" for part in parts) if size > self.part_bytes else ()
+        return HashedFile(path=path, size=size, sha256=f"sha256:{whole.hexdigest()}", parts=digests)
+
+    def read(self, piece: Slice) -> bytes:
+        """Return the bytes of a slice; fewer if the file has become shorter."""
+        try:
+            with BufferedReader(open_file(self.root / piece.path)) as file:
+                file.seek(piece.start)
+                return file.read(piece.length)
+        except OSError as fault:
+            raise _read_error(self.root / piece.path, fault) from fault
+
+
+def edited_error(path: Path | str) -> DatasetError:
+    """Return the error for a file that changed between two reads."""
+    return DatasetError(
+        f"{path} was edited during publication; no version was published", hint="run the same command again"
+    )
+
+
+def open_file(path: Path) -> FileIO:
+    """Open a regular file for reading, unbuffered. Raises `DatasetError` for anything else, and never waits for a writer."""
+    try:
+        file = FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    except OSError as fault:
+        raise _read_error(path, fault) from fault
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise _not_a_file(path, mode)
+    return file
+
+
+def _read_error(path: str | Path, fault: OSError, *, is_folder: bool = False) -> DatasetError:
+    hint = "remove it" if is_folder else "no version was published; run the same command again"
+    if fault.errno in {errno.EACCES, errno.EPERM}:
+        hint = f"make it readable: chmod {'+rx' if is_folder else '+r'} {shlex.quote(str(path))}"
+    return DatasetError(f"{path} cannot be read: {fault.strerror}", hint=hint)
+
+
+def _not_a_file(path: Path | str, mode: int) -> DatasetError:
+    kind = next((name for is_one, name in _KINDS if is_one(mode)), "not a regular file")
+    return DatasetError(f"{path} is {kind}; expected a regular file", hint="remove it from the folder")
+
+
+def _require_folder(root: Path) -> None:
+    try:
+        mode = root.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as fault:
+        near = _siblings(root.parent)
+        hint = did_you_mean(root.name, near) if near else "check the path"
+        raise DatasetError(f"{root} is not a folder: it does not exist", hint=hint) from fault
+    except (OSError, ValueError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else str(fault)
+        raise DatasetError(f"{short(str(root))} cannot be read: {why}", hint="check the path") from fault
+    if not stat.S_ISDIR(mode):
+        hint = f"move it into a new folder: mkdir NEW && mv {shlex.quote(str(root))} NEW/"
+        raise DatasetError(f"{root} is not a folder; expected a folder of files", hint=hint)
+
+
+def _siblings(parent: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(parent) if entry.is_dir() and entry.name.isprintable()]
+    except OSError:
+        return []
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """A walk over the folders below `root`."""
+
+    root: Path
+    has_hidden: bool
+    paths: list[str] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def enter(self, below: str) -> None:
+        """List the folder `below`, which ends with a slash, and its subfolders."""
+        folders = [below]
+        while folders:
+            below, before = folders.pop(), len(self.paths) + len(folders)
+            try:
+                with os.scandir(self.root / below) as entries:
+                    for entry in entries:
+                        if is_plain_name(name := entry.name) and entry.is_file(follow_symlinks=False):
+                            self.paths.append(below + name)
+                        elif self._is_folder(entry, below):
+                            folders.append(f"{below}{name}/")
+            except OSError as fault:
+                raise _read_error(fault.filename or self.root / below, fault, is_folder=True) from fault
+            if below and len(self.paths) + len(folders) == before:
+                self.left_out.setdefault("empty", []).append(below)
+
+    def _is_folder(self, entry: os.DirEntry[str], below: str) -> bool:
+        """Record an entry that is a file or is left out; return whether it is a folder."""
+        if reason := reason_to_leave_out(entry.name, has_hidden=self.has_hidden):
+            self.left_out.setdefault(reason, []).append(below + entry.name + ("/" if entry.is_dir() else ""))
+            return False
+        if entry.is_symlink():
+            self._follow(entry, below)
+        elif entry.is_dir(follow_symlinks=False):
+            return True
+        elif not entry.is_file(follow_symlinks=False):
+            raise _not_a_file(entry.path, entry.stat(follow_symlinks=False).st_mode)
+        self.paths.append(below + entry.name)
+        return False
+
+    def _follow(self, entry: os.DirEntry[str], below: str) -> None:
+        """Raise `DatasetError` if a link does not lead to a file; record a link out of the folder."""
+        target = Path(entry.path).readlink()
+        try:
+            mode = entry.stat().st_mode
+        except OSError as fault:
+            reason = "which does not exist" if fault.errno == errno.ENOENT else str(fault.strerror)
+            message = f"{entry.path} cannot be read: it is a link to {target}, {reason}"
+            raise DatasetError(message, hint="remove the link, or copy the file") from fault
+        if stat.S_ISDIR(mode):
+            raise DatasetError(f"{entry.path} is a link to a folder", hint="copy the folder, or publish its target")
+        if not stat.S_ISREG(mode):
+            raise _not_a_file(entry.path, mode)
+        if not os.path.realpath(entry.path).startswith(os.path.realpath(self.root) + os.sep):
+            self.linked.append(below + entry.name)
 
 
 class Files(Protocol):

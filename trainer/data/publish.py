@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from itertools import chain, count, takewhile
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from trainer.base.digest import canonical, digest_of_bytes
-from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissingError, StoreDeniedError
+from trainer.base.digest import digest_of_bytes
+from trainer.base.errors import DatasetError, DigestMismatchError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.secret_detection import secret_by_content
@@ -20,16 +20,17 @@ from trainer.base.spool import mapped, spool
 from trainer.base.suggestions import short
 from trainer.data.check import TABLE_UNCHECKED, check_dataset
 from trainer.data.check_pictures import describe_renumbering
-from trainer.data.declaration import Dataset, Described, Draft, parse_dataset
+from trainer.data.declaration import Dataset, Described, Draft
 from trainer.data.fetch import read_manifest
 from trainer.data.file_names import check_paths
+from trainer.data.files import edited_error
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PackPlan, Slice
 from trainer.data.pictures import find_pictures
 from trainer.data.reader import Images
-from trainer.data.source_folder import edited_error
 from trainer.data.splits import ContentDuplicates
+from trainer.data.versions import name_version, newest_version, read_version, version_document, version_key
 from trainer.stores.contract import object_key
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from trainer.base.progress import Progress
     from trainer.data.check import CheckResult
     from trainer.data.check_pictures import ClassCount
+    from trainer.data.files import FolderListing, LeftOut, SourceFolder
     from trainer.data.packing import HashedFile, SharedPack
-    from trainer.data.source_folder import FolderListing, LeftOut, SourceFolder
     from trainer.stores.contract import Store
 
 
@@ -294,62 +295,6 @@ def _store_manifest(manifest: Iterable[bytes], *, store: Store) -> str:
         digest = digest_of_raw(raw)
         store.write(object_key(digest), file, sha256=digest)
     return digest
-
-
-def name_version(store: Store, candidate: Dataset, *, first: int) -> tuple[Dataset, bool]:
-    """Create the first free version from `first` on, or find an equal one; return the dataset and whether it is new."""
-    for version in count(first):
-        dataset = candidate.model_copy(update={"version": version})
-        if store.create(version_key(dataset.name, version), version_document(dataset)):
-            return dataset, True
-        if read_version(store, dataset.name, version) == dataset.published:
-            return dataset, False
-    raise AssertionError("unreachable")
-
-
-def newest_version(store: Store, name: str) -> Dataset | None:
-    """Return the highest version of `name` in the store, or `None`."""
-    numbers = list_versions(store, name)
-    return read_version(store, name, numbers[-1]) if numbers else None
-
-
-def list_versions(store: Store, name: str) -> list[int]:
-    """Return the versions of `name` in the store, sorted.
-
-    Listed versions are confirmed one by one. Without permission to list, versions are searched from 1 on.
-    """
-    try:
-        listed = [_version_of(key) for key in store.keys(f"datasets/{name}/")]
-    except StoreDeniedError:
-        listed = []
-    known = sorted({version for version in listed if version and store.size(version_key(name, version)) is not None})
-    after = count(max(known, default=0) + 1)
-    return [*known, *takewhile(lambda version: store.size(version_key(name, version)) is not None, after)]
-
-
-def _version_of(key: str) -> int:
-    """Return the version of a key; 0 for any other key."""
-    number = key.rpartition("/")[2].removesuffix(".json")
-    return int(number) if number.isdecimal() and key == version_key(key.split("/")[1], int(number)) else 0
-
-
-def read_version(store: Store, name: str, version: int) -> Dataset | None:
-    """Return a version from the store, or `None`."""
-    key = version_key(name, version)
-    try:
-        return parse_dataset(b"".join(store.read(key)), where=f"{key} in {store.label}")
-    except ObjectMissingError:
-        return None
-
-
-def version_key(name: str, version: int) -> str:
-    """Return the key of a version's document."""
-    return f"datasets/{name}/{version}.json"
-
-
-def version_document(dataset: Dataset) -> bytes:
-    """Return a version's document: its declaration as canonical JSON."""
-    return canonical(dataset.published.model_dump(mode="json"))
 
 
 def _require(declared: Dataset, key: str, actual: str) -> None:

@@ -13,9 +13,8 @@ from trainer.base.errors import DigestMismatchError
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
-from trainer.data.files import FolderFiles
+from trainer.data.files import FolderFiles, SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.stores.memory import MemoryStore
 from trainer.training.data import RunData
 from trainer.training.readers import Batch, Pick, open_samples

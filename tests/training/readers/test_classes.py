@@ -8,9 +8,8 @@ from PIL import Image
 
 from trainer.base.document import typed
 from trainer.data.declaration import Draft
-from trainer.data.files import FolderFiles
+from trainer.data.files import FolderFiles, SourceFolder
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.data.splits import select
 from trainer.stores.memory import MemoryStore
 from trainer.training.readers import open_samples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.base.errors import DatasetError, UsageError
 from trainer.cli.places import store_at
 from trainer.data.declaration import Dataset, declaration, load_dataset
-from trainer.data.publish import read_version
+from trainer.data.versions import read_version
 
 if TYPE_CHECKING:
     from pathlib import Path

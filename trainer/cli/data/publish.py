@@ -23,9 +23,9 @@ from trainer.cli.data.split_option import parse_distinct, parse_pair, parse_spli
 from trainer.cli.places import two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name
+from trainer.data.files import SourceFolder
 from trainer.data.publish import PublishResult, publish_dataset, publish_declared
-from trainer.data.push import push_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.versions import push_dataset
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -11,8 +11,8 @@ from trainer.base.errors import DatasetError, UsageError
 from trainer.base.paths import path_fault
 from trainer.base.suggestions import short
 from trainer.cli.data.split_option import parse_distinct, parse_pair
+from trainer.data.files import SourceFolder
 from trainer.data.reader import MOST_PIXELS
-from trainer.data.source_folder import SourceFolder
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -21,9 +21,9 @@ from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
 from trainer.data.diff import diff_datasets
-from trainer.data.publish import list_versions
 from trainer.data.reader import Images
 from trainer.data.splits import describe_split
+from trainer.data.versions import list_versions
 
 if TYPE_CHECKING:
     from argparse import Namespace

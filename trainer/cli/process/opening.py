@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.base.errors import ExperimentFailedError, RepriseError
 from trainer.cli.process.session import BAKED_INVENTORY, SOURCE, Session
 from trainer.cli.train.manual import OWN
-from trainer.data.declaration import load_dataset
-from trainer.data.field_check import check_pairing
+from trainer.data.declaration import check_pairing, load_dataset
 from trainer.runs.identify import RunFacts, identify
 from trainer.runs.register import register_attempt
 from trainer.runs.resume import check_ingredients, concurrent_start_error, last_record, origins_of, require_resumable

@@ -92,8 +92,7 @@ def _push_run(run: str, source: Store, target: Store) -> tuple[tuple[Record, ...
 
 
 def _push_data(title: str, source: Store, target: Store) -> None:
-    from trainer.data.publish import read_version  # here: every `reprise runs` imports this module
-    from trainer.data.push import push_dataset
+    from trainer.data.versions import push_dataset, read_version  # here: every `reprise runs` imports this module
 
     name, _, version = title.partition("@")
     dataset = read_version(source, name, int(version))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.base.errors import ExperimentError, SettingError
 from trainer.base.plain_text import read_python
-from trainer.data.declaration import load_dataset
-from trainer.data.field_check import check_pairing
+from trainer.data.declaration import check_pairing, load_dataset
 from trainer.settings import errors as setting_faults
 from trainer.settings.declarations import unnamable
 from trainer.settings.hints import option
@@ -52,7 +51,7 @@ def refuse_early(place: ExperimentFile, origins: Origins, *, checkout: Path) -> 
         return
     dataset = load_dataset(resolved.settings.dataset, root=checkout)
     if sketch.reads_fields:
-        check_pairing(resolved, dataset, untold=untold)
+        check_pairing(resolved, dataset, skip=untold)
 
 
 def _require_declarations(text: str, *, file: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.data.conftest import fill
 from trainer.base.errors import DatasetError
+from trainer.data.files import SourceFolder
 from trainer.data.packing import Slice
-from trainer.data.source_folder import SourceFolder
 
 if TYPE_CHECKING:
     from pathlib import Path

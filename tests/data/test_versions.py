@@ -12,9 +12,9 @@ from trainer.base.errors import DatasetError, DigestMismatchError, ObjectMissing
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
-from trainer.data.publish import list_versions, newest_version, publish_dataset, read_version
-from trainer.data.push import push_dataset
-from trainer.data.source_folder import SourceFolder
+from trainer.data.files import SourceFolder
+from trainer.data.publish import publish_dataset
+from trainer.data.versions import list_versions, newest_version, push_dataset, read_version
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.base.errors import SettingError
-from trainer.data.declaration import load_dataset
-from trainer.data.field_check import check_pairing, sample_fields
+from trainer.data.declaration import check_pairing, load_dataset, sample_fields
 from trainer.data.reader import RawFiles, Text
 from trainer.settings.origins import Origins, resolve, take_apart
 from trainer.training.settings import ClassificationSettings
@@ -16,16 +15,16 @@ from trainer.training.settings import ClassificationSettings
 ROOT = Path(__file__).parents[2]
 
 
-def paired(dataset: str, *argv: str, untold: tuple[str, ...] = ()) -> None:
+def paired(dataset: str, *argv: str, skip: tuple[str, ...] = ()) -> None:
     """Pair a classification with a dataset of this checkout."""
     words = take_apart(["--dataset", dataset, "--classes", "10", *argv])
     resolved = resolve(ClassificationSettings, Origins(words=words, environ={}))
-    check_pairing(resolved, load_dataset(dataset, root=ROOT), untold=untold)
+    check_pairing(resolved, load_dataset(dataset, root=ROOT), skip=skip)
 
 
 def test_fields_that_are_there_are_well() -> None:
     paired("digits")
-    paired("diabetes", untold=("input_field", "target_field"))
+    paired("diabetes", skip=("input_field", "target_field"))
 
 
 def test_a_misspelt_field_is_an_error_with_the_nearest_name() -> None:
