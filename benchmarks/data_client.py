@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft, parse_dataset
 from trainer.data.fetch import fetch_dataset
-from trainer.data.publish import publish_dataset
 from trainer.data.files import SourceFolder
+from trainer.data.publish import publish_dataset
 from trainer.stores import open_store
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.data.fetch_plan import plan_fetch
+from trainer.data.downloads import plan_fetch
 from trainer.data.manifest import Lines, parse_manifest
 from trainer.data.manifest_lines import Pack, digest_of_raw
 from trainer.data.packing import PACK_BYTES

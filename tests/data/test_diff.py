@@ -13,10 +13,10 @@ from tests.data.manifests import manifest_of
 from trainer.base.digest import digest_of_bytes
 from trainer.base.errors import DigestMismatchError
 from trainer.data.declaration import Dataset, Draft
-from trainer.data.diff import Change, diff_datasets
 from trainer.data.files import SourceFolder
 from trainer.data.manifest_lines import Entry, Listing
 from trainer.data.publish import publish_dataset
+from trainer.data.versions import Change, diff_datasets
 from trainer.stores.contract import object_key
 from trainer.stores.memory import MemoryStore
 

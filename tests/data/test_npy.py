@@ -7,7 +7,7 @@ import io
 import pytest
 
 from trainer.base.errors import DatasetError
-from trainer.data.npy import ArrayHead, parse_head
+from trainer.data.file_formats import ArrayHead, parse_head
 
 np = pytest.importorskip("numpy", reason="needs NumPy, of the lock's extra `cpu`")
 

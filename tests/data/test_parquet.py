@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.base.errors import DatasetError
-from trainer.data.parquet import Footer, footer_start, read_footer
+from trainer.data.file_formats import Footer, footer_start, read_footer
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow, of the lock's extra `cpu`")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the lock's extra `cpu`")

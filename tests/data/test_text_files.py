@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import DatasetError
-from trainer.data.text_files import count_lines
+from trainer.data.file_formats import count_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

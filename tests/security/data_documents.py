@@ -15,8 +15,8 @@ from trainer.cli import data as data_command
 from trainer.cli import places as command_places
 from trainer.data.cache.locks import active_leases
 from trainer.data.declaration import load_dataset
+from trainer.data.file_formats import parse_head
 from trainer.data.manifest import parse_manifest
-from trainer.data.npy import parse_head
 from trainer.data.pictures import parse_labels
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def cache(folder: Path) -> Kind:
 def pictures(_: Path) -> Kind:
     """Pictures of every format."""
     from tests.training.readers.test_broken_pictures import FILES, READERS
-    from trainer.training.readers.pixels import decode_pixels
+    from trainer.training.readers.images import decode_pixels
 
     turn = count()
     strangers = [

@@ -16,10 +16,10 @@ from PIL import Image
 from tests.cli.data.conftest import typed
 from tests.training.readers.picture_files import png, saved
 from trainer.base.errors import DatasetError
-from trainer.data.npy import parse_head
+from trainer.data.file_formats import parse_head
 from trainer.data.reader import MOST_PIXELS, Images, Table
 from trainer.training.readers import tables
-from trainer.training.readers.pixels import decode_pixels
+from trainer.training.readers.images import decode_pixels
 from trainer.training.readers.tables import TableRows
 
 if TYPE_CHECKING:

@@ -21,16 +21,14 @@ from trainer.data.check_pictures import (
     count_classes,
     describe_empty_classes,
 )
+from trainer.data.file_formats import HEAD, count_lines, footer_start, parse_head, read_footer
 from trainer.data.file_names import hint_for_path, reason_to_leave_out
 from trainer.data.files import FolderFiles
 from trainer.data.format_guess import SPLIT_NAMES, guess_reader, split_options
-from trainer.data.npy import HEAD, parse_head
-from trainer.data.parquet import footer_start, read_footer
 from trainer.data.pictures import Pictures, check_listed, find_pictures, parse_labels
 from trainer.data.reader import Arrays, Images, Lines, RawFiles, Table, Text, check_sample, even_rows
 from trainer.data.splits import Layout, select
 from trainer.data.splits import Listed as ListedSplit
-from trainer.data.text_files import count_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

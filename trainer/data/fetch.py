@@ -17,9 +17,8 @@ from trainer.base.errors import DatasetError, DigestMismatchError, DiskFullError
 from trainer.base.parallel import Stop, in_parallel, patiently
 from trainer.base.progress import SILENT
 from trainer.base.spool import mapped, spool
-from trainer.data.assemble import Assembly, download
 from trainer.data.cache.folder import VersionObjects
-from trainer.data.fetch_plan import LargeFile, SparsePack, WholePack, plan_fetch
+from trainer.data.downloads import Assembly, LargeFile, SparsePack, WholePack, download, plan_fetch
 from trainer.data.manifest import parse_manifest
 from trainer.data.manifest_lines import Segment
 from trainer.stores.contract import altered, object_key
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.data.cache.objects import Incoming
     from trainer.data.cache.version import CachedDataset
     from trainer.data.declaration import Dataset
-    from trainer.data.fetch_plan import Need
+    from trainer.data.downloads import Need
     from trainer.data.manifest_lines import Entry, Listing
     from trainer.stores.contract import Store
 

@@ -40,7 +40,7 @@ SUFFIXES: Final = (
     *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     *(".tga", ".icb", ".vda", ".vst", ".qoi"),
 )
-"""Suffixes of the formats that `trainer.training.readers.pixels` decodes, in lower case."""
+"""Suffixes of the formats that `trainer.training.readers.images` decodes, in lower case."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SHOWN: Final = 6
 """Suffixes in a message, at most."""

@@ -15,9 +15,9 @@ from trainer.data.cache import version as versions
 from trainer.data.cache.folder import Cache
 from trainer.data.declaration import Draft
 from trainer.data.fetch import fetch_dataset
+from trainer.data.files import SourceFolder
 from trainer.data.packing import PACK_BYTES
 from trainer.data.publish import publish_dataset
-from trainer.data.source_folder import SourceFolder
 from trainer.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

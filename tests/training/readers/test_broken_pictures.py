@@ -14,7 +14,7 @@ from trainer.base.errors import DatasetError
 from trainer.data.pictures import SUFFIXES
 from trainer.data.reader import Images
 from trainer.training.readers.exact_pixels import FORMATS
-from trainer.training.readers.pixels import decode_pixels
+from trainer.training.readers.images import decode_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

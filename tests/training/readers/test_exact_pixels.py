@@ -9,7 +9,7 @@ import pytest
 from tests.training.readers.picture_files import bmp
 from trainer.base.errors import DatasetError
 from trainer.data.reader import Images
-from trainer.training.readers.pixels import decode_pixels
+from trainer.training.readers.images import decode_pixels
 
 pytestmark = pytest.mark.torch
 BLACK_AND_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])

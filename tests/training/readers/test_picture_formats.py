@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.training.readers.pixels import detect_format
+from trainer.training.readers.images import detect_format
 
 
 @pytest.mark.parametrize(

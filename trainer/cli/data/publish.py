@@ -17,9 +17,8 @@ from trainer.base.document import typed
 from trainer.base.errors import DatasetError, MachineError, UsageError
 from trainer.base.suggestions import counted, short
 from trainer.cli.data.inspect import inspect_draft
-from trainer.cli.data.reader_options import parse_reader
+from trainer.cli.data.publish_options import parse_distinct, parse_pair, parse_reader, parse_split
 from trainer.cli.data.show import class_table
-from trainer.cli.data.split_option import parse_distinct, parse_pair, parse_split
 from trainer.cli.places import two_stores
 from trainer.cli.progress import readable, transfer_progress
 from trainer.data.declaration import Dataset, Draft, declaration, declared, is_declared, load_dataset, require_name

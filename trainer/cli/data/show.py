@@ -1,34 +1,42 @@
-"""`reprise data ls`, `show` and `diff`. Only `show --samples` downloads files."""
+"""`reprise data ls`, `show` and `diff`. Only `show --samples` downloads files.
+
+It draws a picture of samples. If torch or Pillow is not installed, it runs in the environment's image, which writes the picture to stdout.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from trainer.base.errors import RepriseError, StoreError
+from trainer.base.atomic_file import write_whole
+from trainer.base.errors import MachineError, RepriseError, StoreError, UsageError
 from trainer.base.suggestions import counted, listed, short
 from trainer.cli.data.caches import IN_IMAGE, UnreadableCache, container_cache
-from trainer.cli.data.sample_picture import draw_samples
-from trainer.cli.output import one_line
-from trainer.cli.progress import readable
+from trainer.cli.output import one_line, print_notice
+from trainer.cli.progress import readable, transfer_progress
 from trainer.cli.run_page import columns, padded
+from trainer.cli.runner.on_host import wake_store
 from trainer.data.cache.folder import Cache
 from trainer.data.check import CheckResult, count_samples
 from trainer.data.declaration import readable_datasets
-from trainer.data.diff import diff_datasets
+from trainer.data.fetch import fetch_dataset
 from trainer.data.reader import Images
 from trainer.data.splits import describe_split
-from trainer.data.versions import list_versions
+from trainer.data.versions import diff_datasets, list_versions
+from trainer.environments.engine.compose import call, run_command
+from trainer.runs.image_claim import BAKED
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
-    from pathlib import Path
 
     from trainer.cli.data.context import DataContext
     from trainer.data.cache.version import CachedDataset
@@ -235,3 +243,49 @@ _MOST: Final = 40
 """Classes in the table, at most; `--json` lists all."""
 _NAME: Final = 1
 """The column of names, the only column that is aligned left."""
+
+
+def draw_samples(args: Namespace, dataset: Dataset, context: DataContext) -> int:
+    """Write the picture to the file of `--samples`, or to stdout if that is `-`."""
+    if args.samples != "-" and not args.samples.endswith(".png"):
+        raise UsageError(f"--samples {args.samples}: expected a file that ends in .png", hint="use - for stdout")
+    if not (folder := Path(args.samples).parent).is_dir():
+        raise UsageError(f"--samples {args.samples}: {folder} is not a folder", hint=f"mkdir -p {folder}")
+    command = f"docker compose run --rm -T train data show {args.name} --samples - > {args.samples}"
+    code, picture = picture_of_samples(dataset, context, name=args.name, command=command)
+    if code:
+        return code
+    if args.samples == "-":
+        sys.stdout.buffer.write(picture)
+        sys.stdout.buffer.flush()
+    else:
+        write_whole(Path(args.samples), picture)
+        print(args.samples)
+    return 0
+
+
+def picture_of_samples(dataset: Dataset, context: DataContext, *, name: str, command: str) -> tuple[int, bytes]:
+    """Draw samples in this process, or in the environment's image.
+
+    Return an exit code and a PNG. `command` is the hint of the `MachineError` that is raised if neither is possible.
+    """
+    if find_spec("torch") and find_spec("PIL"):
+        from trainer.training.figures.picture import picture_of
+
+        cached = fetch_dataset(dataset, cache=context.cache, open_store=context.open, progress=transfer_progress())
+        return 0, picture_of(dataset, cached)
+    if BAKED.exists():
+        raise MachineError("drawing samples needs torch and Pillow, which this image does not have", hint=command)
+    return _in_image(name, context, command=command)
+
+
+def _in_image(name: str, context: DataContext, *, command: str) -> tuple[int, bytes]:
+    if not (context.root / ".env").is_file():
+        raise MachineError(
+            "drawing samples needs torch and Pillow, or the environment's image; this checkout is not set up for an image",
+            hint=f"scripts/setup, then {command}",
+        )
+    words = run_command(["data", "show", name, "--samples", "-"], options=("--no-deps", "-T"))
+    wake_store()
+    print_notice(" ".join(words))
+    return call(words, cwd=context.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

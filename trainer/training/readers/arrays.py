@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from trainer.data.npy import HEAD, parse_head
+from trainer.data.file_formats import HEAD, parse_head
 from trainer.data.reader import even_rows
 from trainer.data.splits import Layout
 from trainer.training.readers.samples import Batch, Block, FileSamples, Pick

@@ -3,19 +3,40 @@
     image   float32 from 0 to 1, or uint8 from 0 to 255; [channels, height, width], 1, 3 or 4 channels, depending on `mode`
     label   int64 []; the class number
 
-docs/how-to/datasets.md describes the conversion of each pixel mode. Decoding and resizing are bit-identical with the same release of
-Pillow, which the lock of the run pins.
+Each step of the decoding is exact or documented in docs/how-to/datasets.md, and bit-identical with the same release of Pillow, which the
+lock of the run pins. A picture whose values are ambiguous is an error that names its file. Pillow reduces 16-bit colors to 8 bits, ignores
+the full scale that some files state, and drops channels without a mode: `trainer.training.readers.exact_pixels` reads the exact values, or
+rejects the picture.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import codecs
+import io
+import re
+import struct
+import warnings
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 
+from trainer.base.errors import DatasetError
 from trainer.data.pictures import find_pictures
+from trainer.data.reader import MOST_PIXELS
 from trainer.data.splits import Layout
-from trainer.training.readers.pixels import decode_pixels
+from trainer.training.readers.exact_pixels import (
+    FORMATS,
+    PictureError,
+    WideValues,
+    fourth_bytes_differ,
+    grays_of_palette,
+    no_such_color,
+    require_clear,
+    wide_values,
+)
+from trainer.training.readers.resizing import resized
 from trainer.training.readers.samples import Batch, FileSamples, Pick, Sample, stacked
 
 if TYPE_CHECKING:
@@ -24,6 +45,232 @@ if TYPE_CHECKING:
     from trainer.data.declaration import Described
     from trainer.data.files import Files
     from trainer.data.reader import Images
+
+
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GRAY: Final = {"1", "L"}
+_COLOR: Final = {"RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
+_ALPHA: Final = {"LA", "La", "PA", "RGBA", "RGBa"}
+_SHORT_PALETTES: Final = {"PNG", "BMP", "DIB", "GIF"}
+"""Formats whose palettes may have fewer colors than pixel values."""
+_LUMA: Final = tuple(np.float32(part) for part in (0.299, 0.587, 0.114))
+"""ITU-R 601-2, as in Pillow."""
+
+Values = np.ndarray[Any, Any]
+
+
+def decode_pixels(body: memoryview | bytes, reader: Images, *, where: str) -> Values:
+    """Decode a picture as declared: uint8 or float32 `[channels, height, width]`. Raise `DatasetError`, naming the file as `where`."""
+    try:
+        with warnings.catch_warnings():  # Pillow warns about unused metadata, and about sizes, which are checked here
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+                return _decoded(image, body, reader)
+    except PictureError as fault:
+        raise DatasetError(f"{where} {fault}", hint=fault.hint) from fault
+    except Exception as fault:
+        # A damaged picture can raise almost any exception: SyntaxError, RuntimeError, struct.error, IndexError, MemoryError.
+        hint = detect_format(body)[1]
+        raise DatasetError(f"{where} cannot be decoded as a picture: {_reason(fault, body)}", hint=hint) from fault
+
+
+def _decoded(image: Image.Image, body: memoryview | bytes, reader: Images) -> Values:
+    _check_head(image, reader)
+    require_clear(image, body, drop=reader.alpha == "drop")
+    if image.format in {"BMP", "DIB"} and reader.alpha != "drop" and fourth_bytes_differ(image, body):
+        sentence = "is BMP of 32 bits a pixel without a stated alpha, and its fourth bytes are not all equal"
+        raise PictureError(sentence, hint="--alpha drop leaves them out; if they are transparency, write it as PNG")
+    wide = wide_values(image, body, white=reader.white)
+    bands = (_narrow_band(image, body, reader),) if wide is None else _wide_bands(image, wide, reader)
+    return _as_declared(resized(bands, reader), reader)
+
+
+def _check_head(image: Image.Image, reader: Images) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        sentence = f"has {height}x{width} pixels; expected at most {MOST_PIXELS:,} in one picture"
+        raise PictureError(sentence, hint="publish it in smaller pictures")
+    # The further frames of an MPO are previews of the first.
+    if reader.frames is None and image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise PictureError(
+            f"has {frames:,} frames; expected one",
+            hint="--frames first reads the first of each file; otherwise save each frame as a file",
+        )
+
+
+def _narrow_band(image: Image.Image, body: memoryview | bytes, reader: Images) -> Image.Image:
+    """Return a picture of 8 bits per channel, upright, in the declared mode."""
+    if reader.white is not None:
+        raise PictureError(
+            f"has 8 bits a channel (mode {image.mode}); the declared white, {reader.white:g}, is for pictures with more",
+            hint="leave --white out, or publish the two kinds as two datasets",
+        )
+    color, alpha = _split(_upright(_loaded(image, body), image), bits=body[24] if image.format == "PNG" else 8)
+    if reader.mode == "RGBA":
+        whole = color.convert("RGB")
+        whole.putalpha(alpha or Image.new("L", whole.size, 255))
+        return whole
+    if alpha is not None and alpha.getextrema()[0] != 255 and reader.alpha != "drop":  # noqa: PLR2004 - opaque
+        ground = Image.new(color.mode, color.size, _ground(image, reader))
+        color = Image.composite(color, ground, alpha)
+    return _converted(color, reader.mode)
+
+
+def _loaded(image: Image.Image, body: memoryview | bytes) -> Image.Image:
+    """Load the pixels. Raise `PictureError` if a color is not in the palette; Pillow would read it as black."""
+    if image.format in {"BMP", "DIB"} and (grays := grays_of_palette(image, body)):
+        return grays
+    count = _colors(image)
+    image.load()
+    if image.mode == "P" and count is not None:
+        hidden = image.info.get("transparency")
+        used = [number for number, pixels in enumerate(image.histogram()) if pixels and number != hidden]
+        if used and used[-1] >= count:
+            raise no_such_color(used[-1], count)
+    return image
+
+
+def _colors(image: Image.Image) -> int | None:
+    """Return the number of colors in the palette, before Pillow extends it to 256; None if it cannot be too short."""
+    if image.format not in _SHORT_PALETTES:
+        return None
+    palette = image.palette
+    return 0 if palette is None else len(palette.palette) // (4 if palette.rawmode == "BGRX" else 3)
+
+
+def _split(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image | None]:
+    """Return gray or color, and the alpha channel if the picture has alpha."""
+    if image.mode in {*_GRAY, "RGB"} and "transparency" in image.info:
+        return _keyed(image, bits=bits)
+    if image.mode in {"LA", "La"}:
+        whole = _converted(image, "LA")
+        return whole.getchannel("L"), whole.getchannel("A")
+    if image.mode in _ALPHA or (image.mode == "P" and image.has_transparency_data):
+        whole = _converted(image, "RGBA")
+        return whole.convert("RGB"), whole.getchannel("A")
+    if image.mode in _GRAY:
+        return _converted(image, "L"), None
+    if image.mode == "P" or image.mode in _COLOR:
+        return _converted(image, "RGB"), None
+    raise PictureError(f"has pixels of mode {image.mode}, which are not read", hint="write it as RGB or gray")
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _keyed(image: Image.Image, *, bits: int) -> tuple[Image.Image, Image.Image]:
+    """Make one gray value or color transparent, from the tRNS chunk of a PNG, which uses the bit depth of the file."""
+    most = (1 << bits) - 1
+    key = image.info["transparency"]
+    keys = [(part & most) * 255 // most for part in (key if isinstance(key, tuple) else (key,))]
+    color = _converted(image, "RGB" if image.mode == "RGB" else "L")
+    values = np.asarray(color).reshape(color.height, color.width, -1)
+    return color, Image.fromarray(np.where((values == keys).all(axis=2), 0, 255).astype(np.uint8))
+
+
+def _ground(image: Image.Image, reader: Images) -> str:
+    """Return the background color. Raise `PictureError` if no color is declared."""
+    if reader.alpha is None:
+        raise PictureError(
+            f"has transparent pixels (mode {image.mode}); mode {reader.mode} has no channel for them",
+            hint="--alpha white or black puts it on a ground, --alpha drop ignores transparency, --mode RGBA keeps it",
+        )
+    return reader.alpha
+
+
+def _wide_bands(image: Image.Image, wide: WideValues, reader: Images) -> tuple[Image.Image, ...]:
+    """Return the channels of a picture with more than 8 bits as float32 from 0 to 1, upright, in the declared mode."""
+    color, alpha = wide.color, wide.alpha
+    if reader.mode != "RGBA" and alpha is not None and alpha.min() < 1 and reader.alpha != "drop":
+        below = np.float32(_ground(image, reader) == "white")
+        color = color * alpha[:, :, None] + below * (1 - alpha[:, :, None])
+    planes = [color[:, :, band] for band in range(color.shape[2])]
+    if reader.mode == "L" and len(planes) > 1:
+        planes = [planes[0] * _LUMA[0] + planes[1] * _LUMA[1] + planes[2] * _LUMA[2]]
+    elif reader.mode != "L":
+        planes = planes if len(planes) > 1 else planes * 3
+    if reader.mode == "RGBA":
+        planes.append(np.ones_like(planes[0]) if alpha is None else alpha)
+    return tuple(_upright(Image.fromarray(np.ascontiguousarray(plane)), image) for plane in planes)
+
+
+def _upright(image: Image.Image, origin: Image.Image) -> Image.Image:
+    """Rotate the picture by its EXIF orientation; Pillow has already done so for TIFF."""
+    turn = _TURNS.get(origin.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _as_declared(bands: tuple[Image.Image, ...], reader: Images) -> Values:
+    if bands[0].mode == "F":
+        values: Values = np.clip(np.stack([np.asarray(band) for band in bands]), 0, 1)
+        return values if reader.dtype == "float32" else np.rint(values * 255).astype(np.uint8)
+    pixels: Values = np.array(bands[0]).reshape(bands[0].height, bands[0].width, -1)
+    whole: Values = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return whole if reader.dtype == "uint8" else whole.astype(np.float32) / np.float32(255)
+
+
+def _reason(fault: Exception, body: memoryview | bytes) -> str:
+    if not len(body):
+        return "the file is empty"
+    if isinstance(fault, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS:,} pixels"
+    if isinstance(fault, UnidentifiedImageError) and bytes(body[:2]) in {b"II", b"MM"}:
+        return "Pillow reads no TIFF with such channels, bits or values"
+    if isinstance(fault, UnidentifiedImageError):
+        kind = detect_format(body)[0] or "another format, or a damaged head"
+        return f"found {kind}; expected one of {', '.join(FORMATS)}"
+    if isinstance(fault, EOFError | IndexError | AssertionError | struct.error):
+        return "the file ends too early, or is damaged"
+    return f"{fault}" or type(fault).__name__
+
+
+_REPLACE: Final = "replace it, or leave it out, and publish a new version"
+_START: Final = 512
+"""Bytes of a file that are examined."""
+_CONVERT: Final = "write it as PNG or JPEG, and publish a new version"
+_KNOWN: Final = (
+    (rb"version https://git-lfs", "a pointer of Git LFS in place of the file", "git lfs pull, then publish again"),
+    (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "HEIC or HEIF", _CONVERT),
+    (rb"(?i)\s*(<!doctype html|<html)", "a page of HTML", "download the picture itself, and publish a new version"),
+    (rb"(?i)(\s|<[?!][^>]*>)*<svg", "SVG, which has no pixels", "draw it as PNG, and publish a new version"),
+    (rb".{128}DICM", "DICOM", "write it as 16-bit PNG, or publish arrays (--array)"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
+    (rb"%PDF", "PDF", _CONVERT),
+    (rb"8BPS", "a file of Photoshop", _CONVERT),
+    (rb"\x00\x00\x01\x00", "a Windows icon", _CONVERT),
+    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf", "an archive", "unpack it, and publish a new version"),
+    (rb"\x93NUMPY", "an array of NumPy", "publish arrays (--array)"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", _CONVERT),
+    (rb"\x00{64}", "zeros, as a copy leaves that was cut short", _REPLACE),
+)
+"""The first bytes as a pattern, the name of the format, and the hint."""
+
+
+def detect_format(body: memoryview | bytes) -> tuple[str, str]:
+    """Return the name of the format and a hint; the name is empty if the format is unknown."""
+    start = bytes(body[:_START])
+    for mark, name, hint in _KNOWN:
+        if re.match(mark, start, re.DOTALL):
+            return name, hint
+    return ("text" if _is_text(start) else ""), _REPLACE
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\r\n" for letter in text)
 
 
 class Pictures(FileSamples):

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 
 from trainer.base.errors import DatasetError
-from trainer.data.parquet import footer_start, read_footer
+from trainer.data.file_formats import footer_start, read_footer
 from trainer.data.splits import Layout
 from trainer.training.readers.columns import (
     ColumnLocation,

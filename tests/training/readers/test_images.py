@@ -12,7 +12,7 @@ from PIL import Image
 from tests.training.readers.picture_files import bmp, gif, png, saved, tiff
 from trainer.base.errors import DatasetError
 from trainer.data.reader import MOST_PIXELS, Images
-from trainer.training.readers.pixels import decode_pixels
+from trainer.training.readers.images import decode_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trainer.base.errors import UsageError
-from trainer.cli.data.split_option import parse_split, read_file_list
+from trainer.cli.data.publish_options import parse_split, read_file_list
 
 if TYPE_CHECKING:
     from pathlib import Path
