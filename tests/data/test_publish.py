@@ -166,5 +166,5 @@ def test_unchecked_columns_are_a_note_only_if_no_inspection_reads_them(
     table = Table(kind="table", files=("t.parquet",), fields={"x": Column(column="a")})
     draft = Draft(name="small", reader=table, splits={"train": (0, 1)})
     source = SourceFolder(root=tmp_path, inspect=lambda *_: is_read)
-    found = publish_dataset(draft, source=source, store=MemoryStore()).findings.notes
+    found = publish_dataset(draft, source=source, store=MemoryStore()).notes
     assert sum(check_dataset.TABLE_UNCHECKED in note for note in found) == notes

@@ -50,7 +50,7 @@ class CheckResult:
 
     samples: int
     splits: dict[str, int]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     classes: tuple[ClassCount, ...] = ()
     """Counts of the classes of pictures."""
     is_table_unchecked: bool = False
@@ -70,7 +70,10 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     if missing := next((path for path in draft.reader.needed if path not in known), None):
         message = f"dataset {draft.name!r}: its reader needs {missing!r}, which is not in the folder"
         is_hidden = any(reason_to_leave_out(part, has_hidden=source.has_hidden) for part in missing.split("/"))
-        hint = "--include-hidden publishes hidden files" if is_hidden else _hint_for_file(missing, paths)
+        # The nearest files with the same suffix, if there are any: no picture replaces a missing table.
+        suffix = missing[missing.rfind(".") :] if "." in missing else ""
+        near = hint_for_path(missing, [path for path in paths if path.endswith(suffix)] or paths)
+        hint = "--include-hidden publishes hidden files" if is_hidden else near
         raise DatasetError(message, hint=hint)
     _require_distinct(draft)
     notes = [*_undeclared(draft), *_reader_or_split_advice(draft, paths), *_missing_splits(draft)]
@@ -102,12 +105,6 @@ def check_dataset(draft: Draft, source: SourceFolder, paths: Sequence[str]) -> C
     )
 
 
-def _hint_for_file(missing: str, paths: Sequence[str]) -> str:
-    """Suggest the nearest files with the same suffix, if there are any: no picture replaces a missing table."""
-    suffix = missing[missing.rfind(".") :] if "." in missing else ""
-    return hint_for_path(missing, [path for path in paths if path.endswith(suffix)] or paths)
-
-
 def _require_distinct(draft: Draft) -> None:
     """Raise `DatasetError` if a declaration lists a file twice: its samples would count twice."""
     lists = {f"split {name!r}": split.files for name, split in draft.splits.items() if isinstance(split, ListedSplit)}
@@ -136,7 +133,6 @@ def count_samples(dataset: Described, files: Files) -> CheckResult:
     return CheckResult(
         samples=layout.count,
         splits={name: len(each) for name, each in chosen.items()},
-        notes=(),
         classes=count_classes(checker.pictures, chosen) if checker.pictures else (),
     )
 

@@ -96,7 +96,11 @@ def check_pictures(pictures: Pictures, paths: Sequence[str], table: bytes | None
     outside = [path for path in paths if has_picture_suffix(path) and not folders.read(path)]
     return [
         *_odd_classes(pictures.classes, reader.folder, dataset=declared.name),
-        *_unread(unread, dataset=declared.name),
+        *(
+            [f"{declared.name}: not read, because not pictures: {by_suffix(unread)}, for example {short(unread[0])}"]
+            if unread
+            else []
+        ),
         *_outside(outside, reader, dataset=declared.name),
     ]
 
@@ -133,12 +137,6 @@ def _require_pictures(unread: Sequence[str], folders: Folders, pictures: Picture
             f"folder {name!r} of {declared.name} has no readable picture: {by_suffix(of_class)}, for example {of_class[0]}",
             hint="convert its files to PNG, remove the folder, or name the classes: --classes A,B",
         )
-
-
-def _unread(paths: Sequence[str], *, dataset: str) -> list[str]:
-    if not paths:
-        return []
-    return [f"{dataset}: not read, because not pictures: {by_suffix(paths)}, for example {short(paths[0])}"]
 
 
 def _outside(paths: Sequence[str], reader: Images, *, dataset: str) -> list[str]:

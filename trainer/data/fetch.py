@@ -115,9 +115,9 @@ class _Fetch:
                 case LargeFile():
                     yield from self._parts(need, opened)
                 case WholePack():
-                    yield partial(self._fetch_pack, need)
+                    yield partial(self._fetch_pack, need, [partial(self._whole, need)])
                 case SparsePack():
-                    yield partial(self._fetch_ranges, need)
+                    yield partial(self._fetch_pack, need, [partial(self._run, run) for run in need.runs()])
 
     def _parts(self, need: LargeFile, opened: ExitStack) -> Iterator[Callable[[Stop], None]]:
         """Reuse the parts of an interrupted fetch, then yield a piece of work for each missing part."""
@@ -129,9 +129,10 @@ class _Fetch:
         missing = assembly.missing()
         yield from (partial(assembly.fetch, part) for part in missing) if missing else (assembly.settle,)
 
-    def _fetch_pack(self, need: WholePack, stop: Stop) -> None:
+    def _fetch_pack(self, need: Need, requests: list[Callable[[Incoming, Stop], None]], stop: Stop) -> None:
         with self._incoming(need) as incoming:
-            patiently(lambda: self._whole(need, incoming, stop), stop)
+            for request in requests:
+                patiently(partial(request, incoming, stop), stop)
             incoming.settle(need.size)
 
     def _whole(self, need: WholePack, incoming: Incoming, stop: Stop) -> None:
@@ -139,12 +140,6 @@ class _Fetch:
         digest = digest_of_blocks(download(self.store, segment, incoming, at=0, stop=stop))
         self._require(need.pack.sha256, digest, "a pack")
         self.progress.advance(need.size)
-
-    def _fetch_ranges(self, need: SparsePack, stop: Stop) -> None:
-        with self._incoming(need) as incoming:
-            for run in need.runs():
-                patiently(partial(self._run, run, incoming, stop), stop)
-            incoming.settle(need.size)
 
     def _run(self, run: tuple[Entry, ...], incoming: Incoming, stop: Stop) -> None:
         """Fetch adjacent files in one request."""

@@ -207,7 +207,11 @@ def read_footer(body: memoryview, *, where: str) -> Footer:
         metadata = import_module("pyarrow.parquet").read_metadata(arrow.BufferReader(arrow.py_buffer(body)))
         kinds = metadata.schema.to_arrow_schema()
         columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
-        plain = {each.name: each.physical_type.lower() for each in columns if _is_plain(each)}
+        plain = {
+            each.name: each.physical_type.lower()
+            for each in columns
+            if each.path == each.name and each.max_repetition_level == 0
+        }
         names = Counter(each.path for each in columns)
     except (arrow.ArrowException, OSError, ValueError) as fault:  # ValueError: a name that is not UTF-8
         raise _invalid_parquet(body, where) from fault
@@ -217,10 +221,6 @@ def read_footer(body: memoryview, *, where: str) -> Footer:
     repeated = frozenset(name for name, count in names.items() if count > 1)
     nested = {each.name: str(each.type) for each in kinds if each.name not in plain}
     return Footer(rows=metadata.num_rows, columns=plain, nested=nested, repeated=repeated)
-
-
-def _is_plain(column: Any) -> bool:
-    return bool(column.path == column.name and column.max_repetition_level == 0)
 
 
 def _invalid_parquet(body: memoryview, where: str) -> DatasetError:

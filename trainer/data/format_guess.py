@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trainer.base.suggestions import counted, short
-from trainer.data.pictures import by_suffix, has_picture_suffix
+from trainer.data.pictures import by_suffix, has_picture_suffix, suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +26,8 @@ def guess_reader(paths: Sequence[str]) -> tuple[str, str] | None:
         more = "" if len(folders) > 1 else " --labels FILE.csv"
         return f"{counted(len(pictures), 'picture')}, {by_suffix(pictures)}{inside}: {like}", f"--images .{more}"
     for suffix, name, options in _OTHERS:
-        if found := [path for path in paths if _suffix(path) == suffix]:
-            return f"{counted(len(found), f'{name} file')} ({_listed(found)})", options.replace("FILE", found[0])
+        if files := [path for path in paths if suffix_of(path) == suffix]:
+            return f"{counted(len(files), f'{name} file')} ({_listed(files)})", options.replace("FILE", files[0])
     return None
 
 
@@ -59,11 +59,6 @@ _OTHERS: Final = (
     (".jsonl", "JSON lines", "--lines FILE"),
     (".txt", "text", "--lines FILE"),
 )
-
-
-def _suffix(path: str) -> str:
-    name = path.rpartition("/")[2].lower()
-    return name[name.rfind(".") :] if "." in name else ""
 
 
 def _listed(names: Iterable[str]) -> str:

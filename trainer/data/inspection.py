@@ -190,7 +190,8 @@ def require_one_shape(seen: Inspection, field: str, *, dataset: str) -> None:
 def require_publishable(seen: Inspection, described: Described) -> None:
     """Raise `DatasetError` for unreadable samples, mixed shapes, and NaN and infinities that are not allowed."""
     require_readable(seen, dataset=described.name)
-    if isinstance(described.reader, Images) and not _may_differ(described):
+    image = described.sample.get("image")
+    if isinstance(described.reader, Images) and not (image and "any" in image.shape):
         require_one_shape(seen, "image", dataset=described.name)
     _require_declared(seen, described)
     names = {name: None for values in seen.splits.values() for name in values.fields}
@@ -221,7 +222,7 @@ def describe_not_finite(seen: Inspection, field: str, described: Described) -> s
     counts: dict[str, list[str]] = {}
     for split, each, kind in found:
         counts.setdefault(split, []).append(f"{each.count:,} {kind}" if len(kinds) > 1 else f"{each.count:,}")
-    total = ", ".join(f"{' and '.join(each)}{_in_split(split)}" for split, each in counts.items())
+    total = ", ".join(f"{' and '.join(each)}{f' in split {split}' if split else ''}" for split, each in counts.items())
     first = found[0][1]
     owner = _owner(field, first.places, described)
     what = " and ".join("infinities" if kind == "infinite" else kind for kind in kinds)
@@ -260,11 +261,6 @@ def _owner(field: str, places: Sequence[int], described: Described) -> str:
     return f"column{'s' if len(columns) > 1 else ''} {names_shown} (field {field!r})"
 
 
-def _may_differ(described: Described) -> bool:
-    declared = described.sample.get("image")
-    return declared is not None and "any" in declared.shape
-
-
 def of_split(split: str) -> str:
     """Return the name of a split as a suffix; empty if the dataset has no splits.
 
@@ -272,7 +268,3 @@ def of_split(split: str) -> str:
     (' of split val', '')
     """
     return f" of split {split}" if split else ""
-
-
-def _in_split(split: str) -> str:
-    return f" in split {split}" if split else ""

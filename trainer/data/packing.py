@@ -144,8 +144,10 @@ class PackPlan:
         self._old = () if known is None else known.packs
         self._numbers: dict[int, int] = {}
         self._open, self._pack = SharedPack(number=-1, at=0, size=most), -1  # full, so the first file starts a new pack
-        if known is not None:
-            self._add_known(known)
+        for row in () if known is None else known.rows():
+            segments = _places(row)
+            if segments and self._contents.add(row[3].decode()) == len(self._packs):
+                self._remember(segments)
 
     def add(self, file: HashedFile) -> None:
         """Assign the next file, and write its line."""
@@ -175,12 +177,6 @@ class PackPlan:
                 yield lines[at : at + _BLOCK]
                 release_pages(lines, at, at + _BLOCK)
 
-    def _add_known(self, listing: Listing) -> None:
-        for row in listing.rows():
-            segments = _places(row)
-            if segments and self._contents.add(row[3].decode()) == len(self._packs):
-                self._remember(segments)
-
     def _places(self, file: HashedFile) -> Sequence[Place]:
         number = self._contents.add(file.sha256)
         if number == len(self._packs):
@@ -197,16 +193,15 @@ class PackPlan:
     def _assign(self, file: HashedFile) -> Sequence[Place]:
         """Assign a file to new packs."""
         if file.size > self._most:
-            return [(self._start(part), 0, part.length) for part in self._parts(file)]
+            starts = zip(range(0, file.size, self._most), file.parts, strict=True)
+            lengths = ((at, min(self._most, file.size - at), sha256) for at, sha256 in starts)
+            parts = (Slice(path=file.path, start=at, length=length, sha256=sha256) for at, length, sha256 in lengths)
+            return [(self._start(part), 0, part.length) for part in parts]
         if self._open.size + file.size > self._most:
             self._open = SharedPack(number=len(self._numbers), at=self._at)
             self._pack = self._start(self._open)
         self._open.size += file.size
         return ((self._pack, self._open.size - file.size, file.size),)
-
-    def _parts(self, file: HashedFile) -> Iterator[Slice]:
-        for at, sha256 in zip(range(0, file.size, self._most), file.parts, strict=True):
-            yield Slice(path=file.path, start=at, length=min(self._most, file.size - at), sha256=sha256)
 
     def _start(self, new: SharedPack | Slice) -> int:
         """Start a new pack, used by the current file."""

@@ -93,13 +93,14 @@ def by_suffix(paths: Iterable[str]) -> str:
     >>> by_suffix(["a/1.jfif", "a/2.JFIF", "README"])
     '2 .jfif, 1 without suffix'
     """
-    counts = Counter(_suffix(path) for path in paths)
+    counts = Counter(suffix_of(path) for path in paths)
     shown = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in counts.most_common(_SHOWN)]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} other suffixes" if more else "")
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file in lower case, shortened for messages; empty for a name like `.profile`."""
     name = path.rpartition("/")[2].lower()
     return short(name[name.rfind(".") :]) if "." in name[1:] else ""
 

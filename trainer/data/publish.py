@@ -54,17 +54,6 @@ _UPLOADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """Facts about a folder for its publisher; the notes are also reported by the progress."""
-
-    classes: tuple[ClassCount, ...] = ()
-    """The classes of pictures, with their samples in each split."""
-    left_out: tuple[LeftOut, ...] = ()
-    """Entries of the folder that are not in the version."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishResult:
     """The result of a publication."""
 
@@ -73,7 +62,12 @@ class PublishResult:
     """Whether this call created the version."""
     uploaded: int
     """Bytes that the store did not have."""
-    findings: Findings = Findings()
+    classes: tuple[ClassCount, ...] = ()
+    """The classes of pictures, with their samples in each split."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Entries of the folder that are not in the version."""
+    notes: tuple[str, ...] = ()
+    """Facts for the publisher, which the progress also reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +137,9 @@ def publish_dataset(
     ]
     for line in notes:
         progress.note(line)
-    draft = _with_classes(draft, checked)
+    if isinstance(draft.reader, Images):  # with its classes, so that new files do not renumber them
+        names = tuple(each.name for each in checked.classes)
+        draft = draft.model_copy(update={"reader": draft.reader.model_copy(update={"classes": names})})
     newest = newest_version(store, draft.name)
     duplicates = ContentDuplicates(checked.file_numbers)
     with spool() as lines:
@@ -155,7 +151,7 @@ def publish_dataset(
         late = [f"{draft.name}: {TABLE_UNCHECKED}"] if checked.is_table_unchecked and not is_read else []
         for line in (late := [*late, *duplicates.notes(listed.paths, dataset=draft.name)]):
             progress.note(line)
-        findings = Findings(classes=checked.classes, left_out=listed.left_out, notes=(*notes, *late))
+        classes, left_out = checked.classes, listed.left_out
         del listed, checked
         manifest, uploaded = _upload(plan, mapped(lines), source=source, store=store, progress=progress)
     candidate = Dataset(
@@ -174,15 +170,9 @@ def publish_dataset(
         first = declared.version if declared and is_as_declared else highest + 1
         dataset, is_new = name_version(store, candidate, first=first)
     dataset = dataset.model_copy(update={"twin": draft.twin})
-    return PublishResult(dataset=dataset, is_new=is_new, uploaded=uploaded, findings=findings)
-
-
-def _with_classes(draft: Draft, checked: CheckResult) -> Draft:
-    """Return the draft with its classes, so that new files do not renumber them."""
-    if not isinstance(draft.reader, Images):
-        return draft
-    classes = tuple(each.name for each in checked.classes)
-    return draft.model_copy(update={"reader": draft.reader.model_copy(update={"classes": classes})})
+    return PublishResult(
+        dataset=dataset, is_new=is_new, uploaded=uploaded, classes=classes, left_out=left_out, notes=(*notes, *late)
+    )
 
 
 def _describe_renumbering(

@@ -14,8 +14,7 @@ from trainer.cli.places import cache_folder, store_address
 from trainer.cli.process.opening import imported, resolved_for
 from trainer.cli.process.working import fetched
 from trainer.cli.result_stream import result_stream
-from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import cached_inspection
+from trainer.data.cache.folder import Cache, cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.runs.handoff import read_launch
 

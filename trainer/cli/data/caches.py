@@ -70,7 +70,10 @@ def _volume(name: str) -> Cache | UnreadableCache | None:
 def verify_cached(args: Namespace, context: DataContext) -> int:
     """Verify the host's copy, or else the containers' copy in a container. Raises `DatasetError` if there is no copy."""
     dataset = context.dataset(args.name)
-    may_be_in_containers = not args.cache and _may_be_cached_for_containers(dataset, context)
+    other = None if args.cache else container_cache(context.root)
+    may_be_in_containers = isinstance(other, UnreadableCache) or (
+        other is not None and (other.has(dataset) or other.is_suspect(dataset))
+    )
     is_on_host = context.cache.has(dataset) or context.cache.is_suspect(dataset)
     if may_be_in_containers and not is_on_host:
         print(f"{dataset.title} is not in {context.cache.root}; verifying the containers' cache", file=sys.stderr)
@@ -95,13 +98,6 @@ def _not_cached(dataset: Dataset, context: DataContext) -> DatasetError:
         return DatasetError(message, hint=f"{on_host}; {train}" if context.store else train)
     hint = f"training fetches it; to fetch it now, for containers: {IN_IMAGE} data fetch {name}; {on_host}"
     return DatasetError(f"{message}, nor in the containers' cache", hint=hint)
-
-
-def _may_be_cached_for_containers(dataset: Dataset, context: DataContext) -> bool:
-    cache = container_cache(context.root)
-    if cache is None:
-        return False
-    return isinstance(cache, UnreadableCache) or cache.has(dataset) or cache.is_suspect(dataset)
 
 
 def collect(args: Namespace, context: DataContext) -> int:

@@ -213,8 +213,8 @@ def _sample_field(word: str) -> tuple[str, dict[str, Any]]:
 def _print_published(args: Namespace, published: PublishResult) -> None:
     dataset = published.dataset
     if args.json:
-        result = {**dataset.model_dump(mode="json"), "is_new": published.is_new, "uploaded": published.uploaded}
-        print(json.dumps({**result, **asdict(published.findings)}))
+        facts = {key: value for key, value in asdict(published).items() if key != "dataset"}
+        print(json.dumps({**dataset.model_dump(mode="json"), **facts}))
         return
     state = "published" if published.is_new else "already published, nothing changed"
     size = f"{counted(dataset.files, 'file')}, {readable(dataset.bytes)}"
@@ -223,7 +223,7 @@ def _print_published(args: Namespace, published: PublishResult) -> None:
         f"; {readable(rest)} not uploaded (duplicates, or already in the store)" if published.uploaded and rest else ""
     )
     print(f"{dataset.title}: {state}; {size}; {readable(published.uploaded)} uploaded{known}")
-    for line in class_table(published.findings.classes):
+    for line in class_table(published.classes):
         print(line)
 
 

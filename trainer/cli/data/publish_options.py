@@ -92,11 +92,14 @@ def _images(args: Namespace) -> dict[str, Any]:
     _check_image_options(args)
     values = {"dtype" if name == "pixels" else name: getattr(args, name) for name in _IMAGE_OPTIONS}
     values["size"] = _size(args.size)
+    folder = ""
+    if args.images.rstrip("/") not in {"", "."}:
+        folder = f"{_path_inside(args.images, folder=args.folder, prefix='--images ')}/"
     if args.labels is not None:
         values["labels"] = _path_inside(args.labels, folder=args.folder, prefix="--labels ")
     return {
         "kind": "images",
-        "folder": _images_folder(args),
+        "folder": folder,
         **{key: value for key, value in values.items() if value is not None},
         "classes": [] if args.classes is None else _class_names(args.classes),
     }
@@ -113,12 +116,6 @@ def _check_image_options(args: Namespace) -> None:
     if args.alpha and args.mode == "RGBA":
         message = f"--alpha {args.alpha} has no effect with --mode RGBA, whose fourth channel is transparency"
         raise UsageError(message, hint="remove --alpha, or use --mode RGB")
-
-
-def _images_folder(args: Namespace) -> str:
-    if args.images.rstrip("/") in {"", "."}:
-        return ""
-    return f"{_path_inside(args.images, folder=args.folder, prefix='--images ')}/"
 
 
 def _size(word: str | None) -> list[str] | None:

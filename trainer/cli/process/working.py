@@ -15,8 +15,7 @@ from trainer.cli.places import cache_folder, store_at
 from trainer.cli.process.opening import attributed_to, imported, resolved_for
 from trainer.cli.process.session import SOURCE
 from trainer.cli.progress import transfer_progress
-from trainer.data.cache.folder import Cache
-from trainer.data.cache.inspections import cached_inspection
+from trainer.data.cache.folder import Cache, cached_inspection
 from trainer.data.declaration import load_dataset
 from trainer.data.fetch import fetch_dataset
 from trainer.runs.checkpoint_pointer import FOLDER, LATEST, Saved

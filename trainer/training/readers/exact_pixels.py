@@ -243,7 +243,9 @@ def fourth_bytes_differ(image: Image.Image, body: memoryview | bytes) -> bool:
 
 def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Image | None:
     """Decode the picture if Pillow assumes a wrong number of bits per pixel; otherwise return None."""
-    tile, bits = _tile(image), _bmp_bits(body[14:] if image.format == "BMP" else body)
+    head = body[14:] if image.format == "BMP" else body
+    start = 10 if int.from_bytes(head[:4], "little") == _OS2 else 14
+    tile, bits = _tile(image), int.from_bytes(head[start : start + 2], "little")
     if tile.codec_name != "raw" or _BMP_BITS.get(image.mode, bits) == bits:
         return None
     _, stride, direction = tile.args
@@ -257,9 +259,3 @@ def grays_of_palette(image: Image.Image, body: memoryview | bytes) -> Image.Imag
 
 def _tile(image: Image.Image) -> Any:
     return getattr(image, "tile")[0]  # noqa: B009 - only files have it
-
-
-def _bmp_bits(head: memoryview | bytes) -> int:
-    """Return the bits per pixel from the header."""
-    start = 10 if int.from_bytes(head[:4], "little") == _OS2 else 14
-    return int.from_bytes(head[start : start + 2], "little")

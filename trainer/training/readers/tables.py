@@ -228,18 +228,15 @@ class _RowGroups:
     def _first_text(self, file: int, name: str) -> tuple[int, str | None]:
         """Return the row and text of the first value that is not a number; the first row if all are numbers."""
         first, example = 0, None
-        for texts in self._texts(file, name):
-            if (row := no_number(texts)) is not None:
-                return first + row, texts[row]
-            example = example or next(iter(texts), None)
-            first += len(texts)
-        return 0, example
-
-    def _texts(self, file: int, name: str) -> Iterator[list[str | None]]:
-        """Yield the values of a text column in small batches: one long text may be repeated in all rows of a group."""
         with _named(self._reader.files[file]):
+            # Small batches, because one long text may be repeated in all rows of a group.
             for batch in self._open[file].iter_batches(_TEXTS, columns=[name], use_threads=False):
-                yield batch.column(0).cast(pa.string()).to_pylist()
+                texts = batch.column(0).cast(pa.string()).to_pylist()
+                if (row := no_number(texts)) is not None:
+                    return first + row, texts[row]
+                example = example or next(iter(texts), None)
+                first += len(texts)
+        return 0, example
 
 
 class _Verified:
