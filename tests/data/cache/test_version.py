@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import pickle
 from typing import TYPE_CHECKING
 
@@ -113,19 +112,12 @@ def test_bytes_are_verified_once_in_a_process(files: CachedDataset, monkeypatch:
     assert hashed == [5, PACK_BYTES, TAIL]
 
 
-def test_hashed_pages_are_released_whole(files: CachedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hashed_pages_of_a_large_file_are_released(files: CachedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     released: list[tuple[int, int]] = []
-
-    class Map:
-        def madvise(self, option: int, start: int, length: int) -> None:
-            assert option == mmap.MADV_DONTNEED
-            released.append((start, length))
-
-    monkeypatch.setattr(versions.CachedDataset, "_mapped", lambda *_: Map())
-    page = mmap.PAGESIZE
-    files._release_pages(files.entry("big"), 1, 3 * page)
-    files._release_pages(files.entry("big"), 1, page)
-    assert released == [(page, 2 * page)]
+    monkeypatch.setattr(versions, "release_pages", lambda _, start, end: released.append((start, end)))
+    files.require("big")
+    files.require("a.txt")
+    assert released == [(0, PACK_BYTES), (PACK_BYTES, len(BIG))]
 
 
 def test_only_a_large_verified_file_is_linked(files: CachedDataset, tmp_path: Path) -> None:
